@@ -1,0 +1,90 @@
+"""Real wheels and sdists made on the fly: small, valid, and the same bytes every time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import tarfile
+import zipfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def make_wheel(  # noqa: PLR0913
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    *,
+    requires: Sequence[str] = (),
+    requires_python: str | None = None,
+    tag: str = "py3-none-any",
+    files: Mapping[str, str] | None = None,
+    entry_points: str | None = None,
+    padding: int = 0,
+) -> Path:
+    """Write NAME-VERSION-TAG.whl into *folder*; its module NAME has `VERSION`. *padding* adds bytes of ballast."""
+    module = name.replace("-", "_").replace(".", "_")
+    info = f"{module}-{version}.dist-info"
+    metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
+    metadata += [f"Requires-Python: {requires_python}"] if requires_python else []
+    extras = sorted({part.split("'")[1] for part in requires if "extra ==" in part for part in [part.split("extra ==")[1]]})
+    metadata += [f"Provides-Extra: {extra}" for extra in extras]
+    metadata += [f"Requires-Dist: {requirement}" for requirement in requires]
+    content = {f"{module}.py": f"VERSION = {version!r}\n", **(files or {})}
+    if padding:
+        content[f"{module}_ballast.bin"] = "x" * padding
+    content[f"{info}/METADATA"] = "\n".join(metadata) + "\n"
+    content[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n"
+    if entry_points:
+        content[f"{info}/entry_points.txt"] = entry_points
+    record = [f"{path},sha256={_record_digest(text)},{len(text.encode())}" for path, text in content.items()]
+    content[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,"]) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = folder / f"{module}-{version}-{tag}.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in content.items():
+            archive.writestr(zipfile.ZipInfo(path, _EPOCH), text)
+    return wheel
+
+
+def make_sdist(  # noqa: PLR0913
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    *,
+    requires: Sequence[str] = (),
+    declared: Sequence[str] | None = None,
+    setup_code: str = "",
+) -> Path:
+    """Write NAME-VERSION.tar.gz with a setup.py.
+
+    *setup_code* runs when it is built. With *declared* its PKG-INFO claims static dependencies (Metadata 2.2), which
+    may differ from the *requires* that the build really writes: a lying sdist.
+    """
+    module = name.replace("-", "_")
+    setup = f"{setup_code}\nfrom setuptools import setup\nsetup(name={name!r}, version={version!r}, py_modules=[{module!r}], install_requires={list(requires)!r})\n"
+    package_info = f"Metadata-Version: {'2.1' if declared is None else '2.2'}\nName: {name}\nVersion: {version}\n"
+    package_info += "".join(f"Requires-Dist: {requirement}\n" for requirement in declared or ())
+    content = {"setup.py": setup, f"{module}.py": f"VERSION = {version!r}\n", "PKG-INFO": package_info}
+    folder.mkdir(parents=True, exist_ok=True)
+    sdist = folder / f"{module}-{version}.tar.gz"
+    with tarfile.open(sdist, "w:gz") as archive:
+        for path, text in content.items():
+            member = tarfile.TarInfo(f"{module}-{version}/{path}")
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return sdist
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _record_digest(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
