@@ -1,0 +1,56 @@
+# `make demo` and `make test` set themselves up: they need git, make and a Python of 3.11 or newer, and nothing else.
+# PYTHON=… names the Python to use.
+
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup demo test test-all lint format bench requirements clean
+
+help:
+	@echo "make demo      build a bundle of examples/python_uv/eval.py, cut the network, run ten plot jobs from it"
+	@echo "make test      every test but the slow ones, with coverage"
+	@echo "make test-all  the slow ones too"
+	@echo "make lint      ruff and mypy"
+	@echo "make bench     the benchmarks, side by side; writes docs/benchmarks.md"
+
+setup: $(READY)
+
+# The development tools are pinned by hash; the project itself is installed on top, editable, without looking anything up.
+$(READY): requirements-dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python of 3.11 or newer on PATH; name one: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Setting up .venv with $$($(PYTHON) --version) …"
+	@$(PYTHON) -m venv --clear .venv || { echo "hint: on Debian and Ubuntu, venv is the package python3-venv"; exit 1; }
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.txt
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python examples/demo.py
+
+test: $(READY)
+	$(BIN)/python -m pytest -n auto -m "not slow" $(ARGS)
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py --write docs/benchmarks.md $(ARGS)
+
+# Without the names of the index: uv and pip know their defaults.
+requirements: $(READY)
+	$(BIN)/uv pip compile requirements-dev.in pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --upgrade --output-file requirements-dev.txt
+
+clean:
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .coverage*

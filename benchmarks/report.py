@@ -1,0 +1,153 @@
+"""The report: Markdown sections for docs/benchmarks.md and the charts beside it. Text in, text out."""
+
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from measure import Summary, redacted
+
+PAGE = """# Benchmarks
+
+`make bench` measures this (`benchmarks/bench.py`; nothing here is a timed test). All tools run side by side
+in one call, in rounds: A B C … A B C …, so that drift of the machine and of the network hits all alike.
+Each run begins with empty caches, an empty home and an empty output directory, asks the same index, and
+sees none of the caller's configuration. A run counts as failed when its output lacks a distribution, holds
+a wheel of the lock with another sha256 than the lock's, or cannot be resolved offline. Times are wall-clock
+seconds. The number to compare is the median, and the ratio is against the median of the *floor*: the same
+uv resolve, and eight bare threads that download and hash the lock's URLs.
+
+Downloads come from whatever index or mirror is near the machine. On a slower line all tools wait longer for
+the same bytes and the ratios move towards 1; on a faster one they move away from it.
+
+The text between the markers is written by the harness: `make bench`, or
+`python benchmarks/bench.py --write docs/benchmarks.md`.
+
+## Tools
+
+<!-- bench:tools -->
+<!-- /bench:tools -->
+
+## S: numpy and matplotlib
+
+<!-- bench:S -->
+<!-- /bench:S -->
+
+## M: ten packages of an engineer, with their dependencies
+
+<!-- bench:M -->
+<!-- /bench:M -->
+
+## Jobs
+
+<!-- bench:jobs -->
+<!-- /bench:jobs -->
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tool in a table."""
+
+    name: str
+    version: str
+    summary: Summary
+    made: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the project promises, what was measured, and whether that holds."""
+
+    text: str
+    measured: str
+    holds: bool
+
+
+@dataclass
+class Section:
+    """What one part of a run found."""
+
+    key: str
+    heading: str
+    rows: list[Row] = field(default_factory=list)
+    extras: list[Row] = field(default_factory=list)  # measured too, not compared
+    claims: list[Claim] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    chart: str = ""
+
+
+def render(section: Section) -> str:
+    """Render a section as Markdown."""
+    blocks = [redacted(section.heading)]
+    if section.rows:
+        blocks.append(table(section.rows))
+    if section.extras:
+        blocks.append("Measured in the same rounds, not compared:\n\n" + plain_table(section.extras))
+    if section.chart:
+        blocks.append(f"![Medians, with whiskers from the fastest to the slowest run]({section.chart})")
+    if section.failures:
+        failed = "\n".join(f"- **{name}**: {redacted(why)}" for name, why in section.failures.items())
+        blocks.append("Did not finish:\n\n" + failed)
+    if section.claims:
+        lines = [
+            f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |"
+            for claim in section.claims
+        ]
+        blocks.append("| claim | measured | holds |\n|---|---|---|\n" + "\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def table(rows: Sequence[Row]) -> str:
+    floor = rows[0].summary.median
+    lines = [
+        f"| {row.name} | {row.version} | {row.summary.low:.2f} | **{row.summary.median:.2f}** | "
+        f"{row.summary.high:.2f} | {row.summary.median / floor:.2f} | {row.summary.cpu:.2f} | {row.made} |"
+        for row in rows
+    ]
+    head = f"| tool | version | min | median | max | ÷ {rows[0].name} | CPU | made |"
+    return "\n".join([head, "|---|---|--:|--:|--:|--:|--:|---|", *lines])
+
+
+def plain_table(rows: Sequence[Row]) -> str:
+    lines = [
+        f"| {row.name} | {row.summary.low:.3f} | **{row.summary.median:.3f}** | {row.summary.high:.3f} "
+        f"| {row.made} |"
+        for row in rows
+    ]
+    return "| what | min | median | max | |\n|---|--:|--:|--:|---|\n" + "\n".join(lines)
+
+
+def tools_section(made: Mapping[str, str], notes: Mapping[str, str], not_run: Mapping[str, str]) -> str:
+    lines = [f"| {name} | {made[name]} | {note} |" for name, note in notes.items()]
+    text = "| tool | what it makes | how it is run |\n|---|---|---|\n" + "\n".join(lines)
+    skipped = "\n".join(f"- **{name}**: {why}" for name, why in not_run.items())
+    return f"{text}\n\nNot in the tables:\n\n{skipped}"
+
+
+def machine() -> str:
+    """One line about this machine."""
+    memory = re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))
+    model = re.search(r"model name\s*:\s*(.*)", read("/proc/cpuinfo"))
+    cores = len(re.findall(r"^processor\s*:", read("/proc/cpuinfo"), re.MULTILINE))
+    size = f"{int(memory[1]) / 1048576:.0f} GiB of memory" if memory else "memory unknown"
+    name = f" ({model[1].strip()})" if model else ""
+    return f"{cores} cores{name}, {size}, Linux {platform.release()}, {' '.join(platform.libc_ver())}"
+
+
+def read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def replace_section(page: str, key: str, text: str) -> str:
+    """Put text between a page's markers. Raises ValueError when the markers are not there."""
+    begin, end = f"<!-- bench:{key} -->", f"<!-- /bench:{key} -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the page has no markers {begin} and {end}")
+    return f"{before}{begin}\n{text}\n{end}{after}"

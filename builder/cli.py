@@ -1,0 +1,134 @@
+"""The command `build` (also installed as `build-offline-bundle`): parse, call `builder.build.build`, render."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from builder.build import BuildReport
+
+
+@click.command("build")
+@click.argument("scripts", nargs=-1, required=True, metavar="SCRIPT...", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, metavar="DIR", type=click.Path(path_type=Path), help="The bundle: a new or empty folder, or a bundle to extend.")
+@click.option("--python-version", "python_versions", multiple=True, metavar="3.12", help="Python of the nodes; repeatable. Default: by the script's requires-python.")
+@click.option("--python-platform", "platforms", multiple=True, metavar="PLATFORM", help="Platform of the nodes in uv's words, such as x86_64-manylinux_2_28; repeatable. Default: this machine.")
+@click.option("--resolver", type=click.Choice(["uv"]), default="uv", show_default=True, help="What resolves.")
+@click.option("--index", "indexes", multiple=True, metavar="[NAME=]URL", help="A further index, before the default one; repeatable.")
+@click.option("--default-index", metavar="URL", help="The index instead of the public one.")
+@click.option("--find-links", multiple=True, metavar="PLACE", help="A folder or page of files; repeatable.")
+@click.option("--exclude-newer", metavar="DATE", help="Ignore files uploaded after this date or age.")
+@click.option("--constraint", "constraints", multiple=True, metavar="FILE", type=click.Path(path_type=Path), help="A constraints file; repeatable.")
+@click.option("--allow-build", multiple=True, metavar="NAME|:all:", help="Build this package from source, which runs its code here; repeatable.")
+@click.option("--uv-version", metavar="V", help="The uv that goes into the bundle for the nodes. Default: the one that resolves.")
+@click.option("--no-uv", is_flag=True, help="Leave uv out of the bundle.")
+@click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Also list the packages.")
+def build_command(  # noqa: PLR0913 - one parameter per option
+    *,
+    scripts: tuple[Path, ...],
+    output: Path,
+    python_versions: tuple[str, ...],
+    platforms: tuple[str, ...],
+    resolver: str,
+    indexes: tuple[str, ...],
+    default_index: str | None,
+    find_links: tuple[str, ...],
+    exclude_newer: str | None,
+    constraints: tuple[Path, ...],
+    allow_build: tuple[str, ...],
+    uv_version: str | None,
+    no_uv: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Build a bundle from SCRIPTs with inline dependencies (PEP 723).
+
+    Everything the scripts need is resolved, fetched, checked and written to DIR, from where they run with no network:
+    `offline-bundle run SCRIPT --bundle DIR`, or `python3 DIR/run.py SCRIPT`.
+    """
+    from packaging.utils import canonicalize_name
+
+    from builder.build import BuildRequest, build
+    from builder.progress import make_progress
+    from builder.resolve import ResolveOptions, find_uv, uv_version_here
+    from wheelhouse.errors import InputError
+
+    del resolver  # uv is the only one so far
+    if uv_version and no_uv:
+        raise InputError("--uv-version and --no-uv exclude each other", hint="give one of them")
+    missing = [f"--constraint {path}: no such file" for path in constraints if not path.is_file()]
+    if missing:
+        raise InputError("a file named on the command line is missing", problems=missing)
+    request = BuildRequest(
+        scripts=scripts,
+        output=output,
+        python_versions=python_versions,
+        platforms=platforms,
+        options=ResolveOptions(
+            indexes=indexes,
+            default_index=default_index,
+            find_links=find_links,
+            exclude_newer=exclude_newer,
+            constraints=constraints,
+            allow_build=frozenset(name if name == ":all:" else canonicalize_name(name) for name in allow_build),
+        ),
+        uv_version=None if no_uv else uv_version or uv_version_here(),
+    )
+    started = time.monotonic()
+    with make_progress(is_quiet=quiet or as_json) as progress:
+        report = build(request, find_uv(), progress)
+    if as_json:
+        click.echo(json.dumps(_document(report), indent=1))
+    elif not quiet:
+        _tell(report, time.monotonic() - started, is_verbose=verbose)
+
+
+def _tell(report: BuildReport, seconds: float, *, is_verbose: bool) -> None:
+    from wheelhouse.text import count, megabytes
+
+    for note in report.notes:
+        click.secho(f"note: {note}", fg="yellow", err=True)
+    for lock in report.locks:
+        script, target = lock.resolution.script, lock.resolution.target
+        click.echo(f"{script.path.name} for Python {target.python} on {target.platform}: {count(len(lock.wheels), 'package')}", err=True)
+        for wheel in lock.wheels if is_verbose else ():
+            click.echo(f"  {wheel.name} {wheel.version}  {wheel.filename}  {megabytes(wheel.size)}", err=True)
+    if not report.changed:
+        click.echo(f"{report.output} is up to date ({count(report.files, 'file')}, {megabytes(report.size)}).", err=True)
+        return
+    fetched = f"{count(report.fetched, 'file')} fetched ({megabytes(report.fetched_size)})"
+    built = f", {count(len(report.built), 'wheel')} built" if report.built else ""
+    click.echo(
+        f"{report.output}: {count(report.files, 'file')}, {megabytes(report.size)}; {fetched}{built}, {seconds:.1f} s.", err=True
+    )
+    script = report.locks[0].resolution.script.path
+    click.echo(f"Run it:  offline-bundle run {script} --bundle {report.output}", err=True)
+    click.echo(f"or, with nothing of ours installed:  python3 {report.output / 'run.py'} {script}", err=True)
+
+
+def _document(report: BuildReport) -> dict[str, object]:
+    return {
+        "bundle": str(report.output),
+        "changed": report.changed,
+        "files": report.files,
+        "size": report.size,
+        "fetched": {"files": report.fetched, "size": report.fetched_size},
+        "built": list(report.built),
+        "locks": [
+            {
+                "script": lock.resolution.script.name,
+                "target": lock.resolution.target.name,
+                "packages": {wheel.name: wheel.version for wheel in lock.wheels},
+            }
+            for lock in report.locks
+        ],
+        "notes": list(report.notes),
+    }

@@ -1,0 +1,321 @@
+"""Composing the bundle: locks, wheels and scripts in; every file of the bundle and its manifest out. Pure.
+
+Nothing here reads or writes a file: contents are bytes, or the path of a file that the store takes as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+from builder.target import libc_floor
+from wheelhouse import __version__, run, simple
+from wheelhouse.errors import IntegrityError
+from wheelhouse.manifest import (
+    CHECKSUMS,
+    BundledFile,
+    BundledLock,
+    BundledPackage,
+    BundledScript,
+    BundledTarget,
+    BundledUv,
+    Manifest,
+    Source,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from builder.resolve import Resolution
+    from builder.script import Script
+
+_NO_TIME = "1980-01-01T00:00:00Z"
+
+UV_TOML = """\
+# With UV_CONFIG_FILE naming this file, an unmodified `uv run script.py` takes everything from this bundle.
+offline = true
+no-index = true
+find-links = ["./wheels"]
+python-downloads = "never"
+"""
+
+
+@dataclass(frozen=True)
+class WheelFile:
+    """A wheel, verified and at hand."""
+
+    filename: str
+    path: Path
+    """In the download cache, or in the bundle itself when it was there already."""
+    sha256: str
+    size: int
+    name: str
+    """Normalised."""
+    version: str
+    metadata: bytes
+    """Its METADATA, verbatim (PEP 658)."""
+    requires_python: str | None
+    source: Source
+    upload_time: datetime | None = None
+    yanked: str | None = None
+
+    @property
+    def bundle_path(self) -> str:
+        """Where it lies in the bundle."""
+        return f"wheels/{self.filename}"
+
+
+@dataclass(frozen=True)
+class LockedScript:
+    """One script for one target, with the wheels it gets there."""
+
+    resolution: Resolution
+    wheels: tuple[WheelFile, ...]
+
+    @property
+    def key(self) -> str:
+        """As the manifest's `needed-by` has it: `eval/cp312-x86_64-manylinux_2_28`."""
+        return f"{self.resolution.script.name}/{self.resolution.target.name}"
+
+
+@dataclass(frozen=True)
+class NodeUv:
+    """The uv executable that a bundle brings for the nodes of a platform."""
+
+    platform: str
+    version: str
+    executable: bytes
+    source: Source
+    is_windows: bool = False
+
+    @property
+    def bundle_path(self) -> str:
+        """Where it lies in the bundle."""
+        return f"uv/{self.platform}/uv{'.exe' if self.is_windows else ''}"
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a bundle is to hold."""
+
+    manifest: Manifest
+    contents: Mapping[str, bytes | Path]
+    """Path in the bundle -> bytes, or the file they are in; of everything that this build brings."""
+
+
+def compose(
+    current: Manifest | None,
+    locked: Sequence[LockedScript],
+    uvs: Sequence[NodeUv],
+    *,
+    launcher: bytes,
+    epoch: int | None,
+) -> Composition:
+    """Add *locked* to what the bundle holds (*current*), replacing scripts of the same name.
+
+    *launcher* is the text of `run.py`; *epoch* is SOURCE_DATE_EPOCH, else the newest upload time dates the bundle.
+    Raises IntegrityError (exit 5) where a wheel of the same name with other bytes is in the bundle already.
+    """
+    before = current or Manifest(created_by="", timestamp=_NO_TIME)
+    contents: dict[str, bytes | Path] = {"run.py": launcher, "uv.toml": UV_TOML.encode()}
+    scripts = dict(before.scripts)
+    for entry in locked:
+        script = entry.resolution.script
+        scripts[script.name] = _bundled_script(scripts.get(script.name), entry)
+        contents[f"scripts/{script.name}.py"] = script.source
+        paths = scripts[script.name].locks[entry.resolution.target.name]
+        contents[paths.lock] = _render_lock(entry).encode()
+        contents[paths.requirements] = _render_requirements(entry).encode()
+    _refuse_other_bytes(before, [wheel for entry in locked for wheel in entry.wheels])
+    files = _kept_files(before, scripts)
+    for wheel in _unique(wheel for entry in locked for wheel in entry.wheels):
+        files[wheel.bundle_path] = _bundled_wheel(wheel)
+        contents[wheel.bundle_path] = wheel.path
+        contents[f"{wheel.bundle_path}.metadata"] = wheel.metadata
+    for uv in uvs:
+        contents[uv.bundle_path] = uv.executable
+    files |= {path: _digested(content) for path, content in contents.items() if isinstance(content, bytes)}
+    files |= {uv.bundle_path: replace(files[uv.bundle_path], source=uv.source, version=uv.version) for uv in uvs}
+    pages = _render_index(files)
+    contents |= pages
+    files |= {path: _digested(content) for path, content in pages.items()}
+    files[CHECKSUMS] = BundledFile(sha256=None, size=None)
+    manifest = Manifest(
+        created_by=f"offline-bundle {__version__}",
+        timestamp=_timestamp(files.values(), epoch),
+        scripts=scripts,
+        targets=_targets(before, scripts, locked),
+        uv={**before.uv, **{uv.platform: BundledUv(version=uv.version, path=uv.bundle_path) for uv in uvs}},
+        files=_with_needs(files, scripts),
+    )
+    return Composition(manifest, contents)
+
+
+def script_is_same(known: BundledScript, script: Script) -> bool:
+    """Whether *script* asks for the same as the one in the bundle: then locks for its other targets stay good."""
+    return (
+        sorted(map(run.canonical_requirement, known.dependencies)) == sorted(map(run.canonical_requirement, script.dependencies))
+        and known.requires_python == script.requires_python
+        and known.settings == run.settings_digest(script.settings)
+    )
+
+
+def _bundled_script(known: BundledScript | None, entry: LockedScript) -> BundledScript:
+    script, target = entry.resolution.script, entry.resolution.target
+    others = dict(known.locks) if known and script_is_same(known, script) else {}
+    tag_sets = (parse_wheel_filename(wheel.filename)[3] for wheel in entry.wheels)
+    others[target.name] = BundledLock(
+        lock=f"locks/{script.name}/pylock.{target.name}.toml",
+        requirements=f"locks/{script.name}/requirements-{target.name}.txt",
+        libc=libc_floor(tag_sets, target),
+        packages={wheel.name: BundledPackage(version=wheel.version, wheel=wheel.bundle_path) for wheel in entry.wheels},
+    )
+    return BundledScript(
+        path=f"scripts/{script.name}.py",
+        block=run.block_digest(script.block),
+        dependencies=script.dependencies,
+        requires_python=script.requires_python,
+        settings=run.settings_digest(script.settings),
+        locks=others,
+    )
+
+
+def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[str, BundledFile]:
+    """What stays of the bundle before: all but pages, which are rendered anew, and locks that no script has any more."""
+    named = {path for script in scripts.values() for lock in script.locks.values() for path in (lock.lock, lock.requirements)}
+    return {
+        path: replace(file, needed_by=())
+        for path, file in before.files.items()
+        if not path.startswith("simple/") and (not path.startswith("locks/") or path in named)
+    }
+
+
+def _refuse_other_bytes(before: Manifest, wheels: Sequence[WheelFile]) -> None:
+    known = {path: file.sha256 for path, file in before.files.items()}
+    problems: dict[str, None] = {}
+    for wheel in wheels:
+        digest = known.setdefault(wheel.bundle_path, wheel.sha256)
+        if digest != wheel.sha256:
+            problems[f"{wheel.filename}: the bundle has sha256 {digest}, this build brings {wheel.sha256}"] = None
+    if problems:
+        raise IntegrityError(
+            "the bundle already holds files of the same names with other bytes",
+            problems=tuple(problems),
+            hint="files of a bundle never change: give a package of your own a new version, or build into another folder",
+        )
+
+
+def _bundled_wheel(wheel: WheelFile) -> BundledFile:
+    return BundledFile(
+        sha256=wheel.sha256,
+        size=wheel.size,
+        name=wheel.name,
+        version=wheel.version,
+        requires_python=wheel.requires_python,
+        upload_time=_iso(wheel.upload_time),
+        yanked=wheel.yanked,
+        source=wheel.source,
+    )
+
+
+def _digested(content: bytes) -> BundledFile:
+    return BundledFile(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+def _render_lock(entry: LockedScript) -> str:
+    """A PEP 751 lock whose wheels are relative paths into the bundle: it moves with it."""
+    packages: list[dict[str, Any]] = []
+    for wheel in sorted(entry.wheels, key=lambda wheel: wheel.name):
+        file: dict[str, Any] = {"name": wheel.filename, "path": f"../../{wheel.bundle_path}", "size": wheel.size}
+        if wheel.upload_time:
+            file["upload-time"] = wheel.upload_time.astimezone(UTC)
+        packages.append({"name": wheel.name, "version": wheel.version, "wheels": [{**file, "hashes": {"sha256": wheel.sha256}}]})
+    document = {
+        "lock-version": "1.0",
+        "created-by": "offline-bundle",
+        "requires-python": f">={entry.resolution.full_version}",
+        "packages": packages,
+    }
+    return tomli_w.dumps(document)
+
+
+def _render_requirements(entry: LockedScript) -> str:
+    """The same for plain pip, hash-pinned (`--require-hashes`)."""
+    target = entry.resolution.target
+    lines = [
+        f"# {entry.resolution.script.name}.py on Python {target.python}, {target.platform}",
+        "# pip install --no-index --find-links BUNDLE/wheels --require-hashes -r THIS_FILE",
+    ]
+    for wheel in sorted(entry.wheels, key=lambda wheel: wheel.name):
+        lines += [f"{wheel.name}=={wheel.version} \\", f"    --hash=sha256:{wheel.sha256}"]
+    return "\n".join(lines) + "\n"
+
+
+def _render_index(files: Mapping[str, BundledFile]) -> dict[str, bytes]:
+    """The static index over every wheel of the bundle."""
+    projects: dict[str, list[simple.IndexFile]] = {}
+    for path, file in sorted(files.items()):
+        if not path.startswith("wheels/") or not path.endswith(".whl") or file.sha256 is None or file.size is None:
+            continue
+        metadata = files.get(f"{path}.metadata")
+        entry = simple.IndexFile(
+            filename=path.removeprefix("wheels/"),
+            url=f"../../{path}",
+            sha256=file.sha256,
+            size=file.size,
+            requires_python=file.requires_python,
+            upload_time=file.upload_time,
+            yanked=file.yanked,
+            metadata_sha256=metadata.sha256 if metadata else None,
+        )
+        projects.setdefault(file.name or str(canonicalize_name(entry.filename.partition("-")[0])), []).append(entry)
+    names = sorted(projects)
+    pages = {"simple/index.html": simple.render_root_html(names), "simple/index.json": simple.render_root_json(names)}
+    for name, entries in projects.items():
+        pages[f"simple/{name}/index.html"] = simple.render_project_html(name, entries)
+        pages[f"simple/{name}/index.json"] = simple.render_project_json(name, entries)
+    return {path: text.encode() for path, text in pages.items()}
+
+
+def _targets(
+    before: Manifest, scripts: Mapping[str, BundledScript], locked: Sequence[LockedScript]
+) -> dict[str, BundledTarget]:
+    known = dict(before.targets)
+    for entry in locked:
+        target = entry.resolution.target
+        known[target.name] = BundledTarget(python=target.python, platform=target.platform)
+    used = {name for script in scripts.values() for name in script.locks}
+    return {name: target for name, target in known.items() if name in used}
+
+
+def _with_needs(files: Mapping[str, BundledFile], scripts: Mapping[str, BundledScript]) -> dict[str, BundledFile]:
+    needs: dict[str, list[str]] = {}
+    for script_name, script in sorted(scripts.items()):
+        for target_name, lock in sorted(script.locks.items()):
+            for package in lock.packages.values():
+                needs.setdefault(package.wheel, []).append(f"{script_name}/{target_name}")
+    return {path: replace(file, needed_by=tuple(needs.get(path, ()))) for path, file in files.items()}
+
+
+def _timestamp(files: Iterable[BundledFile], epoch: int | None) -> str:
+    """SOURCE_DATE_EPOCH, or the newest upload time: never the clock, so that the same inputs give the same bytes."""
+    if epoch is not None:
+        return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    times = [file.upload_time for file in files if file.upload_time]
+    return max((re.sub(r"\.\d+Z$", "Z", time) for time in times), default=_NO_TIME)
+
+
+def _iso(time: datetime | None) -> str | None:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z") if time else None
+
+
+def _unique(wheels: Iterable[WheelFile]) -> Iterable[WheelFile]:
+    """The first of each name: wheels shared by scripts and targets are one file."""
+    return {wheel.filename: wheel for wheel in reversed(list(wheels))}.values()

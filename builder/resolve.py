@@ -1,0 +1,310 @@
+"""Resolving a script for a target into a lock: the `Resolver` interface, and uv behind it.
+
+`uv pip compile script.py` would ignore the script's own `exclude-newer`, indexes, sources and `requires-python`, and so take a
+public package where the script names a private one. So the header is written as a temporary project (`[project]` and
+`[tool.uv]` as they stand, relative paths made absolute) and that is compiled for the one target.
+
+No code of a source distribution runs here unless it is allowed: everything is `--only-binary :all:`, and a setting that
+would lift this (`no-binary` in the script or in uv's configuration, which uv lets win over the flag) is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import tomli_w
+from packaging.pylock import Pylock
+from packaging.utils import canonicalize_name
+
+from builder import uv_config
+from builder.credentials import Credentials, redact
+from wheelhouse.errors import BundleError, FetchError, ResolveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from builder.script import Script
+    from builder.target import Target
+
+# A lock is refused after this many packages without a usable file: enough to name them all at once, and no endless loop.
+_MOST_FAULTS = 50
+
+
+@dataclass(frozen=True)
+class ResolveOptions:
+    """What the command line adds to the script's own settings and to the user's uv configuration."""
+
+    indexes: tuple[str, ...] = ()
+    """As `--index` takes them: `URL` or `NAME=URL`."""
+    default_index: str | None = None
+    find_links: tuple[str, ...] = ()
+    exclude_newer: str | None = None
+    constraints: tuple[Path, ...] = ()
+    allow_build: frozenset[str] = frozenset()
+    """Normalised names, or `:all:`."""
+    interpreters: Mapping[str, str] = field(default_factory=dict)
+    """Python minor -> an interpreter of this machine, for building where that is allowed."""
+
+    def allows(self, name: str) -> bool:
+        """Whether the package *name* may be built from source."""
+        return ":all:" in self.allow_build or canonicalize_name(name) in self.allow_build
+
+    def index_flags(self) -> list[str]:
+        """The options about indexes, for any uv command."""
+        flags = [part for index in self.indexes for part in ("--index", index)]
+        flags += ["--default-index", self.default_index] if self.default_index else []
+        flags += [part for place in self.find_links for part in ("--find-links", place)]
+        return flags + (["--exclude-newer", self.exclude_newer] if self.exclude_newer else [])
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """One script resolved for one target."""
+
+    script: Script
+    target: Target
+    full_version: str
+    """The Python release it was resolved for, such as "3.12.0"."""
+    lock: Pylock
+    """As the resolver made it: still with URLs; directories and local archives as absolute paths."""
+    yanked: Mapping[str, str]
+    """Package name -> why the chosen version was yanked (PEP 592); only pins bring such versions in."""
+    built: frozenset[str] = frozenset()
+    """Packages that were resolved from source because they may be built."""
+    warnings: tuple[str, ...] = ()
+
+
+class Resolver(Protocol):
+    """A resolver turns a script and a target into exact files."""
+
+    def resolve(self, script: Script, target: Target) -> Resolution:
+        """The lock. Raises ResolveError (exit 3), or FetchError (exit 4) when an index cannot be asked or a build is needed."""
+        ...
+
+    def index_of(self, resolution: Resolution) -> dict[str, str]:
+        """Package name -> URL of the index that it was taken from, without credentials, where that is known."""
+        ...
+
+
+class UvResolver:
+    """`uv pip compile` on a temporary project that says what the script says."""
+
+    def __init__(self, uv: str, options: ResolveOptions, credentials: Credentials) -> None:
+        """*uv* is the executable; secrets in *credentials* are never repeated from its output."""
+        self._uv = uv
+        self._options = options
+        self._credentials = credentials
+
+    def resolve(self, script: Script, target: Target) -> Resolution:
+        """See `Resolver.resolve`."""
+        uv_config.refuse_forced_builds(script, self._options.allows)
+        full_version = target.full_version(script.requires_python)
+        settings = uv_config.absolute_settings(script.settings, script.path.resolve().parent)
+        built = set(self._free_to_build(settings, script))
+        missing: dict[str, str] = {}
+        with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+            place = Path(folder)
+            while True:
+                _write_project(place, script, full_version, settings, drop=missing)
+                outcome = self._compile(place, target, full_version, built)
+                if outcome.returncode == 0:
+                    break
+                text = self._clean(outcome.stderr, place)
+                unbuilt = _need_build(text) - missing.keys()
+                allowed = {name for name in unbuilt if self._options.allows(name)} - built
+                unfit = (_need_other_wheels(text) | unbuilt) - missing.keys()
+                if allowed:
+                    built |= allowed
+                elif unfit and len(missing) < _MOST_FAULTS:
+                    missing |= dict.fromkeys(sorted(unfit), text) | dict.fromkeys(sorted(unbuilt), "")
+                else:
+                    raise _failure(script, target, text, missing)
+            if missing:
+                raise _unusable(script, target, missing)
+            lock = _read_lock(place / "pylock.toml")
+        warnings = [line for line in outcome.stderr.splitlines() if line.startswith("warning: ")]
+        return Resolution(
+            script=script,
+            target=target,
+            full_version=full_version,
+            lock=lock,
+            yanked=_yanked(warnings),
+            built=frozenset(built),
+            warnings=tuple(self._clean(line.removeprefix("warning: "), None) for line in warnings if _matters(line)),
+        )
+
+    def index_of(self, resolution: Resolution) -> dict[str, str]:
+        """A second, warm run with uv's index annotations: its PEP 751 output does not name the index."""
+        script = resolution.script
+        settings = uv_config.absolute_settings(script.settings, script.path.resolve().parent)
+        with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+            place = Path(folder)
+            _write_project(place, script, resolution.full_version, settings, drop={})
+            outcome = self._compile(
+                place, resolution.target, resolution.full_version, resolution.built, "--emit-index-annotation", form="requirements.txt"
+            )
+        return _annotations(outcome.stdout) if outcome.returncode == 0 else {}
+
+    def _free_to_build(self, settings: Mapping[str, object], script: Script) -> Iterator[str]:
+        """A path source is the user's own code: it needs no flag."""
+        yield from uv_config.local_sources(settings)
+        for text in script.dependencies:
+            name, _, url = text.partition("@")
+            if url.strip().startswith(("file:", ".", "/")):
+                yield canonicalize_name(name.partition("[")[0].strip())
+
+    def _compile(  # noqa: PLR0913
+        self, place: Path, target: Target, full_version: str, built: set[str] | frozenset[str], *flags: str, form: str = "pylock.toml"
+    ) -> subprocess.CompletedProcess[str]:
+        options = self._options
+        command = [self._uv, "pip", "compile", "pyproject.toml", "--format", form, "--no-progress", "--color", "never"]
+        command += ["--output-file", "pylock.toml"] if form == "pylock.toml" else []
+        command += ["--python-version", full_version, "--python-platform", target.platform, "--no-python-downloads"]
+        command += ["--python", options.interpreters.get(target.python, sys.executable), "--no-header", *flags]
+        command += options.index_flags()
+        command += [part for path in options.constraints for part in ("--constraint", str(path.resolve()))]
+        if ":all:" not in options.allow_build:
+            command += ["--only-binary", ":all:"]
+            command += [part for name in sorted(built) for part in ("--no-binary", name)]
+        with uv_config.environment(place) as environment:
+            return subprocess.run(
+                command, cwd=place, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace",
+                stdin=subprocess.DEVNULL, check=False,
+            )
+
+    def _clean(self, text: str, place: Path | None) -> str:
+        """uv's own words without secrets, and without the name of our temporary project."""
+        text = redact(text, self._credentials)
+        if place is not None:
+            text = text.replace(f"{place}{os.sep}", "")
+        return "\n".join(line.rstrip() for line in text.splitlines() if _matters(line)).strip()
+
+
+def find_uv() -> str:
+    """The uv executable of the package `uv` that is installed with us: pinned, and not whatever PATH has."""
+    import uv  # noqa: PLC0415
+
+    return os.fspath(uv.find_uv_bin())
+
+
+def uv_version_here() -> str:
+    """The version of that uv, such as "0.13.9"."""
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version("uv")
+
+
+def _write_project(place: Path, script: Script, full_version: str, settings: Mapping[str, object], drop: Mapping[str, str]) -> None:
+    """Write the header as `pyproject.toml`, without the packages in *drop* (already known to have no usable file)."""
+    tool = dict(settings)
+    if drop:
+        excluded = tool.get("exclude-dependencies")
+        tool["exclude-dependencies"] = [*(excluded if isinstance(excluded, list) else []), *drop]
+    project = {
+        "name": f"script-{canonicalize_name(re.sub(r'[^A-Za-z0-9]+', '-', script.name)).strip('-') or 'unnamed'}",
+        "version": "0",
+        # The target decides the Python; what the script says of it was held against the target before.
+        "requires-python": f">={full_version}",
+        "dependencies": [uv_config.absolute_requirement(text, script.path.resolve().parent) for text in script.dependencies],
+    }
+    document = {"project": project, "tool": {"uv": tool}}
+    (place / "pyproject.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
+
+
+def _read_lock(path: Path) -> Pylock:
+    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    for package in document.get("packages", []):
+        for key in ("directory", "archive"):
+            if "path" in package.get(key, {}):
+                package[key]["path"] = str((path.parent / package[key]["path"]).resolve())
+        for wheel in [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]:
+            if "path" in wheel:
+                wheel["path"] = str((path.parent / wheel["path"]).resolve())
+    return Pylock.from_dict(document)
+
+
+def _need_build(text: str) -> set[str]:
+    """Packages that uv could only take from source."""
+    names = re.findall(r"Wheels are required for `([^`]+)` because building from source is disabled", text)
+    names += re.findall(r"Building source distributions for `([^`]+)` is disabled", text)
+    return {canonicalize_name(name) for name in names}
+
+
+def _need_other_wheels(text: str) -> set[str]:
+    """Packages whose wheels do not fit the target."""
+    names = re.findall(r"Wheels are available for `([^`]+)`", text)
+    names += re.findall(r"\b(?:Because|because|and) (?:only )?([A-Za-z0-9._-]+?)(?:[=<>!~].*?)? has no wheels with a matching", text)
+    return {canonicalize_name(name) for name in names}
+
+
+def _failure(script: Script, target: Target, text: str, missing: Mapping[str, str]) -> BundleError:
+    where = f"{script.path} cannot be resolved for {target.name}"
+    if missing:
+        return _unusable(script, target, missing)
+    if "No solution found" in text:
+        return ResolveError(where, problems=text.splitlines())
+    if re.search(r"Failed to fetch|error sending request|network was disabled|Could not connect|client error", text):
+        return FetchError(
+            f"{where}: an index could not be asked",
+            problems=text.splitlines(),
+            hint="check the index's address, the proxy (HTTPS_PROXY), the certificates (SSL_CERT_FILE) and the credentials",
+        )
+    if re.search(r"Failed to (?:download and )?build|Build backend failed|Failed to resolve requirements from `build", text):
+        return FetchError(f"{where}: a source distribution could not be built", problems=text.splitlines())
+    return ResolveError(where, problems=text.splitlines())
+
+
+def _unusable(script: Script, target: Target, missing: Mapping[str, str]) -> BundleError:
+    """The error for all packages without a file that the target can use: exit 4 if building would help, else exit 3."""
+    sources = [name for name, text in missing.items() if not text]
+    unfit = [name for name, text in missing.items() if text]
+    problems = [f"{name}: only a source distribution, and building is not allowed" for name in sources]
+    problems += [f"{name}: {_available(name, missing[name])}" for name in unfit]
+    hints = []
+    if sources:
+        hints.append("add " + " ".join(f"--allow-build {name}" for name in sources) + " (it runs code of the package on this machine)")
+    if unfit or sources:
+        hints.append("or try a newer libc floor (--python-platform) or another Python (--python-version)")
+    kind = FetchError if sources else ResolveError
+    return kind(
+        f"{script.path} for {target.name}: no file that fits the target for {', '.join([*sources, *unfit])}",
+        problems=problems,
+        hint=", ".join(hints),
+    )
+
+
+def _available(name: str, text: str) -> str:
+    hint = re.search(rf"Wheels are available for `{re.escape(name)}`[^\n]*", text)
+    return f"no wheel fits; {hint[0][0].lower()}{hint[0][1:]}" if hint else "no wheel fits"
+
+
+def _yanked(warnings: Sequence[str]) -> dict[str, str]:
+    matches = (re.match(r"warning: `([^`=]+)==[^`]+` is yanked(?: \(reason: \"(.*)\"\))?", line) for line in warnings)
+    return {canonicalize_name(match[1]): match[2] or "" for match in matches if match}
+
+
+def _annotations(text: str) -> dict[str, str]:
+    """Read `name==version` lines followed by `# from URL`."""
+    indexes: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        requirement = re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)", line)
+        source = re.match(r"\s+# from (\S+)", line)
+        if source and name:
+            indexes[name] = source[1]
+        elif requirement:
+            name = canonicalize_name(requirement[1])
+    return indexes
+
+
+def _matters(line: str) -> bool:
+    """False for what uv says of interpreters for building: the target's Python need not be on this machine."""
+    return "will be used to build dependencies instead" not in line and not line.startswith("Resolved ")

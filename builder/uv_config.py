@@ -1,0 +1,207 @@
+"""What else decides a resolution: the script's `[tool.uv]`, uv's configuration files and its environment variables.
+
+Pure helpers over tables, and one context manager that makes the environment for a uv process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+from packaging.utils import canonicalize_name
+
+from wheelhouse.errors import FetchError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from builder.script import Script
+
+# Settings of uv that name a local place, relative to the file they stand in.
+_PATH_LISTS = ("find-links",)
+# Variables that would take the decision of what may be built, or of which Python is meant, away from the flags.
+_DROPPED = ("UV_NO_BINARY", "UV_NO_BINARY_PACKAGE", "UV_NO_BUILD", "UV_NO_BUILD_PACKAGE", "UV_PYTHON", "UV_SYSTEM_PYTHON",
+            "UV_CONFIG_FILE", "UV_NO_CONFIG", "UV_PROJECT", "UV_WORKING_DIR", "UV_NO_SOURCES", "VIRTUAL_ENV", "CONDA_PREFIX",
+            "UV_CONSTRAINT_HASHES", "UV_REQUIRE_HASHES")
+
+
+def absolute_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """*settings* (a `[tool.uv]` table) with every relative path resolved against *folder*."""
+    result = dict(settings)
+    for key in _PATH_LISTS:
+        if isinstance(result.get(key), list):
+            result[key] = [absolute_location(place, folder) for place in result[key]]
+    for key in ("index-url", "default-index"):
+        if isinstance(result.get(key), str):
+            result[key] = absolute_location(result[key], folder)
+    if isinstance(result.get("extra-index-url"), list):
+        result["extra-index-url"] = [absolute_location(place, folder) for place in result["extra-index-url"]]
+    if isinstance(result.get("index"), list):
+        result["index"] = [_absolute_entry(entry, "url", folder) for entry in result["index"]]
+    if isinstance(result.get("sources"), dict):
+        result["sources"] = {name: _absolute_source(source, folder) for name, source in result["sources"].items()}
+    for key in ("constraint-dependencies", "override-dependencies", "build-constraint-dependencies"):
+        if isinstance(result.get(key), list):
+            result[key] = [absolute_requirement(text, folder) for text in result[key]]
+    return result
+
+
+def absolute_requirement(text: Any, folder: Path) -> Any:  # noqa: ANN401 - any TOML value may stand there
+    """A requirement whose direct reference is a relative path (`foo @ ./foo`, which uv takes) with the path absolute."""
+    if not isinstance(text, str):
+        return text
+    match = re.fullmatch(r"(\s*[A-Za-z0-9._-]+\s*(?:\[[^]]*\])?\s*@\s*)(\.{1,2}/\S*)(.*)", text)
+    return f"{match[1]}{(folder / match[2]).resolve().as_uri()}{match[3]}" if match else text
+
+
+def absolute_location(place: Any, folder: Path) -> Any:  # noqa: ANN401 - any TOML value may stand there
+    """A URL as it is, a path resolved against *folder*."""
+    if not isinstance(place, str) or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", place) or not place:
+        return place
+    return str((folder / place).resolve())
+
+
+def local_sources(settings: Mapping[str, Any]) -> set[str]:
+    """Names of the packages that `[tool.uv.sources]` takes from a local folder or source archive."""
+    sources = settings.get("sources")
+    names = set()
+    for name, source in (sources.items() if isinstance(sources, dict) else ()):
+        entries = source if isinstance(source, list) else [source]
+        paths = [entry["path"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("path"), str)]
+        if any(not path.endswith(".whl") for path in paths):
+            names.add(str(canonicalize_name(name)))
+    return names
+
+
+def refuse_forced_builds(script: Script, allows: Callable[[str], bool]) -> None:
+    """Raise FetchError (exit 4) where the script or a configuration asks for builds that no flag allowed.
+
+    uv lets `no-binary` win over `--only-binary :all:`, so it would run code of a source distribution while resolving.
+    """
+    places = [(str(script.path), dict(script.settings)), *_configurations()]
+    places.append(("the environment (UV_NO_BINARY…)", _environment_settings()))
+    own = local_sources(script.settings)
+    problems, names = [], []
+    for place, settings in places:
+        forced = [name for name in _forced(settings) if name not in own and not allows(name)]
+        names += forced
+        problems += [f"{place} asks to build {'every package' if name == ':all:' else name} from source" for name in forced]
+    if problems:
+        raise FetchError(
+            "building from source is not allowed",
+            problems=problems,
+            hint="add " + " ".join(f"--allow-build {name}" for name in dict.fromkeys(names)),
+        )
+
+
+def index_locations(script_settings: Mapping[str, Any]) -> list[tuple[str | None, str]]:
+    """(name, URL) of every index and find-links page in the script's settings, uv's configuration and its environment."""
+    found: list[tuple[str | None, str]] = []
+    for settings in (script_settings, *(table for _, table in _configurations())):
+        for entry in _list(settings.get("index")):
+            if isinstance(entry, dict) and isinstance(entry.get("url"), str):
+                found.append((entry.get("name"), entry["url"]))
+        plain = [settings.get("index-url"), *_list(settings.get("extra-index-url")), *_list(settings.get("find-links"))]
+        found += [(None, url) for url in plain if isinstance(url, str)]
+    for variable in ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"):
+        found += [split_index(word) for word in os.environ.get(variable, "").replace(",", " ").split()]
+    return found
+
+
+def own_indexes(script_settings: Mapping[str, Any], folder: Path) -> list[tuple[str | None, str]]:
+    """(name, URL) of the script's own indexes that may serve any package; explicit ones serve only what is pinned to them."""
+    entries = _list(absolute_settings(script_settings, folder).get("index"))
+    return [
+        (entry.get("name"), entry["url"])
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("url"), str) and not entry.get("explicit")
+    ]
+
+
+def split_index(text: str) -> tuple[str | None, str]:
+    """`NAME=URL` or `URL`, as `--index` takes it."""
+    match = re.fullmatch(r"([A-Za-z0-9._-]+)=(.+)", text)
+    return (match[1], match[2]) if match else (None, text)
+
+
+@contextmanager
+def environment(place: Path) -> Iterator[dict[str, str]]:
+    """The environment for `uv pip compile` in the folder *place*: the user's own, less what would override the flags.
+
+    `UV_CONFIG_FILE` and `UV_NO_CONFIG` would also switch off the temporary project's `[tool.uv]`, that is the script's own
+    settings; so the file is put where uv looks for the user's configuration instead.
+    """
+    result = {name: value for name, value in os.environ.items() if name not in _DROPPED}
+    config_file, no_config = os.environ.get("UV_CONFIG_FILE"), os.environ.get("UV_NO_CONFIG")
+    if config_file or no_config:
+        folder = place / "configuration" / "uv"
+        folder.mkdir(parents=True, exist_ok=True)
+        if config_file:
+            settings = absolute_settings(_read_toml(Path(config_file)), Path(config_file).resolve().parent)
+            (folder / "uv.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+        result["XDG_CONFIG_HOME"] = str(folder.parent)
+        result["UV_NO_SYSTEM_CONFIG"] = "1"
+    yield result
+
+
+def _configurations() -> list[tuple[str, dict[str, Any]]]:
+    """uv's configuration files in force, with where they stand (https://docs.astral.sh/uv/concepts/configuration-files/)."""
+    if os.environ.get("UV_CONFIG_FILE"):
+        paths = [Path(os.environ["UV_CONFIG_FILE"])]
+        if not paths[0].is_file():
+            raise InputError(f"{paths[0]}: no such file", hint="UV_CONFIG_FILE names it")
+    elif os.environ.get("UV_NO_CONFIG"):
+        paths = []
+    else:
+        home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        system = [Path(folder) for folder in (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":") if folder]
+        candidates = [folder / "uv" / "uv.toml" for folder in system] + [Path("/etc/uv/uv.toml")]
+        paths = [home / "uv" / "uv.toml"]
+        paths += [] if os.environ.get("UV_NO_SYSTEM_CONFIG") else [path for path in candidates if path.is_file()][:1]
+    return [(str(path), _read_toml(path)) for path in paths if path.is_file()]
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: uv's configuration cannot be read: {error}") from error
+
+
+def _environment_settings() -> dict[str, Any]:
+    packages = os.environ.get("UV_NO_BINARY_PACKAGE", "").replace(",", " ").split()
+    everything = os.environ.get("UV_NO_BINARY", "").lower() in {"1", "true", "yes", "on", "y", "t"}
+    return {"no-binary": everything, "no-binary-package": packages}
+
+
+def _forced(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Names (or `:all:`) that *settings*, also their `[pip]` table, force to be built."""
+    for table in (settings, settings.get("pip")):
+        if not isinstance(table, dict):
+            continue
+        if table.get("no-binary") is True:
+            yield ":all:"
+        for name in [*_list(table.get("no-binary-package")), *_list(table.get("no-binary"))]:
+            if isinstance(name, str) and name != ":none:":
+                yield name if name == ":all:" else str(canonicalize_name(name))
+
+
+def _absolute_source(source: Any, folder: Path) -> Any:  # noqa: ANN401 - any TOML value may stand there
+    if isinstance(source, list):
+        return [_absolute_source(entry, folder) for entry in source]
+    return _absolute_entry(_absolute_entry(source, "path", folder), "url", folder)
+
+
+def _absolute_entry(entry: Any, key: str, folder: Path) -> Any:  # noqa: ANN401 - any TOML value may stand there
+    if isinstance(entry, dict) and isinstance(entry.get(key), str):
+        return {**entry, key: absolute_location(entry[key], folder)}
+    return entry
+
+
+def _list(value: Any) -> list[Any]:  # noqa: ANN401 - any TOML value may stand there
+    return value if isinstance(value, list) else []

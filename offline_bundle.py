@@ -1,0 +1,120 @@
+"""The front door: one command group, whose commands are loaded when they are called.
+
+Errors of ours are shown here and nowhere else: what is wrong, and what to do next, on stderr; with `--json` the same
+on stdout as `{"error": {"code": …, "message": …, "hint": …}}`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from wheelhouse import __version__
+from wheelhouse.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# Command -> where it is defined, and its line in --help.
+_COMMANDS = {
+    "build": ("builder.cli", "build_command", "Build a bundle from scripts with inline dependencies."),
+    "run": ("runner.cli", "run_command", "Run a script from a bundle, offline, once or many times."),
+    "verify": ("wheelhouse.cli", "verify_command", "Check every file of a bundle against its manifest."),
+    "show": ("wheelhouse.cli", "show_command", "Show what a bundle holds."),
+}
+_INTERRUPTED = 130
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command's module when the command is called: `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of a user's day, not of the alphabet."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one command."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="offline-bundle")
+def cli() -> None:
+    """Air-gapped bundles for Python scripts with inline dependencies (PEP 723), and jobs that run from them."""
+
+
+def main() -> None:
+    """Run `offline-bundle`."""
+    sys.exit(run_command_line(cli, sys.argv[1:], "offline-bundle"))
+
+
+def build_main() -> None:
+    """Run `build-offline-bundle`: the same as `offline-bundle build`."""
+    from builder.cli import build_command
+
+    sys.exit(run_command_line(build_command, sys.argv[1:], "build-offline-bundle"))
+
+
+def run_command_line(command: click.Command, arguments: Sequence[str], name: str) -> int:
+    """Run *command*; return the exit code after showing what went wrong."""
+    wants_json = "--json" in arguments[: arguments.index("--")] if "--" in arguments else "--json" in arguments
+    show: Callable[[BundleError], None] = _show_json if wants_json else _show_text
+    try:
+        result = command.main(args=list(arguments), prog_name=name, standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        return _INTERRUPTED
+    except KeyboardInterrupt:
+        click.echo("interrupted; run it again to go on", err=True)
+        return _INTERRUPTED
+    except click.ClickException as error:
+        if wants_json:
+            _print_json(error.exit_code, error.format_message(), None)
+        else:
+            error.show()
+        return error.exit_code
+    except BundleError as error:
+        show(error)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`): nothing left to say to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _show_text(error: BundleError) -> None:
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(str(error), err=True)
+    if error.hint:
+        click.secho("hint: ", fg="cyan", bold=True, nl=False, err=True)
+        click.echo(error.hint, err=True)
+
+
+def _show_json(error: BundleError) -> None:
+    _print_json(error.exit_code, str(error), error.hint)
+
+
+def _print_json(code: int, message: str, hint: str | None) -> None:
+    click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
+
+
+if __name__ == "__main__":
+    main()

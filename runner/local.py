@@ -1,0 +1,345 @@
+"""One script on this machine: in place of this process, or as N jobs, each in a directory of its own.
+
+    DIRECTORY/job-0001/console.txt      what the job wrote to stdout and stderr; absent if that was nothing
+    DIRECTORY/job-0001/…                what it left in its working directory
+
+Every job is started through the launcher, `wheelhouse/run.py`, which execs the script in the environment that
+is prepared once beforehand. A job finds its number, 1 to N, in `OFFLINE_BUNDLE_JOB`, and N in
+`OFFLINE_BUNDLE_JOBS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, ClassVar, NoReturn
+
+import wheelhouse
+from runner.seal import seal_command
+from wheelhouse.errors import BundleError, InputError, IntegrityError, NotInBundleError, SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+LAUNCHER = Path(wheelhouse.__file__).with_name("run.py")
+CONSOLE_NAME = "console.txt"
+
+_GRACE_SECONDS = 10.0
+"""How long a job has to leave after a signal was passed on to it, before it is killed."""
+
+_NOT_STARTED = 126
+"""The exit code that shells use for a command that cannot be run."""
+
+_TAIL_BYTES = 8192
+_TAIL_LINES = 10
+
+_LAUNCHER_ERRORS = {
+    error.exit_code: error for error in (InputError, IntegrityError, SignatureError, NotInBundleError)
+}
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How one job ended."""
+
+    index: int
+    """From 1."""
+    directory: Path
+    exit_code: int | None
+    """None where a signal ended it."""
+    signal: int | None
+    """The signal that ended it, or None."""
+    seconds: float
+    """Wall time, with the start of the interpreter."""
+    console: Path | None
+    """Its stdout and stderr; None where it wrote nothing."""
+    tail: str
+    """The last lines of the console."""
+    files: tuple[str, ...]
+    """What it left in its directory besides the console, as sorted relative paths."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it left with exit code 0."""
+        return self.exit_code == 0
+
+    @property
+    def state(self) -> str:
+        """`done`, `exit code 3` or `killed by SIGKILL`."""
+        if self.signal is not None:
+            return f"killed by {_signal_name(self.signal)}"
+        return "done" if self.succeeded else f"exit code {self.exit_code}"
+
+
+class JobsInterruptedError(BundleError):
+    """A signal ended the run: exit 130, as shells have it."""
+
+    exit_code: ClassVar[int] = 130
+
+    def __init__(self, results: Sequence[JobResult], jobs: int) -> None:
+        done = sum(result.succeeded for result in results)
+        super().__init__(
+            f"interrupted: {done} of {jobs} jobs done, {len(results) - done} ended early, "
+            f"{jobs - len(results)} not started",
+            hint="start the run again with another --output; what is done is kept",
+        )
+        self.results = tuple(results)
+
+
+def run_here(  # noqa: PLR0913
+    script: Path,
+    bundle: Path,
+    *,
+    arguments: Sequence[str] = (),
+    sealed: bool = False,
+    python: str | None = None,
+    options: Sequence[str] = (),
+) -> NoReturn:
+    """Replace this process by the script: process id, streams, signals and exit code are the script's own.
+
+    *options* go to the launcher (`-q`, `-v`); *python* is a path, or a name on PATH. Raises `BundleError`
+    where *sealed* cannot be had.
+    """
+    command = _launcher_command(
+        script, bundle, [*options, *_python_options(python)], arguments, sealed=sealed
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(command[0], command)  # noqa: S606
+
+
+def run_jobs(  # noqa: PLR0913
+    script: Path,
+    bundle: Path,
+    *,
+    jobs: int,
+    directory: Path,
+    arguments: Sequence[str] = (),
+    sealed: bool = False,
+    parallel: int | None = None,
+    python: str | None = None,
+    progress: Callable[[JobResult], None] | None = None,
+) -> list[JobResult]:
+    """Run *script* *jobs* times, *parallel* at a time: by default one per usable core.
+
+    A failing job stops no other. *progress* is called in this thread with every job that has ended. Raises
+    before the first one is started: `InputError` for job directories that are not empty, and what the
+    launcher has against the script, the bundle or this node. SIGINT and SIGTERM are passed on to the jobs;
+    once they are gone, `JobsInterruptedError` is raised.
+    """
+    directories = _job_directories(directory, jobs)
+    options = _python_options(python)
+    _prepare(script, bundle, options, sealed=sealed)
+    for path in directories:
+        _make_directory(path)
+    command = _launcher_command(script, bundle, ["-q", *options], arguments, sealed=sealed)
+    children = _Children()
+    results = []
+    with children.signals_passed_on(), ThreadPoolExecutor(min(parallel or usable_cores(), jobs)) as pool:
+        started = [
+            pool.submit(_run_job, children, command, index, path, jobs)
+            for index, path in enumerate(directories, 1)
+        ]
+        for future in as_completed(started):
+            result = future.result()
+            if result:
+                results.append(result)
+                if progress:
+                    progress(result)
+    results.sort(key=lambda result: result.index)
+    if children.stopped:
+        raise JobsInterruptedError(results, jobs)
+    return results
+
+
+def usable_cores() -> int:
+    """Count the cores this process may use: in a batch job often fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Children:
+    """The running jobs: a signal for this process goes to all of them, and none is started after it."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._lock = threading.RLock()  # a second signal may come while the first is being passed on
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def start(
+        self, command: Sequence[str], *, directory: Path, environment: dict[str, str], console: IO[bytes]
+    ) -> subprocess.Popen[bytes] | None:
+        """Start a job as a process group of its own; return None once a signal has come."""
+        with self._lock:
+            if self.stopped:
+                return None
+            process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+            self._running.add(process)
+            return process
+
+    def wait(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for a job's end; its process id is freed only when no signal can be sent to it any more."""
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with self._lock:
+            self._running.discard(process)
+            return process.wait()
+
+    @contextlib.contextmanager
+    def signals_passed_on(self) -> Iterator[None]:
+        """Pass SIGINT and SIGTERM on to the jobs; do nothing outside the main thread, which gets none."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        killer = self._killer = threading.Timer(_GRACE_SECONDS, self._send, [signal.SIGKILL])
+        killer.daemon = True
+        try:
+            yield
+        finally:
+            killer.cancel()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        """Ask the jobs to leave; kill them after the grace period, or when asked a second time."""
+        if self.stopped:
+            self._send(signal.SIGKILL)
+            return
+        self.stopped = True
+        self._send(number)
+        self._killer.start()
+
+    def _send(self, number: int) -> None:
+        with self._lock:
+            for process in self._running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+
+
+def _run_job(
+    children: _Children, command: Sequence[str], index: int, directory: Path, jobs: int
+) -> JobResult | None:
+    """Run one job to its end; None where it was not started any more."""
+    console = directory / CONSOLE_NAME
+    environment = {**os.environ, "OFFLINE_BUNDLE_JOB": str(index), "OFFLINE_BUNDLE_JOBS": str(jobs)}
+    begin = time.monotonic()
+    try:
+        with console.open("xb") as stream:
+            process = children.start(command, directory=directory, environment=environment, console=stream)
+            code = children.wait(process) if process else None
+        tail = _tail(console)
+    except OSError as error:  # no more processes or open files are allowed
+        code, tail = _NOT_STARTED, f"could not be started: {error.strerror}"
+    seconds = time.monotonic() - begin
+    if console.exists() and console.stat().st_size == 0:
+        console.unlink()
+    if code is None:
+        return None
+    return JobResult(
+        index=index,
+        directory=directory,
+        exit_code=code if code >= 0 else None,
+        signal=-code if code < 0 else None,
+        seconds=seconds,
+        console=console if console.exists() else None,
+        tail=tail,
+        files=_files_made(directory),
+    )
+
+
+def _job_directories(directory: Path, jobs: int) -> list[Path]:
+    """Name the jobs' directories; refuse those that hold anything, and touch none."""
+    directories = [directory.absolute() / f"job-{index:04}" for index in range(1, jobs + 1)]
+    try:
+        taken = [path for path in directories if path.exists() and (not path.is_dir() or any(path.iterdir()))]
+    except OSError as error:
+        raise BundleError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if taken:
+        named = ", ".join(path.name for path in taken[:5]) + (", …" if len(taken) > 5 else "")
+        raise InputError(
+            f"{directory} already holds the results of jobs ({named}); nothing was started or changed",
+            hint="name another directory with --output, or move these away",
+        )
+    return directories
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "name a directory that can be written with --output"
+        raise BundleError(f"{path} cannot be made: {error.strerror}", hint=hint) from error
+
+
+def _prepare(script: Path, bundle: Path, options: Sequence[str], *, sealed: bool) -> None:
+    """Have the launcher make the environment, so that its faults are reported once and not by every job."""
+    command = _launcher_command(script, bundle, ["-q", "--prepare", *options], (), sealed=sealed)
+    done = subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL)
+    if done.returncode == 0:
+        return
+    said = done.stderr.decode(errors="replace").strip().removeprefix("error: ")
+    message, _, hint = said.partition("\nhint: ")
+    error = _LAUNCHER_ERRORS.get(done.returncode, BundleError)
+    raise error(
+        message or f"the launcher left with code {done.returncode} and said nothing", hint=hint or None
+    )
+
+
+def _launcher_command(
+    script: Path, bundle: Path, options: Sequence[str], arguments: Sequence[str], *, sealed: bool
+) -> list[str]:
+    launcher = [sys.executable, "-I", str(LAUNCHER), "--bundle", str(bundle.absolute()), *options]
+    command = [*launcher, str(script.absolute()), *arguments]
+    return seal_command(command) if sealed else command
+
+
+def _python_options(python: str | None) -> list[str]:
+    """Make a path absolute, for jobs have working directories of their own; leave a name on PATH as it is."""
+    if not python:
+        return []
+    return ["--python", os.path.abspath(python) if os.path.dirname(python) else python]  # noqa: PTH100, PTH120
+
+
+def _tail(console: Path) -> str:
+    """Read the last lines of a console, which may be large, hold any bytes, or be gone by its job's doing."""
+    try:
+        with console.open("rb") as stream:
+            stream.seek(max(0, console.stat().st_size - _TAIL_BYTES))
+            last = stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(last.rstrip("\n").split("\n")[-_TAIL_LINES:])
+
+
+def _files_made(directory: Path) -> tuple[str, ...]:
+    made = (
+        os.path.relpath(os.path.join(folder, name), directory)  # noqa: PTH118
+        for folder, _, names in os.walk(directory)
+        for name in names
+    )
+    return tuple(sorted(name for name in made if name != CONSOLE_NAME))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -1,0 +1,147 @@
+"""Small real bundles made on the fly: valid manifests, real locks, wheels that install."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.support.distributions import make_wheel, sha256_of
+from wheelhouse import run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+_MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+
+
+def this_platform() -> str:
+    """This machine in uv's words, with a floor that every glibc of today meets."""
+    if sys.platform == "darwin":
+        return f"{_MACHINE}-apple-darwin"
+    is_glibc = platform.libc_ver()[0] == "glibc"
+    return f"{_MACHINE}-manylinux_2_17" if is_glibc else f"{_MACHINE}-unknown-linux-musl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleScript:
+    """A script to bundle: its metadata, its body, and the packages of its lock (by default one per dependency)."""
+
+    dependencies: Sequence[str] = ("alpha",)
+    requires_python: str | None = None
+    tool_uv: str = ""
+    """Lines of the [tool.uv] table."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The same as data."""
+    body: str = ""
+    packages: Sequence[str] = ("alpha",)
+    """Names of the packages to lock, all at version 1.0."""
+
+    @property
+    def text(self) -> str:
+        lines = [f"dependencies = {json.dumps(list(self.dependencies))}"]
+        lines += [f"requires-python = {json.dumps(self.requires_python)}"] if self.requires_python else []
+        lines += ["", "[tool.uv]", *self.tool_uv.splitlines()] if self.tool_uv else []
+        block = "".join(f"# {line}".rstrip() + "\n" for line in lines)
+        return f"# /// script\n{block}# ///\n{self.body}"
+
+
+def make_bundle(  # noqa: PLR0913
+    folder: Path,
+    scripts: Mapping[str, BundleScript] | None = None,
+    *,
+    python: str | Sequence[str] = THIS_PYTHON,
+    platforms: Sequence[str] = (),
+    libc: str | None = None,
+    uv: Path | None = None,
+    uv_platform: str | None = None,
+) -> Path:
+    """Write a bundle of format 1 into *folder*, with run.py in it, and *uv* as its uv; each script for each target."""
+    scripts = {"eval": BundleScript()} if scripts is None else scripts
+    pythons = [python] if isinstance(python, str) else list(python)
+    platforms = platforms or [this_platform()]
+    targets = {
+        f"cp{minor.replace('.', '')}-{name}": {"python": minor, "platform": name} for minor in pythons for name in platforms
+    }
+    manifest: dict[str, Any] = {
+        "format": 1,
+        "created-by": "tests",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "scripts": {name: _write_script(folder, name, script, targets, libc) for name, script in scripts.items()},
+        "targets": targets,
+        "uv": {},
+    }
+    _copy(Path(run.__file__), folder / "run.py")
+    if uv:
+        place = f"uv/{uv_platform or this_platform()}/uv"
+        _copy(uv, folder / place)
+        manifest["uv"] = {uv_platform or this_platform(): {"version": "0", "path": place}}
+    return write_manifest(folder, manifest)
+
+
+def write_manifest(bundle: Path, manifest: dict[str, Any]) -> Path:
+    """Take stock of the files on disk, and rename the manifest into place."""
+    files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "bundle.json")
+    manifest["files"] = {
+        path.relative_to(bundle).as_posix(): {"sha256": sha256_of(path), "size": path.stat().st_size} for path in files
+    }
+    staged = bundle / "bundle.json.new"
+    staged.write_text(json.dumps(manifest, indent=2, sort_keys=True))
+    staged.replace(bundle / "bundle.json")
+    return bundle
+
+
+def read_manifest(bundle: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((bundle / "bundle.json").read_text())
+    return manifest
+
+
+def _write_script(
+    bundle: Path, name: str, script: BundleScript, targets: Mapping[str, Mapping[str, str]], libc: str | None
+) -> dict[str, Any]:
+    path = bundle / "scripts" / f"{name}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(script.text)
+    wheels = {package: make_wheel(bundle / "wheels", package) for package in script.packages}
+    block = run.read_block(script.text)
+    return {
+        "path": f"scripts/{name}.py",
+        "block": run.block_digest(block or ""),
+        "dependencies": list(script.dependencies),
+        "requires-python": script.requires_python,
+        "settings": run.settings_digest(dict(script.settings)),
+        "locks": {target: _write_lock(bundle, name, target, wheels, libc) for target in targets},
+    }
+
+
+def _write_lock(bundle: Path, name: str, target: str, wheels: Mapping[str, Path], libc: str | None) -> dict[str, Any]:
+    lock = bundle / "locks" / name / f"pylock.{target}.toml"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    tables = [
+        f'[[packages]]\nname = "{package}"\nversion = "1.0"\nwheels = [{{ path = "../../wheels/{wheel.name}", '
+        f'size = {wheel.stat().st_size}, hashes = {{ sha256 = "{sha256_of(wheel)}" }} }}]\n'
+        for package, wheel in wheels.items()
+    ]
+    lock.write_text("\n".join(['lock-version = "1.0"\ncreated-by = "tests"\n', *tables]))
+    requirements = lock.with_name(f"requirements-{target}.txt")
+    requirements.write_text(
+        "".join(f"{package}==1.0 --hash=sha256:{sha256_of(wheel)}\n" for package, wheel in wheels.items())
+    )
+    return {
+        "lock": lock.relative_to(bundle).as_posix(),
+        "requirements": requirements.relative_to(bundle).as_posix(),
+        "libc": libc,
+        "packages": {
+            package: {"version": "1.0", "wheel": f"wheels/{wheel.name}"} for package, wheel in wheels.items()
+        },
+    }
+
+
+def _copy(source: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, place)

@@ -1,0 +1,125 @@
+"""The commands `verify` and `show`: parse, call one function, render."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from wheelhouse.show import Contents
+    from wheelhouse.verify import VerifyReport
+
+_BUNDLE = click.Path(path_type=Path)
+
+
+@click.command("verify")
+@click.argument("bundle", metavar="DIR", type=_BUNDLE)
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Also say where the bundle comes from.")
+def verify_command(*, bundle: Path, as_json: bool, quiet: bool, verbose: bool) -> int:
+    """Check every file of the bundle at DIR against its manifest.
+
+    Each missing, changed or extra file is named; exit 5 when there is one.
+    """
+    from wheelhouse.errors import IntegrityError
+    from wheelhouse.manifest import read_manifest
+    from wheelhouse.verify import raise_for_problems, verify
+
+    report = verify(bundle)
+    if as_json:
+        click.echo(json.dumps(_verdict(report), indent=1))
+        return 0 if report.ok else IntegrityError.exit_code
+    raise_for_problems(report)
+    if not quiet:
+        _tell_verdict(bundle, report)
+        if verbose:
+            manifest = read_manifest(bundle)
+            click.echo(f"{manifest.created_by}, as of {manifest.timestamp}", err=True)
+    return 0
+
+
+@click.command("show")
+@click.argument("bundle", metavar="DIR", type=_BUNDLE)
+@click.option("--json", "as_json", is_flag=True, help="Show as JSON.")
+def show_command(*, bundle: Path, as_json: bool) -> None:
+    """Show what the bundle at DIR holds: scripts, targets, packages, sizes."""
+    from wheelhouse.manifest import read_manifest
+    from wheelhouse.show import contents
+
+    shown = contents(read_manifest(bundle))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(shown), indent=1))
+    else:
+        _print_contents(bundle, shown)
+
+
+def _verdict(report: VerifyReport) -> dict[str, object]:
+    document: dict[str, object] = {"ok": report.ok, **dataclasses.asdict(report)}
+    if not report.ok:
+        problems = "\n".join(report.problems)
+        document["error"] = {
+            "code": 5,
+            "message": problems,
+            "hint": "carry the bundle over again, or build it anew",
+        }
+    return document
+
+
+def _tell_verdict(bundle: Path, report: VerifyReport) -> None:
+    from wheelhouse.text import count, megabytes
+
+    click.echo(
+        f"{bundle}: {count(report.files, 'file')}, {megabytes(report.size)}, all as the manifest says.",
+        err=True,
+    )
+    if report.pending:
+        click.secho(
+            f"note: an update was interrupted here; {count(len(report.pending), 'file')} of it lie beside the bundle "
+            "unused. Building again finishes it.",
+            fg="yellow",
+            err=True,
+        )
+
+
+def _print_contents(bundle: Path, shown: Contents) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from wheelhouse.text import count, megabytes
+
+    console = Console()
+    console.print(
+        f"{bundle}: {count(shown.files, 'file')}, {megabytes(shown.size)}, {shown.created_by}, as of {shown.timestamp}"
+    )
+    scripts = Table("script", "Python", "platform", "libc from", box=SIMPLE_HEAD)
+    for title in ("packages", "size"):
+        scripts.add_column(title, justify="right")
+    for lock in shown.locks:
+        scripts.add_row(
+            lock.script,
+            lock.python,
+            lock.platform,
+            lock.libc or "any",
+            f"{lock.packages}",
+            megabytes(lock.size),
+        )
+    console.print(scripts)
+    packages = Table("package", "version", box=SIMPLE_HEAD)
+    packages.add_column("size", justify="right")
+    packages.add_column("needed by", overflow="fold")
+    for package in shown.packages:
+        packages.add_row(
+            package.name,
+            package.version,
+            megabytes(package.size),
+            ", ".join(package.needed_by) or "nothing any more",
+        )
+    console.print(packages)
+    for platform, version in shown.uv.items():
+        console.print(f"uv {version} for {platform}")

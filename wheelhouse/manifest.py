@@ -1,0 +1,581 @@
+"""The manifest, `bundle.json`: the one list of what a bundle holds, as frozen dataclasses.
+
+A manifest that comes off a medium is hostile until proven otherwise: `Manifest.from_json` checks every type,
+digest, path and reference, and reports all that is wrong at once. The paths of what it returns can be joined
+to the bundle's folder without a second thought.
+
+    manifest = read_manifest(Path("bundle"))
+    manifest.scripts["eval"].locks["cp312-x86_64-manylinux_2_28"].packages["numpy"].wheel
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from wheelhouse.errors import InputError, IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from io import FileIO
+    from pathlib import Path
+
+FORMAT = 1
+MANIFEST = "bundle.json"
+SIGNATURE = "bundle.json.sig"
+CHECKSUMS = "SHA256SUMS"
+WRITER = ".writer"
+"""The folder inside a bundle that belongs to its one writer."""
+
+_MOST_PROBLEMS = 20
+_LARGEST_SIZE = 2**63 - 1
+_LONGEST_PATH = 1024
+_LONGEST_SHOWN = 120
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,120}")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-](/[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-])*")
+
+_Json: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a file came from: an index, a local path, or a git commit. Never with credentials."""
+
+    index: str | None = None
+    url: str | None = None
+    path: str | None = None
+    git: str | None = None
+    commit: str | None = None
+    built_from: str | None = None
+    """Digest of the source that a wheel was built from on the connected side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundledFile:
+    """One file of the bundle. Only `SHA256SUMS` has neither digest nor size."""
+
+    sha256: str | None
+    size: int | None
+    name: str | None = None
+    """Name of the package, for wheels; so with its version, and what the index said of the file."""
+    version: str | None = None
+    requires_python: str | None = None
+    upload_time: str | None = None
+    yanked: str | None = None
+    """Why it was yanked (maybe an empty text), or None for a file in good standing."""
+    source: Source | None = None
+    needed_by: tuple[str, ...] = ()
+    """`SCRIPT/TARGET` of each lock that needs the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundledPackage:
+    """One package of a lock."""
+
+    version: str
+    wheel: str
+    """Its path in the bundle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundledLock:
+    """What one script needs on one target."""
+
+    lock: str
+    """Path of the PEP 751 lock."""
+    requirements: str
+    """Path of the same, hash-pinned, for plain pip."""
+    libc: str | None
+    """The lowest libc the wheels run on, such as `2.28`; None when they need none."""
+    packages: Mapping[str, BundledPackage]
+    """By normalised name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundledScript:
+    """One script, and its lock for each target."""
+
+    path: str
+    block: str
+    """Digest of its metadata block."""
+    dependencies: tuple[str, ...]
+    """As written."""
+    requires_python: str | None
+    """As written."""
+    settings: str
+    """Digest of its `[tool.uv]` table."""
+    locks: Mapping[str, BundledLock]
+    """By target name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundledTarget:
+    """A Python minor version and a platform, in uv's words."""
+
+    python: str
+    platform: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundledUv:
+    """The uv that the bundle brings for a platform."""
+
+    version: str
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything a bundle holds. A file is in the bundle if and only if `files` names it."""
+
+    created_by: str
+    timestamp: str
+    """UTC, ISO 8601 with `Z`."""
+    scripts: Mapping[str, BundledScript] = field(default_factory=dict)
+    targets: Mapping[str, BundledTarget] = field(default_factory=dict)
+    uv: Mapping[str, BundledUv] = field(default_factory=dict)
+    """By platform."""
+    files: Mapping[str, BundledFile] = field(default_factory=dict)
+    """By path relative to the bundle."""
+
+    @classmethod
+    def from_json(cls, content: bytes | str) -> Manifest:
+        """Read and check a manifest; raises one IntegrityError that names all that is wrong.
+
+        Keys it does not know are ignored: a later offline-bundle may add some within format 1.
+        """
+        document = _parse(content)
+        _check_format(document)
+        problems = _Problems()
+        manifest = _read_manifest(_Table(document, (), problems))
+        _check_paths(manifest, problems)
+        _check_references(manifest, problems)
+        problems.raise_if_any()
+        return manifest
+
+    def to_json(self) -> bytes:
+        """Render canonically, in sorted ASCII: the same manifest gives the same bytes."""
+        document = {
+            "format": FORMAT,
+            "created-by": self.created_by,
+            "timestamp": self.timestamp,
+            "scripts": {name: _script_json(script) for name, script in self.scripts.items()},
+            "targets": {key: {"python": t.python, "platform": t.platform} for key, t in self.targets.items()},
+            "uv": {platform: {"version": u.version, "path": u.path} for platform, u in self.uv.items()},
+            "files": {path: _file_json(file) for path, file in self.files.items()},
+        }
+        return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode("ascii")
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read the manifest of the bundle at *directory*.
+
+    Raises InputError when there is none, IntegrityError when it is broken.
+    """
+    return Manifest.from_json(read_manifest_bytes(directory))
+
+
+def read_manifest_bytes(directory: Path) -> bytes:
+    """Return `bundle.json` as it lies there, unchecked: what is signed, and what `SHA256SUMS` covers."""
+    path = directory / MANIFEST
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except NotRegularError as error:
+        raise IntegrityError(f"{path} is not a regular file", hint="carry the bundle over again") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        message = (
+            f"{directory} holds no {MANIFEST}" if directory.is_dir() else f"there is no folder {directory}"
+        )
+        hint = "name the folder that build-offline-bundle wrote (-o), or the one that unpack made"
+        raise InputError(message, hint=hint) from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
+
+
+def render_checksums(manifest: Manifest, manifest_bytes: bytes) -> bytes:
+    r"""Render `SHA256SUMS` for `sha256sum -c`: every file of the bundle but itself, and `bundle.json`.
+
+    coreutils escapes backslashes and newlines in names; no path of a bundle has them (`unsafe_path`).
+    """
+    import hashlib  # noqa: PLC0415 -- reading a manifest on a warm start needs no OpenSSL
+
+    digests = {path: file.sha256 for path, file in manifest.files.items() if file.sha256 is not None}
+    digests[MANIFEST] = hashlib.sha256(manifest_bytes).hexdigest()
+    return "".join(f"{digests[path]}  {path}\n" for path in sorted(digests)).encode()
+
+
+def unsafe_path(path: str) -> str | None:
+    """Say why *path* cannot be that of a file in a bundle, or None when it can.
+
+    A bundle must survive any file system on its way, so what Windows would take for something else is refused
+    too: backslashes, drive letters and streams, names that end in a dot or a space.
+    """
+    if len(path) > _LONGEST_PATH:
+        return f"it is longer than {_LONGEST_PATH} characters"
+    if not _PLAIN_PATH.fullmatch(path) and (reason := _unsafe_text(path) or _unsafe_component(path)):
+        return reason
+    first = path.split("/", 1)[0].casefold()
+    if first == WRITER:
+        return f"{WRITER}/ belongs to the writer"
+    if path.casefold() in {MANIFEST, SIGNATURE}:
+        return "the manifest cannot name itself"
+    return None
+
+
+class NotRegularError(OSError):
+    """A symbolic link, folder, fifo or device lies where a file should."""
+
+
+def open_regular(path: Path | str) -> FileIO:
+    """Open a regular file, unbuffered; never follows a symbolic link there, never waits on a fifo."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV}:
+            raise NotRegularError(error.errno, "not a regular file", str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+class _Problems:
+    """What is wrong so far: the first few in words, the rest counted."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+        self._more = 0
+
+    def add(self, where: tuple[str, ...], what: str) -> None:
+        """Note *what* is wrong at *where*: the keys that lead there, shown as in TOML."""
+        if len(self._found) < _MOST_PROBLEMS:
+            keys = ".".join(key if _BARE_KEY.fullmatch(key) else _shown(key) for key in where)
+            self._found.append(f"{keys}: {what}")
+        else:
+            self._more += 1
+
+    def raise_if_any(self) -> None:
+        if self._found:
+            more = [f"and {self._more} more"] if self._more else []
+            _refuse("does not describe a bundle", [*self._found, *more])
+
+
+class _Table:
+    """A JSON object under inspection: each reader returns the value, or reports it and returns a stand-in."""
+
+    def __init__(self, value: object, where: tuple[str, ...], problems: _Problems) -> None:
+        self.where = where
+        self._problems = problems
+        self._values: _Json = value if isinstance(value, dict) else {}
+        if not isinstance(value, dict):
+            problems.add(where, f"must be an object, not {_shown(value)}")
+
+    def text(self, key: str, pattern: re.Pattern[str] | None = None, kind: str = "text") -> str:
+        value = self._values.get(key)
+        if isinstance(value, str) and (pattern is None or pattern.fullmatch(value)):
+            return value
+        self._report(key, kind)
+        return ""
+
+    def optional_text(self, key: str) -> str | None:
+        value = self._values.get(key)
+        return value if value is None or isinstance(value, str) else self.text(key)
+
+    def digest(self, key: str) -> str:
+        return self.text(key, _DIGEST, "a sha256 of 64 lower-case hex digits")
+
+    def time(self, key: str) -> str:
+        return self.text(key, _TIME, "a time such as 2026-11-15T21:30:21Z")
+
+    def size(self, key: str) -> int:
+        value = self._values.get(key)
+        if type(value) is int and 0 <= value <= _LARGEST_SIZE:  # True is an int, but no size
+            return value
+        self._report(key, "a size in bytes")
+        return 0
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self._values.get(key)
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        self._report(key, "a list of texts")
+        return ()
+
+    def has(self, key: str) -> bool:
+        return self._values.get(key) is not None
+
+    def table(self, key: str) -> _Table:
+        return _Table(self._values.get(key), (*self.where, key), self._problems)
+
+    def tables(self, *, named: bool) -> Iterator[tuple[str, _Table]]:
+        """Each member that is itself an object; when *named* its key must do as one component of a path."""
+        for key, value in self._values.items():
+            where = (*self.where, key)
+            if named and ("/" in key or unsafe_path(key)):
+                self._problems.add(where, "this is no usable name")
+            table = _Table(value, where, self._problems)
+            if isinstance(value, dict):
+                yield key, table
+
+    def _report(self, key: str, kind: str) -> None:
+        fault = f"not {_shown(self._values[key])}" if key in self._values else "but is missing"
+        self._problems.add((*self.where, key), f"must be {kind}, {fault}")
+
+
+def _parse(content: bytes | str) -> _Json:
+    try:
+        text = content.decode() if isinstance(content, bytes) else content
+        document = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except RecursionError:
+        _refuse("is nested too deeply")
+    except ValueError as error:  # JSON, UTF-8, integers of thousands of digits
+        _refuse(f"is not valid JSON: {error}")
+    if not isinstance(document, dict):
+        _refuse(f"must be a JSON object, not {_shown(document)}")
+    return document
+
+
+def _object(pairs: list[tuple[str, Any]]) -> _Json:
+    """Readers differ on which of two equal keys counts, so two are refused."""
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {_shown(twice)} occurs twice in one object")
+    return document
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _refuse(what: str, problems: list[str] | None = None) -> NoReturn:
+    hint = "carry the bundle over again, or build it anew"
+    raise IntegrityError(f"{MANIFEST} {what}", hint=hint, problems=problems or ())
+
+
+def _check_format(document: _Json) -> None:
+    found = document.get("format")
+    if type(found) is int and found == FORMAT:
+        return
+    if type(found) is int and found > FORMAT:
+        message = f"{MANIFEST} has format {_shown(found)}; this offline-bundle reads format {FORMAT}"
+        raise IntegrityError(message, hint="use the offline-bundle that built it, or a newer one")
+    _refuse(f"has no known format: {_shown(found)}")
+
+
+def _read_manifest(table: _Table) -> Manifest:
+    return Manifest(
+        created_by=table.text("created-by"),
+        timestamp=table.time("timestamp"),
+        scripts={name: _read_script(script) for name, script in table.table("scripts").tables(named=True)},
+        targets={
+            name: BundledTarget(python=target.text("python"), platform=target.text("platform"))
+            for name, target in table.table("targets").tables(named=True)
+        },
+        uv={
+            platform: BundledUv(version=uv.text("version"), path=uv.text("path"))
+            for platform, uv in table.table("uv").tables(named=True)
+        },
+        files={path: _read_file(path, file) for path, file in table.table("files").tables(named=False)},
+    )
+
+
+def _read_script(table: _Table) -> BundledScript:
+    return BundledScript(
+        path=table.text("path"),
+        block=table.digest("block"),
+        dependencies=table.texts("dependencies"),
+        requires_python=table.optional_text("requires-python"),
+        settings=table.digest("settings"),
+        locks={target: _read_lock(lock) for target, lock in table.table("locks").tables(named=True)},
+    )
+
+
+def _read_lock(table: _Table) -> BundledLock:
+    return BundledLock(
+        lock=table.text("lock"),
+        requirements=table.text("requirements"),
+        libc=table.optional_text("libc"),
+        packages={
+            name: BundledPackage(version=package.text("version"), wheel=package.text("wheel"))
+            for name, package in table.table("packages").tables(named=True)
+        },
+    )
+
+
+def _read_file(path: str, table: _Table) -> BundledFile:
+    has_digest = path != CHECKSUMS or table.has("sha256")
+    return BundledFile(
+        sha256=table.digest("sha256") if has_digest else None,
+        size=table.size("size") if has_digest or table.has("size") else None,
+        name=table.optional_text("name"),
+        version=table.optional_text("version"),
+        requires_python=table.optional_text("requires-python"),
+        upload_time=table.time("upload-time") if table.has("upload-time") else None,
+        yanked=table.optional_text("yanked"),
+        source=_read_source(table.table("source")) if table.has("source") else None,
+        needed_by=table.texts("needed-by") if table.has("needed-by") else (),
+    )
+
+
+def _read_source(table: _Table) -> Source:
+    return Source(
+        index=table.optional_text("index"),
+        url=table.optional_text("url"),
+        path=table.optional_text("path"),
+        git=table.optional_text("git"),
+        commit=table.optional_text("commit"),
+        built_from=table.digest("built-from") if table.has("built-from") else None,
+    )
+
+
+def _check_paths(manifest: Manifest, problems: _Problems) -> None:
+    """Each path is safe, and no two would meet on a file system that ignores case or normalises Unicode."""
+    spellings: dict[str, str] = {}
+    for path in manifest.files:
+        if reason := unsafe_path(path):
+            problems.add(("files", path), f"unsafe path: {reason}")
+            continue
+        for whole in (path, *_parents(path)):
+            if (other := spellings.setdefault(_folded(whole), whole)) != whole:
+                problems.add(("files", path), f"{_shown(whole)} collides with {_shown(other)}")
+            if whole is not path and whole in manifest.files:
+                problems.add(("files", path), f"{_shown(whole)} is a file, not a folder")
+    checksums = manifest.files.get(CHECKSUMS)
+    if checksums and (checksums.sha256, checksums.size) != (None, None):
+        problems.add(("files", CHECKSUMS), "is rendered from this table, so it has no digest or size")
+
+
+def _check_references(manifest: Manifest, problems: _Problems) -> None:
+    """Whatever the manifest speaks of, it holds."""
+    for platform, uv in manifest.uv.items():
+        _check_held(manifest, uv.path, ("uv", platform, "path"), problems)
+    for name, script in manifest.scripts.items():
+        where = ("scripts", name)
+        _check_held(manifest, script.path, (*where, "path"), problems)
+        for target, lock in script.locks.items():
+            if target not in manifest.targets:
+                problems.add((*where, "locks", target), "is not in targets")
+            _check_lock(manifest, lock, (*where, "locks", target), problems)
+
+
+def _check_lock(manifest: Manifest, lock: BundledLock, where: tuple[str, ...], problems: _Problems) -> None:
+    _check_held(manifest, lock.lock, (*where, "lock"), problems)
+    _check_held(manifest, lock.requirements, (*where, "requirements"), problems)
+    for package, chosen in lock.packages.items():
+        if chosen.wheel not in manifest.files:
+            _check_held(manifest, chosen.wheel, (*where, "packages", package, "wheel"), problems)
+
+
+def _check_held(manifest: Manifest, path: str, where: tuple[str, ...], problems: _Problems) -> None:
+    if path not in manifest.files:
+        problems.add(where, f"{_shown(path)} is not in files")
+
+
+def _unsafe_text(path: str) -> str | None:
+    if not path:
+        return "it is empty"
+    if not path.isprintable():
+        return "it has characters that cannot be printed"
+    if "\\" in path or ":" in path:
+        return "backslashes and colons mean something else on Windows"
+    return None
+
+
+def _unsafe_component(path: str) -> str | None:
+    for component in path.split("/"):
+        if not component:
+            return "it is absolute" if path.startswith("/") else "it has an empty component"
+        if component in {".", ".."}:
+            return f"it has a component {component}"
+        if component[-1] in ". ":
+            return "Windows drops a dot or space at the end of a name"
+    return None
+
+
+def _parents(path: str) -> Iterator[str]:
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
+
+
+def _folded(path: str) -> str:
+    if path.isascii():
+        return path.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def _shown(value: object) -> str:
+    """Show a value from outside: no control character, no page of text."""
+    if isinstance(value, str):
+        return ascii(value) if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]!a}..."
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and abs(value) > _LARGEST_SIZE:
+        return "a huge number"
+    return json.dumps(value)
+
+
+def _script_json(script: BundledScript) -> _Json:
+    return {
+        "path": script.path,
+        "block": script.block,
+        "dependencies": list(script.dependencies),
+        "requires-python": script.requires_python,
+        "settings": script.settings,
+        "locks": {target: _lock_json(lock) for target, lock in script.locks.items()},
+    }
+
+
+def _lock_json(lock: BundledLock) -> _Json:
+    return {
+        "lock": lock.lock,
+        "requirements": lock.requirements,
+        "libc": lock.libc,
+        "packages": {name: {"version": p.version, "wheel": p.wheel} for name, p in lock.packages.items()},
+    }
+
+
+def _file_json(file: BundledFile) -> _Json:
+    return _present(
+        {
+            "sha256": file.sha256,
+            "size": file.size,
+            "name": file.name,
+            "version": file.version,
+            "requires-python": file.requires_python,
+            "upload-time": file.upload_time,
+            "yanked": file.yanked,
+            "source": None if file.source is None else _source_json(file.source),
+            "needed-by": list(file.needed_by) or None,
+        }
+    )
+
+
+def _source_json(source: Source) -> _Json:
+    return _present(
+        {
+            "index": source.index,
+            "url": source.url,
+            "path": source.path,
+            "git": source.git,
+            "commit": source.commit,
+            "built-from": source.built_from,
+        }
+    )
+
+
+def _present(document: _Json) -> _Json:
+    return {key: value for key, value in document.items() if value is not None}
