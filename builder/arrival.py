@@ -21,7 +21,10 @@ class Mismatch(Exception):  # noqa: N818 - a verdict on the bytes, not yet on th
 
 
 class Arrival:
-    """Goes on with what *partial* holds of *download*; *advance* is told each number of bytes (RFC 9110, 14)."""
+    """Goes on with what *partial* holds of *download*; *advance* is told each number of bytes.
+
+    Sections are those of RFC 9110.
+    """
 
     def __init__(
         self, download: Download, cache: DownloadCache, partial: Partial, advance: Callable[[int], None]

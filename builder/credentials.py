@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# The user part of a URL ends at the last "@" of the authority (RFC 3986, 3.2.1). The second form is a password
-# with an unescaped "/", "?" or "#" in it: no valid URL, but error messages repeat it. A port is none.
+# The user part of a URL ends at the last "@" of the authority (RFC 3986, 3.2.1). The second form: a password
+# with an unescaped "/", "?" or "#" in it: no URL, but messages repeat it. A port is no password.
 _USERINFO = re.compile(
     r"""(?P<scheme>\b[a-z][a-z0-9+.-]*:)?(?P<slashes>//)
-    (?: [^\s/?\#"'<>]*@ | [^\s/?\#"'<>@:]+:(?!\d+(?:[/?\#\s]|$))[^\s"'<>]*@ )""",
+    (?: [^\s/?\#"'<>]*@ | (?!\[)[^\s/?\#"'<>@:]+:(?!\d{1,5}(?!\w))[^\s"'<>]*@ )""",
     re.IGNORECASE | re.VERBOSE,
 )
 _BARE_SSH_USER = re.compile(r"(?:git\+)?ssh://[\w.-]+@", re.IGNORECASE)

@@ -105,7 +105,7 @@ class Transfer:
         return Fetched(stored, arrival.digest(), arrival.size, from_cache=False)
 
     def interrupt(self) -> None:
-        """Make every call of `run` end soon. First the word, then the sockets: what they still give is dropped."""
+        """Make every call of `run` end soon. What the sockets still give after they are shut is dropped."""
         self._stop.set()
         for response in list(self._open):
             with suppress(Exception):  # it may be ending by itself just now; urllib3 < 2.3 cannot do this
@@ -276,7 +276,7 @@ def _local_path(url: str) -> Path | None:
 
 
 def _blocks(response: requests.Response) -> Iterator[bytes]:
-    """Read the body as it was sent: some servers call a .tar.gz a gzip-encoded .tar, and digests are of the former."""
+    """Read the body undecoded: to some servers a .tar.gz is a gzip-encoded .tar, but not to its digest."""
     return iter(lambda: response.raw.read(_BLOCK, decode_content=False), b"")
 
 

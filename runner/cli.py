@@ -81,11 +81,11 @@ def run_command(  # noqa: PLR0913
     """
     from runner.local import JobsInterruptedError, run_here, run_jobs
 
+    options = ["-q"] * (quiet or as_json) + ["-v"] * verbose
     if jobs is None:
         for given, name in ((output, "--output"), (parallel, "--parallel"), (as_json, "--json")):
             if given:
                 raise click.UsageError(f"{name} is about jobs: give it together with -j")
-        options = ["-q"] * quiet + ["-v"] * verbose
         run_here(script, bundle, arguments=arguments, sealed=sealed, python=python, options=options)
     directory = output or Path(f"{script.stem}-jobs")
     interruption = None
@@ -100,6 +100,7 @@ def run_command(  # noqa: PLR0913
                 sealed=sealed,
                 parallel=parallel,
                 python=python,
+                options=options,
                 progress=progress,
             )
         except JobsInterruptedError as error:

@@ -127,21 +127,22 @@ def run_jobs(  # noqa: PLR0913
     sealed: bool = False,
     parallel: int | None = None,
     python: str | None = None,
+    options: Sequence[str] = ("-q",),
     progress: Callable[[JobResult], None] | None = None,
 ) -> list[JobResult]:
     """Run *script* *jobs* times, *parallel* at a time: by default one per usable core.
 
-    A failing job stops no other. *progress* is called in this thread with every job that has ended. Raises
-    before the first one is started: `InputError` for job directories that are not empty, and what the
-    launcher has against the script, the bundle or this node. SIGINT and SIGTERM are passed on to the jobs;
-    once they are gone, `JobsInterruptedError` is raised.
+    A failing job stops no other. *progress* is called in this thread with every job that has ended; *options*
+    are those of `run_here`, for the preparation. Raises before the first job is started: `InputError` for job
+    directories that are not empty, and what the launcher has against the script, the bundle or this node.
+    SIGINT and SIGTERM are passed on to the jobs; once they are gone, `JobsInterruptedError` is raised.
     """
     directories = _job_directories(directory, jobs)
-    options = _python_options(python)
-    _prepare(script, bundle, options, sealed=sealed)
+    choice = _python_options(python)
+    _prepare(script, bundle, [*options, *choice], sealed=sealed)
     for path in directories:
         _make_directory(path)
-    command = _launcher_command(script, bundle, ["-q", *options], arguments, sealed=sealed)
+    command = _launcher_command(script, bundle, ["-q", *choice], arguments, sealed=sealed)
     children = _Children()
     results = []
     with children.signals_passed_on(), ThreadPoolExecutor(min(parallel or usable_cores(), jobs)) as pool:
@@ -290,17 +291,25 @@ def _make_directory(path: Path) -> None:
 
 
 def _prepare(script: Path, bundle: Path, options: Sequence[str], *, sealed: bool) -> None:
-    """Have the launcher make the environment, so that its faults are reported once and not by every job."""
-    command = _launcher_command(script, bundle, ["-q", "--prepare", *options], (), sealed=sealed)
-    done = subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL)
-    if done.returncode == 0:
+    """Have the launcher make the environment, so that its faults are reported once and not by every job.
+
+    What it says while it works goes on to stderr; what it says of an error is raised as a `BundleError`.
+    """
+    command = _launcher_command(script, bundle, ["--prepare", *options], (), sealed=sealed)
+    null = subprocess.DEVNULL
+    fault: list[str] = []
+    with subprocess.Popen(command, stdin=null, stdout=null, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr or ():
+            if fault or line.startswith("error: "):
+                fault.append(line)
+            else:
+                sys.stderr.write(line)
+    if process.returncode == 0:
         return
-    said = done.stderr.decode(errors="replace").strip().removeprefix("error: ")
-    message, _, hint = said.partition("\nhint: ")
-    error = _LAUNCHER_ERRORS.get(done.returncode, BundleError)
-    raise error(
-        message or f"the launcher left with code {done.returncode} and said nothing", hint=hint or None
-    )
+    message, _, hint = "".join(fault).strip().removeprefix("error: ").partition("\nhint: ")
+    if not message:
+        message = f"the launcher ended with code {process.returncode} before any job was started"
+    raise _LAUNCHER_ERRORS.get(process.returncode, BundleError)(message, hint=hint or None)
 
 
 def _launcher_command(

@@ -2,23 +2,24 @@
 
     python BUNDLE/run.py [--bundle DIR] [--python PATH] [--prepare] [-q] [-v] SCRIPT [ARGS...]
 
-One file, nothing but the standard library of Python 3.9 or newer, so that a site can review it and copy it. What it does:
+One file, nothing but the standard library of Python 3.9 or newer, so that a site can review it and copy it.
+What it does:
 
 1. reads the metadata block of SCRIPT (PEP 723) and finds the lock in BUNDLE/bundle.json that was made for it;
 2. picks the target of the bundle that fits this node, and an interpreter;
-3. verifies the lock against bundle.json, lets uv (else pip) install from it into the cache, with hashes required;
+3. verifies the lock against bundle.json, and lets uv (else pip) install from it into the cache, by hash;
 4. replaces itself by that environment's Python running SCRIPT.
 
-What it never does: write into the bundle, need the network, run anything from the bundle that does not match its
-digest in bundle.json, or use a cache folder that somebody else could write.
+What it never does: write into the bundle, need the network, run anything from the bundle that does not match
+its digest in bundle.json, or use a cache folder that somebody else could write.
 
-A second start finds what the first one noted under CACHE/launches and skips steps 1 to 3. That is why modules are
-imported where they are needed: `json`, `re`, `hashlib` and the like would double the time of such a warm start.
+A second start finds what the first one noted under CACHE/launches, and skips steps 1 to 3. That is why
+modules are imported where they are needed: `json`, `re` and `hashlib` would double the time of a warm start.
 
-Cache:  CACHE/environments/KEY       one environment: env/, and complete.json, written last
-        CACHE/environments/KEY.lock  held exclusively to make or remove it, shared by every job that runs in it
-        CACHE/launches/              notes: which environment answered which request
-        CACHE/uv, CACHE/uv-bin/      uv's own cache, and the verified copy of the bundle's uv
+CACHE/environments/KEY       one environment: env/, and complete.json, written last
+CACHE/environments/KEY.lock  held exclusively to make or remove it, shared by every job that runs in it
+CACHE/launches/              notes: which environment answered which request
+CACHE/uv/, CACHE/uv-bin/     uv's own cache, and the verified copy of the bundle's uv
 """
 
 import os
@@ -27,18 +28,17 @@ import sys
 TYPE_CHECKING = False  # `typing` itself is slow to import; type checkers take this name for true
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
-    from typing import Any, Optional
+    from typing import Any, Optional, Self
 
 
 def _leave_old_python() -> None:
     """Start again under a Python on PATH that is new enough, or exit. This runs on Python 3.6 as well."""
-    import subprocess  # noqa: PLC0415
+    import subprocess
 
     question = "import sys; sys.exit(sys.version_info < (3, 9))"
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         for minor in range(15, 8, -1):
-            python = os.path.join(folder, "python3.%d" % minor)
+            python = os.path.join(folder, f"python3.{minor}")
             if not os.access(python, os.X_OK):
                 continue
             try:  # a pyenv shim is there for every version and fails for most
@@ -47,10 +47,8 @@ def _leave_old_python() -> None:
                 continue
             if not failed:
                 os.execv(python, [python] + sys.argv)  # noqa: RUF005, S606
-    sys.exit(
-        "error: run.py needs Python 3.9 or newer; this is %s and PATH has no newer one"
-        % sys.version.split()[0]
-    )
+    version = sys.version.split()[0]
+    sys.exit(f"error: run.py needs Python 3.9 or newer; this is {version}, and PATH has no newer one")
 
 
 if sys.version_info < (3, 9):  # noqa: UP036
@@ -77,6 +75,9 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
     """Do what the command line says; return the exit code. On POSIX a started script never returns here."""
     try:
         options = _parse_command_line(list(sys.argv[1:] if argv is None else argv))
+        if options is None:
+            print(USAGE)
+            return 0
         return launch(**options)
     except LaunchError as error:
         print("error: " + error.message, file=sys.stderr)
@@ -100,7 +101,7 @@ def launch(  # noqa: PLR0913
     prepare_only: bool = False,
     verbosity: int = 0,
 ) -> int:
-    """Replace this process by *script* in its environment; with *prepare_only* print the environment's folder."""
+    """Replace this process by *script* in its environment; with *prepare_only* print that one's folder."""
     environment = prepare(script, bundle=bundle, python=python, verbosity=verbosity)
     if prepare_only:
         print(environment.folder)
@@ -120,9 +121,17 @@ def prepare(
     cache = cache_directory()
     environment = _recall(request, cache)
     if environment is None:
-        environment = _find_and_prepare(request, cache)
+        try:
+            environment = _find_and_prepare(request, cache)
+        except OSError as error:
+            raise _explained(error, cache) from error
         _note(request, cache, environment)
     return environment
+
+
+def find_interpreter(minor: "tuple[int, int]") -> "Optional[str]":
+    """Return the path of this machine's first CPython of *minor*, in the order in which a launch looks."""
+    return next((found.path for found in _Interpreters(None, _Node()).of_minor(minor)), None)
 
 
 class Environment:
@@ -135,7 +144,7 @@ class Environment:
         self.lock = lock
 
     def variables(self) -> "dict[str, str]":
-        """Environment variables for a script: the packages of its lock and no others, and no network for uv."""
+        """Return the environment variables for a script: its lock's packages, no others, and uv offline."""
         variables = {name: text for name, text in os.environ.items() if name not in _PYTHON_VARIABLES}
         programs = os.path.dirname(self.python)
         variables["PATH"] = programs + os.pathsep + variables.get("PATH", os.defpath)
@@ -148,9 +157,9 @@ class Environment:
 class FileLock:
     """An advisory lock between processes on the file at *path*, which is made if need be and never removed.
 
-    It ends with `release()` or the process. A child that inherits `descriptor` keeps it: flock belongs to the open
-    file. The descriptor is open for writing because flock on NFSv4 asks for that. Windows has exclusive locks only;
-    there a shared lock waits for the exclusive one and then holds nothing.
+    It ends with `release()` or the process. A child that inherits `descriptor` keeps it: flock belongs to the
+    open file. The descriptor is open for writing because flock on NFSv4 asks for that. Windows has exclusive
+    locks only; there a shared lock waits for the exclusive one and then holds nothing.
     """
 
     def __init__(self, path: "str | os.PathLike[str]", *, shared: bool = False) -> None:
@@ -164,14 +173,13 @@ class FileLock:
             raise RuntimeError(f"{self.path} is locked by this object already")
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            self._lock(descriptor, block)
-        except OSError as error:
+            _lock_descriptor(descriptor, shared=self.shared, block=block)
+        except BaseException as error:
             os.close(descriptor)
-            if not block and isinstance(error, (BlockingIOError, PermissionError)):
+            if isinstance(
+                error, (BlockingIOError, PermissionError)
+            ):  # flock's way and Windows' way to say: held
                 return False
-            raise
-        except BaseException:
-            os.close(descriptor)
             raise
         self.descriptor = descriptor
         return True
@@ -182,49 +190,42 @@ class FileLock:
         if descriptor is not None:
             os.close(descriptor)
 
-    def keep_across_exec(self) -> None:
-        """Leave the lock to the program that replaces this process."""
-        if self.descriptor is not None:
-            os.set_inheritable(self.descriptor, True)
-
-    def __enter__(self) -> "FileLock":
+    def __enter__(self) -> "Self":
+        """Wait for the lock."""
         self.acquire()
         return self
 
-    def __exit__(
-        self,
-        kind: "Optional[type[BaseException]]",
-        error: "Optional[BaseException]",
-        traceback: "Optional[TracebackType]",
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        """Give the lock up."""
         self.release()
 
-    def _lock(self, descriptor: int, block: bool) -> None:  # noqa: FBT001
-        if sys.platform == "win32":
-            import msvcrt
 
-            while True:
-                try:
-                    msvcrt.locking(descriptor, msvcrt.LK_LOCK if block else msvcrt.LK_NBLCK, 1)
-                    break
-                except OSError:  # LK_LOCK gives up after ten seconds
-                    if not block:
-                        raise
-            if self.shared:
-                os.lseek(descriptor, 0, os.SEEK_SET)
-                msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-        else:
-            import fcntl
+def _lock_descriptor(descriptor: int, *, shared: bool, block: bool) -> None:
+    if sys.platform != "win32":
+        import fcntl
 
-            kind = fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX
-            fcntl.flock(descriptor, kind if block else kind | fcntl.LOCK_NB)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind if block else kind | fcntl.LOCK_NB)
+        return
+    import msvcrt
+
+    while True:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK if block else msvcrt.LK_NBLCK, 1)
+            break
+        except OSError:  # LK_LOCK gives up after ten seconds
+            if not block:
+                raise
+    if shared:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
 
 def cache_directory() -> str:
     """Return the cache folder, made with mode 0700 if need be, after checking that nobody else can write it.
 
-    OFFLINE_BUNDLE_CACHE, else XDG_CACHE_HOME/offline-bundle, else ~/.cache/offline-bundle; where that cannot be
-    written, TMPDIR/offline-bundle-UID. Raises LaunchError for a folder that somebody else prepared or may change.
+    OFFLINE_BUNDLE_CACHE, else XDG_CACHE_HOME/offline-bundle, else ~/.cache/offline-bundle; where that cannot
+    be written, TMPDIR/offline-bundle-UID. Raises LaunchError for one that somebody else made or may change.
     """
     chosen = os.environ.get("OFFLINE_BUNDLE_CACHE")
     if chosen:
@@ -235,26 +236,25 @@ def cache_directory() -> str:
         folder = os.path.join(caches, "offline-bundle")
         try:
             folder = _own_directory(folder)
-        except OSError:
-            pass  # a home that is missing, full or read-only: the temporary folder will do
-        else:
             if os.access(folder, os.W_OK | os.X_OK):
                 return folder
+        except OSError:
+            folder = ""  # a home that is missing, full or read-only: the temporary folder will do
     user = os.getuid() if sys.platform != "win32" else os.environ.get("USERNAME", "user")
     temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"  # noqa: S108
     return _own_directory(os.path.join(os.path.abspath(temporary), f"offline-bundle-{user}"))
 
 
-# --- reading scripts: the builder uses these too, so that both sides agree ----------------------------------------
+# --- reading scripts: the builder uses these too, so that both sides agree ----------------------------------
 
 
 def read_block(text: str) -> "Optional[str]":
     r"""Return the TOML text of the `script` block of *text*, or None where there is none.
 
     Line by line the reference regular expression of PEP 723,
-    `(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$`: a block runs to the last `# ///` of
-    its comment lines. Where that expression would silently see nothing (a block that is not closed, is empty, or
-    comes twice), LaunchError 2 names the line.
+    `(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$`: a block runs to the last
+    `# ///` of its comment lines. Where that expression would silently see nothing (a block that is not closed, is
+    empty, or comes twice), LaunchError 2 names the line.
     """
     lines = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     block = None
@@ -347,9 +347,9 @@ def canonical_requirement(text: str) -> str:
 
 
 def python_matches(requires: "Optional[str]", version: "tuple[int, int, int]") -> bool:
-    """Tell whether a released Python *version* satisfies `requires-python` as PEP 440 has it, with one deviation.
+    """Tell whether a released Python *version* satisfies `requires-python`: PEP 440, but for one thing.
 
-    `==3.12` means 3.12.0 to PEP 440, but sites write it for any 3.12, and that is how uv runs it: so does this.
+    `==3.12` means 3.12.0 there, but sites write it for any 3.12, and that is how uv runs it: so does this.
     Raises LaunchError 2 for text that is no specifier.
     """
     return all(_clause_matches(clause, version) for clause in _canonical_specifiers(requires or ""))
@@ -368,37 +368,28 @@ def _canonical_marker(marker: str) -> str:
 
 
 def _clause_matches(clause: str, version: "tuple[int, int, int]") -> bool:
-    """Evaluate one specifier. A release sorts after its own pre-releases and before its post-releases (PEP 440)."""
+    """Evaluate one specifier. A release sorts after its own pre-releases and before its post-releases."""
     import re
 
     if clause.startswith("==="):
-        return clause[3:] == "%d.%d.%d" % version
+        return clause[3:] == _dotted(version)
     match = re.fullmatch(
-        r"(~=|==|!=|<=|>=|<|>)v?(\d+(?:\.\d+)*)(\.\*|[-_.]?(?:a|b|c|rc|alpha|beta|pre|preview|dev|post|rev|r)[-_.\da-z]*)?",
-        clause,
+        r"(~=|==|!=|<=|>=|<|>)v?(\d+(?:\.\d+)*)(\.\*|[-_.]?(?:[abcpr]|dev)[-_.a-z\d]*)?", clause
     )
-    if (
-        not match
-        or (match[3] == ".*" and match[1] not in ("==", "!="))
-        or (match[1] == "~=" and "." not in match[2])
-    ):
+    operator, release, suffix = match.groups("") if match else ("", "", "")
+    wanted = [int(part) for part in release.split(".") if part]
+    wildcard = suffix == ".*"
+    if not match or (wildcard and operator not in ("==", "!=")) or (operator == "~=" and len(wanted) < 2):
         raise LaunchError(2, f"requires-python: {clause!r} is not a version specifier (PEP 440)")
-    operator, suffix = match[1], match[3] or ""
-    wanted = [int(part) for part in match[2].split(".")]
-    if suffix == ".*" or (operator == "==" and len(wanted) == 2 and not suffix):
-        return (_padded(version, len(wanted))[: len(wanted)] == wanted) == (operator == "==")
     length = max(len(wanted), 3)
-    order = (_padded(version, length), 0), (_padded(wanted, length), _suffix_order(suffix))
-    if operator == "~=":
-        return order[0] >= order[1] and _padded(version, length)[: len(wanted) - 1] == wanted[:-1]
-    return {
-        "==": order[0] == order[1],
-        "!=": order[0] != order[1],
-        "<=": order[0] <= order[1],
-        ">=": order[0] >= order[1],
-        "<": order[0] < order[1],
-        ">": order[0] > order[1],
-    }[operator]
+    have = _padded(version, length)
+    if wildcard or (operator == "==" and len(wanted) == 2 and not suffix):
+        return (have[: len(wanted)] == wanted) == (operator == "==")
+    if operator == "~=" and have[: len(wanted) - 1] != wanted[:-1]:
+        return False
+    ours, theirs = (have, 0), (_padded(wanted, length), _suffix_order(suffix))
+    order = "<" if ours < theirs else ">" if ours > theirs else "="
+    return order in {"==": "=", "!=": "<>", "<=": "<=", ">=": ">=", "~=": ">=", "<": "<", ">": ">"}[operator]
 
 
 def _padded(version: "Sequence[int]", length: int) -> "list[int]":
@@ -407,68 +398,71 @@ def _padded(version: "Sequence[int]", length: int) -> "list[int]":
 
 def _suffix_order(suffix: str) -> int:
     """-1 for a pre-release or a development release, 1 for a post-release, 0 for the release itself."""
-    if not suffix:
-        return 0
-    return 1 if suffix.lstrip("-_.").startswith(("post", "rev", "r")) and "rc" not in suffix else -1
+    return 0 if not suffix else 1 if suffix.lstrip("-_.").startswith(("post", "rev", "r1")) else -1
 
 
-# --- the command line -----------------------------------------------------------------------------------------------
+# --- the command line ---------------------------------------------------------------------------------------
+
+USAGE = f"""\
+usage: python run.py [--bundle DIR] [--python PATH] [--prepare] [-q] [-v] SCRIPT [ARGS...]
+
+Run a script from an offline bundle, in an environment that is made once for this node.
+
+  --bundle DIR   the bundle (default: the folder of run.py)
+  --python PATH  interpreter to use (default: search for one that fits)
+  --prepare      only make the environment, and print its folder
+  -q             say nothing but errors
+  -v             say what is chosen, and why
+  -h, --help     show this text
+
+Options come before SCRIPT; all that follows it belongs to the script.
+
+Environment variables:
+  OFFLINE_BUNDLE_CACHE      folder for environments, of your own and on this node
+                            (default: XDG_CACHE_HOME/offline-bundle, or ~/.cache/offline-bundle)
+  OFFLINE_BUNDLE_CACHE_MAX  their size together (default: {DEFAULT_CACHE_LIMIT}); the longest unused go first,
+                            and those that were not used for {UNUSED_DAYS} days go anyway
+  OFFLINE_BUNDLE_PYTHON     as --python
+  OFFLINE_BUNDLE_UV         uv to use instead of the bundle's
+
+The script does not see PYTHONPATH and PYTHONHOME: its packages come from the bundle."""
 
 
-def _parse_command_line(argv: "list[str]") -> "dict[str, Any]":
-    """Read the options before SCRIPT. The usual ones by hand, all others by argparse, which is slow to import."""
+def _parse_command_line(argv: "list[str]") -> "Optional[dict[str, Any]]":
+    """Return the arguments of `launch`, or None where help is asked for. argparse is slow to import."""
     options: dict[str, Any] = {}
-    index = 0
-    while index < len(argv):
-        word = argv[index]
-        if word in ("--bundle", "--python") and index + 1 < len(argv):
-            options[word[2:]] = argv[index + 1]
-            index += 1
-        elif word == "--prepare":
-            options["prepare_only"] = True
-        elif word in ("-q", "-v"):
-            options["verbosity"] = 1 if word == "-v" else -1
-        elif word.startswith("-"):
-            break
+    flags: dict[str, dict[str, Any]] = {
+        "--prepare": {"prepare_only": True},
+        "-q": {"verbosity": -1},
+        "-v": {"verbosity": 1},
+    }
+    words = iter(argv)
+    for word in words:
+        name, assigned, value = word.partition("=")
+        if word in ("-h", "--help"):
+            return None
+        if word in flags:
+            options.update(flags[word])
+        elif name in ("--bundle", "--python"):
+            value = value if assigned else next(words, "")
+            if not value:
+                raise LaunchError(2, f"{name} needs a value", "run.py --help shows the options")
+            options[name[2:]] = value
+        elif word.startswith("-") and word != "--":
+            raise LaunchError(
+                2, f"there is no option {word} before SCRIPT", "run.py --help shows the options"
+            )
         else:
-            return {**options, "script": word, "arguments": argv[index + 1 :]}
-        index += 1
-    return _parse_with_argparse(argv)
+            script = next(words, "") if word == "--" else word
+            return {**options, "script": script, "arguments": list(words)} if script else _no_script()
+    return _no_script()
 
 
-def _parse_with_argparse(argv: "list[str]") -> "dict[str, Any]":
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="run.py",
-        description="Run a script from an offline bundle, in an environment that is made once for this node.",
-        epilog="Environment variables: OFFLINE_BUNDLE_CACHE (folder for environments), OFFLINE_BUNDLE_CACHE_MAX (its "
-        f"size, default {DEFAULT_CACHE_LIMIT}; environments not used for {UNUSED_DAYS} days go anyway), "
-        "OFFLINE_BUNDLE_PYTHON (as --python), OFFLINE_BUNDLE_UV (uv to use instead of the bundle's). The script does "
-        "not see PYTHONPATH and PYTHONHOME: its packages come from the bundle.",
-    )
-    parser.add_argument("--bundle", metavar="DIR", help="the bundle (default: the folder of run.py)")
-    parser.add_argument(
-        "--python", metavar="PATH", help="interpreter to use (default: search for one that fits)"
-    )
-    parser.add_argument(
-        "--prepare",
-        dest="prepare_only",
-        action="store_true",
-        help="only make the environment and print its folder",
-    )
-    parser.add_argument(
-        "-q", dest="verbosity", action="store_const", const=-1, default=0, help="say nothing but errors"
-    )
-    parser.add_argument(
-        "-v", dest="verbosity", action="store_const", const=1, help="say what is chosen and why"
-    )
-    parser.add_argument("script", metavar="SCRIPT", help="script with inline metadata (PEP 723)")
-    parser.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="arguments of the script")
-    return vars(parser.parse_args(argv))
+def _no_script() -> "dict[str, Any]":
+    raise LaunchError(2, "no SCRIPT is given", "run.py --help shows the usage")
 
 
-# --- warm start: what an earlier start found out ---------------------------------------------------------------------
+# --- warm start: what an earlier start found out ------------------------------------------------------------
 
 
 class _Request:
@@ -482,9 +476,10 @@ class _Request:
         self.bundle = _bundle_directory(bundle)
         self.block = _script_block(script, self.bundle)
         self.python = _explicit_program(python, "interpreter") if python else None
+        self.question = self._question()
 
-    def question(self) -> bytes:
-        """Everything that the choice of an environment depends on; a changed bundle.json has another inode or time."""
+    def _question(self) -> bytes:
+        """Return all that the choice depends on; a changed bundle.json has another inode, size or time."""
         manifest = os.stat(os.path.join(self.bundle, MANIFEST))
         state = (manifest.st_ino, manifest.st_size, manifest.st_mtime_ns, manifest.st_ctime_ns)
         lines = [
@@ -506,28 +501,26 @@ class _Request:
 
 def _recall(request: _Request, cache: str) -> "Optional[Environment]":
     """Return the environment that answered the same question before, if it is still complete."""
-    question = request.question()
     try:
-        with open(_note_path(question, cache), "rb") as file:
+        with open(_note_path(request.question, cache), "rb") as file:
             home, _, asked = file.read().partition(b"\n")
     except OSError:
         return None
-    return _use(os.fsdecode(home), request.bundle) if asked == question else None
+    return _use(os.fsdecode(home), request.bundle) if asked == request.question else None
 
 
 def _note(request: _Request, cache: str, environment: Environment) -> None:
     """Note for the next start which environment answered; a note that cannot be written only costs time."""
-    question = request.question()
     home = os.path.dirname(environment.folder)
     try:
         os.makedirs(os.path.join(cache, "launches"), mode=0o700, exist_ok=True)
-        _write_atomically(_note_path(question, cache), os.fsencode(home) + b"\n" + question)
+        _write_atomically(_note_path(request.question, cache), os.fsencode(home) + b"\n" + request.question)
     except OSError as error:
         request.say(f"this choice could not be noted for the next start: {error}", 1)
 
 
 def _note_path(question: bytes, cache: str) -> str:
-    """A checksum is enough for the name, because the note repeats the whole question."""
+    """Name the note by a checksum: that is enough, because the note repeats the whole question."""
     import binascii
 
     return os.path.join(cache, "launches", f"{binascii.crc32(question):08x}")
@@ -539,7 +532,7 @@ def _use(home: str, bundle: str) -> "Optional[Environment]":
     try:
         if not lock.acquire(block=False):
             return None
-    except FileNotFoundError:
+    except OSError:
         return None
     if not _is_complete(home):
         lock.release()
@@ -547,7 +540,7 @@ def _use(home: str, bundle: str) -> "Optional[Environment]":
     try:
         os.utime(_marker(home))  # the time of last use, for pruning
     except OSError:
-        pass
+        return Environment(home, bundle, lock)
     return Environment(home, bundle, lock)
 
 
@@ -557,12 +550,13 @@ def _start(environment: Environment, script: str, arguments: "Sequence[str]") ->
     command = [environment.python, path, *arguments]
     sys.stdout.flush()
     sys.stderr.flush()
-    if sys.platform == "win32":
-        import subprocess
+    if sys.platform != "win32":
+        if environment.lock.descriptor is not None:
+            os.set_inheritable(environment.lock.descriptor, True)  # noqa: FBT003 - it takes no keywords
+        os.execve(environment.python, command, environment.variables())  # noqa: S606
+    import subprocess
 
-        return subprocess.call(command, env=environment.variables())
-    environment.lock.keep_across_exec()
-    os.execve(environment.python, command, environment.variables())  # noqa: S606
+    return subprocess.call(command, env=environment.variables())
 
 
 def _is_complete(home: str) -> bool:
@@ -581,7 +575,7 @@ def _environment_python(home: str) -> str:
 
 
 def _node_identity() -> "tuple[str, str, str]":
-    """Operating system, machine and C library, as in ("Linux", "x86_64", "glibc 2.36"); "" for another C library."""
+    """Operating system, machine and C library: ("Linux", "x86_64", "glibc 2.36"); "" for another library."""
     if sys.platform == "win32":
         return "Windows", _MACHINES.get(os.environ.get("PROCESSOR_ARCHITECTURE", "").lower(), "x86_64"), ""
     system = os.uname()
@@ -647,11 +641,11 @@ def _which(program: str) -> "Optional[str]":
     return None
 
 
-# --- cache folder: nobody else's ---------------------------------------------------------------------------------------
+# --- cache folder: nobody else's ----------------------------------------------------------------------------
 
 
 def _own_directory(folder: str) -> str:
-    """Make *folder* with mode 0700, or check the one that is there. Raises OSError where it cannot be made."""
+    """Make *folder* with mode 0700, or check the one that is there. Raises OSError if it cannot be made."""
     try:
         os.mkdir(folder, 0o700)
     except FileNotFoundError:
@@ -665,44 +659,39 @@ def _own_directory(folder: str) -> str:
 
 
 def _refuse_foreign(folder: str) -> None:
-    """Raise LaunchError for a cache folder that another user may have filled, or may change while it is used."""
+    """Raise LaunchError for a cache folder that another user may have filled, or may change."""
     import stat
 
-    hint = "remove it, or set OFFLINE_BUNDLE_CACHE to a folder of your own (mode 0700)"
     parent = os.stat(os.path.dirname(folder))
     link = os.lstat(folder)
     found = os.stat(folder)
-    anyone_makes_entries = bool(parent.st_mode & stat.S_IWOTH)
-    if stat.S_ISLNK(link.st_mode) and (anyone_makes_entries or link.st_uid not in (os.getuid(), 0)):
-        raise LaunchError(
-            1, f"the cache {folder} is a symbolic link that somebody else may have put there", hint
-        )
-    if anyone_makes_entries and not parent.st_mode & stat.S_ISVTX:
-        raise LaunchError(
-            1, f"the cache {folder} is in a folder where anybody may replace it (no sticky bit)", hint
-        )
-    if not stat.S_ISDIR(found.st_mode):
-        raise LaunchError(1, f"the cache {folder} is not a folder", hint)
-    if found.st_uid != os.getuid():
-        raise LaunchError(
-            1,
-            f"the cache {folder} belongs to user {found.st_uid}, not to you (user {os.getuid()}); it is not used",
-            hint,
-        )
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        mode = stat.S_IMODE(found.st_mode)
+    user = os.getuid()
+    others_make_entries = parent.st_mode & stat.S_IWOTH
+    fault = None
+    if stat.S_ISLNK(link.st_mode) and (others_make_entries or link.st_uid not in (user, 0)):
+        fault = "is a symbolic link that somebody else may have put there"
+    elif others_make_entries and not parent.st_mode & stat.S_ISVTX:
+        fault = "is in a folder where anybody may replace it (no sticky bit)"
+    elif not stat.S_ISDIR(found.st_mode):
+        fault = "is not a folder"
+    elif found.st_uid != user:
+        fault = f"belongs to user {found.st_uid}, not to you (user {user})"
+    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        fault = "can be written by others"
+    if fault:
         raise LaunchError(
             1,
-            f"the cache {folder} (owner {found.st_uid}, mode {mode:04o}) can be written by others; it is not used",
-            f"if only you have written there: chmod go-w '{folder}'; otherwise {hint}",
+            f"the cache {folder} {fault}: not used (owner {found.st_uid}, mode {found.st_mode & 0o7777:04o})",
+            "remove it (or, if only you have written there: chmod go-w), "
+            "or set OFFLINE_BUNDLE_CACHE to a folder of your own with mode 0700",
         )
 
 
-# --- cold start: manifest, metadata, lock ------------------------------------------------------------------------------
+# --- cold start: manifest, metadata, lock -------------------------------------------------------------------
 
 
 def _find_and_prepare(request: _Request, cache: str) -> Environment:
-    """Go the whole way. When a file does not match the manifest because the bundle was updated meanwhile, once more."""
+    """Go the whole way; once more when a file does not match because the bundle was updated meanwhile."""
     manifest = _read_manifest(request.bundle)
     try:
         return _prepare_once(_make_plan(request, manifest), request, cache)
@@ -714,28 +703,24 @@ def _find_and_prepare(request: _Request, cache: str) -> Environment:
 
 
 def _make_plan(request: _Request, manifest: "dict[str, Any]") -> "_Plan":
-    node = _Node()
-    interpreters = _Interpreters(request.python, node)
+    interpreters = _Interpreters(request.python, _Node())
     metadata = _read_metadata(request, manifest, interpreters)
-    return _choose(
-        request, manifest, _bundled_scripts(request, manifest, metadata), metadata, node, interpreters
-    )
+    scripts = _bundled_scripts(request, manifest, metadata)
+    return _choose(request, manifest, scripts, metadata, interpreters)
 
 
 class _Plan:
     """What is going to be prepared: one lock of the bundle, with one interpreter of this node."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         manifest: "dict[str, Any]",
-        script: str,
         target: str,
         lock: "dict[str, Any]",
         node: "_Node",
-        interpreter: "_Interpreter",
+        interpreter: "Interpreter",
     ) -> None:
         self.manifest = manifest
-        self.script = script
         self.target = target
         self.lock = lock
         self.node = node
@@ -743,10 +728,9 @@ class _Plan:
 
     def key(self) -> str:
         """Name of the environment's folder: the same for the same lock, kind of node and interpreter."""
-        digest = self.manifest["files"][self.lock["lock"]]["sha256"]
-        return _sha256(
-            os.fsencode("\n".join([digest, self.target, *_node_identity(), self.interpreter.path]))
-        )[:32]
+        digest = self.manifest["files"].get(self.lock["lock"], {}).get("sha256")
+        parts = [str(digest), self.target, *_node_identity(), self.interpreter.path]
+        return _sha256(os.fsencode("\n".join(parts)))[:32]
 
 
 class _Metadata:
@@ -769,7 +753,7 @@ class _Metadata:
         )
 
     def needs_no_more_than(self, other: "_Metadata") -> bool:
-        """Tell whether a lock made for *other* has all this needs; the interpreter is checked against this one."""
+        """Tell whether a lock made for *other* has all this needs; the interpreter is checked separately."""
         return self.settings == other.settings and set(self.dependencies) <= set(other.dependencies)
 
 
@@ -796,7 +780,9 @@ def _read_manifest(bundle: str) -> "dict[str, Any]":
             f"{path} has format {found!r}; this run.py reads format {MANIFEST_FORMAT}",
             "use the run.py of that bundle, or build the bundle with a matching offline-bundle",
         )
-    problems = _shape_problems(manifest)
+    manifest.setdefault("uv", {})
+    problems = list(_shape_problems(manifest, _SHAPE))
+    problems += [f"{name!r} leaves the bundle" for name in manifest["files"] if not _is_inside(name)]
     if problems:
         raise LaunchError(
             5, f"{path} is not shaped like a bundle's manifest:\n  " + "\n  ".join(problems), hint
@@ -804,54 +790,44 @@ def _read_manifest(bundle: str) -> "dict[str, Any]":
     return manifest  # type: ignore[no-any-return]
 
 
-def _shape_problems(manifest: "dict[str, Any]") -> "list[str]":
-    """Name every part of the manifest that this launcher reads and that is missing or of another type."""
-    shape = _Shape()
-    shape.check("the manifest", manifest, scripts=dict, targets=dict, files=dict)
-    for name, target in shape.items(manifest, "targets"):
-        shape.check(f"target {name}", target, python=str, platform=str)
-    for name, script in shape.items(manifest, "scripts"):
-        shape.check(
-            f"script {name}", script, path=str, block=str, dependencies=list, settings=str, locks=dict
-        )
-        shape.check(f"script {name}", script, requires_python=(str, type(None)))
-        for target, lock in shape.items(script, "locks"):
-            shape.check(f"lock {name}/{target}", lock, lock=str, packages=dict)
-            for package, choice in shape.items(lock, "packages"):
-                shape.check(f"package {package} of {name}/{target}", choice, wheel=str)
-    for platform, uv in shape.items(manifest, "uv"):
-        shape.check(f"uv {platform}", uv, path=str)
-    for name, file in shape.items(manifest, "files"):
-        if name != "SHA256SUMS":
-            shape.check(f"file {name}", file, sha256=str, size=int)
-        if name.startswith("/") or ".." in name.split("/") or "\\" in name:
-            shape.problems.append(f"file {name}: the path leaves the bundle")
-    return shape.problems
+def _is_inside(name: str) -> bool:
+    """Tell whether a path of the manifest stays in the bundle."""
+    return not name.startswith("/") and ".." not in name.split("/") and "\\" not in name and ":" not in name
 
 
-class _Shape:
-    """Collects what is wrong with nested tables."""
+_TEXT_OR_NULL = (str, type(None))
+_SHAPE: "dict[str, Any]" = {  # what this launcher reads; "*" stands for every name
+    "scripts": {
+        "*": {
+            "path": str,
+            "block": str,
+            "dependencies": list,
+            "requires-python": _TEXT_OR_NULL,
+            "settings": str,
+            "locks": {"*": {"lock": str, "libc": _TEXT_OR_NULL, "packages": {"*": {"wheel": str}}}},
+        }
+    },
+    "targets": {"*": {"python": str, "platform": str}},
+    "uv": {"*": {"path": str}},
+    "files": {"*": {"sha256": _TEXT_OR_NULL, "size": (int, type(None))}},
+}
 
-    def __init__(self) -> None:
-        self.problems: list[str] = []
 
-    def check(self, where: str, table: object, **fields: "Any") -> None:
-        if not isinstance(table, dict):
-            self.problems.append(f"{where}: not a table")
-            return
-        for field, kind in fields.items():
-            name = field.replace("_", "-")
-            if not isinstance(table.get(name), kind):
-                self.problems.append(f"{where}: {name} is missing or of a wrong type")
-
-    @staticmethod
-    def items(table: object, field: str) -> "list[tuple[str, Any]]":
-        inner = table.get(field) if isinstance(table, dict) else None
-        return list(inner.items()) if isinstance(inner, dict) else []
+def _shape_problems(found: object, shape: "Any", where: str = "") -> "Iterator[str]":  # noqa: ANN401
+    """Name every part of the manifest that is missing or of another type than *shape* says."""
+    if not isinstance(shape, dict):
+        if not isinstance(found, shape):
+            yield f"{where} is missing or of a wrong type"
+    elif not isinstance(found, dict):
+        yield f"{where} is not a table"
+    else:
+        for name, inner in shape.items():
+            for key in found if name == "*" else [name]:
+                yield from _shape_problems(found.get(key), inner, f"{where}[{key!r}]")
 
 
 def _read_metadata(request: _Request, manifest: "dict[str, Any]", interpreters: "_Interpreters") -> _Metadata:
-    """Return the script's metadata: from the manifest where a bundled block is the same, else by reading the TOML."""
+    """Return the script's metadata: from the manifest where a block is the same, else by reading the TOML."""
     digest = block_digest(request.block)
     for entry in manifest["scripts"].values():
         if entry["block"] == digest:
@@ -869,7 +845,7 @@ def _read_metadata(request: _Request, manifest: "dict[str, Any]", interpreters: 
 
 
 def _parse_toml(request: _Request, interpreters: "_Interpreters") -> "dict[str, Any]":
-    """Read the block with tomllib (Python 3.11), tomli, pip's copy of tomli, or another interpreter of this node."""
+    """Read the block with tomllib (Python 3.11), tomli, pip's copy of tomli, or another interpreter."""
     import importlib
 
     for name in ("tomllib", "tomli", "pip._vendor.tomli"):
@@ -886,23 +862,28 @@ def _parse_toml(request: _Request, interpreters: "_Interpreters") -> "dict[str, 
             return _parse_toml_elsewhere(request, interpreter.path)
     raise LaunchError(
         7,
-        f"the metadata block of {request.script} differs from every bundled one, and reading it needs Python 3.11 or "
-        f"newer; this is {sys.version.split()[0]} and there is no newer one",
-        "start run.py with Python 3.11 or newer, or leave the block as it is in the bundle's copy of the script",
+        f"the metadata block of {request.script} differs from every bundled one, and reading it needs "
+        f"Python 3.11 or newer; this is {sys.version.split()[0]}, and there is no newer one",
+        "start run.py with Python 3.11 or newer, or keep the block as it is in the bundle's script",
     )
+
+
+_TOML_TO_JSON = """
+import json, sys, tomllib
+try:
+    table = tomllib.loads(sys.stdin.buffer.read().decode())
+except ValueError as error:
+    sys.exit(str(error))
+print(json.dumps(table, default=lambda moment: moment.isoformat()))
+"""
 
 
 def _parse_toml_elsewhere(request: _Request, python: str) -> "dict[str, Any]":
     import json
     import subprocess
 
-    code = (
-        "import json, sys, tomllib\n"
-        "try: print(json.dumps(tomllib.loads(sys.stdin.buffer.read().decode()), default=lambda moment: moment.isoformat()))\n"
-        "except ValueError as error: sys.exit(str(error))"
-    )
     done = subprocess.run(
-        [python, "-I", "-c", code],
+        [python, "-I", "-c", _TOML_TO_JSON],
         input=request.block.encode(),
         capture_output=True,
         env=_tool_variables(),
@@ -968,7 +949,7 @@ def _not_in_bundle(request: _Request, manifest: "dict[str, Any]", metadata: _Met
     )
 
 
-# --- cold start: node, target, interpreter -----------------------------------------------------------------------------
+# --- cold start: node, target, interpreter ------------------------------------------------------------------
 
 
 class _Node:
@@ -983,11 +964,22 @@ class _Node:
         self.libc_version = _numbers(version)
 
     def __str__(self) -> str:
+        """Say what it is, for messages."""
         libc = f" with {self.libc_family} {_dotted(self.libc_version)}" if self.libc_family else ""
         return f"{self.system} on {self.machine}{libc}"
 
+    def platform(self) -> str:
+        """Name this node in uv's words."""
+        if self.libc_family == "glibc":
+            return f"{self.machine}-manylinux_{_dotted(self.libc_version).replace('.', '_')}"
+        names = {"Linux": "unknown-linux-musl", "Darwin": "apple-darwin", "Windows": "pc-windows-msvc"}
+        return f"{self.machine}-{names.get(self.system, self.system)}"
+
     def misfit(self, platform: str, floor: "Optional[tuple[int, ...]]" = None) -> "Optional[str]":
-        """Say why things made for *platform* do not run here, or None. *floor* replaces the platform's libc version."""
+        """Say why things made for *platform* do not run here, or None.
+
+        *floor*, the libc version that they really need, replaces the one in the platform's name.
+        """
         system, machine, family, named_floor = _parse_platform(platform)
         if (system, machine) != (self.system, self.machine):
             return f"made for {system} on {machine}"
@@ -1046,52 +1038,50 @@ def _dotted(version: "Sequence[int]") -> str:
     return ".".join(str(part) for part in version)
 
 
-def _choose(  # noqa: PLR0913
+def _choose(
     request: _Request,
     manifest: "dict[str, Any]",
     scripts: "list[str]",
     metadata: _Metadata,
-    node: _Node,
     interpreters: "_Interpreters",
 ) -> _Plan:
     """Return the first script's best lock that fits: highest manylinux platform first, then newest Python."""
+    node = interpreters.node
     misfits = []
     for script in scripts:
         entry = manifest["scripts"][script]
         for target in sorted(entry["locks"], key=lambda name: _target_order(manifest, name), reverse=True):
             lock = entry["locks"][target]
-            found = _fit(manifest, target, lock, metadata, node, interpreters)
+            found = _fit(manifest, target, lock, metadata, interpreters)
             if isinstance(found, str):
                 misfits.append(f"{target}: {found}")
                 continue
             _notice_removed(request, entry, metadata)
             request.say(f"Chosen: {lock['lock']} with {found}", 1)
-            return _Plan(manifest, script, target, lock, node, found)
+            return _Plan(manifest, target, lock, node, found)
     raise LaunchError(
         7,
-        f"nothing in the bundle for {request.name} fits this node.\n"
-        f"  This node is {node}.\n"
-        f"  Interpreters: {interpreters}.\n"
-        "  The bundle has:\n    " + "\n    ".join(misfits or ["no lock at all"]),
-        "name a fitting interpreter with --python PATH, or add the target on the connected side: "
-        f"build-offline-bundle {request.name} -o DIR --python-version X.Y --python-platform {_platform_of(node)}",
+        f"nothing in the bundle for {request.name} fits this node\n"
+        f"  this node: {node}\n"
+        f"  its interpreters: {interpreters}\n"
+        "  the bundle: " + "; ".join(misfits or ["no lock at all"]),
+        "name a fitting interpreter with --python PATH, or on the connected side: build-offline-bundle "
+        f"{request.name} -o DIR --python-version X.Y --python-platform {node.platform()}",
     )
 
 
-def _fit(  # noqa: PLR0913
+def _fit(
     manifest: "dict[str, Any]",
     name: str,
     lock: "dict[str, Any]",
     metadata: _Metadata,
-    node: _Node,
     interpreters: "_Interpreters",
-) -> "_Interpreter | str":
+) -> "Interpreter | str":
     """Return the interpreter that serves this lock here, or say why none does."""
     target = manifest["targets"].get(name)
     if target is None:
-        return "not among the targets of bundle.json"
-    floor = _numbers(lock["libc"] or "") if "libc" in lock else None
-    misfit = node.misfit(target["platform"], floor)
+        return f"not among the targets of {MANIFEST}"
+    misfit = interpreters.node.misfit(target["platform"], _numbers(lock["libc"] or ""))
     if misfit:
         return misfit
     free_threaded = target["python"].endswith("t")
@@ -1099,10 +1089,10 @@ def _fit(  # noqa: PLR0913
     for interpreter in interpreters.of_minor(minor, free_threaded=free_threaded):
         if python_matches(metadata.requires_python, interpreter.version):
             return interpreter
-    allowed = (
-        f" that satisfies requires-python {metadata.requires_python!r}" if metadata.requires_python else ""
+    required = metadata.requires_python
+    return f"no CPython {target['python']}" + (
+        f" that satisfies requires-python {required!r}" if required else ""
     )
-    return f"no CPython {target['python']}{allowed}"
 
 
 def _target_order(manifest: "dict[str, Any]", name: str) -> "tuple[Any, ...]":
@@ -1116,58 +1106,46 @@ def _notice_removed(request: _Request, entry: "dict[str, Any]", metadata: _Metad
     if removed:
         bundled_name = os.path.basename(entry["path"])
         request.say(
-            f"{request.name} no longer lists {', '.join(removed)}; the environment of {bundled_name} serves it"
+            f"{request.name} does not list {', '.join(removed)}; it runs in the environment of {bundled_name}"
         )
 
 
-def _platform_of(node: _Node) -> str:
-    if node.libc_family == "glibc":
-        return f"{node.machine}-manylinux_{'_'.join(map(str, node.libc_version))}"
-    return node.machine + {"Linux": "-unknown-linux-musl", "Darwin": "-apple-darwin"}.get(
-        node.system, "-pc-windows-msvc"
-    )
-
-
-class _Interpreter:
+class Interpreter:
     """A CPython of this node, by the real path of the base interpreter, never of a virtual environment."""
 
-    def __init__(self, path: str, version: "tuple[int, int, int]", free_threaded: bool) -> None:  # noqa: FBT001
+    def __init__(self, path: str, version: "tuple[int, int, int]", *, free_threaded: bool) -> None:
         self.path = path
         self.version = version
         self.is_free_threaded = free_threaded
 
     def __str__(self) -> str:
+        """Version and path, for messages."""
         return f"Python {_dotted(self.version)}{'t' if self.is_free_threaded else ''} ({self.path})"
 
 
 class _Interpreters:
-    """Finds interpreters, each asked once; a path that does not run, such as an idle pyenv shim, is passed over."""
+    """Finds interpreters, asking each once; one that does not run (an idle pyenv shim) is passed over."""
 
     def __init__(self, explicit: "Optional[str]", node: _Node) -> None:
         self._explicit = explicit
-        self._node = node
-        self._asked: dict[str, Optional[_Interpreter]] = {}
+        self.node = node
+        self._asked: dict[str, Optional[Interpreter]] = {}
 
-    def of_minor(self, minor: "tuple[int, ...]", *, free_threaded: bool = False) -> "Iterator[_Interpreter]":
+    def of_minor(self, minor: "tuple[int, ...]", *, free_threaded: bool = False) -> "Iterator[Interpreter]":
         """Yield the interpreters of one minor version, preferred ones first."""
-        for path in (
-            [self._explicit] if self._explicit else _interpreter_paths(minor, "t" if free_threaded else "")
-        ):
+        paths = _interpreter_paths(minor, "t" if free_threaded else "")
+        for path in [self._explicit] if self._explicit else paths:
             if path not in self._asked:
-                self._asked[path] = _ask_interpreter(path, self._node)
+                self._asked[path] = _ask_interpreter(path, self.node)
             found = self._asked[path]
             if found and found.version[:2] == minor and found.is_free_threaded == free_threaded:
                 yield found
 
     def __str__(self) -> str:
+        """List those that were asked, for messages."""
         if self._explicit and not self._asked.get(self._explicit):
             return f"only {self._explicit} was asked for, and it is no CPython for this node"
         return ", ".join(sorted({str(found) for found in self._asked.values() if found})) or "none found"
-
-
-def find_interpreter(minor: "tuple[int, int]") -> "Optional[str]":
-    """Return the path of this machine's first CPython of *minor*, in the order in which a launch looks; None without one."""
-    return next((found.path for found in _Interpreters(None, _Node()).of_minor(minor)), None)
 
 
 def _interpreter_paths(minor: "tuple[int, ...]", abi: str) -> "Iterator[str]":
@@ -1215,13 +1193,14 @@ except Exception:
     libc = ""
 print(json.dumps({
     "path": os.path.realpath(path), "version": list(sys.version_info[:3]), "release": sys.version_info[3],
-    "implementation": sys.implementation.name, "free-threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    "implementation": sys.implementation.name,
+    "free-threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
     "libc": libc.split(" ")[0], "bits": struct.calcsize("P") * 8,
 }))
 """
 
 
-def _ask_interpreter(path: str, node: _Node) -> "Optional[_Interpreter]":
+def _ask_interpreter(path: str, node: _Node) -> "Optional[Interpreter]":
     """Return what the interpreter at *path* says of itself, or None for one that cannot serve this node."""
     import json
     import subprocess
@@ -1242,30 +1221,28 @@ def _ask_interpreter(path: str, node: _Node) -> "Optional[_Interpreter]":
     if said["implementation"] != "cpython" or said["release"] != "final" or not is_native:
         return None
     major, minor, micro = said["version"]
-    return _Interpreter(said["path"], (major, minor, micro), said["free-threaded"])
+    return Interpreter(said["path"], (major, minor, micro), free_threaded=said["free-threaded"])
 
 
-# --- cold start: making the environment ----------------------------------------------------------------------------------
+# --- cold start: making the environment ---------------------------------------------------------------------
 
 
 def _prepare_once(plan: _Plan, request: _Request, cache: str) -> Environment:
     """Return the environment of *plan*; of many jobs that start at once one makes it, and the others wait."""
     import time
 
-    environments = os.path.join(cache, "environments")
-    os.makedirs(environments, mode=0o700, exist_ok=True)
-    home = os.path.join(environments, plan.key())
-    waiting_since = time.monotonic()
-    has_spoken = False
+    home = os.path.join(cache, "environments", plan.key())
+    os.makedirs(os.path.dirname(home), mode=0o700, exist_ok=True)
+    speaks_at = time.monotonic() + (0 if request.verbosity > 0 else 5)
     is_new = False
     while True:
-        environment = _lockable(lambda: _use(home, request.bundle), cache)
+        environment = _use(home, request.bundle)
         if environment is not None:
             if is_new:
-                _prune(environments, request)
+                _prune(cache, request)
             return environment
         maker = FileLock(home + ".lock")
-        if _lockable(lambda lock=maker: lock.acquire(block=False), cache):  # type: ignore[misc]
+        if maker.acquire(block=False):
             try:
                 if not _is_complete(home):
                     _make(home, plan, request, cache, maker)
@@ -1273,26 +1250,10 @@ def _prepare_once(plan: _Plan, request: _Request, cache: str) -> Environment:
             finally:
                 maker.release()
             continue
-        if not has_spoken and (request.verbosity > 0 or time.monotonic() - waiting_since > 5):
+        if time.monotonic() >= speaks_at:
             request.say(f"Waiting for another job to finish preparing {home} ...")
-            has_spoken = True
+            speaks_at = float("inf")
         time.sleep(0.1)
-
-
-def _lockable(action: "Any", cache: str) -> "Any":
-    """Do *action*, which locks a file; explain a file system that cannot (Lustre without its flock option)."""
-    import errno
-
-    try:
-        return action()
-    except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
-            raise LaunchError(
-                1,
-                f"files in the cache {cache} cannot be locked: {error.strerror}",
-                "set OFFLINE_BUNDLE_CACHE to a folder on a local disk of this node",
-            ) from None
-        raise
 
 
 def _make(home: str, plan: _Plan, request: _Request, cache: str, lock: FileLock) -> None:
@@ -1304,50 +1265,48 @@ def _make(home: str, plan: _Plan, request: _Request, cache: str, lock: FileLock)
     try:
         _check_wheels(plan, request.bundle)
         count = len(plan.lock["packages"])
-        request.say(
-            f"Preparing the environment of {request.name} ({count} package{'' if count == 1 else 's'}, Python "
-            f"{_dotted(plan.interpreter.version)}) once for this node ..."
-        )
+        content = f"{count} package{'' if count == 1 else 's'}, Python {_dotted(plan.interpreter.version)}"
+        request.say(f"Preparing the environment of {request.name} ({content}) once for this node ...")
         os.mkdir(home, 0o700)
-        uv = _find_uv(plan, request.bundle, cache)
         tool = _Tool(home, cache, lock, request)
+        uv = _find_uv(plan, request.bundle, cache)
         if uv:
-            _install_with_uv(tool, uv, plan, request.bundle, home)
+            _install_with_uv(tool, uv, plan, request.bundle)
         else:
-            request.say("There is no uv in the bundle or on PATH: pip does its work.", 1)
-            _install_with_pip(tool, plan, request.bundle, home)
-        facts = {
-            "interpreter": plan.interpreter.path,
-            "lock": plan.lock["lock"],
-            "script": plan.script,
-            "size": _size(home),
-            "target": plan.target,
-        }
-        _write_atomically(_marker(home), json.dumps(facts, indent=1, sort_keys=True).encode())
-    except OSError as error:
-        shutil.rmtree(home, ignore_errors=True)
-        raise _explained(error, cache) from error
+            request.say("There is no uv in the bundle for this node, nor on PATH: pip does its work.", 1)
+            _install_with_pip(tool, plan, request.bundle)
+        facts = {"interpreter": plan.interpreter.path, "lock": plan.lock["lock"], "size": _size(home)}
+        _write_atomically(_marker(home), json.dumps(facts, indent=1).encode())
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
 
 
-def _explained(error: OSError, cache: str) -> "Exception":
+def _explained(error: OSError, cache: str) -> Exception:
+    """Turn what a file system refuses into advice, where there is any."""
     import errno
 
-    return _no_space(cache) if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _no_space(cache)
+    if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):  # such as Lustre mounted without flock
+        return LaunchError(
+            1,
+            f"files in the cache {cache} cannot be locked: {error.strerror}",
+            "set OFFLINE_BUNDLE_CACHE to a folder on a local disk of this node",
+        )
+    return error
 
 
 def _no_space(cache: str) -> LaunchError:
     return LaunchError(
         1,
         f"no space left in the cache {cache}",
-        f"remove what is not needed there, or set OFFLINE_BUNDLE_CACHE to a folder with more room than {cache}",
+        "remove what is not needed there, or set OFFLINE_BUNDLE_CACHE to a folder with more room",
     )
 
 
 def _check_wheels(plan: _Plan, bundle: str) -> None:
-    """Refuse early, and all at once, wheels that are missing or cut short; the installer checks the hashes."""
+    """Refuse, all at once, wheels that are missing or cut short; the installer checks their hashes."""
     problems = []
     for package, choice in sorted(plan.lock["packages"].items()):
         wheel = choice["wheel"]
@@ -1402,31 +1361,24 @@ def _find_uv(plan: _Plan, bundle: str, cache: str) -> "Optional[str]":
 
 
 def _uv_fits(platform: str, node: _Node) -> bool:
-    """The musl build of uv is linked statically, and so it runs on every Linux."""
+    """Tell whether a uv runs here. Its musl build is linked statically, and so it runs on every Linux."""
     system, machine, family, _ = _parse_platform(platform)
     is_static = family == "musl" and (system, machine) == (node.system, node.machine)
     return is_static or node.misfit(platform) is None
 
 
-def _install_with_uv(tool: "_Tool", uv: str, plan: _Plan, bundle: str, home: str) -> None:
+def _install_with_uv(tool: "_Tool", uv: str, plan: _Plan, bundle: str) -> None:
     """`uv venv`, then `uv pip sync` of the PEP 751 lock, whose wheels are paths relative to it."""
     _read_verified(bundle, plan.manifest, plan.lock["lock"])
     offline = ["--no-config", "--offline", "--no-progress"]
-    env = os.path.join(home, "env")
-    tool.run([uv, "venv", *offline, "--no-project", "--python", plan.interpreter.path, env])
+    tool.run([uv, "venv", *offline, "--no-project", "--python", plan.interpreter.path, tool.environment])
     lock = os.path.join(bundle, plan.lock["lock"])
-    install = [
-        "--no-index",
-        "--require-hashes",
-        "--no-build",
-        "--compile-bytecode",
-        "--allow-empty-requirements",
-    ]
+    install = "--no-index --require-hashes --no-build --compile-bytecode --allow-empty-requirements".split()  # noqa: SIM905
     with FileLock(tool.uv_cache + ".lock", shared=True) as in_use:
-        tool.run([uv, "pip", "sync", *offline, *install, "--python", _environment_python(home), lock], in_use)
+        tool.run([uv, "pip", "sync", *offline, *install, "--python", tool.python, lock], in_use)
 
 
-def _install_with_pip(tool: "_Tool", plan: _Plan, bundle: str, home: str) -> None:
+def _install_with_pip(tool: "_Tool", plan: _Plan, bundle: str) -> None:
     """`python -m venv`, then pip with the hash-pinned requirements that say the same as the lock."""
     import subprocess
 
@@ -1435,32 +1387,17 @@ def _install_with_pip(tool: "_Tool", plan: _Plan, bundle: str, home: str) -> Non
     if can.returncode:
         raise LaunchError(
             7,
-            f"there is no uv for this node ({plan.node}), and {python} cannot make environments without it (no ensurepip)",
-            "name a uv with OFFLINE_BUNDLE_UV, install the venv package of this Python, or bundle uv for this platform",
+            f"the bundle has no uv for this node ({plan.node}), there is none on PATH, and without it "
+            f"{python} cannot make environments: it has no ensurepip",
+            "name a uv with OFFLINE_BUNDLE_UV, install the venv package of this Python, or bundle uv",
         )
     requirements = plan.lock.get("requirements")
     if not isinstance(requirements, str):
         raise LaunchError(7, "the bundle has no requirements file for pip, and there is no uv for this node")
     _read_verified(bundle, plan.manifest, requirements)
-    tool.run([python, "-I", "-m", "venv", os.path.join(home, "env")])
-    pip = [
-        _environment_python(home),
-        "-I",
-        "-m",
-        "pip",
-        "--isolated",
-        "--disable-pip-version-check",
-        "--no-input",
-    ]
-    install = [
-        "install",
-        "--no-index",
-        "--no-deps",
-        "--no-cache-dir",
-        "--only-binary",
-        ":all:",
-        "--require-hashes",
-    ]
+    tool.run([python, "-I", "-m", "venv", tool.environment])
+    pip = [tool.python, *"-I -m pip --isolated --disable-pip-version-check --no-input".split()]  # noqa: SIM905
+    install = "install --no-index --no-deps --no-cache-dir --only-binary :all: --require-hashes".split()  # noqa: SIM905
     where = ["--find-links", os.path.join(bundle, "wheels"), "-r", os.path.join(bundle, requirements)]
     tool.run([*pip, *install, *where])
 
@@ -1469,6 +1406,8 @@ class _Tool:
     """Runs uv and pip away from the user's settings and folder."""
 
     def __init__(self, home: str, cache: str, lock: FileLock, request: _Request) -> None:
+        self.environment = os.path.join(home, "env")
+        self.python = _environment_python(home)
         self.uv_cache = os.path.join(cache, "uv")
         self._home = home
         self._cache = cache
@@ -1478,7 +1417,7 @@ class _Tool:
     def run(self, command: "list[str]", *locks: FileLock) -> None:
         """Run *command* or raise LaunchError with what it said.
 
-        It inherits the locks: should this process be killed, they last until the orphaned command has ended too.
+        It inherits the locks: should this process be killed, they last until the orphan has ended too.
         """
         import subprocess
 
@@ -1499,7 +1438,7 @@ class _Tool:
             raise LaunchError(
                 1,
                 f"{command[0]} cannot be run",
-                "where it is on a file system mounted noexec, set OFFLINE_BUNDLE_CACHE to a folder on another one",
+                "where its file system is mounted noexec, set OFFLINE_BUNDLE_CACHE to another one",
             ) from None
         said = done.stdout.decode(errors="replace").strip()
         if done.returncode:
@@ -1533,78 +1472,70 @@ def _tool_variables(uv_cache: "Optional[str]" = None) -> "dict[str, str]":
     return variables
 
 
-# --- pruning -----------------------------------------------------------------------------------------------------------
+# --- pruning ------------------------------------------------------------------------------------------------
 
 
-def _prune(environments: str, request: _Request) -> None:
+def _prune(cache: str, request: _Request) -> None:
     """Remove environments that were not used for UNUSED_DAYS, then the longest unused beyond the size limit.
 
-    One that a job holds is left alone, and so the one just made. uv's cache goes along when nobody is installing:
-    only the environments that stay still need what is in it, and they have it.
+    One that a job holds stays, and so does the one just made. With any of them go the notes and uv's cache,
+    which nobody needs to run: a later start notes, and a later installation unpacks, what it needs once more.
     """
     import time
 
+    oldest = time.time() - UNUSED_DAYS * 24 * 3600
     limit = _cache_limit()
     total = 0
-    pruned = False
-    for used, size, home in sorted(_environments(environments), reverse=True):
+    has_removed = False
+    for used, size, home in sorted(_environments(os.path.join(cache, "environments")), reverse=True):
         total += size
-        if total <= limit and used > time.time() - UNUSED_DAYS * 24 * 3600:
-            continue
-        if _remove_unused(home):
+        if (total > limit or used < oldest) and _remove_unlocked(home, _marker(home)):
             request.say(f"Removed {home}, last used {time.strftime('%Y-%m-%d', time.localtime(used))}", 1)
             total -= size
-            pruned = True
-    if pruned:
-        cache = os.path.dirname(environments)
-        _remove_stale_notes(os.path.join(cache, "launches"))
-        _remove_locked(os.path.join(cache, "uv"))
+            has_removed = True
+    if has_removed:
+        _remove_unlocked(os.path.join(cache, "launches"))
+        _remove_unlocked(os.path.join(cache, "uv"))
 
 
 def _cache_limit() -> int:
     """Bytes from OFFLINE_BUNDLE_CACHE_MAX: a number, with K, M, G or T for powers of 1024."""
-    text = (os.environ.get("OFFLINE_BUNDLE_CACHE_MAX") or DEFAULT_CACHE_LIMIT).strip().upper()
-    digits = text.rstrip("B").rstrip("I")
-    unit = digits[-1:] if digits[-1:] in "KMGT" else ""
-    number = digits[: len(digits) - len(unit)]
-    if not number.isdigit():
-        raise LaunchError(2, f"OFFLINE_BUNDLE_CACHE_MAX={text} is not a size such as 20G")
-    return int(number) * 1024 ** (" KMGT".index(unit) if unit else 0)
+    import re
+
+    text = os.environ.get("OFFLINE_BUNDLE_CACHE_MAX") or DEFAULT_CACHE_LIMIT
+    match = re.fullmatch(r"(\d+)([KMGT]?)(?:I?B)?", text.strip().upper())
+    if not match:
+        raise LaunchError(2, f"OFFLINE_BUNDLE_CACHE_MAX={text} is not a size such as {DEFAULT_CACHE_LIMIT}")
+    return int(match[1]) << 10 * " KMGT".index(match[2] or " ")
 
 
 def _environments(folder: str) -> "Iterator[tuple[float, int, str]]":
-    """Yield time of last use, size in bytes and path of every environment, unfinished ones included."""
+    """Yield time of last use, size in bytes and path of every environment; unfinished ones have no size."""
     import json
 
     for name in os.listdir(folder):
         home = os.path.join(folder, name)
-        if name.endswith(".lock") or not os.path.isdir(home):
+        if name.endswith(".lock"):
             continue
         try:
             with open(_marker(home), "rb") as file:
-                size = json.loads(file.read().decode())["size"]
-            yield os.stat(_marker(home)).st_mtime, int(size), home
+                yield os.fstat(file.fileno()).st_mtime, int(json.loads(file.read().decode())["size"]), home
         except (OSError, ValueError, KeyError, TypeError):
-            try:
-                yield os.stat(home).st_mtime, 0, home
-            except OSError:
-                continue
+            if os.path.isdir(home):
+                yield os.path.getmtime(home), 0, home
 
 
-def _remove_unused(home: str) -> bool:
-    """Remove an environment that nobody holds; its marker goes first, so that a half removed one is not used."""
-    lock = FileLock(home + ".lock")
+def _remove_unlocked(folder: str, marker: "Optional[str]" = None) -> bool:
+    """Remove *folder* unless *folder*.lock is held; *marker* first: no half of it passes for whole."""
+    import shutil
+
+    lock = FileLock(folder + ".lock")
     try:
         if not lock.acquire(block=False):
             return False
-    except OSError:
-        return False
-    import shutil
-
-    try:
-        if os.path.exists(_marker(home)):
-            os.unlink(_marker(home))
-        shutil.rmtree(home, ignore_errors=True)
+        if marker and os.path.exists(marker):
+            os.unlink(marker)
+        shutil.rmtree(folder, ignore_errors=True)
     except OSError:
         return False
     finally:
@@ -1612,37 +1543,7 @@ def _remove_unused(home: str) -> bool:
     return True
 
 
-def _remove_locked(folder: str) -> None:
-    """Remove *folder* unless somebody holds *folder*.lock."""
-    import shutil
-
-    lock = FileLock(folder + ".lock")
-    try:
-        if lock.acquire(block=False):
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
-        pass
-    finally:
-        lock.release()
-
-
-def _remove_stale_notes(folder: str) -> None:
-    """Remove notes that point to an environment that is gone."""
-    try:
-        notes = [os.path.join(folder, name) for name in os.listdir(folder)]
-    except OSError:
-        return
-    for note in notes:
-        try:
-            with open(note, "rb") as file:
-                home = os.fsdecode(file.readline().rstrip(b"\n"))
-            if not os.path.isdir(home):
-                os.unlink(note)
-        except OSError:
-            continue
-
-
-# --- files -------------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 
 def _sha256(content: bytes) -> str:

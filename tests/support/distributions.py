@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import shutil
 import tarfile
 import zipfile
 from typing import TYPE_CHECKING
@@ -88,3 +89,73 @@ def sha256_of(path: Path) -> str:
 
 def _record_digest(text: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+
+
+_BACKEND = '''
+import base64, hashlib, os, zipfile
+NAME, VERSION, REQUIRES, TAG = {name!r}, {version!r}, {requires!r}, {tag!r}
+{code}
+def _metadata():
+    lines = ["Metadata-Version: 2.1", "Name: " + NAME, "Version: " + VERSION]
+    return "\\n".join(lines + ["Requires-Dist: " + text for text in REQUIRES]) + "\\n"
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    module = NAME.replace("-", "_")
+    info = module + "-" + VERSION + ".dist-info"
+    content = {{module + ".py": open(module + ".py").read(), info + "/METADATA": _metadata(),
+               info + "/WHEEL": "Wheel-Version: 1.0\\nGenerator: tests\\nRoot-Is-Purelib: true\\nTag: " + TAG + "\\n"}}
+    rows = [path + ",sha256=" + base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+            + "," + str(len(text.encode())) for path, text in content.items()]
+    content[info + "/RECORD"] = "\\n".join(rows + [info + "/RECORD,,"]) + "\\n"
+    wheel = module + "-" + VERSION + "-" + TAG + ".whl"
+    with zipfile.ZipFile(os.path.join(folder, wheel), "w") as archive:
+        for path, text in content.items():
+            archive.writestr(zipfile.ZipInfo(path, (1980, 1, 1, 0, 0, 0)), text)
+    return wheel
+'''
+
+
+def make_source_tree(  # noqa: PLR0913
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    *,
+    requires: Sequence[str] = (),
+    declared: Sequence[str] | None = None,
+    code: str = "",
+    tag: str = "py3-none-any",
+) -> Path:
+    """Write a project with a build backend of its own: it builds with nothing from any index.
+
+    *code* runs whenever the backend is loaded. With *declared*, `[project]` states these dependencies statically, and the
+    *requires* that the build writes may differ: a source that lies. Without, metadata needs the backend.
+    """
+    module = name.replace("-", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{module}.py").write_text(f"VERSION = {version!r}\n")
+    values = {"name": name, "version": version, "requires": list(requires), "tag": tag, "code": code}
+    (folder / "backend.py").write_text(_BACKEND.format(**values))
+    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    if declared is not None:
+        project = f'[project]\nname = "{name}"\nversion = "{version}"\ndependencies = {list(declared)!r}\n' + project
+    (folder / "pyproject.toml").write_text(project)
+    return folder
+
+
+def make_buildable_sdist(folder: Path, name: str, version: str = "1.0", **options: object) -> Path:
+    """The same as an sdist NAME-VERSION.tar.gz in *folder*."""
+    module = name.replace("-", "_")
+    tree = make_source_tree(folder / ".trees" / name, name, version, **options)  # type: ignore[arg-type]
+    declared = options.get("declared")
+    package_info = f"Metadata-Version: {'2.1' if declared is None else '2.2'}\nName: {name}\nVersion: {version}\n"
+    if isinstance(declared, list | tuple):
+        package_info += "".join(f"Requires-Dist: {requirement}\n" for requirement in declared)
+    (tree / "PKG-INFO").write_text(package_info)
+    sdist = folder / f"{module}-{version}.tar.gz"
+    with tarfile.open(sdist, "w:gz") as archive:
+        for path in sorted(tree.iterdir()):
+            member = tarfile.TarInfo(f"{module}-{version}/{path.name}")
+            member.size = path.stat().st_size
+            with path.open("rb") as file:
+                archive.addfile(member, file)
+    shutil.rmtree(folder / ".trees")
+    return sdist

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from builder.closure import closure_problems, overridden_names
+from builder.target import make_target
+from wheelhouse.wheel import WheelMetadata
+
+ENVIRONMENT = make_target("3.12", "linux").environment("3.12.0")
+
+
+def wheel(name: str, version: str = "1.0", *requires: str, python: str | None = None) -> WheelMetadata:
+    return WheelMetadata(name, version, python, requires)
+
+
+def problems(roots: list[str], *wheels: WheelMetadata, overridden: frozenset[str] = frozenset()) -> list[str]:
+    return closure_problems(roots, {entry.name: entry for entry in wheels}, ENVIRONMENT, overridden)
+
+
+def test_a_closed_set_has_no_problems() -> None:
+    assert problems(["a"], wheel("a", "1.0", "b>=2"), wheel("b", "2.1")) == []
+
+
+def test_a_missing_package_is_named_with_who_needs_it() -> None:
+    assert problems(["a"], wheel("a", "1.0", "B_c>=2")) == ["a 1.0 needs B_c>=2, which the lock does not hold"]
+
+
+def test_a_wrong_version_is_named() -> None:
+    assert problems(["a"], wheel("a", "1.0", "b>=2"), wheel("b", "1.5")) == ["a 1.0 needs b>=2, the lock holds 1.5"]
+
+
+def test_markers_are_the_targets() -> None:
+    assert problems(["a; sys_platform == 'win32'"]) == []
+    assert problems(["a"], wheel("a", "1.0", "b; sys_platform == 'win32'", "c; python_version < '3.9'")) == []
+
+
+def test_extras_are_followed_only_when_asked_for() -> None:
+    with_extra = wheel("a", "1.0", "b; extra == 'plot'", "c; extra == 'Test.Me'")
+    assert problems(["a"], with_extra) == []
+    assert problems(["a[plot]"], with_extra) == ["a 1.0 needs b; extra == 'plot', which the lock does not hold"]
+    assert problems(["a[test-me]"], with_extra) == ["a 1.0 needs c; extra == 'Test.Me', which the lock does not hold"]
+
+
+def test_an_extra_that_refers_to_its_own_package_ends() -> None:
+    recursive = wheel("a", "1.0", "a[one]; extra == 'all'", "b; extra == 'one'")
+    assert problems(["a[all]"], recursive, wheel("b")) == []
+
+
+def test_prereleases_in_the_lock_count() -> None:
+    assert problems(["a>=1"], wheel("a", "2.0rc1")) == []
+
+
+def test_a_wheel_for_another_python_is_a_problem() -> None:
+    assert problems(["a"], wheel("a", python=">=3.13")) == ["a 1.0 needs Python >=3.13, the target has 3.12.0"]
+
+
+def test_overrides_are_the_users_business() -> None:
+    names = overridden_names({"override-dependencies": ["b==9"], "exclude-dependencies": ["c"]})
+    assert problems(["a"], wheel("a", "1.0", "b<2", "c"), wheel("b", "9"), overridden=frozenset(names)) == []
+
+
+def test_lines_that_no_installer_reads_are_passed_over() -> None:
+    assert problems(["a"], wheel("a", "1.0", "b (>=1", "")) == []

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builder.choose import choose
+from builder.credentials import Credentials
+from builder.resolve import Resolution, ResolveOptions, UvResolver, find_uv
+from builder.script import read_script
+from builder.target import make_target
+from tests.support.distributions import make_buildable_sdist, make_source_tree, make_wheel
+from tests.support.index_server import Fault, IndexServer
+from wheelhouse.errors import BundleError, FetchError, ResolveError
+
+
+class Workshop:
+    """A folder with a script in it, and what resolves it."""
+
+    def __init__(self, folder: Path, index: IndexServer) -> None:
+        self.folder = folder
+        self.index = index
+
+    def script(self, *dependencies: str, tool: str = "", python: str = ">=3.11") -> Path:
+        header = [f'requires-python = "{python}"', f"dependencies = {list(dependencies)!r}", *tool.splitlines()]
+        path = self.folder / "job.py"
+        path.write_text("# /// script\n" + "".join(f"# {line}".rstrip() + "\n" for line in header) + "# ///\n")
+        return path
+
+    def resolve(self, path: Path, *, platform: str = "x86_64-manylinux_2_28", default: bool = True, **options: object) -> Resolution:
+        if default:
+            options.setdefault("default_index", self.index.url)
+        allow = frozenset(options.pop("allow", ()))  # type: ignore[call-overload]
+        resolver = UvResolver(find_uv(), ResolveOptions(allow_build=allow, **options), Credentials())  # type: ignore[arg-type]
+        return resolver.resolve(read_script(path), make_target("3.12", platform))
+
+    def fails(self, path: Path, kind: type[BundleError], **options: object) -> str:
+        with pytest.raises(kind) as caught:
+            self.resolve(path, **options)  # type: ignore[arg-type]
+        return f"{caught.value}\n{caught.value.hint}"
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, index: IndexServer) -> Workshop:
+    return Workshop(tmp_path, index)
+
+
+def versions(resolution: Resolution) -> dict[str, str]:
+    return {package.name: str(package.version) for package in resolution.lock.packages}
+
+
+def test_the_whole_closure_is_locked(workshop: Workshop, packages: Path) -> None:
+    make_wheel(packages, "top", requires=["middle>=1; python_version >= '3.8'", "never; sys_platform == 'win32'"])
+    make_wheel(packages, "middle", "1.5")
+    make_wheel(packages, "middle", "0.9")
+    assert versions(workshop.resolve(workshop.script("top"))) == {"top": "1.0", "middle": "1.5"}
+
+
+def test_requires_python_of_two_parts_means_the_minor(workshop: Workshop, packages: Path) -> None:
+    make_wheel(packages, "top")
+    assert workshop.resolve(workshop.script("top", python="==3.12")).full_version == "3.12.0"
+
+
+def test_wheels_for_the_target_are_found_whatever_the_host_is(workshop: Workshop, packages: Path) -> None:
+    make_wheel(packages, "native", tag="cp312-cp312-macosx_11_0_arm64")
+    make_wheel(packages, "native", tag="cp312-cp312-win_amd64")
+    resolution = workshop.resolve(workshop.script("native"), platform="x86_64-pc-windows-msvc")
+    assert [choice.filename for choice in choose(resolution)] == ["native-1.0-cp312-cp312-win_amd64.whl"]
+
+
+def test_exclude_newer_of_the_script_holds(workshop: Workshop, packages: Path) -> None:
+    workshop.index.describe(make_wheel(packages, "dated", "1.0").name, upload_time="2024-01-01T00:00:00Z")
+    workshop.index.describe(make_wheel(packages, "dated", "2.0").name, upload_time="2025-01-01T00:00:00Z")
+    tool = '[tool.uv]\nexclude-newer = "2024-06-01T00:00:00Z"'
+    assert versions(workshop.resolve(workshop.script("dated", tool=tool))) == {"dated": "1.0"}
+    assert versions(workshop.resolve(workshop.script("dated"))) == {"dated": "2.0"}
+    assert versions(workshop.resolve(workshop.script("dated"), exclude_newer="2024-06-01T00:00:00Z")) == {"dated": "1.0"}
+
+
+def test_constraints_overrides_resolution_and_prerelease_of_the_script_hold(workshop: Workshop, packages: Path) -> None:
+    for version in ("1.0", "2.0", "3.0rc1"):
+        make_wheel(packages, "thing", version)
+    make_wheel(packages, "user", requires=["thing<2"])
+    expectations = {
+        'constraint-dependencies = ["thing<2"]': "1.0",
+        'override-dependencies = ["thing==3.0rc1"]': "3.0rc1",
+        'resolution = "lowest"': "1.0",
+        'prerelease = "allow"': "3.0rc1",
+    }
+    for line, version in expectations.items():
+        assert versions(workshop.resolve(workshop.script("thing", tool=f"[tool.uv]\n{line}")))["thing"] == version
+
+
+def test_a_package_pinned_to_an_index_comes_from_there_and_from_nowhere_else(
+    workshop: Workshop, packages: Path, tmp_path: Path
+) -> None:
+    make_wheel(packages, "internal", "99.0")
+    private = tmp_path / "private"
+    make_wheel(private, "internal", "1.0")
+    with IndexServer(private) as own:
+        tool = f'[[tool.uv.index]]\nname = "own"\nurl = "{own.url}"\nexplicit = true\n[tool.uv.sources]\ninternal = {{ index = "own" }}'
+        resolution = workshop.resolve(workshop.script("internal", tool=tool))
+        assert versions(resolution) == {"internal": "1.0"}
+        (private / "internal-1.0-py3-none-any.whl").unlink()
+        (tmp_path / "cache").mkdir()
+        os.environ["UV_CACHE_DIR"] = str(tmp_path / "cache")
+        try:
+            assert "internal" in workshop.fails(workshop.script("internal", tool=tool), ResolveError)
+        finally:
+            del os.environ["UV_CACHE_DIR"]
+    assert not workshop.index.requests_for("*internal*")
+
+
+def test_a_local_source_is_never_replaced_by_an_index(workshop: Workshop, packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "mine", "99.0")
+    make_source_tree(tmp_path / "mine", "mine", "1.0", declared=[])
+    tool = '[tool.uv.sources]\nmine = { path = "mine" }'
+    [choice] = choose(workshop.resolve(workshop.script("mine", tool=tool)))
+    assert (choice.kind, choice.location, choice.is_local) == ("directory", str(tmp_path / "mine"), True)
+    assert not workshop.index.requests_for("*mine*")
+
+
+def test_relative_places_are_the_scripts_not_the_working_folders(
+    workshop: Workshop, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(tmp_path / "wheels", "found")
+    make_wheel(tmp_path / "wheels", "linked", "3.0")
+    monkeypatch.chdir(packages)
+    tool = '[tool.uv]\nfind-links = ["./wheels"]'
+    assert versions(workshop.resolve(workshop.script("found", tool=tool))) == {"found": "1.0"}
+    link = "linked @ ./wheels/linked-3.0-py3-none-any.whl"
+    [choice] = choose(workshop.resolve(workshop.script(link)))
+    assert (choice.kind, choice.is_local) == ("wheel", True)
+    assert choice.location.endswith("linked-3.0-py3-none-any.whl")
+
+
+def test_the_users_configuration_counts(workshop: Workshop, packages: Path, own_home: Path) -> None:
+    make_wheel(packages, "thing", "1.0")
+    make_wheel(packages, "thing", "2.0")
+    configuration = own_home / ".config/uv/uv.toml"
+    configuration.parent.mkdir(parents=True)
+    configuration.write_text(f'constraint-dependencies = []\nresolution = "lowest"\n[[index]]\nurl = "{workshop.index.url}"\ndefault = true\n')
+    assert versions(workshop.resolve(workshop.script("thing"), default=False)) == {"thing": "1.0"}
+
+
+def test_a_configuration_file_named_by_the_environment_does_not_switch_off_the_scripts_settings(
+    workshop: Workshop, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(packages, "thing", "1.0")
+    make_wheel(packages, "thing", "2.0")
+    make_wheel(tmp_path / "elsewhere" / "more", "other")
+    named = tmp_path / "elsewhere" / "site.toml"
+    named.write_text(f'find-links = ["./more"]\n[[index]]\nurl = "{workshop.index.url}"\ndefault = true\n')
+    monkeypatch.setenv("UV_CONFIG_FILE", str(named))
+    tool = '[tool.uv]\nconstraint-dependencies = ["thing<2"]'
+    script = workshop.script("thing", "other", tool=tool)
+    assert versions(workshop.resolve(script, default=False)) == {"thing": "1.0", "other": "1.0"}
+
+
+def test_no_config_does_not_switch_off_the_scripts_settings(
+    workshop: Workshop, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(packages, "thing", "1.0")
+    make_wheel(packages, "thing", "2.0")
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    assert versions(workshop.resolve(workshop.script("thing", tool='[tool.uv]\nconstraint-dependencies = ["thing<2"]'))) == {"thing": "1.0"}
+
+
+def test_flags_count(workshop: Workshop, packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "thing", "1.0")
+    make_wheel(packages, "thing", "2.0")
+    make_wheel(tmp_path / "more", "other")
+    (tmp_path / "constraints.txt").write_text("thing<2\n")
+    options = {"constraints": (tmp_path / "constraints.txt",), "find_links": (str(tmp_path / "more"),)}
+    assert versions(workshop.resolve(workshop.script("thing", "other"), **options)) == {"thing": "1.0", "other": "1.0"}  # type: ignore[arg-type]
+
+
+def test_the_unresolvable_is_told_in_uvs_own_words(workshop: Workshop, packages: Path) -> None:
+    make_wheel(packages, "a", requires=["c<2"])
+    make_wheel(packages, "b", requires=["c>=2"])
+    make_wheel(packages, "c", "1.0")
+    make_wheel(packages, "c", "2.0")
+    text = workshop.fails(workshop.script("a", "b"), ResolveError)
+    assert "job.py cannot be resolved for cp312-x86_64-manylinux_2_28" in text
+    assert "we can conclude that" in text
+    assert "offline-bundle-" not in text
+
+
+def test_an_unknown_package_is_named(workshop: Workshop) -> None:
+    assert "no-such-thing was not found" in workshop.fails(workshop.script("no-such-thing"), ResolveError)
+
+
+def test_an_unreachable_index_is_no_unsolvable_puzzle(workshop: Workshop) -> None:
+    workshop.index.fault("*", Fault.status(503))
+    os.environ["UV_HTTP_RETRIES"] = "0"
+    try:
+        assert "could not be asked" in workshop.fails(workshop.script("thing"), FetchError)
+    finally:
+        del os.environ["UV_HTTP_RETRIES"]
+
+
+def test_every_package_without_a_fitting_wheel_is_named_at_once(workshop: Workshop, packages: Path) -> None:
+    make_wheel(packages, "top", requires=["newer", "elsewhere"])
+    make_wheel(packages, "newer", tag="cp312-cp312-manylinux_2_31_x86_64")
+    make_wheel(packages, "elsewhere", tag="cp312-cp312-win_amd64")
+    text = workshop.fails(workshop.script("top"), ResolveError)
+    assert "newer: no wheel fits; wheels are available for `newer` (v1.0) on the following platform: `manylinux_2_31_x86_64`" in text
+    assert "elsewhere: no wheel fits" in text
+    assert "newer libc floor" in text
+
+
+def trap(folder: Path) -> str:
+    """Code that leaves a trace when it runs."""
+    return f"open({str(folder / 'it-ran')!r}, 'w').close()"
+
+
+def test_every_package_that_would_have_to_be_built_is_named_and_none_runs(workshop: Workshop, packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "top", requires=["source-one", "source-two"])
+    make_buildable_sdist(packages, "source-one", code=trap(tmp_path))
+    make_buildable_sdist(packages, "source-two", code=trap(tmp_path))
+    text = workshop.fails(workshop.script("top"), FetchError)
+    assert "--allow-build source-one --allow-build source-two" in text
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_a_git_source_that_needs_its_backend_is_named_and_does_not_run(workshop: Workshop, tmp_path: Path) -> None:
+    repository = make_repository(make_source_tree(tmp_path / "repository", "vcs", code=trap(tmp_path)))
+    text = workshop.fails(workshop.script(f"vcs @ git+{repository.as_uri()}"), FetchError)
+    assert "--allow-build vcs" in text
+    assert not (tmp_path / "it-ran").exists()
+
+
+@pytest.mark.parametrize("line", ['no-binary-package = ["source"]', "no-binary = true", '[tool.uv.pip]\nno-binary = ["source"]'])
+def test_a_script_cannot_lift_the_ban_on_building(workshop: Workshop, packages: Path, tmp_path: Path, line: str) -> None:
+    make_buildable_sdist(packages, "source", code=trap(tmp_path))
+    text = workshop.fails(workshop.script("source", tool=f"[tool.uv]\n{line}"), FetchError)
+    assert "job.py asks to build" in text
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_neither_can_the_users_configuration_or_environment(
+    workshop: Workshop, packages: Path, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_buildable_sdist(packages, "source", code=trap(tmp_path))
+    (own_home / ".config/uv").mkdir(parents=True)
+    (own_home / ".config/uv/uv.toml").write_text('no-binary-package = ["source"]\n')
+    assert "uv.toml asks to build source" in workshop.fails(workshop.script("source"), FetchError)
+    (own_home / ".config/uv/uv.toml").unlink()
+    monkeypatch.setenv("UV_NO_BINARY_PACKAGE", "source")
+    assert "UV_NO_BINARY" in workshop.fails(workshop.script("source"), FetchError)
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_what_is_allowed_is_built(workshop: Workshop, packages: Path, tmp_path: Path) -> None:
+    make_buildable_sdist(packages, "source", requires=["leaf"], code=trap(tmp_path))
+    make_wheel(packages, "leaf")
+    resolution = workshop.resolve(workshop.script("source"), allow=["source"], interpreters={"3.12": sys.executable})
+    assert versions(resolution) == {"source": "1.0", "leaf": "1.0"}
+    assert {choice.name: choice.kind for choice in choose(resolution)} == {"source": "sdist", "leaf": "wheel"}
+    assert (tmp_path / "it-ran").exists()
+
+
+def test_a_wheel_is_preferred_to_building_what_may_be_built(workshop: Workshop, packages: Path) -> None:
+    make_wheel(packages, "both")
+    make_buildable_sdist(packages, "both")
+    [choice] = choose(workshop.resolve(workshop.script("both"), allow=["both"]))
+    assert choice.kind == "wheel"
+
+
+def test_a_yanked_pin_comes_with_its_reason(workshop: Workshop, packages: Path) -> None:
+    workshop.index.describe(make_wheel(packages, "pulled").name, yanked='it "broke"')
+    assert workshop.resolve(workshop.script("pulled==1.0")).yanked == {"pulled": 'it "broke"'}
+
+
+def test_the_index_of_each_package_is_known(workshop: Workshop, packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "public")
+    private = tmp_path / "private"
+    make_wheel(private, "internal")
+    with IndexServer(private) as own:
+        options = ResolveOptions(default_index=workshop.index.url, indexes=(f"own={own.url}",))
+        resolver = UvResolver(find_uv(), options, Credentials())
+        resolution = resolver.resolve(read_script(workshop.script("public", "internal")), make_target("3.12", "linux"))
+        indexes = resolver.index_of(resolution)
+        assert {name: url.rstrip("/") for name, url in indexes.items()} == {
+            "public": workshop.index.url.rstrip("/"),
+            "internal": own.url.rstrip("/"),
+        }
+
+
+def test_secrets_of_an_index_are_in_no_lock_and_in_no_message(packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "thing")
+    with IndexServer(packages, username="kate", password="s3cr3t-word") as server:
+        url = server.url_with_credentials()
+        shop = Workshop(tmp_path, server)
+        resolution = shop.resolve(shop.script("thing"), default_index=url)
+        assert "s3cr3t-word" not in repr(resolution.lock)
+        assert "s3cr3t-word" not in shop.fails(shop.script("nothing"), ResolveError, default_index=url)
+
+
+def make_repository(folder: Path) -> Path:
+    """Commit *folder* as a git repository."""
+    identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.invalid"]
+    for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "--message", "first"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder

@@ -1,0 +1,46 @@
+"""Every test has a home, caches and a configuration of its own; only interpreters are those of the machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.index_server import IndexServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DROPPED = ("UV_", "PIP_", "XDG_", "OFFLINE_BUNDLE", "SOURCE_DATE_EPOCH", "VIRTUAL_ENV", "NETRC")
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh HOME with nothing in it."""
+    real_home = Path.home()
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", os.environ.get("UV_PYTHON_INSTALL_DIR") or str(real_home / ".local/share/uv/python"))
+    monkeypatch.setenv("PYENV_ROOT", os.environ.get("PYENV_ROOT") or str(real_home / ".pyenv"))
+    for name in list(os.environ):
+        if name.startswith(_DROPPED) and name != "UV_PYTHON_INSTALL_DIR":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    return home
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """The folder that `index` serves: tests put wheels and sdists into it."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def index(packages: Path) -> Iterator[IndexServer]:
+    """A simple index on loopback."""
+    with IndexServer(packages) as server:
+        yield server
