@@ -22,7 +22,7 @@ from builder.credentials import Credentials, without_credentials
 from builder.fetch import Download, Fetched, FetchProgress, fetch, warm_up
 from builder.resolve import Resolution, ResolveOptions, UvResolver
 from builder.script import Script, read_scripts
-from builder.target import KNOWN_MINORS, Target, choose_python, host_platform, make_target
+from builder.target import Target, choose_python, host_platform, make_target
 from wheelhouse import run
 from wheelhouse.errors import BundleError, FetchError, InputError
 from wheelhouse.manifest import Source
@@ -103,7 +103,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     work = _Work(request, scripts, uv, progress)
     with BundleWriter(request.output, on_wait=lambda: progress.waiting(request.output)) as writer:
         progress.step(f"Resolving {', '.join(script.path.name for script in scripts)}")
-        resolutions, uv_resolutions = work.resolve(work.pairs(), writer)
+        resolutions, uv_resolutions = work.resolve(writer)
         choices = [choose(resolution) for resolution in resolutions]
         refuse_builds(zip(resolutions, choices, strict=True), request.options.allows)
         uv_choices = [choose(resolution) for resolution in uv_resolutions]
@@ -132,6 +132,7 @@ class _Work:
         locations = [location for script in scripts for location in uv_config.index_locations(script.settings)]
         flags = [*request.options.indexes, *request.options.find_links, *filter(None, [request.options.default_index])]
         self._credentials = Credentials.for_indexes([*locations, *map(uv_config.split_index, flags)], os.environ)
+        self._pairs = self._choose_targets()
         self._options = replace(request.options, interpreters=self._interpreters())
         self._resolver = UvResolver(uv, self._options, self._credentials)
         self._uv_resolver = UvResolver(uv, replace(self._options, exclude_newer=None, constraints=()), self._credentials)
@@ -140,30 +141,11 @@ class _Work:
         self._built: dict[str, None] = {}
         self._cache_root = Path(run.cache_directory())
 
-    def pairs(self) -> list[tuple[Script, Target]]:
-        """Every script with every target that was asked for; all faults are reported together."""
-        platforms = self._request.platforms or (host_platform(),)
-        pairs: list[tuple[Script, Target]] = []
-        problems: list[str] = []
-        for script in self._scripts:
-            try:
-                pythons = self._request.python_versions or (self._choose_python(script),)
-                targets = [make_target(python, platform) for python in pythons for platform in platforms]
-                for target in targets:
-                    target.full_version(script.requires_python)
-            except InputError as error:
-                problems.append(f"{script.path}: {error.message}" + (f"; {error.hint}" if error.hint else ""))
-            else:
-                pairs += [(script, target) for target in dict.fromkeys(targets)]
-        if problems:
-            raise InputError("no target for some of the scripts", problems=problems)
-        return pairs
-
-    def resolve(self, pairs: Sequence[tuple[Script, Target]], writer: BundleWriter) -> tuple[list[Resolution], list[Resolution]]:
+    def resolve(self, writer: BundleWriter) -> tuple[list[Resolution], list[Resolution]]:
         """All locks, resolved side by side: of the scripts, and of the uv for each platform that lacks it."""
-        uv_targets = self._uv_targets([target for _, target in pairs], writer)
+        uv_targets = self._uv_targets([target for _, target in self._pairs], writer)
         with ThreadPoolExecutor(_RESOLVERS) as pool:
-            of_scripts = [pool.submit(self._resolver.resolve, script, target) for script, target in pairs]
+            of_scripts = [pool.submit(self._resolver.resolve, script, target) for script, target in self._pairs]
             of_uv = [pool.submit(self._uv_resolver.resolve, self._uv_script(), target) for target in uv_targets]
             resolutions = _gather(of_scripts)
             try:
@@ -287,16 +269,36 @@ class _Work:
 
         return WheelBuilder(self._uv, self._options, self._cache_root, self._credentials)
 
+    def _choose_targets(self) -> list[tuple[Script, Target]]:
+        """Every script with every target that was asked for; all faults are reported together."""
+        platforms = self._request.platforms or (host_platform(),)
+        pairs: list[tuple[Script, Target]] = []
+        problems: list[str] = []
+        for script in self._scripts:
+            try:
+                pythons = self._request.python_versions or (self._choose_python(script),)
+                targets = [make_target(python, platform) for python in pythons for platform in platforms]
+                for target in targets:
+                    target.full_version(script.requires_python)
+            except InputError as error:
+                problems.append(f"{script.path}: {error.message}" + (f"; {error.hint}" if error.hint else ""))
+            else:
+                pairs += [(script, target) for target in dict.fromkeys(targets)]
+        if problems:
+            raise InputError("no target for some of the scripts", problems=problems)
+        return pairs
+
     def _choose_python(self, script: Script) -> str:
         return choose_python(script.requires_python, _has_interpreter)
 
     def _interpreters(self) -> dict[str, str]:
-        """An interpreter for each Python minor of this machine, where something may have to be built."""
+        """An interpreter for each target's Python, where something may have to be built."""
         builds = self._request.options.allow_build or any(
             uv_config.local_sources(script.settings) or any("@" in text for text in script.dependencies) for script in self._scripts
         )
-        found = {minor: _interpreter(minor) for minor in KNOWN_MINORS} if builds else {}
-        return {minor: path for minor, path in found.items() if path}
+        wanted = {target.python for _, target in self._pairs if target.runs_here} if builds else set()
+        found = {python: _interpreter(python) for python in wanted if not python.endswith("t")}
+        return {python: path for python, path in found.items() if path}
 
     def _uv_targets(self, targets: Iterable[Target], writer: BundleWriter) -> list[Target]:
         wanted = {}

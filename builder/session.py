@@ -50,7 +50,12 @@ class Session(requests.Session):
         """Ask for *url*; the body is still to be read."""
         login = self._login(url)
         url = without_credentials(url)
-        return self.get(url, headers=headers, auth=login, stream=True, timeout=self.timeout)
+        try:
+            return self.get(url, headers=headers, auth=login, stream=True, timeout=self.timeout)
+        except requests.RequestException:
+            raise
+        except ValueError as error:  # a redirect to what is no URL
+            raise requests.exceptions.InvalidURL(str(error)) from None
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Choose the credentials for a redirect; requests drops the old host's and looks into netrc."""
@@ -109,7 +114,7 @@ def timeouts(environ: Mapping[str, str]) -> tuple[float, float]:
         seconds = float(value)
     except ValueError:
         seconds = 0
-    if seconds <= 0:
+    if not 0 < seconds < float("inf"):
         raise InputError(
             f"UV_HTTP_TIMEOUT={value}: not a number of seconds", hint="set it to 60, or unset it"
         )

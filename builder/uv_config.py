@@ -194,6 +194,9 @@ def _forced(settings: Mapping[str, Any]) -> Iterator[str]:
 def _absolute_source(source: Any, folder: Path) -> Any:  # noqa: ANN401 - any TOML value may stand there
     if isinstance(source, list):
         return [_absolute_source(entry, folder) for entry in source]
+    if isinstance(source, dict):
+        # In a bundle everything is a wheel: an editable source would only ask the backend for another kind of build.
+        source = {key: value for key, value in source.items() if key != "editable"}
     return _absolute_entry(_absolute_entry(source, "path", folder), "url", folder)
 
 

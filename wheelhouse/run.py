@@ -251,10 +251,10 @@ def cache_directory() -> str:
 def read_block(text: str) -> "Optional[str]":
     r"""Return the TOML text of the `script` block of *text*, or None where there is none.
 
-    Line by line the reference regular expression of PEP 723,
-    `(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$`: a block runs to the last
-    `# ///` of its comment lines. Where that expression would silently see nothing (a block that is not closed, is
-    empty, or comes twice), LaunchError 2 names the line.
+    Line by line the reference regular expression of PEP 723, by which a block runs to the last `# ///` of
+    its comment lines: `(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$`.
+    Where that would silently see nothing (a block that is not closed, is empty, or comes twice), LaunchError
+    2 names the line.
     """
     lines = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     block = None
@@ -1264,12 +1264,12 @@ def _make(home: str, plan: _Plan, request: _Request, cache: str, lock: FileLock)
     shutil.rmtree(home, ignore_errors=True)  # what an attempt that was killed has left
     try:
         _check_wheels(plan, request.bundle)
+        uv = _find_uv(plan, request.bundle, cache)
         count = len(plan.lock["packages"])
         content = f"{count} package{'' if count == 1 else 's'}, Python {_dotted(plan.interpreter.version)}"
         request.say(f"Preparing the environment of {request.name} ({content}) once for this node ...")
         os.mkdir(home, 0o700)
         tool = _Tool(home, cache, lock, request)
-        uv = _find_uv(plan, request.bundle, cache)
         if uv:
             _install_with_uv(tool, uv, plan, request.bundle)
         else:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from builder.cache import DownloadCache
 from wheelhouse.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CONTENT = b"not really a wheel" * 100
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -76,7 +78,7 @@ def test_only_a_digest_is_a_digest(cache: DownloadCache, digest: str) -> None:
 
 class TestPartial:
     def test_what_arrived_is_there_the_next_time_with_its_validator(self, cache: DownloadCache) -> None:
-        with pytest.raises(KeyboardInterrupt), cache.partial(DIGEST) as partial:
+        with contextlib.suppress(KeyboardInterrupt), cache.partial(DIGEST) as partial:
             cache.append(partial, b"one")
             partial.validator = '"v1"'
             raise KeyboardInterrupt
@@ -138,6 +140,21 @@ def test_processes_that_store_the_same_files_at_once(cache: DownloadCache) -> No
     assert partials(cache) == []
 
 
+@contextlib.contextmanager
+def unprivileged(folder: Path) -> Iterator[None]:
+    """Be somebody who may write in *folder*, but is not root, who may write everywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    nobody = 65534
+    os.chown(folder, nobody, nobody)
+    os.seteuid(nobody)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 class TestNoRoom:
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
@@ -146,14 +163,17 @@ class TestNoRoom:
         assert str(tmp_path / "file") in caught.value.message
         assert "OFFLINE_BUNDLE_CACHE" in str(caught.value.hint)
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-    def test_a_read_only_cache(self, cache: DownloadCache) -> None:
-        path = store(cache)
-        for folder in [cache.root / "downloads/partial", path.parent]:
-            folder.chmod(0o555)
-        assert cache.get(DIGEST) == path
-        with pytest.raises(BundleError, match="Permission denied"):
-            store(cache, b"other")
+    def test_a_read_only_cache(self) -> None:
+        with tempfile.TemporaryDirectory() as folder, unprivileged(Path(folder)):
+            cache = DownloadCache(Path(folder))
+            path = store(cache)
+            for parent in [cache.root / "downloads/partial", path.parent]:
+                parent.chmod(0o555)
+            assert cache.get(DIGEST) == path
+            with pytest.raises(BundleError, match="Permission denied"):
+                store(cache, b"other")
+            for parent in [cache.root / "downloads/partial", path.parent]:
+                parent.chmod(0o755)
 
     def test_a_limit_on_the_size_of_files(self, cache: DownloadCache) -> None:
         code = f"""

@@ -66,13 +66,17 @@ def make_bundle(  # noqa: PLR0913
     pythons = [python] if isinstance(python, str) else list(python)
     platforms = platforms or [this_platform()]
     targets = {
-        f"cp{minor.replace('.', '')}-{name}": {"python": minor, "platform": name} for minor in pythons for name in platforms
+        f"cp{minor.replace('.', '')}-{name}": {"python": minor, "platform": name}
+        for minor in pythons
+        for name in platforms
     }
     manifest: dict[str, Any] = {
         "format": 1,
         "created-by": "tests",
         "timestamp": "2026-01-01T00:00:00Z",
-        "scripts": {name: _write_script(folder, name, script, targets, libc) for name, script in scripts.items()},
+        "scripts": {
+            name: _write_script(folder, name, script, targets, libc) for name, script in scripts.items()
+        },
         "targets": targets,
         "uv": {},
     }
@@ -88,7 +92,8 @@ def write_manifest(bundle: Path, manifest: dict[str, Any]) -> Path:
     """Take stock of the files on disk, and rename the manifest into place."""
     files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "bundle.json")
     manifest["files"] = {
-        path.relative_to(bundle).as_posix(): {"sha256": sha256_of(path), "size": path.stat().st_size} for path in files
+        path.relative_to(bundle).as_posix(): {"sha256": sha256_of(path), "size": path.stat().st_size}
+        for path in files
     }
     staged = bundle / "bundle.json.new"
     staged.write_text(json.dumps(manifest, indent=2, sort_keys=True))
@@ -119,7 +124,9 @@ def _write_script(
     }
 
 
-def _write_lock(bundle: Path, name: str, target: str, wheels: Mapping[str, Path], libc: str | None) -> dict[str, Any]:
+def _write_lock(
+    bundle: Path, name: str, target: str, wheels: Mapping[str, Path], libc: str | None
+) -> dict[str, Any]:
     lock = bundle / "locks" / name / f"pylock.{target}.toml"
     lock.parent.mkdir(parents=True, exist_ok=True)
     tables = [

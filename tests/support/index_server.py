@@ -113,8 +113,8 @@ class Fault:
 class IndexServer:
     """Serves *packages_dir*; the attributes may be changed while it runs.
 
-    With *username*, every request must bring the credentials (HTTP basic). With *certificate* (a PEM file with
-    its key) it speaks TLS.
+    With *username*, every request must bring the credentials (HTTP basic). With *certificate* (a PEM file
+    with its key) it speaks TLS.
     """
 
     def __init__(
@@ -271,7 +271,7 @@ class _Server(ThreadingHTTPServer):
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(certificate)
 
-    def finish_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as in the base
         self._connections.append(request)
         with contextlib.suppress(OSError):  # clients hang up, faults reset
             if self._context:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.distributions import make_wheel
 from wheelhouse.errors import IntegrityError
@@ -73,9 +76,10 @@ def test_a_wheel_with_other_contents_is_refused(tmp_path: Path, members: dict[st
 
 def test_metadata_that_occurs_twice_is_refused(tmp_path: Path) -> None:
     wheel = tmp_path / "a-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+    with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("a-1.0.dist-info/METADATA", b"Name: a")
-        archive.writestr("a-1.0.dist-info/METADATA", b"Name: b")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("a-1.0.dist-info/METADATA", b"Name: b")
     with pytest.raises(IntegrityError, match="must hold one"):
         metadata_of_wheel(wheel)
 
@@ -108,3 +112,11 @@ def test_a_name_that_is_no_wheels_is_refused(tmp_path: Path) -> None:
 def test_metadata_needs_a_name_and_a_version(content: bytes, what: str) -> None:
     with pytest.raises(IntegrityError, match=f"a-1-py3-none-any.whl lacks {what}"):
         parse_metadata(content, where="a-1-py3-none-any.whl")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(content: bytes) -> None:
+    for damaged in (content, b"Name: a\nVersion: 1\n" + content):
+        with suppress(IntegrityError):
+            parse_metadata(damaged)

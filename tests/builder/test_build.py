@@ -1,0 +1,426 @@
+"""From scripts to a bundle and back: the whole build, against an index on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.pylock import Pylock
+
+from builder.build import BuildReport, BuildRequest, build
+from builder.resolve import ResolveOptions, find_uv
+from builder.target import host_platform
+from tests.builder.test_resolve import make_repository, trap
+from tests.support.distributions import make_buildable_sdist, make_source_tree, make_wheel, sha256_of
+from tests.support.index_server import Fault, IndexServer
+from wheelhouse.errors import BundleError, FetchError, InputError, IntegrityError, ResolveError
+from wheelhouse.manifest import Manifest, read_manifest
+from wheelhouse.verify import raise_for_problems, verify
+
+if TYPE_CHECKING:
+    from builder.fetch import FetchProgress
+
+HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
+TARGET = f"cp{HERE.replace('.', '')}-{host_platform()}"
+
+
+class Silence:
+    def __init__(self) -> None:
+        from builder.fetch import NoProgress
+
+        self.transfer: FetchProgress = NoProgress()
+        self.waited = False
+
+    def step(self, text: str) -> None:
+        pass
+
+    def waiting(self, directory: Path) -> None:
+        self.waited = True
+
+
+class Factory:
+    """Builds into one folder, from one index."""
+
+    def __init__(self, folder: Path, index: IndexServer) -> None:
+        self.folder = folder
+        self.index = index
+        self.bundle = folder / "bundle"
+
+    def script(self, *dependencies: str, name: str = "job", tool: str = "", body: str = "") -> Path:
+        header = [f'requires-python = "=={HERE}"', f"dependencies = {list(dependencies)!r}", *tool.splitlines()]
+        path = self.folder / f"{name}.py"
+        path.write_text("# /// script\n" + "".join(f"# {line}".rstrip() + "\n" for line in header) + f"# ///\n{body}")
+        return path
+
+    def build(self, *scripts: Path, allow: tuple[str, ...] = (), **changes: object) -> BuildReport:
+        options = ResolveOptions(default_index=self.index.url, allow_build=frozenset(allow))
+        values = {"scripts": scripts, "output": self.bundle, "options": options, **changes}
+        return build(BuildRequest(**values), find_uv(), Silence())  # type: ignore[arg-type]
+
+    def fails(self, kind: type[BundleError], *scripts: Path, **changes: object) -> str:
+        with pytest.raises(kind) as caught:
+            self.build(*scripts, **changes)  # type: ignore[arg-type]
+        return f"{caught.value}\n{caught.value.hint}"
+
+    @property
+    def manifest(self) -> Manifest:
+        return read_manifest(self.bundle)
+
+
+@pytest.fixture
+def factory(tmp_path: Path, index: IndexServer) -> Factory:
+    return Factory(tmp_path, index)
+
+
+def snapshot(folder: Path) -> dict[str, tuple[str, int, int]]:
+    """Path -> digest, inode and time of every file but the writer's."""
+    return {
+        path.relative_to(folder).as_posix(): (sha256_of(path), path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".writer" not in path.parts
+    }
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path: digest for path, (digest, _, _) in snapshot(folder).items()}
+
+
+def test_a_bundle_holds_what_the_format_says(factory: Factory, packages: Path) -> None:
+    wheel = make_wheel(packages, "Top.Thing", "1.2", requires=["leaf"], requires_python=">=3.8")
+    make_wheel(packages, "leaf")
+    factory.index.describe(wheel.name, upload_time="2025-03-04T05:06:07.890000Z")
+    report = factory.build(factory.script("top-thing"))
+    assert report.changed
+    raise_for_problems(verify(factory.bundle))
+    names = set(digests(factory.bundle))
+    assert names == {
+        "bundle.json", "SHA256SUMS", "uv.toml", "run.py", "scripts/job.py",
+        f"locks/job/pylock.{TARGET}.toml", f"locks/job/requirements-{TARGET}.txt",
+        "wheels/Top_Thing-1.2-py3-none-any.whl", "wheels/Top_Thing-1.2-py3-none-any.whl.metadata",
+        "wheels/leaf-1.0-py3-none-any.whl", "wheels/leaf-1.0-py3-none-any.whl.metadata",
+        "simple/index.html", "simple/index.json", "simple/top-thing/index.html", "simple/top-thing/index.json",
+        "simple/leaf/index.html", "simple/leaf/index.json",
+    }  # fmt: skip
+    assert sha256_of(factory.bundle / "wheels" / wheel.name) == sha256_of(wheel)
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=factory.bundle, check=False).returncode == 0
+
+
+def test_the_lock_is_a_valid_pep_751_lock_with_relative_paths(factory: Factory, packages: Path) -> None:
+    wheel = make_wheel(packages, "leaf")
+    factory.build(factory.script("leaf"))
+    path = factory.bundle / f"locks/job/pylock.{TARGET}.toml"
+    lock = Pylock.from_dict(tomllib.loads(path.read_text()))
+    [package] = lock.packages
+    assert package.wheels
+    [entry] = package.wheels
+    assert (path.parent / str(entry.path)).resolve() == (factory.bundle / "wheels" / wheel.name).resolve()
+    assert (entry.hashes, entry.size, entry.url) == ({"sha256": sha256_of(wheel)}, wheel.stat().st_size, None)
+
+
+def test_the_manifest_tells_where_each_file_came_from_and_who_needs_it(factory: Factory, packages: Path) -> None:
+    wheel = make_wheel(packages, "leaf", requires_python=">=3.8")
+    factory.index.describe(wheel.name, upload_time="2025-03-04T05:06:07Z")
+    factory.build(factory.script("leaf"))
+    file = factory.manifest.files[f"wheels/{wheel.name}"]
+    assert file.source
+    assert file.source.index
+    assert file.source.index.rstrip("/") == factory.index.url.rstrip("/")
+    assert file.source.url == factory.index.file_url(wheel.name)
+    assert (file.name, file.version, file.requires_python, file.upload_time) == ("leaf", "1.0", ">=3.8", "2025-03-04T05:06:07Z")
+    assert file.needed_by == (f"job/{TARGET}",)
+    assert factory.manifest.timestamp == "2025-03-04T05:06:07Z"
+
+
+def test_building_again_downloads_nothing_and_rewrites_nothing(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    script = factory.script("leaf")
+    factory.build(script)
+    before = snapshot(factory.bundle)
+    factory.index.requests.clear()
+    report = factory.build(script)
+    assert not report.changed
+    assert snapshot(factory.bundle) == before
+    assert not factory.index.requests_for("*.whl")
+    assert not (factory.bundle / ".writer" / "pending.json").exists()
+
+
+def test_the_same_inputs_give_the_same_bytes_elsewhere(factory: Factory, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_wheel(packages, "leaf")
+    make_source_tree(tmp_path / "own", "own", declared=["leaf"])
+    script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own" }')
+    factory.build(script)
+    monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path / "other-cache"))
+    factory.build(script, output=tmp_path / "second")
+    assert digests(tmp_path / "second") == digests(factory.bundle)
+
+
+def test_source_date_epoch_dates_the_bundle(factory: Factory, packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_wheel(packages, "leaf")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    factory.build(factory.script("leaf"))
+    assert factory.manifest.timestamp == "1970-01-02T00:00:00Z"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
+    assert "not a number: soon" in factory.fails(InputError, factory.script("leaf"))
+
+
+def test_a_second_script_shares_the_wheels(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "shared")
+    make_wheel(packages, "extra")
+    factory.build(factory.script("shared", name="one"))
+    before = snapshot(factory.bundle)["wheels/shared-1.0-py3-none-any.whl"]
+    factory.index.requests.clear()
+    factory.build(factory.script("shared", "extra", name="two"))
+    assert snapshot(factory.bundle)["wheels/shared-1.0-py3-none-any.whl"] == before
+    assert [request.path.rpartition("/")[2] for request in factory.index.requests_for("*.whl")] == ["extra-1.0-py3-none-any.whl"]
+    assert set(factory.manifest.scripts) == {"one", "two"}
+    assert factory.manifest.files["wheels/shared-1.0-py3-none-any.whl"].needed_by == (f"one/{TARGET}", f"two/{TARGET}")
+    raise_for_problems(verify(factory.bundle))
+
+
+def test_several_scripts_and_targets_in_one_call(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    for tag in ("cp312-cp312-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_x86_64", "cp312-cp312-win_amd64", "cp311-cp311-win_amd64"):
+        make_wheel(packages, "native", tag=tag)
+    one, two = factory.script("leaf", name="one"), factory.script("native", name="two")
+    for script in (one, two):
+        script.write_text(script.read_text().replace(f"=={HERE}", ">=3.11"))
+    factory.build(one, two, python_versions=("3.11", "3.12"), platforms=("x86_64-manylinux_2_28", "windows"))
+    manifest = factory.manifest
+    expected = {f"cp{python}-{platform}" for python in ("311", "312") for platform in ("x86_64-manylinux_2_28", "x86_64-pc-windows-msvc")}
+    assert set(manifest.targets) == expected
+    assert set(manifest.scripts["one"].locks) == set(manifest.scripts["two"].locks) == expected
+    assert manifest.scripts["two"].locks["cp312-x86_64-manylinux_2_28"].libc == "2.17"
+    assert manifest.scripts["two"].locks["cp312-x86_64-pc-windows-msvc"].packages["native"].wheel.endswith("win_amd64.whl")
+    raise_for_problems(verify(factory.bundle))
+
+
+def test_other_targets_of_an_unchanged_script_stay_and_those_of_a_changed_one_go(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    make_wheel(packages, "more")
+    script = factory.script("leaf")
+    factory.build(script)
+    factory.build(script, platforms=("windows",))
+    windows = f"cp{HERE.replace('.', '')}-x86_64-pc-windows-msvc"
+    assert set(factory.manifest.scripts["job"].locks) == {TARGET, windows}
+    factory.build(factory.script("leaf", "more"))
+    assert set(factory.manifest.scripts["job"].locks) == {TARGET}
+    assert not (factory.bundle / f"locks/job/pylock.{windows}.toml").exists()
+    raise_for_problems(verify(factory.bundle))
+
+
+def test_a_changed_body_changes_only_the_script(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    factory.build(factory.script("leaf"))
+    before = snapshot(factory.bundle)
+    factory.build(factory.script("leaf", body="print('new')\n"))
+    after = snapshot(factory.bundle)
+    assert {path for path in after if after[path] != before[path]} == {"scripts/job.py", "bundle.json", "SHA256SUMS"}
+
+
+def test_the_same_name_with_other_bytes_is_refused_and_nothing_changes(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    factory.build(factory.script("leaf"))
+    before = snapshot(factory.bundle)
+    make_wheel(packages, "leaf", files={"leaf_more.py": "x = 1\n"})
+    os.environ["UV_CACHE_DIR"] = str(factory.folder / "fresh")
+    try:
+        text = factory.fails(IntegrityError, factory.script("leaf", name="two"))
+    finally:
+        del os.environ["UV_CACHE_DIR"]
+    assert "leaf-1.0-py3-none-any.whl: the bundle has sha256" in text
+    assert snapshot(factory.bundle) == before
+
+
+def test_what_a_folder_holds_that_is_no_bundle_is_left_alone(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    factory.bundle.mkdir()
+    (factory.bundle / "thesis.txt").write_text("years of work")
+    assert "is not a bundle" in factory.fails(InputError, factory.script("leaf"))
+    assert [path.name for path in factory.bundle.iterdir()] == ["thesis.txt"]
+
+
+def test_an_output_that_is_a_file_is_refused(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    factory.bundle.write_text("no folder")
+    assert "is a file" in factory.fails(InputError, factory.script("leaf"))
+
+
+def test_a_failed_first_build_leaves_no_folder(factory: Factory) -> None:
+    factory.fails(ResolveError, factory.script("no-such-package"))
+    assert not factory.bundle.exists()
+
+
+def test_a_wrong_hash_stores_nothing(factory: Factory, packages: Path) -> None:
+    wheel = make_wheel(packages, "leaf")
+    factory.index.fault(f"*{wheel.name}", Fault.wrong_bytes(b"x" * wheel.stat().st_size))
+    factory.index.has_metadata = True
+    text = factory.fails(FetchError, factory.script("leaf"))
+    assert wheel.name in text
+    assert not factory.bundle.exists()
+
+
+def test_the_closure_is_held_against_the_real_wheels(factory: Factory, packages: Path) -> None:
+    """The index's PEP 658 copy says the package needs nothing; the wheel itself needs more."""
+    wheel = make_wheel(packages, "liar", requires=["surprise"])
+    honest = b"Metadata-Version: 2.1\nName: liar\nVersion: 1.0\n"
+    factory.index.describe(wheel.name, core_metadata=True)
+    factory.index.fault(f"*{wheel.name}.metadata", Fault.wrong_bytes(honest))
+    text = factory.fails(FetchError, factory.script("liar"))
+    assert "liar 1.0 needs surprise, which the lock does not hold" in text
+
+
+def test_errors_of_all_scripts_come_together(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    text = factory.fails(
+        ResolveError, factory.script("leaf", name="fine"), factory.script("missing-a", name="one"), factory.script("missing-b", name="two")
+    )
+    assert "missing-a" in text
+    assert "missing-b" in text
+
+
+def test_scripts_without_a_target_are_named_together(factory: Factory) -> None:
+    text = factory.fails(InputError, factory.script(name="one"), factory.script(name="two"), python_versions=("3.9",))
+    assert "one.py: Python 3.9 is not admitted" in text
+    assert "two.py: Python 3.9 is not admitted" in text
+
+
+def test_a_script_without_dependencies_makes_a_bundle_too(factory: Factory) -> None:
+    factory.build(factory.script())
+    assert factory.manifest.scripts["job"].locks[TARGET].packages == {}
+    raise_for_problems(verify(factory.bundle))
+
+
+def test_a_path_source_of_the_users_own_is_built_without_a_flag(factory: Factory, packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "leaf")
+    tree = make_source_tree(tmp_path / "own", "own", "3.1", requires=["leaf"])
+    (tree / "build").mkdir()
+    script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own", editable = true }')
+    report = factory.build(script)
+    assert report.built == ("own-3.1-py3-none-any.whl",)
+    file = factory.manifest.files["wheels/own-3.1-py3-none-any.whl"]
+    assert file.source
+    assert (file.source.path, len(file.source.built_from or "")) == ("own", 64)
+    assert str(tmp_path) not in (factory.bundle / "bundle.json").read_text()
+    before = snapshot(factory.bundle)
+    assert not factory.build(script).changed
+    assert snapshot(factory.bundle) == before
+
+
+def test_a_changed_path_source_of_the_same_version_is_refused(factory: Factory, tmp_path: Path) -> None:
+    make_source_tree(tmp_path / "own", "own", declared=[])
+    script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own" }')
+    factory.build(script)
+    (tmp_path / "own/own.py").write_text("VERSION = 'changed'\n")
+    assert "give a package of your own a new version" in factory.fails(IntegrityError, script)
+
+
+def test_a_git_source_is_built_where_allowed(factory: Factory, tmp_path: Path) -> None:
+    repository = make_repository(make_source_tree(tmp_path / "repository", "vcs", declared=[], code=trap(tmp_path)))
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True).stdout.strip()
+    script = factory.script("vcs", tool=f'[tool.uv.sources]\nvcs = {{ git = "{repository.as_uri()}" }}')
+    text = factory.fails(FetchError, script)
+    assert "vcs (" in text
+    assert "--allow-build vcs" in text
+    assert not (tmp_path / "it-ran").exists()
+    factory.build(script, allow=("vcs",))
+    assert (tmp_path / "it-ran").exists()
+    source = factory.manifest.files["wheels/vcs-1.0-py3-none-any.whl"].source
+    assert source
+    assert (source.git, source.commit) == (repository.as_uri(), commit)
+
+
+def test_an_sdist_is_built_where_allowed_and_only_once(factory: Factory, packages: Path, tmp_path: Path) -> None:
+    make_buildable_sdist(packages, "source", code=trap(tmp_path))
+    script = factory.script("source")
+    assert "--allow-build source" in factory.fails(FetchError, script)
+    assert not (tmp_path / "it-ran").exists()
+    factory.build(script, allow=("source",))
+    before = snapshot(factory.bundle)
+    (tmp_path / "it-ran").unlink()
+    factory.build(script, allow=("source",))
+    assert snapshot(factory.bundle) == before
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_a_lying_sdist_is_found_out(factory: Factory, packages: Path) -> None:
+    make_buildable_sdist(packages, "liar", requires=["surprise"], declared=[])
+    assert "liar 1.0 needs surprise" in factory.fails(FetchError, factory.script("liar"), allow=("liar",))
+
+
+def test_nothing_is_built_for_another_machine(factory: Factory, packages: Path) -> None:
+    make_buildable_sdist(packages, "source", declared=[])
+    text = factory.fails(FetchError, factory.script("source"), allow=("source",), platforms=("windows",))
+    assert "which this machine cannot do" in text
+
+
+def test_a_build_that_fails_shows_its_own_last_words(factory: Factory, packages: Path) -> None:
+    make_buildable_sdist(packages, "broken", declared=[], code="raise RuntimeError('no compiler here')")
+    assert "no compiler here" in factory.fails(FetchError, factory.script("broken"), allow=("broken",))
+
+
+def test_yanked_and_its_reason_reach_the_index(factory: Factory, packages: Path) -> None:
+    wheel = make_wheel(packages, "pulled")
+    factory.index.describe(wheel.name, yanked="broken on Tuesdays")
+    report = factory.build(factory.script("pulled==1.0"))
+    assert factory.manifest.files[f"wheels/{wheel.name}"].yanked == "broken on Tuesdays"
+    assert 'data-yanked="broken on Tuesdays"' in (factory.bundle / "simple/pulled/index.html").read_text()
+    assert any("yanked" in note for note in report.notes)
+
+
+def test_secrets_are_nowhere_in_the_bundle(packages: Path, tmp_path: Path) -> None:
+    make_wheel(packages, "leaf")
+    with IndexServer(packages, username="kate", password="s3cr3t-word") as server:
+        factory = Factory(tmp_path, server)
+        factory.build(factory.script("leaf"), options=ResolveOptions(default_index=server.url_with_credentials()))
+    for path in factory.bundle.rglob("*"):
+        assert not path.is_file() or b"s3cr3t-word" not in path.read_bytes(), path
+
+
+def test_a_script_may_name_its_index_and_the_environment_its_credentials(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(packages, "leaf")
+    with IndexServer(packages, username="kate", password="s3cr3t-word") as server:
+        monkeypatch.setenv("UV_INDEX_OWN_USERNAME", "kate")
+        monkeypatch.setenv("UV_INDEX_OWN_PASSWORD", "s3cr3t-word")
+        factory = Factory(tmp_path, server)
+        tool = f'[[tool.uv.index]]\nname = "own"\nurl = "{server.url}"\ndefault = true'
+        factory.build(factory.script("leaf", tool=tool), options=ResolveOptions())
+        assert factory.manifest.files["wheels/leaf-1.0-py3-none-any.whl"].source
+
+
+def test_a_missing_file_of_the_bundle_is_brought_back(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    script = factory.script("leaf")
+    factory.build(script)
+    before = digests(factory.bundle)
+    (factory.bundle / "wheels/leaf-1.0-py3-none-any.whl").unlink()
+    (factory.bundle / "simple/leaf/index.html").unlink()
+    (factory.bundle / "SHA256SUMS").write_text("")
+    assert factory.build(script).changed
+    assert digests(factory.bundle) == before
+
+
+def test_a_damaged_file_that_only_another_script_needs_is_named(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    make_wheel(packages, "other")
+    factory.build(factory.script("leaf"))
+    (factory.bundle / "wheels/leaf-1.0-py3-none-any.whl").unlink()
+    text = factory.fails(IntegrityError, factory.script("other", name="two"))
+    assert "wheels/leaf-1.0-py3-none-any.whl" in text
+
+
+def test_an_index_without_hashes_is_served_too(factory: Factory, packages: Path, tmp_path: Path) -> None:
+    """A folder of wheels has no hashes to offer: they are made on the way in."""
+    wheel = make_wheel(tmp_path / "links", "leaf")
+    factory.build(factory.script("leaf"), options=ResolveOptions(find_links=(str(tmp_path / "links"),), default_index=factory.index.url))
+    file = factory.manifest.files[f"wheels/{wheel.name}"]
+    assert file.sha256 == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert str(tmp_path) not in json.dumps((factory.bundle / "bundle.json").read_text())

@@ -1,0 +1,919 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.cache import DownloadCache
+from builder.credentials import Credentials
+from builder.fetch import Download, Fetched, FetchProgress, fetch
+from tests.support.index_server import Fault, IndexServer
+from wheelhouse.errors import BundleError, FetchError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT = Path(__file__).resolve().parents[2]
+NAME = "alpha-1.0-py3-none-any.whl"
+CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes: several blocks
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+WRONG = b"x" * len(CONTENT)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if re.match(r"(UV|SSL|REQUESTS|CURL)_|(\w+_)?PROXY$", name.upper()):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    (folder / NAME).write_bytes(CONTENT)
+    return folder
+
+
+@pytest.fixture
+def server(packages: Path) -> Iterator[IndexServer]:
+    with IndexServer(packages) as server:
+        yield server
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> DownloadCache:
+    return DownloadCache(tmp_path / "cache")
+
+
+class Fetcher:
+    """Calls `fetch` with a cache of its own. The pauses between tries are the one thing that is not real."""
+
+    def __init__(self, cache: DownloadCache) -> None:
+        self.cache = cache
+        self.pauses: list[float] = []
+
+    def __call__(
+        self,
+        *downloads: Download,
+        credentials: Credentials | None = None,
+        progress: FetchProgress | None = None,
+        workers: int = 8,
+    ) -> list[Fetched]:
+        return fetch(
+            downloads,
+            self.cache,
+            credentials=credentials or Credentials(),
+            progress=progress,
+            workers=workers,
+            sleep=self.pauses.append,
+        )
+
+    def failure(
+        self, *downloads: Download, credentials: Credentials | None = None, workers: int = 8
+    ) -> FetchError:
+        with pytest.raises(FetchError) as caught:
+            self(*downloads, credentials=credentials, workers=workers)
+        return caught.value
+
+    def stored(self) -> list[str]:
+        return sorted(path.name for path in self.cache.root.rglob("sha256/*/*"))
+
+    def partials(self) -> list[Path]:
+        return sorted(self.cache.root.glob("downloads/partial/*"))
+
+
+@pytest.fixture
+def fetch_all(cache: DownloadCache) -> Fetcher:
+    return Fetcher(cache)
+
+
+@pytest.fixture
+def alpha(server: IndexServer) -> Download:
+    return Download(server.file_url(NAME), NAME, {"sha256": SHA256}, len(CONTENT))
+
+
+def without_promises(download: Download, **hashes: str) -> Download:
+    """Give *download* as an index without sizes describes it, with other hashes or none."""
+    return Download(download.url, download.filename, hashes, None)
+
+
+def ranges(server: IndexServer) -> list[str | None]:
+    return [request.headers["Range"] for request in server.requests]
+
+
+class TestFetch:
+    def test_files_come_in_the_order_asked_for(
+        self, packages: Path, server: IndexServer, cache: DownloadCache, fetch_all: Fetcher
+    ) -> None:
+        downloads = []
+        for number in range(30):
+            content = b"%d" % number * (1 + number % 7) * 1000
+            filename = f"p{number}-1.0-py3-none-any.whl"
+            (packages / filename).write_bytes(content)
+            digest = hashlib.sha256(content).hexdigest()
+            downloads.append(Download(server.file_url(filename), filename, {"sha256": digest}, len(content)))
+        fetched = fetch_all(*downloads)
+        assert [file.sha256 for file in fetched] == [download.hashes["sha256"] for download in downloads]
+        assert [file.size for file in fetched] == [download.size for download in downloads]
+        assert all(cache.get(file.sha256, file.size) == file.path for file in fetched)
+        assert not any(file.from_cache for file in fetched)
+        assert fetch_all.partials() == []
+
+    def test_nothing_to_fetch(self, fetch_all: Fetcher) -> None:
+        assert fetch_all() == []
+
+    def test_what_is_in_the_cache_is_not_asked_for(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        [first] = fetch_all(alpha)
+        [second] = fetch_all(alpha)
+        assert (first.path, first.from_cache, second.path, second.from_cache) == (
+            first.path,
+            False,
+            first.path,
+            True,
+        )
+        assert len(server.requests) == 1
+
+    def test_a_rotted_file_is_fetched_again(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        [first] = fetch_all(alpha)
+        first.path.chmod(0o644)
+        first.path.write_bytes(WRONG)
+        assert fetch_all(alpha)[0].path.read_bytes() == CONTENT
+        assert len(server.requests) == 2
+
+    def test_the_same_file_twice_is_transferred_once(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        other_url = Download(alpha.url + "?mirror", alpha.filename, alpha.hashes, alpha.size)
+        bare = without_promises(alpha)
+        assert len({file.path for file in fetch_all(alpha, other_url, bare, bare, alpha)}) == 1
+        assert len(server.requests) == 2  # without a digest, it takes a request to know that it is the same
+
+    def test_headers(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+        fetch_all(alpha)
+        [request] = server.requests
+        assert re.fullmatch(r"offline-bundle/\d.*", request.headers["User-Agent"])
+        assert request.headers["Accept-Encoding"] == "identity"
+        assert request.headers["Authorization"] is None
+
+    def test_connections_are_kept(self, alpha: Download, server: IndexServer, fetch_all: Fetcher) -> None:
+        fetch_all(
+            *(Download(f"{alpha.url}?{number}", NAME, {}, len(CONTENT)) for number in range(30)), workers=3
+        )
+        assert len(server.requests) == 30
+        assert len(server._server._connections) <= 3
+
+    def test_a_body_that_claims_to_be_encoded_is_stored_as_it_was_sent(
+        self, packages: Path, server: IndexServer, fetch_all: Fetcher
+    ) -> None:
+        content = gzip.compress(b"a tar file" * 1000)
+        (packages / "beta-1.0.tar.gz").write_bytes(content)
+        server.fault("*", Fault.change_headers(content_encoding="gzip", content_type="application/x-tar"))
+        digest = hashlib.sha256(content).hexdigest()
+        url = server.file_url("beta-1.0.tar.gz")
+        assert (
+            fetch_all(Download(url, "beta", {"sha256": digest}, len(content)))[0].path.read_bytes() == content
+        )
+
+    def test_progress(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+        class Watch:
+            def __init__(self) -> None:
+                self.begun: tuple[int, int | None] | None = None
+                self.size = 0
+                self.files: list[Download] = []
+
+            def begin(self, files: int, size: int | None) -> None:
+                self.begun = files, size
+
+            def advance(self, size: int) -> None:
+                self.size += size
+
+            def done(self, download: Download) -> None:
+                self.files.append(download)
+
+        server.fault("*", Fault.cut(600_000, times=1))
+        server.fault("*", Fault.no_ranges(times=1))
+        cold, warm, bare = Watch(), Watch(), Watch()
+        fetch_all(alpha, alpha, progress=cold)
+        fetch_all(alpha, progress=warm)
+        fetch_all(without_promises(alpha), progress=bare)
+        assert (cold.begun, cold.size, cold.files) == ((1, len(CONTENT)), len(CONTENT), [alpha])
+        assert (warm.begun, warm.size, warm.files) == ((1, len(CONTENT)), len(CONTENT), [alpha])
+        assert (bare.begun, bare.size) == ((1, None), len(CONTENT))
+
+
+class TestVerification:
+    @pytest.mark.parametrize(
+        "hashes",
+        [
+            {"sha256": "0" * 64},
+            {"sha256": SHA256, "sha512": "0" * 128},
+            {"md5": "0" * 32},
+            {"blake2b": "0" * 128, "md5": hashlib.md5(CONTENT).hexdigest()},
+        ],
+    )
+    def test_a_wrong_digest_is_not_tried_again_and_nothing_is_stored(
+        self,
+        hashes: dict[str, str],
+        server: IndexServer,
+        alpha: Download,
+        fetch_all: Fetcher,
+    ) -> None:
+        error = fetch_all.failure(Download(alpha.url, NAME, hashes, len(CONTENT)))
+        [problem] = error.problems
+        [(algorithm, expected)] = [pair for pair in hashes.items() if set(pair[1]) == {"0"}]
+        got = hashlib.new(algorithm, CONTENT).hexdigest()
+        assert (
+            problem == f"{NAME} from {alpha.url}: {algorithm} does not match: expected {expected}, got {got}"
+        )
+        assert error.exit_code == 4
+        assert len(server.requests) == 1
+        assert fetch_all.pauses == []
+        assert fetch_all.stored() == []
+        assert fetch_all.partials() == []
+
+    @pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha384", "sha512", "blake2b"])
+    def test_other_digests(self, algorithm: str, alpha: Download, fetch_all: Fetcher) -> None:
+        [file] = fetch_all(
+            without_promises(alpha, **{algorithm: hashlib.new(algorithm, CONTENT).hexdigest()})
+        )
+        assert (file.sha256, file.size) == (SHA256, len(CONTENT))
+
+    def test_no_digest(self, alpha: Download, fetch_all: Fetcher) -> None:
+        assert fetch_all(without_promises(alpha))[0].sha256 == SHA256
+
+    def test_only_an_unknown_digest(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+        error = fetch_all.failure(without_promises(alpha, crc32="00"))
+        assert "checked here: crc32" in str(error)
+        assert server.requests == []
+
+    @pytest.mark.parametrize("size", [1, len(CONTENT) - 1, len(CONTENT) + 1])
+    def test_another_size_is_refused_before_the_body(
+        self, size: int, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        error = fetch_all.failure(Download(alpha.url, NAME, {"sha256": SHA256}, size))
+        assert f"expected {size} bytes, got {len(CONTENT)}" in str(error)
+        assert len(server.requests) == 1
+        assert fetch_all.stored() == []
+
+    def test_a_body_without_a_length_is_cut_off_when_it_exceeds_the_size(
+        self, packages: Path, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        (packages / NAME).write_bytes(CONTENT * 20)
+        server.fault("*", Fault(headers={"Content-Length": None}, pause=0.001))
+        start = time.monotonic()
+        error = fetch_all.failure(alpha)
+        assert time.monotonic() - start < 15
+        assert f"expected {len(CONTENT)} bytes, got more" in str(error)
+        assert fetch_all.partials() == []
+
+    def test_a_whole_body_without_a_length(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        server.fault("*", Fault.change_headers(content_length=None))
+        assert fetch_all(without_promises(alpha))[0].sha256 == SHA256
+
+    def test_a_chunked_body_that_is_cut(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        server.fault("*", Fault(1, headers={"Content-Length": None}, cut_after=300_000))
+        assert fetch_all(without_promises(alpha))[0].sha256 == SHA256
+        assert len(server.requests) == 2
+
+    def test_wrong_bytes(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+        server.fault("*", Fault.wrong_bytes(WRONG))
+        assert f"expected {SHA256}, got {hashlib.sha256(WRONG).hexdigest()}" in str(fetch_all.failure(alpha))
+        assert len(server.requests) == 1
+
+
+class TestResume:
+    @pytest.mark.parametrize(
+        "fault", [Fault.cut(600_000, times=1), Fault(1, cut_after=600_000, is_reset=True, pause=0.0005)]
+    )
+    def test_within_a_run_only_the_rest_is_asked_for(
+        self, fault: Fault, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        server.fault("*", Fault(**vars(fault)))
+        assert fetch_all(alpha)[0].path.read_bytes() == CONTENT
+        first, second = server.requests
+        assert first.headers["Range"] is None
+        start = int(re.fullmatch(r"bytes=(\d+)-", second.headers["Range"])[1])  # type: ignore[index]
+        assert 0 < start <= 600_000
+        assert second.headers["If-Range"] == f'"{hashlib.md5(CONTENT).hexdigest()}"'
+
+    def test_many_cuts(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+        server.fault("*", Fault.cut(250_000, times=4))
+        assert fetch_all(alpha)[0].sha256 == SHA256
+        assert ranges(server) == [None, "bytes=250000-", "bytes=500000-", "bytes=750000-", "bytes=1000000-"]
+
+    def test_the_next_run_goes_on(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+        server.fault("*", Fault.cut(100_000, times=5))
+        error = fetch_all.failure(alpha)
+        assert "cut after 500000 bytes (5 tries)" in str(error)
+        assert "run again" in str(error.hint)
+        assert len(fetch_all.partials()) == 2
+        fetch_all(alpha)
+        assert ranges(server)[-1] == "bytes=500000-"
+        assert server.requests[-1].headers["If-Range"]
+        assert fetch_all.partials() == []
+
+    def test_a_partial_file_that_lacks_nothing_needs_no_request(
+        self, server: IndexServer, alpha: Download, cache: DownloadCache, fetch_all: Fetcher
+    ) -> None:
+        with cache.partial(SHA256) as partial:
+            cache.append(partial, CONTENT)
+        assert fetch_all(alpha)[0].sha256 == SHA256
+        assert server.requests == []
+
+    @pytest.mark.parametrize("left", [WRONG, WRONG[:1000], WRONG + b"x"])
+    def test_a_partial_file_that_has_rotted_is_begun_again(
+        self, left: bytes, server: IndexServer, alpha: Download, cache: DownloadCache, fetch_all: Fetcher
+    ) -> None:
+        with cache.partial(SHA256) as partial:
+            cache.append(partial, left)
+        assert fetch_all(alpha)[0].path.read_bytes() == CONTENT
+        assert ranges(server)[-1] is None
+        assert len(server.requests) <= 2
+
+    def test_a_server_that_ignores_ranges(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        server.fault("*", Fault.cut(600_000, times=1))
+        server.fault("*", Fault.no_ranges())
+        assert fetch_all(alpha)[0].sha256 == SHA256
+        assert ranges(server) == [None, "bytes=600000-"]
+
+    @pytest.mark.parametrize(
+        "told",
+        ["bytes 0-1023999/1024000", "bytes 600000-1023998/1023999", "nonsense", "bytes 599999-1023999/*"],
+    )
+    def test_a_server_that_sends_another_range(
+        self, told: str, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        server.fault("*", Fault.cut(600_000, times=1))
+        server.fault("*", Fault.wrong_range(told))
+        assert fetch_all(alpha)[0].sha256 == SHA256
+        assert ranges(server) == [None, "bytes=600000-", None]
+        assert len(fetch_all.pauses) == 1
+
+    def test_a_file_replaced_meanwhile(
+        self, packages: Path, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        bare = without_promises(alpha)
+        server.fault("*", Fault.cut(1000, times=5))
+        fetch_all.failure(bare)
+        (packages / NAME).write_bytes(b"new" * 4000)
+        assert fetch_all(bare)[0].path.read_bytes() == b"new" * 4000
+        assert server.requests[-1].headers["Range"] == "bytes=5000-"
+
+    def test_a_file_replaced_unnoticed_is_begun_again_once(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        server.fault("*", Fault(1, headers={"ETag": None, "Last-Modified": None}, body=WRONG, cut_after=9000))
+        assert fetch_all(alpha)[0].path.read_bytes() == CONTENT
+        assert ranges(server) == [None, "bytes=9000-", None]
+
+    def test_without_digest_and_validator_nothing_is_mixed(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        server.fault("*", Fault(1, headers={"ETag": None, "Last-Modified": None}, cut_after=9000))
+        assert fetch_all(without_promises(alpha))[0].path.read_bytes() == CONTENT
+        assert ranges(server) == [None, None]
+
+    def test_a_weak_tag_is_no_condition(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        server.fault("*", Fault(1, headers={"ETag": 'W/"1"'}, cut_after=9000))
+        fetch_all(alpha)
+        assert server.requests[1].headers["If-Range"].endswith("GMT")
+
+    def test_a_range_that_is_not_there(
+        self, server: IndexServer, alpha: Download, cache: DownloadCache, fetch_all: Fetcher
+    ) -> None:
+        with cache.partial(SHA256) as partial:
+            cache.append(partial, CONTENT + b"more")
+        assert fetch_all(without_promises(alpha, sha256=SHA256))[0].sha256 == SHA256
+        assert ranges(server) == ["bytes=1024004-", None]
+
+
+class TestRetry:
+    @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
+    def test_a_status_that_may_pass(
+        self, code: int, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        server.fault("*", Fault.status(code, times=4))
+        assert fetch_all(alpha)[0].sha256 == SHA256
+        assert len(server.requests) == 5
+        for number, seconds in enumerate(fetch_all.pauses):
+            assert 0.25 * 2**number <= seconds <= 0.75 * 2**number
+
+    def test_five_tries_and_no_more(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+        server.fault("*", Fault.status(503))
+        assert f"{NAME} from {alpha.url}: HTTP 503 Service Unavailable (5 tries)" in str(
+            fetch_all.failure(alpha)
+        )
+        assert len(server.requests) == 5
+        assert len(fetch_all.pauses) == 4
+
+    @pytest.mark.parametrize(
+        ("told", "least", "most"),
+        [
+            ("7", 7, 7),
+            ("0", None, None),
+            ("86400", 60, 60),
+            (format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True), 60, 60),
+            (format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True), None, None),
+            ("soon", 0.25, 0.75),
+            ("-5", 0.25, 0.75),
+        ],
+    )
+    def test_retry_after(
+        self,
+        told: str,
+        least: float | None,
+        most: float | None,
+        server: IndexServer,
+        alpha: Download,
+        fetch_all: Fetcher,
+    ) -> None:
+        server.fault("*", Fault.status(429, times=1, retry_after=told))
+        fetch_all(alpha)
+        if least is None or most is None:
+            assert fetch_all.pauses == []
+        else:
+            assert least <= fetch_all.pauses[0] <= most
+
+    def test_retry_after_a_date(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+        soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+        server.fault("*", Fault.status(503, times=1, retry_after=soon))
+        fetch_all(alpha)
+        assert 10 < fetch_all.pauses[0] <= 20
+
+    @pytest.mark.parametrize(
+        ("code", "told", "hint"),
+        [
+            (
+                401,
+                "HTTP 401 Unauthorized: credentials are needed",
+                "UV_INDEX_CORP_USERNAME and UV_INDEX_CORP_PASSWORD",
+            ),
+            (403, "HTTP 403 Forbidden: credentials are needed", "~/.netrc"),
+            (404, "HTTP 404 Not Found", "resolve anew"),
+            (410, "HTTP 410 Gone", "resolve anew"),
+            (400, "HTTP 400 Bad Request", "run again"),
+            (204, "HTTP 204 No Content", "run again"),
+        ],
+    )
+    def test_a_status_that_will_not_pass(
+        self, code: int, told: str, hint: str, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        server.fault("*", Fault.status(code))
+        known = Credentials.for_indexes([("corp", server.url)], {})
+        error = fetch_all.failure(alpha, credentials=known)
+        assert f"{NAME} from {alpha.url}: {told}" in error.problems
+        assert hint in str(error.hint)
+        assert len(server.requests) == 1
+
+    def test_a_reset_connection(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+        server.fault("*", Fault.reset(times=2))
+        assert fetch_all(alpha)[0].sha256 == SHA256
+        assert len(server.requests) == 3
+
+    def test_a_connection_that_is_always_reset(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        server.fault("*", Fault.reset())
+        assert re.search(
+            r"Connection (reset by peer|aborted)|closed connection", str(fetch_all.failure(alpha))
+        )
+
+    def test_a_server_that_falls_asleep(
+        self, server: IndexServer, alpha: Download, monkeypatch: pytest.MonkeyPatch, fetch_all: Fetcher
+    ) -> None:
+        monkeypatch.setenv("UV_HTTP_TIMEOUT", "0.2")
+        server.fault("*", Fault.trickle(1.0))
+        error = fetch_all.failure(alpha)
+        assert f"{NAME} from {alpha.url}: timed out (5 tries)" in error.problems
+        assert "UV_HTTP_TIMEOUT" in str(error.hint)
+
+    @pytest.mark.parametrize("value", ["soon", "-1", "0", "nan"])
+    def test_a_timeout_that_is_none(
+        self, value: str, alpha: Download, monkeypatch: pytest.MonkeyPatch, fetch_all: Fetcher
+    ) -> None:
+        monkeypatch.setenv("UV_HTTP_TIMEOUT", value)
+        with pytest.raises(InputError, match="UV_HTTP_TIMEOUT"):
+            fetch_all(alpha)
+
+    def test_an_unreachable_host_is_found_out_once(self, fetch_all: Fetcher) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            base = f"http://127.0.0.1:{unused.getsockname()[1]}"
+            downloads = [Download(f"{base}/{number}", str(number), {}, None) for number in range(20)]
+            error = fetch_all.failure(*downloads, workers=2)
+        assert len(error.problems) == 20
+        assert all("Connection refused" in problem for problem in error.problems)
+        assert len(fetch_all.pauses) <= 8
+
+    @pytest.mark.parametrize(
+        "url", ["http://[broken/x", "ftp://127.0.0.1/x", "http:///x", "git+https://127.0.0.1/x"]
+    )
+    def test_a_url_that_is_none(self, url: str, fetch_all: Fetcher) -> None:
+        assert f"alpha from {url}" in str(fetch_all.failure(Download(url, "alpha", {}, None)))
+        assert fetch_all.pauses == []
+
+    def test_all_failures_are_told_together_and_the_rest_is_kept(
+        self, packages: Path, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        (packages / "bad-1.0-py3-none-any.whl").write_bytes(b"bad")
+        bad = Download(server.file_url("bad-1.0-py3-none-any.whl"), "bad", {"sha256": "0" * 64}, 3)
+        missing = Download(server.file_url("missing.whl"), "missing", {"sha256": "1" * 64}, 3)
+        error = fetch_all.failure(bad, alpha, missing)
+        assert error.message == "2 of 3 files could not be fetched"
+        assert [problem.split()[0] for problem in error.problems] == ["bad", "missing"]
+        assert fetch_all.stored() == [SHA256]
+
+
+class TestCredentials:
+    @pytest.fixture
+    def private(self, packages: Path) -> Iterator[IndexServer]:
+        with IndexServer(packages, username="alice", password="s3cret-word") as server:
+            yield server
+
+    def test_of_the_index_url(self, private: IndexServer, fetch_all: Fetcher) -> None:
+        known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
+        download = Download(private.file_url(NAME), NAME, {"sha256": SHA256}, None)
+        assert fetch_all(download, credentials=known)[0].sha256 == SHA256
+        assert len(private.requests) == 1
+
+    def test_of_the_file_url(self, private: IndexServer, fetch_all: Fetcher) -> None:
+        download = Download(private.url_with_credentials(f"/files/{NAME}"), NAME, {}, None)
+        assert fetch_all(download)[0].sha256 == SHA256
+
+    def test_of_the_environment(self, private: IndexServer, fetch_all: Fetcher) -> None:
+        environ = {"UV_INDEX_CORP_USERNAME": "alice", "UV_INDEX_CORP_PASSWORD": "s3cret-word"}
+        known = Credentials.for_indexes([("corp", private.url)], environ)
+        assert fetch_all(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
+
+    @pytest.mark.parametrize("user", [None, "alice"])
+    def test_of_netrc(
+        self,
+        user: str | None,
+        private: IndexServer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        fetch_all: Fetcher,
+    ) -> None:
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login alice password s3cret-word\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        url = private.url.replace("//", f"//{user}@") if user else private.url
+        known = Credentials.for_indexes([(None, url)], {})
+        assert fetch_all(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
+
+    def test_beyond_latin_1(self, private: IndexServer, fetch_all: Fetcher) -> None:
+        private.password = "пароль-€"
+        known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
+        assert fetch_all(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
+
+    def test_refused_ones_are_said_to_be(self, private: IndexServer, fetch_all: Fetcher) -> None:
+        known = Credentials.for_indexes([(None, private.url.replace("//", "//alice:wr0ng-word@"))], {})
+        error = fetch_all.failure(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
+        assert "HTTP 401 Unauthorized: the credentials were refused" in str(error)
+
+    def test_a_redirect_takes_them_to_no_other_port(
+        self, private: IndexServer, packages: Path, fetch_all: Fetcher
+    ) -> None:
+        known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
+        with IndexServer(packages) as other:
+            private.fault("*", Fault.redirect(other.file_url(NAME)))
+            fetch_all(Download(private.file_url(NAME), NAME, {"sha256": SHA256}, None), credentials=known)
+            [request] = other.requests
+        assert private.requests[0].headers["Authorization"]
+        assert request.headers["Authorization"] is None
+        assert "Cookie" not in request.headers
+
+    def test_a_redirect_to_another_known_host_gets_that_ones(
+        self, server: IndexServer, private: IndexServer, fetch_all: Fetcher
+    ) -> None:
+        server_url = server.url.replace("//", "//bob:other-word@")
+        known = Credentials.for_indexes([(None, server_url), (None, private.url_with_credentials())], {})
+        server.fault("*", Fault.redirect(private.file_url(NAME)))
+        assert fetch_all(Download(server.file_url(NAME), NAME, {}, None), credentials=known)
+
+    def test_a_redirect_on_the_same_host_keeps_them(self, private: IndexServer, fetch_all: Fetcher) -> None:
+        known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
+        private.fault("*", Fault.redirect(f"/files/{NAME}?again", times=1, code=307))
+        assert fetch_all(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
+        assert len(private.requests) == 2
+
+    def test_a_range_survives_a_redirect(
+        self, server: IndexServer, packages: Path, alpha: Download, fetch_all: Fetcher
+    ) -> None:
+        with IndexServer(packages) as other:
+            server.fault("*", Fault.redirect(other.file_url(NAME)))
+            other.fault("*", Fault.cut(500_000, times=1))
+            fetch_all(alpha)
+            assert ranges(other) == [None, "bytes=500000-"]
+
+    def test_redirects_without_end(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+        server.fault("*", Fault.redirect(alpha.url))
+        assert "redirects" in str(fetch_all.failure(alpha))
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Fault.status(401),
+            Fault.status(403),
+            Fault.status(503),
+            Fault.reset(),
+            Fault.cut(10),
+            Fault.wrong_bytes(b"x"),
+            Fault.redirect("http://eve:r3direct-word@[broken/?token=t0ken-word"),
+            Fault.redirect("/files/x?token=t0ken-word"),
+            Fault.redirect("ftp://eve:r3direct-word@127.0.0.1/?token=t0ken-word"),
+        ],
+    )
+    def test_no_secret_is_ever_told(
+        self,
+        fault: Fault,
+        private: IndexServer,
+        caplog: pytest.LogCaptureFixture,
+        capfd: pytest.CaptureFixture[str],
+        fetch_all: Fetcher,
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        private.fault(f"*/{NAME}*", fault)
+        url = private.url_with_credentials(f"/files/{NAME}?sig=s1gnature-word")
+        known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
+        error = fetch_all.failure(Download(url, NAME, {"sha256": SHA256}, None), credentials=known)
+        told = f"{error} {error!r} {error.hint} {error.problems} {known!r} {capfd.readouterr()}"
+        assert not re.search(r"s3cret|r3direct|t0ken|s1gnature|alice|YWxpY2U6", told)
+        assert not re.search(r"s3cret|r3direct|YWxpY2U6", caplog.text)
+
+
+class TestLocal:
+    def test_a_file_url_and_a_path(self, tmp_path: Path, fetch_all: Fetcher) -> None:
+        path = tmp_path / "with space#1.whl"
+        path.write_bytes(CONTENT)
+        by_url = Download(path.as_uri() + "#sha256=1", NAME, {"sha256": SHA256}, len(CONTENT))
+        by_path = Download(str(path), NAME, {}, None)
+        assert [file.path.read_bytes() for file in fetch_all(by_url, by_path)] == [CONTENT, CONTENT]
+        assert fetch_all.partials() == []
+        assert fetch_all(by_url)[0].from_cache
+
+    def test_a_changed_file(self, packages: Path, fetch_all: Fetcher) -> None:
+        error = fetch_all.failure(Download((packages / NAME).as_uri(), NAME, {"sha256": "0" * 64}, None))
+        assert "sha256 does not match" in str(error)
+        assert fetch_all.stored() == []
+        assert fetch_all.partials() == []
+
+    @pytest.mark.parametrize(("name", "told"), [("missing", "No such file"), (".", "Is a directory")])
+    def test_a_file_that_cannot_be_read(
+        self, name: str, told: str, packages: Path, fetch_all: Fetcher
+    ) -> None:
+        assert told in str(fetch_all.failure(Download(f"file://{packages / name}", NAME, {}, None)))
+
+
+class TestCertificates:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Make a self-signed certificate for 127.0.0.1, with its key in the same file."""
+        path = tmp_path_factory.mktemp("tls") / "server.pem"
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+        ]
+        names = ["-subj", "/CN=loopback", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+        subprocess.run(
+            [*command, *names, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True
+        )
+        path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+        return path
+
+    @pytest.fixture
+    def secure(self, packages: Path, certificate: Path) -> Iterator[IndexServer]:
+        with IndexServer(packages, certificate=certificate) as server:
+            yield server
+
+    @pytest.fixture
+    def download(self, secure: IndexServer) -> Download:
+        return Download(secure.file_url(NAME), NAME, {"sha256": SHA256}, len(CONTENT))
+
+    @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+    def test_named_by_a_variable(
+        self,
+        variable: str,
+        download: Download,
+        certificate: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        fetch_all: Fetcher,
+    ) -> None:
+        monkeypatch.setenv(variable, f"{certificate}.crt")
+        assert fetch_all(download)[0].sha256 == SHA256
+
+    def test_in_a_folder(
+        self,
+        download: Download,
+        certificate: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        fetch_all: Fetcher,
+    ) -> None:
+        command = ["openssl", "x509", "-hash", "-noout", "-in", f"{certificate}.crt"]
+        digest = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        (tmp_path / "certs").mkdir()
+        (tmp_path / "certs" / f"{digest}.0").write_bytes(Path(f"{certificate}.crt").read_bytes())
+        monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path / 'none'}:{tmp_path / 'certs'}")
+        (tmp_path / "none").mkdir()
+        assert fetch_all(download)[0].sha256 == SHA256
+
+    def test_not_trusted(self, secure: IndexServer, download: Download, fetch_all: Fetcher) -> None:
+        error = fetch_all.failure(download)
+        assert "the server's certificate is not trusted: self-signed certificate" in str(error).replace(
+            "self ", "self-"
+        )
+        assert "SSL_CERT_FILE" in str(error.hint)
+        assert fetch_all.pauses == []
+        assert secure.requests == []
+
+    def test_for_another_host(
+        self, download: Download, certificate: Path, monkeypatch: pytest.MonkeyPatch, fetch_all: Fetcher
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+        url = download.url.replace("127.0.0.1", "localhost")
+        assert "not trusted: Hostname mismatch" in str(fetch_all.failure(Download(url, NAME, {}, None)))
+
+    @pytest.mark.parametrize("content", [None, "no certificate"])
+    def test_unreadable(
+        self,
+        content: str | None,
+        download: Download,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        fetch_all: Fetcher,
+    ) -> None:
+        path = tmp_path / "ca.pem"
+        if content:
+            path.write_text(content)
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        with pytest.raises(BundleError, match=f"cannot read the certificates in {re.escape(str(path))}"):
+            fetch_all(download)
+
+    def test_interrupting_is_prompt_under_tls_too(
+        self, secure: IndexServer, download: Download, certificate: Path, cache: DownloadCache
+    ) -> None:
+        secure.fault("*", Fault.trickle(0.2))
+        interrupt(download, cache, SSL_CERT_FILE=f"{certificate}.crt")
+
+
+def test_proxy(
+    server: IndexServer, monkeypatch: pytest.MonkeyPatch, fetch_all: Fetcher, cache: DownloadCache
+) -> None:
+    monkeypatch.setenv("http_proxy", server.base.replace("//", "//proxy:pr0xy-word@"))
+    url = f"http://files.index.invalid/files/{NAME}"
+    assert fetch_all(Download(url, NAME, {"sha256": SHA256}, None))[0].sha256 == SHA256
+    [request] = server.requests
+    assert request.path == url
+    assert request.headers["Proxy-Authorization"]
+    monkeypatch.setenv("no_proxy", "index.invalid")
+    (cache.root / "downloads/sha256" / SHA256[:2] / SHA256).unlink()
+    assert "files.index.invalid" in str(fetch_all.failure(Download(url, NAME, {"sha256": SHA256}, None)))
+
+
+def child(code: str, **environ: str) -> subprocess.Popen[str]:
+    """Start a Python that has `download(url)` and `cache(root)`."""
+    start = f"""
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(PROJECT)!r})
+from builder.cache import DownloadCache
+from builder.credentials import Credentials
+from builder.fetch import Download, fetch, warm_up
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", start + code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environ},
+    )
+
+
+def interrupt(download: Download, cache: DownloadCache, **environ: str) -> None:
+    """Start a fetch that trickles, press Ctrl-C, and see that it ends at once and keeps what it had."""
+    code = f"""
+class Watch:
+    def begin(self, files, size): pass
+    def advance(self, size): print(size, flush=True)
+    def done(self, download): pass
+cache = DownloadCache(Path({str(cache.root)!r}))
+download = Download({download.url!r}, "a", {dict(download.hashes)!r}, {download.size})
+try:
+    fetch([download], cache, credentials=Credentials(), progress=Watch())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    with cache.partial(SHA256) as partial:
+        cache.append(partial, CONTENT[:1000])
+    with child(code, **environ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "1000\n"
+        time.sleep(0.5)
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+    assert time.monotonic() - start < 2
+    assert (output.splitlines()[-1], errors) == ("interrupted", "")
+    with cache.partial(SHA256) as partial:
+        kept = b"".join(partial.read())
+    assert len(kept) >= 1000
+    assert CONTENT.startswith(kept)
+
+
+class TestProcesses:
+    def test_interrupting_is_prompt_and_keeps_what_arrived(
+        self, server: IndexServer, alpha: Download, cache: DownloadCache
+    ) -> None:
+        server.fault("*", Fault.trickle(0.2))
+        interrupt(alpha, cache)
+
+    def test_two_builds_at_once(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+        server.fault("*", Fault.trickle(0.0005))
+        code = f"""
+cache = DownloadCache(Path({str(fetch_all.cache.root)!r}))
+download = Download({alpha.url!r}, "a", {dict(alpha.hashes)!r}, {alpha.size})
+[file] = fetch([download], cache, credentials=Credentials())
+print(file.path)
+"""
+        processes = [child(code) for _ in range(3)]
+        results = [process.communicate(timeout=20) for process in processes]
+        assert {errors for _, errors in results} == {""}
+        assert len({output for output, _ in results}) == 1
+        assert fetch_all.partials() == []
+        assert fetch_all.cache.get(SHA256, len(CONTENT))
+
+    def test_requests_is_loaded_only_when_something_is_transferred(
+        self, alpha: Download, cache: DownloadCache, fetch_all: Fetcher
+    ) -> None:
+        fetch_all(alpha)
+        code = f"""
+import json
+cache = DownloadCache(Path({str(cache.root)!r}))
+fetch([Download("http://127.0.0.1:1/x", "x", {{"sha256": {SHA256!r}}}, None)], cache, credentials=Credentials())
+before = "requests" in sys.modules
+warm_up()
+print(json.dumps([before, "requests" in sys.modules]))
+"""
+        with child(code) as process:
+            output, errors = process.communicate(timeout=20)
+        assert errors == ""
+        assert json.loads(output) == [False, True]
+
+
+def test_a_cache_that_cannot_be_written_ends_everything(
+    tmp_path: Path, server: IndexServer, alpha: Download
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    downloads = [Download(f"{alpha.url}?{number}", NAME, {}, None) for number in range(50)]
+    with pytest.raises(BundleError, match="cannot write to the download cache") as caught:
+        fetch(downloads, DownloadCache(tmp_path / "file"), credentials=Credentials())
+    assert not isinstance(caught.value, FetchError)
+    assert server.requests == []
+
+
+def test_an_error_in_the_progress_display_is_not_swallowed(alpha: Download, fetch_all: Fetcher) -> None:
+    class Broken:
+        def begin(self, files: int, size: int | None) -> None: ...
+
+        def advance(self, size: int) -> None:
+            raise BrokenPipeError(size)
+
+        def done(self, download: Download) -> None: ...
+
+    with pytest.raises(BrokenPipeError):
+        fetch_all(alpha, progress=Broken())
