@@ -17,13 +17,15 @@ help:
 
 setup: $(READY)
 
-# The development tools are pinned by hash; the project itself is installed on top, editable, without looking anything up.
-$(READY): requirements-dev.txt pyproject.toml
+# Everything is pinned by hash. pip brings uv, and uv the rest, which is faster; the project itself comes on top, editable,
+# without looking anything up.
+$(READY): requirements-uv.txt requirements-dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python of 3.11 or newer on PATH; name one: make PYTHON=/path/to/python3"; exit 1; }
 	@echo "Setting up .venv with $$($(PYTHON) --version) …"
 	@$(PYTHON) -m venv --clear .venv || { echo "hint: on Debian and Ubuntu, venv is the package python3-venv"; exit 1; }
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.txt
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-uv.txt
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode --requirement requirements-dev.txt
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(READY)
@@ -50,7 +52,9 @@ bench: $(READY)
 # Without the names of the index: uv and pip know their defaults.
 requirements: $(READY)
 	$(BIN)/uv pip compile requirements-dev.in pyproject.toml --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --upgrade --output-file requirements-dev.txt
+		--no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements-dev.txt
+	grep '^uv==' requirements-dev.txt | tr -d ' \\' | $(BIN)/uv pip compile - --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --output-file requirements-uv.txt
 
 clean:
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .coverage*

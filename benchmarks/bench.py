@@ -44,6 +44,10 @@ COLD_LIMIT = {"S": 1.6, "M": 1.5}  # floors
 REBUILD_LIMIT = 0.15  # of the cold build, plus the resolve
 JOBS_LIMIT = 0.45  # of ten sequential `uv run`
 OVERHEAD_LIMIT = 0.040  # seconds
+JOBS_NOTE = (
+    'The script says `requires-python = "==3.12"`, which is 3.12.0 to uv: under a later 3.12 `uv run` warns, and '
+    "removes and makes the environment again at every run. With `==3.12.*` it keeps it: the harder comparison."
+)
 DEFAULT_PAGE = HERE.parent / "docs" / "benchmarks.md"
 
 
@@ -263,7 +267,7 @@ def rivals(rows: list[Row]) -> dict[str, list[Row]]:
 
 def jobs_section(bench: Bench, workspace: Path, rounds: int, tools: list[Tool], heading: str) -> Section:
     section = Section(
-        "jobs", f"Workload S as a plot job, {JOBS} of them, each in its own directory. {heading}"
+        "jobs", f"Workload S as a plot job, {JOBS} of them, each in its own directory. {JOBS_NOTE} {heading}"
     )
     ours = next((tool for tool in tools if isinstance(tool, Ours)), None)
     if ours is None:
@@ -277,12 +281,14 @@ def jobs_section(bench: Bench, workspace: Path, rounds: int, tools: list[Tool], 
         return section
     uv = next(tool.version for tool in tools if isinstance(tool, Floor))
     section.rows = [
-        Row("ten uv run", uv, Summary.of(result.uv_run), "one script for all, its environment warm"),
-        Row(Ours.key, ours.version, Summary.of(result.ours), f"`run -j {JOBS} --parallel {PARALLEL}`, warm"),
         Row(
-            *("ten uv run, copies", uv, Summary.of(result.uv_run_copies)),
-            "a copy of the script in each job's directory, seen for the first time: an environment per job",
+            "ten uv run",
+            uv,
+            Summary.of(result.uv_run),
+            "as the script stands: the environment anew each time",
         ),
+        Row("ten uv run, warm", uv, Summary.of(result.uv_run_warm), "`==3.12.*`: the environment stays"),
+        Row(Ours.key, ours.version, Summary.of(result.ours), f"`run -j {JOBS} --parallel {PARALLEL}`, warm"),
     ]
     section.extras = [
         Row("launcher, empty script", "", Summary.of(result.launcher), "`python BUNDLE/run.py empty.py`"),
@@ -293,14 +299,16 @@ def jobs_section(bench: Bench, workspace: Path, rounds: int, tools: list[Tool], 
 
 
 def jobs_claims(result: JobsResult) -> list[Claim]:
-    ratio = Summary.of(result.ours).median / Summary.of(result.uv_run).median
+    ours = Summary.of(result.ours).median
+    sides = {"ten uv run": result.uv_run, "ten uv run, warm": result.uv_run_warm}
+    ratios = {name: ours / Summary.of(samples).median for name, samples in sides.items()}
+    parallel = [
+        Claim(f"ten jobs, two at a time: at most {JOBS_LIMIT} of {name}", f"{ratio:.2f}", ratio <= JOBS_LIMIT)
+        for name, ratio in ratios.items()
+    ]
     milliseconds = f"{result.overhead * 1000:.1f} ms"
     return [
-        Claim(
-            f"ten jobs, two at a time: at most {JOBS_LIMIT} of ten uv run",
-            f"{ratio:.2f}",
-            ratio <= JOBS_LIMIT,
-        ),
+        *parallel,
         Claim("launcher overhead at most 40 ms", milliseconds, result.overhead <= OVERHEAD_LIMIT),
         Claim("no new files per job", f"{result.new_files}", result.new_files == 0),
         Claim("one environment in all", f"{result.environments}", result.environments == 1),

@@ -7,7 +7,7 @@ import os
 import threading
 import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -50,7 +50,7 @@ class BuildRequest:
     """Minors such as "3.12"; empty: chosen from each script's requires-python."""
     platforms: tuple[str, ...] = ()
     """In uv's words; empty: this machine."""
-    options: ResolveOptions = ResolveOptions()
+    options: ResolveOptions = field(default_factory=ResolveOptions)
     uv_version: str | None = None
     """The uv to put in for the nodes; None leaves it out."""
 
@@ -68,6 +68,8 @@ class BuildReport:
     fetched: int
     """Files that came over the network."""
     fetched_size: int
+    from_cache: int
+    """Files that an earlier build had fetched already."""
     built: tuple[str, ...]
     """Names of the wheels built from source."""
     changed: bool
@@ -115,7 +117,8 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         ]
         _check_closures(locks)
         uvs = [
-            work.node_uv(resolution, group[0], files, indexes) for resolution, group in zip(uv_resolutions, uv_choices, strict=True)
+            work.node_uv(resolution, group[0], files, indexes)
+            for resolution, group in zip(uv_resolutions, uv_choices, strict=True)
         ]
         composition = compose(writer.current, locks, uvs, launcher=_launcher(), epoch=_source_date_epoch())
         changed = writer.commit(composition.manifest, composition.contents)
@@ -135,7 +138,9 @@ class _Work:
         self._pairs = self._choose_targets()
         self._options = replace(request.options, interpreters=self._interpreters())
         self._resolver = UvResolver(uv, self._options, self._credentials)
-        self._uv_resolver = UvResolver(uv, replace(self._options, exclude_newer=None, constraints=()), self._credentials)
+        self._uv_resolver = UvResolver(
+            uv, replace(self._options, exclude_newer=None, constraints=()), self._credentials
+        )
         self._uv = uv
         self._notes: dict[str, None] = {}
         self._built: dict[str, None] = {}
@@ -168,7 +173,11 @@ class _Work:
         pending = {}
         for resolution, group in zip(resolutions, choices, strict=True):
             if any(_held(choice, writer) is None for choice in group):
-                resolver = self._uv_resolver if resolution.script.name == "uv" and not resolution.script.source else self._resolver
+                resolver = (
+                    self._uv_resolver
+                    if resolution.script.name == "uv" and not resolution.script.source
+                    else self._resolver
+                )
                 pending[_lock_key(resolution)] = pool.submit(resolver.index_of, resolution)
         pool.shutdown(wait=False)
         return pending
@@ -177,7 +186,9 @@ class _Work:
         """Every wheel and sdist that the bundle does not hold, by location."""
         wanted = {
             choice.location: Download(
-                url=choice.location if choice.location.startswith(("http", "file:")) else Path(choice.location).as_uri(),
+                url=choice.location
+                if choice.location.startswith(("http", "file:"))
+                else Path(choice.location).as_uri(),
                 filename=choice.filename,
                 hashes=choice.hashes,
                 size=choice.size,
@@ -202,14 +213,20 @@ class _Work:
         index_of = pending.result() if pending else {}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             made = [
-                pool.submit(self._wheel, resolution, choice, files.get(choice.location), index_of.get(choice.name), writer)
+                pool.submit(
+                    self._wheel, resolution, choice, files.get(choice.location), index_of.get(choice.name), writer
+                )
                 for choice in choices
             ]
             wheels = _gather(made)
         return tuple(sorted(wheels, key=lambda wheel: wheel.name))
 
     def node_uv(
-        self, resolution: Resolution, choice: Choice, files: Mapping[str, Fetched], indexes: Mapping[str, Future[dict[str, str]]]
+        self,
+        resolution: Resolution,
+        choice: Choice,
+        files: Mapping[str, Fetched],
+        indexes: Mapping[str, Future[dict[str, str]]],
     ) -> NodeUv:
         """The executable out of uv's own wheel."""
         is_windows = resolution.target.system == "windows"
@@ -222,7 +239,12 @@ class _Work:
         return NodeUv(resolution.target.platform, choice.version or "", executable, source, is_windows)
 
     def report(
-        self, locks: Sequence[LockedScript], files: Mapping[str, BundledFile], fetched: Mapping[str, Fetched], *, changed: bool
+        self,
+        locks: Sequence[LockedScript],
+        files: Mapping[str, BundledFile],
+        fetched: Mapping[str, Fetched],
+        *,
+        changed: bool,
     ) -> BuildReport:
         """Sum up."""
         transferred = [file for file in fetched.values() if not file.from_cache]
@@ -233,6 +255,7 @@ class _Work:
             size=sum(file.size or 0 for file in files.values()),
             fetched=len(transferred),
             fetched_size=sum(file.size for file in transferred),
+            from_cache=len(fetched) - len(transferred),
             built=tuple(self._built),
             changed=changed,
             notes=tuple(self._notes),
@@ -256,7 +279,9 @@ class _Work:
         wheel = _read_wheel(choice.filename, path, sha256, size, source, writer)
         return replace(wheel, upload_time=choice.upload_time, yanked=resolution.yanked.get(choice.name))
 
-    def _built_wheel(self, resolution: Resolution, choice: Choice, fetched: Fetched | None, index: str | None) -> WheelFile:
+    def _built_wheel(
+        self, resolution: Resolution, choice: Choice, fetched: Fetched | None, index: str | None
+    ) -> WheelFile:
         built = self._wheel_builder().build(choice, resolution, fetched.path if fetched else None)
         self._built[built.path.name] = None
         data = built.path.read_bytes()
@@ -294,7 +319,8 @@ class _Work:
     def _interpreters(self) -> dict[str, str]:
         """An interpreter for each target's Python, where something may have to be built."""
         builds = self._request.options.allow_build or any(
-            uv_config.local_sources(script.settings) or any("@" in text for text in script.dependencies) for script in self._scripts
+            uv_config.local_sources(script.settings) or any("@" in text for text in script.dependencies)
+            for script in self._scripts
         )
         wanted = {target.python for _, target in self._pairs if target.runs_here} if builds else set()
         found = {python: _interpreter(python) for python in wanted if not python.endswith("t")}
@@ -311,8 +337,10 @@ class _Work:
         return list(wanted.values())
 
     def _uv_script(self) -> Script:
-        """uv as if it were a script's one dependency, from the scripts' own indexes."""
-        settings = {key: value for script in self._scripts for key, value in script.settings.items() if key in _INDEX_SETTINGS}
+        """Uv as if it were a script's one dependency, from the scripts' own indexes."""
+        settings = {
+            key: value for script in self._scripts for key, value in script.settings.items() if key in _INDEX_SETTINGS
+        }
         return Script(
             path=self._scripts[0].path.with_name("uv"),
             name="uv",
@@ -324,8 +352,17 @@ class _Work:
         )
 
 
-_INDEX_SETTINGS = {"index", "index-url", "extra-index-url", "find-links", "index-strategy", "keyring-provider", "allow-insecure-host",
-                   "native-tls", "system-certs"}
+_INDEX_SETTINGS = {
+    "index",
+    "index-url",
+    "extra-index-url",
+    "find-links",
+    "index-strategy",
+    "keyring-provider",
+    "allow-insecure-host",
+    "native-tls",
+    "system-certs",
+}
 
 
 def _interpreter(minor: str) -> str | None:

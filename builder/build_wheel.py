@@ -21,7 +21,6 @@ from builder.credentials import Credentials, redact, without_credentials
 from wheelhouse.errors import FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from builder.choose import Choice
     from builder.resolve import Resolution, ResolveOptions
@@ -92,7 +91,10 @@ class WheelBuilder:
         digest = hashlib.sha256(named.read_bytes()).hexdigest()
         if choice.subdirectory is None:
             return named, digest
-        shutil.unpack_archive(named, folder / "unpacked", **({"filter": "data"} if ".tar" in named.name else {}))
+        if named.name.endswith(".zip"):
+            shutil.unpack_archive(named, folder / "unpacked")
+        else:
+            shutil.unpack_archive(named, folder / "unpacked", filter="data")
         inner = list((folder / "unpacked").iterdir())
         return (inner[0] if len(inner) == 1 else folder / "unpacked"), digest
 
@@ -106,7 +108,9 @@ class WheelBuilder:
         environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
         for command in commands:
             try:
-                outcome = subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False)
+                outcome = subprocess.run(
+                    command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False
+                )
             except FileNotFoundError as error:
                 raise FetchError(f"{choice.name} comes from a git repository, and git is not installed") from error
             if outcome.returncode != 0:
@@ -118,7 +122,17 @@ class WheelBuilder:
 
     def _build(self, choice: Choice, resolution: Resolution, source: Path, folder: Path, interpreter: str) -> Path:
         out = folder / "out"
-        command = [self._uv, "build", "--wheel", str(source), "--out-dir", str(out), "--python", interpreter, "--no-python-downloads"]
+        command = [
+            self._uv,
+            "build",
+            "--wheel",
+            str(source),
+            "--out-dir",
+            str(out),
+            "--python",
+            interpreter,
+            "--no-python-downloads",
+        ]
         command += ["--no-progress", "--color", "never", "--no-create-gitignore", *self._options.index_flags()]
         script = resolution.script
         for name, url in uv_config.own_indexes(script.settings, script.path.resolve().parent):
@@ -130,8 +144,15 @@ class WheelBuilder:
                 environment["UV_NO_BUILD"] = "1"
                 environment["UV_NO_BINARY_PACKAGE"] = ""
             outcome = subprocess.run(
-                command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace",
-                stdin=subprocess.DEVNULL, check=False,
+                command,
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                stdin=subprocess.DEVNULL,
+                check=False,
             )
         wheels = sorted(out.glob("*.whl"))
         if outcome.returncode != 0 or len(wheels) != 1:
@@ -185,7 +206,7 @@ def _tree_digest(folder: Path) -> str:
         folders[:] = sorted(name for name in folders if name != ".git" and not _is_no_source(at_top, name))
         for name in sorted(files):
             path = Path(parent, name)
-            content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+            content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
             entry = [path.relative_to(folder).as_posix(), os.access(path, os.X_OK), hashlib.sha256(content).hexdigest()]
             digest.update(json.dumps(entry).encode())
     return digest.hexdigest()

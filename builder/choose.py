@@ -98,11 +98,15 @@ def refuse_builds(per_lock: Iterable[tuple[Resolution, Iterable[Choice]]], allow
         raise FetchError(
             "building from source is not allowed",
             problems=tuple(faults),
-            hint="add " + " ".join(f"--allow-build {name}" for name in names) + " (it runs code of the package on this machine)",
+            hint="add "
+            + " ".join(f"--allow-build {name}" for name in names)
+            + " (it runs code of the package on this machine)",
         )
 
 
-def _choice(package: Package, artifact: PackageWheel | PackageSdist | PackageArchive | PackageDirectory | PackageVcs) -> Choice:
+def _choice(
+    package: Package, artifact: PackageWheel | PackageSdist | PackageArchive | PackageDirectory | PackageVcs
+) -> Choice:
     version = str(package.version) if package.version is not None else None
     if isinstance(artifact, PackageVcs):
         return Choice(
@@ -110,7 +114,9 @@ def _choice(package: Package, artifact: PackageWheel | PackageSdist | PackageArc
             commit=artifact.commit_id, subdirectory=artifact.subdirectory,
         )  # fmt: skip
     if isinstance(artifact, PackageDirectory):
-        return Choice(package.name, version, "directory", artifact.path, "", {}, None, subdirectory=artifact.subdirectory)
+        return Choice(
+            package.name, version, "directory", artifact.path, "", {}, None, subdirectory=artifact.subdirectory
+        )
     location = artifact.path or artifact.url or ""
     filename = unquote(urlsplit(location).path if _is_url(location) else Path(location).name).rpartition("/")[2]
     return Choice(

@@ -15,17 +15,56 @@ if TYPE_CHECKING:
 
 @click.command("build")
 @click.argument("scripts", nargs=-1, required=True, metavar="SCRIPT...", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, metavar="DIR", type=click.Path(path_type=Path), help="The bundle: a new or empty folder, or a bundle to extend.")
-@click.option("--python-version", "python_versions", multiple=True, metavar="3.12", help="Python of the nodes; repeatable. Default: by the script's requires-python.")
-@click.option("--python-platform", "platforms", multiple=True, metavar="PLATFORM", help="Platform of the nodes in uv's words, such as x86_64-manylinux_2_28; repeatable. Default: this machine.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The bundle: a new or empty folder, or a bundle to extend.",
+)
+@click.option(
+    "--python-version",
+    "python_versions",
+    multiple=True,
+    metavar="3.12",
+    help="Python of the nodes; repeatable. Default: by the script's requires-python.",
+)
+@click.option(
+    "--python-platform",
+    "platforms",
+    multiple=True,
+    metavar="PLATFORM",
+    help="Platform of the nodes in uv's words, such as x86_64-manylinux_2_28; repeatable. Default: this machine.",
+)
 @click.option("--resolver", type=click.Choice(["uv"]), default="uv", show_default=True, help="What resolves.")
-@click.option("--index", "indexes", multiple=True, metavar="[NAME=]URL", help="A further index, before the default one; repeatable.")
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    metavar="[NAME=]URL",
+    help="A further index, before the default one; repeatable.",
+)
 @click.option("--default-index", metavar="URL", help="The index instead of the public one.")
 @click.option("--find-links", multiple=True, metavar="PLACE", help="A folder or page of files; repeatable.")
 @click.option("--exclude-newer", metavar="DATE", help="Ignore files uploaded after this date or age.")
-@click.option("--constraint", "constraints", multiple=True, metavar="FILE", type=click.Path(path_type=Path), help="A constraints file; repeatable.")
-@click.option("--allow-build", multiple=True, metavar="NAME|:all:", help="Build this package from source, which runs its code here; repeatable.")
-@click.option("--uv-version", metavar="V", help="The uv that goes into the bundle for the nodes. Default: the one that resolves.")
+@click.option(
+    "--constraint",
+    "constraints",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A constraints file; repeatable.",
+)
+@click.option(
+    "--allow-build",
+    multiple=True,
+    metavar="NAME|:all:",
+    help="Build this package from source, which runs its code here; repeatable.",
+)
+@click.option(
+    "--uv-version", metavar="V", help="The uv that goes into the bundle for the nodes. Default: the one that resolves."
+)
 @click.option("--no-uv", is_flag=True, help="Leave uv out of the bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
@@ -98,20 +137,27 @@ def _tell(report: BuildReport, seconds: float, *, is_verbose: bool) -> None:
         click.secho(f"note: {note}", fg="yellow", err=True)
     for lock in report.locks:
         script, target = lock.resolution.script, lock.resolution.target
-        click.echo(f"{script.path.name} for Python {target.python} on {target.platform}: {count(len(lock.wheels), 'package')}", err=True)
+        click.echo(
+            f"{script.path.name} for Python {target.python} on {target.platform}: {count(len(lock.wheels), 'package')}",
+            err=True,
+        )
         for wheel in lock.wheels if is_verbose else ():
             click.echo(f"  {wheel.name} {wheel.version}  {wheel.filename}  {megabytes(wheel.size)}", err=True)
     if not report.changed:
-        click.echo(f"{report.output} is up to date ({count(report.files, 'file')}, {megabytes(report.size)}).", err=True)
+        click.echo(
+            f"{report.output} is up to date ({count(report.files, 'file')}, {megabytes(report.size)}).", err=True
+        )
         return
-    fetched = f"{count(report.fetched, 'file')} fetched ({megabytes(report.fetched_size)})"
+    cached = f", {report.from_cache} from the cache" if report.from_cache else ""
+    fetched = f"{count(report.fetched, 'file')} fetched ({megabytes(report.fetched_size)}){cached}"
     built = f", {count(len(report.built), 'wheel')} built" if report.built else ""
     click.echo(
-        f"{report.output}: {count(report.files, 'file')}, {megabytes(report.size)}; {fetched}{built}, {seconds:.1f} s.", err=True
+        f"{report.output}: {count(report.files, 'file')}, {megabytes(report.size)}; {fetched}{built}, {seconds:.1f} s.",
+        err=True,
     )
-    script = report.locks[0].resolution.script.path
-    click.echo(f"Run it:  offline-bundle run {script} --bundle {report.output}", err=True)
-    click.echo(f"or, with nothing of ours installed:  python3 {report.output / 'run.py'} {script}", err=True)
+    path = report.locks[0].resolution.script.path
+    click.echo(f"Run it:  offline-bundle run {path} --bundle {report.output}", err=True)
+    click.echo(f"or, with nothing of ours installed:  python3 {report.output / 'run.py'} {path}", err=True)
 
 
 def _document(report: BuildReport) -> dict[str, object]:

@@ -6,7 +6,7 @@ themselves; the METADATA inside the chosen wheels is what an installer on the no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -61,7 +61,9 @@ def overridden_names(settings: Mapping[str, object]) -> set[str]:
     names: set[str] = set()
     for key in ("override-dependencies", "exclude-dependencies"):
         entries = settings.get(key)
-        requirements = (_parse(text) for text in (entries if isinstance(entries, list) else []) if isinstance(text, str))
+        requirements = (
+            _parse(text) for text in (entries if isinstance(entries, list) else []) if isinstance(text, str)
+        )
         names |= {canonicalize_name(requirement.name) for requirement in requirements if requirement}
     return names
 
@@ -72,7 +74,9 @@ def wheel_title(wheel: WheelMetadata) -> str:
 
 
 def _applies(requirement: Requirement, environment: Environment, extra: str) -> bool:
-    return requirement.marker is None or requirement.marker.evaluate({**environment, "extra": extra})
+    return requirement.marker is None or requirement.marker.evaluate(
+        {**cast("dict[str, str]", environment), "extra": extra}
+    )
 
 
 def _parse(text: str) -> Requirement | None:
@@ -86,7 +90,9 @@ def _parse(text: str) -> Requirement | None:
 def _python_problems(wheels: Mapping[str, WheelMetadata], full_version: str) -> Iterable[str]:
     for wheel in wheels.values():
         try:
-            fits = not wheel.requires_python or SpecifierSet(wheel.requires_python).contains(full_version, prereleases=True)
+            fits = not wheel.requires_python or SpecifierSet(wheel.requires_python).contains(
+                full_version, prereleases=True
+            )
         except InvalidSpecifier:
             fits = True
         if not fits:

@@ -161,7 +161,8 @@ def compose(
 def script_is_same(known: BundledScript, script: Script) -> bool:
     """Whether *script* asks for the same as the one in the bundle: then locks for its other targets stay good."""
     return (
-        sorted(map(run.canonical_requirement, known.dependencies)) == sorted(map(run.canonical_requirement, script.dependencies))
+        sorted(map(run.canonical_requirement, known.dependencies))
+        == sorted(map(run.canonical_requirement, script.dependencies))
         and known.requires_python == script.requires_python
         and known.settings == run.settings_digest(script.settings)
     )
@@ -189,7 +190,9 @@ def _bundled_script(known: BundledScript | None, entry: LockedScript) -> Bundled
 
 def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[str, BundledFile]:
     """What stays of the bundle before: all but pages, which are rendered anew, and locks that no script has any more."""
-    named = {path for script in scripts.values() for lock in script.locks.values() for path in (lock.lock, lock.requirements)}
+    named = {
+        path for script in scripts.values() for lock in script.locks.values() for path in (lock.lock, lock.requirements)
+    }
     return {
         path: replace(file, needed_by=())
         for path, file in before.files.items()
@@ -236,7 +239,9 @@ def _render_lock(entry: LockedScript) -> str:
         file: dict[str, Any] = {"name": wheel.filename, "path": f"../../{wheel.bundle_path}", "size": wheel.size}
         if wheel.upload_time:
             file["upload-time"] = wheel.upload_time.astimezone(UTC)
-        packages.append({"name": wheel.name, "version": wheel.version, "wheels": [{**file, "hashes": {"sha256": wheel.sha256}}]})
+        packages.append(
+            {"name": wheel.name, "version": wheel.version, "wheels": [{**file, "hashes": {"sha256": wheel.sha256}}]}
+        )
     document = {
         "lock-version": "1.0",
         "created-by": "offline-bundle",

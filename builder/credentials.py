@@ -46,9 +46,7 @@ class Credentials:
         self._secrets = _secret_patterns(index.login for index in indexes if index.login)
 
     @classmethod
-    def for_indexes(
-        cls, indexes: Iterable[tuple[str | None, str]], environ: Mapping[str, str]
-    ) -> Credentials:
+    def for_indexes(cls, indexes: Iterable[tuple[str | None, str]], environ: Mapping[str, str]) -> Credentials:
         """Gather the credentials of (name or None, URL) pairs; a name's variables win, as in uv."""
         return cls([_read_index(name, url, environ) for name, url in indexes])
 
@@ -72,9 +70,7 @@ class Credentials:
         if index and index.name:
             prefix = _variable_prefix(index.name)
             return f"set {prefix}_USERNAME and {prefix}_PASSWORD, or {netrc}"
-        return (
-            f"give the index a name and set UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD, or {netrc}"
-        )
+        return f"give the index a name and set UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD, or {netrc}"
 
     def redact(self, text: str) -> str:
         """Remove every known secret, and the user part of every URL, from *text*."""
@@ -89,9 +85,7 @@ class Credentials:
 
     def _nearest(self, url: str, *, with_login: bool) -> _Index | None:
         origin, path = _origin(url), _segments(url)
-        candidates = [
-            index for index in self._indexes if index.origin == origin and (index.login or not with_login)
-        ]
+        candidates = [index for index in self._indexes if index.origin == origin and (index.login or not with_login)]
         return max(candidates, key=lambda index: _common(index.path, path), default=None)
 
 
@@ -170,9 +164,7 @@ def _secret_patterns(logins: Iterable[tuple[str, str]]) -> tuple[re.Pattern[str]
         secret = password or user
         header = base64.b64encode(f"{user}:{password}".encode()).decode()
         secrets |= {secret, quote(secret, safe=""), quote(secret), header}
-    return tuple(
-        _secret_pattern(secret) for secret in sorted(secrets, key=lambda text: (-len(text), text)) if secret
-    )
+    return tuple(_secret_pattern(secret) for secret in sorted(secrets, key=lambda text: (-len(text), text)) if secret)
 
 
 def _secret_pattern(secret: str) -> re.Pattern[str]:

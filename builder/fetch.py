@@ -121,9 +121,7 @@ def fetch(  # noqa: PLR0913
     if missing:
         from builder.transfer import Transfer  # noqa: PLC0415 - slow to import
 
-        with Transfer(
-            cache, credentials, advance=watch.advance, connections=workers, sleep=sleep
-        ) as transfer:
+        with Transfer(cache, credentials, advance=watch.advance, connections=workers, sleep=sleep) as transfer:
             outcomes.update(_transfer(missing, transfer, watch, workers))
     problems = [outcome for outcome in outcomes.values() if isinstance(outcome, FileProblem)]
     if problems:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from builder.build import BuildProgress
     from builder.fetch import Download, FetchProgress
 
+# Between two lines about downloads that go on, in a log.
+_QUIET_SECONDS = 10.0
+
 
 @contextmanager
 def make_progress(*, is_quiet: bool) -> Iterator[BuildProgress]:
@@ -63,13 +66,12 @@ class _Lines:
 
 class _TransferLines:
     def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._files = self._left = 0
-        self._size = 0
+        self._started = self._last = time.monotonic()
+        self._left = self._size = 0
 
     def begin(self, files: int, size: int | None) -> None:
-        self._started = time.monotonic()
-        self._files = self._left = files
+        self._started = self._last = time.monotonic()
+        self._left = files
         known = f", {megabytes(size)}" if size else ""
         if files:
             click.echo(f"Fetching {count(files, 'file')}{known} …", err=True)
@@ -80,10 +82,11 @@ class _TransferLines:
     def done(self, download: Download) -> None:
         del download
         self._left -= 1
-        if self._left == 0:
-            seconds = time.monotonic() - self._started
-            rate = megabytes(int(self._size / seconds)) if seconds else "?"
-            click.echo(f"Fetched {count(self._files, 'file')}, {megabytes(self._size)} in {seconds:.1f} s ({rate}/s).", err=True)
+        seconds = time.monotonic() - self._last
+        if seconds > _QUIET_SECONDS and self._left:
+            self._last += seconds
+            rate = megabytes(int(self._size / (self._last - self._started)))
+            click.echo(f"  {megabytes(self._size)} so far, {rate}/s, {count(self._left, 'file')} to go", err=True)
 
 
 class _Bar:

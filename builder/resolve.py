@@ -149,7 +149,12 @@ class UvResolver:
             place = Path(folder)
             _write_project(place, script, resolution.full_version, settings, drop={})
             outcome = self._compile(
-                place, resolution.target, resolution.full_version, resolution.built, "--emit-index-annotation", form="requirements.txt"
+                place,
+                resolution.target,
+                resolution.full_version,
+                resolution.built,
+                "--emit-index-annotation",
+                form="requirements.txt",
             )
         return _annotations(outcome.stdout) if outcome.returncode == 0 else {}
 
@@ -161,8 +166,14 @@ class UvResolver:
             if url.strip().startswith(("file:", ".", "/")):
                 yield canonicalize_name(name.partition("[")[0].strip())
 
-    def _compile(  # noqa: PLR0913
-        self, place: Path, target: Target, full_version: str, built: set[str] | frozenset[str], *flags: str, form: str = "pylock.toml"
+    def _compile(
+        self,
+        place: Path,
+        target: Target,
+        full_version: str,
+        built: set[str] | frozenset[str],
+        *flags: str,
+        form: str = "pylock.toml",
     ) -> subprocess.CompletedProcess[str]:
         options = self._options
         command = [self._uv, "pip", "compile", "pyproject.toml", "--format", form, "--no-progress", "--color", "never"]
@@ -176,12 +187,19 @@ class UvResolver:
             command += [part for name in sorted(built) for part in ("--no-binary", name)]
         with uv_config.environment(place) as environment:
             return subprocess.run(
-                command, cwd=place, env=environment, capture_output=True, text=True, encoding="utf-8", errors="replace",
-                stdin=subprocess.DEVNULL, check=False,
+                command,
+                cwd=place,
+                env=environment,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                stdin=subprocess.DEVNULL,
+                check=False,
             )
 
     def _clean(self, text: str, place: Path | None) -> str:
-        """uv's own words without secrets, and without the name of our temporary project."""
+        """Uv's own words without secrets, and without the name of our temporary project."""
         text = redact(text, self._credentials)
         if place is not None:
             text = text.replace(f"{place}{os.sep}", "")
@@ -202,7 +220,9 @@ def uv_version_here() -> str:
     return version("uv")
 
 
-def _write_project(place: Path, script: Script, full_version: str, settings: Mapping[str, object], drop: Mapping[str, str]) -> None:
+def _write_project(
+    place: Path, script: Script, full_version: str, settings: Mapping[str, object], drop: Mapping[str, str]
+) -> None:
     """Write the header as `pyproject.toml`, without the packages in *drop* (already known to have no usable file)."""
     tool = dict(settings)
     if drop:
@@ -213,7 +233,9 @@ def _write_project(place: Path, script: Script, full_version: str, settings: Map
         "version": "0",
         # The target decides the Python; what the script says of it was held against the target before.
         "requires-python": f">={full_version}",
-        "dependencies": [uv_config.absolute_requirement(text, script.path.resolve().parent) for text in script.dependencies],
+        "dependencies": [
+            uv_config.absolute_requirement(text, script.path.resolve().parent) for text in script.dependencies
+        ],
     }
     document = {"project": project, "tool": {"uv": tool}}
     (place / "pyproject.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
@@ -241,7 +263,9 @@ def _need_build(text: str) -> set[str]:
 def _need_other_wheels(text: str) -> set[str]:
     """Packages whose wheels do not fit the target."""
     names = re.findall(r"Wheels are available for `([^`]+)`", text)
-    names += re.findall(r"\b(?:Because|because|and) (?:only )?([A-Za-z0-9._-]+?)(?:[=<>!~].*?)? has no wheels with a matching", text)
+    names += re.findall(
+        r"\b(?:Because|because|and) (?:only )?([A-Za-z0-9._-]+?)(?:[=<>!~].*?)? has no wheels with a matching", text
+    )
     return {canonicalize_name(name) for name in names}
 
 
@@ -257,7 +281,9 @@ def _failure(script: Script, target: Target, text: str, missing: Mapping[str, st
             problems=text.splitlines(),
             hint="check the index's address, the proxy (HTTPS_PROXY), the certificates (SSL_CERT_FILE) and the credentials",
         )
-    if re.search(r"Failed to (?:download and )?build|Build backend failed|Failed to resolve requirements from `build", text):
+    if re.search(
+        r"Failed to (?:download and )?build|Build backend failed|Failed to resolve requirements from `build", text
+    ):
         return FetchError(f"{where}: a source distribution could not be built", problems=text.splitlines())
     return ResolveError(where, problems=text.splitlines())
 
@@ -270,7 +296,11 @@ def _unusable(script: Script, target: Target, missing: Mapping[str, str]) -> Bun
     problems += [f"{name}: {_available(name, missing[name])}" for name in unfit]
     hints = []
     if sources:
-        hints.append("add " + " ".join(f"--allow-build {name}" for name in sources) + " (it runs code of the package on this machine)")
+        hints.append(
+            "add "
+            + " ".join(f"--allow-build {name}" for name in sources)
+            + " (it runs code of the package on this machine)"
+        )
     if unfit or sources:
         hints.append("or try a newer libc floor (--python-platform) or another Python (--python-version)")
     kind = FetchError if sources else ResolveError

@@ -134,9 +134,7 @@ def parse_script(path: Path, source: bytes) -> Script:
     )
 
 
-def _refused(
-    path: Path, faults: Sequence[str], *, lines: Sequence[int] = (), hint: str | None = None
-) -> InputError:
+def _refused(path: Path, faults: Sequence[str], *, lines: Sequence[int] = (), hint: str | None = None) -> InputError:
     """One error for *path*: a problem per fault, each with its line where it has one."""
     label = _printable(str(path))
     places = [f"{label}:{line}" for line in lines] or [label] * len(faults)

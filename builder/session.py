@@ -115,9 +115,7 @@ def timeouts(environ: Mapping[str, str]) -> tuple[float, float]:
     except ValueError:
         seconds = 0
     if not 0 < seconds < float("inf"):
-        raise InputError(
-            f"UV_HTTP_TIMEOUT={value}: not a number of seconds", hint="set it to 60, or unset it"
-        )
+        raise InputError(f"UV_HTTP_TIMEOUT={value}: not a number of seconds", hint="set it to 60, or unset it")
     return min(_CONNECT_SECONDS, seconds), seconds
 
 

@@ -200,7 +200,8 @@ def make_target(python: str, platform: str) -> Target:
     if target.glibc and target.glibc[1] not in _GLIBC_MINORS:
         known = ", ".join(f"2_{minor}" for minor in _GLIBC_MINORS)
         raise InputError(
-            f"{platform}: uv has no such platform", hint=f"the manylinux floors it knows are {known}; take the next lower"
+            f"{platform}: uv has no such platform",
+            hint=f"the manylinux floors it knows are {known}; take the next lower",
         )
     return target
 
@@ -286,5 +287,3 @@ def _admits_minor(requires_python: str | None, minor: str) -> bool:
     major_number, minor_number = map(int, minor.split("."))
     releases = ((major_number, minor_number, micro) for micro in range(100))
     return any(run.python_matches(requires_python, release) for release in releases)
-
-

@@ -40,9 +40,7 @@ _FIRST_PAUSE = 0.5  # seconds; doubled each time
 _LONGEST_PAUSE = 60.0
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
-_CERTIFICATE_HINT = (
-    "where a proxy or an index has a certificate of your own organisation, name that in SSL_CERT_FILE"
-)
+_CERTIFICATE_HINT = "where a proxy or an index has a certificate of your own organisation, name that in SSL_CERT_FILE"
 _GONE_HINT = "resolve anew, to leave out files that the index no longer has"
 _MISMATCH_HINT = (
     "nothing of a wrong file was stored; resolve anew if the index has replaced it, "

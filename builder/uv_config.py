@@ -25,9 +25,23 @@ if TYPE_CHECKING:
 # Settings of uv that name a local place, relative to the file they stand in.
 _PATH_LISTS = ("find-links",)
 # Variables that would take the decision of what may be built, or of which Python is meant, away from the flags.
-_DROPPED = ("UV_NO_BINARY", "UV_NO_BINARY_PACKAGE", "UV_NO_BUILD", "UV_NO_BUILD_PACKAGE", "UV_PYTHON", "UV_SYSTEM_PYTHON",
-            "UV_CONFIG_FILE", "UV_NO_CONFIG", "UV_PROJECT", "UV_WORKING_DIR", "UV_NO_SOURCES", "VIRTUAL_ENV", "CONDA_PREFIX",
-            "UV_CONSTRAINT_HASHES", "UV_REQUIRE_HASHES")
+_DROPPED = (
+    "UV_NO_BINARY",
+    "UV_NO_BINARY_PACKAGE",
+    "UV_NO_BUILD",
+    "UV_NO_BUILD_PACKAGE",
+    "UV_PYTHON",
+    "UV_SYSTEM_PYTHON",
+    "UV_CONFIG_FILE",
+    "UV_NO_CONFIG",
+    "UV_PROJECT",
+    "UV_WORKING_DIR",
+    "UV_NO_SOURCES",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "UV_CONSTRAINT_HASHES",
+    "UV_REQUIRE_HASHES",
+)
 
 
 def absolute_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -70,7 +84,7 @@ def local_sources(settings: Mapping[str, Any]) -> set[str]:
     """Names of the packages that `[tool.uv.sources]` takes from a local folder or source archive."""
     sources = settings.get("sources")
     names = set()
-    for name, source in (sources.items() if isinstance(sources, dict) else ()):
+    for name, source in sources.items() if isinstance(sources, dict) else ():
         entries = source if isinstance(source, list) else [source]
         paths = [entry["path"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("path"), str)]
         if any(not path.endswith(".whl") for path in paths):
@@ -90,7 +104,9 @@ def refuse_forced_builds(script: Script, allows: Callable[[str], bool]) -> None:
     for place, settings in places:
         forced = [name for name in _forced(settings) if name not in own and not allows(name)]
         names += forced
-        problems += [f"{place} asks to build {'every package' if name == ':all:' else name} from source" for name in forced]
+        problems += [
+            f"{place} asks to build {'every package' if name == ':all:' else name} from source" for name in forced
+        ]
     if problems:
         raise FetchError(
             "building from source is not allowed",
@@ -150,7 +166,7 @@ def environment(place: Path) -> Iterator[dict[str, str]]:
 
 
 def _configurations() -> list[tuple[str, dict[str, Any]]]:
-    """uv's configuration files in force, with where they stand (https://docs.astral.sh/uv/concepts/configuration-files/)."""
+    """Uv's configuration files in force, with where they stand (https://docs.astral.sh/uv/concepts/configuration-files/)."""
     if os.environ.get("UV_CONFIG_FILE"):
         paths = [Path(os.environ["UV_CONFIG_FILE"])]
         if not paths[0].is_file():

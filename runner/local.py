@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
-LAUNCHER = Path(wheelhouse.__file__).with_name("run.py")
+_LAUNCHER = (
+    sys.executable,
+    "-I",
+    "-c",
+    "import sys; sys.path.append(sys.argv.pop(1)); from wheelhouse.run import main; sys.exit(main())",
+    str(Path(wheelhouse.__file__).parents[1]),
+)
+"""`python wheelhouse/run.py`, but imported: a script is compiled at every start, a module only once."""
+
 CONSOLE_NAME = "console.txt"
 
 _GRACE_SECONDS = 10.0
@@ -315,8 +323,7 @@ def _prepare(script: Path, bundle: Path, options: Sequence[str], *, sealed: bool
 def _launcher_command(
     script: Path, bundle: Path, options: Sequence[str], arguments: Sequence[str], *, sealed: bool
 ) -> list[str]:
-    launcher = [sys.executable, "-I", str(LAUNCHER), "--bundle", str(bundle.absolute()), *options]
-    command = [*launcher, str(script.absolute()), *arguments]
+    command = [*_LAUNCHER, "--bundle", str(bundle.absolute()), *options, str(script.absolute()), *arguments]
     return seal_command(command) if sealed else command
 
 

@@ -21,7 +21,9 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     """A fresh HOME with nothing in it."""
     real_home = Path.home()
     home = tmp_path_factory.mktemp("home")
-    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", os.environ.get("UV_PYTHON_INSTALL_DIR") or str(real_home / ".local/share/uv/python"))
+    monkeypatch.setenv(
+        "UV_PYTHON_INSTALL_DIR", os.environ.get("UV_PYTHON_INSTALL_DIR") or str(real_home / ".local/share/uv/python")
+    )
     monkeypatch.setenv("PYENV_ROOT", os.environ.get("PYENV_ROOT") or str(real_home / ".pyenv"))
     for name in list(os.environ):
         if name.startswith(_DROPPED) and name != "UV_PYTHON_INSTALL_DIR":

@@ -176,9 +176,7 @@ class FileLock:
             _lock_descriptor(descriptor, shared=self.shared, block=block)
         except BaseException as error:
             os.close(descriptor)
-            if isinstance(
-                error, (BlockingIOError, PermissionError)
-            ):  # flock's way and Windows' way to say: held
+            if isinstance(error, (BlockingIOError, PermissionError)):  # flock's way and Windows' way to say: held
                 return False
             raise
         self.descriptor = descriptor
@@ -267,9 +265,7 @@ def read_block(text: str) -> "Optional[str]":
             unclosed = unclosed or index + 1
         elif kind == "script":
             if block is not None or "# /// script" in lines[index + 1 : end]:
-                raise LaunchError(
-                    2, f"line {index + 1}: a second `# /// script` block begins or is inside this one"
-                )
+                raise LaunchError(2, f"line {index + 1}: a second `# /// script` block begins or is inside this one")
             if unclosed:
                 break
             block = "".join(line[2:] + "\n" for line in lines[index + 1 : end])
@@ -310,9 +306,7 @@ def settings_digest(tool_uv: "dict[str, Any]") -> str:
     """Return the sha256 of a [tool.uv] table as canonical JSON ({} where the script has none)."""
     import json
 
-    text = json.dumps(
-        tool_uv, sort_keys=True, separators=(",", ":"), default=lambda moment: moment.isoformat()
-    )
+    text = json.dumps(tool_uv, sort_keys=True, separators=(",", ":"), default=lambda moment: moment.isoformat())
     return _sha256(text.encode())
 
 
@@ -323,15 +317,11 @@ def canonical_requirement(text: str) -> str:
     """
     import re
 
-    match = re.match(
-        r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^]]*)\])?\s*(.*)$", text, re.DOTALL
-    )
+    match = re.match(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^]]*)\])?\s*(.*)$", text, re.DOTALL)
     if not match:
         return " ".join(text.split())
     name = re.sub(r"[-_.]+", "-", match[1]).lower()
-    extras = sorted(
-        {re.sub(r"[-_.]+", "-", extra.strip()).lower() for extra in (match[2] or "").split(",")} - {""}
-    )
+    extras = sorted({re.sub(r"[-_.]+", "-", extra.strip()).lower() for extra in (match[2] or "").split(",")} - {""})
     if match[3].startswith("@"):
         address, _, marker = re.sub(r"\s+;", "\n;", match[3][1:].strip(), count=1).partition("\n;")
         version = " @ " + address.strip()
@@ -341,9 +331,7 @@ def canonical_requirement(text: str) -> str:
         version = ",".join(_canonical_specifiers(specifiers.strip().lstrip("(").rstrip(")")))
         separator = "; "
     marker = _canonical_marker(marker)
-    return (
-        name + (f"[{','.join(extras)}]" if extras else "") + version + (separator + marker if marker else "")
-    )
+    return name + (f"[{','.join(extras)}]" if extras else "") + version + (separator + marker if marker else "")
 
 
 def python_matches(requires: "Optional[str]", version: "tuple[int, int, int]") -> bool:
@@ -373,9 +361,7 @@ def _clause_matches(clause: str, version: "tuple[int, int, int]") -> bool:
 
     if clause.startswith("==="):
         return clause[3:] == _dotted(version)
-    match = re.fullmatch(
-        r"(~=|==|!=|<=|>=|<|>)v?(\d+(?:\.\d+)*)(\.\*|[-_.]?(?:[abcpr]|dev)[-_.a-z\d]*)?", clause
-    )
+    match = re.fullmatch(r"(~=|==|!=|<=|>=|<|>)v?(\d+(?:\.\d+)*)(\.\*|[-_.]?(?:[abcpr]|dev)[-_.a-z\d]*)?", clause)
     operator, release, suffix = match.groups("") if match else ("", "", "")
     wanted = [int(part) for part in release.split(".") if part]
     wildcard = suffix == ".*"
@@ -449,9 +435,7 @@ def _parse_command_line(argv: "list[str]") -> "Optional[dict[str, Any]]":
                 raise LaunchError(2, f"{name} needs a value", "run.py --help shows the options")
             options[name[2:]] = value
         elif word.startswith("-") and word != "--":
-            raise LaunchError(
-                2, f"there is no option {word} before SCRIPT", "run.py --help shows the options"
-            )
+            raise LaunchError(2, f"there is no option {word} before SCRIPT", "run.py --help shows the options")
         else:
             script = next(words, "") if word == "--" else word
             return {**options, "script": script, "arguments": list(words)} if script else _no_script()
@@ -736,21 +720,15 @@ class _Plan:
 class _Metadata:
     """What decides about the lock: a script's requirements, and its [tool.uv] settings by digest."""
 
-    def __init__(
-        self, dependencies: "Sequence[str]", requires_python: "Optional[str]", settings: str
-    ) -> None:
+    def __init__(self, dependencies: "Sequence[str]", requires_python: "Optional[str]", settings: str) -> None:
         self.dependencies = {canonical_requirement(text): text for text in dependencies}
         self.requires_python = requires_python
         self.settings = settings
 
     def is_same_as(self, other: "_Metadata") -> bool:
         """Tell whether nothing changed but the spelling."""
-        python = _canonical_specifiers(self.requires_python or "") == _canonical_specifiers(
-            other.requires_python or ""
-        )
-        return (
-            python and self.settings == other.settings and set(self.dependencies) == set(other.dependencies)
-        )
+        python = _canonical_specifiers(self.requires_python or "") == _canonical_specifiers(other.requires_python or "")
+        return python and self.settings == other.settings and set(self.dependencies) == set(other.dependencies)
 
     def needs_no_more_than(self, other: "_Metadata") -> bool:
         """Tell whether a lock made for *other* has all this needs; the interpreter is checked separately."""
@@ -784,9 +762,7 @@ def _read_manifest(bundle: str) -> "dict[str, Any]":
     problems = list(_shape_problems(manifest, _SHAPE))
     problems += [f"{name!r} leaves the bundle" for name in manifest["files"] if not _is_inside(name)]
     if problems:
-        raise LaunchError(
-            5, f"{path} is not shaped like a bundle's manifest:\n  " + "\n  ".join(problems), hint
-        )
+        raise LaunchError(5, f"{path} is not shaped like a bundle's manifest:\n  " + "\n  ".join(problems), hint)
     return manifest  # type: ignore[no-any-return]
 
 
@@ -919,9 +895,7 @@ def _bundled_scripts(request: _Request, manifest: "dict[str, Any]", metadata: _M
 
 def _not_in_bundle(request: _Request, manifest: "dict[str, Any]", metadata: _Metadata) -> LaunchError:
     """Compare with the bundled script of the same name, else the most similar one, and say what is new."""
-    hint = (
-        f"on the connected side: build-offline-bundle {request.name} -o DIR, then carry the bundle over again"
-    )
+    hint = f"on the connected side: build-offline-bundle {request.name} -o DIR, then carry the bundle over again"
     closest = min(
         manifest["scripts"].values(),
         key=lambda entry: (
@@ -932,9 +906,7 @@ def _not_in_bundle(request: _Request, manifest: "dict[str, Any]", metadata: _Met
         default=None,
     )
     if closest is None:
-        return LaunchError(
-            7, f"{request.bundle} holds no scripts, so none of what {request.name} needs", hint
-        )
+        return LaunchError(7, f"{request.bundle} holds no scripts, so none of what {request.name} needs", hint)
     bundled = _bundled_metadata(closest)
     bundled_name = os.path.basename(closest["path"])
     added = [text for key, text in metadata.dependencies.items() if key not in bundled.dependencies]
@@ -1064,7 +1036,7 @@ def _choose(
         f"nothing in the bundle for {request.name} fits this node\n"
         f"  this node: {node}\n"
         f"  its interpreters: {interpreters}\n"
-        "  the bundle: " + "; ".join(misfits or ["no lock at all"]),
+        "  the bundle: " + "; ".join(dict.fromkeys(misfits) or ["no lock at all"]),
         "name a fitting interpreter with --python PATH, or on the connected side: build-offline-bundle "
         f"{request.name} -o DIR --python-version X.Y --python-platform {node.platform()}",
     )
@@ -1090,9 +1062,7 @@ def _fit(
         if python_matches(metadata.requires_python, interpreter.version):
             return interpreter
     required = metadata.requires_python
-    return f"no CPython {target['python']}" + (
-        f" that satisfies requires-python {required!r}" if required else ""
-    )
+    return f"no CPython {target['python']}" + (f" that satisfies requires-python {required!r}" if required else "")
 
 
 def _target_order(manifest: "dict[str, Any]", name: str) -> "tuple[Any, ...]":
@@ -1105,9 +1075,7 @@ def _notice_removed(request: _Request, entry: "dict[str, Any]", metadata: _Metad
     removed = [text for key, text in bundled.items() if key not in metadata.dependencies]
     if removed:
         bundled_name = os.path.basename(entry["path"])
-        request.say(
-            f"{request.name} does not list {', '.join(removed)}; it runs in the environment of {bundled_name}"
-        )
+        request.say(f"{request.name} does not list {', '.join(removed)}; it runs in the environment of {bundled_name}")
 
 
 class Interpreter:
@@ -1336,9 +1304,7 @@ def _read_verified(bundle: str, manifest: "dict[str, Any]", name: str) -> bytes:
     except FileNotFoundError:
         raise LaunchError(5, f"{os.path.join(bundle, name)} is missing", _DAMAGED_HINT) from None
     if len(content) != listed["size"] or _sha256(content) != listed["sha256"]:
-        raise LaunchError(
-            5, f"{os.path.join(bundle, name)} does not match its digest in {MANIFEST}", _DAMAGED_HINT
-        )
+        raise LaunchError(5, f"{os.path.join(bundle, name)} does not match its digest in {MANIFEST}", _DAMAGED_HINT)
     return content
 
 
@@ -1448,9 +1414,7 @@ class _Tool:
 
     def _failure(self, command: "list[str]", code: int, said: str) -> LaunchError:
         if "Hash mismatch" in said or "DO NOT MATCH THE HASHES" in said:
-            return LaunchError(
-                5, f"a wheel of the bundle does not match its hash in the lock:\n{said}", _DAMAGED_HINT
-            )
+            return LaunchError(5, f"a wheel of the bundle does not match its hash in the lock:\n{said}", _DAMAGED_HINT)
         if "No space left on device" in said or "quota exceeded" in said.lower():
             return _no_space(self._cache)
         name = os.path.basename(command[0])
@@ -1466,9 +1430,7 @@ def _tool_variables(uv_cache: "Optional[str]" = None) -> "dict[str, str]":
         if name not in dropped and not name.upper().startswith(("UV_", "PIP_"))
     }
     if uv_cache:
-        variables.update(
-            UV_CACHE_DIR=uv_cache, UV_OFFLINE="1", UV_NO_PROGRESS="1", UV_PYTHON_DOWNLOADS="never"
-        )
+        variables.update(UV_CACHE_DIR=uv_cache, UV_OFFLINE="1", UV_NO_PROGRESS="1", UV_PYTHON_DOWNLOADS="never")
     return variables
 
 
@@ -1554,7 +1516,7 @@ def _sha256(content: bytes) -> str:
 
 def _write_atomically(path: str, content: bytes, mode: int = 0o600) -> None:
     """Write beside *path* and rename: a reader sees all of it or nothing."""
-    partial = f"{path}.{os.getpid()}.partial"
+    partial = f"{path}.{os.urandom(6).hex()}.partial"  # nodes that share a home share process numbers
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "wb") as file:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
+    from wheelhouse.manifest import BundledFile
+
 PENDING = f"{WRITER}/pending.json"
 _STAGING_WORKERS = 4
 # linux/fs.h: clone a file's blocks instead of copying them (btrfs, XFS, bcachefs).
@@ -85,8 +87,9 @@ class BundleWriter:
     def commit(self, manifest: Manifest, contents: Mapping[str, bytes | Path]) -> bool:
         """Make the bundle hold exactly what *manifest* names; True when anything changed.
 
-        *contents* has the bytes, or a file to take them from, of at least every file that is not there yet. What is there with
-        its digest is not touched. Files that the manifest before named and this one does not are removed after the commit.
+        *contents* has the bytes, or a file to take them from, of at least every file that is not there yet. What is
+        there with its digest is not touched. Files that the manifest before named and this one does not are removed
+        after the commit.
         """
         document = manifest.to_json()
         checksums = render_checksums(manifest, document)
@@ -105,7 +108,7 @@ class BundleWriter:
                 temporary.replace(destination)
             self._replace(CHECKSUMS, checksums)
             self._replace(MANIFEST, document, durable=True)
-            self._remove_obsolete(manifest, obsolete)
+            self._remove(obsolete)
             (self.directory / PENDING).unlink()
         self.current, self._current_bytes, self._abandoned = manifest, document, None
         return True
@@ -145,11 +148,9 @@ class BundleWriter:
         return wanted
 
     def _refuse_other_bytes(self, path: str, sha256: str) -> None:
-        """A file that neither manifest accounts for is somebody's: it is taken when its bytes are right, never overwritten."""
+        """A file that no manifest accounts for is somebody's: taken when its bytes are right, never overwritten."""
         place = self.directory / path
-        accounted = [
-            manifest for manifest in (self.current, self._abandoned) if manifest and path in manifest.files
-        ]
+        accounted = [manifest for manifest in (self.current, self._abandoned) if manifest and path in manifest.files]
         if accounted or not place.exists():
             return
         if not place.is_file() or hashlib.sha256(place.read_bytes()).hexdigest() != sha256:
@@ -160,16 +161,12 @@ class BundleWriter:
 
     def _obsolete(self, manifest: Manifest) -> Manifest | None:
         """Files on disk that only the manifests before account for."""
-        files = {}
+        files: dict[str, BundledFile] = {}
         for before in (self._abandoned, self.current):
-            files |= (
-                {path: file for path, file in before.files.items() if path not in manifest.files}
-                if before
-                else {}
-            )
+            files |= {path: file for path, file in before.files.items() if path not in manifest.files} if before else {}
         return replace(manifest, files=files) if files else None
 
-    def _remove_obsolete(self, manifest: Manifest, obsolete: Manifest | None) -> None:
+    def _remove(self, obsolete: Manifest | None) -> None:
         folders = set()
         for path in obsolete.files if obsolete else ():
             (self.directory / path).unlink(missing_ok=True)
@@ -217,7 +214,8 @@ class BundleWriter:
 def link_or_copy(source: Path, destination: Path) -> None:
     """Give *destination* the content of *source* at the least cost: reflink, hard link, or copy.
 
-    A hard link is only made to a file without write permission (the download cache's), so that no one changes both by mistake.
+    A hard link is only made to a file without write permission (the download cache's), so that no one changes both
+    by mistake.
     """
     if _reflink(source, destination):
         return

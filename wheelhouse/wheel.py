@@ -33,7 +33,7 @@ class WheelMetadata:
 
 
 def metadata_of_wheel(path: Path, filename: str | None = None) -> bytes:
-    """Return the METADATA of a wheel, byte for byte; *filename* is its name where *path* has another, as in a cache.
+    """Return the METADATA of a wheel, byte for byte; *filename* is its name where *path* has another.
 
     Verbatim, because pip refuses a PEP 658 sibling that differs from the wheel's own. Raises IntegrityError
     when the file is no readable wheel, or its one `.dist-info` folder is not the one its file name promises.

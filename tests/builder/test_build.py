@@ -109,7 +109,10 @@ def test_a_bundle_holds_what_the_format_says(factory: Factory, packages: Path) -
         "simple/leaf/index.html", "simple/leaf/index.json",
     }  # fmt: skip
     assert sha256_of(factory.bundle / "wheels" / wheel.name) == sha256_of(wheel)
-    assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=factory.bundle, check=False).returncode == 0
+    assert (
+        subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=factory.bundle, check=False).returncode
+        == 0
+    )
 
 
 def test_the_lock_is_a_valid_pep_751_lock_with_relative_paths(factory: Factory, packages: Path) -> None:
@@ -133,7 +136,12 @@ def test_the_manifest_tells_where_each_file_came_from_and_who_needs_it(factory: 
     assert file.source.index
     assert file.source.index.rstrip("/") == factory.index.url.rstrip("/")
     assert file.source.url == factory.index.file_url(wheel.name)
-    assert (file.name, file.version, file.requires_python, file.upload_time) == ("leaf", "1.0", ">=3.8", "2025-03-04T05:06:07Z")
+    assert (file.name, file.version, file.requires_python, file.upload_time) == (
+        "leaf",
+        "1.0",
+        ">=3.8",
+        "2025-03-04T05:06:07Z",
+    )
     assert file.needed_by == (f"job/{TARGET}",)
     assert factory.manifest.timestamp == "2025-03-04T05:06:07Z"
 
@@ -151,7 +159,9 @@ def test_building_again_downloads_nothing_and_rewrites_nothing(factory: Factory,
     assert not (factory.bundle / ".writer" / "pending.json").exists()
 
 
-def test_the_same_inputs_give_the_same_bytes_elsewhere(factory: Factory, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_inputs_give_the_same_bytes_elsewhere(
+    factory: Factory, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_wheel(packages, "leaf")
     make_source_tree(tmp_path / "own", "own", declared=["leaf"])
     script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own" }')
@@ -178,7 +188,9 @@ def test_a_second_script_shares_the_wheels(factory: Factory, packages: Path) -> 
     factory.index.requests.clear()
     factory.build(factory.script("shared", "extra", name="two"))
     assert snapshot(factory.bundle)["wheels/shared-1.0-py3-none-any.whl"] == before
-    assert [request.path.rpartition("/")[2] for request in factory.index.requests_for("*.whl")] == ["extra-1.0-py3-none-any.whl"]
+    assert [request.path.rpartition("/")[2] for request in factory.index.requests_for("*.whl")] == [
+        "extra-1.0-py3-none-any.whl"
+    ]
     assert set(factory.manifest.scripts) == {"one", "two"}
     assert factory.manifest.files["wheels/shared-1.0-py3-none-any.whl"].needed_by == (f"one/{TARGET}", f"two/{TARGET}")
     raise_for_problems(verify(factory.bundle))
@@ -186,22 +198,35 @@ def test_a_second_script_shares_the_wheels(factory: Factory, packages: Path) -> 
 
 def test_several_scripts_and_targets_in_one_call(factory: Factory, packages: Path) -> None:
     make_wheel(packages, "leaf")
-    for tag in ("cp312-cp312-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_x86_64", "cp312-cp312-win_amd64", "cp311-cp311-win_amd64"):
+    for tag in (
+        "cp312-cp312-manylinux_2_17_x86_64",
+        "cp311-cp311-manylinux_2_17_x86_64",
+        "cp312-cp312-win_amd64",
+        "cp311-cp311-win_amd64",
+    ):
         make_wheel(packages, "native", tag=tag)
     one, two = factory.script("leaf", name="one"), factory.script("native", name="two")
     for script in (one, two):
         script.write_text(script.read_text().replace(f"=={HERE}", ">=3.11"))
     factory.build(one, two, python_versions=("3.11", "3.12"), platforms=("x86_64-manylinux_2_28", "windows"))
     manifest = factory.manifest
-    expected = {f"cp{python}-{platform}" for python in ("311", "312") for platform in ("x86_64-manylinux_2_28", "x86_64-pc-windows-msvc")}
+    expected = {
+        f"cp{python}-{platform}"
+        for python in ("311", "312")
+        for platform in ("x86_64-manylinux_2_28", "x86_64-pc-windows-msvc")
+    }
     assert set(manifest.targets) == expected
     assert set(manifest.scripts["one"].locks) == set(manifest.scripts["two"].locks) == expected
     assert manifest.scripts["two"].locks["cp312-x86_64-manylinux_2_28"].libc == "2.17"
-    assert manifest.scripts["two"].locks["cp312-x86_64-pc-windows-msvc"].packages["native"].wheel.endswith("win_amd64.whl")
+    assert (
+        manifest.scripts["two"].locks["cp312-x86_64-pc-windows-msvc"].packages["native"].wheel.endswith("win_amd64.whl")
+    )
     raise_for_problems(verify(factory.bundle))
 
 
-def test_other_targets_of_an_unchanged_script_stay_and_those_of_a_changed_one_go(factory: Factory, packages: Path) -> None:
+def test_other_targets_of_an_unchanged_script_stay_and_those_of_a_changed_one_go(
+    factory: Factory, packages: Path
+) -> None:
     make_wheel(packages, "leaf")
     make_wheel(packages, "more")
     script = factory.script("leaf")
@@ -279,7 +304,10 @@ def test_the_closure_is_held_against_the_real_wheels(factory: Factory, packages:
 def test_errors_of_all_scripts_come_together(factory: Factory, packages: Path) -> None:
     make_wheel(packages, "leaf")
     text = factory.fails(
-        ResolveError, factory.script("leaf", name="fine"), factory.script("missing-a", name="one"), factory.script("missing-b", name="two")
+        ResolveError,
+        factory.script("leaf", name="fine"),
+        factory.script("missing-a", name="one"),
+        factory.script("missing-b", name="two"),
     )
     assert "missing-a" in text
     assert "missing-b" in text
@@ -297,7 +325,9 @@ def test_a_script_without_dependencies_makes_a_bundle_too(factory: Factory) -> N
     raise_for_problems(verify(factory.bundle))
 
 
-def test_a_path_source_of_the_users_own_is_built_without_a_flag(factory: Factory, packages: Path, tmp_path: Path) -> None:
+def test_a_path_source_of_the_users_own_is_built_without_a_flag(
+    factory: Factory, packages: Path, tmp_path: Path
+) -> None:
     make_wheel(packages, "leaf")
     tree = make_source_tree(tmp_path / "own", "own", "3.1", requires=["leaf"])
     (tree / "build").mkdir()
@@ -323,7 +353,9 @@ def test_a_changed_path_source_of_the_same_version_is_refused(factory: Factory, 
 
 def test_a_git_source_is_built_where_allowed(factory: Factory, tmp_path: Path) -> None:
     repository = make_repository(make_source_tree(tmp_path / "repository", "vcs", declared=[], code=trap(tmp_path)))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True
+    ).stdout.strip()
     script = factory.script("vcs", tool=f'[tool.uv.sources]\nvcs = {{ git = "{repository.as_uri()}" }}')
     text = factory.fails(FetchError, script)
     assert "vcs (" in text
@@ -420,7 +452,10 @@ def test_a_damaged_file_that_only_another_script_needs_is_named(factory: Factory
 def test_an_index_without_hashes_is_served_too(factory: Factory, packages: Path, tmp_path: Path) -> None:
     """A folder of wheels has no hashes to offer: they are made on the way in."""
     wheel = make_wheel(tmp_path / "links", "leaf")
-    factory.build(factory.script("leaf"), options=ResolveOptions(find_links=(str(tmp_path / "links"),), default_index=factory.index.url))
+    factory.build(
+        factory.script("leaf"),
+        options=ResolveOptions(find_links=(str(tmp_path / "links"),), default_index=factory.index.url),
+    )
     file = factory.manifest.files[f"wheels/{wheel.name}"]
     assert file.sha256 == hashlib.sha256(wheel.read_bytes()).hexdigest()
     assert str(tmp_path) not in json.dumps((factory.bundle / "bundle.json").read_text())

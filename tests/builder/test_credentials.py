@@ -80,9 +80,7 @@ class TestForUrl:
 
 class TestAdvice:
     def test_names_the_variables_of_the_index(self) -> None:
-        advice = credentials(("corp-pypi", "https://h.example/simple/")).advice(
-            "https://h.example/files/x.whl"
-        )
+        advice = credentials(("corp-pypi", "https://h.example/simple/")).advice("https://h.example/files/x.whl")
         assert "UV_INDEX_CORP_PYPI_USERNAME" in advice
         assert "UV_INDEX_CORP_PYPI_PASSWORD" in advice
         assert "machine h.example" in advice
@@ -129,9 +127,7 @@ class TestRedact:
     def test_two_urls_without_a_space_between(self) -> None:
         assert redact('["https://a:b@h/x","https://c:d@i/y"]') == '["https://h/x","https://i/y"]'
 
-    @pytest.mark.parametrize(
-        "form", ["p@ss/w%rd-1", "p%40ss%2Fw%25rd-1", base64.b64encode(b"al:p@ss/w%rd-1").decode()]
-    )
+    @pytest.mark.parametrize("form", ["p@ss/w%rd-1", "p%40ss%2Fw%25rd-1", base64.b64encode(b"al:p@ss/w%rd-1").decode()])
     def test_known_secrets_in_every_form(self, form: str) -> None:
         known = credentials((None, "https://al:p%40ss%2Fw%25rd-1@h.example/"))
         assert redact(f"Authorization: Basic {form}!", known) == "Authorization: Basic ****!"
@@ -143,9 +139,7 @@ class TestRedact:
         assert redact("a canal: a", credentials((None, "https://u:a@h.example/"))) == "**** canal: ****"
 
     def test_secrets_from_the_environment(self) -> None:
-        known = credentials(
-            ("c", "https://h.example/"), UV_INDEX_C_USERNAME="u", UV_INDEX_C_PASSWORD="long-secret"
-        )
+        known = credentials(("c", "https://h.example/"), UV_INDEX_C_USERNAME="u", UV_INDEX_C_PASSWORD="long-secret")
         assert redact("xlong-secretx", known) == "x****x"
 
     def test_is_idempotent(self) -> None:

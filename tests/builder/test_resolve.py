@@ -30,7 +30,9 @@ class Workshop:
         path.write_text("# /// script\n" + "".join(f"# {line}".rstrip() + "\n" for line in header) + "# ///\n")
         return path
 
-    def resolve(self, path: Path, *, platform: str = "x86_64-manylinux_2_28", default: bool = True, **options: object) -> Resolution:
+    def resolve(
+        self, path: Path, *, platform: str = "x86_64-manylinux_2_28", default: bool = True, **options: object
+    ) -> Resolution:
         if default:
             options.setdefault("default_index", self.index.url)
         allow = frozenset(options.pop("allow", ()))  # type: ignore[call-overload]
@@ -77,7 +79,9 @@ def test_exclude_newer_of_the_script_holds(workshop: Workshop, packages: Path) -
     tool = '[tool.uv]\nexclude-newer = "2024-06-01T00:00:00Z"'
     assert versions(workshop.resolve(workshop.script("dated", tool=tool))) == {"dated": "1.0"}
     assert versions(workshop.resolve(workshop.script("dated"))) == {"dated": "2.0"}
-    assert versions(workshop.resolve(workshop.script("dated"), exclude_newer="2024-06-01T00:00:00Z")) == {"dated": "1.0"}
+    assert versions(workshop.resolve(workshop.script("dated"), exclude_newer="2024-06-01T00:00:00Z")) == {
+        "dated": "1.0"
+    }
 
 
 def test_constraints_overrides_resolution_and_prerelease_of_the_script_hold(workshop: Workshop, packages: Path) -> None:
@@ -142,7 +146,9 @@ def test_the_users_configuration_counts(workshop: Workshop, packages: Path, own_
     make_wheel(packages, "thing", "2.0")
     configuration = own_home / ".config/uv/uv.toml"
     configuration.parent.mkdir(parents=True)
-    configuration.write_text(f'constraint-dependencies = []\nresolution = "lowest"\n[[index]]\nurl = "{workshop.index.url}"\ndefault = true\n')
+    configuration.write_text(
+        f'constraint-dependencies = []\nresolution = "lowest"\n[[index]]\nurl = "{workshop.index.url}"\ndefault = true\n'
+    )
     assert versions(workshop.resolve(workshop.script("thing"), default=False)) == {"thing": "1.0"}
 
 
@@ -166,7 +172,9 @@ def test_no_config_does_not_switch_off_the_scripts_settings(
     make_wheel(packages, "thing", "1.0")
     make_wheel(packages, "thing", "2.0")
     monkeypatch.setenv("UV_NO_CONFIG", "1")
-    assert versions(workshop.resolve(workshop.script("thing", tool='[tool.uv]\nconstraint-dependencies = ["thing<2"]'))) == {"thing": "1.0"}
+    assert versions(
+        workshop.resolve(workshop.script("thing", tool='[tool.uv]\nconstraint-dependencies = ["thing<2"]'))
+    ) == {"thing": "1.0"}
 
 
 def test_flags_count(workshop: Workshop, packages: Path, tmp_path: Path) -> None:
@@ -207,7 +215,10 @@ def test_every_package_without_a_fitting_wheel_is_named_at_once(workshop: Worksh
     make_wheel(packages, "newer", tag="cp312-cp312-manylinux_2_31_x86_64")
     make_wheel(packages, "elsewhere", tag="cp312-cp312-win_amd64")
     text = workshop.fails(workshop.script("top"), ResolveError)
-    assert "newer: no wheel fits; wheels are available for `newer` (v1.0) on the following platform: `manylinux_2_31_x86_64`" in text
+    assert (
+        "newer: no wheel fits; wheels are available for `newer` (v1.0) on the following platform: `manylinux_2_31_x86_64`"
+        in text
+    )
     assert "elsewhere: no wheel fits" in text
     assert "newer libc floor" in text
 
@@ -217,7 +228,9 @@ def trap(folder: Path) -> str:
     return f"open({str(folder / 'it-ran')!r}, 'w').close()"
 
 
-def test_every_package_that_would_have_to_be_built_is_named_and_none_runs(workshop: Workshop, packages: Path, tmp_path: Path) -> None:
+def test_every_package_that_would_have_to_be_built_is_named_and_none_runs(
+    workshop: Workshop, packages: Path, tmp_path: Path
+) -> None:
     make_wheel(packages, "top", requires=["source-one", "source-two"])
     make_buildable_sdist(packages, "source-one", code=trap(tmp_path))
     make_buildable_sdist(packages, "source-two", code=trap(tmp_path))
@@ -233,8 +246,12 @@ def test_a_git_source_that_needs_its_backend_is_named_and_does_not_run(workshop:
     assert not (tmp_path / "it-ran").exists()
 
 
-@pytest.mark.parametrize("line", ['no-binary-package = ["source"]', "no-binary = true", '[tool.uv.pip]\nno-binary = ["source"]'])
-def test_a_script_cannot_lift_the_ban_on_building(workshop: Workshop, packages: Path, tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize(
+    "line", ['no-binary-package = ["source"]', "no-binary = true", '[tool.uv.pip]\nno-binary = ["source"]']
+)
+def test_a_script_cannot_lift_the_ban_on_building(
+    workshop: Workshop, packages: Path, tmp_path: Path, line: str
+) -> None:
     make_buildable_sdist(packages, "source", code=trap(tmp_path))
     text = workshop.fails(workshop.script("source", tool=f"[tool.uv]\n{line}"), FetchError)
     assert "job.py asks to build" in text

@@ -33,9 +33,7 @@ def fault_of(source: str | bytes) -> str:
 
 
 def header(*lines: str) -> str:
-    return "\n".join(
-        ["#!/usr/bin/env python3", "# /// script", *(f"# {line}" for line in lines), "# ///", ""]
-    )
+    return "\n".join(["#!/usr/bin/env python3", "# /// script", *(f"# {line}" for line in lines), "# ///", ""])
 
 
 def write(folder: Path, name: str, source: str = HEADER) -> Path:
@@ -46,9 +44,7 @@ def write(folder: Path, name: str, source: str = HEADER) -> Path:
 
 class TestSoundScripts:
     def test_everything_is_read(self, tmp_path: Path) -> None:
-        source = (
-            HEADER.replace("# ///\n", "# [tool.uv]\n# exclude-newer = '2026-01-01'\n# ///\n") + "print()\n"
-        )
+        source = HEADER.replace("# ///\n", "# [tool.uv]\n# exclude-newer = '2026-01-01'\n# ///\n") + "print()\n"
         script = read_script(write(tmp_path, "eval.py", source))
         assert script.path == tmp_path / "eval.py"
         assert script.name == "eval"
@@ -107,10 +103,7 @@ class TestSoundScripts:
 
     @pytest.mark.parametrize("specifier", ["", "==3.12", "==3.12.*", ">=3.11,<3.14", "~=3.11", ">=3.13-dev"])
     def test_requires_python_that_uv_takes(self, specifier: str) -> None:
-        assert (
-            parse_script(EVAL, header(f'requires-python = "{specifier}"').encode()).requires_python
-            == specifier
-        )
+        assert parse_script(EVAL, header(f'requires-python = "{specifier}"').encode()).requires_python == specifier
 
     def test_several_scripts_keep_their_order(self, tmp_path: Path) -> None:
         paths = [write(tmp_path, name) for name in ("eval.py", "b.py", "a.py")]
@@ -217,9 +210,7 @@ class TestFaultyMetadata:
         assert ";" in fault
 
     def test_all_faults_of_one_script_at_once_in_the_order_of_lines(self) -> None:
-        faults = faults_of(
-            header("requires-python = '3'", "dependencies = [", "'=1',", "2,", "'a b']", "tool = 1")
-        )
+        faults = faults_of(header("requires-python = '3'", "dependencies = [", "'=1',", "2,", "'a b']", "tool = 1"))
         lines = [fault.split(" ")[0] for fault in faults]
         assert lines == ["eval.py:3:", "eval.py:4:", "eval.py:5:", "eval.py:7:", "eval.py:8:"]
 
@@ -347,7 +338,5 @@ def test_any_bytes_parse_or_are_refused(source: bytes) -> None:
 def test_reading_imports_nothing_heavy() -> None:
     code = "import sys, builder.script; print(*sys.modules)"
     root = Path(__file__).parents[2]
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root
-    ).stdout
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root).stdout
     assert not {"click", "rich", "requests", "email", "urllib.request"} & set(loaded.split())

@@ -37,20 +37,26 @@ def test_bad_versions_are_refused(python: str) -> None:
         make_target(python, "linux")
 
 
-@pytest.mark.parametrize("platform", ["solaris", "x86_64-manylinux_2_27", "x86_64-manylinux_2_99", "manylinux_2_28_x86_64"])
+@pytest.mark.parametrize(
+    "platform", ["solaris", "x86_64-manylinux_2_27", "x86_64-manylinux_2_99", "manylinux_2_28_x86_64"]
+)
 def test_unknown_platforms_are_refused(platform: str) -> None:
     with pytest.raises(InputError):
         _ = make_target("3.12", platform).tags
 
 
 def test_this_machine_is_a_platform_that_uv_knows() -> None:
-    help_text = subprocess.run([find_uv(), "pip", "compile", "--help"], capture_output=True, text=True, check=True).stdout
+    help_text = subprocess.run(
+        [find_uv(), "pip", "compile", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     assert host_platform() in help_text.replace("\n", " ")
     assert Target("3.12", host_platform()).runs_here
 
 
 def test_every_platform_of_ours_is_one_of_uvs() -> None:
-    help_text = subprocess.run([find_uv(), "pip", "compile", "--help"], capture_output=True, text=True, check=True).stdout
+    help_text = subprocess.run(
+        [find_uv(), "pip", "compile", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     for minor in (17, 28, 31, 40):
         assert f"x86_64-manylinux_2_{minor}" in help_text
         assert make_target("3.12", f"aarch64-manylinux_2_{minor}").glibc == (2, minor)
@@ -97,7 +103,11 @@ def test_tags_agree_with_packaging_for_this_machine() -> None:
     ours = set(here.tags)
     theirs = [tag for tag in tags.sys_tags() if tag.platform != "any" and "manylinux" in tag.platform]
     floor = here.glibc or (0, 0)
-    within = [tag for tag in theirs if not tag.platform.startswith("manylinux_") or tuple(map(int, tag.platform.split("_")[1:3])) <= floor]
+    within = [
+        tag
+        for tag in theirs
+        if not tag.platform.startswith("manylinux_") or tuple(map(int, tag.platform.split("_")[1:3])) <= floor
+    ]
     assert within
     assert set(within) <= ours
 
@@ -111,7 +121,15 @@ def test_markers_are_the_targets() -> None:
 
 @pytest.mark.parametrize(
     ("requires", "full"),
-    [(None, "3.12.0"), ("==3.12", "3.12.0"), ("==3.12.*", "3.12.0"), (">=3.12.4", "3.12.4"), ("==3.12.7", "3.12.7"), (">3.12.1,!=3.12.2", "3.12.3"), ("~=3.11", "3.12.0")],
+    [
+        (None, "3.12.0"),
+        ("==3.12", "3.12.0"),
+        ("==3.12.*", "3.12.0"),
+        (">=3.12.4", "3.12.4"),
+        ("==3.12.7", "3.12.7"),
+        (">3.12.1,!=3.12.2", "3.12.3"),
+        ("~=3.11", "3.12.0"),
+    ],
 )
 def test_a_target_is_resolved_for_the_lowest_patch_release_admitted(requires: str | None, full: str) -> None:
     assert make_target("3.12", "linux").full_version(requires) == full

@@ -9,7 +9,6 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from uv import find_uv_bin
@@ -19,18 +18,19 @@ from runner.local import JobResult, JobsInterruptedError, run_jobs, usable_cores
 from tests.support.bundles import BundleScript, make_bundle
 from wheelhouse.errors import BundleError, InputError, IntegrityError, NotInBundleError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 BODY = "import os, signal, sys, time\nimport alpha\nexec(sys.argv[1])\n"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("OFFLINE_BUNDLE_UV", find_uv_bin())
-        yield
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _one_cache_for_all_tests(own_home: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del own_home  # which clears the environment first
+    monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(cache))
+    monkeypatch.setenv("OFFLINE_BUNDLE_UV", find_uv_bin())
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,7 @@ class TestResults:
         assert results[1].tail == "\ufffd"
         assert results[2].tail.endswith("ValueError: no such mesh")
 
-    def test_a_job_may_remove_its_console_and_directory(
-        self, script: Path, bundle: Path, tmp_path: Path
-    ) -> None:
+    def test_a_job_may_remove_its_console_and_directory(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         code = "import shutil; print('x', flush=True); shutil.rmtree(os.getcwd()); sys.exit(4)"
         (result,) = run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
         assert (result.exit_code, result.console, result.tail, result.files) == (4, None, "", ())
@@ -164,9 +162,7 @@ class TestStarting:
         monkeypatch.chdir(bundle.parent)
         script = Path(bundle.name, "scripts", "eval.py")
         python = os.path.relpath(sys.executable)
-        (result,) = run_jobs(
-            script, Path(bundle.name), jobs=1, directory=tmp_path, arguments=["pass"], python=python
-        )
+        (result,) = run_jobs(script, Path(bundle.name), jobs=1, directory=tmp_path, arguments=["pass"], python=python)
         assert result.succeeded
 
     def test_sealed_jobs_have_no_network(self, script: Path, bundle: Path, tmp_path: Path) -> None:
@@ -192,13 +188,9 @@ class TestRefusals:
         assert "--output" in caught.value.hint
         assert sorted(path.name for path in tmp_path.rglob("*")) == ["job-0001", "job-0002", "plot.png"]
         kept.unlink()
-        assert all(
-            run.succeeded for run in run_jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["pass"])
-        )
+        assert all(run.succeeded for run in run_jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["pass"]))
 
-    def test_many_taken_directories_are_named_briefly(
-        self, script: Path, bundle: Path, tmp_path: Path
-    ) -> None:
+    def test_many_taken_directories_are_named_briefly(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         for index in range(1, 8):
             (tmp_path / f"job-000{index}").write_text("a file")
         with pytest.raises(InputError, match="job-0005, …"):
@@ -221,9 +213,7 @@ class TestRefusals:
             run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"])
 
     @pytest.mark.parametrize("sealed", [False, True])
-    def test_what_the_launcher_has_to_say_is_said_once(
-        self, bundle: Path, tmp_path: Path, *, sealed: bool
-    ) -> None:
+    def test_what_the_launcher_has_to_say_is_said_once(self, bundle: Path, tmp_path: Path, *, sealed: bool) -> None:
         changed = tmp_path / "eval.py"
         changed.write_text(BundleScript(dependencies=("alpha", "beta")).text)
         with pytest.raises(NotInBundleError, match="beta") as caught:
@@ -255,7 +245,7 @@ class TestRefusals:
     ) -> None:
         broken = tmp_path / "run.py"
         broken.write_text("import os, sys; print('Preparing ...', file=sys.stderr, flush=True); os.abort()")
-        monkeypatch.setattr(local, "LAUNCHER", broken)
+        monkeypatch.setattr(local, "_LAUNCHER", (sys.executable, str(broken)))
         with pytest.raises(BundleError, match="ended with code -6 before any job was started") as caught:
             run_jobs(script, bundle, jobs=1, directory=tmp_path)
         assert caught.value.exit_code == 1
@@ -272,7 +262,7 @@ class TestSignals:
         code = "open('started', 'w').close()\ntime.sleep(60)"
         handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
         with (
-            _signals_after(tmp_path / "job-0002" / "started", number),
+            _SignalsAfter(tmp_path / "job-0002" / "started", number),
             pytest.raises(JobsInterruptedError) as caught,
         ):
             run_jobs(script, bundle, jobs=4, directory=tmp_path, arguments=[code], parallel=2)
@@ -290,7 +280,7 @@ class TestSignals:
             "child.wait()\n"
         )
         started = tmp_path / "job-0001" / "started"
-        with _signals_after(started, signal.SIGTERM), pytest.raises(JobsInterruptedError):
+        with _SignalsAfter(started, signal.SIGTERM), pytest.raises(JobsInterruptedError):
             run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
         _wait_until(lambda: not _is_running(int(started.read_text())))
 
@@ -309,7 +299,7 @@ class TestSignals:
             "print('working', flush=True); open('started', 'w').close()\ntime.sleep(60)"
         )
         with (
-            _signals_after(tmp_path / "job-0001" / "started", *signals),
+            _SignalsAfter(tmp_path / "job-0001" / "started", *signals),
             pytest.raises(JobsInterruptedError) as caught,
         ):
             run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
@@ -323,7 +313,7 @@ class TestSignals:
             "open('started', 'w').close()\ntime.sleep(60)"
         )
         with (
-            _signals_after(tmp_path / "job-0001" / "started", signal.SIGTERM),
+            _SignalsAfter(tmp_path / "job-0001" / "started", signal.SIGTERM),
             pytest.raises(JobsInterruptedError, match="1 of 1 jobs done") as caught,
         ):
             run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
@@ -346,7 +336,7 @@ run_here(Path({str(script)!r}), Path({str(bundle)!r}), arguments=sys.argv[1:], o
         text=True,
         check=False,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(local.LAUNCHER.parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(local.__file__).parents[1])},
     )
     before, after, said = done.stdout.splitlines()
     assert json.loads(before) == json.loads(after)
@@ -357,12 +347,10 @@ def test_warm_starts_are_cheap(script: Path, bundle: Path, tmp_path: Path) -> No
     run_jobs(script, bundle, jobs=1, directory=tmp_path / "warm", arguments=["pass"])
     begin = time.monotonic()
     run_jobs(script, bundle, jobs=10, directory=tmp_path / "ten", arguments=["pass"])
-    assert (
-        time.monotonic() - begin < 5
-    )  # 0.4 s on two idle cores; a job that prepared anything would take seconds
+    assert time.monotonic() - begin < 5  # 0.4 s on two idle cores; a job that prepared anything would take seconds
 
 
-class _signals_after:  # noqa: N801
+class _SignalsAfter:
     """Sends signals to this process once *path* is there."""
 
     def __init__(self, path: Path, *numbers: signal.Signals) -> None:

@@ -105,9 +105,7 @@ def test_signals_ignored_by_python_are_restored(mechanism: list[str]) -> None:
 
 
 def test_unshare_keeps_the_process_id() -> None:
-    with subprocess.Popen(
-        [*UNSHARE, "--", "sh", "-c", "echo $$"], stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([*UNSHARE, "--", "sh", "-c", "echo $$"], stdout=subprocess.PIPE, text=True) as process:
         assert process.communicate()[0] == f"{process.pid}\n"
 
 

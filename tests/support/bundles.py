@@ -30,7 +30,7 @@ def this_platform() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class BundleScript:
-    """A script to bundle: its metadata, its body, and the packages of its lock (by default one per dependency)."""
+    """A script to bundle: its metadata, its body, and the packages of its lock."""
 
     dependencies: Sequence[str] = ("alpha",)
     requires_python: str | None = None
@@ -51,7 +51,7 @@ class BundleScript:
         return f"# /// script\n{block}# ///\n{self.body}"
 
 
-def make_bundle(  # noqa: PLR0913
+def make_bundle(
     folder: Path,
     scripts: Mapping[str, BundleScript] | None = None,
     *,
@@ -61,7 +61,7 @@ def make_bundle(  # noqa: PLR0913
     uv: Path | None = None,
     uv_platform: str | None = None,
 ) -> Path:
-    """Write a bundle of format 1 into *folder*, with run.py in it, and *uv* as its uv; each script for each target."""
+    """Write a bundle of format 1 with run.py, perhaps with a uv, to *folder*; each script for each target."""
     scripts = {"eval": BundleScript()} if scripts is None else scripts
     pythons = [python] if isinstance(python, str) else list(python)
     platforms = platforms or [this_platform()]
@@ -74,9 +74,7 @@ def make_bundle(  # noqa: PLR0913
         "format": 1,
         "created-by": "tests",
         "timestamp": "2026-01-01T00:00:00Z",
-        "scripts": {
-            name: _write_script(folder, name, script, targets, libc) for name, script in scripts.items()
-        },
+        "scripts": {name: _write_script(folder, name, script, targets, libc) for name, script in scripts.items()},
         "targets": targets,
         "uv": {},
     }
@@ -92,8 +90,7 @@ def write_manifest(bundle: Path, manifest: dict[str, Any]) -> Path:
     """Take stock of the files on disk, and rename the manifest into place."""
     files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "bundle.json")
     manifest["files"] = {
-        path.relative_to(bundle).as_posix(): {"sha256": sha256_of(path), "size": path.stat().st_size}
-        for path in files
+        path.relative_to(bundle).as_posix(): {"sha256": sha256_of(path), "size": path.stat().st_size} for path in files
     }
     staged = bundle / "bundle.json.new"
     staged.write_text(json.dumps(manifest, indent=2, sort_keys=True))
@@ -124,13 +121,12 @@ def _write_script(
     }
 
 
-def _write_lock(
-    bundle: Path, name: str, target: str, wheels: Mapping[str, Path], libc: str | None
-) -> dict[str, Any]:
+def _write_lock(bundle: Path, name: str, target: str, wheels: Mapping[str, Path], libc: str | None) -> dict[str, Any]:
     lock = bundle / "locks" / name / f"pylock.{target}.toml"
     lock.parent.mkdir(parents=True, exist_ok=True)
     tables = [
-        f'[[packages]]\nname = "{package}"\nversion = "1.0"\nwheels = [{{ path = "../../wheels/{wheel.name}", '
+        f'[[packages]]\nname = "{package}"\nversion = "1.0"\n'
+        f'wheels = [{{ path = "../../wheels/{wheel.name}", '
         f'size = {wheel.stat().st_size}, hashes = {{ sha256 = "{sha256_of(wheel)}" }} }}]\n'
         for package, wheel in wheels.items()
     ]
@@ -143,9 +139,7 @@ def _write_lock(
         "lock": lock.relative_to(bundle).as_posix(),
         "requirements": requirements.relative_to(bundle).as_posix(),
         "libc": libc,
-        "packages": {
-            package: {"version": "1.0", "wheel": f"wheels/{wheel.name}"} for package, wheel in wheels.items()
-        },
+        "packages": {package: {"version": "1.0", "wheel": f"wheels/{wheel.name}"} for package, wheel in wheels.items()},
     }
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def make_wheel(  # noqa: PLR0913
+def make_wheel(
     folder: Path,
     name: str,
     version: str = "1.0",
@@ -34,7 +34,9 @@ def make_wheel(  # noqa: PLR0913
     info = f"{module}-{version}.dist-info"
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
     metadata += [f"Requires-Python: {requires_python}"] if requires_python else []
-    extras = sorted({part.split("'")[1] for part in requires if "extra ==" in part for part in [part.split("extra ==")[1]]})
+    extras = sorted(
+        {part.split("'")[1] for part in requires if "extra ==" in part for part in [part.split("extra ==")[1]]}
+    )
     metadata += [f"Provides-Extra: {extra}" for extra in extras]
     metadata += [f"Requires-Dist: {requirement}" for requirement in requires]
     content = {f"{module}.py": f"VERSION = {version!r}\n", **(files or {})}
@@ -54,7 +56,7 @@ def make_wheel(  # noqa: PLR0913
     return wheel
 
 
-def make_sdist(  # noqa: PLR0913
+def make_sdist(
     folder: Path,
     name: str,
     version: str = "1.0",
@@ -91,7 +93,7 @@ def _record_digest(text: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
 
 
-_BACKEND = '''
+_BACKEND = """
 import base64, hashlib, os, zipfile
 NAME, VERSION, REQUIRES, TAG = {name!r}, {version!r}, {requires!r}, {tag!r}
 {code}
@@ -111,10 +113,10 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
         for path, text in content.items():
             archive.writestr(zipfile.ZipInfo(path, (1980, 1, 1, 0, 0, 0)), text)
     return wheel
-'''
+"""
 
 
-def make_source_tree(  # noqa: PLR0913
+def make_source_tree(
     folder: Path,
     name: str,
     version: str = "1.0",

@@ -443,6 +443,16 @@ def test_a_manifest_that_is_no_file_is_never_opened(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
+def test_a_manifest_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(InputError, match="cannot be read: Permission denied") as caught:
+        read_manifest(tmp_path)
+    assert caught.value.hint == "check its permissions"
+
+
 def test_open_regular_opens_files_only(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with open_regular(tmp_path / "file") as file:

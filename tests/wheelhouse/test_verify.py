@@ -65,7 +65,8 @@ def names(report: VerifyReport) -> dict[str, list[str]]:
         "extra": list(report.extra),
         "pending": list(report.pending),
     }
-    assert report.ok is not any(found.values())
+    assert report.ok is not any(paths for kind, paths in found.items() if kind != "pending")
+    assert report.is_settled is not bool(report.pending)
     return {kind: paths for kind, paths in found.items() if paths}
 
 
@@ -404,6 +405,12 @@ def test_a_garbled_journal_is_ignored(bundle: Path, content: bytes) -> None:
     assert verify(bundle).ok
     put(bundle, "wheels/new-1.0-py3-none-any.whl", b"new")
     assert names(verify(bundle)) == {"extra": ["wheels/new-1.0-py3-none-any.whl"]}
+
+
+def test_the_journal_does_not_excuse_missing_checksums(bundle: Path) -> None:
+    interrupt(bundle)
+    (bundle / "SHA256SUMS").unlink()
+    assert names(verify(bundle)) == {"missing": ["SHA256SUMS"]}
 
 
 def test_a_journal_that_is_no_file_is_ignored(bundle: Path) -> None:

@@ -36,6 +36,14 @@ def test_carriage_returns_and_bad_utf8_stay_as_they_are(tmp_path: Path) -> None:
     assert parse_metadata(content).name == "a"
 
 
+def test_a_wheel_in_a_cache_is_read_under_its_own_name(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "demo")
+    cached = wheel.rename(tmp_path / "0123abcd")
+    assert metadata_of_wheel(cached, wheel.name).startswith(b"Metadata-Version")
+    with pytest.raises(IntegrityError, match="other-1"):
+        metadata_of_wheel(cached, "other-1.0-py3-none-any.whl")
+
+
 @pytest.mark.parametrize("folder", ["A.B-1.0.dist-info", "a_b-1.dist-info"])
 def test_a_folder_spelt_otherwise_is_accepted(tmp_path: Path, folder: str) -> None:
     wheel = write_zip(

@@ -1,0 +1,64 @@
+"""What `make demo` shows: from a script to ten plots with the network cut, by the commands a user would type."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from wheelhouse import run
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = Path("examples/python_uv/eval.py")
+BUNDLE = Path("demo/bundle")
+PLOTS = Path("demo/plots")
+PYTHON = (3, 12)  # as the script's requires-python says
+
+
+def main() -> int:
+    """Run the steps in order; stop at the first that fails, with its exit code."""
+    shutil.rmtree(ROOT / PLOTS, ignore_errors=True)
+    steps = [
+        (
+            "On the connected side: a bundle of everything the script needs",
+            ["build-offline-bundle", SCRIPT, "-o", BUNDLE],
+        ),
+        ("Is it whole?", ["offline-bundle", "verify", BUNDLE]),
+        (
+            "On the other side of the gap: ten plot jobs, in a namespace that has no network",
+            ["offline-bundle", "run", SCRIPT, "--bundle", BUNDLE, "--jobs", 10, "--sealed", "--output", PLOTS],
+        ),
+    ]
+    provide_python()
+    for title, command in steps:
+        code = step(title, [str(part) for part in command])
+        if code != 0:
+            return code
+    plots = sorted((ROOT / PLOTS).glob("*/plot.png"))
+    print(f"\n{len(plots)} plots, made offline:")
+    for plot in plots:
+        print(f"  {plot.relative_to(ROOT)}")
+    return 0 if len(plots) == 10 else 1
+
+
+def step(title: str, command: list[str]) -> int:
+    """Show a command and run it."""
+    print(f"\n# {title}\n$ {shlex.join(command)}", flush=True)
+    program = Path(sys.executable).with_name(command[0])
+    return subprocess.run([str(program), *command[1:]], cwd=ROOT, check=False).returncode
+
+
+def provide_python() -> None:
+    """A node brings its own interpreter; where this machine has none of the script's version, uv installs one now, online."""
+    wanted = ".".join(map(str, PYTHON))
+    if run.find_interpreter(PYTHON) is None:
+        print(f"# This machine has no Python {wanted}: let uv install one while there is a network", flush=True)
+        uv = Path(sys.executable).with_name("uv")
+        if subprocess.run([str(uv), "python", "install", wanted], check=False).returncode != 0:
+            sys.exit(f"error: Python {wanted} is needed to run the plots; install it by other means and try again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
