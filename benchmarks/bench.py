@@ -45,8 +45,9 @@ REBUILD_LIMIT = 0.15  # of the cold build, plus the resolve
 JOBS_LIMIT = 0.45  # of ten sequential `uv run`
 OVERHEAD_LIMIT = 0.040  # seconds
 JOBS_NOTE = (
-    'The script says `requires-python = "==3.12"`, which is 3.12.0 to uv: under a later 3.12 `uv run` warns, and '
-    "removes and makes the environment again at every run. With `==3.12.*` it keeps it: the harder comparison."
+    'The script says `requires-python = "==3.12"`, which is 3.12.0 to uv: under a later 3.12 `uv run` warns, '
+    "and removes and makes the environment again at every run. With `==3.12.*` it keeps it: the harder "
+    "comparison."
 )
 DEFAULT_PAGE = HERE.parent / "docs" / "benchmarks.md"
 
@@ -84,17 +85,11 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     keys = [tool.key for tool in ALL]
-    parser.add_argument(
-        "--workload", choices=["S", "M", "all", "none"], help="default: all, or none with --jobs"
-    )
+    parser.add_argument("--workload", choices=["S", "M", "all", "none"], help="default: all, or none with --jobs")
     parser.add_argument("--runs", type=int, default=3, help="rounds (default: 3)")
-    parser.add_argument(
-        "--tools", nargs="+", choices=keys, default=keys, metavar="TOOL", help=", ".join(keys)
-    )
+    parser.add_argument("--tools", nargs="+", choices=keys, default=keys, metavar="TOOL", help=", ".join(keys))
     parser.add_argument("--jobs", action="store_true", help="measure the jobs; without --workload, only them")
     parser.add_argument(
         "--write",
@@ -104,13 +99,9 @@ def parse_arguments() -> argparse.Namespace:
         metavar="PAGE",
         help="put tables and charts into PAGE",
     )
-    parser.add_argument(
-        "--bin", type=Path, default=Path(sys.executable).parent, help="where our programs are"
-    )
+    parser.add_argument("--bin", type=Path, default=Path(sys.executable).parent, help="where our programs are")
     parser.add_argument("--python", type=Path, help="a plain CPython 3.12")
-    parser.add_argument(
-        "--index", default=index_of_caller(), metavar="URL", help="ask this index, all tools alike"
-    )
+    parser.add_argument("--index", default=index_of_caller(), metavar="URL", help="ask this index, all tools alike")
     parser.add_argument("--directory", type=Path, help="where to work (default: the temporary directory)")
     arguments = parser.parse_args()
     if arguments.workload is None:
@@ -223,9 +214,7 @@ def workload_section(workload: Workload, tools: list[Tool], findings: Findings, 
         if tool.key in findings.samples and tool.key not in findings.failures:
             row = Row(tool.key, tool.version, findings.summary(tool.key), findings.made[tool.key])
             section.rows.append(row)
-    labels = [
-        label for label in findings.samples if ": " in label and label.split(": ")[0] not in findings.failures
-    ]
+    labels = [label for label in findings.samples if ": " in label and label.split(": ")[0] not in findings.failures]
     section.extras = [Row(label, "", findings.summary(label), "") for label in labels]
     if Ours.key in findings.samples and Ours.key not in findings.failures:
         section.claims = workload_claims(workload.key, section.rows, findings)
@@ -330,9 +319,7 @@ def draw_workload(section: Section) -> dict[str, str]:
 def draw_jobs(section: Section) -> dict[str, str]:
     if not section.rows:
         return {}
-    bars = [
-        chart.Bar(row.name, row.summary, "ours" if row.name == Ours.key else "bar") for row in section.rows
-    ]
+    bars = [chart.Bar(row.name, row.summary, "ours" if row.name == Ours.key else "bar") for row in section.rows]
     section.chart = "benchmarks-jobs.svg"
     title = f"{JOBS} plot jobs, warm: seconds (median, min to max)"
     return {section.chart: chart.draw(title, bars, section.rows[0].summary.median, "uv run")}

@@ -6,7 +6,7 @@ from html import escape
 
 from measure import Summary
 
-WIDTH, LABEL, VALUE = 860, 190, 150  # pixels: the picture, the names on the left, the numbers on the right
+WIDTH, LABEL, VALUE = 880, 190, 175  # pixels: the picture, the names on the left, the numbers on the right
 ROW, BAR, TOP, BOTTOM = 30, 16, 44, 34
 PLOT = WIDTH - LABEL - VALUE
 

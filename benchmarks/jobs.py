@@ -32,9 +32,7 @@ class JobsResult:
     @property
     def overhead(self) -> float:
         """Seconds that the launcher adds to a start of the bare interpreter: difference of medians."""
-        medians = [
-            statistics.median(sample.wall for sample in side) for side in (self.launcher, self.interpreter)
-        ]
+        medians = [statistics.median(sample.wall for sample in side) for side in (self.launcher, self.interpreter)]
         return medians[0] - medians[1]
 
 
@@ -96,9 +94,7 @@ def measure_jobs(bench: Bench, ours: Ours, root: Path, rounds: int, say: Callabl
         result.ours.append(node.ten_jobs(f"ours-{number}"))
         result.new_files += len(node.files() - before)
         result.uv_run_warm.append(plain.ten_uv_runs(f"warm-{number}", widened))
-        times = ", ".join(
-            f"{side[-1].wall:.2f} s" for side in (result.uv_run, result.ours, result.uv_run_warm)
-        )
+        times = ", ".join(f"{side[-1].wall:.2f} s" for side in (result.uv_run, result.ours, result.uv_run_warm))
         say(f"jobs {number}/{rounds}: ten uv run, ours, ten uv run with a warm environment: {times}")
     environments = [path.parent for path in place.root.rglob("pyvenv.cfg")]
     result.environments = len(environments)

@@ -16,9 +16,7 @@ from pathlib import Path
 FREE_SPACE_NEEDED = 6 << 30  # bytes
 TIME_LIMIT = 1800  # seconds
 # What would let the caller's configuration into a measured run. Certificates and proxies stay.
-FOREIGN = re.compile(
-    r"^(UV_|PIP_|PYTHON|PYENV_|PEX_|XDG_|CONDA|OFFLINE_BUNDLE_|VIRTUAL_ENV$|SOURCE_DATE_EPOCH$)"
-)
+FOREIGN = re.compile(r"^(UV_|PIP_|PYTHON|PYENV_|PEX_|XDG_|CONDA|OFFLINE_BUNDLE_|VIRTUAL_ENV$|SOURCE_DATE_EPOCH$)")
 KEPT = {"PIP_CERT", "PIP_PROXY", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"}
 
 

@@ -92,8 +92,7 @@ def render(section: Section) -> str:
         blocks.append("Did not finish:\n\n" + failed)
     if section.claims:
         lines = [
-            f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |"
-            for claim in section.claims
+            f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |" for claim in section.claims
         ]
         blocks.append("| claim | measured | holds |\n|---|---|---|\n" + "\n".join(lines))
     return "\n\n".join(blocks)
@@ -112,8 +111,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def plain_table(rows: Sequence[Row]) -> str:
     lines = [
-        f"| {row.name} | {row.summary.low:.3f} | **{row.summary.median:.3f}** | {row.summary.high:.3f} "
-        f"| {row.made} |"
+        f"| {row.name} | {row.summary.low:.3f} | **{row.summary.median:.3f}** | {row.summary.high:.3f} | {row.made} |"
         for row in rows
     ]
     return "| what | min | median | max | |\n|---|--:|--:|--:|---|\n" + "\n".join(lines)

@@ -132,9 +132,7 @@ class Tool(ABC):
 class Floor(Tool):
     key = "floor"
     makes = "a directory of wheels"
-    note = (
-        "`uv pip compile`, then eight threads that download and hash the lock's URLs (`benchmarks/floor.py`)."
-    )
+    note = "`uv pip compile`, then eight threads that download and hash the lock's URLs (`benchmarks/floor.py`)."
 
     def install(self) -> None:
         compile_installed(Path(sys.executable), HERE)
@@ -294,7 +292,7 @@ class AirgapBundle(Peer):
     makes = "one tar.zst with wheels, manifest, install.sh"
     note = (
         "Its lock is mended by hand: it resolves for manylinux_2_28 but downloads for manylinux_2_17 "
-        "only, and so fails on today's numpy. Here `uv pip compile` for manylinux_2_17 makes the lock "
+        "only, and so fails on today's contourpy. Here `uv pip compile` for manylinux_2_17 makes the lock "
         "(older versions; its time counts) and `[python] lockfile` names it. It also compresses the "
         "wheels again and reads its archive back."
     )
@@ -338,9 +336,7 @@ class AirgapBundle(Peer):
     def check(self, place: Place, workload: Workload, expected: Expected) -> str:
         del workload  # other versions than the floor's: its own lock says what must be there
         lock = (place.work / "requirements.lock").read_text(encoding="utf-8")
-        names = frozenset(
-            str(canonicalize_name(name)) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)
-        )
+        names = frozenset(str(canonicalize_name(name)) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
         unpack = (
             "import sys, tarfile, zstandard\n"
             "with open(sys.argv[1], 'rb') as file, zstandard.open(file) as plain:\n"
@@ -421,8 +417,8 @@ class Pex(Peer):
     pip = "26.2.1"
     makes = "a directory of wheels"
     note = (
-        f"`--wheel --no-build --pip-version {pip}`, under the target's Python; its default pip is older "
-        "and slower. The pip that it keeps for itself in PEX_ROOT is made before the clock starts."
+        f"`--wheel --no-build --pip-version {pip}` (its default is 23.2), under the target's Python. "
+        "The pip that it keeps for itself in PEX_ROOT is made before the clock starts."
     )
 
     def prepare(self, place: Place, workload: Workload) -> None:

@@ -1,7 +1,7 @@
 """From a source to a wheel: `uv build`, isolated, for sources that the user allowed or that are the user's own.
 
-A built wheel is kept in the per-user cache under a key of its source's digest and its target, so that building again gives
-the same file: bit-for-bit even where a build backend is not reproducible.
+A built wheel is kept in the per-user cache under a key of its source's digest and its target, so that building again
+gives the same file: bit-for-bit even where a build backend is not reproducible.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from builder.credentials import Credentials, redact, without_credentials
 from wheelhouse.errors import FetchError
 
 if TYPE_CHECKING:
-
     from builder.choose import Choice
     from builder.resolve import Resolution, ResolveOptions
 
@@ -45,7 +44,7 @@ class WheelBuilder:
     """Builds wheels with uv for one build run."""
 
     def __init__(self, uv: str, options: ResolveOptions, cache_root: Path, credentials: Credentials) -> None:
-        """*cache_root* is the per-user cache folder; secrets in *credentials* are never repeated from a build's output."""
+        """*cache_root* is the per-user cache folder; *credentials* are kept out of what is repeated of a build."""
         self._uv = uv
         self._options = options
         self._cache = cache_root / "built"
@@ -66,7 +65,7 @@ class WheelBuilder:
         if interpreter is None:
             raise FetchError(
                 f"{choice.name} must be built from source for Python {target.python}, which is not on this machine",
-                hint=f"install it (for instance `uv python install {target.python}`), or choose another --python-version",
+                hint=f"install it (such as by `uv python install {target.python}`), or choose another --python-version",
             )
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
             source, digest = self._source(choice, sdist, Path(folder))
@@ -115,7 +114,7 @@ class WheelBuilder:
                 raise FetchError(f"{choice.name} comes from a git repository, and git is not installed") from error
             if outcome.returncode != 0:
                 raise FetchError(
-                    f"{choice.name}: its repository {without_credentials(choice.location)} could not be read at {choice.commit}",
+                    f"{choice.name}: {without_credentials(choice.location)} could not be read at {choice.commit}",
                     problems=redact(outcome.stderr, self._credentials).splitlines(),
                 )
         return place
@@ -140,7 +139,7 @@ class WheelBuilder:
         with uv_config.environment(folder) as environment:
             environment.setdefault("SOURCE_DATE_EPOCH", _EPOCH)
             if ":all:" not in self._options.allow_build:
-                # The build's own requirements (setuptools and so on) are wheels; only this package is allowed to be built.
+                # The build's own requirements (setuptools and so on) must be wheels; only this package is built.
                 environment["UV_NO_BUILD"] = "1"
                 environment["UV_NO_BINARY_PACKAGE"] = ""
             outcome = subprocess.run(
@@ -199,7 +198,7 @@ def _is_no_source(at_top: bool, name: str) -> bool:  # noqa: FBT001 - a predicat
 
 
 def _tree_digest(folder: Path) -> str:
-    """Digest over names, modes and bytes of a source folder's files, and over its version by git (version plugins read it)."""
+    """Digest over names, modes and bytes of a source folder's files, and over what git calls it: version plugins ask."""
     digest = hashlib.sha256(_git_version(folder))
     for parent, folders, files in os.walk(folder):
         at_top = Path(parent) == folder

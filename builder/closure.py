@@ -80,7 +80,7 @@ def _applies(requirement: Requirement, environment: Environment, extra: str) -> 
 
 
 def _parse(text: str) -> Requirement | None:
-    """None for what only uv understands (a relative path) and for old wheels' invalid lines, as installers skip them."""
+    """None for what only uv understands (a relative path) and for invalid lines of old wheels."""
     try:
         return Requirement(text)
     except InvalidRequirement:

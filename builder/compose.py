@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from builder.node_uv import NodeUv
     from builder.resolve import Resolution
     from builder.script import Script
 
@@ -83,22 +84,6 @@ class LockedScript:
     def key(self) -> str:
         """As the manifest's `needed-by` has it: `eval/cp312-x86_64-manylinux_2_28`."""
         return f"{self.resolution.script.name}/{self.resolution.target.name}"
-
-
-@dataclass(frozen=True)
-class NodeUv:
-    """The uv executable that a bundle brings for the nodes of a platform."""
-
-    platform: str
-    version: str
-    executable: bytes
-    source: Source
-    is_windows: bool = False
-
-    @property
-    def bundle_path(self) -> str:
-        """Where it lies in the bundle."""
-        return f"uv/{self.platform}/uv{'.exe' if self.is_windows else ''}"
 
 
 @dataclass(frozen=True)
@@ -189,7 +174,7 @@ def _bundled_script(known: BundledScript | None, entry: LockedScript) -> Bundled
 
 
 def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[str, BundledFile]:
-    """What stays of the bundle before: all but pages, which are rendered anew, and locks that no script has any more."""
+    """What stays of the bundle before: all but pages, which are rendered anew, and locks that no script has now."""
     named = {
         path for script in scripts.values() for lock in script.locks.values() for path in (lock.lock, lock.requirements)
     }
@@ -211,7 +196,7 @@ def _refuse_other_bytes(before: Manifest, wheels: Sequence[WheelFile]) -> None:
         raise IntegrityError(
             "the bundle already holds files of the same names with other bytes",
             problems=tuple(problems),
-            hint="files of a bundle never change: give a package of your own a new version, or build into another folder",
+            hint="files of a bundle never change: give a package of your own a new version, or use another folder",
         )
 
 

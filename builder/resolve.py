@@ -1,8 +1,8 @@
 """Resolving a script for a target into a lock: the `Resolver` interface, and uv behind it.
 
-`uv pip compile script.py` would ignore the script's own `exclude-newer`, indexes, sources and `requires-python`, and so take a
-public package where the script names a private one. So the header is written as a temporary project (`[project]` and
-`[tool.uv]` as they stand, relative paths made absolute) and that is compiled for the one target.
+`uv pip compile script.py` would ignore the script's own `exclude-newer`, indexes, sources and `requires-python`, and so
+take a public package where the script names a private one. So the header is written as a temporary project (`[project]`
+and `[tool.uv]` as they stand, relative paths made absolute) and that is compiled for the one target.
 
 No code of a source distribution runs here unless it is allowed: everything is `--only-binary :all:`, and a setting that
 would lift this (`no-binary` in the script or in uv's configuration, which uv lets win over the flag) is refused.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from builder.script import Script
     from builder.target import Target
 
-# A lock is refused after this many packages without a usable file: enough to name them all at once, and no endless loop.
+# After so many packages without a usable file a lock is given up: enough to name them all at once, and no endless loop.
 _MOST_FAULTS = 50
 
 
@@ -86,7 +86,10 @@ class Resolver(Protocol):
     """A resolver turns a script and a target into exact files."""
 
     def resolve(self, script: Script, target: Target) -> Resolution:
-        """The lock. Raises ResolveError (exit 3), or FetchError (exit 4) when an index cannot be asked or a build is needed."""
+        """The lock.
+
+        Raises ResolveError (exit 3), or FetchError (exit 4) when an index cannot be asked or a build is not allowed.
+        """
         ...
 
     def index_of(self, resolution: Resolution) -> dict[str, str]:
@@ -279,7 +282,7 @@ def _failure(script: Script, target: Target, text: str, missing: Mapping[str, st
         return FetchError(
             f"{where}: an index could not be asked",
             problems=text.splitlines(),
-            hint="check the index's address, the proxy (HTTPS_PROXY), the certificates (SSL_CERT_FILE) and the credentials",
+            hint="check the index's address, the proxy (HTTPS_PROXY), certificates (SSL_CERT_FILE) and credentials",
         )
     if re.search(
         r"Failed to (?:download and )?build|Build backend failed|Failed to resolve requirements from `build", text

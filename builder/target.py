@@ -57,7 +57,7 @@ System = Literal["linux-gnu", "linux-musl", "macos", "windows"]
 class Target:
     """One (Python version, platform) pair.
 
-    `python` is a minor such as "3.12", or "3.13t" for the free-threaded build; `platform` is one of uv's names, canonical.
+    `python` is a minor such as "3.12", or "3.13t" for the free-threaded build; `platform` is one of uv's long names.
     """
 
     python: str
@@ -65,7 +65,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """The target's key in a bundle: `cp312-x86_64-manylinux_2_28`. It holds no dot: PEP 751 file names forbid them."""
+        """The target's key in a bundle: `cp312-x86_64-manylinux_2_28`. No dot is in it: PEP 751 file names forbid them."""
         return f"cp{self.python.replace('.', '')}-{self.platform}"
 
     @property
@@ -101,7 +101,7 @@ class Target:
 
     @property
     def runs_here(self) -> bool:
-        """Whether wheels built on this machine may serve the target: same system and processor, libc not older than ours."""
+        """Whether wheels built on this machine may serve the target: same system and processor, no older libc."""
         here = Target(self.python, host_platform())
         if (here.system, here.architecture) != (self.system, self.architecture):
             return False
@@ -207,7 +207,7 @@ def make_target(python: str, platform: str) -> Target:
 
 
 def host_platform() -> str:
-    """This machine in uv's vocabulary: the highest manylinux floor that its glibc meets, or its musl, macOS or Windows name."""
+    """This machine in uv's words: the highest manylinux floor that its glibc meets, or its musl, macOS or Windows name."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(host.machine().lower(), host.machine().lower())
     if sys.platform == "darwin":
         return f"{machine}-apple-darwin"
@@ -223,7 +223,7 @@ def host_platform() -> str:
 def choose_python(requires_python: str | None, is_installed: Callable[[str], bool]) -> str:
     """The Python minor for a script when no --python-version is given, such as "3.12".
 
-    The newest minor that `requires-python` admits and this machine has (*is_installed*); else the newest it admits at all.
+    The newest minor that `requires-python` admits and this machine has (*is_installed*); else the newest it admits.
     Raises InputError (exit 2) when it admits none that is known.
     """
     admitted = [minor for minor in KNOWN_MINORS if _admits_minor(requires_python, minor)]
@@ -261,7 +261,7 @@ def _platform_floor(platform: str, target: Target) -> tuple[int, int]:
 
 
 def _manylinux(architecture: str, highest_minor: int) -> Iterator[str]:
-    """Best first: `manylinux_2_28` before the older floors, each legacy alias (PEP 513, 571, 599) right after its equal."""
+    """Best first: `manylinux_2_28` before older floors, each legacy alias (PEP 513, 571, 599) right after its equal."""
     aliases = {17: "manylinux2014"}
     if architecture in {"x86_64", "i686"}:
         aliases |= {12: "manylinux2010", 5: "manylinux1"}

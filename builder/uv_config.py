@@ -66,7 +66,7 @@ def absolute_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, An
 
 
 def absolute_requirement(text: Any, folder: Path) -> Any:  # noqa: ANN401 - any TOML value may stand there
-    """A requirement whose direct reference is a relative path (`foo @ ./foo`, which uv takes) with the path absolute."""
+    """A requirement; where its direct reference is a relative path (`foo @ ./foo`, which uv takes), made absolute."""
     if not isinstance(text, str):
         return text
     match = re.fullmatch(r"(\s*[A-Za-z0-9._-]+\s*(?:\[[^]]*\])?\s*@\s*)(\.{1,2}/\S*)(.*)", text)
@@ -116,7 +116,7 @@ def refuse_forced_builds(script: Script, allows: Callable[[str], bool]) -> None:
 
 
 def index_locations(script_settings: Mapping[str, Any]) -> list[tuple[str | None, str]]:
-    """(name, URL) of every index and find-links page in the script's settings, uv's configuration and its environment."""
+    """(name, URL) of every index and find-links page in a script's settings, uv's configuration and its environment."""
     found: list[tuple[str | None, str]] = []
     for settings in (script_settings, *(table for _, table in _configurations())):
         for entry in _list(settings.get("index")):
@@ -130,7 +130,7 @@ def index_locations(script_settings: Mapping[str, Any]) -> list[tuple[str | None
 
 
 def own_indexes(script_settings: Mapping[str, Any], folder: Path) -> list[tuple[str | None, str]]:
-    """(name, URL) of the script's own indexes that may serve any package; explicit ones serve only what is pinned to them."""
+    """(name, URL) of a script's own indexes that may serve any package: explicit ones serve what is pinned to them."""
     entries = _list(absolute_settings(script_settings, folder).get("index"))
     return [
         (entry.get("name"), entry["url"])
@@ -149,8 +149,8 @@ def split_index(text: str) -> tuple[str | None, str]:
 def environment(place: Path) -> Iterator[dict[str, str]]:
     """The environment for `uv pip compile` in the folder *place*: the user's own, less what would override the flags.
 
-    `UV_CONFIG_FILE` and `UV_NO_CONFIG` would also switch off the temporary project's `[tool.uv]`, that is the script's own
-    settings; so the file is put where uv looks for the user's configuration instead.
+    `UV_CONFIG_FILE` and `UV_NO_CONFIG` would also switch off the temporary project's `[tool.uv]`, that is the script's
+    own settings; so the file is put where uv looks for the user's configuration instead.
     """
     result = {name: value for name, value in os.environ.items() if name not in _DROPPED}
     config_file, no_config = os.environ.get("UV_CONFIG_FILE"), os.environ.get("UV_NO_CONFIG")

@@ -51,7 +51,7 @@ def step(title: str, command: list[str]) -> int:
 
 
 def provide_python() -> None:
-    """A node brings its own interpreter; where this machine has none of the script's version, uv installs one now, online."""
+    """A node brings its own interpreter; where this machine has none of the script's version, uv installs one, online."""
     wanted = ".".join(map(str, PYTHON))
     if run.find_interpreter(PYTHON) is None:
         print(f"# This machine has no Python {wanted}: let uv install one while there is a network", flush=True)

@@ -133,9 +133,7 @@ def _failure(results: Sequence[JobResult], directory: Path) -> BundleError | Non
     return JobsFailedError(message, problems=problems, hint=hint)
 
 
-def _document(
-    script: Path, directory: Path, results: Sequence[JobResult], error: BundleError | None
-) -> dict[str, Any]:
+def _document(script: Path, directory: Path, results: Sequence[JobResult], error: BundleError | None) -> dict[str, Any]:
     """Put the results in plain data for `--json`."""
     document: dict[str, Any] = {
         "script": str(script),
@@ -209,9 +207,7 @@ def _print_summary(directory: Path, results: Sequence[JobResult]) -> None:
     if table.row_count:
         console.print(table)
     slowest = max((result.seconds for result in results), default=0)
-    ending = (
-        f"{done} of {len(results)} jobs done, the slowest in {slowest:.1f} s; their files are in {directory}"
-    )
+    ending = f"{done} of {len(results)} jobs done, the slowest in {slowest:.1f} s; their files are in {directory}"
     console.print(Text(_printable(ending)), soft_wrap=True)
 
 

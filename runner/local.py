@@ -3,9 +3,9 @@
     DIRECTORY/job-0001/console.txt      what the job wrote to stdout and stderr; absent if that was nothing
     DIRECTORY/job-0001/…                what it left in its working directory
 
-Every job is started through the launcher, `wheelhouse/run.py`, which execs the script in the environment that
-is prepared once beforehand. A job finds its number, 1 to N, in `OFFLINE_BUNDLE_JOB`, and N in
-`OFFLINE_BUNDLE_JOBS`.
+The environment is prepared once, by the launcher's own code (`wheelhouse/run.py`), and held until the last job has
+ended; each job is then no more than a start of its interpreter. A job finds its number, 1 to N, in
+`OFFLINE_BUNDLE_JOB`, and N in `OFFLINE_BUNDLE_JOBS`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from typing import IO, TYPE_CHECKING, ClassVar, NoReturn
 import wheelhouse
 from runner.seal import seal_command
 from wheelhouse.errors import BundleError, InputError, IntegrityError, NotInBundleError, SignatureError
+from wheelhouse.run import LaunchError, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
+
+    from wheelhouse.run import Environment
 
 _LAUNCHER = (
     sys.executable,
@@ -49,10 +52,6 @@ _NOT_STARTED = 126
 
 _TAIL_BYTES = 8192
 _TAIL_LINES = 10
-
-_LAUNCHER_ERRORS = {
-    error.exit_code: error for error in (InputError, IntegrityError, SignatureError, NotInBundleError)
-}
 
 
 @dataclass(frozen=True)
@@ -117,9 +116,7 @@ def run_here(  # noqa: PLR0913
     *options* go to the launcher (`-q`, `-v`); *python* is a path, or a name on PATH. Raises `BundleError`
     where *sealed* cannot be had.
     """
-    command = _launcher_command(
-        script, bundle, [*options, *_python_options(python)], arguments, sealed=sealed
-    )
+    command = _launcher_command(script, bundle, [*options, *_python_options(python)], arguments, sealed=sealed)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(command[0], command)  # noqa: S606
@@ -146,25 +143,15 @@ def run_jobs(  # noqa: PLR0913
     SIGINT and SIGTERM are passed on to the jobs; once they are gone, `JobsInterruptedError` is raised.
     """
     directories = _job_directories(directory, jobs)
-    choice = _python_options(python)
-    _prepare(script, bundle, [*options, *choice], sealed=sealed)
-    for path in directories:
-        _make_directory(path)
-    command = _launcher_command(script, bundle, ["-q", *choice], arguments, sealed=sealed)
-    children = _Children()
-    results = []
-    with children.signals_passed_on(), ThreadPoolExecutor(min(parallel or usable_cores(), jobs)) as pool:
-        started = [
-            pool.submit(_run_job, children, command, index, path, jobs)
-            for index, path in enumerate(directories, 1)
-        ]
-        for future in as_completed(started):
-            result = future.result()
-            if result:
-                results.append(result)
-                if progress:
-                    progress(result)
-    results.sort(key=lambda result: result.index)
+    environment = _prepare(script, bundle, options, python, sealed=sealed)
+    try:
+        for path in directories:
+            _make_directory(path)
+        command = [environment.python, str(script.absolute()), *arguments]
+        children = _Children(seal_command(command) if sealed else command, environment, jobs)
+        results = _run_all(children, directories, parallel or usable_cores(), progress)
+    finally:
+        environment.lock.release()
     if children.stopped:
         raise JobsInterruptedError(results, jobs)
     return results
@@ -180,25 +167,30 @@ def usable_cores() -> int:
 class _Children:
     """The running jobs: a signal for this process goes to all of them, and none is started after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str], environment: Environment, jobs: int) -> None:
         self.stopped = False
+        self._command = command
+        self._variables = {**environment.variables(), "OFFLINE_BUNDLE_JOBS": str(jobs)}
+        self._held = [] if environment.lock.descriptor is None else [environment.lock.descriptor]
         self._lock = threading.RLock()  # a second signal may come while the first is being passed on
         self._running: set[subprocess.Popen[bytes]] = set()
 
-    def start(
-        self, command: Sequence[str], *, directory: Path, environment: dict[str, str], console: IO[bytes]
-    ) -> subprocess.Popen[bytes] | None:
-        """Start a job as a process group of its own; return None once a signal has come."""
+    def start(self, index: int, directory: Path, console: IO[bytes]) -> subprocess.Popen[bytes] | None:
+        """Start a job as a process group of its own; return None once a signal has come.
+
+        It inherits the environment's lock: should this process be killed, that lasts until the job has ended too.
+        """
         with self._lock:
             if self.stopped:
                 return None
             process = subprocess.Popen(
-                command,
+                self._command,
                 cwd=directory,
-                env=environment,
+                env={**self._variables, "OFFLINE_BUNDLE_JOB": str(index)},
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
+                pass_fds=self._held,
                 process_group=0,
             )
             self._running.add(process)
@@ -243,16 +235,29 @@ class _Children:
                     os.killpg(process.pid, number)
 
 
-def _run_job(
-    children: _Children, command: Sequence[str], index: int, directory: Path, jobs: int
-) -> JobResult | None:
+def _run_all(
+    children: _Children, directories: Sequence[Path], parallel: int, progress: Callable[[JobResult], None] | None
+) -> list[JobResult]:
+    """Run a job in each directory; return those that were started, in the order of their numbers."""
+    results = []
+    with children.signals_passed_on(), ThreadPoolExecutor(min(parallel, len(directories))) as pool:
+        started = [pool.submit(_run_job, children, index, path) for index, path in enumerate(directories, 1)]
+        for future in as_completed(started):
+            result = future.result()
+            if result:
+                results.append(result)
+                if progress:
+                    progress(result)
+    return sorted(results, key=lambda result: result.index)
+
+
+def _run_job(children: _Children, index: int, directory: Path) -> JobResult | None:
     """Run one job to its end; None where it was not started any more."""
     console = directory / CONSOLE_NAME
-    environment = {**os.environ, "OFFLINE_BUNDLE_JOB": str(index), "OFFLINE_BUNDLE_JOBS": str(jobs)}
     begin = time.monotonic()
     try:
         with console.open("xb") as stream:
-            process = children.start(command, directory=directory, environment=environment, console=stream)
+            process = children.start(index, directory, stream)
             code = children.wait(process) if process else None
         tail = _tail(console)
     except OSError as error:  # no more processes or open files are allowed
@@ -298,12 +303,25 @@ def _make_directory(path: Path) -> None:
         raise BundleError(f"{path} cannot be made: {error.strerror}", hint=hint) from error
 
 
-def _prepare(script: Path, bundle: Path, options: Sequence[str], *, sealed: bool) -> None:
-    """Have the launcher make the environment, so that its faults are reported once and not by every job.
+def _prepare(script: Path, bundle: Path, options: Sequence[str], python: str | None, *, sealed: bool) -> Environment:
+    """Make the environment once for all jobs, and hold it; the launcher's errors become `BundleError`."""
+    if sealed:
+        _prepare_sealed(script, bundle, [*options, *_python_options(python)])
+    verbosity = 1 if "-v" in options else -1 if "-q" in options else 0
+    try:
+        return prepare(str(script.absolute()), bundle=str(bundle.absolute()), python=python, verbosity=verbosity)
+    except LaunchError as error:
+        raise _launch_error(error.code, error.message, error.hint) from None
+    except OSError as error:
+        raise BundleError(f"the environment cannot be prepared: {error}") from error
+
+
+def _prepare_sealed(script: Path, bundle: Path, options: Sequence[str]) -> None:
+    """Have a launcher without a network make the environment, which this process then finds.
 
     What it says while it works goes on to stderr; what it says of an error is raised as a `BundleError`.
     """
-    command = _launcher_command(script, bundle, ["--prepare", *options], (), sealed=sealed)
+    command = _launcher_command(script, bundle, ["--prepare", *options], (), sealed=True)
     null = subprocess.DEVNULL
     fault: list[str] = []
     with subprocess.Popen(command, stdin=null, stdout=null, stderr=subprocess.PIPE, text=True) as process:
@@ -312,12 +330,17 @@ def _prepare(script: Path, bundle: Path, options: Sequence[str], *, sealed: bool
                 fault.append(line)
             else:
                 sys.stderr.write(line)
-    if process.returncode == 0:
-        return
-    message, _, hint = "".join(fault).strip().removeprefix("error: ").partition("\nhint: ")
-    if not message:
-        message = f"the launcher ended with code {process.returncode} before any job was started"
-    raise _LAUNCHER_ERRORS.get(process.returncode, BundleError)(message, hint=hint or None)
+    if process.returncode:
+        message, _, hint = "".join(fault).strip().removeprefix("error: ").partition("\nhint: ")
+        if not message:
+            message = f"the launcher ended with code {process.returncode} before any job was started"
+        raise _launch_error(process.returncode, message, hint or None)
+
+
+def _launch_error(code: int, message: str, hint: str | None) -> BundleError:
+    errors = (InputError, IntegrityError, SignatureError, NotInBundleError)
+    kinds: dict[int, type[BundleError]] = {error.exit_code: error for error in errors}
+    return kinds.get(code, BundleError)(message, hint=hint)
 
 
 def _launcher_command(

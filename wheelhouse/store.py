@@ -52,6 +52,7 @@ class BundleWriter:
         self._lock: FileLock | None = None
 
     def __enter__(self) -> Self:
+        """Take the lock; read what is in force."""
         with _plain_os_errors(self.directory):
             _refuse_foreign(self.directory)
             (self.directory / WRITER).mkdir(parents=True, exist_ok=True)
@@ -70,6 +71,7 @@ class BundleWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Leave no staged file behind, and no folder where nothing was committed."""
         shutil.rmtree(self._staging, ignore_errors=True)
         if self._lock is not None:
             self._lock.release()

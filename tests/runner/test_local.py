@@ -247,7 +247,7 @@ class TestRefusals:
         broken.write_text("import os, sys; print('Preparing ...', file=sys.stderr, flush=True); os.abort()")
         monkeypatch.setattr(local, "_LAUNCHER", (sys.executable, str(broken)))
         with pytest.raises(BundleError, match="ended with code -6 before any job was started") as caught:
-            run_jobs(script, bundle, jobs=1, directory=tmp_path)
+            run_jobs(script, bundle, jobs=1, directory=tmp_path, sealed=True)
         assert caught.value.exit_code == 1
         assert capsys.readouterr().err == "Preparing ...\n"
 

@@ -1,0 +1,163 @@
+"""Collecting what was chosen: out of the bundle where it is there, else fetched, else built; then checked against itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+from builder.build_wheel import WheelBuilder
+from builder.cache import DownloadCache
+from builder.closure import closure_problems, overridden_names
+from builder.compose import LockedScript, WheelFile
+from builder.credentials import without_credentials
+from builder.fetch import Download, Fetched, fetch
+from wheelhouse.errors import FetchError
+from wheelhouse.gather import gather
+from wheelhouse.manifest import Source
+from wheelhouse.wheel import metadata_of_wheel, parse_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from concurrent.futures import Future
+
+    from builder.choose import Choice
+    from builder.credentials import Credentials
+    from builder.fetch import FetchProgress
+    from builder.resolve import Resolution, ResolveOptions
+    from wheelhouse.store import BundleWriter
+
+Index = dict[str, str]
+"""Package name -> URL of the index that it came from."""
+
+
+@dataclass
+class Collector:
+    """Gets the files of one build. What it holds in the end tells what was done."""
+
+    writer: BundleWriter
+    cache_root: Path
+    """The per-user cache folder."""
+    credentials: Credentials
+    uv: str
+    options: ResolveOptions
+    fetched: dict[str, Fetched] = field(default_factory=dict)
+    """By location."""
+    built: dict[str, None] = field(default_factory=dict)
+    """Names of the wheels that were built from source, in order."""
+
+    def holds(self, choice: Choice) -> Path | None:
+        """The wheel in the bundle, when it holds it with the digest of the lock."""
+        digest = choice.hashes.get("sha256")
+        is_wheel = choice.kind == "wheel" and digest is not None
+        return self.writer.holds(f"wheels/{choice.filename}", digest or "") if is_wheel else None
+
+    def fetch(self, choices: Iterable[Choice], progress: FetchProgress) -> None:
+        """Fetch every wheel and source archive that the bundle does not hold, each location once.
+
+        Raises FetchError (exit 4).
+        """
+        wanted = {
+            choice.location: Download(_url(choice.location), choice.filename, choice.hashes, choice.size)
+            for choice in choices
+            if choice.kind in {"wheel", "sdist"} and self.holds(choice) is None
+        }
+        cache = DownloadCache(self.cache_root)
+        files = fetch(list(wanted.values()), cache, credentials=self.credentials, progress=progress)
+        self.fetched |= dict(zip(wanted, files, strict=True))
+
+    def lock(self, resolution: Resolution, choices: Sequence[Choice], index: Future[Index] | None) -> LockedScript:
+        """The script with its wheels at hand. Raises FetchError (exit 4), IntegrityError (exit 5) for a broken wheel."""
+        indexes = index.result() if index else {}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            wheels = gather(
+                pool.submit(self._wheel, resolution, choice, indexes.get(choice.name)) for choice in choices
+            )
+        return LockedScript(resolution, tuple(sorted(wheels, key=lambda wheel: wheel.name)))
+
+    def _wheel(self, resolution: Resolution, choice: Choice, index: str | None) -> WheelFile:
+        if choice.kind != "wheel":
+            return self._build(resolution, choice, index)
+        held = self.holds(choice)
+        if held is None:
+            file = self.fetched[choice.location]
+            wheel = _read_wheel(choice.filename, file.path, file.sha256, metadata_of_wheel(file.path, choice.filename))
+            wheel = replace(wheel, size=file.size, source=source_of(choice, index))
+        else:
+            known = self.writer.current.files[f"wheels/{choice.filename}"] if self.writer.current else None
+            metadata = held.with_name(f"{held.name}.metadata")
+            content = metadata.read_bytes() if metadata.is_file() else metadata_of_wheel(held)
+            wheel = _read_wheel(choice.filename, held, choice.hashes["sha256"], content)
+            source = known.source if known and known.source else Source()
+            wheel = replace(wheel, size=held.stat().st_size, source=source)
+        return replace(wheel, upload_time=choice.upload_time, yanked=resolution.yanked.get(choice.name))
+
+    def _build(self, resolution: Resolution, choice: Choice, index: str | None) -> WheelFile:
+        archive = self.fetched.get(choice.location)
+        builder = WheelBuilder(self.uv, self.options, self.cache_root, self.credentials)
+        built = builder.build(choice, resolution, archive.path if archive else None)
+        name = built.path.name
+        if not parse_wheel_filename(name)[3] & set(resolution.target.tags):
+            raise FetchError(
+                f"{name} was built from source, and does not fit {resolution.target.name}",
+                hint="the build backend decides a wheel's tags; publish a wheel for the target on an index of yours",
+            )
+        self.built[name] = None
+        content = built.path.read_bytes()
+        wheel = _read_wheel(name, built.path, hashlib.sha256(content).hexdigest(), metadata_of_wheel(built.path))
+        source = replace(source_of(choice, index), built_from=built.source_sha256)
+        return replace(wheel, size=len(content), source=source)
+
+
+def check_closures(locks: Sequence[LockedScript]) -> None:
+    """Raise FetchError (exit 4) where the wheels' own METADATA asks for what their lock does not hold."""
+    problems = []
+    for lock in locks:
+        resolution = lock.resolution
+        wheels = {wheel.name: parse_metadata(wheel.metadata, where=wheel.filename) for wheel in lock.wheels}
+        found = closure_problems(
+            resolution.script.dependencies,
+            wheels,
+            resolution.target.environment(resolution.full_version),
+            overridden_names(resolution.script.settings),
+        )
+        problems += [f"{lock.key}: {problem}" for problem in found]
+    if problems:
+        raise FetchError(
+            "the files do not hold together: their own metadata asks for more than the index or the source said",
+            problems=problems,
+            hint="add what is missing to the script's dependencies, or pin another version",
+        )
+
+
+def source_of(choice: Choice, index: str | None) -> Source:
+    """Where a choice came from, without credentials, and without the names of this machine's folders."""
+    if choice.kind == "git":
+        return Source(git=without_credentials(choice.location), commit=choice.commit)
+    if choice.is_local:
+        return Source(path=Path(choice.location.removeprefix("file://")).name)
+    return Source(index=without_credentials(index) if index else None, url=without_credentials(choice.location))
+
+
+def _read_wheel(filename: str, path: Path, sha256: str, metadata: bytes) -> WheelFile:
+    facts = parse_metadata(metadata, where=filename)
+    return WheelFile(
+        filename=filename,
+        path=path,
+        sha256=sha256,
+        size=0,
+        name=canonicalize_name(facts.name),
+        version=facts.version,
+        metadata=metadata,
+        requires_python=facts.requires_python,
+        source=Source(),
+    )
+
+
+def _url(location: str) -> str:
+    return location if "://" in location else Path(location).as_uri()

@@ -1,0 +1,81 @@
+"""The uv that a bundle brings for its nodes: the executable out of uv's own wheel, at a chosen version."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.script import Script
+from builder.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from builder.choose import Choice
+    from wheelhouse.manifest import Manifest, Source
+
+# Settings of a script that say where packages come from: uv itself is taken from there too.
+_INDEX_SETTINGS = {
+    "allow-insecure-host",
+    "extra-index-url",
+    "find-links",
+    "index",
+    "index-strategy",
+    "index-url",
+    "keyring-provider",
+    "native-tls",
+    "system-certs",
+}
+
+
+@dataclass(frozen=True)
+class NodeUv:
+    """The uv executable for the nodes of a platform."""
+
+    platform: str
+    version: str
+    executable: bytes
+    source: Source
+
+    @property
+    def bundle_path(self) -> str:
+        """Where it lies in the bundle."""
+        return f"uv/{self.platform}/uv{'.exe' if 'windows' in self.platform else ''}"
+
+
+def lacking(targets: Iterable[Target], version: str | None, current: Manifest | None) -> list[Target]:
+    """The platforms for which *current* does not hold uv of that version; none where *version* is None.
+
+    glibc platforms share one uv, made for the oldest glibc that uv supports.
+    """
+    wanted = {}
+    for target in targets if version else ():
+        platform = f"{target.architecture}-manylinux_2_17" if target.system == "linux-gnu" else target.platform
+        known = current.uv.get(platform) if current else None
+        if known is None or known.version != version:
+            wanted[platform] = Target(target.python, platform)
+    return list(wanted.values())
+
+
+def as_script(version: str | None, scripts: Sequence[Script]) -> Script:
+    """uv of *version* as if it were the one dependency of a script, with the indexes of *scripts*."""  # noqa: D403
+    settings = {key: value for script in scripts for key, value in script.settings.items() if key in _INDEX_SETTINGS}
+    return Script(
+        path=scripts[0].path.with_name("uv"),
+        name="uv",
+        source=b"",
+        block="",
+        dependencies=(f"uv=={version}",),
+        requires_python=None,
+        metadata={"tool": {"uv": settings}},
+    )
+
+
+def unpack(platform: str, choice: Choice, wheel: Path, source: Source) -> NodeUv:
+    """The executable in uv's wheel at *wheel*."""
+    suffix = ".exe" if "windows" in platform else ""
+    with zipfile.ZipFile(wheel) as archive:
+        executable = archive.read(f"uv-{choice.version}.data/scripts/uv{suffix}")
+    return NodeUv(platform, choice.version or "", executable, source)
