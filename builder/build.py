@@ -115,7 +115,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
                       for resolution, choice in zip(uv_resolutions, uv_choices, strict=True)]  # fmt: skip
         collector.fetch([*(choice for group in choices for choice in group), *uv_choices], progress.transfer)
         locks = [collector.lock(*triple) for triple in zip(resolutions, choices, indexes, strict=True)]
-        check_closures(locks)
+        check_closures(locks, writer.current)
         uvs = [_node_uv(collector, *triple) for triple in zip(uv_resolutions, uv_choices, uv_indexes, strict=True)]
 
         composition = compose(writer.current, locks, uvs, launcher=_launcher(), epoch=_source_date_epoch())

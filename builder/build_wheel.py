@@ -198,7 +198,7 @@ def _is_no_source(at_top: bool, name: str) -> bool:  # noqa: FBT001 - a predicat
 
 
 def _tree_digest(folder: Path) -> str:
-    """Digest over names, modes and bytes of a source folder's files, and over what git calls it: version plugins ask."""
+    """Digest over names, modes and bytes of a source folder's files, and what git calls it: version plugins ask."""
     digest = hashlib.sha256(_git_version(folder))
     for parent, folders, files in os.walk(folder):
         at_top = Path(parent) == folder

@@ -23,7 +23,7 @@ from packaging.pylock import (
 from wheelhouse.errors import FetchError, ResolveError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from packaging.pylock import Package
@@ -64,23 +64,15 @@ def choose(resolution: Resolution) -> tuple[Choice, ...]:
 
     Every package without a fitting file is reported at once: ResolveError (exit 3).
     """
-    choices: list[Choice] = []
-    problems: list[str] = []
-    environment = resolution.target.environment(resolution.full_version)
-    for package in resolution.lock.packages:
-        alone = dataclasses.replace(resolution.lock, packages=[package])
-        try:
-            for chosen, artifact in alone.select(environment=environment, tags=resolution.target.tags):
-                choices.append(_choice(chosen, artifact))
-        except PylockSelectError as error:
-            problems.append(f"{package.name}: {error}; the lock has {_filenames(package)}")
-    if problems:
-        raise ResolveError(
-            f"{resolution.script.path} for {resolution.target.name}: {len(problems)} packages have no file that fits",
-            problems=problems,
-            hint="try a newer libc floor (--python-platform), another Python (--python-version), or --allow-build NAME",
-        )
-    return tuple(choices)
+    try:
+        return _select(resolution, resolution.lock.packages)
+    except PylockSelectError as error:
+        problems = list(_problems(resolution)) or [str(error)]
+    raise ResolveError(
+        f"{resolution.script.path} for {resolution.target.name}: {len(problems)} packages have no file that fits",
+        problems=problems,
+        hint="try a newer libc floor (--python-platform), another Python (--python-version), or --allow-build NAME",
+    )
 
 
 def refuse_builds(per_lock: Iterable[tuple[Resolution, Iterable[Choice]]], allows: Callable[[str], bool]) -> None:
@@ -102,6 +94,21 @@ def refuse_builds(per_lock: Iterable[tuple[Resolution, Iterable[Choice]]], allow
             + " ".join(f"--allow-build {name}" for name in names)
             + " (it runs code of the package on this machine)",
         )
+
+
+def _select(resolution: Resolution, packages: Sequence[Package]) -> tuple[Choice, ...]:
+    lock = dataclasses.replace(resolution.lock, packages=packages)
+    environment = resolution.target.environment(resolution.full_version)
+    return tuple(_choice(*chosen) for chosen in lock.select(environment=environment, tags=resolution.target.tags))
+
+
+def _problems(resolution: Resolution) -> Iterator[str]:
+    """`select` stops at the first package without a file; one at a time, all of them come to light."""
+    for package in resolution.lock.packages:
+        try:
+            _select(resolution, [package])
+        except PylockSelectError as error:
+            yield f"{package.name}: {error}; the lock has {_filenames(package)}"
 
 
 def _choice(

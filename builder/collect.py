@@ -1,4 +1,4 @@
-"""Collecting what was chosen: out of the bundle where it is there, else fetched, else built; then checked against itself."""
+"""Collecting what was chosen: out of the bundle where it is there, else fetched, else built; then checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from builder.build_wheel import WheelBuilder
 from builder.cache import DownloadCache
 from builder.closure import closure_problems, overridden_names
-from builder.compose import LockedScript, WheelFile
+from builder.compose import LockedScript, WheelFile, render_lock
 from builder.credentials import without_credentials
 from builder.fetch import Download, Fetched, fetch
 from wheelhouse.errors import FetchError
@@ -23,13 +23,14 @@ from wheelhouse.manifest import Source
 from wheelhouse.wheel import metadata_of_wheel, parse_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
     from builder.choose import Choice
     from builder.credentials import Credentials
     from builder.fetch import FetchProgress
     from builder.resolve import Resolution, ResolveOptions
+    from wheelhouse.manifest import Manifest
     from wheelhouse.store import BundleWriter
 
 Index = dict[str, str]
@@ -72,7 +73,7 @@ class Collector:
         self.fetched |= dict(zip(wanted, files, strict=True))
 
     def lock(self, resolution: Resolution, choices: Sequence[Choice], index: Future[Index] | None) -> LockedScript:
-        """The script with its wheels at hand. Raises FetchError (exit 4), IntegrityError (exit 5) for a broken wheel."""
+        """The script with its wheels at hand. Raises FetchError (exit 4), or IntegrityError (exit 5) for a wheel."""
         indexes = index.result() if index else {}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             wheels = gather(
@@ -102,7 +103,7 @@ class Collector:
         builder = WheelBuilder(self.uv, self.options, self.cache_root, self.credentials)
         built = builder.build(choice, resolution, archive.path if archive else None)
         name = built.path.name
-        if not parse_wheel_filename(name)[3] & set(resolution.target.tags):
+        if not parse_wheel_filename(name)[3] & resolution.target.tag_set:
             raise FetchError(
                 f"{name} was built from source, and does not fit {resolution.target.name}",
                 hint="the build backend decides a wheel's tags; publish a wheel for the target on an index of yours",
@@ -114,15 +115,20 @@ class Collector:
         return replace(wheel, size=len(content), source=source)
 
 
-def check_closures(locks: Sequence[LockedScript]) -> None:
-    """Raise FetchError (exit 4) where the wheels' own METADATA asks for what their lock does not hold."""
+def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> None:
+    """Raise FetchError (exit 4) where the wheels' own METADATA asks for what their lock does not hold.
+
+    A lock that the bundle (*current*) holds to the byte was checked when it came in.
+    """
     problems = []
     for lock in locks:
         resolution = lock.resolution
-        wheels = {wheel.name: parse_metadata(wheel.metadata, where=wheel.filename) for wheel in lock.wheels}
+        known = current.files.get(lock.lock_path) if current else None
+        if known and known.sha256 == hashlib.sha256(render_lock(lock)).hexdigest():
+            continue
         found = closure_problems(
             resolution.script.dependencies,
-            wheels,
+            {wheel.name: wheel.facts for wheel in lock.wheels},
             resolution.target.environment(resolution.full_version),
             overridden_names(resolution.script.settings),
         )
@@ -154,7 +160,7 @@ def _read_wheel(filename: str, path: Path, sha256: str, metadata: bytes) -> Whee
         name=canonicalize_name(facts.name),
         version=facts.version,
         metadata=metadata,
-        requires_python=facts.requires_python,
+        facts=facts,
         source=Source(),
     )
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from builder.node_uv import NodeUv
     from builder.resolve import Resolution
     from builder.script import Script
+    from wheelhouse.wheel import WheelMetadata
 
 _NO_TIME = "1980-01-01T00:00:00Z"
 
@@ -62,7 +63,8 @@ class WheelFile:
     version: str
     metadata: bytes
     """Its METADATA, verbatim (PEP 658)."""
-    requires_python: str | None
+    facts: WheelMetadata
+    """The same, read."""
     source: Source
     upload_time: datetime | None = None
     yanked: str | None = None
@@ -84,6 +86,11 @@ class LockedScript:
     def key(self) -> str:
         """As the manifest's `needed-by` has it: `eval/cp312-x86_64-manylinux_2_28`."""
         return f"{self.resolution.script.name}/{self.resolution.target.name}"
+
+    @property
+    def lock_path(self) -> str:
+        """Where its lock lies in the bundle."""
+        return f"locks/{self.resolution.script.name}/pylock.{self.resolution.target.name}.toml"
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def compose(
         scripts[script.name] = _bundled_script(scripts.get(script.name), entry)
         contents[f"scripts/{script.name}.py"] = script.source
         paths = scripts[script.name].locks[entry.resolution.target.name]
-        contents[paths.lock] = _render_lock(entry).encode()
+        contents[paths.lock] = render_lock(entry)
         contents[paths.requirements] = _render_requirements(entry).encode()
     _refuse_other_bytes(before, [wheel for entry in locked for wheel in entry.wheels])
     files = _kept_files(before, scripts)
@@ -143,6 +150,25 @@ def compose(
     return Composition(manifest, contents)
 
 
+def render_lock(entry: LockedScript) -> bytes:
+    """A PEP 751 lock whose wheels are relative paths into the bundle: it moves with it."""
+    packages: list[dict[str, Any]] = []
+    for wheel in sorted(entry.wheels, key=lambda wheel: wheel.name):
+        file: dict[str, Any] = {"name": wheel.filename, "path": f"../../{wheel.bundle_path}", "size": wheel.size}
+        if wheel.upload_time:
+            file["upload-time"] = wheel.upload_time.astimezone(UTC)
+        packages.append(
+            {"name": wheel.name, "version": wheel.version, "wheels": [{**file, "hashes": {"sha256": wheel.sha256}}]}
+        )
+    document = {
+        "lock-version": "1.0",
+        "created-by": "offline-bundle",
+        "requires-python": f">={entry.resolution.full_version}",
+        "packages": packages,
+    }
+    return tomli_w.dumps(document).encode()
+
+
 def script_is_same(known: BundledScript, script: Script) -> bool:
     """Whether *script* asks for the same as the one in the bundle: then locks for its other targets stay good."""
     return (
@@ -158,7 +184,7 @@ def _bundled_script(known: BundledScript | None, entry: LockedScript) -> Bundled
     others = dict(known.locks) if known and script_is_same(known, script) else {}
     tag_sets = (parse_wheel_filename(wheel.filename)[3] for wheel in entry.wheels)
     others[target.name] = BundledLock(
-        lock=f"locks/{script.name}/pylock.{target.name}.toml",
+        lock=entry.lock_path,
         requirements=f"locks/{script.name}/requirements-{target.name}.txt",
         libc=libc_floor(tag_sets, target),
         packages={wheel.name: BundledPackage(version=wheel.version, wheel=wheel.bundle_path) for wheel in entry.wheels},
@@ -206,7 +232,7 @@ def _bundled_wheel(wheel: WheelFile) -> BundledFile:
         size=wheel.size,
         name=wheel.name,
         version=wheel.version,
-        requires_python=wheel.requires_python,
+        requires_python=wheel.facts.requires_python,
         upload_time=_iso(wheel.upload_time),
         yanked=wheel.yanked,
         source=wheel.source,
@@ -215,25 +241,6 @@ def _bundled_wheel(wheel: WheelFile) -> BundledFile:
 
 def _digested(content: bytes) -> BundledFile:
     return BundledFile(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-
-
-def _render_lock(entry: LockedScript) -> str:
-    """A PEP 751 lock whose wheels are relative paths into the bundle: it moves with it."""
-    packages: list[dict[str, Any]] = []
-    for wheel in sorted(entry.wheels, key=lambda wheel: wheel.name):
-        file: dict[str, Any] = {"name": wheel.filename, "path": f"../../{wheel.bundle_path}", "size": wheel.size}
-        if wheel.upload_time:
-            file["upload-time"] = wheel.upload_time.astimezone(UTC)
-        packages.append(
-            {"name": wheel.name, "version": wheel.version, "wheels": [{**file, "hashes": {"sha256": wheel.sha256}}]}
-        )
-    document = {
-        "lock-version": "1.0",
-        "created-by": "offline-bundle",
-        "requires-python": f">={entry.resolution.full_version}",
-        "packages": packages,
-    }
-    return tomli_w.dumps(document)
 
 
 def _render_requirements(entry: LockedScript) -> str:

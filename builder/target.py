@@ -65,7 +65,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """The target's key in a bundle: `cp312-x86_64-manylinux_2_28`. No dot is in it: PEP 751 file names forbid them."""
+        """The target's key in a bundle: `cp312-x86_64-manylinux_2_28`. PEP 751 file names forbid dots."""
         return f"cp{self.python.replace('.', '')}-{self.platform}"
 
     @property
@@ -159,6 +159,11 @@ class Target:
         )
         return (*interpreter, *tags.compatible_tags(self.version, interpreter=abi, platforms=platforms))
 
+    @cached_property
+    def tag_set(self) -> frozenset[tags.Tag]:
+        """The same without their order."""
+        return frozenset(self.tags)
+
     def _platforms(self) -> Iterator[str]:
         if self.glibc:
             yield from _manylinux(self.architecture, self.glibc[1])
@@ -207,7 +212,7 @@ def make_target(python: str, platform: str) -> Target:
 
 
 def host_platform() -> str:
-    """This machine in uv's words: the highest manylinux floor that its glibc meets, or its musl, macOS or Windows name."""
+    """This machine in uv's words: the highest manylinux floor that its glibc meets, or musl, macOS or Windows."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(host.machine().lower(), host.machine().lower())
     if sys.platform == "darwin":
         return f"{machine}-apple-darwin"
@@ -246,7 +251,7 @@ def libc_floor(wheel_tags: Iterable[Iterable[tags.Tag]], target: Target) -> str 
 
 
 def _wheel_floor(tag_set: Iterable[tags.Tag], target: Target) -> tuple[int, int] | None:
-    fitting = [tag.platform for tag in tag_set if tag in target.tags]
+    fitting = [tag.platform for tag in tag_set if tag in target.tag_set]
     if not fitting or "any" in fitting:
         return None
     return min((_platform_floor(platform, target) for platform in fitting), default=None)

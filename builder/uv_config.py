@@ -119,9 +119,7 @@ def index_locations(script_settings: Mapping[str, Any]) -> list[tuple[str | None
     """(name, URL) of every index and find-links page in a script's settings, uv's configuration and its environment."""
     found: list[tuple[str | None, str]] = []
     for settings in (script_settings, *(table for _, table in _configurations())):
-        for entry in _list(settings.get("index")):
-            if isinstance(entry, dict) and isinstance(entry.get("url"), str):
-                found.append((entry.get("name"), entry["url"]))
+        found += [(entry.get("name"), entry["url"]) for entry in _index_entries(settings)]
         plain = [settings.get("index-url"), *_list(settings.get("extra-index-url")), *_list(settings.get("find-links"))]
         found += [(None, url) for url in plain if isinstance(url, str)]
     for variable in ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"):
@@ -131,12 +129,8 @@ def index_locations(script_settings: Mapping[str, Any]) -> list[tuple[str | None
 
 def own_indexes(script_settings: Mapping[str, Any], folder: Path) -> list[tuple[str | None, str]]:
     """(name, URL) of a script's own indexes that may serve any package: explicit ones serve what is pinned to them."""
-    entries = _list(absolute_settings(script_settings, folder).get("index"))
-    return [
-        (entry.get("name"), entry["url"])
-        for entry in entries
-        if isinstance(entry, dict) and isinstance(entry.get("url"), str) and not entry.get("explicit")
-    ]
+    entries = _index_entries(absolute_settings(script_settings, folder))
+    return [(entry.get("name"), entry["url"]) for entry in entries if not entry.get("explicit")]
 
 
 def split_index(text: str) -> tuple[str | None, str]:
@@ -220,6 +214,11 @@ def _absolute_entry(entry: Any, key: str, folder: Path) -> Any:  # noqa: ANN401 
     if isinstance(entry, dict) and isinstance(entry.get(key), str):
         return {**entry, key: absolute_location(entry[key], folder)}
     return entry
+
+
+def _index_entries(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    entries = _list(settings.get("index"))
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("url"), str)]
 
 
 def _list(value: Any) -> list[Any]:  # noqa: ANN401 - any TOML value may stand there

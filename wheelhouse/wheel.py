@@ -49,7 +49,9 @@ def metadata_of_wheel(path: Path, filename: str | None = None) -> bytes:
 
 def parse_metadata(content: bytes, *, where: str = "METADATA") -> WheelMetadata:
     """Read METADATA; *where* names it in the IntegrityError that is raised when it has no name or version."""
-    raw, _ = parse_email(content)
+    # What follows the headers is the description: long, and of no use here.
+    headers, _, _ = content.replace(b"\r\n", b"\n").partition(b"\n\n")
+    raw, _ = parse_email(headers)
     name, version = raw.get("name"), raw.get("version")
     if not name or not version:
         raise IntegrityError(f"{where} lacks {'a name' if not name else 'a version'}", hint=_HINT)
