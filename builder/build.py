@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import wheelhouse
 from builder import node_uv, uv_config
 from builder.choose import Choice, choose, refuse_builds
 from builder.collect import Collector, Index, check_closures, source_of
@@ -18,7 +19,7 @@ from builder.fetch import FetchProgress, warm_up
 from builder.plan import builders_for, pair_up
 from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver
 from builder.script import Script, read_scripts
-from wheelhouse import run
+from wheelhouse import prepare
 from wheelhouse.errors import BundleError, InputError
 from wheelhouse.gather import gather
 from wheelhouse.store import BundleWriter
@@ -109,7 +110,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         uv_choices = [choose(resolution)[0] for resolution in uv_resolutions]
         refuse_builds(zip(resolutions, choices, strict=True), options.allows)
 
-        collector = Collector(writer, Path(run.cache_directory()), credentials, uv, options)
+        collector = Collector(writer, Path(prepare.cache_directory()), credentials, uv, options)
         indexes = [_ask_indexes(resolver, *pair, collector) for pair in zip(resolutions, choices, strict=True)]
         uv_indexes = [_ask_indexes(uv_resolver, resolution, [choice], collector)
                       for resolution, choice in zip(uv_resolutions, uv_choices, strict=True)]  # fmt: skip
@@ -189,9 +190,10 @@ def _node_uv(
     return node_uv.unpack(resolution.target.platform, choice, wheel, source_of(choice, found))
 
 
-def _launcher() -> bytes:
-    """`run.py` as it stands beside us: what is reviewed is what runs."""
-    return Path(run.__file__).read_bytes()
+def _launcher() -> dict[str, bytes]:
+    """The launcher's two files as they stand beside us: what is reviewed is what runs."""
+    beside = Path(wheelhouse.__file__).parent
+    return {name: (beside / name).read_bytes() for name in ("run.py", "prepare.py")}
 
 
 def _source_date_epoch() -> int | None:

@@ -15,7 +15,7 @@ import tomli_w
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder.target import libc_floor
-from wheelhouse import __version__, run, simple
+from wheelhouse import __version__, prepare, simple
 from wheelhouse.errors import IntegrityError
 from wheelhouse.manifest import (
     CHECKSUMS,
@@ -107,16 +107,16 @@ def compose(
     locked: Sequence[LockedScript],
     uvs: Sequence[NodeUv],
     *,
-    launcher: bytes,
+    launcher: Mapping[str, bytes],
     epoch: int | None,
 ) -> Composition:
     """Add *locked* to what the bundle holds (*current*), replacing scripts of the same name.
 
-    *launcher* is the text of `run.py`; *epoch* is SOURCE_DATE_EPOCH, else the newest upload time dates the bundle.
+    *launcher* has the launcher's files; *epoch* is SOURCE_DATE_EPOCH, else the newest upload time dates the bundle.
     Raises IntegrityError (exit 5) where a wheel of the same name with other bytes is in the bundle already.
     """
     before = current or Manifest(created_by="", timestamp=_NO_TIME)
-    contents: dict[str, bytes | Path] = {"run.py": launcher, "uv.toml": UV_TOML.encode()}
+    contents: dict[str, bytes | Path] = {**launcher, "uv.toml": UV_TOML.encode()}
     scripts = dict(before.scripts)
     for entry in locked:
         script = entry.resolution.script
@@ -172,10 +172,10 @@ def render_lock(entry: LockedScript) -> bytes:
 def script_is_same(known: BundledScript, script: Script) -> bool:
     """Whether *script* asks for the same as the one in the bundle: then locks for its other targets stay good."""
     return (
-        sorted(map(run.canonical_requirement, known.dependencies))
-        == sorted(map(run.canonical_requirement, script.dependencies))
+        sorted(map(prepare.canonical_requirement, known.dependencies))
+        == sorted(map(prepare.canonical_requirement, script.dependencies))
         and known.requires_python == script.requires_python
-        and known.settings == run.settings_digest(script.settings)
+        and known.settings == prepare.settings_digest(script.settings)
     )
 
 
@@ -191,10 +191,10 @@ def _bundled_script(known: BundledScript | None, entry: LockedScript) -> Bundled
     )
     return BundledScript(
         path=f"scripts/{script.name}.py",
-        block=run.block_digest(script.block),
+        block=prepare.block_digest(script.block),
         dependencies=script.dependencies,
         requires_python=script.requires_python,
-        settings=run.settings_digest(script.settings),
+        settings=prepare.settings_digest(script.settings),
         locks=others,
     )
 

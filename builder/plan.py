@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from builder import uv_config
 from builder.target import Target, choose_python, host_platform, make_target
-from wheelhouse import run
+from wheelhouse import prepare
 from wheelhouse.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _names_a_source(script: Script) -> bool:
 
 def _interpreter(python: str) -> str | None:
     major, _, minor = python.partition(".")
-    return run.find_interpreter((int(major), int(minor)))
+    return prepare.find_interpreter((int(major), int(minor)))
 
 
 def _is_installed(python: str) -> bool:

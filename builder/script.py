@@ -23,7 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from wheelhouse.errors import InputError
-from wheelhouse.run import LaunchError, read_block
+from wheelhouse.prepare import LaunchError, read_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Literal
 
 from packaging import tags
 
-from wheelhouse import run
+from wheelhouse import prepare
 from wheelhouse.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from packaging.markers import Environment
+    from packaging.tags import Tag
 
 # What `uv pip compile --python-platform` means by its short names (uv 0.13).
 _ALIASES = {
@@ -150,7 +151,7 @@ class Target:
         return self.architecture
 
     @cached_property
-    def tags(self) -> tuple[tags.Tag, ...]:
+    def tags(self) -> tuple[Tag, ...]:
         """The wheel tags the target takes, best first (PEP 425, 600, 656)."""
         platforms = list(self._platforms())
         abi = f"cp{self.version[0]}{self.version[1]}"
@@ -160,7 +161,7 @@ class Target:
         return (*interpreter, *tags.compatible_tags(self.version, interpreter=abi, platforms=platforms))
 
     @cached_property
-    def tag_set(self) -> frozenset[tags.Tag]:
+    def tag_set(self) -> frozenset[Tag]:
         """The same without their order."""
         return frozenset(self.tags)
 
@@ -188,7 +189,7 @@ class Target:
         if requires_python is None:
             return f"{minor}.0"
         for micro in range(100):
-            if run.python_matches(requires_python, (*self.version, micro)):
+            if prepare.python_matches(requires_python, (*self.version, micro)):
                 return f"{minor}.{micro}"
         raise InputError(
             f'Python {self.python} is not admitted by the script\'s requires-python = "{requires_python}"',
@@ -241,7 +242,7 @@ def choose_python(requires_python: str | None, is_installed: Callable[[str], boo
     return next(filter(is_installed, admitted), admitted[0])
 
 
-def libc_floor(wheel_tags: Iterable[Iterable[tags.Tag]], target: Target) -> str | None:
+def libc_floor(wheel_tags: Iterable[Iterable[Tag]], target: Target) -> str | None:
     """The lowest libc that suffices for the wheels with *wheel_tags*, such as "2.28"; None when they need none.
 
     A wheel with several tags takes the lowest; a plain `linux_*` wheel, built here, needs the target's own floor.
@@ -250,7 +251,7 @@ def libc_floor(wheel_tags: Iterable[Iterable[tags.Tag]], target: Target) -> str 
     return ".".join(map(str, max(floors))) if floors else None
 
 
-def _wheel_floor(tag_set: Iterable[tags.Tag], target: Target) -> tuple[int, int] | None:
+def _wheel_floor(tag_set: Iterable[Tag], target: Target) -> tuple[int, int] | None:
     fitting = [tag.platform for tag in tag_set if tag in target.tag_set]
     if not fitting or "any" in fitting:
         return None
@@ -291,4 +292,4 @@ def _admits_minor(requires_python: str | None, minor: str) -> bool:
         return True
     major_number, minor_number = map(int, minor.split("."))
     releases = ((major_number, minor_number, micro) for micro in range(100))
-    return any(run.python_matches(requires_python, release) for release in releases)
+    return any(prepare.python_matches(requires_python, release) for release in releases)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from wheelhouse import run
+from wheelhouse import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = Path("examples/python_uv/eval.py")
@@ -51,9 +51,9 @@ def step(title: str, command: list[str]) -> int:
 
 
 def provide_python() -> None:
-    """A node brings its own interpreter; where this machine has none of the script's version, uv installs one, online."""
+    """A node brings its own interpreter; where this machine has none that fits, uv installs one, online."""
     wanted = ".".join(map(str, PYTHON))
-    if run.find_interpreter(PYTHON) is None:
+    if prepare.find_interpreter(PYTHON) is None:
         print(f"# This machine has no Python {wanted}: let uv install one while there is a network", flush=True)
         uv = Path(sys.executable).with_name("uv")
         if subprocess.run([str(uv), "python", "install", wanted], check=False).returncode != 0:

@@ -3,7 +3,7 @@
     DIRECTORY/job-0001/console.txt      what the job wrote to stdout and stderr; absent if that was nothing
     DIRECTORY/job-0001/…                what it left in its working directory
 
-The environment is prepared once, by the launcher's own code (`wheelhouse/run.py`), and held until the last job has
+The environment is prepared once, by the launcher's own code (`wheelhouse/prepare.py`), and held until the last job has
 ended; each job is then no more than a start of its interpreter. A job finds its number, 1 to N, in
 `OFFLINE_BUNDLE_JOB`, and N in `OFFLINE_BUNDLE_JOBS`.
 """
@@ -25,13 +25,13 @@ from typing import IO, TYPE_CHECKING, ClassVar, NoReturn
 import wheelhouse
 from runner.seal import seal_command
 from wheelhouse.errors import BundleError, InputError, IntegrityError, NotInBundleError, SignatureError
-from wheelhouse.run import LaunchError, prepare
+from wheelhouse.prepare import LaunchError, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
-    from wheelhouse.run import Environment
+    from wheelhouse.prepare import Environment
 
 _LAUNCHER = (
     sys.executable,
@@ -151,7 +151,7 @@ def run_jobs(  # noqa: PLR0913
         children = _Children(seal_command(command) if sealed else command, environment, jobs)
         results = _run_all(children, directories, parallel or usable_cores(), progress)
     finally:
-        environment.lock.release()
+        environment.release()
     if children.stopped:
         raise JobsInterruptedError(results, jobs)
     return results
@@ -171,7 +171,7 @@ class _Children:
         self.stopped = False
         self._command = command
         self._variables = {**environment.variables(), "OFFLINE_BUNDLE_JOBS": str(jobs)}
-        self._held = [] if environment.lock.descriptor is None else [environment.lock.descriptor]
+        self._held = [environment.descriptor] if environment.descriptor >= 0 else []
         self._lock = threading.RLock()  # a second signal may come while the first is being passed on
         self._running: set[subprocess.Popen[bytes]] = set()
 

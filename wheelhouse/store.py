@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 
 from wheelhouse.errors import BundleError, InputError, IntegrityError
 from wheelhouse.manifest import CHECKSUMS, MANIFEST, WRITER, Manifest, read_manifest_bytes, render_checksums
-from wheelhouse.run import FileLock
+from wheelhouse.prepare import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

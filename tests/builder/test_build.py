@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +24,8 @@ from wheelhouse.manifest import Manifest, read_manifest
 from wheelhouse.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from builder.fetch import FetchProgress
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -41,7 +42,7 @@ class Silence:
     def step(self, text: str) -> None:
         pass
 
-    def waiting(self, directory: Path) -> None:
+    def waiting(self, directory: Path) -> None:  # noqa: ARG002
         self.waited = True
 
 
@@ -101,7 +102,7 @@ def test_a_bundle_holds_what_the_format_says(factory: Factory, packages: Path) -
     raise_for_problems(verify(factory.bundle))
     names = set(digests(factory.bundle))
     assert names == {
-        "bundle.json", "SHA256SUMS", "uv.toml", "run.py", "scripts/job.py",
+        "bundle.json", "SHA256SUMS", "uv.toml", "run.py", "prepare.py", "scripts/job.py",
         f"locks/job/pylock.{TARGET}.toml", f"locks/job/requirements-{TARGET}.txt",
         "wheels/Top_Thing-1.2-py3-none-any.whl", "wheels/Top_Thing-1.2-py3-none-any.whl.metadata",
         "wheels/leaf-1.0-py3-none-any.whl", "wheels/leaf-1.0-py3-none-any.whl.metadata",
@@ -449,7 +450,7 @@ def test_a_damaged_file_that_only_another_script_needs_is_named(factory: Factory
     assert "wheels/leaf-1.0-py3-none-any.whl" in text
 
 
-def test_an_index_without_hashes_is_served_too(factory: Factory, packages: Path, tmp_path: Path) -> None:
+def test_an_index_without_hashes_is_served_too(factory: Factory, tmp_path: Path) -> None:
     """A folder of wheels has no hashes to offer: they are made on the way in."""
     wheel = make_wheel(tmp_path / "links", "leaf")
     factory.build(

@@ -424,6 +424,7 @@ class TestRetry:
             ("soon", (0.25, 0.75)),
             ("-5", (0.25, 0.75)),
         ],
+        ids=["seconds", "none", "a day", "tomorrow", "yesterday", "words", "negative"],
     )
     def test_retry_after(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.distributions import make_wheel, sha256_of
-from wheelhouse import run
+from wheelhouse import prepare, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +78,8 @@ def make_bundle(
         "targets": targets,
         "uv": {},
     }
-    _copy(Path(run.__file__), folder / "run.py")
+    for module in (run, prepare):
+        _copy(Path(module.__file__), folder / Path(module.__file__).name)
     if uv:
         place = f"uv/{uv_platform or this_platform()}/uv"
         _copy(uv, folder / place)
@@ -110,13 +111,13 @@ def _write_script(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(script.text)
     wheels = {package: make_wheel(bundle / "wheels", package) for package in script.packages}
-    block = run.read_block(script.text)
+    block = prepare.read_block(script.text)
     return {
         "path": f"scripts/{name}.py",
-        "block": run.block_digest(block or ""),
+        "block": prepare.block_digest(block or ""),
         "dependencies": list(script.dependencies),
         "requires-python": script.requires_python,
-        "settings": run.settings_digest(dict(script.settings)),
+        "settings": prepare.settings_digest(dict(script.settings)),
         "locks": {target: _write_lock(bundle, name, target, wheels, libc) for target in targets},
     }
 

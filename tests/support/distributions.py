@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import shutil
 import tarfile
 import zipfile
@@ -56,35 +55,6 @@ def make_wheel(
     return wheel
 
 
-def make_sdist(
-    folder: Path,
-    name: str,
-    version: str = "1.0",
-    *,
-    requires: Sequence[str] = (),
-    declared: Sequence[str] | None = None,
-    setup_code: str = "",
-) -> Path:
-    """Write NAME-VERSION.tar.gz with a setup.py.
-
-    *setup_code* runs when it is built. With *declared* its PKG-INFO claims static dependencies (Metadata 2.2), which
-    may differ from the *requires* that the build really writes: a lying sdist.
-    """
-    module = name.replace("-", "_")
-    setup = f"{setup_code}\nfrom setuptools import setup\nsetup(name={name!r}, version={version!r}, py_modules=[{module!r}], install_requires={list(requires)!r})\n"
-    package_info = f"Metadata-Version: {'2.1' if declared is None else '2.2'}\nName: {name}\nVersion: {version}\n"
-    package_info += "".join(f"Requires-Dist: {requirement}\n" for requirement in declared or ())
-    content = {"setup.py": setup, f"{module}.py": f"VERSION = {version!r}\n", "PKG-INFO": package_info}
-    folder.mkdir(parents=True, exist_ok=True)
-    sdist = folder / f"{module}-{version}.tar.gz"
-    with tarfile.open(sdist, "w:gz") as archive:
-        for path, text in content.items():
-            member = tarfile.TarInfo(f"{module}-{version}/{path}")
-            member.size = len(text.encode())
-            archive.addfile(member, io.BytesIO(text.encode()))
-    return sdist
-
-
 def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -128,8 +98,8 @@ def make_source_tree(
 ) -> Path:
     """Write a project with a build backend of its own: it builds with nothing from any index.
 
-    *code* runs whenever the backend is loaded. With *declared*, `[project]` states these dependencies statically, and the
-    *requires* that the build writes may differ: a source that lies. Without, metadata needs the backend.
+    *code* runs whenever the backend is loaded. With *declared*, `[project]` states these dependencies statically, and
+    the *requires* that the build writes may differ: a source that lies. Without, metadata needs the backend.
     """
     module = name.replace("-", "_")
     folder.mkdir(parents=True, exist_ok=True)

@@ -224,9 +224,7 @@ class IndexServer:
     def root_page(self, *, is_json: bool) -> bytes:
         names = self.projects()
         if is_json:
-            return json.dumps(
-                {"meta": {"api-version": "1.1"}, "projects": [{"name": n} for n in names]}
-            ).encode()
+            return json.dumps({"meta": {"api-version": "1.1"}, "projects": [{"name": n} for n in names]}).encode()
         return "\n".join(["<!DOCTYPE html>", *(f'<a href="{n}/">{n}</a>' for n in names)]).encode()
 
 
@@ -354,11 +352,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Understand `bytes=N-`, if the file is still the one the client means."""
         match = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         condition = self.headers["If-Range"]
-        if (
-            not match
-            or fault.ignores_range
-            or condition not in {None, headers["ETag"], headers["Last-Modified"]}
-        ):
+        if not match or fault.ignores_range or condition not in {None, headers["ETag"], headers["Last-Modified"]}:
             return None
         return int(match[1])
 

@@ -30,7 +30,7 @@ from tests.support.bundles import (
     write_manifest,
 )
 from tests.support.distributions import make_wheel
-from wheelhouse import run
+from wheelhouse import prepare, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -86,9 +86,9 @@ class Node:
     def run_changed(
         self, change: str, *arguments: str | Path, variables: Mapping[str, str | None] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run the bundle's launcher after *change* to its module `run`: for what no node can show."""
+        """Run the bundle's launcher after *change* to its module `prepare`: for what no node can show."""
         start = f"import sys\nsys.dont_write_bytecode = True\nsys.path.insert(0, {str(self.bundle)!r})"
-        code = f"{start}\nimport run\n{change}\nsys.exit(run.main())"
+        code = f"{start}\nimport prepare, run\n{change}\nsys.exit(prepare.main())"
         command = [sys.executable, "-c", code, *map(str, arguments)]
         environ = self.environ(variables)
         return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
@@ -167,7 +167,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
     ],
 )
 def test_a_block_is_read_as_the_reference_does(text: str, block: str | None) -> None:
-    assert run.read_block(text) == block
+    assert prepare.read_block(text) == block
     plain = text.lstrip("\ufeff").replace("\r\n", "\n")
     matches = [match for match in REFERENCE.finditer(plain) if match["type"] == "script"]
     assert len(matches) == (block is not None)
@@ -187,8 +187,8 @@ def test_a_block_is_read_as_the_reference_does(text: str, block: str | None) -> 
     ],
 )
 def test_blocks_that_the_reference_would_overlook_are_errors(text: str, line: int) -> None:
-    with pytest.raises(run.LaunchError, match=f"line {line}:") as caught:
-        run.read_block(text)
+    with pytest.raises(prepare.LaunchError, match=f"line {line}:") as caught:
+        prepare.read_block(text)
     assert caught.value.code == 2
 
 
@@ -198,8 +198,8 @@ def test_a_block_that_is_read_is_the_one_of_the_reference(lines: list[str]) -> N
     text = "\n".join(lines)
     matches = [match for match in REFERENCE.finditer(text) if match["type"] == "script"]
     try:
-        block = run.read_block(text)
-    except run.LaunchError:
+        block = prepare.read_block(text)
+    except prepare.LaunchError:
         return
     assert len(matches) == (block is not None)
     if matches:
@@ -210,10 +210,10 @@ def test_a_block_that_is_read_is_the_one_of_the_reference(lines: list[str]) -> N
 def test_digests_do_not_depend_on_spelling() -> None:
     import datetime as dt
 
-    assert run.block_digest("a\r\nb\n") == run.block_digest("a\nb\n") != run.block_digest("a\nc\n")
+    assert prepare.block_digest("a\r\nb\n") == prepare.block_digest("a\nb\n") != prepare.block_digest("a\nc\n")
     moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    assert run.settings_digest({"b": 1, "a": moment}) == run.settings_digest({"a": moment.isoformat(), "b": 1})
-    assert run.settings_digest({}) != run.settings_digest({"a": 1})
+    assert prepare.settings_digest({"b": 1, "a": moment}) == prepare.settings_digest({"a": moment.isoformat(), "b": 1})
+    assert prepare.settings_digest({}) != prepare.settings_digest({"a": 1})
 
 
 # --- requirements and versions ------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_digests_do_not_depend_on_spelling() -> None:
     ],
 )
 def test_requirements_have_one_spelling(spellings: list[str], canonical: str | None) -> None:
-    found = {run.canonical_requirement(spelling) for spelling in spellings}
+    found = {prepare.canonical_requirement(spelling) for spelling in spellings}
     assert found == {canonical or "a @ https://host.invalid/a-1.0.whl#sha256=AB"}
 
 
@@ -265,8 +265,8 @@ def test_packaging_and_we_agree_on_what_is_the_same(
         other = str(Requirement(text))
     except InvalidRequirement:
         return
-    assert run.canonical_requirement(text) == run.canonical_requirement(other)
-    assert run.canonical_requirement(run.canonical_requirement(text)) == run.canonical_requirement(text)
+    assert prepare.canonical_requirement(text) == prepare.canonical_requirement(other)
+    assert prepare.canonical_requirement(prepare.canonical_requirement(text)) == prepare.canonical_requirement(text)
 
 
 RELEASES = st.lists(st.integers(0, 14), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts)))
@@ -285,22 +285,22 @@ def test_versions_are_compared_as_packaging_does(clauses: list[str], version: tu
         expected = SpecifierSet(text).contains(Version("{}.{}.{}".format(*version)), prereleases=True)
     except ValueError:
         return
-    assert run.python_matches(text, version) == expected
+    assert prepare.python_matches(text, version) == expected
 
 
 def test_two_components_mean_any_patch_release() -> None:
-    assert run.python_matches("==3.12", (3, 12, 7))
-    assert run.python_matches(" == 3.12 , != 3.12.3", (3, 12, 7))
-    assert not run.python_matches("==3.12", (3, 11, 0))
-    assert not run.python_matches("==3.12.0", (3, 12, 7))
-    assert run.python_matches(None, (3, 12, 7))
-    assert run.python_matches("", (3, 12, 7))
+    assert prepare.python_matches("==3.12", (3, 12, 7))
+    assert prepare.python_matches(" == 3.12 , != 3.12.3", (3, 12, 7))
+    assert not prepare.python_matches("==3.12", (3, 11, 0))
+    assert not prepare.python_matches("==3.12.0", (3, 12, 7))
+    assert prepare.python_matches(None, (3, 12, 7))
+    assert prepare.python_matches("", (3, 12, 7))
 
 
 @pytest.mark.parametrize("text", ["3.12", "=>3.12", ">=3.x", "~=3", ">=3.*", "==1!3.12", ">= ", "==3.12+local"])
 def test_what_is_no_specifier_is_an_error(text: str) -> None:
-    with pytest.raises(run.LaunchError) as caught:
-        run.python_matches(text, (3, 12, 1))
+    with pytest.raises(prepare.LaunchError) as caught:
+        prepare.python_matches(text, (3, 12, 1))
     assert caught.value.code == 2
 
 
@@ -350,6 +350,12 @@ def test_prepare_prints_the_environment(ready: Node) -> None:
 
 def test_the_launcher_serves_another_bundle(ready: Node) -> None:
     launcher = ready.write("elsewhere/run.py", Path(run.__file__).read_text())
+    alone = subprocess.run([sys.executable, str(launcher), "eval.py"], capture_output=True, text=True, check=False)
+    assert (alone.returncode, alone.stderr) == (
+        1,
+        f"error: prepare.py is not beside {launcher}; copy both from the bundle\n",
+    )
+    ready.write("elsewhere/prepare.py", Path(prepare.__file__).read_text())
     command = [sys.executable, str(launcher), f"--bundle={ready.bundle}", str(ready.script())]
     done = subprocess.run(command, env=ready.environ(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -521,7 +527,7 @@ def test_no_fitting_target_says_what_there_is(node: Node) -> None:
     assert "build-offline-bundle eval.py" in said
 
 
-@pytest.mark.skipif(not run._node_identity()[2].startswith("glibc"), reason="asks for a newer glibc")
+@pytest.mark.skipif(not run.node_identity()[2].startswith("glibc"), reason="asks for a newer glibc")
 def test_a_libc_floor_is_minded(node: Node) -> None:
     machine = os.uname().machine
     make_bundle(node.bundle, platforms=[f"{machine}-manylinux_2_99", f"{machine}-manylinux_2_5"], libc="2.99")
@@ -617,22 +623,22 @@ def test_a_python_that_is_too_old_finds_a_newer_one_or_says_so(ready: Node, mino
 
 
 def test_platform_names_are_read_as_uv_writes_them() -> None:
-    assert run._parse_platform("x86_64-manylinux_2_28") == ("Linux", "x86_64", "glibc", (2, 28))
-    assert run._parse_platform("aarch64-manylinux2014") == ("Linux", "aarch64", "glibc", (2, 17))
-    assert run._parse_platform("x86_64-unknown-linux-gnu") == run._parse_platform("linux")
-    assert run._parse_platform("x86_64-unknown-linux-musl")[:3] == ("Linux", "x86_64", "musl")
-    assert run._parse_platform("aarch64-apple-darwin") == run._parse_platform("macos")
-    assert run._parse_platform("x86_64-pc-windows-msvc") == run._parse_platform("windows")
-    assert run._Node().misfit("wasm32-pyodide2024") is not None
+    assert prepare._parse_platform("x86_64-manylinux_2_28") == ("Linux", "x86_64", "glibc", (2, 28))
+    assert prepare._parse_platform("aarch64-manylinux2014") == ("Linux", "aarch64", "glibc", (2, 17))
+    assert prepare._parse_platform("x86_64-unknown-linux-gnu") == prepare._parse_platform("linux")
+    assert prepare._parse_platform("x86_64-unknown-linux-musl")[:3] == ("Linux", "x86_64", "musl")
+    assert prepare._parse_platform("aarch64-apple-darwin") == prepare._parse_platform("macos")
+    assert prepare._parse_platform("x86_64-pc-windows-msvc") == prepare._parse_platform("windows")
+    assert prepare._Node().misfit("wasm32-pyodide2024") is not None
 
 
 def test_find_interpreter_finds_this_one() -> None:
-    found = run.find_interpreter((sys.version_info[0], sys.version_info[1]))
+    found = prepare.find_interpreter((sys.version_info[0], sys.version_info[1]))
     assert found
     assert not subprocess.run(
         [found, "-c", "import sys; sys.exit(sys.prefix != sys.base_prefix)"], check=False
     ).returncode
-    assert run.find_interpreter((2, 0)) is None
+    assert prepare.find_interpreter((2, 0)) is None
 
 
 # --- integrity ----------------------------------------------------------------------------------------------
@@ -696,12 +702,12 @@ def test_an_update_in_progress_is_waited_out(ready: Node) -> None:
     after = (ready.bundle / "bundle.json").read_bytes()
     (ready.bundle / "bundle.json").write_bytes(before)
     renaming = (
-        "real = run._read_verified\n"
+        "real = prepare._read_verified\n"
         "def rename_first(*arguments):\n"
-        "    run._read_verified = real\n"
+        "    prepare._read_verified = real\n"
         f"    open({str(ready.bundle / 'bundle.json')!r}, 'wb').write({after!r})\n"
         "    return real(*arguments)\n"
-        "run._read_verified = rename_first"
+        "prepare._read_verified = rename_first"
     )
     done = ready.run_changed(renaming, ready.script())
     assert done.returncode == 0, done.stderr
@@ -741,12 +747,12 @@ def test_without_uv_and_ensurepip_there_is_advice(ready: Node) -> None:
     python.chmod(0o755)
     # An interpreter names its real path itself; here it is made to name the wrapper.
     naming = (
-        "real = run._ask_interpreter\n"
+        "real = prepare._ask_interpreter\n"
         "def ask(*arguments):\n"
         "    found = real(*arguments)\n"
         f"    if found: found.path = {str(python)!r}\n"
         "    return found\n"
-        "run._ask_interpreter = ask"
+        "prepare._ask_interpreter = ask"
     )
     done = ready.run_changed(naming, "-q", ready.script(), variables={"OFFLINE_BUNDLE_UV": None})
     assert done.returncode == 7
@@ -779,7 +785,7 @@ def test_jobs_start_while_others_run(node: Node) -> None:
         (node.cache / "launches").rename(node.cache / "forgotten")
         assert node.run(node.script(), input="").stdout == "1\n"
         home = node.environments()[0].parent
-        lock = run.FileLock(f"{home}.lock")
+        lock = prepare.FileLock(f"{home}.lock")
         assert not lock.acquire(block=False), "held by the job across exec"
         first.communicate()
     assert lock.acquire(block=False)
@@ -829,8 +835,8 @@ def test_an_environment_whose_interpreter_is_gone_is_made_again(ready: Node) -> 
 
 
 def test_a_lock_is_shared_or_exclusive(tmp_path: Path) -> None:
-    readers = [run.FileLock(tmp_path / "lock", shared=True) for _ in range(2)]
-    writer = run.FileLock(str(tmp_path / "lock"))
+    readers = [prepare.FileLock(tmp_path / "lock", shared=True) for _ in range(2)]
+    writer = prepare.FileLock(str(tmp_path / "lock"))
     assert all(reader.acquire(block=False) for reader in readers)
     assert not writer.acquire(block=False)
     for reader in readers:
@@ -870,7 +876,7 @@ def test_environments_not_used_for_long_go(three: Node) -> None:
 
 def test_beyond_the_size_limit_the_longest_unused_go_but_never_one_in_use(three: Node) -> None:
     oldest, *_ = sorted(three.environments(), key=lambda path: path.stat().st_mtime)
-    with run.FileLock(f"{oldest.parent}.lock", shared=True):
+    with prepare.FileLock(f"{oldest.parent}.lock", shared=True):
         done = three.run("-v", three.script("gamma"), variables={"OFFLINE_BUNDLE_CACHE_MAX": "1K"})
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Removed ") == 1
@@ -881,7 +887,7 @@ def test_beyond_the_size_limit_the_longest_unused_go_but_never_one_in_use(three:
 def test_a_size_limit_is_read(ready: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     for text, size in (("5", 5), ("2k", 2048), ("3M", 3 << 20), ("1GiB", 1 << 30), ("1TB", 1 << 40)):
         monkeypatch.setenv("OFFLINE_BUNDLE_CACHE_MAX", text)
-        assert run._cache_limit() == size
+        assert prepare._cache_limit() == size
     said = ready.failure(2, "-q", ready.script(), variables={"OFFLINE_BUNDLE_CACHE_MAX": "much"})
     assert "OFFLINE_BUNDLE_CACHE_MAX=much is not a size" in said
 

@@ -1,0 +1,1283 @@
+"""Check or unpack an archive of an offline bundle, with nothing but the standard library of Python 3.9 or newer.
+
+    python3 FILE.tar.unpack.py FILE.tar -o DIR         make the bundle DIR, or bring it up to date
+    python3 FILE.tar.unpack.py FILE.tar --verify       check every byte of the archive; nothing is written
+
+`pack` puts this file beside each archive, so that a site which has nothing of ours can review it and use it; the
+command `offline-bundle unpack` runs the same functions, and can merge bundles besides. What it does:
+
+1. reads bundle.json, the first member, and knows from it each byte of the archive but the contents (`Archive`);
+   whatever differs from that is refused: there is nothing else in a tar for a hostile medium to play with;
+2. copies each file it needs to DIR/.writer/incoming, and checks its sha256 there;
+3. checks the files that stay, then renames the new ones into place, bundle.json last (`install`).
+
+What it never does: follow a link, write outside DIR, run anything, or touch the bundle in place before all of the
+new files are there and match. Killed at any moment, it is simply started again. `docs/archive-format.md` has the rest.
+"""
+
+import errno
+import os
+import re
+import stat
+import sys
+import unicodedata
+
+TYPE_CHECKING = False  # `typing` is slow to import, and this is imported wherever a manifest is read
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+    from io import FileIO
+    from typing import Any, NoReturn, Optional, Union
+
+    Progress = Optional[Callable[[int], None]]
+    PathLike = Union[str, os.PathLike[str]]
+
+if sys.version_info < (3, 9):  # noqa: UP036
+    sys.exit(f"error: this needs Python 3.9 or newer; {sys.executable} is {sys.version.split()[0]}")
+
+FORMAT = 1
+MANIFEST = "bundle.json"
+SIGNATURE = "bundle.json.sig"
+CHECKSUMS = "SHA256SUMS"
+WRITER = ".writer"
+"""The folder inside a bundle that belongs to its one writer."""
+PENDING = f"{WRITER}/pending.json"
+DELTA = f"{WRITER}/delta.json"
+"""The member that makes an archive a difference: which files it brings, and for which bundle."""
+PART_INDEX = ".parts.sha256"
+"""What follows an archive's name in that of the list of its parts, for `sha256sum -c`."""
+MOST_ANCESTORS = 100
+
+_BLOCK = 512
+_END = 2 * _BLOCK
+_CHUNK = 256 * 1024
+_LARGEST_MANIFEST = 256 * 1024 * 1024
+_LARGEST_MARK = 64 * 1024 * 1024
+_LARGEST_USTAR = 8**11 - 1
+_LARGEST_SIZE = 2**63 - 1
+_LONGEST_PATH = 1024
+_LONGEST_SHOWN = 120
+_MOST_PROBLEMS = 20
+_MOST_WORKERS = 4
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-](/[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-])*")
+_PART = re.compile(r"(?P<archive>.+\.tar)\.(?P<number>[0-9]{3,6})", re.DOTALL)
+_AGAIN = "carry it over again; what is good already need not be"
+
+
+class Refusal(Exception):  # noqa: N818 -- most often it is the archive that is at fault, not this program
+    """Something that will not be done. *code* is the exit code, *hint* what to do next."""
+
+    def __init__(self, code: int, message: str, hint: "Optional[str]" = None, problems: "Sequence[str]" = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.problems = tuple(problems)
+
+
+# --- command line -------------------------------------------------------------------------------------------
+
+
+def main(argv: "Optional[Sequence[str]]" = None) -> int:
+    """Do what the command line says; return the exit code."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Check or unpack an archive of an offline bundle.")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="an archive, or its parts in any order")
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("-o", "--output", metavar="DIR", help="the bundle to make or to bring up to date")
+    task.add_argument("--verify", action="store_true", help="only check the archive; write nothing")
+    parser.add_argument("--allow-rollback", action="store_true", help="also accept what is older than the bundle")
+    options = parser.parse_args(argv)
+    try:
+        with open_archives(options.files, options.output) as archives:
+            for archive in archives:
+                if options.verify:
+                    refuse_damage(archive, check(archive))
+                    print(f"{archive.name}: {len(archive.entries)} members, all as {MANIFEST} says")
+                else:
+                    changed = unpack_archive(archive, options.output, allow_rollback=options.allow_rollback)
+                    print(f"{archive.name}: " + ("unpacked to " if changed else "was there already in ") + options.output)
+    except Refusal as error:
+        print("error: " + "\n  ".join([error.message, *error.problems]), file=sys.stderr)
+        if error.hint:
+            print("hint: " + error.hint, file=sys.stderr)
+        return error.code
+    except OSError as error:
+        print(f"error: {error}\nhint: {os_hint(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; run it again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def os_hint(error: OSError) -> str:
+    """Say what to do when the operating system refuses."""
+    hints = {
+        errno.ENOSPC: "free some space, or name another folder with -o",
+        errno.EDQUOT: "your quota is used up: free some space, or name another folder with -o",
+        errno.EROFS: "the file system is read-only: name another folder with -o",
+        errno.EACCES: "you may not write there: name another folder with -o",
+        errno.EPERM: "you may not write there: name another folder with -o",
+    }
+    default = "see to it and run this again"
+    return f"{hints.get(error.errno or 0, default)}; the bundle in place is as it was"
+
+
+# --- unpacking one archive into a bundle that it makes or replaces -------------------------------------------
+
+
+def unpack_archive(archive: "Archive", directory: "PathLike", *, allow_rollback: bool = False) -> bool:
+    """Make the bundle at *directory* the one that *archive* holds; True when anything changed.
+
+    A bundle that the archive's does not descend from is refused: merging two is the work of `offline-bundle unpack`.
+    """
+    directory = os.fspath(directory)
+    refuse_foreign(directory)
+    os.makedirs(os.path.join(directory, WRITER), exist_ok=True)
+    real_folder(directory, WRITER)
+    lock = _lock(os.path.join(directory, WRITER, "lock"))
+    try:
+        current = _read_table_at(os.path.join(directory, MANIFEST))
+        abandoned = _read_journal(directory)
+        _refuse_relation(archive, directory, current, allow_rollback=allow_rollback)
+        return _replace_bundle(archive, directory, current, abandoned)
+    finally:
+        os.close(lock)
+
+
+def relation(digest: str, ancestors: "Container[str]", current: str, older: "Container[str]") -> str:
+    """Tell what the bundle with *digest* is to the *current* one: same, newer, older or other.
+
+    *ancestors* are digests of the manifests it descends from, *older* those of the current one.
+    """
+    if digest == current:
+        return "same"
+    if current in ancestors:
+        return "newer"
+    return "older" if digest in older else "other"
+
+
+def refuse_rollback(archive: "Archive", directory: "PathLike", generation: int) -> "NoReturn":
+    """Raise for an archive of a bundle that the one in place descends from."""
+    raise Refusal(
+        5,
+        f"{archive.name} is older than the bundle in {os.fspath(directory)}: "
+        f"generation {archive.table.generation} against {generation}",
+        "unpack the newest archive; --allow-rollback goes back to the older one on purpose",
+    )
+
+
+def refuse_lacking(archive: "Archive", directory: "PathLike", lacking: "Sequence[str]") -> "NoReturn":
+    """Raise for a difference that leaves out files which the bundle in place lacks."""
+    base = f"generation {archive.base[1]} of the bundle, sha256 {archive.base[0]}" if archive.base else "another one"
+    raise Refusal(
+        5,
+        f"{archive.name} is a difference from {base}; {os.fspath(directory)} lacks {len(lacking)} files that it leaves out",
+        "unpack the archives before it first, or pack a whole one (without --since)",
+        [f"lacking: {printable(path)}" for path in lacking],
+    )
+
+
+def refuse_foreign(directory: str) -> None:
+    """Raise when *directory* is something else than a bundle, an unfinished one, or an empty folder."""
+    if not os.path.lexists(directory):
+        return
+    if not os.path.isdir(directory):
+        raise Refusal(2, f"{directory} is a file, not a folder", "name a folder with -o")
+    names = set(os.listdir(directory))
+    if names and not names & {MANIFEST, WRITER}:
+        hint = "name a new or empty folder, or a bundle, with -o"
+        raise Refusal(2, f"{directory} is not empty and holds no {MANIFEST}: it is not a bundle", hint)
+
+
+def _refuse_relation(archive: "Archive", directory: str, current: "Optional[Table]", *, allow_rollback: bool) -> None:
+    if current is None:
+        return
+    found = relation(archive.digest, archive.table.ancestors, current.digest, current.ancestors)
+    if found == "older" and not allow_rollback:
+        refuse_rollback(archive, directory, current.generation)
+    if found == "other":
+        raise Refusal(
+            5,
+            f"the bundle in {directory} is another one than that of {archive.name}, or both have changed since",
+            "name another folder, or merge them with `offline-bundle unpack`",
+        )
+
+
+def _replace_bundle(
+    archive: "Archive", directory: str, current: "Optional[Table]", abandoned: "Optional[Table]"
+) -> bool:
+    table = archive.table
+    kept = held_files(directory, {path: table.files[path] for path in table.files if path != CHECKSUMS})
+    lacking = sorted(table.files.keys() - kept - archive.brought - {CHECKSUMS})
+    if lacking:
+        refuse_lacking(archive, directory, lacking)
+    entries = [entry for entry in archive.entries if entry.path in table.files and entry.path not in kept]
+    entries = [entry for entry in entries if entry.path != CHECKSUMS]
+    known = [before for before in (current, abandoned) if before]
+    _refuse_other_bytes(directory, [e.path for e in entries if not any(e.path in before.files for before in known)])
+    if current and current.digest == archive.digest and not entries and abandoned is None:
+        return False
+    staged = extract(archive, entries, os.path.join(directory, WRITER, "incoming"))
+    obsolete = sorted({path for before in known for path in before.files} - table.files.keys())
+    install(
+        directory,
+        staged,
+        document=archive.document,
+        checksums=table.checksums,
+        journal=archive.document,
+        signature=archive.signature,
+        obsolete=obsolete,
+    )
+    return True
+
+
+def _refuse_other_bytes(directory: str, paths: "Iterable[str]") -> None:
+    found = [path for path in paths if os.path.lexists(os.path.join(directory, path))]
+    if found:
+        raise Refusal(
+            5,
+            f"{directory} holds files with other content that no manifest knows",
+            "move them away, or name another folder with -o",
+            [printable(path) for path in found],
+        )
+
+
+def _lock(path: str) -> int:
+    """Wait for the bundle's one writer to be this process; the descriptor that is returned holds the lock."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def _read_table_at(path: str) -> "Optional[Table]":
+    try:
+        with open_regular(path) as file:
+            return read_table(file.read())
+    except FileNotFoundError:
+        return None
+
+
+def _read_journal(directory: str) -> "Optional[Table]":
+    try:
+        return _read_table_at(os.path.join(directory, PENDING))
+    except (OSError, Refusal):
+        return None
+
+
+# --- the commit ---------------------------------------------------------------------------------------------
+
+
+def install(  # noqa: PLR0913
+    directory: "PathLike",
+    staged: "Mapping[str, PathLike]",
+    *,
+    document: bytes,
+    checksums: bytes,
+    journal: bytes,
+    signature: "Optional[bytes]" = None,
+    obsolete: "Iterable[str]" = (),
+) -> None:
+    """Move *staged* files into the bundle at *directory*, and make *document* its manifest: the last rename commits.
+
+    *journal* is a manifest of all that may lie there if this is killed on the way: verification tells such files from
+    somebody else's, and the next writer finishes or removes them. *obsolete* files are removed after the commit.
+    """
+    directory = os.fspath(directory)
+    folders = {os.path.dirname(path) for path in staged}
+    for folder in sorted(folders | {f"{WRITER}/tmp"}):
+        real_folder(directory, folder)
+    _write_durably(directory, PENDING, journal)
+    for path, file in staged.items():
+        os.replace(file, os.path.join(directory, path))
+    for folder in sorted(folders):
+        _flush_folder(os.path.join(directory, folder))
+    _write_durably(directory, CHECKSUMS, checksums)
+    if signature is not None:
+        _write_durably(directory, SIGNATURE, signature)
+    elif _read_whole(os.path.join(directory, MANIFEST)) != document:
+        _remove(os.path.join(directory, SIGNATURE))  # it was one of the manifest before
+    _write_durably(directory, MANIFEST, document)
+    _flush_folder(directory)
+    for path in obsolete:
+        _remove_with_folders(directory, path)
+    _remove(os.path.join(directory, PENDING))
+    remove_tree(os.path.join(directory, WRITER, "incoming"))
+
+
+def real_folder(directory: str, folder: str) -> str:
+    """Make *folder* below *directory* and return it; raises Refusal where a link or a file is on the way there."""
+    place = directory
+    for name in folder.split("/") if folder else ():
+        place = os.path.join(place, name)
+        try:
+            os.mkdir(place)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(place).st_mode):
+                hint = "find out who put it there, and move it away; nothing was written through it"
+                raise Refusal(5, f"{place} is a link or a file where the bundle has a folder", hint) from None
+    return place
+
+
+def _write_durably(directory: str, path: str, content: bytes) -> None:
+    temporary = os.path.join(directory, WRITER, "tmp", path.rsplit("/", 1)[-1])
+    _remove(temporary)
+    with create(temporary) as file:
+        file.write(content)
+        os.fsync(file.fileno())
+    os.replace(temporary, os.path.join(directory, path))
+
+
+def _flush_folder(folder: str) -> None:
+    """Make the renames in *folder* survive a power cut, where the platform can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _remove_with_folders(directory: str, path: str) -> None:
+    folder = os.path.dirname(path)
+    place = directory
+    for name in path.split("/")[:-1]:  # never through a link
+        place = os.path.join(place, name)
+        if not os.path.isdir(place) or os.path.islink(place):
+            return
+    _remove(os.path.join(directory, path))
+    while folder:
+        try:
+            os.rmdir(os.path.join(directory, folder))
+        except OSError:  # others live there
+            return
+        folder = os.path.dirname(folder)
+
+
+def remove_tree(folder: str) -> None:
+    """Remove what an interrupted run left, if anything."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- the archive --------------------------------------------------------------------------------------------
+
+
+class Entry:
+    """One member of an archive: where it lies, and what it must hold."""
+
+    __slots__ = ("comment", "is_executable", "path", "sha256", "size", "start")
+
+    def __init__(self, path: str, sha256: str, size: int, *, comment: "Optional[str]" = None) -> None:
+        self.path = path
+        self.sha256 = sha256
+        self.size = size
+        self.comment = comment
+        self.is_executable = path.startswith("uv/")
+        self.start = 0
+        """Offset of its header in the archive."""
+
+    def header(self, time: int) -> bytes:
+        """What stands before its content; *time* in seconds since 1970."""
+        return render_header(self.path, self.size, time, is_executable=self.is_executable, comment=self.comment)
+
+    @property
+    def header_size(self) -> int:
+        """Bytes before its content."""
+        return header_size(self.path, self.size, comment=self.comment)
+
+    @property
+    def offset(self) -> int:
+        """Where its content begins."""
+        return self.start + self.header_size
+
+    @property
+    def end(self) -> int:
+        """Where the next member begins."""
+        return padded(self.offset + self.size)
+
+
+class Archive:
+    """An archive, open for reading: what it must be to the byte, from its manifest.
+
+    Its members, in this order: bundle.json, SHA256SUMS, bundle.json.sig and .writer/delta.json where there are any, then
+    the files by path. Raises Refusal where the beginning is not that.
+    """
+
+    def __init__(self, volume: "Volume") -> None:
+        self.volume = volume
+        self.name = volume.name
+        self.document = self._read_document()
+        """bundle.json, as it stands there."""
+        self.table = read_table(self.document)
+        self.digest = self.table.digest
+        first = Entry(MANIFEST, self.digest, len(self.document))
+        sums = self.table.checksums
+        second = Entry(CHECKSUMS, sha256_of(sums), len(sums))
+        self.entries = lay_out([first, second])
+        if self._read_header(first) != first.header(self.table.time):
+            self._refuse_start(f"the header of {MANIFEST} is not what `pack` writes")
+        if volume.read(second.offset, second.size) != sums:
+            raise Refusal(5, f"{self.name}: {MANIFEST} and {CHECKSUMS} do not match, or one of them is cut off", _AGAIN)
+        self.signature = self._read_mark(SIGNATURE)
+        delta = self._read_mark(DELTA)
+        names = sorted(self.table.files.keys() - {CHECKSUMS})
+        self.base: Optional[tuple[str, int]] = None
+        """Digest and generation of the manifest that a difference is from; None for a whole bundle."""
+        if delta is not None:
+            base, generation, names = read_delta(delta, self.table)
+            self.base = (base, generation)
+        self.brought = frozenset(names)
+        """Paths of the bundle's files that it holds, SHA256SUMS apart."""
+        files = self.table.files
+        self.entries = lay_out([*self.entries, *(Entry(path, *files[path]) for path in names)])
+        self.size = self.entries[-1].end + _END
+        """What it must have, in bytes, to the end of the last part."""
+
+    def parts_with(self, entries: "Iterable[Entry]") -> "list[str]":
+        """Name the parts in which any of *entries* lie."""
+        spans = [part for entry in entries for part in self.volume.spans(entry.start, entry.end - entry.start)]
+        return sorted({part.name for part, _, _ in spans})
+
+    def _read_document(self) -> bytes:
+        header = self.volume.read(0, _BLOCK)
+        if header[:12] != b"bundle.json\0" or not re.fullmatch(rb"[0-7]{11}\0", header[124:136]):
+            self._refuse_start("it is no archive of a bundle, or its beginning is damaged")
+        size = int(header[124:135], 8)
+        if size > _LARGEST_MANIFEST:
+            self._refuse_start(f"{MANIFEST} has {size} bytes there, more than {_LARGEST_MANIFEST}")
+        document = self.volume.read(_BLOCK, size)
+        if len(document) != size:
+            self._refuse_start(f"it is cut off in {MANIFEST}")
+        return document
+
+    def _refuse_start(self, what: str) -> "NoReturn":
+        raise Refusal(5, f"{self.name} does not begin with {MANIFEST}: {what}", _AGAIN)
+
+    def _read_header(self, entry: Entry) -> bytes:
+        return self.volume.read(entry.start, entry.header_size)
+
+    def _read_mark(self, path: str) -> "Optional[bytes]":
+        """Read the member *path* if it comes next: one that SHA256SUMS does not list, and has its digest in its header."""
+        start = self.entries[-1].end
+        blocks = self.volume.read(start, 3 * _BLOCK)
+        name = render_header(path, 0, 0, comment="")[:100]
+        if blocks[:100] != name or not re.fullmatch(rb"[0-7]{11}\0", blocks[2 * _BLOCK + 124 : 2 * _BLOCK + 136]):
+            return None
+        size = int(blocks[2 * _BLOCK + 124 : 2 * _BLOCK + 135], 8)
+        content = self.volume.read(start + 3 * _BLOCK, min(size, _LARGEST_MARK))
+        entry = Entry(path, sha256_of(content), len(content), comment=mark_comment(content))
+        if entry.size != size or blocks != entry.header(self.table.time):
+            raise Refusal(5, f"{self.name}: {path} is damaged", _AGAIN)
+        self.entries = lay_out([*self.entries, entry])
+        return content
+
+
+def mark_comment(content: bytes) -> str:
+    """Say in a member's header what its digest is, where SHA256SUMS does not."""
+    return f"sha256={sha256_of(content)}"
+
+
+def lay_out(entries: "list[Entry]") -> "list[Entry]":
+    """Give each entry its place, one after the other."""
+    start = 0
+    for entry in entries:
+        entry.start = start
+        start = entry.end
+    return entries
+
+
+def render_delta(base: str, generation: int, paths: "Iterable[str]") -> bytes:
+    """Render the member that makes an archive a difference from the manifest with the digest *base*."""
+    import json
+
+    document = {"format": FORMAT, "base": base, "base-generation": generation, "files": sorted(paths)}
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode("ascii")
+
+
+def read_delta(content: bytes, table: "Table") -> "tuple[str, int, list[str]]":
+    """Return digest and generation of the base, and the paths the archive brings; raises Refusal."""
+    document = parse_object(content, DELTA)
+    base, generation, files = (document.get(key) for key in ("base", "base-generation", "files"))
+    known = table.files.keys() - {CHECKSUMS}
+    if (
+        not (isinstance(base, str) and _DIGEST.fullmatch(base))
+        or not (type(generation) is int and generation > 0)
+        or not (isinstance(files, list) and all(isinstance(path, str) and path in known for path in files))
+        or content != render_delta(base, generation, set(files))
+    ):
+        raise Refusal(5, f"{DELTA} does not describe a difference", _AGAIN)
+    return base, generation, files
+
+
+def check(archive: Archive, progress: "Progress" = None) -> "dict[str, str]":
+    """Check every byte of *archive*; return what is wrong, by path of the member; empty when all is well."""
+    cut = {entry.path: "cut off" for entry in archive.entries if entry.end > archive.volume.size}
+    whole = [entry for entry in archive.entries if entry.path not in cut]
+    found = {entry.path: what for entry, what in zip(whole, _each(lambda e: _damage(archive, e, progress), whole)) if what}
+    end = archive.volume.read(archive.size - _END, _END + 1)
+    if not cut and end != bytes(_END):
+        found["the end of the archive"] = f"{archive.volume.size} bytes, and not {archive.size} that end in zeros"
+    return {**cut, **found}
+
+
+def refuse_damage(archive: Archive, damage: "Mapping[str, str]", parts: "Sequence[str]" = ()) -> None:
+    """Raise when there is any, naming each member and the *parts* to carry again."""
+    if not damage:
+        return
+    names = parts or [archive.name]
+    raise Refusal(
+        5,
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} damaged: {len(damage)} members are not what they were",
+        _AGAIN,
+        [f"{printable(path)}: {what}" for path, what in damage.items()],
+    )
+
+
+def _damage(archive: Archive, entry: Entry, progress: "Progress" = None) -> "Optional[str]":
+    """Say what is wrong with one member, its header, content and padding; None when nothing is."""
+    framing = _framing_damage(archive, entry)
+    if framing:
+        return framing
+    digest = _sha256()
+    for chunk in archive.volume.chunks(entry.offset, entry.size):
+        digest.update(chunk)
+        if progress:
+            progress(len(chunk))
+    return None if digest.hexdigest() == entry.sha256 else f"expected sha256 {entry.sha256}, found {digest.hexdigest()}"
+
+
+def _framing_damage(archive: Archive, entry: Entry) -> "Optional[str]":
+    header = archive.volume.read(entry.start, entry.header_size)
+    if header != entry.header(archive.table.time):
+        return f"its header is not what `pack` writes: {_describe(header)}"
+    padding = archive.volume.read(entry.offset + entry.size, entry.end - entry.offset - entry.size)
+    return "the padding after it is not zero" if padding.strip(b"\0") else None
+
+
+def _describe(header: bytes) -> str:
+    """Say what a strange header may be meant for."""
+    kinds = {
+        b"1": "a hard link",
+        b"2": "a symbolic link",
+        b"3": "a character device",
+        b"4": "a block device",
+        b"5": "a folder",
+        b"6": "a fifo",
+        b"L": "a GNU long name",
+        b"K": "a GNU long link",
+        b"S": "a sparse file",
+        b"g": "a global header",
+        b"x": "an extended header",
+    }
+    if header[257:262] != b"ustar":
+        return "no header at all"
+    name = header[:100].rstrip(b"\0").decode("utf-8", "replace")
+    return f"{kinds.get(header[156:157], 'a file')} named {printable(name)}"
+
+
+def extract(
+    archive: Archive, entries: "Sequence[Entry]", folder: "PathLike", progress: "Progress" = None
+) -> "dict[str, str]":
+    """Copy *entries* to files of their own in *folder*, check each there, and return them by path.
+
+    What an interrupted run has put there is checked and used. Raises Refusal that names every damaged member; the good
+    ones stay in *folder* for the next run.
+    """
+    folder = os.fspath(folder)
+    _refuse_cut(archive)
+    os.makedirs(folder, exist_ok=True)
+    staged = {entry.path: os.path.join(folder, sha256_of(entry.path.encode())[:32]) for entry in entries}
+    sizes = {entry.path: _regular_size(staged[entry.path]) for entry in entries}
+    left = [entry for entry in entries if sizes[entry.path] == entry.size]
+    good = {e.path for e, is_good in zip(left, _each(lambda e: _holds(staged[e.path], e, progress), left)) if is_good}
+    damage: dict[str, str] = {}
+    copied = (_copied(archive, entry, staged[entry.path], damage) for entry in entries if entry.path not in good)
+    checked = [(entry, result) for entry, result in _each_in_turn(lambda e: _holds(staged[e.path], e, progress), copied)]
+    for entry, is_good in checked:
+        if not is_good:
+            _remove(staged[entry.path])
+            damage.setdefault(entry.path, f"its sha256 is not {entry.sha256}")
+    refuse_damage(archive, damage, damaged_parts(archive, damage) if damage else ())
+    return staged
+
+
+def damaged_parts(archive: Archive, damage: "Collection[str]") -> "list[str]":
+    """Name the parts to carry again: those that differ from the list of parts, or else those with damaged members."""
+    known = archive.volume.bad_parts()
+    touched = archive.parts_with(entry for entry in archive.entries if entry.path in damage)
+    return sorted(known & set(touched)) or touched
+
+
+def _refuse_cut(archive: Archive) -> None:
+    size = archive.volume.size
+    if size == archive.size:
+        return
+    cut = {entry.path: "cut off" for entry in archive.entries if entry.end > size}
+    if not cut:
+        cut = {"the end of the archive": f"it has {size} bytes, and not {archive.size}"}
+    refuse_damage(archive, cut, archive.volume.missing_after(archive.size))
+
+
+def _copied(archive: Archive, entry: Entry, place: str, damage: "dict[str, str]") -> Entry:
+    framing = _framing_damage(archive, entry)
+    if framing:
+        damage[entry.path] = framing
+    _remove(place)
+    with create(place, is_executable=entry.is_executable) as file:
+        archive.volume.copy(entry.offset, entry.size, file.fileno())
+    return entry
+
+
+def _holds(place: str, entry: Entry, progress: "Progress" = None) -> bool:
+    return file_digest(place, progress) == entry.sha256 and os.path.getsize(place) == entry.size
+
+
+def held_files(
+    directory: "PathLike", files: "Mapping[str, tuple[str, int]]", progress: "Progress" = None
+) -> "set[str]":
+    """Tell which of *files* (digest and size by path) lie in *directory* as they should, by reading them."""
+    directory = os.fspath(directory)
+
+    def is_held(path: str) -> bool:
+        sha256, size = files[path]
+        place = os.path.join(directory, path)
+        try:
+            return _regular_size(place) == size and file_digest(place, progress) == sha256
+        except OSError:
+            return False
+
+    paths = sorted(files)
+    return {path for path, held in zip(paths, _each(is_held, paths)) if held}
+
+
+# --- parts --------------------------------------------------------------------------------------------------
+
+
+class Part:
+    """One file of an archive: the whole of it, or a part."""
+
+    def __init__(self, path: str, sha256: "Optional[str]" = None) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+        self.sha256 = sha256
+        """What the list of parts says, where there is one."""
+        self.descriptor = _open_given(path)
+        self.size = os.fstat(self.descriptor).st_size
+
+
+class Volume:
+    """The bytes of one archive, in one part or several; may be read by several threads."""
+
+    def __init__(self, name: str, parts: "Sequence[Part]") -> None:
+        self.name = name
+        self.parts = list(parts)
+        self.size = sum(part.size for part in self.parts)
+
+    def close(self) -> None:
+        """Close all parts."""
+        for part in self.parts:
+            os.close(part.descriptor)
+
+    def spans(self, offset: int, count: int) -> "Iterator[tuple[Part, int, int]]":
+        """Find the parts, and the offsets and lengths in them, where *count* bytes at *offset* lie."""
+        for part in self.parts:
+            if offset < part.size and count > 0:
+                length = min(count, part.size - offset)
+                yield part, offset, length
+                offset, count = offset + length, count - length
+            offset = max(0, offset - part.size) if offset >= part.size else 0
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Read *count* bytes at *offset*: fewer at the end."""
+        return b"".join(bytes(chunk) for chunk in self.chunks(offset, count))
+
+    def chunks(self, offset: int, count: int) -> "Iterator[memoryview]":
+        """Read *count* bytes at *offset* piece by piece; each piece is good until the next."""
+        buffer = memoryview(bytearray(max(1, min(_CHUNK, count))))
+        for part, place, length in self.spans(offset, count):
+            while length:
+                read = read_at(part.descriptor, buffer[: min(length, len(buffer))], place)
+                if not read:
+                    return
+                yield buffer[:read]
+                place, length = place + read, length - read
+
+    def copy(self, offset: int, count: int, target: int) -> None:
+        """Append *count* bytes at *offset* to the file open as *target*; fewer at the end."""
+        for part, place, length in self.spans(offset, count):
+            copy_range(part.descriptor, place, length, target)
+
+    def bad_parts(self) -> "set[str]":
+        """Name the parts that are not what the list of parts says."""
+        listed = [part for part in self.parts if part.sha256]
+        return {p.name for p, digest in zip(listed, _each(lambda p: file_digest(p.path), listed)) if digest != p.sha256}
+
+    def missing_after(self, size: int) -> "list[str]":
+        """Name the parts that are missing at the end, or too long, for all to have *size* bytes together."""
+        match = _PART.fullmatch(self.parts[-1].name)
+        if not match or self.size > size:
+            return []
+        whole, width = self.parts[0].size, len(match["number"])
+        short = [part.name for part in self.parts if part.size < whole]
+        return short or [f"{match['archive']}.{n:0{width}}" for n in range(len(self.parts) + 1, -(-size // whole) + 1)]
+
+
+class OpenArchives:
+    """The archives that FILEs are, open as long as the `with` block lasts."""
+
+    def __init__(self, volumes: "Sequence[Volume]") -> None:
+        self._volumes = volumes
+
+    def __enter__(self) -> "list[Archive]":
+        """Open them, differences after the bundles that they may be from."""
+        try:
+            archives = [Archive(volume) for volume in self._volumes]
+        except BaseException:
+            self.__exit__()
+            raise
+        return sorted(archives, key=lambda archive: (archive.base is not None, archive.table.generation))
+
+    def __exit__(self, *_: object) -> None:
+        """Close them."""
+        for volume in self._volumes:
+            volume.close()
+
+
+def open_archives(files: "Iterable[PathLike]", directory: "Optional[PathLike]" = None) -> OpenArchives:
+    """Find the archives that *files* are: each a whole one, a part, or a list of parts.
+
+    Parts are put in order by the number in their names, and looked for beside each other. When some are missing or
+    differ from the list of parts, they are named, and the good ones kept in *directory*, so that the next time those
+    that were named will do. Raises Refusal.
+    """
+    wholes: list[str] = []
+    sets: dict[str, dict[int, str]] = {}
+    lists: dict[str, str] = {}
+    for file in map(os.fspath, files):
+        name = _archive_of_part(file)
+        if name is None:
+            wholes.append(file)
+            continue
+        for place in [*_beside(file, name), file]:
+            _sort_in(place, sets.setdefault(name, {}), lists, name)
+    volumes = [Volume(os.path.basename(file), [Part(file)]) for file in wholes]
+    for name, found in sets.items():
+        store = None if directory is None else os.path.join(os.fspath(directory), WRITER, "parts", name)
+        volumes.append(_volume_of_parts(name, found, lists.get(name), store))
+    return OpenArchives(volumes)
+
+
+def _archive_of_part(file: str) -> "Optional[str]":
+    """Name the archive that *file* is a part, or the list of parts, of; None for a whole one."""
+    name = os.path.basename(file)
+    if name.endswith(PART_INDEX):
+        return name[: -len(PART_INDEX)]
+    match = _PART.fullmatch(name)
+    if match:
+        return match["archive"]
+    return name if not os.path.exists(file) and os.path.exists(file + PART_INDEX) else None
+
+
+def _beside(file: str, archive: str) -> "list[str]":
+    folder = os.path.dirname(file) or "."
+    if not os.path.isdir(folder):
+        return []
+    names = [name for name in sorted(os.listdir(folder)) if _archive_of_part(os.path.join(folder, name)) == archive]
+    return [os.path.join(folder, name) for name in names if name != archive]
+
+
+def _sort_in(file: str, parts: "dict[int, str]", lists: "dict[str, str]", archive: str) -> None:
+    match = _PART.fullmatch(os.path.basename(file))
+    if match:
+        parts[int(match["number"])] = file
+    elif file.endswith(PART_INDEX):
+        lists[archive] = file
+
+
+def _volume_of_parts(name: str, found: "dict[int, str]", index: "Optional[str]", store: "Optional[str]") -> Volume:
+    kept = _kept_parts(store)
+    index = index or kept.pop(0, None)
+    kept.pop(0, None)
+    listed = _read_part_list(index, name) if index else {}
+    places = {**kept, **found}
+    wanted = sorted(listed) or range(1, max(places, default=0) + 1)
+    missing = [number for number in wanted if number not in places]
+    if missing:
+        bad = [n for n in places if n in listed and file_digest(places[n]) != listed[n][1]]
+        good = {n: place for n, place in places.items() if n not in bad and (n in listed or not listed)}
+        _keep_parts(store, good, index)
+        width = 3 if not listed else len(listed[wanted[0]][0].rsplit(".", 1)[1])
+        _refuse_parts(name, [f"{name}.{n:0{width}}" for n in missing], [f"{name}.{n:0{width}}" for n in bad], store)
+    return Volume(name, [Part(places[n], listed[n][1] if n in listed else None) for n in wanted])
+
+
+def _refuse_parts(name: str, missing: "Sequence[str]", bad: "Sequence[str]", store: "Optional[str]") -> "NoReturn":
+    kept = "; the others are kept in the bundle's .writer/ until then" if store else ""
+    raise Refusal(
+        5,
+        f"{name}: {len(missing) + len(bad)} of its parts are missing or damaged",
+        f"carry these over again, and name them: only these are needed{kept}",
+        [*(f"missing: {part}" for part in missing), *(f"damaged: {part}" for part in bad)],
+    )
+
+
+def keep_good_parts(archive: Archive, directory: "PathLike", bad: "Container[str]") -> None:
+    """Keep the parts of *archive* that are not *bad* in *directory*, so that only the bad ones need to come again."""
+    store = os.path.join(os.fspath(directory), WRITER, "parts", archive.name)
+    good = {int(part.name.rsplit(".", 1)[1]): part.path for part in archive.volume.parts if part.name not in bad}
+    index = next((p.path for p in archive.volume.parts), None)
+    index = None if index is None else os.path.join(os.path.dirname(index), archive.name + PART_INDEX)
+    _keep_parts(store, good, index if index and os.path.exists(index) else None)
+
+
+def _kept_parts(store: "Optional[str]") -> "dict[int, str]":
+    """Find what an earlier run has kept, by number; the list of parts is number 0."""
+    if store is None or not os.path.isdir(store) or os.path.islink(store):
+        return {}
+    names = os.listdir(store)
+    return {int(name): os.path.join(store, name) for name in names if re.fullmatch(r"[0-9]{1,6}", name)}
+
+
+def _keep_parts(store: "Optional[str]", parts: "Mapping[int, str]", index: "Optional[str]") -> None:
+    if store is None:
+        return
+    directory = os.path.dirname(os.path.dirname(os.path.dirname(store)))
+    refuse_foreign(directory)
+    os.makedirs(directory, exist_ok=True)
+    real_folder(directory, f"{WRITER}/parts/{os.path.basename(store)}")
+    for number, source in {**parts, **({0: index} if index else {})}.items():
+        place = os.path.join(store, str(number))
+        if os.path.abspath(source) != os.path.abspath(place):
+            _keep(source, place)
+
+
+def _keep(source: str, place: str) -> None:
+    descriptor = _open_given(source)
+    try:
+        _remove(place + ".new")
+        with create(place + ".new") as file:
+            copy_range(descriptor, 0, os.fstat(descriptor).st_size, file.fileno())
+    finally:
+        os.close(descriptor)
+    os.replace(place + ".new", place)
+
+
+def _read_part_list(path: str, archive: str) -> "dict[int, tuple[str, str]]":
+    """Read a list of parts: name and digest by number. Raises Refusal for anything but all parts in order."""
+    descriptor = _open_given(path)
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(_LARGEST_MARK)
+    listed: dict[int, tuple[str, str]] = {}
+    for number, line in enumerate(content.decode("ascii", "replace").splitlines(), 1):
+        match = re.fullmatch(r"([0-9a-f]{64})  (.+)\.([0-9]{3,6})", line)
+        if not match or match[2] != archive or int(match[3]) != number:
+            raise Refusal(
+                5,
+                f"{path}: line {number} is damaged",
+                "carry it over again, or do without: move it away, and the parts are put in order by their names",
+            )
+        listed[number] = (f"{match[2]}.{match[3]}", match[1])
+    return listed
+
+
+def _open_given(path: str) -> int:
+    """Open a file that the user names, perhaps through a link; not a folder, not a fifo."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        raise Refusal(2, f"{path} cannot be read: {error.strerror}", "name an archive, or all of its parts") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Refusal(2, f"{path} is not a file", "name an archive, or all of its parts")
+    return descriptor
+
+
+# --- tar ----------------------------------------------------------------------------------------------------
+
+
+def render_header(
+    path: str, size: int, time: int, *, is_executable: bool = False, comment: "Optional[str]" = None
+) -> bytes:
+    """Render what stands before a file's content: one ustar block, or before it a pax one for what ustar cannot say."""
+    records = _pax_records(path, size, comment)
+    mode = 0o755 if is_executable else 0o644
+    prefix, name = _split(path) or ("", _ascii(path)[:100])
+    own = _ustar(name, prefix, mode, 0 if size > _LARGEST_USTAR else size, time, b"0")
+    if not records:
+        return own
+    pax = _ustar("PaxHeaders/" + _ascii(path)[:80], "", 0o644, len(records), time, b"x")
+    return pax + records.ljust(padded(len(records)), b"\0") + own
+
+
+def header_size(path: str, size: int, *, comment: "Optional[str]" = None) -> int:
+    """Tell how many bytes `render_header` makes."""
+    records = _pax_records(path, size, comment)
+    return 2 * _BLOCK + padded(len(records)) if records else _BLOCK
+
+
+def padded(size: int) -> int:
+    """Round up to whole blocks."""
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def tar_time(timestamp: str) -> int:
+    """Turn a manifest's timestamp into seconds since 1970, as far as ustar can say them."""
+    import calendar
+
+    try:
+        seconds = calendar.timegm(tuple(int(number) for number in re.findall("[0-9]+", timestamp)[:6]))
+    except (ValueError, OverflowError):
+        return 0
+    return min(max(seconds, 0), _LARGEST_USTAR)
+
+
+def _ustar(name: str, prefix: str, mode: int, size: int, time: int, kind: bytes) -> bytes:  # noqa: PLR0913, PLR0917
+    fields = [
+        name.encode().ljust(100, b"\0"),
+        b"%07o\0" % mode,
+        b"%07o\0" % 0,
+        b"%07o\0" % 0,
+        b"%011o\0" % size,
+        b"%011o\0" % time,
+        b" " * 8,
+        kind,
+        bytes(100),
+        b"ustar\x0000",
+        bytes(64),
+        b"%07o\0" % 0,
+        b"%07o\0" % 0,
+        prefix.encode().ljust(155, b"\0"),
+    ]
+    block = b"".join(fields).ljust(_BLOCK, b"\0")
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def _split(path: str) -> "Optional[tuple[str, str]]":
+    """Split *path* into ustar's prefix and name; None when it does not fit."""
+    if not path.isascii():
+        return None
+    if len(path) <= 100:
+        return "", path
+    cut = path.find("/", max(0, len(path) - 101))
+    return None if cut < 0 or cut > 155 else (path[:cut], path[cut + 1 :])
+
+
+def _pax_records(path: str, size: int, comment: "Optional[str]") -> bytes:
+    records = {"comment": comment} if comment is not None else {}
+    if _split(path) is None:
+        records["path"] = path
+    if size > _LARGEST_USTAR:
+        records["size"] = str(size)
+    return b"".join(_pax_record(key, value) for key, value in sorted(records.items()))
+
+
+def _pax_record(key: str, value: str) -> bytes:
+    """One `LENGTH KEY=VALUE` line, where the length counts its own digits."""
+    rest = f" {key}={value}\n".encode()
+    length = len(rest) + 1
+    while len(str(length)) + len(rest) != length:
+        length = len(str(length)) + len(rest)
+    return str(length).encode() + rest
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
+
+
+# --- the manifest, as far as an archive goes ----------------------------------------------------------------
+
+
+class Table:
+    """What of a manifest tells the bytes of an archive."""
+
+    def __init__(self, document: bytes, files: "dict[str, tuple[str, int]]", fields: "dict[str, Any]") -> None:
+        self.digest = sha256_of(document)
+        """Of the manifest itself."""
+        self.files = files
+        """Digest and size by path; of SHA256SUMS too."""
+        self.time = tar_time(fields["timestamp"])
+        self.generation: int = fields.get("generation", 1)
+        self.ancestors: tuple[str, ...] = tuple(fields.get("ancestors", ()))
+        digests = {path: sha256 for path, (sha256, _) in files.items() if path != CHECKSUMS}
+        self.checksums = render_checksums(digests, self.digest)
+
+
+def read_table(document: bytes) -> Table:
+    """Read a manifest's table of files and its lineage; raises Refusal that names what is wrong."""
+    fields = parse_object(document, MANIFEST)
+    if type(fields.get("format")) is not int or fields["format"] != FORMAT:
+        raise Refusal(5, f"{MANIFEST} has another format than {FORMAT}", "use the offline-bundle that built it, or a newer one")
+    problems = [*_table_problems(fields), *_file_problems(fields.get("files"))]
+    if problems:
+        more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
+        raise Refusal(5, f"{MANIFEST} does not describe a bundle", _AGAIN, [*problems[:_MOST_PROBLEMS], *more])
+    files = {path: (file.get("sha256", ""), file.get("size", 0)) for path, file in fields["files"].items()}
+    return Table(document, files, fields)
+
+
+def parse_object(content: bytes, name: str) -> "dict[str, Any]":
+    """Parse a JSON object; raises Refusal for anything else, and where a key occurs twice."""
+    import json
+
+    def pairs(found: "list[tuple[str, Any]]") -> "dict[str, Any]":
+        document = dict(found)
+        if len(document) != len(found):
+            raise ValueError("a key occurs twice")
+        return document
+
+    try:
+        document = json.loads(content.decode(), object_pairs_hook=pairs)
+    except RecursionError:
+        raise Refusal(5, f"{name} is nested too deeply", _AGAIN) from None
+    except ValueError as error:
+        raise Refusal(5, f"{name} is not valid JSON: {error}", _AGAIN) from None
+    if not isinstance(document, dict):
+        raise Refusal(5, f"{name} must be a JSON object", _AGAIN)
+    return document
+
+
+def _table_problems(fields: "Mapping[str, Any]") -> "Iterator[str]":
+    if not isinstance(fields.get("timestamp"), str):
+        yield "timestamp: must be a time"
+    generation, ancestors = fields.get("generation", 1), fields.get("ancestors", [])
+    if type(generation) is not int or not 0 < generation <= _LARGEST_SIZE:
+        yield "generation: must be a positive number"
+    if not isinstance(ancestors, list) or not all(isinstance(a, str) and _DIGEST.fullmatch(a) for a in ancestors):
+        yield "ancestors: must be digests"
+
+
+def _file_problems(files: object) -> "Iterator[str]":
+    if not isinstance(files, dict) or CHECKSUMS not in files:
+        yield f"files: must be an object that names {CHECKSUMS}"
+        return
+    for path, reason in path_problems(files):
+        yield f"{_shown(path)}: {reason}"
+    for path, file in files.items():
+        if path == CHECKSUMS:
+            if not isinstance(file, dict) or "sha256" in file or "size" in file:
+                yield f"{CHECKSUMS}: has no digest or size"
+        elif not isinstance(file, dict) or not _is_content(file.get("sha256"), file.get("size")):
+            yield f"{_shown(path)}: must have a sha256 and a size"
+
+
+def _is_content(sha256: object, size: object) -> bool:
+    is_digest = isinstance(sha256, str) and _DIGEST.fullmatch(sha256) is not None
+    return is_digest and type(size) is int and 0 <= size <= _LARGEST_SIZE
+
+
+def render_checksums(digests: "Mapping[str, str]", manifest_digest: str) -> bytes:
+    r"""Render `SHA256SUMS` for `sha256sum -c`: every file of the bundle but itself, and `bundle.json`.
+
+    coreutils escapes backslashes and newlines in names; no path of a bundle has them (`unsafe_path`).
+    """
+    lines = {**digests, MANIFEST: manifest_digest}
+    return "".join(f"{lines[path]}  {path}\n" for path in sorted(lines)).encode()
+
+
+# --- paths --------------------------------------------------------------------------------------------------
+
+
+def path_problems(paths: "Collection[str]") -> "Iterator[tuple[str, str]]":
+    """Find paths that are unsafe, or would meet on a file system that ignores case or normalises Unicode."""
+    spellings: dict[str, str] = {}
+    for path in paths:
+        reason = unsafe_path(path)
+        if reason:
+            yield path, f"unsafe path: {reason}"
+            continue
+        for whole in (path, *_parents(path)):
+            other = spellings.setdefault(_folded(whole), whole)
+            if other != whole:
+                yield path, f"{_shown(whole)} collides with {_shown(other)}"
+            if whole is not path and whole in paths:
+                yield path, f"{_shown(whole)} is a file, not a folder"
+
+
+def unsafe_path(path: str) -> "Optional[str]":
+    """Say why *path* cannot be that of a file in a bundle, or None when it can.
+
+    A bundle must survive any file system on its way, so what Windows would take for something else is refused
+    too: backslashes, drive letters and streams, names that end in a dot or a space.
+    """
+    if len(path) > _LONGEST_PATH:
+        return f"it is longer than {_LONGEST_PATH} characters"
+    if not _PLAIN_PATH.fullmatch(path):
+        reason = _unsafe_text(path) or _unsafe_component(path)
+        if reason:
+            return reason
+    first = path.split("/", 1)[0].casefold()
+    if first == WRITER:
+        return f"{WRITER}/ belongs to the writer"
+    if path.casefold() in {MANIFEST, SIGNATURE}:
+        return "the manifest cannot name itself"
+    return None
+
+
+def _unsafe_text(path: str) -> "Optional[str]":
+    if not path:
+        return "it is empty"
+    if not path.isprintable():
+        return "it has characters that cannot be printed"
+    if "\\" in path or ":" in path:
+        return "backslashes and colons mean something else on Windows"
+    return None
+
+
+def _unsafe_component(path: str) -> "Optional[str]":
+    for component in path.split("/"):
+        if not component:
+            return "it is absolute" if path.startswith("/") else "it has an empty component"
+        if component in {".", ".."}:
+            return f"it has a component {component}"
+        if component[-1] in ". ":
+            return "Windows drops a dot or space at the end of a name"
+    return None
+
+
+def _parents(path: str) -> "Iterator[str]":
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
+
+
+def _folded(path: str) -> str:
+    if path.isascii():
+        return path.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def printable(path: str) -> str:
+    """Show a path from outside without letting it speak to the terminal."""
+    return path if path.isprintable() else ascii(path)
+
+
+def _shown(text: str) -> str:
+    return ascii(text) if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]!a}..."
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+class NotRegularError(OSError):
+    """A symbolic link, folder, fifo or device lies where a file should."""
+
+
+def open_regular(path: "PathLike") -> "FileIO":
+    """Open a regular file, unbuffered; never follows a symbolic link there, never waits on a fifo."""
+    flags = os.O_RDONLY
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV}:
+            raise NotRegularError(error.errno, "not a regular file", os.fspath(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegularError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def create(path: "PathLike", *, is_executable: bool = False) -> "FileIO":
+    """Create a file that is not there yet, to be written unbuffered."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o777 if is_executable else 0o666), "wb", buffering=0)
+
+
+def copy_range(source: int, offset: int, count: int, target: int) -> int:
+    """Append *count* bytes of *source* at *offset* to *target*, inside the kernel where it can; return how many."""
+    left = count
+    if hasattr(os, "copy_file_range"):
+        try:
+            while left:
+                copied = os.copy_file_range(source, target, left, offset)
+                if not copied:
+                    break
+                offset, left = offset + copied, left - copied
+        except OSError as error:
+            if error.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM}:
+                raise
+    buffer = memoryview(bytearray(max(1, min(left, _CHUNK))))
+    while left:
+        read = read_at(source, buffer[: min(left, len(buffer))], offset)
+        if not read:
+            break
+        offset, left = offset + read, left - read
+        written = 0
+        while written < read:
+            written += os.write(target, buffer[written:read])
+    return count - left
+
+
+def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Fill *buffer* from *offset* on, as far as there is something; several threads may share the descriptor."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [buffer], offset)
+    with _seek_lock():
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        content = os.read(descriptor, len(buffer))
+    buffer[: len(content)] = content
+    return len(content)
+
+
+def file_digest(path: "PathLike", progress: "Progress" = None) -> str:
+    """Return the sha256 of a regular file, in hex; *progress* is told the bytes as they are read."""
+    digest = _sha256()
+    buffer = memoryview(bytearray(_CHUNK))
+    with open_regular(path) as file:
+        while True:
+            count = file.readinto(buffer)
+            if not count:
+                return digest.hexdigest()
+            digest.update(buffer[:count])
+            if progress:
+                progress(count)
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the sha256 of *content*, in hex."""
+    digest = _sha256()
+    digest.update(content)
+    return digest.hexdigest()
+
+
+def _sha256() -> "Any":
+    import hashlib  # reading a manifest on a warm start needs no OpenSSL
+
+    return hashlib.sha256()
+
+
+def _regular_size(path: str) -> "Optional[int]":
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _read_whole(path: str) -> "Optional[bytes]":
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except OSError:
+        return None
