@@ -9,7 +9,6 @@ Readers need no lock and see the old bundle or the new one. `docs/architecture.m
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import sys
@@ -20,16 +19,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from wheelhouse.errors import BundleError, InputError, IntegrityError
-from wheelhouse.manifest import CHECKSUMS, MANIFEST, WRITER, Manifest, read_manifest_bytes, render_checksums
+from wheelhouse.manifest import (
+    CHECKSUMS,
+    MANIFEST,
+    MOST_ANCESTORS,
+    WRITER,
+    Manifest,
+    read_manifest_bytes,
+    render_checksums,
+)
 from wheelhouse.prepare import FileLock
+from wheelhouse.unpack import (
+    PENDING,
+    Refusal,
+    file_digest,
+    install,
+    journal_paths,
+    os_hint,
+    real_folder,
+    refuse_foreign,
+    sha256_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from types import TracebackType
 
     from wheelhouse.manifest import BundledFile
 
-PENDING = f"{WRITER}/pending.json"
+__all__ = ["PENDING", "BundleWriter", "as_bundle_errors", "link_or_copy"]
+
 _STAGING_WORKERS = 4
 # linux/fs.h: clone a file's blocks instead of copying them (btrfs, XFS, bcachefs).
 _FICLONE = 0x40049409
@@ -46,24 +65,26 @@ class BundleWriter:
         self.directory = directory
         self.current: Manifest | None = None
         """The manifest in force; None for a new bundle."""
-        self._current_bytes = b""
-        self._abandoned: Manifest | None = None
+        self.current_bytes = b""
+        """The same as it lies there."""
+        self._abandoned: list[Manifest] = []
         self._on_wait = on_wait
         self._lock: FileLock | None = None
 
     def __enter__(self) -> Self:
         """Take the lock; read what is in force."""
-        with _plain_os_errors(self.directory):
-            _refuse_foreign(self.directory)
-            (self.directory / WRITER).mkdir(parents=True, exist_ok=True)
+        with as_bundle_errors(self.directory):
+            refuse_foreign(str(self.directory))
+            self.directory.mkdir(parents=True, exist_ok=True)
+            real_folder(str(self.directory), WRITER)
             self._lock = FileLock(str(self.directory / WRITER / "lock"))
             if not self._lock.acquire(block=False):
                 if self._on_wait:
                     self._on_wait()
                 self._lock.acquire(block=True)
             if (self.directory / MANIFEST).exists():
-                self._current_bytes = read_manifest_bytes(self.directory)
-                self.current = Manifest.from_json(self._current_bytes)
+                self.current_bytes = read_manifest_bytes(self.directory)
+                self.current = Manifest.from_json(self.current_bytes)
             self._abandoned = self._read_abandoned()
             shutil.rmtree(self._staging, ignore_errors=True)
         return self
@@ -79,62 +100,98 @@ class BundleWriter:
             self._remove_if_empty()
 
     def holds(self, path: str, sha256: str) -> Path | None:
-        """The file at *path* when the bundle has it with that digest, by the manifest and the size on disk."""
+        """The file at *path* when the bundle has it with that digest, by the manifest and the size on disk.
+
+        Where a writer was killed, a file that it may have put there is read.
+        """
         known = self.current.files.get(path) if self.current else None
         if known is None or known.sha256 != sha256:
             return None
         place = self.directory / path
-        return place if _size(place) == known.size else None
+        if _size(place) != known.size:
+            return None
+        doubtful = any(path in before.files and before.files[path].sha256 != sha256 for before in self._abandoned)
+        return None if doubtful and file_digest(place) != sha256 else place
 
-    def commit(self, manifest: Manifest, contents: Mapping[str, bytes | Path]) -> bool:
+    def accounts_for(self, path: str) -> bool:
+        """Whether a manifest, in force or of a killed writer, says that what lies at *path* is the bundle's."""
+        known = [self.current, *self._abandoned] if self.current else self._abandoned
+        return any(path in manifest.files for manifest in known)
+
+    def commit(
+        self,
+        manifest: Manifest,
+        contents: Mapping[str, bytes | Path],
+        *,
+        document: bytes | None = None,
+        signature: bytes | None = None,
+        distrusted: Collection[str] = (),
+    ) -> bool:
         """Make the bundle hold exactly what *manifest* names; True when anything changed.
 
-        *contents* has the bytes, or a file to take them from, of at least every file that is not there yet. What is
-        there with its digest is not touched. Files that the manifest before named and this one does not are removed
-        after the commit.
+        *contents* has the bytes, or a file to take them from, of at least every file that is not there yet; a file in
+        `.writer/` is moved, another is left. What is there with its digest is not touched, *distrusted* paths apart.
+        Files that the manifest before named and this one does not are removed after the commit.
+
+        The manifest is given its generation and its ancestors here: unchanged where nothing else changes, else one
+        further than the manifest in force. A *document* is taken as it is: it came over the gap, perhaps with its
+        *signature*. Without one, the signature of the manifest before goes when the manifest changes.
         """
-        document = manifest.to_json()
+        if document is None:
+            manifest = self._descend(manifest)
+            document = manifest.to_json()
         checksums = render_checksums(manifest, document)
-        with _plain_os_errors(self.directory):
-            wanted = self._to_write(manifest, contents)
-            unchanged = document == self._current_bytes and not wanted and self._abandoned is None
-            if unchanged and _read(self.directory / CHECKSUMS) == checksums:
+        with as_bundle_errors(self.directory):
+            wanted = self._to_write(manifest, contents, distrusted)
+            unchanged = document == self.current_bytes and not wanted and not self._abandoned
+            if unchanged and signature is None and _read(self.directory / CHECKSUMS) == checksums:
                 return False
             obsolete = self._obsolete(manifest)
-            staged = self._stage(wanted)
-            journal = replace(manifest, files={**obsolete.files, **manifest.files}) if obsolete else manifest
-            _write_durably(self.directory / PENDING, journal.to_json())
-            for path, temporary in staged.items():
-                destination = self.directory / path
-                destination.parent.mkdir(parents=True, exist_ok=True)
-                temporary.replace(destination)
-            self._replace(CHECKSUMS, checksums)
-            self._replace(MANIFEST, document, durable=True)
-            self._remove(obsolete)
-            (self.directory / PENDING).unlink()
-        self.current, self._current_bytes, self._abandoned = manifest, document, None
+            install(
+                self.directory,
+                self._stage(wanted),
+                document=document,
+                checksums=checksums,
+                journal=replace(manifest, files={**obsolete, **manifest.files}).to_json(),
+                signature=signature,
+                obsolete=sorted(obsolete),
+            )
+        self.current, self.current_bytes, self._abandoned = manifest, document, []
         return True
+
+    def _descend(self, manifest: Manifest) -> Manifest:
+        """Give *manifest* its place after the one in force: the same steps give the same, without clock or chance."""
+        first = replace(manifest, generation=1, ancestors=())
+        if self.current is None:
+            return first
+        same = replace(first, generation=self.current.generation, ancestors=self.current.ancestors)
+        if same.to_json() == self.current.to_json():
+            return same
+        ancestors = (sha256_of(self.current_bytes), *self.current.ancestors)
+        return replace(first, generation=self.current.generation + 1, ancestors=ancestors[:MOST_ANCESTORS])
 
     @property
     def _staging(self) -> Path:
         return self.directory / WRITER / "tmp"
 
-    def _read_abandoned(self) -> Manifest | None:
-        """The journal of a writer that was killed: what it may have left behind."""
-        try:
-            return Manifest.from_json((self.directory / PENDING).read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, IntegrityError):
-            with suppress(OSError):
-                (self.directory / PENDING).unlink()
-            return None
+    def _read_abandoned(self) -> list[Manifest]:
+        """The journals of writers that were killed: what they may have left behind."""
+        journals = []
+        for path in map(Path, journal_paths(self.directory)):
+            try:
+                journals.append(Manifest.from_json(path.read_bytes()))
+            except (OSError, IntegrityError):
+                with suppress(OSError):
+                    path.unlink()
+        return journals
 
-    def _to_write(self, manifest: Manifest, contents: Mapping[str, bytes | Path]) -> dict[str, bytes | Path]:
+    def _to_write(
+        self, manifest: Manifest, contents: Mapping[str, bytes | Path], distrusted: Collection[str]
+    ) -> dict[str, bytes | Path]:
         wanted: dict[str, bytes | Path] = {}
         lost = []
         for path, file in manifest.files.items():
-            if path == CHECKSUMS or self.holds(path, file.sha256 or ""):
+            if path == CHECKSUMS or (path not in distrusted and self.holds(path, file.sha256 or "")):
                 continue
             if path not in contents:
                 lost.append(path)
@@ -152,30 +209,20 @@ class BundleWriter:
     def _refuse_other_bytes(self, path: str, sha256: str) -> None:
         """A file that no manifest accounts for is somebody's: taken when its bytes are right, never overwritten."""
         place = self.directory / path
-        accounted = [manifest for manifest in (self.current, self._abandoned) if manifest and path in manifest.files]
-        if accounted or not place.exists():
+        if self.accounts_for(path) or not os.path.lexists(place):
             return
-        if not place.is_file() or hashlib.sha256(place.read_bytes()).hexdigest() != sha256:
+        if _size(place) is None or file_digest(place) != sha256:
             raise IntegrityError(
                 f"{place} is there already with other content, and the bundle does not know it",
                 hint="move it away, or build into another folder",
             )
 
-    def _obsolete(self, manifest: Manifest) -> Manifest | None:
+    def _obsolete(self, manifest: Manifest) -> dict[str, BundledFile]:
         """Files on disk that only the manifests before account for."""
         files: dict[str, BundledFile] = {}
-        for before in (self._abandoned, self.current):
-            files |= {path: file for path, file in before.files.items() if path not in manifest.files} if before else {}
-        return replace(manifest, files=files) if files else None
-
-    def _remove(self, obsolete: Manifest | None) -> None:
-        folders = set()
-        for path in obsolete.files if obsolete else ():
-            (self.directory / path).unlink(missing_ok=True)
-            folders |= {parent for parent in Path(path).parents if parent != Path()}
-        for folder in sorted(folders, key=lambda place: len(place.parts), reverse=True):
-            with suppress(OSError):  # it is not empty: others live there
-                (self.directory / folder).rmdir()
+        for before in (*self._abandoned, *([self.current] if self.current else [])):
+            files |= {path: file for path, file in before.files.items() if path not in manifest.files}
+        return files
 
     def _stage(self, wanted: Mapping[str, bytes | Path]) -> dict[str, Path]:
         self._staging.mkdir(parents=True, exist_ok=True)
@@ -185,6 +232,8 @@ class BundleWriter:
             content = wanted[path]
             if isinstance(content, bytes):
                 staged[path].write_bytes(content)
+            elif content.is_relative_to(self.directory / WRITER):
+                content.replace(staged[path])
             else:
                 link_or_copy(content, staged[path])
             if path.startswith("uv/"):
@@ -194,20 +243,11 @@ class BundleWriter:
             list(pool.map(put, staged))
         return staged
 
-    def _replace(self, path: str, content: bytes, *, durable: bool = False) -> None:
-        temporary = self._staging / Path(path).name
-        if durable:
-            _write_durably(temporary, content)
-        else:
-            temporary.write_bytes(content)
-        temporary.replace(self.directory / path)
-        if durable:
-            _flush_folder(self.directory)
-
     def _remove_if_empty(self) -> None:
         """A build that failed before its first commit leaves no folder behind."""
         with suppress(OSError):
-            if self._abandoned is None and not (self.directory / PENDING).exists():
+            left = [place.name for place in (self.directory / WRITER).iterdir()]
+            if left == ["lock"] and not journal_paths(self.directory):
                 (self.directory / WRITER / "lock").unlink(missing_ok=True)
                 (self.directory / WRITER).rmdir()
                 self.directory.rmdir()
@@ -256,34 +296,21 @@ def _make_executable(path: Path) -> None:
     path.chmod(mode | ((mode & 0o444) >> 2))
 
 
-def _refuse_foreign(directory: Path) -> None:
-    if directory.exists() and not directory.is_dir():
-        raise InputError(f"{directory} is a file, not a folder", hint="name a folder with -o")
-    if not directory.is_dir() or (directory / MANIFEST).exists() or (directory / WRITER).is_dir():
-        return
-    if any(directory.iterdir()):
-        raise InputError(
-            f"{directory} is not empty and holds no {MANIFEST}: it is not a bundle",
-            hint="name a new or empty folder, or a bundle, with -o",
-        )
+_CLASSES = {error.exit_code: error for error in (InputError, IntegrityError)}
 
 
 @contextmanager
-def _plain_os_errors(directory: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into an error with a next step (exit 1)."""
-    hints = {
-        errno.ENOSPC: "free some space, or name another folder with -o; the bundle in place is as it was",
-        errno.EDQUOT: "your quota is used up: free some space, or name another folder with -o",
-        errno.EROFS: "the file system is read-only: name another folder with -o",
-        errno.EACCES: "you may not write there: name another folder with -o",
-        errno.EPERM: "you may not write there: name another folder with -o",
-    }
+def as_bundle_errors(directory: Path) -> Iterator[None]:
+    """Turn what the operating system (exit 1) or `unpack` refuses into an error with a next step."""
     try:
         yield
+    except Refusal as error:
+        kind = _CLASSES.get(error.code, BundleError)
+        raise kind(error.message, hint=error.hint, problems=error.problems) from error
     except OSError as error:
         place = error.filename or directory
         reason = error.strerror or str(error)
-        raise BundleError(f"{place}: {reason}", hint=hints.get(error.errno or 0)) from error
+        raise BundleError(f"{place}: {reason}", hint=os_hint(error)) from error
 
 
 def _size(path: Path) -> int | None:
@@ -299,22 +326,3 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the renames in *folder* survive a power cut, where the platform can."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
