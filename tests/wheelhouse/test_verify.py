@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -16,7 +17,7 @@ from wheelhouse.manifest import BundledFile, Manifest, render_checksums
 from wheelhouse.verify import Change, VerifyReport, raise_for_problems, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 CONTENTS = {
@@ -144,9 +145,7 @@ def test_a_changed_size_is_named_without_hashing(bundle: Path, path: str) -> Non
     assert sum(hashed) == everything - before
 
 
-@pytest.mark.parametrize(
-    "path", ["x", "wheels/evil-1.0-py3-none-any.whl", "wheels/a/b/c", ".hidden", "sub/.writer/x"]
-)
+@pytest.mark.parametrize("path", ["x", "wheels/evil-1.0-py3-none-any.whl", "wheels/a/b/c", ".hidden", "sub/.writer/x"])
 def test_every_extra_file_is_named(bundle: Path, path: str) -> None:
     put(bundle, path, b"")
     assert names(verify(bundle)) == {"extra": [path]}
@@ -272,7 +271,21 @@ def test_a_fifo_that_appears_while_verifying_does_not_hang(tmp_path: Path) -> No
 
 # What cannot be read
 
-needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+
+@contextlib.contextmanager
+def nobody_in_particular(bundle: Path) -> Iterator[None]:
+    """Root may read everything: for a moment be somebody who may not, in a folder that they may enter."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for folder in (bundle, *bundle.parents):
+        if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o055)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, function: str, path: str) -> None:
@@ -301,12 +314,12 @@ def test_a_folder_that_cannot_be_listed_is_named_once(bundle: Path, monkeypatch:
     assert names(report) == {"changed": ["wheels"]}
 
 
-@needs_permissions
 def test_real_permissions_are_told(bundle: Path) -> None:
     (bundle / WHEEL).chmod(0)
     (bundle / "scripts").chmod(0)
     try:
-        assert names(verify(bundle)) == {"changed": ["scripts", WHEEL]}
+        with nobody_in_particular(bundle):
+            assert names(verify(bundle)) == {"changed": ["scripts", WHEEL]}
     finally:
         (bundle / "scripts").chmod(0o755)
 
@@ -359,9 +372,7 @@ def test_files_of_an_interrupted_update_are_pending(bundle: Path) -> None:
     put(bundle, "SHA256SUMS", render_checksums(updated, updated.to_json()))
     report = verify(bundle)
     assert names(report) == {"pending": ["SHA256SUMS", "scripts/eval.py", "wheels/new-1.0-py3-none-any.whl"]}
-    with pytest.raises(IntegrityError, match="did not finish: 3 files") as caught:
-        raise_for_problems(report)
-    assert "build-offline-bundle" in (caught.value.hint or "")
+    raise_for_problems(report)
     put(bundle, "bundle.json", updated.to_json())
     assert verify(bundle).ok
 

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.bundles import make_bundle
+from tests.wheelhouse.test_signature import allowing, make_key, public
+from wheelhouse import policy, prepare
+from wheelhouse.errors import SignatureError
+from wheelhouse.signature import enforce_policy, enforce_policy_on, sign
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are POSIX's")
+
+
+@pytest.fixture(autouse=True)
+def system_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place of the site's policy: one that this user could write as root would write /etc."""
+    path = tmp_path / "etc" / "policy.json"
+    monkeypatch.setattr(policy, "SYSTEM_POLICY", str(path))
+    monkeypatch.setattr(policy, "_root_users", lambda: {0, os.getuid()})
+    return path
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    make_key(tmp_path / "alice")
+    return tmp_path / "alice"
+
+
+def write_policy(path: Path, **entries: object) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({name.replace("_", "-"): value for name, value in entries.items()}))
+    return path
+
+
+def kind_of_refusal(bundle: Path) -> str:
+    with pytest.raises(policy.UntrustedError) as caught:
+        policy.trusted_manifest(str(bundle))
+    assert caught.value.code == 6
+    return caught.value.kind
+
+
+def test_without_a_policy_nothing_is_asked(bundle: Path) -> None:
+    assert policy.trusted_manifest(str(bundle)) == ((bundle / "bundle.json").read_bytes(), [])
+    assert policy.policy_state(str(bundle)) == []
+    assert not policy.may_be_in_force()
+    assert enforce_policy(bundle) == ()
+
+
+def test_the_site_asks_for_a_signature(bundle: Path, key: Path, system_policy: Path) -> None:
+    write_policy(system_policy, allowed_signers="signers", signer="alice")
+    allowing(system_policy.parent, f"alice {public(key)}").rename(system_policy.with_name("signers"))
+    assert policy.may_be_in_force()
+    assert kind_of_refusal(bundle) == "absent"
+    with pytest.raises(SignatureError, match="not signed"):
+        enforce_policy(bundle)
+    sign(bundle, str(key))
+    content, signers = policy.trusted_manifest(str(bundle))
+    assert content == (bundle / "bundle.json").read_bytes()
+    assert [signer.identity for signer in signers] == ["alice"]
+    signature = (bundle / "bundle.json.sig").read_bytes()
+    for enforced in (enforce_policy(bundle), enforce_policy_on(content, signature)):
+        assert [signer.identity for signer in enforced] == ["alice"]
+
+
+def test_the_variable_adds_and_never_takes_away(
+    bundle: Path, key: Path, system_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_key(tmp_path / "mallory")
+    sign(bundle, str(tmp_path / "mallory"))
+    own = write_policy(tmp_path / "own" / "policy.json", allowed_signers="allowed_signers")
+    allowing(own.parent, f"mallory {public(tmp_path / 'mallory')}")
+    monkeypatch.setenv("OFFLINE_BUNDLE_POLICY", str(own))
+    assert len(policy.trusted_manifest(str(bundle))[1]) == 1
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    allowing(system_policy.parent, f"alice {public(key)}")
+    assert kind_of_refusal(bundle) == "not-allowed"
+    sign(bundle, str(key))
+    assert kind_of_refusal(bundle) == "not-allowed"
+    allowing(own.parent, f"alice {public(key)}")
+    assert len(policy.trusted_manifest(str(bundle))[1]) == 2
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"allowed-signers": 1}', '{"allowed-signers": "a", "all-must-sign": "yes"}', "\xff"]
+)
+def test_a_policy_that_is_not_understood_lets_nothing_pass(bundle: Path, system_policy: Path, content: str) -> None:
+    system_policy.parent.mkdir()
+    system_policy.write_text(content, encoding="latin-1")
+    assert kind_of_refusal(bundle) == "policy"
+
+
+def test_a_policy_that_names_what_is_not_there_lets_nothing_pass(bundle: Path, system_policy: Path) -> None:
+    write_policy(system_policy, allowed_signers="nowhere")
+    assert kind_of_refusal(bundle) == "policy"
+
+
+def test_a_variable_that_names_nothing_lets_nothing_pass(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFLINE_BUNDLE_POLICY", "nowhere.json")
+    assert kind_of_refusal(bundle) == "policy"
+
+
+@pytest.mark.parametrize("writable", ["policy.json", "allowed_signers", "."])
+def test_what_others_can_write_is_no_policy(bundle: Path, key: Path, system_policy: Path, writable: str) -> None:
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    allowing(system_policy.parent, f"alice {public(key)}")
+    sign(bundle, str(key))
+    assert policy.trusted_manifest(str(bundle))[1]
+    (system_policy.parent / writable).chmod(0o777)
+    assert kind_of_refusal(bundle) == "policy"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_the_sites_policy_must_be_roots(
+    bundle: Path, system_policy: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(policy, "SYSTEM_POLICY", str(system_policy))
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    allowing(system_policy.parent, f"alice {public(key)}")
+    os.chown(system_policy, 12345, -1)
+    assert kind_of_refusal(bundle) == "policy"
+    os.chown(system_policy, 0, -1)
+    assert kind_of_refusal(bundle) == "absent"
+
+
+def test_a_remembered_verdict_ends_with_what_it_stands_on(
+    bundle: Path, key: Path, system_policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    signers = allowing(system_policy.parent, f"alice {public(key)}")
+    sign(bundle, str(key))
+    hour = 3_600_000
+    monkeypatch.setattr("time.time", lambda: hour)
+    states = [policy.policy_state(str(bundle))]
+    assert policy.policy_state(str(bundle)) == states[0]
+    signers.write_text("")
+    states.append(policy.policy_state(str(bundle)))
+    (bundle / "bundle.json.sig").unlink()
+    states.append(policy.policy_state(str(bundle)))
+    monkeypatch.setattr("time.time", lambda: hour + 3600)
+    states.append(policy.policy_state(str(bundle)))
+    write_policy(system_policy, allowed_signers="allowed_signers", signer="alice")
+    states.append(policy.policy_state(str(bundle)))
+    assert len({tuple(state) for state in states}) == len(states)
+
+
+def test_reading_while_an_update_commits(
+    bundle: Path, key: Path, system_policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    allowing(system_policy.parent, f"alice {public(key)}")
+    sign(bundle, str(key))
+    after = (bundle / "bundle.json").read_bytes()
+    seen = iter([after.replace(b'"tests"', b'"before"'), after])
+    monkeypatch.setattr(policy, "_read", lambda _: next(seen))
+    content, signers = policy.trusted_manifest(str(bundle))
+    assert content == after
+    assert signers
+
+
+def test_roots_user_in_a_user_namespace() -> None:
+    command = ["unshare", "--user", "--map-user=1000", sys.executable, "-c"]
+    code = "from wheelhouse.policy import _root_users; print(sorted(_root_users()))"
+    root = Path(policy.__file__).parent.parent
+    try:
+        done = subprocess.run([*command, code], cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("unshare is not installed")
+    if done.returncode:
+        pytest.skip(f"user namespaces are not to be had here: {done.stderr}")
+    assert len(json.loads(done.stdout)) == 2
+
+
+def test_it_needs_nothing_but_the_standard_library_of_3_9() -> None:
+    tree = ast.parse(Path(policy.__file__).read_text(), feature_version=(3, 9))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [
+        [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] for node in imports
+    ]
+    assert {name.partition(".")[0] for group in names for name in group} <= sys.stdlib_module_names
+
+
+def test_it_works_on_the_oldest_python_a_node_may_have(bundle: Path, key: Path, tmp_path: Path) -> None:
+    """By itself, as a site would copy it."""
+    oldest = prepare.find_interpreter((3, 9)) or shutil.which("python3.9")
+    if oldest is None:
+        pytest.skip("this machine has no Python 3.9")
+    sign(bundle, str(key))
+    shutil.copy(policy.__file__, tmp_path / "policy.py")
+    write_policy(tmp_path / "own" / "policy.json", allowed_signers="allowed_signers")
+    allowing(tmp_path / "own", f"alice {public(key)}")
+    code = "import policy, sys; print(policy.trusted_manifest(sys.argv[1])[1][0].identity)"
+    variables = {
+        **os.environ,
+        "OFFLINE_BUNDLE_POLICY": str(tmp_path / "own" / "policy.json"),
+        "PYTHONPATH": str(tmp_path),
+    }
+    done = subprocess.run([oldest, "-c", code, bundle], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout == "alice\n"

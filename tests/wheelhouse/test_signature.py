@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.bundles import make_bundle
+from wheelhouse import policy
+from wheelhouse.errors import InputError, IntegrityError, SignatureError
+from wheelhouse.manifest import SIGNATURE
+from wheelhouse.signature import Trust, check_signature, during_commit, refuse_unsettled, sign, signature_of
+from wheelhouse.verify import verify
+
+LONG_AGO, SOME_DAY = "20200101", "29990101"
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    for name, passphrase in {"alice": "", "mallory": "", "sealed": "right"}.items():
+        make_key(folder / name, passphrase)
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_bundle(tmp_path / "bundle")
+
+
+def make_key(path: Path, passphrase: str = "") -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", path.name, "-f", path], check=True)
+
+
+def public(key: Path) -> str:
+    return " ".join(key.with_suffix(".pub").read_text().split()[:2])
+
+
+def allowing(folder: Path, *lines: str) -> Path:
+    path = folder / "allowed_signers"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def refusal(bundle: Path, trust: Trust) -> str:
+    with pytest.raises(SignatureError) as caught:
+        check_signature(bundle, trust)
+    assert caught.value.exit_code == 6
+    assert caught.value.hint
+    return caught.value.message
+
+
+class TestSigning:
+    def test_ssh_keygen_alone_accepts_what_we_sign(self, bundle: Path, keys: Path, tmp_path: Path) -> None:
+        signature = sign(bundle, str(keys / "alice"))
+        allowed = allowing(tmp_path, f"alice {public(keys / 'alice')}")
+        command = ["ssh-keygen", "-Y", "verify", "-n", "offline-bundle", "-I", "alice", "-f", allowed, "-s", signature]
+        with (bundle / "bundle.json").open("rb") as manifest:
+            subprocess.run(command, stdin=manifest, check=True)
+        assert verify(bundle).ok
+
+    def test_who_signed_is_told(self, bundle: Path, keys: Path, tmp_path: Path) -> None:
+        sign(bundle, str(keys / "alice"))
+        signer = check_signature(bundle, Trust(allowing(tmp_path, f"alice {public(keys / 'alice')}")))
+        listed = subprocess.check_output(["ssh-keygen", "-l", "-f", keys / "alice.pub"], text=True).split()
+        assert (signer.identity, signer.key_type, signer.fingerprint) == ("alice", "ED25519", listed[1])
+
+    def test_signing_twice_gives_the_same_bytes(self, bundle: Path, keys: Path) -> None:
+        first = sign(bundle, str(keys / "alice")).read_bytes()
+        assert sign(bundle, str(keys / "alice")).read_bytes() == first
+
+    def test_an_agent_signs_for_a_public_key(
+        self, bundle: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        socket = tmp_path / "agent"
+        with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
+            try:
+                while not socket.exists():
+                    assert agent.poll() is None
+                monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+                subprocess.run(["ssh-add", "-q", keys / "alice"], check=True, capture_output=True)
+                only_public = shutil.copy(keys / "alice.pub", tmp_path / "elsewhere.pub")
+                sign(bundle, only_public)
+            finally:
+                agent.terminate()
+        assert check_signature(bundle, Trust(allowing(tmp_path, f"alice {public(keys / 'alice')}"))).identity == "alice"
+
+    def test_a_passphrase_is_asked_for_on_the_terminal(self, keys: Path) -> None:
+        child, terminal = pty.fork()
+        if child == 0:  # a process of its own, with a terminal of its own
+            code = 1
+            try:
+                code = 0 if b"SSH SIGNATURE" in signature_of(b"{}", str(keys / "sealed")) else 2
+            finally:
+                os._exit(code)
+        said = b""
+        while b"passphrase" not in said:
+            said += os.read(terminal, 1024)
+        os.write(terminal, b"right\n")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        os.close(terminal)
+
+    def test_without_a_terminal_a_passphrase_is_a_clear_error(self, bundle: Path, keys: Path) -> None:
+        code = "import sys, pathlib, wheelhouse.signature as s; s.sign(pathlib.Path(sys.argv[1]), sys.argv[2])"
+        done = subprocess.run(
+            [sys.executable, "-c", code, bundle, keys / "sealed"],
+            cwd=Path(policy.__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            check=False,
+        )
+        assert "sealed did not sign the bundle" in done.stderr
+        assert "incorrect passphrase" in done.stderr
+        assert not (bundle / SIGNATURE).exists()
+
+    def test_a_key_that_is_not_there(self, bundle: Path) -> None:
+        with pytest.raises(InputError, match="there is no key nowhere"):
+            sign(bundle, "nowhere")
+
+    def test_a_public_key_that_no_agent_knows(
+        self, bundle: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+        with pytest.raises(SignatureError, match="did not sign") as caught:
+            sign(bundle, shutil.copy(keys / "alice.pub", tmp_path / "only.pub"))
+        assert "ssh-add" in (caught.value.hint or "")
+
+    def test_a_damaged_bundle_is_not_signed(self, bundle: Path, keys: Path) -> None:
+        next((bundle / "wheels").iterdir()).write_bytes(b"other")
+        with pytest.raises(IntegrityError):
+            sign(bundle, str(keys / "alice"))
+        assert not (bundle / SIGNATURE).exists()
+
+    def test_no_ssh_keygen(self, bundle: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        sign(bundle, str(keys / "alice"))
+        trust = Trust(allowing(tmp_path, f"alice {public(keys / 'alice')}"))
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(Exception, match="ssh-keygen is not on PATH"):
+            sign(bundle, str(keys / "alice"))
+        assert "ssh-keygen is not on PATH" in refusal(bundle, trust)
+
+
+class TestChecking:
+    @pytest.fixture
+    def signed(self, bundle: Path, keys: Path) -> Path:
+        sign(bundle, str(keys / "alice"))
+        return bundle
+
+    @pytest.fixture
+    def allowed(self, keys: Path, tmp_path: Path) -> Trust:
+        return Trust(allowing(tmp_path, f"alice {public(keys / 'alice')}"))
+
+    def test_absent(self, bundle: Path, allowed: Trust) -> None:
+        assert "not signed: there is no bundle.json.sig" in refusal(bundle, allowed)
+
+    @pytest.mark.parametrize("content", [b"", b"junk\n", b"-----BEGIN SSH SIGNATURE-----\nAAAA\n", b"\0" * 70000])
+    def test_garbled(self, signed: Path, allowed: Trust, content: bytes) -> None:
+        (signed / SIGNATURE).write_bytes(content)
+        assert "wrong signature" in refusal(signed, allowed)
+
+    def test_cut_short_or_changed_anywhere(self, signed: Path, allowed: Trust) -> None:
+        whole = (signed / SIGNATURE).read_bytes()
+        for at in range(0, len(whole) - 1, 23):
+            (signed / SIGNATURE).write_bytes(whole[:at])
+            assert "wrong signature" in refusal(signed, allowed)
+            (signed / SIGNATURE).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with suppress(SignatureError):  # accepted: a line break or padding changed, and not what it encodes
+                check_signature(signed, allowed)
+
+    @pytest.mark.parametrize("make", ["fifo", "link", "folder"])
+    def test_something_else_in_its_place(self, signed: Path, allowed: Trust, make: str) -> None:
+        place = signed / SIGNATURE
+        place.unlink()
+        {"fifo": os.mkfifo, "link": lambda p: p.symlink_to(__file__), "folder": Path.mkdir}[make](place)  # type: ignore[operator]
+        assert "wrong signature" in refusal(signed, allowed)
+
+    def test_made_for_another_purpose(self, bundle: Path, keys: Path, allowed: Trust) -> None:
+        subprocess.run(
+            ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", keys / "alice", bundle / "bundle.json"], check=True
+        )
+        assert "wrong signature: it was made for another purpose" in refusal(bundle, allowed)
+
+    def test_modified_after_signing(self, signed: Path, allowed: Trust) -> None:
+        with (signed / "bundle.json").open("ab") as manifest:
+            manifest.write(b" ")
+        assert "modified after signing" in refusal(signed, allowed)
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (f'valid-before="{LONG_AGO}"', "expired"),
+            (f'valid-after="{SOME_DAY}"', "not yet valid"),
+            ('namespaces="git,file"', "not allowed"),
+        ],
+    )
+    def test_an_allowed_key_that_may_not_sign_this_now(self, signed: Path, keys: Path, options: str, said: str) -> None:
+        path = allowing(signed.parent, f"alice {options} {public(keys / 'alice')}")
+        for signer in (None, "alice"):
+            assert said in refusal(signed, Trust(path, signer))
+
+    def test_within_its_validity_and_namespace(self, signed: Path, keys: Path, tmp_path: Path) -> None:
+        options = f'namespaces="offline-bundle",valid-after="{LONG_AGO}",valid-before="{SOME_DAY}"'
+        path = allowing(tmp_path, f"alice {options} {public(keys / 'alice')}")
+        assert check_signature(signed, Trust(path)).identity == "alice"
+
+    def test_an_unknown_key(self, bundle: Path, keys: Path, allowed: Trust) -> None:
+        sign(bundle, str(keys / "mallory"))
+        message = refusal(bundle, allowed)
+        assert "not allowed" in message
+        assert "ED25519 key SHA256:" in message
+
+    def test_an_allowed_key_of_somebody_else(self, signed: Path, allowed: Trust) -> None:
+        assert "signed by alice, not by bob" in refusal(signed, Trust(allowed.allowed_signers, "bob"))
+
+    def test_the_signer_may_stand_on_a_later_line(self, signed: Path, keys: Path, tmp_path: Path) -> None:
+        key = public(keys / "alice")
+        path = allowing(tmp_path, f"alice {key}", f"release@example.org {key}")
+        assert check_signature(signed, Trust(path, "release@example.org")).identity == "release@example.org"
+
+    def test_a_revoked_key(self, signed: Path, keys: Path, allowed: Trust) -> None:
+        revoked = Trust(allowed.allowed_signers, revoked_keys=keys / "alice.pub")
+        assert "revoked" in refusal(signed, revoked)
+        other = Trust(allowed.allowed_signers, revoked_keys=keys / "mallory.pub")
+        assert check_signature(signed, other).identity == "alice"
+
+    def test_no_allowed_signers_file(self, signed: Path) -> None:
+        with pytest.raises(InputError, match="there is no file"):
+            check_signature(signed, Trust(Path("nowhere")))
+
+    def test_empty_or_garbled_allowed_signers(self, signed: Path, tmp_path: Path) -> None:
+        for lines in ([], ["garbage"], ["alice not-a-key AAAA"]):
+            assert "not allowed" in refusal(signed, Trust(allowing(tmp_path, *lines)))
+
+    def test_an_ssh_keygen_of_before_8_2(
+        self, signed: Path, allowed: Trust, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old = tmp_path / "bin" / "ssh-keygen"
+        old.parent.mkdir()
+        old.write_text("#!/bin/sh\necho 'ssh-keygen: illegal option -- Y' >&2\nexit 1\n")
+        old.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{old.parent}:{os.environ['PATH']}")
+        assert "is too old" in refusal(signed, allowed)
+
+    def test_files_of_a_cut_short_update_are_not_covered(self, signed: Path) -> None:
+        refuse_unsettled(verify(signed))
+        journal = signed / ".writer" / "pending.json"
+        journal.parent.mkdir(exist_ok=True)
+        document = (
+            (signed / "bundle.json")
+            .read_text()
+            .replace('"files": {', '"files": {"planted.py": {"sha256": "%s", "size": 0},')
+        )
+        journal.write_text(document % "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+        (signed / "planted.py").touch()
+        report = verify(signed)
+        assert report.ok
+        with pytest.raises(SignatureError, match="no signed manifest names") as caught:
+            refuse_unsettled(report)
+        assert caught.value.problems == ("pending: planted.py",)
+
+    def test_while_a_commit_exchanges_the_manifest_both_are_good(
+        self, bundle: Path, keys: Path, allowed: Trust
+    ) -> None:
+        before = (bundle / "bundle.json").read_bytes()
+        after = before + b"\n"
+        old, new = (signature_of(content, str(keys / "alice")) for content in (before, after))
+        (bundle / SIGNATURE).write_bytes(during_commit(old, new))
+        for content in (before, after):
+            assert check_signature(bundle, allowed, content=content).identity == "alice"
+        assert "modified" in refusal_of(bundle, allowed, before + b" ")
+        assert during_commit(during_commit(old, new), new) == during_commit(old, new)
+        assert during_commit(None, new) == during_commit(b"garbled", new) == new
+
+
+def refusal_of(bundle: Path, trust: Trust, content: bytes) -> str:
+    with pytest.raises(SignatureError) as caught:
+        check_signature(bundle, trust, content=content)
+    return caught.value.message
