@@ -46,6 +46,8 @@ class BuildRequest:
     options: ResolveOptions = field(default_factory=ResolveOptions)
     uv_version: str | None = None
     """The uv to put in for the nodes; None leaves it out."""
+    is_uv_default: bool = False
+    """Whether that version was not asked for: then it replaces no other in the bundle."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         progress.step(f"Resolving {', '.join(script.path.name for script in scripts)}")
         resolver = UvResolver(uv, options, credentials)
         uv_resolver = UvResolver(uv, replace(options, exclude_newer=None, constraints=()), credentials)
-        uv_targets = node_uv.lacking([target for _, target in pairs], request.uv_version, writer.current)
+        uv_targets = node_uv.lacking(
+            [target for _, target in pairs], request.uv_version, writer.current, is_default=request.is_uv_default
+        )
         uv_pairs = [(node_uv.as_script(request.uv_version, scripts), target) for target in uv_targets]
         resolutions, uv_resolutions = _resolve(resolver, pairs, uv_resolver, uv_pairs)
         choices = [choose(resolution) for resolution in resolutions]
@@ -115,6 +119,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         uv_indexes = [_ask_indexes(uv_resolver, resolution, [choice], collector)
                       for resolution, choice in zip(uv_resolutions, uv_choices, strict=True)]  # fmt: skip
         collector.fetch([*(choice for group in choices for choice in group), *uv_choices], progress.transfer)
+        progress.step(f"Checking and writing {request.output}")
         locks = [collector.lock(*triple) for triple in zip(resolutions, choices, indexes, strict=True)]
         check_closures(locks, writer.current)
         uvs = [_node_uv(collector, *triple) for triple in zip(uv_resolutions, uv_choices, uv_indexes, strict=True)]

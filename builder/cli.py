@@ -120,6 +120,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
             allow_build=frozenset(name if name == ":all:" else canonicalize_name(name) for name in allow_build),
         ),
         uv_version=None if no_uv else uv_version or uv_version_here(),
+        is_uv_default=uv_version is None,
     )
     started = time.monotonic()
     with make_progress(is_quiet=quiet or as_json) as progress:

@@ -5,18 +5,18 @@ Nothing here reads or writes a file: contents are bytes, or the path of a file t
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import parse_wheel_filename
 
 from builder.target import libc_floor
-from wheelhouse import __version__, prepare, simple
+from wheelhouse import __version__, prepare
 from wheelhouse.errors import IntegrityError
+from wheelhouse.index import INDEX, described, render_index, with_needs
 from wheelhouse.manifest import (
     CHECKSUMS,
     BundledFile,
@@ -133,11 +133,11 @@ def compose(
         contents[f"{wheel.bundle_path}.metadata"] = wheel.metadata
     for uv in uvs:
         contents[uv.bundle_path] = uv.executable
-    files |= {path: _digested(content) for path, content in contents.items() if isinstance(content, bytes)}
+    files |= {path: described(content) for path, content in contents.items() if isinstance(content, bytes)}
     files |= {uv.bundle_path: replace(files[uv.bundle_path], source=uv.source, version=uv.version) for uv in uvs}
-    pages = _render_index(files)
+    pages = render_index(files)
     contents |= pages
-    files |= {path: _digested(content) for path, content in pages.items()}
+    files |= {path: described(content) for path, content in pages.items()}
     files[CHECKSUMS] = BundledFile(sha256=None, size=None)
     manifest = Manifest(
         created_by=f"offline-bundle {__version__}",
@@ -145,7 +145,7 @@ def compose(
         scripts=scripts,
         targets=_targets(before, scripts, locked),
         uv={**before.uv, **{uv.platform: BundledUv(version=uv.version, path=uv.bundle_path) for uv in uvs}},
-        files=_with_needs(files, scripts),
+        files=with_needs(files, scripts),
     )
     return Composition(manifest, contents)
 
@@ -189,7 +189,7 @@ def _bundled_script(known: BundledScript | None, entry: LockedScript) -> Bundled
         libc=libc_floor(tag_sets, target),
         packages={wheel.name: BundledPackage(version=wheel.version, wheel=wheel.bundle_path) for wheel in entry.wheels},
     )
-    return BundledScript(
+    made = BundledScript(
         path=f"scripts/{script.name}.py",
         block=prepare.block_digest(script.block),
         dependencies=script.dependencies,
@@ -197,6 +197,7 @@ def _bundled_script(known: BundledScript | None, entry: LockedScript) -> Bundled
         settings=prepare.settings_digest(script.settings),
         locks=others,
     )
+    return known if known and replace(known, origins=()) == made else made
 
 
 def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[str, BundledFile]:
@@ -207,7 +208,7 @@ def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[
     return {
         path: replace(file, needed_by=())
         for path, file in before.files.items()
-        if not path.startswith("simple/") and (not path.startswith("locks/") or path in named)
+        if not path.startswith(INDEX) and (not path.startswith("locks/") or path in named)
     }
 
 
@@ -239,10 +240,6 @@ def _bundled_wheel(wheel: WheelFile) -> BundledFile:
     )
 
 
-def _digested(content: bytes) -> BundledFile:
-    return BundledFile(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-
-
 def _render_requirements(entry: LockedScript) -> str:
     """The same for plain pip, hash-pinned (`--require-hashes`)."""
     target = entry.resolution.target
@@ -255,32 +252,6 @@ def _render_requirements(entry: LockedScript) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _render_index(files: Mapping[str, BundledFile]) -> dict[str, bytes]:
-    """The static index over every wheel of the bundle."""
-    projects: dict[str, list[simple.IndexFile]] = {}
-    for path, file in sorted(files.items()):
-        if not path.startswith("wheels/") or not path.endswith(".whl") or file.sha256 is None or file.size is None:
-            continue
-        metadata = files.get(f"{path}.metadata")
-        entry = simple.IndexFile(
-            filename=path.removeprefix("wheels/"),
-            url=f"../../{path}",
-            sha256=file.sha256,
-            size=file.size,
-            requires_python=file.requires_python,
-            upload_time=file.upload_time,
-            yanked=file.yanked,
-            metadata_sha256=metadata.sha256 if metadata else None,
-        )
-        projects.setdefault(file.name or str(canonicalize_name(entry.filename.partition("-")[0])), []).append(entry)
-    names = sorted(projects)
-    pages = {"simple/index.html": simple.render_root_html(names), "simple/index.json": simple.render_root_json(names)}
-    for name, entries in projects.items():
-        pages[f"simple/{name}/index.html"] = simple.render_project_html(name, entries)
-        pages[f"simple/{name}/index.json"] = simple.render_project_json(name, entries)
-    return {path: text.encode() for path, text in pages.items()}
-
-
 def _targets(
     before: Manifest, scripts: Mapping[str, BundledScript], locked: Sequence[LockedScript]
 ) -> dict[str, BundledTarget]:
@@ -290,15 +261,6 @@ def _targets(
         known[target.name] = BundledTarget(python=target.python, platform=target.platform)
     used = {name for script in scripts.values() for name in script.locks}
     return {name: target for name, target in known.items() if name in used}
-
-
-def _with_needs(files: Mapping[str, BundledFile], scripts: Mapping[str, BundledScript]) -> dict[str, BundledFile]:
-    needs: dict[str, list[str]] = {}
-    for script_name, script in sorted(scripts.items()):
-        for target_name, lock in sorted(script.locks.items()):
-            for package in lock.packages.values():
-                needs.setdefault(package.wheel, []).append(f"{script_name}/{target_name}")
-    return {path: replace(file, needed_by=tuple(needs.get(path, ()))) for path, file in files.items()}
 
 
 def _timestamp(files: Iterable[BundledFile], epoch: int | None) -> str:

@@ -45,16 +45,19 @@ class NodeUv:
         return f"uv/{self.platform}/uv{'.exe' if 'windows' in self.platform else ''}"
 
 
-def lacking(targets: Iterable[Target], version: str | None, current: Manifest | None) -> list[Target]:
+def lacking(
+    targets: Iterable[Target], version: str | None, current: Manifest | None, *, is_default: bool
+) -> list[Target]:
     """The platforms for which *current* does not hold uv of that version; none where *version* is None.
 
+    A version that is only our default (*is_default*) does not replace the one that was once chosen for a bundle.
     glibc platforms share one uv, made for the oldest glibc that uv supports.
     """
     wanted = {}
     for target in targets if version else ():
         platform = f"{target.architecture}-manylinux_2_17" if target.system == "linux-gnu" else target.platform
         known = current.uv.get(platform) if current else None
-        if known is None or known.version != version:
+        if known is None or (known.version != version and not is_default):
             wanted[platform] = Target(target.python, platform)
     return list(wanted.values())
 

@@ -243,10 +243,12 @@ def choose_python(requires_python: str | None, is_installed: Callable[[str], boo
 
 
 def libc_floor(wheel_tags: Iterable[Iterable[Tag]], target: Target) -> str | None:
-    """The lowest libc that suffices for the wheels with *wheel_tags*, such as "2.28"; None when they need none.
+    """The lowest libc that suffices for the wheels with *wheel_tags*, such as "2.28"; None when any will do.
 
     A wheel with several tags takes the lowest; a plain `linux_*` wheel, built here, needs the target's own floor.
     """
+    if not target.system.startswith("linux"):
+        return None
     floors = [floor for tag_set in wheel_tags if (floor := _wheel_floor(tag_set, target)) is not None]
     return ".".join(map(str, max(floors))) if floors else None
 

@@ -460,3 +460,42 @@ def test_an_index_without_hashes_is_served_too(factory: Factory, tmp_path: Path)
     file = factory.manifest.files[f"wheels/{wheel.name}"]
     assert file.sha256 == hashlib.sha256(wheel.read_bytes()).hexdigest()
     assert str(tmp_path) not in json.dumps((factory.bundle / "bundle.json").read_text())
+
+
+def make_uv_wheel(folder: Path, version: str) -> None:
+    """A wheel such as uv's own: the executable lies among its scripts."""
+    files = {f"uv-{version}.data/scripts/uv": f"#!/bin/sh\necho uv {version}\n"}
+    make_wheel(folder, "uv", version, tag="py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64", files=files)
+
+
+@pytest.mark.skipif(
+    not host_platform().startswith("x86_64-manylinux"), reason="the wheel made here is for x86_64 Linux"
+)
+def test_uv_for_the_nodes_comes_out_of_its_own_wheel_and_stays_at_the_chosen_version(
+    factory: Factory, packages: Path
+) -> None:
+    make_wheel(packages, "leaf")
+    for version in ("0.1.0", "0.2.0"):
+        make_uv_wheel(packages, version)
+    executable = factory.bundle / "uv/x86_64-manylinux_2_17/uv"
+    script = factory.script("leaf")
+
+    def build_with(version: str, **choice: bool) -> str:
+        factory.build(script, uv_version=version, **choice)
+        raise_for_problems(verify(factory.bundle))
+        assert factory.manifest.uv["x86_64-manylinux_2_17"].path == "uv/x86_64-manylinux_2_17/uv"
+        return subprocess.run([executable], capture_output=True, text=True, check=True).stdout.strip()
+
+    assert build_with("0.1.0") == "uv 0.1.0"
+    assert build_with("0.2.0", is_uv_default=True) == "uv 0.1.0"
+    assert build_with("0.2.0") == "uv 0.2.0"
+    text = factory.fails(ResolveError, script, uv_version="9.9.9")
+    assert "the uv for the nodes" in text
+    assert "--no-uv" in text
+
+
+def test_everything_may_be_allowed_to_be_built(factory: Factory, packages: Path) -> None:
+    make_buildable_sdist(packages, "one", requires=["two"], declared=["two"])
+    make_buildable_sdist(packages, "two", declared=[])
+    report = factory.build(factory.script("one"), allow=(":all:",))
+    assert sorted(report.built) == ["one-1.0-py3-none-any.whl", "two-1.0-py3-none-any.whl"]

@@ -170,4 +170,7 @@ def test_no_known_python_is_an_error() -> None:
 )
 def test_the_libc_floor_is_what_the_wheels_need(filenames: list[str], floor: str | None) -> None:
     target = make_target("3.12", "x86_64-manylinux_2_28")
+    assert (
+        libc_floor([parse_wheel_filename("a-1-cp312-cp312-win_amd64.whl")[3]], make_target("3.12", "windows")) is None
+    )
     assert libc_floor([parse_wheel_filename(name)[3] for name in filenames], target) == floor
