@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wheelhouse.review_cli import tell_signer, trust_of, trust_options
+
 if TYPE_CHECKING:
     from wheelhouse.show import Contents
     from wheelhouse.verify import VerifyReport
@@ -17,28 +19,49 @@ _BUNDLE = click.Path(path_type=Path)
 
 
 @click.command("verify")
-@click.argument("bundle", metavar="DIR", type=_BUNDLE)
+@click.argument("bundle", metavar="DIR|ARCHIVE", type=_BUNDLE)
+@trust_options
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Also say where the bundle comes from.")
-def verify_command(*, bundle: Path, as_json: bool, quiet: bool, verbose: bool) -> int:
-    """Check every file of the bundle at DIR against its manifest.
+def verify_command(  # noqa: PLR0913 - one parameter per option
+    *,
+    bundle: Path,
+    allowed_signers: Path | None,
+    signer: str | None,
+    revoked_keys: Path | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Check every file of a bundle, or of an archive or one of its parts, against the manifest.
 
-    Each missing, changed or extra file is named; exit 5 when there is one.
+    Each missing, changed or extra file is named; exit 5 when there is one. With --allowed-signers, or where the site's
+    policy says so, the manifest must be signed; exit 6 when it is not, or by nobody allowed.
     """
+    from wheelhouse.archive import is_archive, read_archive, verify_archive
     from wheelhouse.errors import IntegrityError
-    from wheelhouse.manifest import read_manifest
+    from wheelhouse.manifest import Manifest, read_manifest_bytes
+    from wheelhouse.signature import check_trust, read_signature, refuse_unsettled
     from wheelhouse.verify import raise_for_problems, verify
 
-    report = verify(bundle)
+    trust = trust_of(allowed_signers, signer, revoked_keys)
+    packed = is_archive(bundle)
+    document, signature = read_archive([bundle]) if packed else (read_manifest_bytes(bundle), read_signature(bundle))
+    signers = check_trust(document, signature, trust)
+    report = verify_archive([bundle]) if packed else verify(bundle, document=document)
+    if signers:
+        refuse_unsettled(report)
     if as_json:
         click.echo(json.dumps(_verdict(report), indent=1))
         return 0 if report.ok else IntegrityError.exit_code
     raise_for_problems(report)
     if not quiet:
         _tell_verdict(bundle, report)
+        for one in signers:
+            tell_signer(one)
         if verbose:
-            manifest = read_manifest(bundle)
+            manifest = Manifest.from_json(document)
             click.echo(f"{manifest.created_by}, as of {manifest.timestamp}", err=True)
     return 0
 

@@ -10,38 +10,63 @@ to the bundle's folder without a second thought.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
-import stat
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from wheelhouse.errors import InputError, IntegrityError
 
+# What the far side needs with nothing of ours but `unpack.py` lives there.
+from wheelhouse.unpack import (
+    CHECKSUMS,
+    FORMAT,
+    MANIFEST,
+    MOST_ANCESTORS,
+    SIGNATURE,
+    WRITER,
+    NotRegularError,
+    open_regular,
+    path_problems,
+    sha256_of,
+    unsafe_path,
+)
+from wheelhouse.unpack import render_checksums as _render_checksums
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from io import FileIO
     from pathlib import Path
 
-FORMAT = 1
-MANIFEST = "bundle.json"
-SIGNATURE = "bundle.json.sig"
-CHECKSUMS = "SHA256SUMS"
-WRITER = ".writer"
-"""The folder inside a bundle that belongs to its one writer."""
+__all__ = [
+    "CHECKSUMS",
+    "FORMAT",
+    "MANIFEST",
+    "MOST_ANCESTORS",
+    "SIGNATURE",
+    "WRITER",
+    "BundledFile",
+    "BundledLock",
+    "BundledPackage",
+    "BundledScript",
+    "BundledTarget",
+    "BundledUv",
+    "Manifest",
+    "NotRegularError",
+    "Source",
+    "open_regular",
+    "read_manifest",
+    "read_manifest_bytes",
+    "render_checksums",
+    "unsafe_path",
+]
 
 _MOST_PROBLEMS = 20
 _LARGEST_SIZE = 2**63 - 1
-_LONGEST_PATH = 1024
 _LONGEST_SHOWN = 120
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,120}")
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-](/[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-])*")
 
 _Json: TypeAlias = dict[str, Any]
 
@@ -115,6 +140,8 @@ class BundledScript:
     """Digest of its `[tool.uv]` table."""
     locks: Mapping[str, BundledLock]
     """By target name."""
+    origins: tuple[str, ...] = ()
+    """Digests of the manifests that it was merged in from, unchanged since; none where it was built in this bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +173,10 @@ class Manifest:
     """By platform."""
     files: Mapping[str, BundledFile] = field(default_factory=dict)
     """By path relative to the bundle."""
+    generation: int = 1
+    """1 for a bundle's first manifest; each commit that changes something adds 1."""
+    ancestors: tuple[str, ...] = ()
+    """Digests of the manifests it descends from, newest first, at most MOST_ANCESTORS."""
 
     @classmethod
     def from_json(cls, content: bytes | str) -> Manifest:
@@ -164,7 +195,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Render canonically, in sorted ASCII: the same manifest gives the same bytes."""
-        document = {
+        document: _Json = {
             "format": FORMAT,
             "created-by": self.created_by,
             "timestamp": self.timestamp,
@@ -173,6 +204,10 @@ class Manifest:
             "uv": {platform: {"version": u.version, "path": u.path} for platform, u in self.uv.items()},
             "files": {path: _file_json(file) for path, file in self.files.items()},
         }
+        if self.generation > 1:
+            document["generation"] = self.generation
+        if self.ancestors:
+            document["ancestors"] = list(self.ancestors)
         return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode("ascii")
 
 
@@ -193,9 +228,7 @@ def read_manifest_bytes(directory: Path) -> bytes:
     except NotRegularError as error:
         raise IntegrityError(f"{path} is not a regular file", hint="carry the bundle over again") from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        message = (
-            f"{directory} holds no {MANIFEST}" if directory.is_dir() else f"there is no folder {directory}"
-        )
+        message = f"{directory} holds no {MANIFEST}" if directory.is_dir() else f"there is no folder {directory}"
         hint = "name the folder that build-offline-bundle wrote (-o), or the one that unpack made"
         raise InputError(message, hint=hint) from error
     except OSError as error:
@@ -203,51 +236,9 @@ def read_manifest_bytes(directory: Path) -> bytes:
 
 
 def render_checksums(manifest: Manifest, manifest_bytes: bytes) -> bytes:
-    r"""Render `SHA256SUMS` for `sha256sum -c`: every file of the bundle but itself, and `bundle.json`.
-
-    coreutils escapes backslashes and newlines in names; no path of a bundle has them (`unsafe_path`).
-    """
-    import hashlib  # noqa: PLC0415 -- reading a manifest on a warm start needs no OpenSSL
-
+    """Render `SHA256SUMS` for `sha256sum -c`: every file of the bundle but itself, and `bundle.json`."""
     digests = {path: file.sha256 for path, file in manifest.files.items() if file.sha256 is not None}
-    digests[MANIFEST] = hashlib.sha256(manifest_bytes).hexdigest()
-    return "".join(f"{digests[path]}  {path}\n" for path in sorted(digests)).encode()
-
-
-def unsafe_path(path: str) -> str | None:
-    """Say why *path* cannot be that of a file in a bundle, or None when it can.
-
-    A bundle must survive any file system on its way, so what Windows would take for something else is refused
-    too: backslashes, drive letters and streams, names that end in a dot or a space.
-    """
-    if len(path) > _LONGEST_PATH:
-        return f"it is longer than {_LONGEST_PATH} characters"
-    if not _PLAIN_PATH.fullmatch(path) and (reason := _unsafe_text(path) or _unsafe_component(path)):
-        return reason
-    first = path.split("/", 1)[0].casefold()
-    if first == WRITER:
-        return f"{WRITER}/ belongs to the writer"
-    if path.casefold() in {MANIFEST, SIGNATURE}:
-        return "the manifest cannot name itself"
-    return None
-
-
-class NotRegularError(OSError):
-    """A symbolic link, folder, fifo or device lies where a file should."""
-
-
-def open_regular(path: Path | str) -> FileIO:
-    """Open a regular file, unbuffered; never follows a symbolic link there, never waits on a fifo."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.ENODEV}:
-            raise NotRegularError(error.errno, "not a regular file", str(path)) from error
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
-    return os.fdopen(descriptor, "rb", buffering=0)
+    return _render_checksums(digests, sha256_of(manifest_bytes))
 
 
 class _Problems:
@@ -311,6 +302,20 @@ class _Table:
             return tuple(value)
         self._report(key, "a list of texts")
         return ()
+
+    def digests(self, key: str) -> tuple[str, ...]:
+        found = self.texts(key)
+        if all(_DIGEST.fullmatch(text) for text in found):
+            return found
+        self._report(key, "a list of sha256 digests")
+        return ()
+
+    def number(self, key: str) -> int:
+        value = self._values.get(key)
+        if type(value) is int and 1 <= value <= _LARGEST_SIZE:
+            return value
+        self._report(key, "a number from 1 on")
+        return 1
 
     def has(self, key: str) -> bool:
         return self._values.get(key) is not None
@@ -388,6 +393,8 @@ def _read_manifest(table: _Table) -> Manifest:
             for platform, uv in table.table("uv").tables(named=True)
         },
         files={path: _read_file(path, file) for path, file in table.table("files").tables(named=False)},
+        generation=table.number("generation") if table.has("generation") else 1,
+        ancestors=table.digests("ancestors") if table.has("ancestors") else (),
     )
 
 
@@ -399,6 +406,7 @@ def _read_script(table: _Table) -> BundledScript:
         requires_python=table.optional_text("requires-python"),
         settings=table.digest("settings"),
         locks={target: _read_lock(lock) for target, lock in table.table("locks").tables(named=True)},
+        origins=table.digests("origins") if table.has("origins") else (),
     )
 
 
@@ -442,16 +450,8 @@ def _read_source(table: _Table) -> Source:
 
 def _check_paths(manifest: Manifest, problems: _Problems) -> None:
     """Each path is safe, and no two would meet on a file system that ignores case or normalises Unicode."""
-    spellings: dict[str, str] = {}
-    for path in manifest.files:
-        if reason := unsafe_path(path):
-            problems.add(("files", path), f"unsafe path: {reason}")
-            continue
-        for whole in (path, *_parents(path)):
-            if (other := spellings.setdefault(_folded(whole), whole)) != whole:
-                problems.add(("files", path), f"{_shown(whole)} collides with {_shown(other)}")
-            if whole is not path and whole in manifest.files:
-                problems.add(("files", path), f"{_shown(whole)} is a file, not a folder")
+    for path, reason in path_problems(manifest.files):
+        problems.add(("files", path), reason)
     checksums = manifest.files.get(CHECKSUMS)
     if checksums and (checksums.sha256, checksums.size) != (None, None):
         problems.add(("files", CHECKSUMS), "is rendered from this table, so it has no digest or size")
@@ -483,40 +483,6 @@ def _check_held(manifest: Manifest, path: str, where: tuple[str, ...], problems:
         problems.add(where, f"{_shown(path)} is not in files")
 
 
-def _unsafe_text(path: str) -> str | None:
-    if not path:
-        return "it is empty"
-    if not path.isprintable():
-        return "it has characters that cannot be printed"
-    if "\\" in path or ":" in path:
-        return "backslashes and colons mean something else on Windows"
-    return None
-
-
-def _unsafe_component(path: str) -> str | None:
-    for component in path.split("/"):
-        if not component:
-            return "it is absolute" if path.startswith("/") else "it has an empty component"
-        if component in {".", ".."}:
-            return f"it has a component {component}"
-        if component[-1] in ". ":
-            return "Windows drops a dot or space at the end of a name"
-    return None
-
-
-def _parents(path: str) -> Iterator[str]:
-    at = path.find("/")
-    while at >= 0:
-        yield path[:at]
-        at = path.find("/", at + 1)
-
-
-def _folded(path: str) -> str:
-    if path.isascii():
-        return path.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-
-
 def _shown(value: object) -> str:
     """Show a value from outside: no control character, no page of text."""
     if isinstance(value, str):
@@ -529,7 +495,7 @@ def _shown(value: object) -> str:
 
 
 def _script_json(script: BundledScript) -> _Json:
-    return {
+    document: _Json = {
         "path": script.path,
         "block": script.block,
         "dependencies": list(script.dependencies),
@@ -537,6 +503,7 @@ def _script_json(script: BundledScript) -> _Json:
         "settings": script.settings,
         "locks": {target: _lock_json(lock) for target, lock in script.locks.items()},
     }
+    return {**document, "origins": list(script.origins)} if script.origins else document
 
 
 def _lock_json(lock: BundledLock) -> _Json:

@@ -18,7 +18,7 @@ import sys
 
 TYPE_CHECKING = False  # `typing` itself is slow to import; type checkers take this name for true
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, Optional, Self
 
 
@@ -46,8 +46,9 @@ if sys.version_info < (3, 9):  # noqa: UP036
     _leave_old_python()
 
 if __package__:
-    from wheelhouse import run
+    from wheelhouse import policy, run
 else:  # beside run.py in a bundle
+    import policy  # type: ignore[import-not-found, no-redef]
     import run  # type: ignore[import-not-found, no-redef]
 
 MANIFEST = run.MANIFEST
@@ -448,7 +449,8 @@ class _Request:
         self.bundle = _bundle_directory(bundle)
         self.block = _script_block(script, self.bundle)
         self.python = _explicit_program(python, "interpreter") if python else None
-        self.question = run.question(self.bundle, self.python or "", self.name, self.block)
+        trust = _trusted(policy.policy_state, self.bundle) if policy.may_be_in_force() else []
+        self.question = run.question(self.bundle, self.python or "", self.name, self.block, trust)
 
     def say(self, message: str, verbosity: int = 0) -> None:
         """Tell the user on stderr, at this verbosity or a higher one."""
@@ -619,7 +621,7 @@ class _Plan:
     def key(self) -> str:
         """Name of the environment's folder: the same for the same lock, kind of node and interpreter."""
         digest = self.manifest["files"].get(self.lock["lock"], {}).get("sha256")
-        parts = [str(digest), self.target, *run.node_identity(), self.interpreter.path]
+        parts = [str(digest), self.target, *run.node_identity(), self.interpreter.path, *self.manifest["signed-by"]]
         return _sha256(os.fsencode("\n".join(parts)))[:32]
 
 
@@ -645,14 +647,22 @@ def _bundled_metadata(entry: "dict[str, Any]") -> _Metadata:
     return _Metadata(entry["dependencies"], entry["requires-python"], entry["settings"])
 
 
+def _trusted(question: "Callable[[str], Any]", bundle: str) -> "Any":  # noqa: ANN401
+    """Ask policy.py; what the site does not trust is no bundle to launch from."""
+    try:
+        return question(bundle)
+    except policy.UntrustedError as error:
+        raise LaunchError(error.code, f"{bundle}: {error.message}", error.hint) from None
+
+
 def _read_manifest(bundle: str) -> "dict[str, Any]":
     import json
 
     path = os.path.join(bundle, MANIFEST)
     hint = "the bundle is damaged: carry it over again, or check it with `offline-bundle verify`"
     try:
-        with open(path, "rb") as file:
-            manifest = json.loads(file.read().decode())
+        content, signers = _trusted(policy.trusted_manifest, bundle)
+        manifest = json.loads(content.decode())
     except OSError as error:
         raise LaunchError(5, f"{path} cannot be read: {error.strerror}", hint) from None
     except ValueError as error:
@@ -665,6 +675,7 @@ def _read_manifest(bundle: str) -> "dict[str, Any]":
             "use the run.py of that bundle, or build the bundle with a matching offline-bundle",
         )
     manifest.setdefault("uv", {})
+    manifest["signed-by"] = [signer.fingerprint for signer in signers]
     problems = list(_shape_problems(manifest, _SHAPE))
     problems += [f"{name!r} leaves the bundle" for name in manifest["files"] if not _is_inside(name)]
     if problems:

@@ -22,6 +22,7 @@ import os
 import sys
 
 MANIFEST = "bundle.json"
+POLICY = "/etc/offline-bundle/policy.json"
 NOTE_FORMAT = "offline-bundle launch 1"
 _PYTHON_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -43,13 +44,16 @@ def main() -> int:
         sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
         try:
             import prepare  # type: ignore[import-not-found, no-redef]
-        except ImportError:
-            sys.exit("error: prepare.py is not beside " + os.path.abspath(__file__) + "; copy both from the bundle")
+        except ImportError as error:
+            here = os.path.abspath(__file__)
+            sys.exit(f"error: {error.name}.py is not beside {here}; copy it too from the bundle")
     return prepare.main(words)
 
 
 def _start_by_note(words: "list[str]") -> None:
     """Replace this process by the script in its environment, or return where prepare.py has to look closer."""
+    if os.environ.get("OFFLINE_BUNDLE_POLICY") or os.path.lexists(POLICY):
+        return  # signatures are asked for: prepare.py looks at them at every start
     given = {
         "--bundle": os.path.dirname(os.path.abspath(__file__)),
         "--python": os.environ.get("OFFLINE_BUNDLE_PYTHON"),
@@ -91,11 +95,12 @@ def _plain_block(text: str) -> "str | None":
 # --- the question and its answer: prepare.py uses these too ------------------------------------------------------
 
 
-def question(bundle: str, python: str, name: str, block: str) -> bytes:
+def question(bundle: str, python: str, name: str, block: str, trust: "list[str] | None" = None) -> bytes:
     """All that the choice of an environment depends on; a changed bundle.json has another inode, size or time."""
     manifest = os.stat(os.path.join(bundle, MANIFEST))
     state = (manifest.st_ino, manifest.st_size, manifest.st_mtime_ns, manifest.st_ctime_ns)
-    return os.fsencode("\n".join([NOTE_FORMAT, *node_identity(), bundle, repr(state), python, name, block]))
+    lines = [NOTE_FORMAT, *node_identity(), bundle, repr(state), *(trust or []), python, name, block]
+    return os.fsencode("\n".join(lines))
 
 
 def node_identity() -> "tuple[str, str, str]":

@@ -1,8 +1,8 @@
 """The software bill of materials, `sbom.cdx.json`: CycloneDX 1.6. Pure: the manifest and METADATA in, bytes out.
 
-Each wheel is a component with its purl, digest, licence and where it came from; each script on each target is one that
-depends on what it asks for, and so on down. Where a wheel needs different wheels in different locks (markers differ from
-platform to platform) it appears once for each such set, so that the graph is true for every target.
+Each wheel is a component with its purl, digest, licence and where it came from; each script on each target is one
+that depends on what it asks for, and so on down. Where a wheel needs different wheels in different locks (markers
+differ from platform to platform) it appears once for each such set, so that the graph is true for every target.
 
 Importing cyclonedx takes a third of a second: import this module where it is needed.
 """
@@ -21,13 +21,14 @@ from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgori
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.contact import OrganizationalContact, OrganizationalEntity
+from cyclonedx.model.dependency import Dependency
 from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.spdx import fixup_id, is_expression
 from packageurl import PackageURL
 
-from wheelhouse.facts import PackageFacts, graph_of, read_facts
+from wheelhouse.facts import INVENTORIES, PackageFacts, graph_of, read_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -35,15 +36,14 @@ if TYPE_CHECKING:
     from wheelhouse.facts import LockGraph
     from wheelhouse.manifest import BundledFile, Manifest
 
-SBOM = "sbom.cdx.json"
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]+")
 
 
 def render_sbom(manifest: Manifest, metadata: Mapping[str, bytes]) -> bytes:
     """Render the bill of materials; *metadata* has each wheel's METADATA by the wheel's path.
 
-    The same manifest gives the same bytes: the serial number is made from it, the time is the manifest's. What it says of
-    the inventories themselves does not count, so it may hold them or not.
+    The same manifest gives the same bytes: the serial number is made from it, the time is the manifest's. What it says
+    of the inventories themselves does not count, so it may hold them or not.
     """
     facts = read_facts(manifest, metadata)
     graphs = {
@@ -53,25 +53,26 @@ def render_sbom(manifest: Manifest, metadata: Mapping[str, bytes]) -> bytes:
     }
     bundle = Component(name=", ".join(sorted(manifest.scripts)) or "empty", type=ComponentType.APPLICATION)
     bundle.bom_ref.value = "bundle"
-    creator, _, version = manifest.created_by.rpartition(" ")
-    tool = Component(name=creator or version, version=version, type=ComponentType.APPLICATION)
-    tool.bom_ref.value = "tool"
+    wheels, needs = _wheels(manifest, facts, _Variants(manifest, graphs))
+    programs = [_program(path, file) for path, file in _programs(manifest)]
+    locks = [_lock(manifest, script, target) for script, target in graphs]
+    asked = [[wheels[key, name] for name in graph.roots] for key, graph in graphs.items()]
+    # Sets in cyclonedx are sorted ones, for which components are compared: each is filled at once.
     bom = Bom(
         serial_number=_serial_number(manifest),
         metadata=BomMetaData(
             component=bundle,
             timestamp=datetime.fromisoformat(manifest.timestamp),
-            tools=ToolRepository(components=[tool]),
+            tools=ToolRepository(components=[_tool(manifest)]),
         ),
+        components=[*locks, *programs, *(component for component, _ in needs)],
+        dependencies=[
+            _dependency(bundle, [*locks, *programs]),
+            *map(_dependency, locks, asked),
+            *(_dependency(component, others) for component, others in needs),
+            *(_dependency(program, []) for program in programs),
+        ],
     )
-    wheels = _add_wheels(bom, manifest, facts, _Variants(manifest, graphs))
-    programs = [_program(path, file) for path, file in _programs(manifest)]
-    locks = [_lock(manifest, script, target) for script, target in graphs]
-    for component in (*programs, *locks):
-        bom.components.add(component)
-    for component, (key, graph) in zip(locks, graphs.items(), strict=True):
-        bom.register_dependency(component, [wheels[key, name] for name in graph.roots])
-    bom.register_dependency(bundle, [*locks, *programs])
     text: str = JsonV1Dot6(bom).output_as_string(indent=1)
     return f"{text}\n".encode()
 
@@ -88,7 +89,7 @@ class _Variant(NamedTuple):
 
 
 class _Variants:
-    """Which (lock, package) pairs are one component: those with the same wheel, whose needs are the same, all the way down.
+    """Which (lock, package) pairs are one component: those with the same wheel and the same needs, all the way down.
 
     Found by refining: start with one group per wheel, and split groups whose members need members of different groups
     until none is split any more. Circles, which Python packages do have, need no care this way.
@@ -127,22 +128,32 @@ def _numbered(values: Mapping[_Node, object]) -> dict[_Node, int]:
     return {node: numbers.setdefault(value, len(numbers)) for node, value in values.items()}
 
 
-def _add_wheels(
-    bom: Bom, manifest: Manifest, facts: Mapping[str, PackageFacts], variants: _Variants
-) -> dict[_Node, Component]:
-    """Add a component for each variant of each wheel, and their dependencies."""
+def _wheels(
+    manifest: Manifest, facts: Mapping[str, PackageFacts], variants: _Variants
+) -> tuple[dict[_Node, Component], list[tuple[Component, list[Component]]]]:
+    """A component for each variant of each wheel: by lock and package, and each with those that it needs."""
     needs = variants.needs()
+    unneeded = facts.keys() - {variant.wheel for variant in needs}
     made: dict[_Variant, Component] = {}
-    count: Counter[str] = Counter()
-    for variant in [*needs, *(_Variant(path, -1) for path in facts if path not in {v.wheel for v in needs})]:
-        number = count[variant.wheel]
-        count[variant.wheel] += 1
-        reference = f"{variant.wheel}#{number + 1}" if number else variant.wheel
+    numbers: Counter[str] = Counter()
+    for variant in [*needs, *(_Variant(path, -1) for path in sorted(unneeded))]:
+        numbers[variant.wheel] += 1
+        number = numbers[variant.wheel]
+        reference = variant.wheel if number == 1 else f"{variant.wheel}#{number}"
         made[variant] = _wheel(reference, variant.wheel, manifest.files[variant.wheel], facts[variant.wheel])
-        bom.components.add(made[variant])
-    for variant, others in needs.items():
-        bom.register_dependency(made[variant], [made[other] for other in others])
-    return {node: made[variant] for node, variant in variants.of.items()}
+    graph = [(component, [made[other] for other in needs.get(variant, ())]) for variant, component in made.items()]
+    return {node: made[variant] for node, variant in variants.of.items()}, graph
+
+
+def _dependency(component: Component, others: Iterable[Component]) -> Dependency:
+    return Dependency(component.bom_ref, [Dependency(other.bom_ref) for other in others])
+
+
+def _tool(manifest: Manifest) -> Component:
+    creator, _, version = manifest.created_by.rpartition(" ")
+    tool = Component(name=creator or version, version=version, type=ComponentType.APPLICATION)
+    tool.bom_ref.value = "tool"
+    return tool
 
 
 def _wheel(reference: str, path: str, file: BundledFile, facts: PackageFacts) -> Component:
@@ -178,13 +189,13 @@ def _program(path: str, file: BundledFile) -> Component:
         bom_ref=path,
         purl=PackageURL("pypi", None, name, file.version) if name == "uv" else None,
         hashes=_hashes(file.sha256),
-        external_references=list(_references(file, PackageFacts())),
+        external_references=list(_references(replace(file, sha256=None), PackageFacts())),
         properties=list(_properties(path, file)),
     )
 
 
 def _programs(manifest: Manifest) -> Iterator[tuple[str, BundledFile]]:
-    """uv and interpreters, with versions of their own; and the launcher."""
+    """Executables that the bundle brings: uv, and interpreters."""
     brought = {uv.path: uv.version for uv in manifest.uv.values()}
     for path, file in sorted(manifest.files.items()):
         if path in brought:
@@ -263,5 +274,5 @@ def _property(key: str, value: str) -> Property:
 
 
 def _serial_number(manifest: Manifest) -> UUID:
-    files = {path: file for path, file in manifest.files.items() if path not in {SBOM, "report.html"}}
+    files = {path: file for path, file in manifest.files.items() if path not in INVENTORIES}
     return uuid5(NAMESPACE_OID, hashlib.sha256(replace(manifest, files=files).to_json()).hexdigest())

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING
@@ -26,8 +27,9 @@ from wheelhouse.store import PENDING, BundleWriter
 from wheelhouse.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from wheelhouse.manifest import Manifest
     from wheelhouse.verify import VerifyReport
 
 _NOISE = ("Signing file ", "Write signature to ")
@@ -65,19 +67,17 @@ def sign(directory: Path, key: str) -> Path:
     that is not what its manifest says.
     """
     read_manifest_bytes(directory)
-    with BundleWriter(directory):
+    with BundleWriter(directory) as writer:
         report = verify(directory)
         raise_for_problems(report)
         refuse_unsettled(report)
-        signature = signature_of(read_manifest_bytes(directory), key)
-        place = directory / SIGNATURE
-        if not place.is_file() or place.read_bytes() != signature:
-            staged = directory / WRITER / f"{SIGNATURE}.new"
-            with staged.open("wb") as file:
-                file.write(signature)
-                os.fsync(file.fileno())
-            staged.replace(place)
-    return place
+        _put_signature(writer, key)
+    return directory / SIGNATURE
+
+
+def commit_signed(writer: BundleWriter, manifest: Manifest, contents: Mapping[str, bytes | Path], key: str) -> bool:
+    """Commit as `BundleWriter.commit` does, and sign what it made; True when anything changed."""
+    return writer.commit(manifest, contents, sign=partial(signature_of, key=key))
 
 
 def signature_of(content: bytes, key: str) -> bytes:
@@ -103,33 +103,25 @@ def signature_of(content: bytes, key: str) -> bytes:
         return signature.read_bytes()
 
 
-def during_commit(before: bytes | None, after: bytes) -> bytes:
-    """What the signature file holds while the manifest is exchanged: good for the one before and the one after.
-
-    So a reader finds a good signature at every moment, although two files cannot be renamed as one. The one before
-    comes first: until the commit, ssh-keygen alone finds it good as well.
-    """
-    try:
-        kept = policy.signatures_in(before or b"")
-    except policy.UntrustedError:
-        kept = []
-    return b"".join(dict.fromkeys([*kept, after]))
-
-
 def check_signature(directory: Path, trust: Trust, *, content: bytes | None = None) -> Signer:
     """Return who signed the bundle at *directory*; raises SignatureError (6) unless *trust* allows them.
 
     *content* is the manifest as the caller read it, so that what is checked is what is used; default: as it lies there.
     Says nothing about the other files: `verify` does, and `refuse_unsettled` belongs to it.
     """
+    content = read_manifest_bytes(directory) if content is None else content
+    return check_content(content, read_signature(directory), trust)
+
+
+def check_content(content: bytes, signature: bytes | None, trust: Trust) -> Signer:
+    """Do the same for a manifest and its signature at hand, such as an archive's."""
     for path in (trust.allowed_signers, trust.revoked_keys):
         if path is not None and not path.is_file():
             raise InputError(f"there is no file {path}", hint="ssh-keygen(1) describes it under ALLOWED SIGNERS")
-    content = read_manifest_bytes(directory) if content is None else content
     revoked = None if trust.revoked_keys is None else str(trust.revoked_keys)
-    with _signature_errors(directory):
+    with _signature_errors():
         plain = policy.Trust(str(trust.allowed_signers), trust.signer, revoked)
-        return _signer(policy.check(content, policy.read_signature(str(directory)), plain))
+        return _signer(policy.check(content, signature, plain))
 
 
 def enforce_policy(directory: Path, *, content: bytes | None = None) -> tuple[Signer, ...]:
@@ -137,19 +129,31 @@ def enforce_policy(directory: Path, *, content: bytes | None = None) -> tuple[Si
 
     *content* as for `check_signature`.
     """
-    with _signature_errors(directory):
-        trusts = policy.policies()
-        if not trusts:
-            return ()
-        content = read_manifest_bytes(directory) if content is None else content
-        signature = policy.read_signature(str(directory))
-        return tuple(_signer(policy.check(content, signature, trust)) for trust in trusts)
+    if not policy.may_be_in_force():
+        return ()
+    content = read_manifest_bytes(directory) if content is None else content
+    return enforce_policy_on(content, read_signature(directory))
 
 
-def is_policy_in_force() -> bool:
-    """Whether bundles must be signed here."""
-    with _signature_errors(Path()):
-        return bool(policy.policies())
+def enforce_policy_on(content: bytes, signature: bytes | None) -> tuple[Signer, ...]:
+    """Do the same for a manifest and its signature at hand, such as an archive's."""
+    with _signature_errors():
+        return _signers(policy.enforce(content, signature))
+
+
+def check_trust(content: bytes, signature: bytes | None, trust: Trust | None) -> tuple[Signer, ...]:
+    """Ask for what *trust* and the site's policy ask for; returns who signed, nobody when neither asks.
+
+    For a bundle or an archive, by its manifest and its signature. Raises SignatureError (6).
+    """
+    signers = enforce_policy_on(content, signature) if policy.may_be_in_force() else ()
+    return (*signers, check_content(content, signature, trust)) if trust else signers
+
+
+def read_signature(directory: Path) -> bytes | None:
+    """Return the signature of the bundle at *directory*; None when there is none."""
+    with _signature_errors():
+        return policy.read_signature(str(directory))
 
 
 def refuse_unsettled(report: VerifyReport) -> None:
@@ -160,6 +164,20 @@ def refuse_unsettled(report: VerifyReport) -> None:
             problems=[f"pending: {path}" for path in report.pending],
             hint=f"run the update again; or remove the files and {PENDING}",
         )
+
+
+def _put_signature(writer: BundleWriter, key: str) -> bool:
+    """Sign the manifest in force; True when that is another signature than the one there."""
+    signature = signature_of(read_manifest_bytes(writer.directory), key)
+    place = writer.directory / SIGNATURE
+    if place.is_file() and place.read_bytes() == signature:
+        return False
+    staged = writer.directory / WRITER / f"{SIGNATURE}.new"
+    with staged.open("wb") as file:
+        file.write(signature)
+        os.fsync(file.fileno())
+    staged.replace(place)
+    return True
 
 
 def _run_aloud(command: list[str]) -> tuple[int, list[str]]:
@@ -191,12 +209,15 @@ def _signing_hint(said: str) -> str:
 
 
 @contextmanager
-def _signature_errors(directory: Path) -> Iterator[None]:
+def _signature_errors() -> Iterator[None]:
     try:
         yield
     except policy.UntrustedError as fault:
-        place = "" if fault.kind == "policy" or directory == Path() else f"{directory}: "
-        raise SignatureError(f"{place}{fault.message}", hint=fault.hint) from fault
+        raise SignatureError(fault.message, hint=fault.hint) from fault
+
+
+def _signers(found: Iterable[policy.Signer]) -> tuple[Signer, ...]:
+    return tuple(map(_signer, found))
 
 
 def _signer(found: policy.Signer) -> Signer:

@@ -18,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from wheelhouse.errors import BundleError, InputError, IntegrityError
+from wheelhouse.errors import BundleError, InputError, IntegrityError, SignatureError
 from wheelhouse.manifest import (
     CHECKSUMS,
     MANIFEST,
     MOST_ANCESTORS,
+    SIGNATURE,
     WRITER,
     Manifest,
     read_manifest_bytes,
@@ -118,13 +119,14 @@ class BundleWriter:
         known = [self.current, *self._abandoned] if self.current else self._abandoned
         return any(path in manifest.files for manifest in known)
 
-    def commit(
+    def commit(  # noqa: PLR0913
         self,
         manifest: Manifest,
         contents: Mapping[str, bytes | Path],
         *,
         document: bytes | None = None,
         signature: bytes | None = None,
+        sign: Callable[[bytes], bytes] | None = None,
         distrusted: Collection[str] = (),
     ) -> bool:
         """Make the bundle hold exactly what *manifest* names; True when anything changed.
@@ -135,16 +137,18 @@ class BundleWriter:
 
         The manifest is given its generation and its ancestors here: unchanged where nothing else changes, else one
         further than the manifest in force. A *document* is taken as it is: it came over the gap, perhaps with its
-        *signature*. Without one, the signature of the manifest before goes when the manifest changes.
+        *signature*. One that is made here is signed by *sign*, given its bytes. Without either, the signature of
+        the manifest before goes when the manifest changes.
         """
         if document is None:
             manifest = self._descend(manifest)
             document = manifest.to_json()
+            signature = sign(document) if sign else None
         checksums = render_checksums(manifest, document)
         with as_bundle_errors(self.directory):
             wanted = self._to_write(manifest, contents, distrusted)
             unchanged = document == self.current_bytes and not wanted and not self._abandoned
-            if unchanged and signature is None and _read(self.directory / CHECKSUMS) == checksums:
+            if unchanged and self._is_whole(checksums, signature):
                 return False
             obsolete = self._obsolete(manifest)
             install(
@@ -158,6 +162,10 @@ class BundleWriter:
             )
         self.current, self.current_bytes, self._abandoned = manifest, document, []
         return True
+
+    def _is_whole(self, checksums: bytes, signature: bytes | None) -> bool:
+        is_signed = signature is None or _read(self.directory / SIGNATURE) == signature
+        return is_signed and _read(self.directory / CHECKSUMS) == checksums
 
     def _descend(self, manifest: Manifest) -> Manifest:
         """Give *manifest* its place after the one in force: the same steps give the same, without clock or chance."""
@@ -225,7 +233,7 @@ class BundleWriter:
         return files
 
     def _stage(self, wanted: Mapping[str, bytes | Path]) -> dict[str, Path]:
-        self._staging.mkdir(parents=True, exist_ok=True)
+        real_folder(str(self.directory), self._staging.relative_to(self.directory).as_posix())
         staged = {path: self._staging / str(number) for number, path in enumerate(wanted)}
 
         def put(path: str) -> None:
@@ -296,7 +304,7 @@ def _make_executable(path: Path) -> None:
     path.chmod(mode | ((mode & 0o444) >> 2))
 
 
-_CLASSES = {error.exit_code: error for error in (InputError, IntegrityError)}
+_CLASSES = {error.exit_code: error for error in (InputError, IntegrityError, SignatureError)}
 
 
 @contextmanager

@@ -24,10 +24,13 @@ import unicodedata
 
 TYPE_CHECKING = False  # `typing` is slow to import, and this is imported wherever a manifest is read
 if TYPE_CHECKING:
+    import hashlib
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
     from io import FileIO
-    from typing import Any, NoReturn, Optional, Union
+    from typing import Any, NoReturn, Optional, TypeVar, Union
 
+    _Item = TypeVar("_Item")
+    _Result = TypeVar("_Result")
     Progress = Optional[Callable[[int], None]]
     PathLike = Union[str, os.PathLike[str]]
 
@@ -41,12 +44,15 @@ CHECKSUMS = "SHA256SUMS"
 WRITER = ".writer"
 """The folder inside a bundle that belongs to its one writer."""
 PENDING = f"{WRITER}/pending.json"
+INCOMING = f"{WRITER}/incoming"
+"""Files on their way out of an archive: each is complete when its digest says so."""
 DELTA = f"{WRITER}/delta.json"
 """The member that makes an archive a difference: which files it brings, and for which bundle."""
 PART_INDEX = ".parts.sha256"
 """What follows an archive's name in that of the list of its parts, for `sha256sum -c`."""
 MOST_ANCESTORS = 100
 
+_STAGING = f"{WRITER}/tmp"  # noqa: S108 -- inside the bundle, and nobody else's
 _BLOCK = 512
 _END = 2 * _BLOCK
 _CHUNK = 256 * 1024
@@ -60,6 +66,9 @@ _MOST_PROBLEMS = 20
 _MOST_WORKERS = 4
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-](/[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-])*")
+_THE_END = "the end of the archive"
+_SEEKING: "dict[int, Any]" = {}
+_JOURNAL = re.compile(r"pending(-[0-9a-f]{16})?\.json")
 _PART = re.compile(r"(?P<archive>.+\.tar)\.(?P<number>[0-9]{3,6})", re.DOTALL)
 _AGAIN = "carry it over again; what is good already need not be"
 
@@ -92,12 +101,13 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
     try:
         with open_archives(options.files, options.output) as archives:
             for archive in archives:
+                _ask_site(archive)
                 if options.verify:
                     refuse_damage(archive, check(archive))
                     print(f"{archive.name}: {len(archive.entries)} members, all as {MANIFEST} says")
                 else:
                     changed = unpack_archive(archive, options.output, allow_rollback=options.allow_rollback)
-                    print(f"{archive.name}: " + ("unpacked to " if changed else "was there already in ") + options.output)
+                    print(f"{archive.name}: {'unpacked to' if changed else 'is there already, in'} {options.output}")
     except Refusal as error:
         print("error: " + "\n  ".join([error.message, *error.problems]), file=sys.stderr)
         if error.hint:
@@ -110,6 +120,21 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
         print("interrupted; run it again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _ask_site(archive: "Archive") -> None:
+    """Refuse what the site's policy on signatures does not allow (policy.py); ask nothing where there is no policy."""
+    if not os.environ.get("OFFLINE_BUNDLE_POLICY") and not os.path.lexists("/etc/offline-bundle/policy.json"):
+        return
+    try:
+        import policy  # type: ignore[import-not-found]
+    except ImportError:
+        hint = "put a reviewed copy of policy.py, which every bundle has, beside it, or use `offline-bundle unpack`"
+        raise Refusal(6, "this site asks for signatures, and policy.py is not beside this file", hint) from None
+    try:
+        policy.enforce(archive.document, archive.signature)
+    except policy.UntrustedError as error:
+        raise Refusal(error.code, error.message, error.hint) from None
 
 
 def os_hint(error: OSError) -> str:
@@ -135,15 +160,17 @@ def unpack_archive(archive: "Archive", directory: "PathLike", *, allow_rollback:
     """
     directory = os.fspath(directory)
     refuse_foreign(directory)
-    os.makedirs(os.path.join(directory, WRITER), exist_ok=True)
+    os.makedirs(directory, exist_ok=True)
     real_folder(directory, WRITER)
     lock = _lock(os.path.join(directory, WRITER, "lock"))
     try:
         current = _read_table_at(os.path.join(directory, MANIFEST))
-        abandoned = _read_journal(directory)
         _refuse_relation(archive, directory, current, allow_rollback=allow_rollback)
-        return _replace_bundle(archive, directory, current, abandoned)
+        changed = _replace_bundle(archive, directory, current)
+        forget_parts(archive, directory)
+        return changed
     finally:
+        _remove_if_empty(directory)
         os.close(lock)
 
 
@@ -174,7 +201,8 @@ def refuse_lacking(archive: "Archive", directory: "PathLike", lacking: "Sequence
     base = f"generation {archive.base[1]} of the bundle, sha256 {archive.base[0]}" if archive.base else "another one"
     raise Refusal(
         5,
-        f"{archive.name} is a difference from {base}; {os.fspath(directory)} lacks {len(lacking)} files that it leaves out",
+        f"{archive.name} is a difference from {base}, and leaves out {len(lacking)} files that "
+        f"{os.fspath(directory)} lacks, or has damaged",
         "unpack the archives before it first, or pack a whole one (without --since)",
         [f"lacking: {printable(path)}" for path in lacking],
     )
@@ -206,30 +234,29 @@ def _refuse_relation(archive: "Archive", directory: str, current: "Optional[Tabl
         )
 
 
-def _replace_bundle(
-    archive: "Archive", directory: str, current: "Optional[Table]", abandoned: "Optional[Table]"
-) -> bool:
+def _replace_bundle(archive: "Archive", directory: str, current: "Optional[Table]") -> bool:
     table = archive.table
-    kept = held_files(directory, {path: table.files[path] for path in table.files if path != CHECKSUMS})
-    lacking = sorted(table.files.keys() - kept - archive.brought - {CHECKSUMS})
+    contents = {path: content for path, content in table.files.items() if path != CHECKSUMS}
+    kept = held_files(directory, contents)
+    lacking = sorted(contents.keys() - kept - archive.brought)
     if lacking:
         refuse_lacking(archive, directory, lacking)
-    entries = [entry for entry in archive.entries if entry.path in table.files and entry.path not in kept]
-    entries = [entry for entry in entries if entry.path != CHECKSUMS]
-    known = [before for before in (current, abandoned) if before]
-    _refuse_other_bytes(directory, [e.path for e in entries if not any(e.path in before.files for before in known)])
-    if current and current.digest == archive.digest and not entries and abandoned is None:
+    entries = [entry for entry in archive.entries if entry.path in contents and entry.path not in kept]
+    abandoned = _read_journals(directory)
+    known = [current, *abandoned] if current else abandoned
+    if current and current.digest == archive.digest and not entries and not abandoned:
         return False
-    staged = extract(archive, entries, os.path.join(directory, WRITER, "incoming"))
-    obsolete = sorted({path for before in known for path in before.files} - table.files.keys())
+    obsolete = {path: file for before in known for path, file in before.raw_files.items() if path not in table.files}
+    accounted = {path for before in known for path in before.files}
+    _refuse_other_bytes(directory, [entry.path for entry in entries if entry.path not in accounted])
     install(
         directory,
-        staged,
+        extract(archive, entries, directory),
         document=archive.document,
         checksums=table.checksums,
-        journal=archive.document,
+        journal=table.with_files(obsolete),
         signature=archive.signature,
-        obsolete=obsolete,
+        obsolete=sorted(obsolete),
     )
     return True
 
@@ -263,11 +290,30 @@ def _read_table_at(path: str) -> "Optional[Table]":
         return None
 
 
-def _read_journal(directory: str) -> "Optional[Table]":
+def _read_journals(directory: str) -> "list[Table]":
+    journals = []
+    for path in journal_paths(directory):
+        try:
+            journals.append(_read_table_at(path))
+        except (OSError, Refusal):
+            _remove(path)
+    return [journal for journal in journals if journal]
+
+
+def _remove_if_empty(directory: str) -> None:
+    """What was refused before anything came of it leaves no folder behind."""
+    if os.path.lexists(os.path.join(directory, MANIFEST)) or journal_paths(directory):
+        return
     try:
-        return _read_table_at(os.path.join(directory, PENDING))
-    except (OSError, Refusal):
-        return None
+        for folder in (INCOMING, _STAGING):
+            if os.path.isdir(os.path.join(directory, folder)):
+                os.rmdir(os.path.join(directory, folder))
+        if os.listdir(os.path.join(directory, WRITER)) == ["lock"]:
+            _remove(os.path.join(directory, WRITER, "lock"))
+            os.rmdir(os.path.join(directory, WRITER))
+            os.rmdir(directory)
+    except OSError:  # there is something worth keeping
+        pass
 
 
 # --- the commit ---------------------------------------------------------------------------------------------
@@ -290,24 +336,48 @@ def install(  # noqa: PLR0913
     """
     directory = os.fspath(directory)
     folders = {os.path.dirname(path) for path in staged}
-    for folder in sorted(folders | {f"{WRITER}/tmp"}):
+    for folder in sorted(folders | {_STAGING}):
         real_folder(directory, folder)
-    _write_durably(directory, PENDING, journal)
+    _write_journal(directory, journal)
     for path, file in staged.items():
         os.replace(file, os.path.join(directory, path))
-    for folder in sorted(folders):
-        _flush_folder(os.path.join(directory, folder))
-    _write_durably(directory, CHECKSUMS, checksums)
-    if signature is not None:
-        _write_durably(directory, SIGNATURE, signature)
-    elif _read_whole(os.path.join(directory, MANIFEST)) != document:
-        _remove(os.path.join(directory, SIGNATURE))  # it was one of the manifest before
-    _write_durably(directory, MANIFEST, document)
+    _put(directory, CHECKSUMS, checksums)
+    changes = _read_whole(os.path.join(directory, MANIFEST)) != document
+    before = (_read_whole(os.path.join(directory, SIGNATURE)) or b"") if changes else b""
+    if signature is not None:  # two files cannot be renamed as one: until the commit, the signatures of both are there
+        _put(directory, SIGNATURE, before if signature in before else before + signature)
+    _put(directory, MANIFEST, document, is_durable=True)
     _flush_folder(directory)
+    if signature is not None and before:
+        _put(directory, SIGNATURE, signature)
+    elif changes and signature is None:
+        _remove(os.path.join(directory, SIGNATURE))
     for path in obsolete:
         _remove_with_folders(directory, path)
-    _remove(os.path.join(directory, PENDING))
-    remove_tree(os.path.join(directory, WRITER, "incoming"))
+    for path in journal_paths(directory):
+        _remove(path)
+    remove_tree(os.path.join(directory, INCOMING))
+
+
+def journal_paths(directory: "PathLike") -> "list[str]":
+    """Find the journals of writers that were killed in *directory*, in no order that matters."""
+    folder = os.path.join(os.fspath(directory), WRITER)
+    if os.path.islink(folder):
+        return []
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [os.path.join(folder, name) for name in names if _JOURNAL.fullmatch(name)]
+
+
+def _write_journal(directory: str, journal: bytes) -> None:
+    """Note what is about to be; what a killed writer noted stays beside it, for some of that may lie in place."""
+    before = _read_whole(os.path.join(directory, PENDING))
+    if before is not None and before != journal:
+        aside = f"pending-{sha256_of(before)[:16]}.json"
+        os.replace(os.path.join(directory, PENDING), os.path.join(directory, WRITER, aside))
+    _put(directory, PENDING, journal, is_durable=True)
 
 
 def real_folder(directory: str, folder: str) -> str:
@@ -324,12 +394,14 @@ def real_folder(directory: str, folder: str) -> str:
     return place
 
 
-def _write_durably(directory: str, path: str, content: bytes) -> None:
-    temporary = os.path.join(directory, WRITER, "tmp", path.rsplit("/", 1)[-1])
+def _put(directory: str, path: str, content: bytes, *, is_durable: bool = False) -> None:
+    """Write aside and rename; durable: after a power cut, too, it is the old or the new."""
+    temporary = os.path.join(directory, _STAGING, path.rsplit("/", 1)[-1])
     _remove(temporary)
     with create(temporary) as file:
         file.write(content)
-        os.fsync(file.fileno())
+        if is_durable:
+            os.fsync(file.fileno())
     os.replace(temporary, os.path.join(directory, path))
 
 
@@ -417,8 +489,8 @@ class Entry:
 class Archive:
     """An archive, open for reading: what it must be to the byte, from its manifest.
 
-    Its members, in this order: bundle.json, SHA256SUMS, bundle.json.sig and .writer/delta.json where there are any, then
-    the files by path. Raises Refusal where the beginning is not that.
+    Its members, in this order: bundle.json, SHA256SUMS, then bundle.json.sig and .writer/delta.json where there are
+    any, then the files by path. Raises Refusal where the beginning is not that.
     """
 
     def __init__(self, volume: "Volume") -> None:
@@ -475,7 +547,7 @@ class Archive:
         return self.volume.read(entry.start, entry.header_size)
 
     def _read_mark(self, path: str) -> "Optional[bytes]":
-        """Read the member *path* if it comes next: one that SHA256SUMS does not list, and has its digest in its header."""
+        """Read the member *path* if it comes next: SHA256SUMS does not list it, so its header has its digest."""
         start = self.entries[-1].end
         blocks = self.volume.read(start, 3 * _BLOCK)
         name = render_header(path, 0, 0, comment="")[:100]
@@ -529,12 +601,17 @@ def read_delta(content: bytes, table: "Table") -> "tuple[str, int, list[str]]":
 
 def check(archive: Archive, progress: "Progress" = None) -> "dict[str, str]":
     """Check every byte of *archive*; return what is wrong, by path of the member; empty when all is well."""
+    progress = one_at_a_time(progress)
+
+    def damage(entry: Entry) -> "Optional[str]":
+        return damage_of(archive.volume, entry, archive.table.time, progress)
+
     cut = {entry.path: "cut off" for entry in archive.entries if entry.end > archive.volume.size}
     whole = [entry for entry in archive.entries if entry.path not in cut]
-    found = {entry.path: what for entry, what in zip(whole, _each(lambda e: _damage(archive, e, progress), whole)) if what}
-    end = archive.volume.read(archive.size - _END, _END + 1)
-    if not cut and end != bytes(_END):
-        found["the end of the archive"] = f"{archive.volume.size} bytes, and not {archive.size} that end in zeros"
+    found = {entry.path: what for entry, what in each(damage, whole) if what}
+    end = None if cut else _end_damage(archive)
+    if end:
+        found[_THE_END] = end
     return {**cut, **found}
 
 
@@ -545,30 +622,27 @@ def refuse_damage(archive: Archive, damage: "Mapping[str, str]", parts: "Sequenc
     names = parts or [archive.name]
     raise Refusal(
         5,
-        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} damaged: {len(damage)} members are not what they were",
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} damaged or missing: "
+        f"{len(damage)} members are not as {MANIFEST} says",
         _AGAIN,
         [f"{printable(path)}: {what}" for path, what in damage.items()],
     )
 
 
-def _damage(archive: Archive, entry: Entry, progress: "Progress" = None) -> "Optional[str]":
+def damage_of(volume: "Volume", entry: Entry, time: int, progress: "Progress" = None) -> "Optional[str]":
     """Say what is wrong with one member, its header, content and padding; None when nothing is."""
-    framing = _framing_damage(archive, entry)
+    framing = _framing_damage(volume, entry, time)
     if framing:
         return framing
-    digest = _sha256()
-    for chunk in archive.volume.chunks(entry.offset, entry.size):
-        digest.update(chunk)
-        if progress:
-            progress(len(chunk))
-    return None if digest.hexdigest() == entry.sha256 else f"expected sha256 {entry.sha256}, found {digest.hexdigest()}"
+    digest = _digest_of(volume.chunks(entry.offset, entry.size), progress)
+    return None if digest == entry.sha256 else f"expected sha256 {entry.sha256}, found {digest}"
 
 
-def _framing_damage(archive: Archive, entry: Entry) -> "Optional[str]":
-    header = archive.volume.read(entry.start, entry.header_size)
-    if header != entry.header(archive.table.time):
+def _framing_damage(volume: "Volume", entry: Entry, time: int) -> "Optional[str]":
+    header = volume.read(entry.start, entry.header_size)
+    if header != entry.header(time):
         return f"its header is not what `pack` writes: {_describe(header)}"
-    padding = archive.volume.read(entry.offset + entry.size, entry.end - entry.offset - entry.size)
+    padding = volume.read(entry.offset + entry.size, entry.end - entry.offset - entry.size)
     return "the padding after it is not zero" if padding.strip(b"\0") else None
 
 
@@ -594,29 +668,40 @@ def _describe(header: bytes) -> str:
 
 
 def extract(
-    archive: Archive, entries: "Sequence[Entry]", folder: "PathLike", progress: "Progress" = None
+    archive: Archive, entries: "Sequence[Entry]", directory: "PathLike", progress: "Progress" = None
 ) -> "dict[str, str]":
-    """Copy *entries* to files of their own in *folder*, check each there, and return them by path.
+    """Copy *entries* to files of their own in .writer/ of *directory*, check each there, and return them by path.
 
-    What an interrupted run has put there is checked and used. Raises Refusal that names every damaged member; the good
-    ones stay in *folder* for the next run.
+    What an interrupted run has put there is checked and used. Raises Refusal that names every damaged member; what is
+    good, members and parts, stays there for the next run.
     """
-    folder = os.fspath(folder)
-    _refuse_cut(archive)
-    os.makedirs(folder, exist_ok=True)
+    directory = os.fspath(directory)
+    progress = one_at_a_time(progress)
+    _refuse_framing(archive, directory)
+    if not entries:
+        return {}
+    folder = real_folder(directory, INCOMING)
     staged = {entry.path: os.path.join(folder, sha256_of(entry.path.encode())[:32]) for entry in entries}
-    sizes = {entry.path: _regular_size(staged[entry.path]) for entry in entries}
-    left = [entry for entry in entries if sizes[entry.path] == entry.size]
-    good = {e.path for e, is_good in zip(left, _each(lambda e: _holds(staged[e.path], e, progress), left)) if is_good}
-    damage: dict[str, str] = {}
-    copied = (_copied(archive, entry, staged[entry.path], damage) for entry in entries if entry.path not in good)
-    checked = [(entry, result) for entry, result in _each_in_turn(lambda e: _holds(staged[e.path], e, progress), copied)]
-    for entry, is_good in checked:
-        if not is_good:
-            _remove(staged[entry.path])
-            damage.setdefault(entry.path, f"its sha256 is not {entry.sha256}")
-    refuse_damage(archive, damage, damaged_parts(archive, damage) if damage else ())
+
+    def holds(entry: Entry) -> bool:
+        return file_digest(staged[entry.path], progress) == entry.sha256
+
+    left = [entry for entry in entries if _regular_size(staged[entry.path]) == entry.size]
+    good = {entry.path for entry, is_good in each(holds, left) if is_good}
+    copied = (_copied(archive, entry, staged[entry.path]) for entry in entries if entry.path not in good)
+    bad_entries = [entry for entry, is_good in each(holds, copied) if not is_good]
+    for entry in bad_entries:
+        _remove(staged[entry.path])
+    _refuse_members(archive, directory, {entry.path: f"its sha256 is not {entry.sha256}" for entry in bad_entries})
     return staged
+
+
+def _refuse_members(archive: Archive, directory: str, damage: "Mapping[str, str]") -> None:
+    """Raise for damaged members, naming the parts they lie in, after putting the good parts by."""
+    if damage:
+        bad = damaged_parts(archive, damage)
+        keep_good_parts(archive, directory, bad)
+        refuse_damage(archive, damage, bad)
 
 
 def damaged_parts(archive: Archive, damage: "Collection[str]") -> "list[str]":
@@ -626,28 +711,31 @@ def damaged_parts(archive: Archive, damage: "Collection[str]") -> "list[str]":
     return sorted(known & set(touched)) or touched
 
 
-def _refuse_cut(archive: Archive) -> None:
+def _refuse_framing(archive: Archive, directory: str) -> None:
+    """Raise before anything is written unless all is there but, maybe, for the contents."""
     size = archive.volume.size
-    if size == archive.size:
-        return
     cut = {entry.path: "cut off" for entry in archive.entries if entry.end > size}
-    if not cut:
-        cut = {"the end of the archive": f"it has {size} bytes, and not {archive.size}"}
-    refuse_damage(archive, cut, archive.volume.missing_after(archive.size))
+    if size < archive.size or cut:
+        bad = archive.volume.missing_after(archive.size)
+        keep_good_parts(archive, directory, bad)
+        refuse_damage(archive, cut or {_THE_END: f"it has {size} bytes, and not {archive.size}"}, bad)
+    time = archive.table.time
+    damage = {entry.path: _framing_damage(archive.volume, entry, time) for entry in archive.entries}
+    damage[_THE_END] = _end_damage(archive)
+    _refuse_members(archive, directory, {path: what for path, what in damage.items() if what})
 
 
-def _copied(archive: Archive, entry: Entry, place: str, damage: "dict[str, str]") -> Entry:
-    framing = _framing_damage(archive, entry)
-    if framing:
-        damage[entry.path] = framing
+def _end_damage(archive: Archive) -> "Optional[str]":
+    if archive.volume.read(archive.size - _END, _END + 1) == bytes(_END):
+        return None
+    return f"{archive.volume.size} bytes, and not {archive.size} that end in zeros"
+
+
+def _copied(archive: Archive, entry: Entry, place: str) -> Entry:
     _remove(place)
     with create(place, is_executable=entry.is_executable) as file:
         archive.volume.copy(entry.offset, entry.size, file.fileno())
     return entry
-
-
-def _holds(place: str, entry: Entry, progress: "Progress" = None) -> bool:
-    return file_digest(place, progress) == entry.sha256 and os.path.getsize(place) == entry.size
 
 
 def held_files(
@@ -655,6 +743,7 @@ def held_files(
 ) -> "set[str]":
     """Tell which of *files* (digest and size by path) lie in *directory* as they should, by reading them."""
     directory = os.fspath(directory)
+    progress = one_at_a_time(progress)
 
     def is_held(path: str) -> bool:
         sha256, size = files[path]
@@ -664,30 +753,45 @@ def held_files(
         except OSError:
             return False
 
-    paths = sorted(files)
-    return {path for path, held in zip(paths, _each(is_held, paths)) if held}
+    return {path for path, held in each(is_held, sorted(files)) if held}
 
 
 # --- parts --------------------------------------------------------------------------------------------------
 
 
 class Part:
-    """One file of an archive: the whole of it, or a part."""
+    """One file of an archive, open: the whole of it, or a part."""
 
-    def __init__(self, path: str, sha256: "Optional[str]" = None) -> None:
+    def __init__(self, descriptor: int, path: str, size: int) -> None:
+        self.descriptor = descriptor
         self.path = path
+        self.size = size
         self.name = os.path.basename(path)
-        self.sha256 = sha256
+        self.number = 0
+        """From 1; 0 for a whole archive."""
+        self.sha256: Optional[str] = None
         """What the list of parts says, where there is one."""
-        self.descriptor = _open_given(path)
-        self.size = os.fstat(self.descriptor).st_size
+        self.target = -1
+        """Another descriptor, to append to it while it is being written."""
+
+    @classmethod
+    def open(cls, path: str) -> "Part":
+        """Open a file that the user names."""
+        descriptor = _open_given(path)
+        return cls(descriptor, path, os.fstat(descriptor).st_size)
+
+    def digest(self) -> str:
+        """Return its sha256, in hex."""
+        return _digest_of(Volume(self.name, [self]).chunks(0, self.size))
 
 
 class Volume:
     """The bytes of one archive, in one part or several; may be read by several threads."""
 
-    def __init__(self, name: str, parts: "Sequence[Part]") -> None:
+    def __init__(self, name: str, parts: "Sequence[Part]", index: "Optional[str]" = None) -> None:
         self.name = name
+        self.index = index
+        """Path of the list of parts."""
         self.parts = list(parts)
         self.size = sum(part.size for part in self.parts)
 
@@ -699,11 +803,14 @@ class Volume:
     def spans(self, offset: int, count: int) -> "Iterator[tuple[Part, int, int]]":
         """Find the parts, and the offsets and lengths in them, where *count* bytes at *offset* lie."""
         for part in self.parts:
-            if offset < part.size and count > 0:
-                length = min(count, part.size - offset)
-                yield part, offset, length
-                offset, count = offset + length, count - length
-            offset = max(0, offset - part.size) if offset >= part.size else 0
+            if offset >= part.size:
+                offset -= part.size
+                continue
+            length = min(count, part.size - offset)
+            if length <= 0:
+                return
+            yield part, offset, length
+            offset, count = 0, count - length
 
     def read(self, offset: int, count: int) -> bytes:
         """Read *count* bytes at *offset*: fewer at the end."""
@@ -712,13 +819,14 @@ class Volume:
     def chunks(self, offset: int, count: int) -> "Iterator[memoryview]":
         """Read *count* bytes at *offset* piece by piece; each piece is good until the next."""
         buffer = memoryview(bytearray(max(1, min(_CHUNK, count))))
-        for part, place, length in self.spans(offset, count):
-            while length:
-                read = read_at(part.descriptor, buffer[: min(length, len(buffer))], place)
+        for part, start, length in self.spans(offset, count):
+            place, end = start, start + length
+            while place < end:
+                read = read_at(part.descriptor, buffer[: min(end - place, len(buffer))], place)
                 if not read:
                     return
                 yield buffer[:read]
-                place, length = place + read, length - read
+                place += read
 
     def copy(self, offset: int, count: int, target: int) -> None:
         """Append *count* bytes at *offset* to the file open as *target*; fewer at the end."""
@@ -728,7 +836,7 @@ class Volume:
     def bad_parts(self) -> "set[str]":
         """Name the parts that are not what the list of parts says."""
         listed = [part for part in self.parts if part.sha256]
-        return {p.name for p, digest in zip(listed, _each(lambda p: file_digest(p.path), listed)) if digest != p.sha256}
+        return {part.name for part, digest in each(Part.digest, listed) if digest != part.sha256}
 
     def missing_after(self, size: int) -> "list[str]":
         """Name the parts that are missing at the end, or too long, for all to have *size* bytes together."""
@@ -771,16 +879,16 @@ def open_archives(files: "Iterable[PathLike]", directory: "Optional[PathLike]" =
     wholes: list[str] = []
     sets: dict[str, dict[int, str]] = {}
     lists: dict[str, str] = {}
-    for file in map(os.fspath, files):
+    for file in [os.fspath(file) for file in files]:
         name = _archive_of_part(file)
         if name is None:
             wholes.append(file)
             continue
         for place in [*_beside(file, name), file]:
             _sort_in(place, sets.setdefault(name, {}), lists, name)
-    volumes = [Volume(os.path.basename(file), [Part(file)]) for file in wholes]
+    volumes = [Volume(os.path.basename(file), [Part.open(file)]) for file in wholes]
     for name, found in sets.items():
-        store = None if directory is None else os.path.join(os.fspath(directory), WRITER, "parts", name)
+        store = None if directory is None else _part_store(directory, name)
         volumes.append(_volume_of_parts(name, found, lists.get(name), store))
     return OpenArchives(volumes)
 
@@ -793,7 +901,8 @@ def _archive_of_part(file: str) -> "Optional[str]":
     match = _PART.fullmatch(name)
     if match:
         return match["archive"]
-    return name if not os.path.exists(file) and os.path.exists(file + PART_INDEX) else None
+    is_split = any(os.path.exists(file + ending) for ending in (PART_INDEX, ".001"))
+    return name if is_split and not os.path.exists(file) else None
 
 
 def _beside(file: str, archive: str) -> "list[str]":
@@ -814,19 +923,26 @@ def _sort_in(file: str, parts: "dict[int, str]", lists: "dict[str, str]", archiv
 
 def _volume_of_parts(name: str, found: "dict[int, str]", index: "Optional[str]", store: "Optional[str]") -> Volume:
     kept = _kept_parts(store)
-    index = index or kept.pop(0, None)
-    kept.pop(0, None)
+    kept_index = kept.pop(0, None)
+    index = index or kept_index
     listed = _read_part_list(index, name) if index else {}
     places = {**kept, **found}
-    wanted = sorted(listed) or range(1, max(places, default=0) + 1)
-    missing = [number for number in wanted if number not in places]
+    wanted = sorted(listed) or list(range(1, max(places, default=1) + 1))
+    parts = []
+    for number in wanted:
+        if number in places:
+            part = Part.open(places[number])
+            part.number = number
+            part.name, part.sha256 = listed.get(number, (f"{name}.{number:03}", None))
+            parts.append(part)
+    volume = Volume(name, parts, index)
+    missing = [listed[n][0] if listed else f"{name}.{n:03}" for n in wanted if n not in places]
     if missing:
-        bad = [n for n in places if n in listed and file_digest(places[n]) != listed[n][1]]
-        good = {n: place for n, place in places.items() if n not in bad and (n in listed or not listed)}
-        _keep_parts(store, good, index)
-        width = 3 if not listed else len(listed[wanted[0]][0].rsplit(".", 1)[1])
-        _refuse_parts(name, [f"{name}.{n:0{width}}" for n in missing], [f"{name}.{n:0{width}}" for n in bad], store)
-    return Volume(name, [Part(places[n], listed[n][1] if n in listed else None) for n in wanted])
+        bad = sorted(volume.bad_parts())
+        _keep_parts(store, {part.number: part.path for part in parts if part.name not in bad}, index)
+        volume.close()
+        _refuse_parts(name, missing, bad, store)
+    return volume
 
 
 def _refuse_parts(name: str, missing: "Sequence[str]", bad: "Sequence[str]", store: "Optional[str]") -> "NoReturn":
@@ -840,12 +956,29 @@ def _refuse_parts(name: str, missing: "Sequence[str]", bad: "Sequence[str]", sto
 
 
 def keep_good_parts(archive: Archive, directory: "PathLike", bad: "Container[str]") -> None:
-    """Keep the parts of *archive* that are not *bad* in *directory*, so that only the bad ones need to come again."""
-    store = os.path.join(os.fspath(directory), WRITER, "parts", archive.name)
-    good = {int(part.name.rsplit(".", 1)[1]): part.path for part in archive.volume.parts if part.name not in bad}
-    index = next((p.path for p in archive.volume.parts), None)
-    index = None if index is None else os.path.join(os.path.dirname(index), archive.name + PART_INDEX)
-    _keep_parts(store, good, index if index and os.path.exists(index) else None)
+    """Keep the parts of *archive* that are not *bad* in *directory*, so that only the bad ones need to come again.
+
+    Without a list of parts the bad ones are but suspected, and are kept as well: what comes again replaces them.
+    """
+    volume = archive.volume
+    kept = [part for part in volume.parts if part.number and (part.name not in bad or volume.index is None)]
+    if kept:
+        _keep_parts(_part_store(directory, archive.name), {part.number: part.path for part in kept}, volume.index)
+
+
+def forget_parts(archive: Archive, directory: "PathLike") -> None:
+    """Remove the parts that were kept of *archive*: it is unpacked."""
+    store = _part_store(directory, archive.name)
+    if os.path.isdir(store) and not os.path.islink(os.path.dirname(store)):
+        remove_tree(store)
+        try:
+            os.rmdir(os.path.dirname(store))
+        except OSError:  # another archive waits for its parts
+            pass
+
+
+def _part_store(directory: "PathLike", archive: str) -> str:
+    return os.path.join(os.fspath(directory), WRITER, "parts", archive)
 
 
 def _kept_parts(store: "Optional[str]") -> "dict[int, str]":
@@ -1008,49 +1141,59 @@ def _ascii(text: str) -> str:
 class Table:
     """What of a manifest tells the bytes of an archive."""
 
-    def __init__(self, document: bytes, files: "dict[str, tuple[str, int]]", fields: "dict[str, Any]") -> None:
+    def __init__(self, document: bytes, fields: "dict[str, Any]") -> None:
+        self._fields = fields
         self.digest = sha256_of(document)
         """Of the manifest itself."""
-        self.files = files
-        """Digest and size by path; of SHA256SUMS too."""
+        self.raw_files: dict[str, Any] = fields["files"]
+        self.files = {path: (file.get("sha256", ""), file.get("size", 0)) for path, file in self.raw_files.items()}
+        """Digest and size by path; empty and 0 for SHA256SUMS."""
         self.time = tar_time(fields["timestamp"])
         self.generation: int = fields.get("generation", 1)
         self.ancestors: tuple[str, ...] = tuple(fields.get("ancestors", ()))
-        digests = {path: sha256 for path, (sha256, _) in files.items() if path != CHECKSUMS}
+        digests = {path: sha256 for path, (sha256, _) in self.files.items() if path != CHECKSUMS}
         self.checksums = render_checksums(digests, self.digest)
+
+    def with_files(self, others: "Mapping[str, Any]") -> bytes:
+        """Render the manifest with *others* among its files, for a journal."""
+        import json
+
+        document = {**self._fields, "files": {**others, **self.raw_files}}
+        return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode("ascii")
 
 
 def read_table(document: bytes) -> Table:
     """Read a manifest's table of files and its lineage; raises Refusal that names what is wrong."""
     fields = parse_object(document, MANIFEST)
     if type(fields.get("format")) is not int or fields["format"] != FORMAT:
-        raise Refusal(5, f"{MANIFEST} has another format than {FORMAT}", "use the offline-bundle that built it, or a newer one")
+        hint = "use the offline-bundle that built it, or a newer one"
+        raise Refusal(5, f"{MANIFEST} has another format than {FORMAT}", hint)
     problems = [*_table_problems(fields), *_file_problems(fields.get("files"))]
     if problems:
         more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
         raise Refusal(5, f"{MANIFEST} does not describe a bundle", _AGAIN, [*problems[:_MOST_PROBLEMS], *more])
-    files = {path: (file.get("sha256", ""), file.get("size", 0)) for path, file in fields["files"].items()}
-    return Table(document, files, fields)
+    return Table(document, fields)
 
 
 def parse_object(content: bytes, name: str) -> "dict[str, Any]":
     """Parse a JSON object; raises Refusal for anything else, and where a key occurs twice."""
     import json
 
-    def pairs(found: "list[tuple[str, Any]]") -> "dict[str, Any]":
-        document = dict(found)
-        if len(document) != len(found):
-            raise ValueError("a key occurs twice")
-        return document
-
     try:
-        document = json.loads(content.decode(), object_pairs_hook=pairs)
+        document = json.loads(content.decode(), object_pairs_hook=_object)
     except RecursionError:
         raise Refusal(5, f"{name} is nested too deeply", _AGAIN) from None
     except ValueError as error:
         raise Refusal(5, f"{name} is not valid JSON: {error}", _AGAIN) from None
     if not isinstance(document, dict):
         raise Refusal(5, f"{name} must be a JSON object", _AGAIN)
+    return document
+
+
+def _object(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key occurs twice in one object")
     return document
 
 
@@ -1233,7 +1376,9 @@ def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
     """Fill *buffer* from *offset* on, as far as there is something; several threads may share the descriptor."""
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [buffer], offset)
-    with _seek_lock():
+    import threading  # Windows has no positioned read: one thread at a time
+
+    with _SEEKING.setdefault(0, threading.Lock()):
         os.lseek(descriptor, offset, os.SEEK_SET)
         content = os.read(descriptor, len(buffer))
     buffer[: len(content)] = content
@@ -1242,29 +1387,37 @@ def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
 
 def file_digest(path: "PathLike", progress: "Progress" = None) -> str:
     """Return the sha256 of a regular file, in hex; *progress* is told the bytes as they are read."""
-    digest = _sha256()
-    buffer = memoryview(bytearray(_CHUNK))
     with open_regular(path) as file:
-        while True:
-            count = file.readinto(buffer)
-            if not count:
-                return digest.hexdigest()
-            digest.update(buffer[:count])
-            if progress:
-                progress(count)
+        return _digest_of(_read_chunks(file), progress)
+
+
+def _read_chunks(file: "FileIO") -> "Iterator[memoryview]":
+    buffer = memoryview(bytearray(_CHUNK))
+    while True:
+        count = file.readinto(buffer)
+        if not count:
+            return
+        yield buffer[:count]
+
+
+def _digest_of(chunks: "Iterable[memoryview]", progress: "Progress" = None) -> str:
+    digest = _sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+        if progress:
+            progress(len(chunk))
+    return digest.hexdigest()
 
 
 def sha256_of(content: bytes) -> str:
     """Return the sha256 of *content*, in hex."""
-    digest = _sha256()
-    digest.update(content)
-    return digest.hexdigest()
+    return _sha256(content).hexdigest()
 
 
-def _sha256() -> "Any":
+def _sha256(content: bytes = b"") -> "hashlib._Hash":
     import hashlib  # reading a manifest on a warm start needs no OpenSSL
 
-    return hashlib.sha256()
+    return hashlib.sha256(content)
 
 
 def _regular_size(path: str) -> "Optional[int]":
@@ -1281,3 +1434,50 @@ def _read_whole(path: str) -> "Optional[bytes]":
             return file.read()
     except OSError:
         return None
+
+
+# --- threads ------------------------------------------------------------------------------------------------
+
+
+def each(function: "Callable[[_Item], _Result]", items: "Iterable[_Item]") -> "list[tuple[_Item, _Result]]":
+    """Apply *function* to each item, several at a time: hashing and reading leave the interpreter to others.
+
+    *items* may still be in the making: that happens in this thread, while the others work on those made before.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(usable_workers()) as pool:
+        futures = []
+        try:
+            for item in items:
+                futures.append((item, pool.submit(function, item)))  # noqa: PERF401 -- to be known when one fails
+            return [(item, future.result()) for item, future in futures]
+        except BaseException:
+            for _, future in futures:
+                future.cancel()
+            raise
+
+
+def usable_workers() -> int:
+    """Threads that are worth their while: as many as CPUs that this process may use, but few."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_WORKERS, usable)
+
+
+def one_at_a_time(progress: "Progress") -> "Progress":
+    """Wrap *progress* so that several threads may tell it."""
+    if progress is None:
+        return None
+    import threading
+
+    tell, lock = progress, threading.Lock()
+
+    def advance(count: int) -> None:
+        with lock:
+            tell(count)
+
+    return advance
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -28,15 +28,15 @@ from wheelhouse.manifest import (
     read_manifest_bytes,
     render_checksums,
 )
+from wheelhouse.unpack import journal_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from io import FileIO
     from pathlib import Path
 
 _CHUNK = 1024 * 1024
 _MOST_WORKERS = 8
-_PENDING = "pending.json"
 
 
 @dataclass(frozen=True)
@@ -83,33 +83,34 @@ class VerifyReport:
         """One printable line per problem."""
         return (
             *(f"missing: {_printable(path)}" for path in self.missing),
-            *(
-                f"changed: {_printable(c.path)} (expected {c.expected}, found {c.actual})"
-                for c in self.changed
-            ),
+            *(f"changed: {_printable(c.path)} (expected {c.expected}, found {c.actual})" for c in self.changed),
             *(f"extra: {_printable(path)}" for path in self.extra),
             *(f"pending: {_printable(path)}" for path in self.pending),
         )
 
 
 def verify(
-    directory: Path, *, workers: int | None = None, progress: Callable[[int], None] | None = None
+    directory: Path,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    document: bytes | None = None,
 ) -> VerifyReport:
     """Compare the bundle at *directory* with its manifest, in one pass over all of its files.
 
     *workers* threads hash (default: one per usable CPU); *progress* is called with the bytes hashed since its
-    last call, by one thread at a time. Raises InputError when there is no bundle, IntegrityError when its
-    manifest is broken.
+    last call, by one thread at a time. *document* is the manifest to go by, where its signature was checked before.
+    Raises InputError when there is no bundle, IntegrityError when its manifest is broken.
     """
-    content = read_manifest_bytes(directory)
+    content = read_manifest_bytes(directory) if document is None else document
     manifest = Manifest.from_json(content)
     wanted = _wanted(manifest, content)
-    journal = _journal(directory)
+    journals = [_read_journal(directory, path) for path in journal_paths(directory)]
     tree = _read_tree(directory)
     candidates = {
-        path: [*_present(wanted.get(path)), *_present(journal.get(path))]
+        path: [known[path] for known in (wanted, *journals) if path in known]
         for path in tree.files
-        if path in wanted or path in journal
+        if any(path in known for known in (wanted, *journals))
     }
     found = _inspect_all(directory, candidates, workers or _usable_cpus(), progress)
     pending = {path for path, state in found.items() if state.matched and state.matched != wanted.get(path)}
@@ -173,9 +174,7 @@ class _Tree:
 
 def _recorded(manifest: Manifest) -> dict[str, _Content]:
     files = manifest.files.items()
-    return {
-        path: _Content(f.sha256, f.size) for path, f in files if f.sha256 is not None and f.size is not None
-    }
+    return {path: _Content(f.sha256, f.size) for path, f in files if f.sha256 is not None and f.size is not None}
 
 
 def _wanted(manifest: Manifest, content: bytes) -> dict[str, _Content]:
@@ -183,12 +182,10 @@ def _wanted(manifest: Manifest, content: bytes) -> dict[str, _Content]:
     return _recorded(manifest) | (rendered if CHECKSUMS in manifest.files else {})
 
 
-def _journal(directory: Path) -> dict[str, _Content]:
-    """Read what an interrupted update was about to write: nothing when there is none, or it is garbled."""
-    if (directory / WRITER).is_symlink():
-        return {}
+def _read_journal(directory: Path, path: str) -> dict[str, _Content]:
+    """Read what an interrupted update was about to write: nothing when it is garbled."""
     try:
-        with open_regular(directory / WRITER / _PENDING) as file:
+        with open_regular(path) as file:
             pending = Manifest.from_json(file.read())
     except (OSError, IntegrityError):
         return {}
@@ -279,9 +276,7 @@ def _take(queue: deque[str]) -> str | None:
         return None
 
 
-def _inspect(
-    path: Path, candidates: list[_Content], buffer: bytearray, advance: Callable[[int], None]
-) -> _State:
+def _inspect(path: Path, candidates: list[_Content], buffer: bytearray, advance: Callable[[int], None]) -> _State:
     """Say which of *candidates* the file holds; when its size is none of theirs, without reading it."""
     expected = candidates[0]
     try:
@@ -320,10 +315,6 @@ def _one_at_a_time(progress: Callable[[int], None] | None) -> Callable[[int], No
 
 def _content_of(content: bytes) -> _Content:
     return _Content(hashlib.sha256(content).hexdigest(), len(content))
-
-
-def _present(content: _Content | None) -> Iterable[_Content]:
-    return () if content is None else (content,)
 
 
 def _usable_cpus() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.distributions import make_wheel, sha256_of
-from wheelhouse import prepare, run
+from wheelhouse import policy, prepare, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ def make_bundle(
         "targets": targets,
         "uv": {},
     }
-    for module in (run, prepare):
+    for module in (run, prepare, policy):
         _copy(Path(module.__file__), folder / Path(module.__file__).name)
     if uv:
         place = f"uv/{uv_platform or this_platform()}/uv"

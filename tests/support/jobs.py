@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from runner.server import Server
     from runner.submit import Submission
 
+CLIENT_LEAKS = "ignore:Implicitly cleaning up <TemporaryDirectory:ResourceWarning"
+"""For `filterwarnings`: what the real client leaves behind at every upload."""
+
 EXEC_SCRIPT = """
 import json, sys
 from ansys.rep.evaluator.task_manager import ApplicationExecution
@@ -50,7 +53,7 @@ print("plotted", n)
 """Leaves plot.png; fails where n is 2."""
 
 
-def server_of(hps: EmbeddedHps, **changes: Any) -> Server:
+def server_of(hps: EmbeddedHps, **changes: Any) -> Server:  # noqa: ANN401
     from runner.server import Server
 
     given: dict[str, Any] = {
@@ -68,7 +71,7 @@ def write_script(folder: Path, body: str = PLOT, name: str = "eval.py", dependen
     return path
 
 
-def make_submission(folder: Path, body: str = PLOT, **changes: Any) -> Submission:
+def make_submission(folder: Path, body: str = PLOT, **changes: Any) -> Submission:  # noqa: ANN401
     """Three jobs that plot, or what *changes* makes of them."""
     from runner.submit import Submission
     from runner.values import plan_values
@@ -84,7 +87,7 @@ def make_submission(folder: Path, body: str = PLOT, **changes: Any) -> Submissio
     return Submission(**(given | changes))
 
 
-def embedded(folder: Path, **options: Any) -> Iterator[EmbeddedHps]:
+def embedded(folder: Path, **options: Any) -> Iterator[EmbeddedHps]:  # noqa: ANN401
     """For fixtures: `yield from embedded(…)`."""
     from runner.embedded import EmbeddedHps
 

@@ -65,9 +65,7 @@ def whole_manifest() -> Manifest:
         requires_python=">=3.12",
         upload_time="2026-11-15T21:30:21.123456Z",
         yanked="",
-        source=Source(
-            index="https://index.test/simple", url="https://files.test/numpy.whl", built_from=DIGEST
-        ),
+        source=Source(index="https://index.test/simple", url="https://files.test/numpy.whl", built_from=DIGEST),
         needed_by=(f"eval/{TARGET}",),
     )
     return Manifest(
@@ -339,12 +337,7 @@ def test_a_wrong_shape_anywhere_never_ends_in_a_traceback(wrong: object) -> None
 
 
 _JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from([DIGEST, WHEEL]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([DIGEST, WHEEL]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
@@ -389,9 +382,7 @@ def test_checksums_are_sorted_and_leave_themselves_out() -> None:
     lines = render_checksums(manifest, content).decode().splitlines()
     assert f"{hashlib.sha256(content).hexdigest()}  bundle.json" in lines
     assert f"{DIGEST}  {WHEEL}" in lines
-    assert [line.split("  ", 1)[1] for line in lines] == sorted(
-        {*manifest.files, "bundle.json"} - {"SHA256SUMS"}
-    )
+    assert [line.split("  ", 1)[1] for line in lines] == sorted({*manifest.files, "bundle.json"} - {"SHA256SUMS"})
 
 
 @pytest.mark.skipif(not shutil.which("sha256sum"), reason="coreutils' sha256sum is the program under test")
@@ -400,9 +391,7 @@ def test_coreutils_accepts_the_checksums(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for name in names:
         (tmp_path / name).write_text(name)
-    files = {
-        n: BundledFile(sha256=hashlib.sha256(n.encode()).hexdigest(), size=len(n.encode())) for n in names
-    }
+    files = {n: BundledFile(sha256=hashlib.sha256(n.encode()).hexdigest(), size=len(n.encode())) for n in names}
     manifest = Manifest(created_by="x", timestamp="2026-01-01T00:00:00Z", files=files)
     (tmp_path / "bundle.json").write_bytes(manifest.to_json())
     (tmp_path / "SHA256SUMS").write_bytes(render_checksums(manifest, manifest.to_json()))

@@ -14,7 +14,7 @@ from tests.support.bundles import make_bundle
 from tests.wheelhouse.test_signature import allowing, make_key, public
 from wheelhouse import policy, prepare
 from wheelhouse.errors import SignatureError
-from wheelhouse.signature import enforce_policy, enforce_policy_on, sign
+from wheelhouse.signature import Trust, check_trust, enforce_policy, enforce_policy_on, sign
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are POSIX's")
 
@@ -56,7 +56,7 @@ def test_without_a_policy_nothing_is_asked(bundle: Path) -> None:
     assert policy.trusted_manifest(str(bundle)) == ((bundle / "bundle.json").read_bytes(), [])
     assert policy.policy_state(str(bundle)) == []
     assert not policy.may_be_in_force()
-    assert enforce_policy(bundle) == ()
+    assert enforce_policy(bundle) == check_trust(b"", None, None) == ()
 
 
 def test_the_site_asks_for_a_signature(bundle: Path, key: Path, system_policy: Path) -> None:
@@ -73,6 +73,10 @@ def test_the_site_asks_for_a_signature(bundle: Path, key: Path, system_policy: P
     signature = (bundle / "bundle.json.sig").read_bytes()
     for enforced in (enforce_policy(bundle), enforce_policy_on(content, signature)):
         assert [signer.identity for signer in enforced] == ["alice"]
+    trust = Trust(system_policy.with_name("signers"))
+    assert [signer.identity for signer in check_trust(content, signature, trust)] == ["alice", "alice"]
+    with pytest.raises(SignatureError, match="not signed"):
+        check_trust(content, None, None)
 
 
 def test_the_variable_adds_and_never_takes_away(

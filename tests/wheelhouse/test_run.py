@@ -30,7 +30,7 @@ from tests.support.bundles import (
     write_manifest,
 )
 from tests.support.distributions import make_wheel
-from wheelhouse import prepare, run
+from wheelhouse import policy, prepare, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -353,9 +353,10 @@ def test_the_launcher_serves_another_bundle(ready: Node) -> None:
     alone = subprocess.run([sys.executable, str(launcher), "eval.py"], capture_output=True, text=True, check=False)
     assert (alone.returncode, alone.stderr) == (
         1,
-        f"error: prepare.py is not beside {launcher}; copy both from the bundle\n",
+        f"error: prepare.py is not beside {launcher}; copy it too from the bundle\n",
     )
-    ready.write("elsewhere/prepare.py", Path(prepare.__file__).read_text())
+    for module in (prepare, policy):
+        ready.write(f"elsewhere/{Path(module.__file__).name}", Path(module.__file__).read_text())
     command = [sys.executable, str(launcher), f"--bundle={ready.bundle}", str(ready.script())]
     done = subprocess.run(command, env=ready.environ(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -165,9 +165,7 @@ def clean_environment(tmp_path: Path) -> dict[str, str]:
     return kept | ours
 
 
-def run_uv(
-    tmp_path: Path, *arguments: str, stdin: str = "", expect: int = 0
-) -> subprocess.CompletedProcess[str]:
+def run_uv(tmp_path: Path, *arguments: str, stdin: str = "", expect: int = 0) -> subprocess.CompletedProcess[str]:
     command = [uv.find_uv_bin(), *arguments, "--python", sys.executable]
     done = subprocess.run(
         command, env=clean_environment(tmp_path), input=stdin, capture_output=True, text=True, check=False
@@ -183,9 +181,7 @@ def compile_with_uv(tmp_path: Path, index: Index, requirement: str, *options: st
 
 def run_pip(tmp_path: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "pip", "--isolated", *arguments]
-    done = subprocess.run(
-        command, env=clean_environment(tmp_path), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -385,9 +381,7 @@ def test_pip_refuses_a_wheel_that_differs_from_the_page(tmp_path: Path) -> None:
 def test_metadata_siblings_do_not_disturb_find_links(tmp_path: Path, site: Path) -> None:
     wheels = str(site / "wheels")
     offline = ["--no-index", "--find-links", wheels]
-    run_uv(
-        tmp_path, "pip", "install", "--offline", *offline, "demo==2.0", "--target", str(tmp_path / "by-uv")
-    )
+    run_uv(tmp_path, "pip", "install", "--offline", *offline, "demo==2.0", "--target", str(tmp_path / "by-uv"))
     assert (tmp_path / "by-uv/Silly_Walk.py").exists()
     run_pip(tmp_path, "install", *offline, "--target", str(tmp_path / "by-pip"), "demo==2.0")
     assert (tmp_path / "by-pip/Silly_Walk.py").exists()

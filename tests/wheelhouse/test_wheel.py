@@ -24,9 +24,7 @@ def test_metadata_comes_verbatim_and_reads_back(tmp_path: Path) -> None:
     content = metadata_of_wheel(wheel)
     with zipfile.ZipFile(wheel) as archive:
         assert content == archive.read("Silly_Walk-1.0.dist-info/METADATA")
-    assert parse_metadata(content) == WheelMetadata(
-        "Silly_Walk", "1.0", ">=3.9", ("numpy>=1", "x; os_name=='nt'")
-    )
+    assert parse_metadata(content) == WheelMetadata("Silly_Walk", "1.0", ">=3.9", ("numpy>=1", "x; os_name=='nt'"))
 
 
 def test_carriage_returns_and_bad_utf8_stay_as_they_are(tmp_path: Path) -> None:
@@ -46,9 +44,7 @@ def test_a_wheel_in_a_cache_is_read_under_its_own_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["A.B-1.0.dist-info", "a_b-1.dist-info"])
 def test_a_folder_spelt_otherwise_is_accepted(tmp_path: Path, folder: str) -> None:
-    wheel = write_zip(
-        tmp_path / "a_b-1.0-py3-none-any.whl", {f"{folder}/METADATA": b"Name: a-b\nVersion: 1.0\n"}
-    )
+    wheel = write_zip(tmp_path / "a_b-1.0-py3-none-any.whl", {f"{folder}/METADATA": b"Name: a-b\nVersion: 1.0\n"})
     assert metadata_of_wheel(wheel)
 
 

@@ -1,0 +1,778 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import random
+import shutil
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.support.archives import (
+    digest_of,
+    member_at,
+    no_fsync,
+    opened,
+    put_bundle,
+    small_disk,
+    tree,
+    wheel_path,
+)
+from tests.wheelhouse.test_store import ROOT, kill_at_random
+from wheelhouse import archive as archive_module
+from wheelhouse.archive import pack, parse_size, read_archive, unpack, verify_archive
+from wheelhouse.errors import BundleError, InputError, IntegrityError
+from wheelhouse.unpack import render_header, unsafe_path
+from wheelhouse.verify import verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["no_fsync"]
+
+PACKAGES = dict.fromkeys(("alpha", "beta", "gamma", "delta"), "1.0")
+SLOW_1000 = [100, pytest.param(1000, marks=pytest.mark.slow)]
+SLOW_100 = [15, pytest.param(100, marks=pytest.mark.slow)]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return put_bundle(tmp_path / "bundle", {"eval": PACKAGES})
+
+
+@pytest.fixture
+def archive(bundle: Path, tmp_path: Path) -> Path:
+    pack(bundle, tmp_path / "bundle.tar")
+    return tmp_path / "bundle.tar"
+
+
+def is_whole(bundle: Path) -> bool:
+    report = verify(bundle)
+    return report.ok and report.is_settled
+
+
+# Packing
+
+
+def test_packed_and_unpacked_is_the_same(bundle: Path, archive: Path, tmp_path: Path) -> None:
+    (done,) = unpack([archive], tmp_path / "copy")
+    assert (done.relation, done.changed, done.unsigned) == ("new", True, False)
+    assert tree(tmp_path / "copy") == tree(bundle)
+    assert os.access(tmp_path / "copy/uv/x86_64-manylinux_2_17/uv", os.X_OK)
+    assert is_whole(tmp_path / "copy")
+    assert [path.name for path in (tmp_path / "copy/.writer").iterdir()] == ["lock"]
+
+
+def test_the_same_bundle_gives_the_same_bytes(bundle: Path, archive: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "elsewhere")
+    for path in (tmp_path / "elsewhere").rglob("*"):
+        os.utime(path, (1, 1))
+        path.chmod(0o700)
+    pack(tmp_path / "elsewhere", tmp_path / "again.tar")
+    assert (tmp_path / "again.tar").read_bytes() == archive.read_bytes()
+
+
+def test_it_is_a_plain_tar_with_the_manifest_first(bundle: Path, archive: Path) -> None:
+    with tarfile.open(archive) as tar:
+        members = tar.getmembers()
+    names = [member.name for member in members]
+    assert names[:2] == ["bundle.json", "SHA256SUMS"]
+    assert names[2:] == sorted(names[2:])
+    assert set(names) == tree(bundle).keys()
+    assert {(m.uid, m.gid, m.uname, m.gname, m.mtime, m.type) for m in members} == {
+        (0, 0, "", "", 1767225600, tarfile.REGTYPE)
+    }
+    assert {m.name: m.mode for m in members if m.mode != 0o644} == {"uv/x86_64-manylinux_2_17/uv": 0o755}
+
+
+def test_coreutils_unpack_and_check_a_whole_archive(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    subprocess.run(["tar", "-xf", archive], cwd=tmp_path / "plain", check=True)
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=tmp_path / "plain", check=True)
+    assert is_whole(tmp_path / "plain")
+
+
+def test_coreutils_join_and_check_parts(bundle: Path, tmp_path: Path) -> None:
+    pack(bundle, tmp_path / "b.tar", split_size=64 * 1024)
+    pack(bundle, tmp_path / "whole.tar")
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "b.tar.parts.sha256"], cwd=tmp_path, check=True)
+    joined = subprocess.run("cat b.tar.0*", shell=True, cwd=tmp_path, check=True, capture_output=True).stdout
+    assert joined == (tmp_path / "whole.tar").read_bytes()
+
+
+@pytest.mark.parametrize("ruin", ["flip", "shorten", "remove", "link"])
+def test_a_damaged_bundle_is_not_packed(bundle: Path, tmp_path: Path, ruin: str) -> None:
+    path = bundle / wheel_path("beta", "1.0")
+    content = path.read_bytes()
+    path.unlink()
+    if ruin == "flip":
+        path.write_bytes(b"#" + content[1:])
+    elif ruin == "shorten":
+        path.write_bytes(content[:-1])
+    elif ruin == "link":
+        path.symlink_to(bundle / wheel_path("alpha", "1.0"))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(IntegrityError, match="damaged") as caught:
+        pack(bundle, tmp_path / "out/b.tar")
+    assert wheel_path("beta", "1.0") in str(caught.value)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_the_medium_garbles_is_noticed_before_it_has_a_name(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = archive_module._append
+
+    def garble(volume: object, offset: int, content: bytes) -> None:
+        real(volume, offset, content.replace(b"ustar", b"ustaR") if offset > 60_000 else content)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(archive_module, "_append", garble)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BundleError, match="reads back differently") as caught:
+        pack(bundle, tmp_path / "out/b.tar")
+    assert caught.value.exit_code == 1
+    assert caught.value.problems
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_bundle_that_changes_meanwhile_is_not_called_damaged(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = archive_module._refuse_damaged_sizes
+
+    def change(*arguments: object) -> None:
+        real(*arguments)  # type: ignore[arg-type]
+        put_bundle(bundle, {"eval": PACKAGES}, text="new!")  # no file goes, one has other bytes
+
+    put_bundle(bundle, {"eval": PACKAGES}, text="old!")
+    monkeypatch.setattr(archive_module, "_refuse_damaged_sizes", change)
+    with pytest.raises(BundleError, match="changed while it was packed"):
+        pack(bundle, tmp_path / "b.tar")
+
+
+@pytest.mark.parametrize("name", ["b.tgz", "b", ".tar", "missing/b.tar", "bundle/b.tar", "folder.tar"])
+def test_an_output_that_will_not_do_is_bad_usage(bundle: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.tar").mkdir()
+    with pytest.raises(InputError) as caught:
+        pack(bundle, tmp_path / name)
+    assert caught.value.hint
+
+
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    """Packing and unpacking 80 MB takes less than 30 MB more than importing."""
+    bundle = put_bundle(tmp_path / "bundle", {"eval": {"alpha": "1.0"}}, wheel_size=80_000_000)
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "from wheelhouse.archive import pack, unpack\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
+        "pack(Path(sys.argv[1]), Path(sys.argv[2])); unpack([Path(sys.argv[2])], Path(sys.argv[3]))\n"
+        "sys.exit(peak() - before > 30_000 and f'{peak() - before} kB more')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    arguments = [bundle, tmp_path / "b.tar", tmp_path / "copy"]
+    subprocess.run([os.sys.executable, "-c", program, *arguments], env=environment, check=True)  # type: ignore[attr-defined]
+
+
+@given(
+    path=st.text(alphabet=st.sampled_from("ab/.é漢-_ "), min_size=1, max_size=60).map(lambda t: t * 5),
+    size=st.integers(0, 2**40),
+)
+@example(path="a" * 100, size=0)
+@example(path="d" * 155 + "/" + "n" * 100, size=8**11 - 1)
+@example(path="d" * 156 + "/" + "n" * 99, size=8**11)
+@example(path="x" * 1024, size=1)
+def test_every_safe_path_and_size_survives_the_header(path: str, size: int) -> None:
+    if unsafe_path(path):
+        return
+    header = render_header(path, size, 5)
+    with tarfile.open(fileobj=io.BytesIO(header + bytes(10240))) as tar:
+        member = tar.next()
+    assert member is not None
+    assert (member.name, member.size, member.mtime, member.isreg()) == (path, size, 5, True)
+    assert len(header) % 512 == 0
+
+
+@pytest.mark.parametrize(
+    "path", ["wheels/" + "long" * 50 + "-1.0-py3-none-any.whl", "scripts/größe.py", "wheels/" + "d" * 90 + "/x"]
+)
+def test_long_and_foreign_names_travel(tmp_path: Path, path: str) -> None:
+    from wheelhouse.index import described
+    from wheelhouse.manifest import BundledFile, Manifest
+    from wheelhouse.store import BundleWriter
+
+    files = {path: described(b"content"), "SHA256SUMS": BundledFile(sha256=None, size=None)}
+    with BundleWriter(tmp_path / "bundle") as writer:
+        writer.commit(Manifest(created_by="x", timestamp="2026-01-01T00:00:00Z", files=files), {path: b"content"})
+    pack(tmp_path / "bundle", tmp_path / "b.tar")
+    unpack([tmp_path / "b.tar"], tmp_path / "copy")
+    assert tree(tmp_path / "copy") == tree(tmp_path / "bundle")
+    (tmp_path / "plain").mkdir()
+    subprocess.run(["tar", "-xf", "../b.tar"], cwd=tmp_path / "plain", check=True)
+    assert tree(tmp_path / "plain") == tree(tmp_path / "bundle")
+
+
+# Differences
+
+
+@pytest.mark.parametrize("base", ["bundle", "manifest", "archive", "difference"])
+def test_a_difference_brings_what_the_base_lacks(tmp_path: Path, base: str) -> None:
+    bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES})
+    pack(bundle, tmp_path / "old.tar")
+    shutil.copytree(bundle, tmp_path / "old")
+    unpack([tmp_path / "old.tar"], tmp_path / "live")
+    since = {"bundle": tmp_path / "old", "manifest": tmp_path / "old/bundle.json", "archive": tmp_path / "old.tar"}
+    put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0"}})
+    pack(bundle, tmp_path / "one.tar", since=since.get(base, tmp_path / "old.tar"))
+    assert unpack([tmp_path / "one.tar"], tmp_path / "live")[0].relation == "newer"
+    assert tree(tmp_path / "live") == tree(bundle)
+    with opened(tmp_path / "one.tar") as one:
+        assert wheel_path("beta", "2.0") in one.brought
+        assert wheel_path("alpha", "1.0") not in one.brought
+        assert one.base == (digest_of(tmp_path / "old"), 1)
+    if base == "difference":
+        put_bundle(bundle, {"eval": {**PACKAGES, "beta": "3.0"}})
+        pack(bundle, tmp_path / "two.tar", since=tmp_path / "one.tar")
+        unpack([tmp_path / "two.tar"], tmp_path / "live")
+        assert tree(tmp_path / "live") == tree(bundle)
+    assert is_whole(tmp_path / "live")
+
+
+def test_a_difference_is_as_large_as_what_changed(tmp_path: Path) -> None:
+    packages = {f"package{number}": "1.0" for number in range(40)}
+    bundle = put_bundle(tmp_path / "bundle", {"eval": packages}, wheel_size=30_000)
+    shutil.copytree(bundle, tmp_path / "old")
+    put_bundle(bundle, {"eval": {**packages, "package7": "1.1"}}, wheel_size=30_000)
+    report = pack(bundle, tmp_path / "d.tar", since=tmp_path / "old")
+    changed = sum(path.stat().st_size for path in bundle.glob("*/*package7-1.1*"))
+    assert report.size == (tmp_path / "d.tar").stat().st_size <= changed + 256 * 1024
+    assert report.left_out > 80
+
+
+def test_a_difference_onto_the_wrong_bundle_is_refused_with_the_names(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES})
+    shutil.copytree(bundle, tmp_path / "old")
+    put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0"}})
+    pack(bundle, tmp_path / "d.tar", since=tmp_path / "old")
+    wrong = put_bundle(tmp_path / "wrong", {"other": {"alpha": "1.0"}})
+    before = tree(wrong)
+    with pytest.raises(IntegrityError, match="difference from generation 1") as caught:
+        unpack([tmp_path / "d.tar"], wrong)
+    assert f"lacking: {wheel_path('gamma', '1.0')}" in caught.value.problems
+    assert wheel_path("alpha", "1.0") not in str(caught.value)
+    assert tree(wrong) == before
+    with pytest.raises(IntegrityError, match="lacks"):
+        unpack([tmp_path / "d.tar"], tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_difference_onto_a_damaged_bundle_names_the_damage(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES})
+    shutil.copytree(bundle, tmp_path / "live")
+    shutil.copytree(bundle, tmp_path / "old")
+    path = tmp_path / "live" / wheel_path("gamma", "1.0")
+    path.write_bytes(b"#" + path.read_bytes()[1:])
+    put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0"}})
+    pack(bundle, tmp_path / "d.tar", since=tmp_path / "old")
+    with pytest.raises(IntegrityError) as caught:
+        unpack([tmp_path / "d.tar"], tmp_path / "live")
+    assert caught.value.problems == (f"lacking: {wheel_path('gamma', '1.0')}",)
+
+
+def test_plain_tar_unpacks_a_difference_over_its_base(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES})
+    shutil.copytree(bundle, tmp_path / "old")
+    put_bundle(bundle, {"eval": {**PACKAGES, "epsilon": "2.0"}})
+    pack(bundle, tmp_path / "d.tar", since=tmp_path / "old")
+    subprocess.run(["tar", "-xf", "../d.tar"], cwd=tmp_path / "old", check=True)
+    assert tree(tmp_path / "old") == tree(bundle)
+    assert is_whole(tmp_path / "old")
+
+
+def test_a_base_that_is_none_is_told(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"not an archive")
+    with pytest.raises(IntegrityError, match="does not begin with"):
+        pack(bundle, tmp_path / "d.tar", since=tmp_path / "x")
+    with pytest.raises(InputError, match="cannot be read"):
+        pack(bundle, tmp_path / "d.tar", since=tmp_path / "y")
+
+
+# Parts
+
+
+@pytest.fixture
+def parts(bundle: Path, tmp_path: Path) -> list[Path]:
+    (tmp_path / "medium").mkdir()
+    put_bundle(bundle, {"eval": PACKAGES}, wheel_size=60_000)
+    return list(pack(bundle, tmp_path / "medium/b.tar", split_size=64 * 1024).files)
+
+
+def test_parts_have_names_for_small_media_and_their_digests(parts: list[Path]) -> None:
+    names = [path.name for path in parts]
+    assert names == [*(f"b.tar.{n:03}" for n in range(1, 6)), "b.tar.parts.sha256", "b.tar.unpack.py"]
+    assert [path.stat().st_size for path in parts[:4]] == [64 * 1024] * 4
+    lines = parts[-2].read_text().splitlines()
+    assert lines == [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}" for p in parts[:5]]
+
+
+@pytest.mark.parametrize("has_list", [True, False])
+def test_parts_are_taken_in_any_order_and_from_anywhere(
+    bundle: Path, parts: list[Path], tmp_path: Path, *, has_list: bool
+) -> None:
+    shuffled = parts[:5] + ([parts[5]] if has_list else [])
+    random.Random(1).shuffle(shuffled)
+    places = []
+    for number, part in enumerate(shuffled):
+        (tmp_path / f"stick{number}").mkdir()
+        places.append(part.rename(tmp_path / f"stick{number}" / part.name))
+    unpack(places, tmp_path / "copy")
+    assert tree(tmp_path / "copy") == tree(bundle)
+    assert verify_archive(places).ok
+
+
+@pytest.mark.parametrize("given_name", ["b.tar.003", "b.tar.parts.sha256", "b.tar"])
+def test_one_name_is_enough_when_they_lie_together(
+    bundle: Path, parts: list[Path], tmp_path: Path, given_name: str
+) -> None:
+    unpack([parts[0].with_name(given_name)], tmp_path / "copy")
+    assert tree(tmp_path / "copy") == tree(bundle)
+
+
+@pytest.mark.parametrize("has_list", [True, False])
+@pytest.mark.parametrize("lost", [(1,), (3,), (5,), (1, 2, 4, 5)])
+def test_missing_parts_are_named_and_only_those_are_needed_again(
+    bundle: Path, parts: list[Path], tmp_path: Path, lost: tuple[int, ...], *, has_list: bool
+) -> None:
+    (tmp_path / "second").mkdir()
+    names = [f"b.tar.{number:03}" for number in lost]
+    for name in names:
+        parts[0].with_name(name).rename(tmp_path / "second" / name)
+    if not has_list:
+        parts[5].unlink()
+    with pytest.raises(IntegrityError) as caught:
+        unpack([path for path in parts[:6] if path.exists()], tmp_path / "copy")
+    said = str(caught.value)
+    if has_list or lost != (1, 2, 4, 5):
+        assert [name for name in sorted(f"b.tar.{n:03}" for n in range(1, 6)) if name in said] == names
+    shutil.rmtree(parts[0].parent)  # the first medium has gone home
+    unpack(sorted((tmp_path / "second").iterdir()), tmp_path / "copy")
+    assert tree(tmp_path / "copy") == tree(bundle)
+    assert [path.name for path in (tmp_path / "copy/.writer").iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("has_list", [True, False])
+@pytest.mark.parametrize("ruined", [2, 4, 5])
+def test_damaged_parts_are_named_and_only_those_are_needed_again(
+    bundle: Path, parts: list[Path], tmp_path: Path, ruined: int, *, has_list: bool
+) -> None:
+    part = parts[ruined - 1]
+    good = part.read_bytes()
+    part.write_bytes(good[:1000] + bytes([good[1000] ^ 1]) + good[1001:])
+    if not has_list:
+        parts[5].unlink()
+    with pytest.raises(IntegrityError, match="damaged") as caught:
+        unpack([parts[0]], tmp_path / "copy")
+    assert part.name in caught.value.message
+    if has_list:
+        assert [p.name for p in parts[:5] if p.name in caught.value.message] == [part.name]
+        assert part.name in str(verify_archive([parts[0]]).problems)
+    shutil.rmtree(parts[0].parent)
+    (tmp_path / part.name).write_bytes(good)
+    unpack([tmp_path / part.name], tmp_path / "copy")
+    assert tree(tmp_path / "copy") == tree(bundle)
+
+
+def test_a_short_part_is_named(parts: list[Path], tmp_path: Path) -> None:
+    parts[1].write_bytes(parts[1].read_bytes()[:-512])
+    with pytest.raises(IntegrityError) as caught:
+        unpack([parts[0]], tmp_path / "copy")
+    assert "b.tar.002" in caught.value.message
+
+
+def test_a_damaged_list_is_named_and_can_be_done_without(bundle: Path, parts: list[Path], tmp_path: Path) -> None:
+    parts[5].write_bytes(parts[5].read_bytes().replace(b"b.tar.002", b"b.tar.00?"))
+    with pytest.raises(IntegrityError, match="line 2 is damaged") as caught:
+        unpack([parts[0]], tmp_path / "copy")
+    assert "do without" in (caught.value.hint or "")
+    parts[5].unlink()
+    unpack([parts[0]], tmp_path / "copy")
+    assert tree(tmp_path / "copy") == tree(bundle)
+
+
+def test_packing_again_leaves_no_parts_of_before(bundle: Path, parts: list[Path]) -> None:
+    put_bundle(bundle, {"eval": {"alpha": "1.0"}})
+    again = pack(bundle, parts[0].parent / "b.tar", split_size=64 * 1024).files
+    assert sorted(path.name for path in parts[0].parent.iterdir()) == sorted(path.name for path in again)
+
+
+def test_four_gigabytes_fit_fat32(bundle: Path, tmp_path: Path) -> None:
+    assert archive_module._part_sizes(10 * 2**30, parse_size("4G")) == [
+        2**32 - 512,
+        2**32 - 512,
+        2 * 2**30 + 1024,
+    ]
+    assert len(pack(bundle, tmp_path / "b.tar", split_size=parse_size("4G")).files) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4G", 2**32), ("700m", 700 * 2**20), ("64k", 65536), ("65536", 65536), ("1GiB", 2**30), ("2TB", 2**41)],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "4X", "-4G", "4.5G", "4 G", "٤G"])
+def test_what_is_no_size_is_bad_usage(text: str) -> None:
+    with pytest.raises(InputError, match="is no size"):
+        parse_size(text)
+
+
+def test_tiny_parts_are_bad_usage(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="too small"):
+        pack(bundle, tmp_path / "b.tar", split_size=1000)
+
+
+# Unpacking
+
+
+def test_unpacking_again_changes_nothing(archive: Path, tmp_path: Path) -> None:
+    unpack([archive], tmp_path / "copy")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    (done,) = unpack([archive], tmp_path / "copy")
+    assert (done.relation, done.changed) == ("same", False)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "copy").rglob("*") if path.is_file()} == before
+
+
+def test_unpacking_again_mends_a_damaged_bundle(bundle: Path, archive: Path, tmp_path: Path) -> None:
+    unpack([archive], tmp_path / "copy")
+    path = tmp_path / "copy" / wheel_path("alpha", "1.0")
+    path.write_bytes(b"#" + path.read_bytes()[1:])
+    (tmp_path / "copy/simple/index.html").unlink()
+    (tmp_path / "copy/SHA256SUMS").write_bytes(b"")
+    unpack([archive], tmp_path / "copy")
+    assert tree(tmp_path / "copy") == tree(bundle)
+
+
+def test_what_was_unpacked_before_a_kill_is_not_copied_again(
+    bundle: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = archive_module.BundleWriter.commit
+
+    def die(*_: object, **__: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(archive_module.BundleWriter, "commit", die)
+    with pytest.raises(KeyboardInterrupt):
+        unpack([archive], tmp_path / "copy")
+    monkeypatch.setattr(archive_module.BundleWriter, "commit", real)
+    left = list((tmp_path / "copy/.writer/incoming").iterdir())
+    assert len(left) == len(tree(bundle)) - 2
+    left[0].write_bytes(b"#" * left[0].stat().st_size)  # not believed, all the same
+    inodes = {path.stat().st_ino for path in left}
+    unpack([archive], tmp_path / "copy")
+    assert tree(tmp_path / "copy") == tree(bundle)
+    assert len({path.stat().st_ino for path in (tmp_path / "copy").rglob("*")} & inodes) >= len(left) - 1
+
+
+def test_an_older_bundle_is_refused_unless_allowed(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle", text="one")
+    pack(bundle, tmp_path / "one.tar")
+    one = tree(bundle)
+    put_bundle(bundle, {"eval": {"alpha": "2.0"}}, text="two")
+    pack(bundle, tmp_path / "two.tar")
+    unpack([tmp_path / "two.tar"], tmp_path / "live")
+    with pytest.raises(IntegrityError, match="generation 1 against 2") as caught:
+        unpack([tmp_path / "one.tar"], tmp_path / "live")
+    assert "--allow-rollback" in (caught.value.hint or "")
+    assert tree(tmp_path / "live") == tree(bundle)
+    (done,) = unpack([tmp_path / "one.tar"], tmp_path / "live", allow_rollback=True)
+    assert done.relation == "older"
+    assert tree(tmp_path / "live") == one
+    assert is_whole(tmp_path / "live")
+
+
+def test_archives_given_together_are_unpacked_in_the_order_that_works(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES})
+    pack(bundle, tmp_path / "one.tar")
+    put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0"}})
+    pack(bundle, tmp_path / "two.tar", since=tmp_path / "one.tar")
+    done = unpack([tmp_path / "two.tar", tmp_path / "one.tar"], tmp_path / "live")
+    assert [one.archive for one in done] == ["one.tar", "two.tar"]
+    assert tree(tmp_path / "live") == tree(bundle)
+
+
+def test_the_signature_travels_and_goes_with_the_manifest_it_signs(bundle: Path, tmp_path: Path) -> None:
+    signature = b"-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n"
+    (bundle / "bundle.json.sig").write_bytes(signature)
+    pack(bundle, tmp_path / "b.tar")
+    assert read_archive([tmp_path / "b.tar"])[1] == signature
+    assert not unpack([tmp_path / "b.tar"], tmp_path / "live")[0].unsigned
+    assert tree(tmp_path / "live") == tree(bundle)
+    assert not unpack([tmp_path / "b.tar"], tmp_path / "live")[0].changed
+    other = put_bundle(tmp_path / "other", {"other": {"zeta": "1.0"}})
+    pack(other, tmp_path / "other.tar")
+    assert unpack([tmp_path / "other.tar"], tmp_path / "live")[0].unsigned
+    assert not (tmp_path / "live/bundle.json.sig").exists()
+    assert is_whole(tmp_path / "live")
+
+
+def test_who_distrusts_an_archive_stops_it_before_anything_is_written(archive: Path, tmp_path: Path) -> None:
+    def distrust(document: bytes, signature: bytes | None) -> None:
+        assert document.startswith(b"{")
+        assert signature is None
+        raise BundleError("no")
+
+    with pytest.raises(BundleError, match="no"):
+        unpack([archive], tmp_path / "copy", trust=distrust)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_no_archive_is_bad_usage(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.tar")
+    for name in ("missing.tar", "fifo.tar", "."):
+        with pytest.raises(InputError):
+            unpack([tmp_path / name], tmp_path / "copy")
+        with pytest.raises(InputError):
+            verify_archive([tmp_path / name])
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="is not a bundle"):
+        unpack([archive], tmp_path / "home")
+    assert tree(tmp_path / "home") == {"thesis.tex": b"years of work"}
+
+
+# Damage
+
+
+def test_an_archive_in_order_verifies(bundle: Path, archive: Path) -> None:
+    seen: list[int] = []
+    report = verify_archive([archive], progress=seen.append)
+    assert report.ok
+    assert report.files == len(tree(bundle)) - 1
+    assert sum(seen) == sum(map(len, tree(bundle).values()))
+
+
+@pytest.mark.parametrize("changes", SLOW_1000)
+def test_every_changed_byte_of_an_archive_is_found_and_named(archive: Path, tmp_path: Path, changes: int) -> None:
+    good = archive.read_bytes()
+    chance = random.Random(changes)
+    bad = tmp_path / "bad.tar"
+    for _ in range(changes):
+        offset = chance.randrange(len(good))
+        value = chance.choice([byte for byte in range(256) if byte != good[offset]])
+        bad.write_bytes(good[:offset] + bytes([value]) + good[offset + 1 :])
+        with opened(archive) as whole:
+            entry = member_at(whole, offset)
+        name = entry.path if entry else "the end of the archive"
+        assert name in faults_of(bad), (offset, name)
+
+
+def faults_of(archive: Path) -> str:
+    try:
+        report = verify_archive([archive])
+    except IntegrityError as error:
+        return str(error)
+    assert not report.ok
+    return str(report.problems)
+
+
+@pytest.mark.parametrize("changes", SLOW_1000)
+def test_every_changed_byte_of_a_bundle_is_found_and_named(bundle: Path, changes: int) -> None:
+    chance = random.Random(changes)
+    contents = tree(bundle)
+    paths = [path for path in contents if contents[path]]
+    for _ in range(changes):
+        path = chance.choice(paths)
+        content = bytearray(contents[path])
+        offset = chance.randrange(len(content))
+        content[offset] ^= chance.randrange(1, 256)
+        (bundle / path).write_bytes(content)
+        try:
+            report = verify(bundle)
+            named = " ".join(report.problems)
+            assert not report.ok
+        except IntegrityError as error:
+            named = str(error)
+        assert path in named or (path == "bundle.json" and "SHA256SUMS" in named)
+        (bundle / path).write_bytes(contents[path])
+
+
+def test_every_truncation_is_refused_and_the_bundle_in_place_stays(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle", {"eval": {f"p{n}": "1.0" for n in range(20)}}, wheel_size=50_000)
+    live = put_bundle(tmp_path / "live", text="live")
+    before = tree(live)
+    pack(bundle, tmp_path / "b.tar")
+    good = (tmp_path / "b.tar").read_bytes()
+    lengths = [0, 1, 511, 512, 513, *range(65536, len(good), 65536), len(good) - 1024, len(good) - 512, len(good) - 1]
+    for length in lengths:
+        (tmp_path / "cut.tar").write_bytes(good[:length])
+        with pytest.raises(IntegrityError, match=r"cut\.tar"):
+            unpack([tmp_path / "cut.tar"], live, replace_scripts=True)
+        assert faults_of(tmp_path / "cut.tar")
+        assert tree(live) == before
+    (tmp_path / "cut.tar").write_bytes(good + bytes(512))
+    with pytest.raises(IntegrityError, match="the end of the archive"):
+        unpack([tmp_path / "cut.tar"], live, replace_scripts=True)
+    assert is_whole(live)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_mixture_of_blocks_passes_for_an_archive(
+    data: st.DataObject, archive: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Blocks dropped, doubled, swapped, zeroed or taken from elsewhere."""
+    good = archive.read_bytes()
+    blocks = [good[start : start + 512] for start in range(0, len(good), 512)]
+    for _ in range(data.draw(st.integers(1, 3))):
+        at, other = (data.draw(st.integers(0, len(blocks) - 1)) for _ in range(2))
+        match data.draw(st.sampled_from(["drop", "double", "swap", "zero", "copy"])):
+            case "drop":
+                del blocks[at]
+            case "double":
+                blocks.insert(at, blocks[at])
+            case "swap":
+                blocks[at], blocks[other] = blocks[other], blocks[at]
+            case "zero":
+                blocks[at] = bytes(512)
+            case _:
+                blocks[at] = blocks[other]
+    bad = b"".join(blocks)
+    if bad == good:
+        return
+    folder = tmp_path_factory.mktemp("mixture")
+    (folder / "bad.tar").write_bytes(bad)
+    with pytest.raises(IntegrityError):
+        unpack([folder / "bad.tar"], folder / "copy")
+    assert not (folder / "copy/bundle.json").exists()
+    assert {path.name for path in folder.iterdir()} <= {"bad.tar", "copy"}
+    assert faults_of(folder / "bad.tar")
+
+
+# A machine that fails
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    big = put_bundle(tmp_path / "big", {"eval": {"beta": "2.0"}}, wheel_size=700_000)
+    pack(big, tmp_path / "big.tar")
+    with small_disk(tmp_path / "disk", 600_000) as disk:
+        live = put_bundle(disk / "live", text="live")
+        pack(live, disk / "kept.tar")
+        before, kept = tree(live), (disk / "kept.tar").read_bytes()
+        for attempt in (
+            lambda: unpack([tmp_path / "big.tar"], live, replace_scripts=True),
+            lambda: pack(big, disk / "kept.tar"),
+            lambda: pack(big, disk / "new.tar", split_size=100_000),
+        ):
+            with pytest.raises(BundleError, match="No space left") as caught:
+                attempt()
+            assert caught.value.exit_code == 1
+            assert "free some space" in (caught.value.hint or "")
+            assert tree(live) == before
+            assert is_whole(live)
+            assert (disk / "kept.tar").read_bytes() == kept
+            assert {path.name for path in disk.iterdir()} == {"live", "kept.tar", "kept.tar.unpack.py"}
+
+
+def test_a_read_only_destination_is_told(archive: Path, bundle: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1_000_000) as disk:
+        live = put_bundle(disk / "live", text="live")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        for attempt in (lambda: unpack([archive], live), lambda: pack(bundle, disk / "b.tar")):
+            with pytest.raises(BundleError, match="Read-only file system") as caught:
+                attempt()
+            assert caught.value.exit_code == 1
+        assert is_whole(live)
+
+
+def test_two_packs_do_not_write_one_file(bundle: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    with (tmp_path / ".b.tar.partial").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(BundleError, match="another `pack`"):
+            pack(bundle, tmp_path / "b.tar")
+    pack(bundle, tmp_path / "b.tar")
+    assert not (tmp_path / ".b.tar.partial").exists()
+
+
+# Killed
+
+PACKS = """
+import os, sys
+from pathlib import Path
+from wheelhouse.archive import pack
+print("ready", flush=True)
+while True:
+    pack(Path(sys.argv[1]), Path(sys.argv[2]))
+    pack(Path(sys.argv[1]), Path(sys.argv[3]), split_size=100_000)
+"""
+
+UNPACKS = """
+import os, sys
+from pathlib import Path
+from wheelhouse.archive import unpack
+os.fsync = lambda _: None
+print("ready", flush=True)
+while True:
+    unpack([Path(sys.argv[2])], Path(sys.argv[1]), allow_rollback=True)
+    unpack([Path(sys.argv[3])], Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("kills", SLOW_100)
+def test_a_pack_killed_at_any_moment_leaves_a_whole_archive_or_none(tmp_path: Path, kills: int) -> None:
+    chance = random.Random(kills)
+    bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES}, wheel_size=400_000)
+    out = tmp_path / "out"
+    out.mkdir()
+    pack(bundle, tmp_path / "wanted.tar")
+    for _ in range(kills):
+        kill_at_random(PACKS, bundle, out / "b.tar", out / "p.tar", chance=chance)
+        if (out / "b.tar").exists():
+            assert (out / "b.tar").read_bytes() == (tmp_path / "wanted.tar").read_bytes()
+        if (out / "p.tar.parts.sha256").exists():
+            assert verify_archive([out / "p.tar.parts.sha256"]).ok
+        pack(bundle, out / "b.tar")
+        pack(bundle, out / "p.tar", split_size=100_000)
+        assert verify_archive([out / "p.tar.001"]).ok
+        assert verify_archive([out / "b.tar"]).ok
+        assert not list(out.glob(".*"))
+        if chance.random() < 0.5:
+            shutil.rmtree(out)
+            out.mkdir()
+
+
+@pytest.mark.parametrize("kills", SLOW_100)
+def test_an_unpack_killed_at_any_moment_leaves_the_old_or_the_new_bundle(tmp_path: Path, kills: int) -> None:
+    chance = random.Random(kills)
+    bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES}, wheel_size=100_000)
+    pack(bundle, tmp_path / "one.tar")
+    trees = {"one": tree(bundle)}
+    put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0", "zeta": "1.0"}}, wheel_size=100_000, text="two")
+    pack(bundle, tmp_path / "two.tar")
+    trees["two"] = tree(bundle)
+    live = tmp_path / "live"
+    unpack([tmp_path / "one.tar"], live)
+    for _ in range(kills):
+        kill_at_random(UNPACKS, live, tmp_path / "one.tar", tmp_path / "two.tar", chance=chance)
+        if (live / "bundle.json").exists():
+            report = verify(live)
+            assert report.ok, report.problems
+            assert (live / "bundle.json").read_bytes() in {wanted["bundle.json"] for wanted in trees.values()}
+        name = chance.choice(["one", "two"])
+        unpack([tmp_path / f"{name}.tar"], live, allow_rollback=True)
+        assert tree(live) == trees[name]
+        assert is_whole(live)
+        assert [path.name for path in (live / ".writer").iterdir()] == ["lock"]
+        if chance.random() < 0.3:
+            shutil.rmtree(live)

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from offline_bundle import run_command_line
+from tests.support.reviewed import LINUX, MAC, WINDOWS, Shelf
+from tests.wheelhouse.test_signature import allowing, make_key, public
+from wheelhouse.errors import InputError, SignatureError
+from wheelhouse.manifest import SIGNATURE, read_manifest
+from wheelhouse.prune import RETIRED, drop, prune, unneeded, without
+from wheelhouse.review_cli import prune_command
+from wheelhouse.signature import Trust, check_signature, sign
+from wheelhouse.verify import verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = timedelta()
+LINUX_UV, MAC_UV = "x86_64-manylinux_2_17", "aarch64-apple-darwin"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """Two scripts, of which `study` alone needs scipy, and runs on a Mac too."""
+    shelf = Shelf()
+    numpy, scipy = shelf.wheel("numpy"), shelf.wheel("scipy", size=900)
+    scripts = {"eval": {LINUX: [numpy], WINDOWS: [numpy]}, "study": {LINUX: [numpy, scipy], MAC: [numpy, scipy]}}
+    shelf.write(tmp_path / "bundle", shelf.manifest(scripts, uv=[LINUX_UV, MAC_UV]))
+    return tmp_path / "bundle"
+
+
+def files_of(bundle: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(bundle).as_posix(): path.read_bytes()
+        for path in bundle.rglob("*")
+        if path.is_file() and ".writer" not in path.parts
+    }
+
+
+def assert_whole(bundle: Path) -> None:
+    report = verify(bundle)
+    assert (report.problems, report.is_settled) == ((), True)
+
+
+def test_nothing_to_prune_changes_nothing(bundle: Path) -> None:
+    before = files_of(bundle)
+    report = prune(bundle, grace=NOW)
+    assert (report.removed, dict(report.waiting), report.changed) == ((), {}, False)
+    assert files_of(bundle) == before
+
+
+def test_a_dropped_script_goes_with_all_that_only_it_needed(bundle: Path) -> None:
+    report = prune(bundle, drop_scripts=["study"], grace=NOW)
+    assert report.scripts == ("study",)
+    assert report.targets == (MAC,)
+    wheel = "wheels/scipy-1.0-py3-none-any.whl"
+    assert set(report.removed) == {
+        "scripts/study.py",
+        *(
+            f"locks/study/{kind}{target}{end}"
+            for target in (LINUX, MAC)
+            for kind, end in (("pylock.", ".toml"), ("requirements-", ".txt"))
+        ),
+        wheel,
+        f"{wheel}.metadata",
+        f"uv/{MAC_UV}/uv",
+    }
+    left = files_of(bundle)
+    assert not left.keys() & set(report.removed)
+    assert "wheels/numpy-1.0-py3-none-any.whl" in left
+    assert "simple/scipy/index.html" not in left
+    assert "scipy" not in left["simple/index.html"].decode()
+    assert not (bundle / "locks" / "study").exists()
+    assert "scipy" not in left["sbom.cdx.json"].decode()
+    assert "removed" in left["report.html"].decode()
+    assert_whole(bundle)
+    assert prune(bundle, grace=NOW).changed is False
+
+
+def test_a_dropped_target_takes_a_script_along_that_has_no_other(bundle: Path) -> None:
+    prune(bundle, drop_targets=[WINDOWS, MAC], grace=NOW)
+    manifest = read_manifest(bundle)
+    assert {name: list(script.locks) for name, script in manifest.scripts.items()} == {
+        "eval": [LINUX],
+        "study": [LINUX],
+    }
+    assert list(manifest.uv) == [LINUX_UV]
+    report = prune(bundle, drop_scripts=["study"], grace=NOW)
+    assert report.targets == ()
+    assert_whole(bundle)
+
+
+def let_time_pass(bundle: Path, time: timedelta) -> None:
+    notes = json.loads((bundle / RETIRED).read_text())
+    earlier = {path: (datetime.fromisoformat(since) - time).isoformat() for path, since in notes.items()}
+    (bundle / RETIRED).write_text(json.dumps(earlier))
+
+
+def test_what_a_starting_job_may_hold_stays_for_the_grace_period(bundle: Path) -> None:
+    before = files_of(bundle)
+    report = prune(bundle, drop_scripts=["study"])
+    assert report.removed == ()
+    wheel = "wheels/scipy-1.0-py3-none-any.whl"
+    assert {wheel, "scripts/study.py", f"locks/study/pylock.{LINUX}.toml", f"uv/{MAC_UV}/uv"} <= report.waiting.keys()
+    assert report.waiting_size > 900
+    manifest = read_manifest(bundle)
+    assert list(manifest.scripts) == ["eval"]
+    assert manifest.files[wheel].needed_by == ()
+    still = files_of(bundle)
+    assert all(still[path] == before[path] for path in report.waiting)
+    assert_whole(bundle)
+    let_time_pass(bundle, timedelta(hours=23))
+    assert prune(bundle).removed == ()
+    let_time_pass(bundle, timedelta(hours=2))
+    assert wheel in prune(bundle).removed
+    assert_whole(bundle)
+    assert not (bundle / RETIRED).exists()
+
+
+def test_the_grace_period_goes_on_through_other_commits(bundle: Path) -> None:
+    """`.writer/retired.json` remembers; the manifest's own time alone would begin anew."""
+    prune(bundle, drop_scripts=["study"])
+    let_time_pass(bundle, timedelta(hours=20))
+    assert prune(bundle, drop_targets=[WINDOWS]).removed == ()
+    let_time_pass(bundle, timedelta(hours=5))
+    removed = prune(bundle).removed
+    assert "wheels/scipy-1.0-py3-none-any.whl" in removed
+    assert f"locks/eval/pylock.{WINDOWS}.toml" not in removed
+
+
+def test_without_notes_it_is_since_the_last_commit(bundle: Path) -> None:
+    prune(bundle, drop_scripts=["study"])
+    (bundle / RETIRED).unlink()
+    time.sleep(0.2)
+    assert prune(bundle, grace=timedelta(seconds=0.1)).removed
+
+
+@pytest.mark.parametrize("notes", ["", "[]", '{"wheels/x": 1}', '{"wheels/x": "soon"}', "\0"])
+def test_garbled_notes_begin_the_period_anew(bundle: Path, notes: str) -> None:
+    prune(bundle, drop_scripts=["study"])
+    (bundle / RETIRED).write_text(notes)
+    report = prune(bundle)
+    assert report.removed == ()
+    assert report.waiting
+    assert isinstance(json.loads((bundle / RETIRED).read_text()), dict)
+
+
+def test_a_time_that_somebody_set_on_the_manifest_does_not_shorten_it(bundle: Path) -> None:
+    prune(bundle, drop_scripts=["study"])
+    (bundle / RETIRED).unlink()
+    os.utime(bundle / "bundle.json", (0, 0))
+    assert prune(bundle).removed == ()
+
+
+def test_what_is_needed_again_is_not_removed(bundle: Path) -> None:
+    prune(bundle, drop_scripts=["study"])
+    let_time_pass(bundle, timedelta(days=2))
+    shelf = Shelf()
+    numpy, scipy = shelf.wheel("numpy"), shelf.wheel("scipy", size=900)
+    shelf.write(bundle, shelf.manifest({"eval": {LINUX: [numpy], WINDOWS: [numpy]}, "other": {LINUX: [scipy]}}))
+    assert scipy not in prune(bundle).removed
+    assert (bundle / scipy).exists()
+    assert_whole(bundle)
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(bundle: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in [bundle, *bundle.rglob("*")]}
+    dry = prune(bundle, drop_scripts=["study"], grace=NOW, is_dry_run=True)
+    assert {path: path.stat().st_mtime_ns for path in [bundle, *bundle.rglob("*")]} == before
+    assert dry.is_dry_run
+    wet = prune(bundle, drop_scripts=["study"], grace=NOW)
+    assert (dry.removed, dry.freed, dry.scripts, dry.targets) == (wet.removed, wet.freed, wet.scripts, wet.targets)
+
+
+def test_unknown_names_are_refused_naming_what_there_is(bundle: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        prune(bundle, drop_scripts=["evil"], drop_targets=["cp39-linux"])
+    assert caught.value.exit_code == 2
+    assert caught.value.problems == (
+        "there is no script evil; there are: eval, study",
+        f"there is no target cp39-linux; there are: {LINUX}, {WINDOWS}, {MAC}",
+    )
+
+
+def test_a_bundle_is_not_pruned_to_nothing(bundle: Path) -> None:
+    with pytest.raises(InputError, match="nothing would be left"):
+        prune(bundle, drop_scripts=["eval", "study"])
+
+
+def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        prune(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestSigned:
+    @pytest.fixture
+    def key(self, bundle: Path, tmp_path: Path) -> Path:
+        make_key(tmp_path / "alice")
+        sign(bundle, str(tmp_path / "alice"))
+        return tmp_path / "alice"
+
+    def test_it_must_be_signed_anew(self, bundle: Path, key: Path, tmp_path: Path) -> None:
+        before = files_of(bundle)
+        with pytest.raises(SignatureError, match="is signed"):
+            prune(bundle, drop_scripts=["study"])
+        assert files_of(bundle) == before
+        prune(bundle, drop_scripts=["study"], key=str(key))
+        assert check_signature(bundle, Trust(allowing(tmp_path, f"alice {public(key)}"))).identity == "alice"
+
+    def test_or_lose_its_signature(self, bundle: Path, key: Path) -> None:
+        del key
+        prune(bundle, drop_scripts=["study"], may_lose_signature=True)
+        assert not (bundle / SIGNATURE).exists()
+        assert_whole(bundle)
+
+    def test_with_nothing_to_prune_it_stays(self, bundle: Path, key: Path) -> None:
+        del key
+        assert prune(bundle).changed is False
+        assert (bundle / SIGNATURE).exists()
+
+
+def test_the_parts_are_pure() -> None:
+    shelf = Shelf()
+    numpy, left = shelf.wheel("numpy"), shelf.wheel("left")
+    manifest = shelf.manifest({"eval": {LINUX: [numpy]}})
+    assert unneeded(manifest) == {left, f"{left}.metadata"}
+    smaller, pages = without(manifest, unneeded(manifest))
+    assert left not in smaller.files
+    assert "simple/numpy/index.html" in pages
+    assert drop(manifest, [], []) == manifest
+
+
+class TestCommand:
+    def test_for_people(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = [str(bundle), "--drop-script", "study", "--grace", "0", "--dry-run"]
+        assert run_command_line(prune_command, arguments, "prune") == 0
+        said = capsys.readouterr()
+        assert "script study: would be dropped" in said.out
+        assert "scipy-1.0-py3-none-any.whl: would be removed" in said.out
+        assert "would be removed" in said.err
+        assert run_command_line(prune_command, [str(bundle), "--drop-script", "study"], "prune") == 0
+        said = capsys.readouterr()
+        assert "needed by nothing, stays until" in said.out
+        assert "prune again then" in said.err
+
+    def test_for_programs(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert (
+            run_command_line(prune_command, [str(bundle), "--drop-target", MAC, "--grace", "0", "--json"], "prune") == 0
+        )
+        assert json.loads(capsys.readouterr().out)["targets"] == [MAC]
+
+    @pytest.mark.parametrize("grace", ["soon", "-1d", "1", "9999999d", ""])
+    def test_a_time_that_is_none(self, bundle: Path, grace: str) -> None:
+        assert run_command_line(prune_command, [str(bundle), "--grace", grace], "prune") == 2
+
+    def test_unknown_names_exit_2(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_command_line(prune_command, [str(bundle), "--drop-script", "evil"], "prune") == 2
+        assert "there are: eval, study" in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""The options that other commands take over, and the command `sign`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from offline_bundle import run_command_line
+from tests.support.bundles import make_bundle
+from tests.wheelhouse.test_signature import allowing, make_key, public
+from wheelhouse.review_cli import sign_command, sign_option, tell_signer, trust_of, trust_options
+from wheelhouse.signature import Trust, check_signature
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_signing_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    make_key(tmp_path / "alice")
+    assert run_command_line(sign_command, [str(bundle), str(tmp_path / "alice")], "sign") == 0
+    assert "signed, after checking every file" in capsys.readouterr().err
+    signer = check_signature(bundle, Trust(allowing(tmp_path, f"alice {public(tmp_path / 'alice')}")))
+    tell_signer(signer)
+    assert "Signed by alice with ED25519 key SHA256:" in capsys.readouterr().err
+    assert run_command_line(sign_command, [str(bundle), "nowhere"], "sign") == 2
+    assert run_command_line(sign_command, [str(tmp_path), "nowhere"], "sign") == 2
+
+
+@click.command()
+@sign_option
+@trust_options
+def command(*, sign: str | None, allowed_signers: Path | None, signer: str | None, revoked_keys: Path | None) -> None:
+    click.echo(f"{sign} {trust_of(allowed_signers, signer, revoked_keys)}")
+
+
+def test_options_for_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(command, [], "command") == 0
+    assert capsys.readouterr().out == "None None\n"
+    arguments = ["--sign", "key", "--allowed-signers", "allowed", "--signer", "alice", "--revoked-keys", "revoked"]
+    assert run_command_line(command, arguments, "command") == 0
+    assert capsys.readouterr().out == f"key {Trust(Path('allowed'), 'alice', Path('revoked'))}\n"
+    assert run_command_line(command, ["--signer", "alice"], "command") == 2

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.archives import digest_of, no_fsync, put_bundle, small_disk, tree, wheel_path
+from wheelhouse.errors import BundleError, InputError, IntegrityError
+from wheelhouse.manifest import MOST_ANCESTORS, Manifest, read_manifest
+from wheelhouse.store import PENDING, BundleWriter
+from wheelhouse.verify import verify
+
+__all__ = ["no_fsync"]
+ROOT = Path(__file__).parents[2]
+OLD = {f"p{number}": "1.0" for number in range(16)}
+NEW = {**dict.fromkeys(list(OLD)[:6], "2.0"), **{f"q{number}": "1.0" for number in range(6)}}
+
+
+def is_whole(bundle: Path) -> bool:
+    report = verify(bundle)
+    return report.ok and report.is_settled
+
+
+# One commit
+
+
+def test_a_new_bundle_holds_what_was_committed(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle")
+    assert is_whole(bundle)
+    assert os.access(bundle / "uv/x86_64-manylinux_2_17/uv", os.X_OK)
+    assert sorted(path.name for path in (bundle / ".writer").iterdir()) == ["lock"]
+
+
+def test_the_same_steps_give_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (put_bundle(tmp_path / name) for name in ("first", "second"))
+    assert tree(first) == tree(second)
+    for bundle in (first, second):
+        put_bundle(bundle, {"eval": NEW})
+    assert tree(first) == tree(second)
+
+
+def test_nothing_is_touched_when_nothing_changed(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle")
+    before = {path: path.stat().st_mtime_ns for path in bundle.rglob("*") if path.is_file()}
+    put_bundle(bundle)
+    assert {path: path.stat().st_mtime_ns for path in bundle.rglob("*") if path.is_file()} == before
+
+
+def test_what_the_new_manifest_does_not_name_is_removed_with_its_folders(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle", {"eval": OLD})
+    put_bundle(bundle, {"other": {"q1": "1.0"}})
+    assert is_whole(bundle)
+    assert not (bundle / "simple/p1").exists()
+    assert not (bundle / "locks/eval").exists()
+
+
+def test_a_file_that_stays_keeps_its_inode(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle", {"eval": OLD})
+    inode = (bundle / wheel_path("p14", "1.0")).stat().st_ino
+    put_bundle(bundle, {"eval": {**OLD, "q": "1.0"}})
+    assert (bundle / wheel_path("p14", "1.0")).stat().st_ino == inode
+
+
+# Generations
+
+
+def test_each_commit_that_changes_something_is_one_generation(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle")
+    digests = [digest_of(bundle)]
+    assert b"generation" not in (bundle / "bundle.json").read_bytes()
+    assert read_manifest(bundle).generation == 1
+    for version in ("2.0", "3.0"):
+        put_bundle(bundle, {"eval": {"alpha": version}})
+        put_bundle(bundle, {"eval": {"alpha": version}})
+        digests.insert(0, digest_of(bundle))
+    manifest = read_manifest(bundle)
+    assert manifest.generation == 3
+    assert manifest.ancestors == tuple(digests[1:])
+
+
+def test_ancestors_are_capped(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle", {})
+    with BundleWriter(bundle) as writer:
+        for second in range(MOST_ANCESTORS + 10):
+            assert writer.current is not None
+            time_of_it = f"2026-01-01T00:{second // 60:02}:{second % 60:02}Z"
+            writer.commit(replace(writer.current, timestamp=time_of_it), {})
+    manifest = read_manifest(bundle)
+    assert len(manifest.ancestors) == MOST_ANCESTORS
+    assert manifest.generation == MOST_ANCESTORS + 10
+    assert is_whole(bundle)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("generation", 0), ("generation", "2"), ("generation", True), ("ancestors", ["x"]), ("ancestors", "x")],
+)
+def test_a_lineage_of_the_wrong_shape_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    import json
+
+    document = json.loads((put_bundle(tmp_path / "bundle") / "bundle.json").read_bytes())
+    with pytest.raises(IntegrityError, match=key):
+        Manifest.from_json(json.dumps({**document, key: value}))
+
+
+# What is refused
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="is not a bundle"):
+        put_bundle(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_somebodys_file_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle")
+    (bundle / wheel_path("gamma", "1.0")).write_bytes(b"mine")
+    with pytest.raises(IntegrityError, match="gamma"):
+        put_bundle(bundle, {"eval": {"gamma": "1.0"}})
+    assert (bundle / wheel_path("gamma", "1.0")).read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("folder", ["wheels", ".writer", "simple"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, folder: str) -> None:
+    bundle = put_bundle(tmp_path / "bundle")
+    (bundle / folder).rename(tmp_path / "elsewhere")
+    (bundle / folder).symlink_to(tmp_path / "elsewhere")
+    before = tree(tmp_path / "elsewhere")
+    with pytest.raises(IntegrityError, match="link"):
+        put_bundle(bundle, {"eval": {"gamma": "1.0"}})
+    assert tree(tmp_path / "elsewhere") == before
+
+
+def test_a_damaged_bundle_is_named_and_not_built_upon(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle")
+    path = wheel_path("alpha", "1.0")
+    (bundle / path).write_bytes(b"short")
+    current = read_manifest(bundle)
+    with BundleWriter(bundle) as writer, pytest.raises(IntegrityError) as caught:
+        writer.commit(replace(current, timestamp="2027-01-01T00:00:00Z"), {})
+    assert caught.value.problems == (path,)
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1_500_000) as disk:
+        bundle = put_bundle(disk / "bundle", {"eval": OLD})
+        before = tree(bundle)
+        with pytest.raises(BundleError) as caught:
+            put_bundle(bundle, {"eval": NEW}, wheel_size=100_000)
+        assert caught.value.exit_code == 1
+        assert "No space left" in caught.value.message
+        assert "as it was" in (caught.value.hint or "")
+        assert tree(bundle) == before
+        assert is_whole(bundle)
+
+
+def test_a_read_only_destination_is_told(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1_000_000) as disk:
+        bundle = put_bundle(disk / "bundle")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        with pytest.raises(BundleError, match="Read-only file system") as caught:
+            put_bundle(bundle, {"eval": NEW})
+        assert caught.value.exit_code == 1
+        assert is_whole(bundle)
+
+
+# Killed
+
+
+def test_a_file_of_a_killed_writer_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    """Same path, same size, other bytes, and a kill between: the size alone would have lied."""
+    bundle = put_bundle(tmp_path / "bundle", text="one")
+    one = digest_of(bundle)
+    other = put_bundle(tmp_path / "other", text="two")
+    (bundle / PENDING).write_bytes((other / "bundle.json").read_bytes())
+    (bundle / "scripts/eval.py").write_bytes((other / "scripts/eval.py").read_bytes())
+    assert verify(bundle).ok
+    put_bundle(bundle, text="one")
+    assert is_whole(bundle)
+    assert digest_of(bundle) == one
+
+
+def test_the_journals_of_two_killed_writers_both_count(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle", text="one")
+    for text in ("two", "six"):
+        other = put_bundle(tmp_path / text, text=text)
+        (bundle / PENDING).parent.mkdir(exist_ok=True)
+        name = "pending.json" if text == "six" else "pending-0123456789abcdef.json"
+        (bundle / ".writer" / name).write_bytes((other / "bundle.json").read_bytes())
+        (bundle / "scripts/eval.py").write_bytes((other / "scripts/eval.py").read_bytes())
+        assert verify(bundle).ok
+    (bundle / "scripts/eval.py").write_bytes((tmp_path / "two/scripts/eval.py").read_bytes())
+    assert verify(bundle).pending == ("scripts/eval.py",)
+    put_bundle(bundle, text="ten")
+    assert is_whole(bundle)
+
+
+def test_readers_see_a_whole_manifest_while_it_is_exchanged(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle", text="0")
+    stop = threading.Event()
+    faults: list[object] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            manifest = read_manifest(bundle)
+            text = (bundle / wheel_path("alpha", "1.0")).read_bytes()
+            if len(text) != manifest.files[wheel_path("alpha", "1.0")].size:
+                faults.append(manifest)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(10):
+        put_bundle(bundle, text=f"{number}")
+    stop.set()
+    reader.join()
+    assert not faults
+
+
+BUILDS = """
+import os, sys
+os.fsync = lambda _: None
+from pathlib import Path
+from tests.support.archives import put_bundle
+from tests.wheelhouse.test_store import NEW, OLD
+print("ready", flush=True)
+while True:
+    put_bundle(Path(sys.argv[1]), {"eval": NEW}, text="two")
+    put_bundle(Path(sys.argv[1]), {"eval": OLD}, text="one")
+"""
+
+
+def kill_at_random(program: str, *arguments: object, chance: random.Random, within: float = 0.2) -> None:
+    """Run *program* until it says that it is ready, and some moments longer."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert child.stdout is not None
+    with child.stdout as ready:
+        assert ready.readline() == b"ready\n"
+        time.sleep(chance.random() * within)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("kills", [15, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_build_killed_at_any_moment_leaves_the_old_or_the_new_bundle(tmp_path: Path, kills: int) -> None:
+    chance = random.Random(kills)
+    bundle = put_bundle(tmp_path / "bundle", {"eval": OLD}, text="one")
+    wanted = {  # made of the same, in a folder of its own
+        text: tree(put_bundle(tmp_path / text, {"eval": packages}, text=text))
+        for text, packages in (("one", OLD), ("two", NEW))
+    }
+    interrupted = 0
+    for _ in range(kills):
+        kill_at_random(BUILDS, bundle, chance=chance)
+        report = verify(bundle)
+        assert report.ok, report.problems
+        interrupted += not report.is_settled
+        text = chance.choice(["one", "two"])
+        put_bundle(bundle, {"eval": OLD if text == "one" else NEW}, text=text)
+        assert is_whole(bundle)
+        found = tree(bundle)
+        for name in ("bundle.json", "SHA256SUMS"):  # these have the generation
+            del found[name]
+        assert found == {path: content for path, content in wanted[text].items() if path in found}
+        assert len(found) == len(wanted[text]) - 2
+        assert sorted(path.name for path in (bundle / ".writer").iterdir()) == ["lock"]
+    assert kills < 50 or interrupted  # or else nothing was tested

@@ -1,0 +1,510 @@
+"""The far side: hostile archives, and `unpack.py` alone with an old Python."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.archives import archive_of, no_fsync, put_bundle, tar_of, tree, wheel_path
+from wheelhouse import unpack as far_side
+from wheelhouse.archive import pack, unpack, verify_archive
+from wheelhouse.errors import IntegrityError
+from wheelhouse.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["no_fsync"]
+
+SCRIPT = Path(far_side.__file__)
+EVIL = b"evil\n"
+
+
+class Site:
+    """A live bundle, things around it that must not change, and a place for what comes off the medium."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.live = put_bundle(folder / "site/live", text="live")
+        self.outside = folder / "site/outside"
+        self.outside.mkdir()
+        (self.outside / "secret").write_bytes(b"keep")
+        self.new = folder / "site/new"
+        self.archive = folder / "evil.tar"
+        self.before = tree(folder / "site")
+
+    def refuses(self, content: bytes, *names: str) -> str:
+        """Every way in refuses *content* with exit 5, naming *names*, and nothing changes anywhere."""
+        self.archive.write_bytes(content)
+        said = []
+        for output in (self.live, self.new):
+            with pytest.raises(IntegrityError) as caught:
+                unpack([self.archive], output, replace_scripts=True, allow_rollback=True)
+            assert caught.value.hint
+            said.append(str(caught.value))
+        try:
+            said.append(str(verify_archive([self.archive]).problems))
+            assert not verify_archive([self.archive]).ok
+        except IntegrityError as error:
+            said.append(str(error))
+        done = run_alone(sys.executable, [self.archive, "-o", self.new])
+        assert done.returncode == 5, done.stderr
+        said.append(done.stderr)
+        for text in said:
+            for name in names:
+                assert name in text
+            assert "Traceback" not in text
+        assert tree(self.folder / "site") == self.before
+        assert verify(self.live).ok
+        assert not (self.new / "bundle.json").exists()
+        return said[0]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def run_alone(python: str, arguments: Sequence[str | Path], script: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
+    """Run `unpack.py` with nothing of ours in sight."""
+    return subprocess.run(
+        [python, "-I", "-X", "utf8", script, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def good_archive(folder: Path) -> bytes:
+    pack(put_bundle(folder / "good", {"eval": {"alpha": "1.0", "gamma": "1.0"}}), folder / "good.tar")
+    return (folder / "good.tar").read_bytes()
+
+
+def members_of(content: bytes, folder: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+    (folder / "members.tar").write_bytes(content)
+    with tarfile.open(folder / "members.tar") as tar:
+        return [(info, tar.extractfile(info).read()) for info in tar.getmembers()]  # type: ignore[union-attr]
+
+
+def member(name: str, content: bytes = EVIL, **fields: object) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.mtime = 1767225600
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info, content
+
+
+EXTRA = {
+    "traversal": [member("../outside/secret")],
+    "deep traversal": [member("wheels/../../outside/secret")],
+    "absolute": [member("/tmp/offline-bundle-evil")],
+    "symlink": [member("wheels/x.whl", b"", type=tarfile.SYMTYPE, linkname="../../outside/secret")],
+    "file through a symlink": [
+        member("wheels/x", b"", type=tarfile.SYMTYPE, linkname="../../outside"),
+        member("wheels/x/secret"),
+    ],
+    "hard link": [member("wheels/x.whl", b"", type=tarfile.LNKTYPE, linkname="../outside/secret")],
+    "character device": [member("wheels/x.whl", b"", type=tarfile.CHRTYPE, devmajor=1, devminor=3)],
+    "block device": [member("wheels/x.whl", b"", type=tarfile.BLKTYPE, devmajor=8)],
+    "fifo": [member("wheels/x.whl", b"", type=tarfile.FIFOTYPE)],
+    "folder": [member("wheels", b"", type=tarfile.DIRTYPE)],
+    "sparse": [member("wheels/x.whl", type=tarfile.GNUTYPE_SPARSE)],
+    "duplicate": [member("run.py")],
+    "second manifest": [member("bundle.json", b"{}")],
+    "other case": [member("RUN.PY")],
+    "dotted": [member("./run.py")],
+    "writer": [member(".writer/pending.json", b"{}")],
+    "reserved": [member("NUL")],
+    "set-uid": [member("wheels/x.whl", mode=0o4755)],
+    "owned": [member("wheels/x.whl", uid=1000, uname="eve")],
+    "long": [member("wheels/" + "x" * 200)],
+    "negative size": [member("wheels/x.whl")],
+}
+
+
+@pytest.mark.parametrize("place", ["second", "third", "last"])
+@pytest.mark.parametrize("kind", EXTRA)
+def test_no_member_is_smuggled_in(site: Site, tmp_path: Path, kind: str, place: str) -> None:
+    members = members_of(good_archive(tmp_path), tmp_path)
+    at = {"second": 1, "third": 2, "last": len(members)}[place]
+    content = tar_of([*members[:at], *EXTRA[kind], *members[at:]], format=tarfile.GNU_FORMAT)
+    site.refuses(content, "evil.tar")
+    assert not Path("/tmp/offline-bundle-evil").exists()
+
+
+@pytest.mark.parametrize("kind", ["SYMTYPE", "LNKTYPE", "CHRTYPE", "BLKTYPE", "FIFOTYPE", "DIRTYPE", "GNUTYPE_SPARSE"])
+def test_no_member_is_another_kind_of_thing(site: Site, tmp_path: Path, kind: str) -> None:
+    good = good_archive(tmp_path)
+    (tmp_path / "a.tar").write_bytes(good)
+    with far_side.open_archives([tmp_path / "a.tar"]) as archives:
+        entry = next(entry for entry in archives[0].entries if entry.path == wheel_path("gamma", "1.0"))
+        header = bytearray(entry.header(archives[0].table.time))
+        start = entry.start
+    header[156:157] = getattr(tarfile, kind)
+    header[157:168] = b"../outside\0"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    said = site.refuses(good[:start] + header + good[start + 512 :], wheel_path("gamma", "1.0"))
+    assert ": a file named wheels/gamma" not in said  # it says what it is instead
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_tricks_of_pax_and_gnu_are_refused(site: Site, tmp_path: Path, format: int) -> None:  # noqa: A002
+    members = members_of(good_archive(tmp_path), tmp_path)
+    for headers in ({"path": "../outside/secret"}, {"size": "999999999999"}, {"GNU.sparse.name": "../x"}):
+        info, content = member(wheel_path("gamma", "1.0"), members[-1][1])
+        if format == tarfile.PAX_FORMAT:
+            info.pax_headers = headers
+        else:
+            info.name = "../outside/" + "long" * 40
+        site.refuses(tar_of([*members[:-1], (info, content)], format=format), "evil.tar")
+
+
+def described(contents: dict[str, bytes], **changes: object) -> bytes:
+    """A manifest that speaks of *contents*, hostile or not, and no more."""
+    import hashlib
+
+    files: dict[str, Any] = {
+        path: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+        for path, content in contents.items()
+    }
+    document = {
+        "format": 1,
+        "created-by": "eve",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "scripts": {},
+        "targets": {},
+        "uv": {},
+        "files": {"SHA256SUMS": {}, **files},
+        **changes,
+    }
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../outside/secret",
+        "wheels/../../outside/secret",
+        "/tmp/offline-bundle-evil",
+        "C:/evil",
+        "wheels\\..\\evil",
+        "wheels/./x",
+        "wheels//x",
+        "wheels/x.",
+        "wheels/a\nb",
+        "wheels/\u202ex",
+        "",
+        ".",
+        "..",
+        ".writer/pending.json",
+        ".WRITER/lock",
+        "Bundle.json",
+        "bundle.json.sig",
+        "x" * 2000,
+        "wheels/%2e%2e/../x",
+    ],
+)
+def test_a_manifest_with_a_path_that_leaves_the_bundle_is_refused(site: Site, path: str) -> None:
+    contents = {path: EVIL}
+    site.refuses(archive_of(described(contents), contents), "unsafe path")
+
+
+@pytest.mark.parametrize(
+    "paths", [("a", "A"), ("a", "a/b"), ("wheels/\u00e9", "wheels/e\u0301"), ("D/x", "d/y"), ("\u00df", "ss")]
+)
+def test_paths_that_would_meet_are_refused(site: Site, paths: tuple[str, str]) -> None:
+    contents = dict.fromkeys(paths, EVIL)
+    site.refuses(archive_of(described(contents), contents), "does not describe a bundle")
+
+
+def test_paths_that_collide_with_the_checksums_are_refused(site: Site) -> None:
+    contents = {"sha256sums": EVIL}
+    site.refuses(archive_of(described(contents), contents), "collides")
+
+
+BOMB = wheel_path("bomb", "1.0")
+
+
+def test_a_bomb_is_as_large_as_it_is(site: Site) -> None:
+    """Without compression a declared size is only a size: it must be there, and nothing is set aside for it."""
+    contents = {BOMB: EVIL}
+    document = json.loads(described(contents))
+    for size in (2**62, 10**12):
+        document["files"][BOMB]["size"] = size
+        site.refuses(archive_of(json.dumps(document).encode(), contents), BOMB)
+    document["files"][BOMB]["size"] = len(EVIL) - 1
+    site.refuses(archive_of(json.dumps(document).encode(), contents), BOMB)
+
+
+def test_a_huge_manifest_is_refused_by_its_size(site: Site) -> None:
+    header = far_side.render_header("bundle.json", 300 * 2**20, 0)
+    site.refuses(header + bytes(1024), "bundle.json", "more than")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{}",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"format": 1, "format": 1}',
+        b'{"format": NaN}',
+        b'{"format": 2, "files": {}}',
+        described({}, files=[]),
+        described({}, files={}),
+        described({}, files={"SHA256SUMS": {"sha256": "0" * 64, "size": 1}}),
+        described({}, files={"SHA256SUMS": {}, "a": None}),
+        described({}, files={"SHA256SUMS": {}, "a": {"sha256": "0" * 63, "size": 0}}),
+        described({}, files={"SHA256SUMS": {}, "a": {"sha256": "0" * 64, "size": -1}}),
+        described({}, files={"SHA256SUMS": {}, "a": {"sha256": "0" * 64, "size": True}}),
+        described({}, files={"SHA256SUMS": {}, "a": {"sha256": "0" * 64, "size": 1e3}}),
+        described({}, generation=-1),
+        described({}, generation="new"),
+        described({}, ancestors=["x"]),
+        described({}, ancestors={}),
+        described({}, timestamp=5),
+    ],
+)
+def test_json_of_the_wrong_shape_is_refused(site: Site, document: bytes) -> None:
+    site.refuses(archive_of(document, {}), "bundle.json")
+
+
+@pytest.mark.parametrize("entries", [10_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_a_million_entries_are_refused_like_one(tmp_path: Path, entries: int) -> None:
+    files = ",".join(f'"w/{number}":{{"sha256":"{"0" * 64}","size":1}}' for number in range(entries))
+    document = b'{"format":1,"timestamp":"2026-01-01T00:00:00Z","files":{"SHA256SUMS":{},%s}}' % files.encode()
+    (tmp_path / "x.tar").write_bytes(archive_of(document, {}))
+    with pytest.raises(far_side.Refusal, match="SHA256SUMS do not match"), far_side.open_archives([tmp_path / "x.tar"]):
+        pass
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_manifest_makes_it_stumble(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Any value in any place: it is a bundle, or it is refused; never anything else."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    contents = {"run.py": b"run", wheel_path("a", "1"): b"wheel"}
+    document = json.loads(described(contents))
+    places = [(document, key) for key in document]
+    places += [(document["files"], key) for key in document["files"]]
+    places += [(file, key) for file in document["files"].values() for key in ("sha256", "size", "name")]
+    table, key = data.draw(st.sampled_from(places))
+    leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+    table[key] = data.draw(st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+    (folder / "x.tar").write_bytes(archive_of(json.dumps(document).encode(), contents))
+    try:
+        unpack([folder / "x.tar"], folder / "new")
+    except IntegrityError:
+        assert not (folder / "new/bundle.json").exists()
+    else:
+        assert verify(folder / "new").ok
+    assert {path.name for path in folder.iterdir()} <= {"x.tar", "new"}
+
+
+@pytest.mark.parametrize("name", ["x.whl", "a-b.whl", "a-1.0-py3-none.whl", "a b-1.0-py3-none-any.whl", "-1-1-1-1.whl"])
+def test_a_wheel_with_a_bad_name_is_refused(tmp_path: Path, name: str) -> None:
+    contents = {f"wheels/{name}": EVIL}
+    (tmp_path / "x.tar").write_bytes(archive_of(described(contents), contents))
+    for attempt in (
+        lambda: unpack([tmp_path / "x.tar"], tmp_path / "new"),
+        lambda: verify_archive([tmp_path / "x.tar"]),
+    ):
+        with pytest.raises(IntegrityError) as caught:
+            attempt()
+        assert name in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+def rename_wheel(document: dict[str, Any]) -> None:
+    for table in (document["files"],):
+        table["wheels/other.whl"] = table.pop(wheel_path("gamma", "1.0"))
+
+
+def drop_file(document: dict[str, Any]) -> None:
+    del document["files"][wheel_path("gamma", "1.0")]
+
+
+def change_digest(document: dict[str, Any]) -> None:
+    document["files"][wheel_path("gamma", "1.0")]["sha256"] = "0" * 64
+
+
+@pytest.mark.parametrize("bend", [rename_wheel, drop_file, change_digest])
+def test_a_manifest_that_does_not_fit_its_archive_is_refused(
+    site: Site, tmp_path: Path, bend: Callable[[dict[str, Any]], None]
+) -> None:
+    good_archive(tmp_path)
+    contents = {p: c for p, c in tree(tmp_path / "good").items() if p not in {"bundle.json", "SHA256SUMS"}}
+    document = json.loads((tmp_path / "good/bundle.json").read_bytes())
+    bent = copy.deepcopy(document)
+    bend(bent)
+    site.refuses(archive_of(json.dumps(bent).encode(), contents), "evil.tar" if bend is drop_file else "")
+
+
+def test_a_bent_difference_is_refused(site: Site, tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle")
+    shutil.copytree(bundle, tmp_path / "old")
+    put_bundle(bundle, {"eval": {"alpha": "2.0"}})
+    pack(bundle, tmp_path / "d.tar", since=tmp_path / "old")
+    good = (tmp_path / "d.tar").read_bytes()
+    assert b'"base-generation": 1' in good
+    site.refuses(good.replace(b'"base-generation": 1', b'"base-generation": 2'), ".writer/delta.json")
+
+
+@pytest.mark.parametrize("folder", ["wheels", ".writer", "simple/alpha", ".writer/incoming", ".writer/tmp"])
+def test_links_that_wait_in_the_bundle_are_not_followed(site: Site, tmp_path: Path, folder: str) -> None:
+    """Somebody has put a link where the files would go."""
+    bundle = put_bundle(tmp_path / "bundle", {"next": {"alpha": "1.0", "epsilon": "1.0"}})
+    pack(bundle, tmp_path / "b.tar")
+    place = site.live / folder
+    if place.exists():
+        place.rename(tmp_path / "moved")
+    place.symlink_to(site.outside)
+    before = tree(site.outside)
+    try:
+        unpack([tmp_path / "b.tar"], site.live)
+    except IntegrityError:
+        assert place.is_symlink()
+    else:
+        assert not place.is_symlink()  # it was the writer's own, and is a folder now
+    assert tree(site.outside) == before
+    assert [path.name for path in site.outside.iterdir()] == ["secret"]
+
+
+# Alone, with an old Python
+
+
+def oldest_python() -> str:
+    """A Python 3.9, if this machine has one; else the one of the tests."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = next((str(path) for path in sorted(root.glob("versions/3.9.*/bin/python3.9"))), None)
+    return found or sys.executable
+
+
+@pytest.fixture
+def carried(tmp_path: Path) -> Path:
+    """What lies on the medium: two generations, the second as a difference, and the first in parts as well."""
+    medium = tmp_path / "medium"
+    medium.mkdir()
+    bundle = put_bundle(tmp_path / "bundle", wheel_size=50_000)
+    pack(bundle, medium / "one.tar")
+    pack(bundle, medium / "split.tar", split_size=64 * 1024)
+    shutil.copytree(bundle, tmp_path / "bundle1")
+    put_bundle(bundle, {"eval": {"alpha": "2.0"}}, wheel_size=50_000)
+    pack(bundle, medium / "two.tar", since=medium / "one.tar")
+    return medium
+
+
+def test_the_script_beside_the_archive_makes_the_same_bundle(carried: Path, tmp_path: Path) -> None:
+    python, script, live = oldest_python(), carried / "one.tar.unpack.py", tmp_path / "live"
+    assert script.read_bytes() == SCRIPT.read_bytes()
+    done = run_alone(python, [carried / "one.tar", "--verify"], script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not live.exists()
+    done = run_alone(python, [carried / "one.tar", "-o", live], script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"one.tar: unpacked to {live}\n", "")
+    assert tree(live) == tree(tmp_path / "bundle1")
+    done = run_alone(python, [carried / "two.tar", "-o", live], script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tree(live) == tree(tmp_path / "bundle")
+    assert verify(live).ok
+    assert verify(live).is_settled
+    done = run_alone(python, [carried / "two.tar", "-o", live], script)
+    assert done.stdout == f"two.tar: is there already, in {live}\n"
+    assert sorted(path.name for path in (live / ".writer").iterdir()) == ["lock", "tmp"]
+
+
+def test_the_script_takes_parts(carried: Path, tmp_path: Path) -> None:
+    done = run_alone(oldest_python(), [carried / "split.tar.002", "-o", tmp_path / "live"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tree(tmp_path / "live") == tree(tmp_path / "bundle1")
+    (carried / "split.tar.002").unlink()
+    done = run_alone(oldest_python(), [carried / "split.tar.001", "--verify"])
+    assert done.returncode == 5
+    assert "missing: split.tar.002" in done.stderr
+
+
+def test_the_script_refuses_as_we_do(carried: Path, tmp_path: Path) -> None:
+    python, live = oldest_python(), tmp_path / "live"
+    done = run_alone(python, [carried / "two.tar", "-o", live])
+    assert done.returncode == 5
+    assert f"lacking: {wheel_path('alpha', '1.0')}" not in done.stderr
+    assert "lacking: run.py" in done.stderr
+    assert not live.exists()
+    assert run_alone(python, [carried / "one.tar", carried / "two.tar", "-o", live]).returncode == 0
+    done = run_alone(python, [carried / "one.tar", "-o", live])
+    assert done.returncode == 5
+    assert "generation 1 against 2" in done.stderr
+    assert run_alone(python, [carried / "one.tar", "-o", live, "--allow-rollback"]).returncode == 0
+    assert tree(live) == tree(tmp_path / "bundle1")
+    other = put_bundle(tmp_path / "other", {"other": {"zeta": "1.0"}})
+    done = run_alone(python, [carried / "one.tar", "-o", other])
+    assert done.returncode == 5
+    assert "offline-bundle unpack" in done.stderr
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/mine").write_bytes(b"")
+    assert run_alone(python, [carried / "one.tar", "-o", tmp_path / "home"]).returncode == 2
+    assert run_alone(python, [carried / "none.tar", "-o", live]).returncode == 2
+    assert verify(live).ok
+
+
+def test_the_script_leaves_somebodys_file_alone(carried: Path, tmp_path: Path) -> None:
+    live = tmp_path / "live"
+    assert run_alone(oldest_python(), [carried / "one.tar", "-o", live]).returncode == 0
+    (live / wheel_path("alpha", "2.0")).write_bytes(b"mine")
+    done = run_alone(oldest_python(), [carried / "two.tar", "-o", live])
+    assert done.returncode == 5
+    assert wheel_path("alpha", "2.0") in done.stderr
+    assert (live / wheel_path("alpha", "2.0")).read_bytes() == b"mine"
+
+
+def test_a_python_that_is_too_old_is_told() -> None:
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    old = next((path for path in sorted(root.glob("versions/3.[678].*/bin/python"))), None)
+    if old is None:
+        pytest.skip("this machine has no Python older than 3.9")
+    done = run_alone(str(old), ["--help"])
+    assert done.returncode == 1
+    assert "needs Python 3.9 or newer" in done.stderr
+
+
+def test_it_imports_nothing_but_the_standard_library() -> None:
+    import ast
+
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(ast.parse(SCRIPT.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert imported <= set(sys.stdlib_module_names)
+
+
+def test_without_the_kernels_copy_it_copies_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EXDEV, "other file system")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    monkeypatch.delattr(os, "preadv")
+    bundle = put_bundle(tmp_path / "bundle", wheel_size=700_000)
+    pack(bundle, tmp_path / "b.tar", split_size=100_000)
+    unpack([tmp_path / "b.tar.001"], tmp_path / "copy")
+    assert tree(tmp_path / "copy") == tree(bundle)

@@ -1,0 +1,57 @@
+"""The inventories of a bundle, `sbom.cdx.json` and `report.html`, as two more of its files.
+
+    manifest, contents = add_inventories(manifest, lambda: metadata_of(manifest, contents, directory), before)
+
+They say what the bundle holds, so they are made when all else is known, and are kept as they are where nothing else
+changes: otherwise the report, which tells what changed since the bundle before, would change with every build.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from wheelhouse.facts import INVENTORIES, REPORT, SBOM, wheels_of
+from wheelhouse.index import described
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from wheelhouse.manifest import Manifest
+
+
+def add_inventories(
+    manifest: Manifest, metadata: Callable[[], Mapping[str, bytes]], before: Manifest | None
+) -> tuple[Manifest, dict[str, bytes]]:
+    """Return *manifest* with the inventories among its files, and their contents where they are new.
+
+    *metadata* is asked for each wheel's METADATA, by the wheel's path, only if they have to be rendered. *before* is
+    the manifest in force, None for a new bundle.
+    """
+    files = {path: file for path, file in manifest.files.items() if path not in INVENTORIES}
+    plain = replace(manifest, files=files)
+    if before is not None and before.files.keys() >= INVENTORIES and _essence(before) == _essence(plain):
+        return replace(plain, files={**files, **{path: before.files[path] for path in INVENTORIES}}), {}
+    from wheelhouse.report import render_report  # noqa: PLC0415 - not for a build that changes nothing
+    from wheelhouse.sbom import render_sbom  # noqa: PLC0415 - the same; it takes a third of a second
+
+    texts = metadata()
+    contents = {SBOM: render_sbom(plain, texts), REPORT: render_report(plain, texts, before)}
+    return replace(plain, files={**files, **{path: described(text) for path, text in contents.items()}}), contents
+
+
+def metadata_of(manifest: Manifest, contents: Mapping[str, bytes | Path], directory: Path) -> dict[str, bytes]:
+    """Gather METADATA of all wheels: from *contents* about to be written, else from the bundle at *directory*."""
+    found = {}
+    for wheel in wheels_of(manifest):
+        path = f"{wheel}.metadata"
+        if path in manifest.files:
+            content = contents.get(path, directory / path)
+            found[wheel] = content if isinstance(content, bytes) else content.read_bytes()
+    return found
+
+
+def _essence(manifest: Manifest) -> Manifest:
+    files = {path: file for path, file in manifest.files.items() if path not in INVENTORIES}
+    return replace(manifest, files=files, generation=1, ancestors=())

@@ -1,0 +1,223 @@
+"""The commands `diff`, `prune` and `sign`, and the options by which others sign or check signatures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from wheelhouse.diff import BundleDiff, Names, PackageChange
+    from wheelhouse.prune import PruneReport
+    from wheelhouse.signature import Signer, Trust
+
+_PATH = click.Path(path_type=Path)
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def sign_option(command: _Command) -> _Command:
+    """Add `--sign KEY`: `sign: str | None`, for `signature.sign` and its kin."""
+    text = "Sign with this OpenSSH key: a private key's file, or a public key's whose private one ssh-agent holds."
+    return click.option("--sign", metavar="KEY", help=text)(command)
+
+
+def trust_options(command: _Command) -> _Command:
+    """Add the options that `trust_of` takes: `allowed_signers`, `signer`, `revoked_keys`."""
+    options = [
+        click.option(
+            "--allowed-signers",
+            type=_PATH,
+            metavar="FILE",
+            help="Demand a signature by somebody in FILE (ssh-keygen(1), ALLOWED SIGNERS).",
+        ),
+        click.option("--signer", metavar="NAME", help="Demand that it is this one of them."),
+        click.option("--revoked-keys", type=_PATH, metavar="FILE", help="Refuse keys listed in FILE."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def trust_of(allowed_signers: Path | None, signer: str | None, revoked_keys: Path | None) -> Trust | None:
+    """What `trust_options` ask for; None when they ask for no signature."""
+    from wheelhouse.signature import Trust
+
+    if allowed_signers is None:
+        if signer or revoked_keys:
+            raise click.UsageError("--signer and --revoked-keys need --allowed-signers")
+        return None
+    return Trust(allowed_signers, signer, revoked_keys)
+
+
+def tell_signer(signer: Signer) -> None:
+    """Say on stderr who signed."""
+    click.echo(f"Signed by {signer.identity} with {signer.key_type} key {signer.fingerprint}.", err=True)
+
+
+@click.command("sign")
+@click.argument("bundle", metavar="DIR", type=_PATH)
+@click.argument("key", metavar="KEY")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def sign_command(*, bundle: Path, key: str, quiet: bool) -> None:
+    """Verify the bundle at DIR and sign it with the OpenSSH key KEY.
+
+    KEY is a private key's file, or a public key's whose private one ssh-agent or a device holds.
+    """
+    from wheelhouse.signature import sign
+
+    place = sign(bundle, key)
+    if not quiet:
+        click.echo(f"{place}: signed, after checking every file.", err=True)
+
+
+@click.command("diff")
+@click.argument("old", metavar="OLD", type=_PATH)
+@click.argument("new", metavar="NEW", type=_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+def diff_command(*, old: Path, new: Path, as_json: bool) -> None:
+    """Show what differs between the bundles OLD and NEW.
+
+    Each is a bundle's folder, its bundle.json, or an archive.
+    """
+    from wheelhouse.diff import diff, load_manifest
+
+    changes = diff(load_manifest(old), load_manifest(new))
+    if as_json:
+        click.echo(json.dumps(changes.to_json(), indent=1))
+    else:
+        _print_diff(changes)
+
+
+@click.command("prune")
+@click.argument("bundle", metavar="DIR", type=_PATH)
+@click.option("--drop-script", "scripts", multiple=True, metavar="NAME", help="Leave out this script.  [repeatable]")
+@click.option("--drop-target", "targets", multiple=True, metavar="NAME", help="Leave out this target.  [repeatable]")
+@click.option(
+    "--grace",
+    default="1d",
+    show_default=True,
+    metavar="TIME",
+    help="Keep what has become unneeded for this long, for jobs that are starting: 90m, 12h, 7d, or 0.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@sign_option
+@click.option("--unsigned", is_flag=True, help="Let a signed bundle lose its signature.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+def prune_command(  # noqa: PLR0913
+    *,
+    bundle: Path,
+    scripts: tuple[str, ...],
+    targets: tuple[str, ...],
+    grace: str,
+    dry_run: bool,
+    sign: str | None,
+    unsigned: bool,
+    as_json: bool,
+) -> None:
+    """Remove from the bundle at DIR what no script in it needs.
+
+    Scripts and targets are dropped by name. Files that jobs may still hold stay for the grace period; prune again then.
+    """
+    from wheelhouse.prune import prune
+
+    report = prune(
+        bundle,
+        drop_scripts=scripts,
+        drop_targets=targets,
+        grace=_duration(grace),
+        is_dry_run=dry_run,
+        key=sign,
+        may_lose_signature=unsigned,
+    )
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(report), indent=1))
+    else:
+        _tell_pruned(bundle, report)
+
+
+def _duration(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    if match:
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if text == "0":
+        return timedelta()
+    raise click.BadParameter(f"{text} is no time; write it like 90m, 12h, 7d, or 0", param_hint="--grace")
+
+
+def _tell_pruned(bundle: Path, report: PruneReport) -> None:
+    from wheelhouse.text import count, megabytes
+
+    would = "would be " if report.is_dry_run else ""
+    for noun, names in (("script", report.scripts), ("target", report.targets)):
+        for name in names:
+            click.echo(f"{noun} {name}: {would}dropped")
+    for path in report.removed:
+        click.echo(f"{path}: {would}removed")
+    for path, time in report.waiting.items():
+        click.echo(f"{path}: needed by nothing, stays until {time}")
+    click.echo(f"{bundle}: {count(len(report.removed), 'file')} {would}removed, {megabytes(report.freed)}.", err=True)
+    if report.waiting:
+        again = "; prune again then" if not report.is_dry_run else ""
+        waiting = f"{count(len(report.waiting), 'file')} ({megabytes(report.waiting_size)})"
+        click.echo(f"{waiting} stay for the grace period{again}.", err=True)
+
+
+def _print_diff(changes: BundleDiff) -> None:
+    from wheelhouse.text import count, megabytes
+
+    if changes.is_empty:
+        click.echo("Both hold the same.")
+        return
+    for noun, names in (
+        ("script", changes.scripts),
+        ("target", changes.targets),
+        ("lock", dataclasses.replace(changes.locks, changed=())),
+        ("uv for", changes.uv),
+    ):
+        for line in _named(noun, names):
+            click.echo(line)
+    if changes.packages:
+        _print_packages(changes.packages)
+    files = changes.files
+    click.echo(
+        f"{count(len(files.added), 'file')} added, {len(files.removed)} removed, {len(files.changed)} changed; "
+        f"{megabytes(changes.old_size)} before, {megabytes(changes.new_size)} now, "
+        f"{megabytes(changes.to_carry)} to carry."
+    )
+
+
+def _named(noun: str, names: Names) -> Iterator[str]:
+    for kind, group in (("added", names.added), ("removed", names.removed), ("changed", names.changed)):
+        for name in group:
+            yield f"{noun} {name}: {kind}"
+
+
+def _print_packages(changes: Iterable[PackageChange]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from wheelhouse.text import megabytes
+
+    table = Table("package", "", "before", "now", box=SIMPLE_HEAD)
+    table.add_column("bytes", justify="right")
+    table.add_column("in", overflow="fold")
+    groups: dict[tuple[str | None, ...], list[PackageChange]] = {}
+    for change in sorted(changes, key=lambda change: (change.name, change.script, change.target)):
+        key = (change.name, change.kind, change.old_version, change.new_version, f"{change.new_size - change.old_size}")
+        groups.setdefault(key, []).append(change)
+    for (name, kind, before, now, growth), group in groups.items():
+        size = int(growth or 0)
+        cells = (name, kind, before, now, f"{'-' if size < 0 else '+'}{megabytes(abs(size))}")
+        locks = ", ".join(f"{change.script}/{change.target}" for change in group)
+        table.add_row(*(escape(cell or "") for cell in (*cells, locks)))
+    Console().print(table)
