@@ -1,0 +1,162 @@
+"""How the embedded HPS takes many jobs: no-ops, each in a process of its own, created, counted and evaluated.
+
+    python benchmarks/hps_scale.py [--slots N] [JOBS...]          by default 1000 10000
+
+Per number of jobs, on a fresh server in a process of its own: seconds to create them with the real client (1,000 to a
+request), milliseconds to read a project's statistics with all of them there, seconds to evaluate, and the server's
+CPU time and largest memory. Growth is linear where the figures per job stay the same from row to row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+NO_OP = b"""
+from ansys.rep.evaluator.task_manager import ApplicationExecution
+class NoOp(ApplicationExecution):
+    def execute(self):
+        pass
+"""
+BATCH = 1000
+COLUMNS = (
+    *("jobs", "create", "per 1,000", "statistics", "evaluate", "per job", "first fifth", "last fifth"),
+    *("server's CPU per job", "its memory", "on disk"),
+)
+
+
+def serve(data: str, slots: int) -> None:
+    """Serve until standard input ends; then tell largest memory and seconds of CPU, of this process alone."""
+    from runner.embedded import EmbeddedHps  # noqa: PLC0415 - the other process has no need of it
+
+    software = {"none": {"version": "1"}}
+    with EmbeddedHps(Path(data), slots=slots, software=software) as hps:
+        print(json.dumps([hps.url, hps.username, hps.password]), flush=True)
+        sys.stdin.read()
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        print(json.dumps([own.ru_maxrss * 1024, own.ru_utime + own.ru_stime]), flush=True)
+
+
+def measure(jobs: int, slots: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="hps-scale-") as folder:
+        command = [sys.executable, __file__, "--serve", folder, "--slots", str(slots)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdin
+            assert server.stdout
+            url, username, password = json.loads(server.stdout.readline())
+            found = drive(url, username, password, jobs)
+            server.stdin.close()
+            found["memory"], found["cpu"] = json.loads(server.stdout.readline())
+            found["disk"] = float(sum(path.lstat().st_blocks * 512 for path in Path(folder).rglob("*")))
+    return found
+
+
+def drive(url: str, username: str, password: str, jobs: int) -> dict[str, float]:
+    """Submit with the real client and wait."""
+    from ansys.hps.client import Client  # noqa: PLC0415 - the same
+    from ansys.hps.client.jms import (  # noqa: PLC0415 - the same
+        File,
+        JmsApi,
+        Job,
+        JobDefinition,
+        Project,
+        ProjectApi,
+        TaskDefinition,
+    )
+
+    client = Client(url, username, password, verify=False)
+    jms = JmsApi(client)
+    project = jms.create_project(Project(name="no-ops", active=False))
+    api = ProjectApi(client, project.id)
+    script = api.create_files([File(name="exec_script", evaluation_path="exec.py", src=io.BytesIO(NO_OP))])[0]
+    task = TaskDefinition(
+        name="no-op",
+        execution_level=0,
+        max_execution_time=60.0,
+        use_execution_script=True,
+        execution_script_id=script.id,
+    )
+    ids = [api.create_task_definitions([task])[0].id]
+    definition = api.create_job_definitions([JobDefinition(name="no-op", active=True, task_definition_ids=ids)])[0]
+
+    begun = time.perf_counter()
+    for start in range(0, jobs, BATCH):
+        batch = [
+            Job(name=f"job {number}", eval_status="pending", job_definition_id=definition.id)
+            for number in range(start, min(start + BATCH, jobs))
+        ]
+        api.create_jobs(batch, as_objects=False)
+    creating = time.perf_counter() - begun
+
+    asking = []
+    for _ in range(50):
+        begun = time.perf_counter()
+        jms.get_projects(id=project.id, statistics=True)
+        asking.append(time.perf_counter() - begun)
+
+    project.active = True
+    begun = time.perf_counter()
+    jms.update_project(project)
+    seen = [(0.0, 0)]
+    while seen[-1][1] < jobs:
+        time.sleep(0.5)
+        states = jms.get_projects(id=project.id, statistics=True)[0].statistics["eval_status"]
+        seen.append((time.perf_counter() - begun, states["evaluated"] + states["failed"] + states["timeout"]))
+    assert states["evaluated"] == jobs, states
+    return {
+        "create": creating,
+        "statistics": statistics.median(asking),
+        "evaluate": seen[-1][0],
+        "first": pace([mark for mark in seen if mark[1] <= jobs * 0.2]),
+        "last": pace([mark for mark in seen if mark[1] >= jobs * 0.8]),
+    }
+
+
+def pace(marks: list[tuple[float, int]]) -> float:
+    """Seconds per job between the first and the last of these moments."""
+    return (marks[-1][0] - marks[0][0]) / max(1, marks[-1][1] - marks[0][1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("jobs", nargs="*", type=int, default=[1000, 10_000])
+    parser.add_argument("--slots", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve, options.slots)
+        return
+    os.environ["HOME"] = tempfile.mkdtemp(prefix="hps-scale-home-")
+    print(f"| {' | '.join(COLUMNS)} |")
+    print(f"|{'|'.join('---:' for _ in COLUMNS)}|")
+    for jobs in options.jobs:
+        found = measure(jobs, options.slots)
+        cells = (
+            f"{jobs:,}",
+            f"{found['create']:.1f} s",
+            f"{found['create'] / jobs * 1000:.2f} s",
+            f"{found['statistics'] * 1000:.1f} ms",
+            f"{found['evaluate']:.0f} s",
+            f"{found['evaluate'] / jobs * 1000:.1f} ms",
+            f"{found['first'] * 1000:.1f} ms",
+            f"{found['last'] * 1000:.1f} ms",
+            f"{found['cpu'] / jobs * 1000:.1f} ms",
+            f"{found['memory'] / 1e6:.0f} MB",
+            f"{found['disk'] / 1e6:.0f} MB",
+        )
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
