@@ -24,8 +24,20 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "build": ("builder.cli", "build_command", "Build a bundle from scripts with inline dependencies."),
     "run": ("runner.cli", "run_command", "Run a script from a bundle, offline, once or many times."),
+    "submit": ("runner.submit_cli", "submit_command", "Run a script as jobs on an HPS server."),
+    "jobs": ("runner.submit_cli", "jobs_command", "Come back to jobs on an HPS server."),
+    "embedded-hps": (
+        "runner.embedded_cli",
+        "embedded_hps_command",
+        "A small HPS on this machine, for trying.",
+    ),
     "verify": ("wheelhouse.cli", "verify_command", "Check every file of a bundle against its manifest."),
     "show": ("wheelhouse.cli", "show_command", "Show what a bundle holds."),
+    "diff": ("wheelhouse.review_cli", "diff_command", "Show what differs between two bundles."),
+    "sign": ("wheelhouse.review_cli", "sign_command", "Verify a bundle and sign it."),
+    "pack": ("wheelhouse.archive_cli", "pack_command", "Make one archive of a bundle, or of what another lacks."),
+    "unpack": ("wheelhouse.archive_cli", "unpack_command", "Verify archives and bring them into a bundle."),
+    "prune": ("wheelhouse.review_cli", "prune_command", "Remove what no script needs any more."),
 }
 _INTERRUPTED = 130
 

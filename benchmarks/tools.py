@@ -464,7 +464,7 @@ def compile_installed(python: Path, directory: Path) -> None:
     purelib = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = subprocess.run(purelib, capture_output=True, text=True, check=True).stdout.strip()
     command = [str(python), "-m", "compileall", "-q", packages, str(directory)]
-    subprocess.run([*command, "-x", r"/\.(peers|git)/"], env=environment, capture_output=True, check=False)
+    subprocess.run([*command, "-x", r"/(\.peers|\.git|demo)/"], env=environment, capture_output=True, check=False)
 
 
 def version_of(command: Sequence[str]) -> str:

@@ -22,10 +22,11 @@ from builder.script import Script, read_scripts
 from wheelhouse import prepare
 from wheelhouse.errors import BundleError, InputError
 from wheelhouse.gather import gather
+from wheelhouse.inventory import add_inventories, metadata_of
 from wheelhouse.store import BundleWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from builder.target import Target
 
@@ -48,6 +49,8 @@ class BuildRequest:
     """The uv to put in for the nodes; None leaves it out."""
     is_uv_default: bool = False
     """Whether that version was not asked for: then it replaces no other in the bundle."""
+    sign: Callable[[bytes], bytes] | None = None
+    """Signs the manifest (`wheelhouse.signature.signature_of`)."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +128,18 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         uvs = [_node_uv(collector, *triple) for triple in zip(uv_resolutions, uv_choices, uv_indexes, strict=True)]
 
         composition = compose(writer.current, locks, uvs, launcher=_launcher(), epoch=_source_date_epoch())
-        changed = writer.commit(composition.manifest, composition.contents)
+        manifest, inventories = add_inventories(
+            composition.manifest,
+            lambda: metadata_of(composition.manifest, composition.contents, request.output),
+            writer.current,
+        )
+        changed = writer.commit(manifest, {**composition.contents, **inventories}, sign=request.sign)
     transferred = [file for file in collector.fetched.values() if not file.from_cache]
     return BuildReport(
         output=request.output,
         locks=tuple(locks),
-        files=len(composition.manifest.files),
-        size=sum(file.size or 0 for file in composition.manifest.files.values()),
+        files=len(manifest.files),
+        size=sum(file.size or 0 for file in manifest.files.values()),
         fetched=len(transferred),
         fetched_size=sum(file.size for file in transferred),
         from_cache=len(collector.fetched) - len(transferred),
@@ -196,9 +204,9 @@ def _node_uv(
 
 
 def _launcher() -> dict[str, bytes]:
-    """The launcher's two files as they stand beside us: what is reviewed is what runs."""
+    """The launcher's files as they stand beside us: what is reviewed is what runs."""
     beside = Path(wheelhouse.__file__).parent
-    return {name: (beside / name).read_bytes() for name in ("run.py", "prepare.py")}
+    return {name: (beside / name).read_bytes() for name in ("run.py", "prepare.py", "policy.py")}
 
 
 def _source_date_epoch() -> int | None:

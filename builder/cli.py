@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from wheelhouse.review_cli import sign_option
 
 if TYPE_CHECKING:
     from builder.build import BuildReport
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
     "--uv-version", metavar="V", help="The uv that goes into the bundle for the nodes. Default: the one that resolves."
 )
 @click.option("--no-uv", is_flag=True, help="Leave uv out of the bundle.")
+@sign_option
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Also list the packages.")
@@ -84,6 +88,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     allow_build: tuple[str, ...],
     uv_version: str | None,
     no_uv: bool,
+    sign: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -99,6 +104,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     from builder.progress import make_progress
     from builder.resolve import ResolveOptions, find_uv, uv_version_here
     from wheelhouse.errors import InputError
+    from wheelhouse.signature import signature_of
 
     del resolver  # uv is the only one so far
     if uv_version and no_uv:
@@ -121,6 +127,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
         ),
         uv_version=None if no_uv else uv_version or uv_version_here(),
         is_uv_default=uv_version is None,
+        sign=partial(signature_of, key=sign) if sign else None,
     )
     started = time.monotonic()
     with make_progress(is_quiet=quiet or as_json) as progress:

@@ -102,7 +102,8 @@ def test_a_bundle_holds_what_the_format_says(factory: Factory, packages: Path) -
     raise_for_problems(verify(factory.bundle))
     names = set(digests(factory.bundle))
     assert names == {
-        "bundle.json", "SHA256SUMS", "uv.toml", "run.py", "prepare.py", "scripts/job.py",
+        "bundle.json", "SHA256SUMS", "uv.toml", "run.py", "prepare.py", "policy.py",
+        "sbom.cdx.json", "report.html", "scripts/job.py",
         f"locks/job/pylock.{TARGET}.toml", f"locks/job/requirements-{TARGET}.txt",
         "wheels/Top_Thing-1.2-py3-none-any.whl", "wheels/Top_Thing-1.2-py3-none-any.whl.metadata",
         "wheels/leaf-1.0-py3-none-any.whl", "wheels/leaf-1.0-py3-none-any.whl.metadata",
@@ -247,7 +248,8 @@ def test_a_changed_body_changes_only_the_script(factory: Factory, packages: Path
     before = snapshot(factory.bundle)
     factory.build(factory.script("leaf", body="print('new')\n"))
     after = snapshot(factory.bundle)
-    assert {path for path in after if after[path] != before[path]} == {"scripts/job.py", "bundle.json", "SHA256SUMS"}
+    changed = {path for path in after if after[path] != before[path]}
+    assert changed == {"scripts/job.py", "bundle.json", "SHA256SUMS", "report.html", "sbom.cdx.json"}
 
 
 def test_the_same_name_with_other_bytes_is_refused_and_nothing_changes(factory: Factory, packages: Path) -> None:

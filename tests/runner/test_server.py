@@ -209,6 +209,6 @@ def test_a_worker_that_does_not_start_is_named_as_such(hps: EmbeddedHps, own_hom
     build = requests.get(f"{hps.url}/dt/api/v1/", timeout=5).json()["build_info"]
     worker = own_home / f".ansys/hps/data-transfer/binaries/worker/hpsdata-{build['version_hash']}"
     worker.parent.mkdir(parents=True)
-    worker.write_text("#!/bin/sh\nexit 1\n")
+    worker.write_text("#!/bin/sh\nexec sleep 20\n")
     with connect(server_of(hps)) as session, pytest.raises(BundleError, match="file transfer does not start"):
-        session.ride_out(lambda: session.client.data_transfer_api.status())
+        session.ride_out(lambda: session.client.data_transfer_api)

@@ -1,0 +1,62 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["offline-bundle"]
+# ///
+"""Plot on an HPS cluster: eval.py as jobs, from a bundle that the cluster's nodes see, and the plots brought here.
+
+    uv run project_setup.py --url https://hps.example:8443/hps --username repuser --num-jobs 10 --bundle /shared/bundle
+
+Copy this page and change it: every step is a function of `runner.submit`, `runner.watch` and `runner.results`. Where
+the evaluators' registration of uv names the bundle, leave out --bundle.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from runner.follow import follow
+from runner.password import find_password
+from runner.server import Server, connect
+from runner.submit import Submission, submit
+from runner.values import plan_values
+from runner.watch import find_project
+from wheelhouse.errors import BundleError
+
+HERE = Path(__file__).parent
+
+
+def main() -> int:
+    """Submit, wait, download."""
+    parser = argparse.ArgumentParser(description="Plot sin(x) on an HPS cluster.")
+    parser.add_argument("-U", "--url", default="https://localhost:8443/hps")
+    parser.add_argument("-u", "--username", default="repuser")
+    parser.add_argument("-p", "--password", help="better from the keyring or at the prompt")
+    parser.add_argument("-j", "--num-jobs", type=int, default=10)
+    parser.add_argument("--bundle", help="the bundle's directory, as the nodes see it")
+    parser.add_argument("--ca-file", type=Path, help="certificates of your site's authority")
+    parser.add_argument("--download", type=Path, default=Path("plots"))
+    options = parser.parse_args()
+
+    submission = Submission(
+        script=HERE / "eval.py",
+        bundle=options.bundle,
+        outputs=("plot.png",),
+        values=plan_values([], None, jobs=options.num_jobs),
+        name=f"Plots - {options.num_jobs} jobs",
+    )
+    try:
+        password = find_password(options.url, options.username, options.password)
+        server = Server(url=options.url, username=options.username, password=password, ca_file=options.ca_file)
+        with connect(server, notice=print) as session:
+            project = find_project(session, submit(session, submission, progress=print).project_id)
+            outcome = follow(session, project, directory=options.download, show=lambda jobs: print(jobs.describe()))
+            outcome.raise_if_failed()
+    except BundleError as error:
+        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    print(f"look at {options.download / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""From jobs that are under way to results on this disk: watch, download, and tell of those that failed.
+
+with connect(server) as session:
+    outcome = follow(session, find_project(session, "eval - 10 jobs"), directory=Path("results"))
+    outcome.raise_if_failed()
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from runner.results import download
+from runner.watch import FAILED, SHOWN_FAILURES, Failure, find_failures, watch
+from wheelhouse.errors import BundleError, FetchError, JobsFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from runner.results import Results
+    from runner.server import Server, Session
+    from runner.watch import Counts, ProjectState
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the jobs of a project stand, and what was downloaded."""
+
+    project_id: str
+    name: str
+    counts: Counts
+    failures: tuple[Failure, ...]
+    """The first that failed."""
+    results: Results | None
+    """None where no download was asked for, or where it failed."""
+    fault: BundleError | None = None
+    """Why the download failed."""
+
+    def error(self) -> BundleError | None:
+        """Return what went wrong, failed jobs before a failed download; None where all is well."""
+        if not self.counts.failed:
+            return self.fault
+        problems = []
+        for failure in self.failures:
+            problems.append(f"{_printable(failure.job)}: {failure.state}")
+            problems += [f"  | {_printable(line)}" for line in failure.tail.splitlines()]
+        if self.counts.failed > len(self.failures):
+            problems.append(f"… and {self.counts.failed - len(self.failures)} more")
+        if self.fault:
+            problems += ["and the download:", *(f"  {line}" for line in str(self.fault).splitlines())]
+        return JobsFailedError(
+            f"{self.counts.failed} of {self.counts.total} jobs of {self.name} failed",
+            problems=problems,
+            hint=self.fault.hint if self.fault else _where_consoles_are(self.results),
+        )
+
+    def raise_if_failed(self) -> None:
+        """Raise `JobsFailedError`, or what stopped the download."""
+        error = self.error()
+        if error:
+            raise error
+
+    def document(self) -> dict[str, Any]:
+        """Return plain data for `--json`."""
+        results = self.results
+        return {
+            "project": {"id": self.project_id, "name": self.name},
+            "jobs": {"total": self.counts.total, "states": dict(self.counts.by_state)},
+            "failed": [
+                {"job": failure.job, "state": failure.state, "console": failure.tail} for failure in self.failures
+            ],
+            "download": results
+            and {
+                "directory": str(results.directory.absolute()),
+                "page": str(results.page.absolute()),
+                "files": results.files,
+                "bytes": results.size,
+            },
+        }
+
+
+class JobsGoOnError(BundleError):
+    """Ctrl-C while watching: exit 130, and the jobs go on."""
+
+    exit_code: ClassVar[int] = 130
+
+
+def follow(  # noqa: PLR0913
+    session: Session,
+    project: ProjectState,
+    *,
+    waits: bool = True,
+    directory: Path | None = None,
+    show: Callable[[Counts], None] = lambda _: None,
+    show_bytes: Callable[[int, int], None] = lambda _done, _total: None,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Wait for the jobs if asked to, download what they left into *directory* if that is given, and find failed ones.
+
+    *show* gets the counts at every look, *show_bytes* how far the download is, *notice* what deserves a line.
+    Raises `BundleError`; failed jobs and files that did not arrive are in the outcome.
+    """
+    counts = watch(session, project.project_id, show, notice=notice) if waits else project.counts
+    results = fault = None
+    if directory:
+        try:
+            results = download(session, project.project_id, directory, progress=show_bytes)
+        except FetchError as error:
+            fault = error
+    failures = _failures(session, project.project_id, results) if counts.failed else []
+    return Outcome(project.project_id, project.name, counts, tuple(failures), results, fault)
+
+
+def how_to_return(server: Server, project_id: str, directory: Path | None) -> str:
+    """Return the command line that takes a project up again; without the password."""
+    words = ["offline-bundle", "jobs", project_id, "-U", server.url, "-u", server.username, "--wait"]
+    words += ["--ca-file", str(server.ca_file)] if server.ca_file else []
+    words += ["--insecure"] if server.is_insecure else []
+    words += ["--download", str(directory)] if directory else []
+    return shlex.join(words)
+
+
+def _failures(session: Session, project_id: str, results: Results | None) -> list[Failure]:
+    if results is None:
+        return find_failures(session, project_id)
+    failed = [job for job in results.jobs if job.state in FAILED]
+    return [Failure(job.name, job.state, job.tail) for job in failed[:SHOWN_FAILURES]]
+
+
+def _where_consoles_are(results: Results | None) -> str:
+    if results:
+        return f"all that a job said is in {results.directory}/JOB/console_output.txt"
+    return "--download DIR brings all that the jobs said and left"
+
+
+def _printable(text: str) -> str:
+    """Escape what a terminal would act on: a job may write anything."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

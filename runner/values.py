@@ -1,0 +1,145 @@
+"""What the jobs of a submission differ in: values from `--set NAME=VALUE` and from a CSV file with one job a row.
+
+    >>> plan_values(["material=steel"], None, jobs=2).rows
+    ({'material': 'steel'}, {'material': 'steel'})
+
+A value is what its text looks like: `3` is an int, `0.5` a float, `true` a bool, all else a string; a column of a CSV
+file has the one type that fits all its cells. Pure but for the reading of the file; every fault found is reported.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wheelhouse.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+Value = int | float | bool | str
+
+_INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
+"""Without leading zeros: `007` is somebody's identifier, not seven."""
+
+_LARGEST_INTEGER = 2**63 - 1
+_BOOLS = {"true": True, "false": False}
+_SHOWN_PROBLEMS = 10
+_HEADER_HINT = "the first line names the values, every further line is one job"
+
+
+@dataclass(frozen=True)
+class JobValues:
+    """The input values of every job."""
+
+    types: Mapping[str, str]
+    """Name → `int`, `float`, `bool` or `string`."""
+    rows: tuple[Mapping[str, Value], ...]
+    """One per job, in order; each with all the names."""
+
+
+def plan_values(settings: Sequence[str], table: Path | None, *, jobs: int) -> JobValues:
+    """Combine `NAME=VALUE` *settings*, which every job gets, with the rows of *table*, one job each.
+
+    Without a table there are *jobs* jobs. Raises `InputError` naming every setting or line that is at fault.
+    """
+    constants = _parse_settings(settings)
+    columns = _read_table(table) if table else {}
+    twice = sorted(constants.keys() & columns.keys())
+    if twice:
+        names = ", ".join(twice)
+        raise InputError(f"given both by --set and by {table}: {names}", hint="give each value in one place")
+    types = {name: _type_of([text]) for name, text in constants.items()}
+    types |= {name: _type_of(cells) for name, cells in columns.items()}
+    fixed = {name: _CONVERTERS[types[name]](text) for name, text in constants.items()}
+    converted = {name: [_CONVERTERS[types[name]](cell) for cell in cells] for name, cells in columns.items()}
+    count = len(next(iter(columns.values()))) if columns else jobs
+    rows = tuple({**fixed, **{name: cells[row] for name, cells in converted.items()}} for row in range(count))
+    return JobValues(types=types, rows=rows)
+
+
+def _parse_settings(settings: Sequence[str]) -> dict[str, str]:
+    constants: dict[str, str] = {}
+    problems = []
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.strip():
+            problems.append(f"{setting!r} is not NAME=VALUE")
+        elif name.strip() in constants:
+            problems.append(f"{name.strip()} is given twice")
+        constants[name.strip()] = text.strip()
+    if problems:
+        raise InputError("--set cannot be read", problems=problems, hint="for example --set thickness=0.5")
+    return constants
+
+
+def _read_table(path: Path) -> dict[str, list[str]]:
+    """Read the columns of a CSV file, in order."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        hint = "save it as CSV: UTF-8 text, values separated by commas"
+        raise InputError(f"{path} is not a CSV file: {error}", hint=hint) from error
+    if len(lines) < 2:
+        raise InputError(f"{path} holds no jobs", hint=_HEADER_HINT)
+    names = lines[0][1]
+    problems = [*_header_problems(names), *_row_problems(names, lines[1:])]
+    if problems:
+        shown = problems[:_SHOWN_PROBLEMS]
+        if len(problems) > len(shown):
+            shown.append(f"… and {len(problems) - len(shown)} more")
+        raise InputError(f"{path} is not a table of jobs", problems=shown, hint=_HEADER_HINT)
+    return {name: [row[column] for _, row in lines[1:]] for column, name in enumerate(names)}
+
+
+def _header_problems(names: Sequence[str]) -> list[str]:
+    problems = [f"column {column} has no name" for column, name in enumerate(names, 1) if not name]
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    return problems + [f"two columns are named {name}" for name in twice]
+
+
+def _row_problems(names: Sequence[str], lines: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
+    problems = []
+    for number, row in lines:
+        if len(row) != len(names):
+            problems.append(f"line {number}: {len(row)} values where the first line names {len(names)}")
+        else:
+            missing = [name for name, cell in zip(names, row, strict=True) if not cell]
+            problems += [f"line {number}: no value for {', '.join(missing)}"] if missing else []
+    return problems
+
+
+def _type_of(cells: Sequence[str]) -> str:
+    if all(cell.lower() in _BOOLS for cell in cells):
+        return "bool"
+    if all(_is_integer(cell) for cell in cells):
+        return "int"
+    return "float" if all(_is_number(cell) for cell in cells) else "string"
+
+
+def _is_integer(cell: str) -> bool:
+    return _INTEGER.fullmatch(cell) is not None and abs(int(cell)) <= _LARGEST_INTEGER
+
+
+def _is_number(cell: str) -> bool:
+    """Whether it is a finite decimal number: NaN has no place in JSON, and `1_000` is a name."""
+    try:
+        return math.isfinite(float(cell)) and "_" not in cell and (_is_integer(cell) or not cell.strip("+-").isdigit())
+    except ValueError:
+        return False
+
+
+_CONVERTERS: dict[str, Callable[[str], Value]] = {
+    "bool": lambda cell: _BOOLS[cell.lower()],
+    "int": int,
+    "float": float,
+    "string": str,
+}

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from runner.follow import follow
+from runner.results import check_free, download, name_folders
+from runner.server import connect
+from runner.submit import submit
+from runner.transfer import checksum, safe_path
+from runner.values import plan_values
+from runner.watch import Counts, find_failures, find_project, watch
+from tests.support.jobs import CLIENT_LEAKS, embedded, make_submission, server_of
+from wheelhouse.errors import BundleError, FetchError, InputError, JobsFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import requests
+
+    from runner.embedded import EmbeddedHps
+    from runner.server import Session
+    from runner.submit import Submitted
+
+pytestmark = pytest.mark.filterwarnings(CLIENT_LEAKS)
+
+
+@pytest.fixture(scope="module")
+def hps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedHps]:
+    yield from embedded(tmp_path_factory.mktemp("hps"))
+
+
+@pytest.fixture(scope="module")
+def plots(hps: EmbeddedHps, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
+    """Three jobs, of which the second fails."""
+    folder = tmp_path_factory.mktemp("plots")
+    table = folder / "values.csv"
+    table.write_text("n\n1\n2\n3\n")
+    with connect(server_of(hps)) as session:
+        submitted = submit(session, make_submission(folder, values=plan_values([], table, jobs=1)))
+        assert watch(session, submitted.project_id).by_state == {"evaluated": 2, "failed": 1}
+    return submitted
+
+
+@pytest.fixture(scope="module")
+def session(hps: EmbeddedHps) -> Iterator[Session]:
+    with connect(server_of(hps)) as session:
+        yield session
+
+
+def console(results: Path, job: str) -> str:
+    return (results / job / "console_output.txt").read_text()
+
+
+def test_states_that_are_new_are_kept_and_the_known_come_in_their_order() -> None:
+    counts = Counts.of_statistics(
+        {"eval_status": {"napping": 1, "failed": 2, "evaluated": 3, "running": 1, "timeout": 0, "aborted": 2}}
+    )
+    assert counts.describe() == "1 running, 3 evaluated, 2 failed, 2 aborted, 1 napping"
+    assert (counts.total, counts.under_way, counts.finished, counts.failed) == (9, 1, 8, 4)
+    assert Counts.of_statistics(None).describe() == "no jobs"
+
+
+def test_watching_ends_with_the_jobs_and_asks_little(
+    session: Session, plots: Submitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[bytes] = []
+    send = session.client.session.send
+
+    def spy(request: requests.PreparedRequest, **options: Any) -> requests.Response:  # noqa: ANN401
+        answer: requests.Response = send(request, **options)
+        answers.append(answer.content)
+        return answer
+
+    monkeypatch.setattr(session.client.session, "send", spy)
+    seen: list[Counts] = []
+    assert watch(session, plots.project_id, seen.append).failed == 1
+    assert len(seen) == len(answers) == 1
+    assert len(answers[0]) < 1000
+
+
+def test_a_project_that_goes_while_it_is_watched_is_missed(session: Session, tmp_path: Path) -> None:
+    submitted = submit(session, make_submission(tmp_path, software="nobody's", name="stuck"), checks_software=False)
+
+    def remove(_: Counts) -> None:
+        session.jms.delete_project(session.jms.get_project(submitted.project_id))
+
+    with pytest.raises(BundleError, match="is gone: somebody deleted or replaced it"):
+        watch(session, submitted.project_id, remove)
+
+
+def test_a_standstill_is_said_once(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.watch._STANDSTILL_SECONDS", 0.1)
+    monkeypatch.setattr("runner.watch._SHORTEST_PAUSE_SECONDS", 0.1)
+    submitted = submit(session, make_submission(tmp_path, software="nobody's", name="stuck"), checks_software=False)
+    seen: list[Counts] = []
+    notices: list[str] = []
+
+    def end(counts: Counts) -> None:
+        seen.append(counts)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watch(session, submitted.project_id, end, notice=notices.append)
+    assert len(notices) == 1
+    assert "no job has been started yet" in notices[0]
+
+
+def test_a_project_is_found_by_name_and_by_identifier(session: Session, plots: Submitted) -> None:
+    assert find_project(session, plots.name).project_id == plots.project_id
+    assert find_project(session, plots.project_id).name == plots.name
+    with pytest.raises(InputError, match="has no project nothing like it that"):
+        find_project(session, "nothing like it")
+
+
+def test_failed_jobs_are_told_of_with_the_end_of_their_console(session: Session, plots: Submitted) -> None:
+    (failure,) = find_failures(session, plots.project_id)
+    assert (failure.job, failure.state) == ("job-0002", "failed")
+    assert "two is not a number of mine" in failure.tail
+    outcome = follow(session, find_project(session, plots.project_id))
+    with pytest.raises(JobsFailedError, match=r"1 of 3 jobs of .* failed\n  job-0002: failed\n    \|") as raised:
+        outcome.raise_if_failed()
+    assert raised.value.exit_code == 8
+    assert "--download" in str(raised.value.hint)
+
+
+def test_every_output_comes_down_verified_with_a_page(session: Session, plots: Submitted, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    results = download(session, plots.project_id, tmp_path / "out", progress=lambda done, of: seen.append((done, of)))
+    found = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert found == [
+        ".offline-bundle.json",
+        "index.html",
+        "job-0001/console_output.txt",
+        "job-0001/plot.png",
+        "job-0002/console_output.txt",
+        "job-0003/console_output.txt",
+        "job-0003/plot.png",
+    ]
+    assert results.files == 5
+    assert seen[-1] == (results.size, results.size)
+    assert "plotted 3" in console(tmp_path / "out", "job-0003")
+    assert [(job.name, job.state, dict(job.values)["n"]) for job in results.jobs] == [
+        ("job-0001", "evaluated", 1),
+        ("job-0002", "failed", 2),
+        ("job-0003", "evaluated", 3),
+    ]
+    assert all(job.seconds and job.started for job in results.jobs)
+    page = results.page.read_text()
+    assert 'src="job-0003/plot.png"' in page
+    assert "two is not a number of mine" in page
+
+
+def test_a_second_download_transfers_what_is_missing_or_damaged(
+    session: Session, plots: Submitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download(session, plots.project_id, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    kept = (tmp_path / "job-0001" / "console_output.txt").stat()
+    damaged = tmp_path / "job-0001" / "plot.png"
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    (tmp_path / "job-0003" / "plot.png").unlink()
+    (tmp_path / "job-0003" / ".plot.png.part").write_text("cut sho")
+    asked: list[str] = []
+    copy = session.client.data_transfer_api.copy
+
+    def spy(pairs: list[Any]) -> Any:  # noqa: ANN401
+        asked.extend(Path(pair.dst.path).parent.name for pair in pairs)
+        return copy(pairs)
+
+    monkeypatch.setattr(session.client.data_transfer_api, "copy", spy)
+    download(session, plots.project_id, tmp_path)
+    assert sorted(asked) == ["job-0001", "job-0003"]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+    assert (tmp_path / "job-0001" / "console_output.txt").stat().st_mtime_ns == kept.st_mtime_ns
+
+
+def test_what_does_not_match_its_checksum_is_not_kept(
+    hps: EmbeddedHps, session: Session, plots: Submitted, tmp_path: Path
+) -> None:
+    files = session.project(plots.project_id).get_files(as_objects=False)
+    plot, gone = [file for file in files if file["name"] == "plot.png" and file["hash"]]
+    stored = hps.data / "storage" / plots.project_id / plot["storage_id"]
+    lost = hps.data / "storage" / plots.project_id / gone["storage_id"]
+    content, lost_content = stored.read_bytes(), lost.read_bytes()
+    stored.write_bytes(content[::-1])
+    lost.unlink()
+    try:
+        with pytest.raises(FetchError, match="2 files of 5 could not be downloaded") as raised:
+            download(session, plots.project_id, tmp_path)
+    finally:
+        stored.write_bytes(content)
+        lost.write_bytes(lost_content)
+    assert raised.value.exit_code == 4
+    said = "\n".join(raised.value.problems)
+    assert f"and should be {plot['hash']}" in said
+    assert "No such file" in said or "404" in said
+    assert len(list(tmp_path.rglob("console_output.txt"))) == 3
+    assert list(tmp_path.rglob("plot.png")) == []
+    assert "job-0001" in (tmp_path / "index.html").read_text()
+    assert download(session, plots.project_id, tmp_path).files == 5
+
+
+def test_a_disk_that_would_be_full_is_seen_before(
+    session: Session, plots: Submitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(FetchError, match=r"the disk is full: .* and 100 B are free") as raised:
+        download(session, plots.project_id, tmp_path)
+    assert "it goes on where it stopped" in str(raised.value.hint)
+    assert raised.value.exit_code == 4
+
+
+def test_a_disk_that_is_full_is_named(
+    session: Session, plots: Submitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk:
+        """A worker's answers on a disk that another program fills meanwhile."""
+
+        def copy(self, _: object) -> SimpleNamespace:
+            return SimpleNamespace(id="operation")
+
+        def wait_for(self, *_: object, **__: object) -> list[SimpleNamespace]:
+            state = SimpleNamespace(value="failed")
+            return [SimpleNamespace(state=state, error="[Errno 28] No space left on device: 'plot.png'")]
+
+    monkeypatch.setattr(session.client, "_dt_client", object())
+    monkeypatch.setattr(session.client, "_dt_api", FullDisk())
+    with pytest.raises(FetchError, match="the disk is full"):
+        download(session, plots.project_id, tmp_path)
+
+
+def test_the_results_of_two_projects_are_not_mixed(session: Session, plots: Submitted, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(InputError, match="holds files of something else; nothing was downloaded"):
+        download(session, plots.project_id, tmp_path)
+    with pytest.raises(InputError, match="is there already, and not empty"):
+        check_free(tmp_path)
+    (tmp_path / "mine.txt").unlink()
+    check_free(tmp_path)
+    (tmp_path / ".offline-bundle.json").write_text(json.dumps({"project": "another", "name": "another one"}))
+    with pytest.raises(InputError, match="holds the results of the project another one; nothing was downloaded"):
+        download(session, plots.project_id, tmp_path)
+
+
+def test_a_directory_that_cannot_be_made_is_named(session: Session, plots: Submitted, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BundleError, match="file/out cannot be used: Not a directory"):
+        download(session, plots.project_id, tmp_path / "file" / "out")
+
+
+def test_folders_are_the_jobs_names_where_those_can_be_folders() -> None:
+    jobs = ["job-1", "Job.0", "a/b", "../../etc", "", ".hidden", "JOB-1", "con", "x" * 300, "Größe", "index.html"]
+    folders = name_folders([(f"id{number}", name) for number, name in enumerate(jobs)])
+    assert list(folders.values()) == [
+        "job-1", "Job.0", "a_b", "etc", "job-id4", "hidden", "JOB-1-id6", "con_", "x" * 100, "Größe", "index.html_",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("plot.png", "plot.png"),
+        ("sub/./plot.png", "sub/plot.png"),
+        ("sub\\plot.png", "sub/plot.png"),
+        ("../plot.png", None),
+        ("a/../../b", None),
+        ("/etc/passwd", None),
+        ("C:\\x", None),
+        ("C:x", None),
+        ("\\\\host\\x", None),
+        ("a\nb", None),
+        ("", None),
+        (".", None),
+    ],
+)
+def test_no_path_of_a_server_leaves_its_folder(path: str, expected: str | None) -> None:
+    assert safe_path(path) == (expected and PurePosixPath(expected))
+
+
+def test_checksums_are_those_of_hps(tmp_path: Path) -> None:
+    file = tmp_path / "mock"
+    file.write_text("Mock file")
+    assert checksum(file) == "ac2390bba2edaa01"
+
+
+@pytest.mark.slow
+def test_a_restart_of_the_server_while_files_come_down_is_ridden_out(tmp_path: Path) -> None:
+    from runner.embedded import EmbeddedHps
+
+    data, out = tmp_path / "hps", tmp_path / "out"
+    first = EmbeddedHps(data=data)
+    first.start()
+    second = EmbeddedHps(data=data, port=first.port, username=first.username, password=first.password)
+    notices: list[str] = []
+    try:
+        with connect(server_of(first), notice=notices.append) as session:
+            submitted = submit(session, make_submission(tmp_path))
+            watch(session, submitted.project_id)
+            restarts = iter([True])
+
+            def restart(_done: int, _total: int) -> None:
+                if next(restarts, False):
+                    first.stop()
+                    second.start()
+
+            results = download(session, submitted.project_id, out, progress=restart)
+    finally:
+        second.stop()
+    assert results.files == 6
