@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from tests.support.index_server import IndexServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A shell that starts pytest in the background has it ignore Ctrl-C, and programs that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _DROPPED = ("UV_", "PIP_", "XDG_", "OFFLINE_BUNDLE", "SOURCE_DATE_EPOCH", "VIRTUAL_ENV", "NETRC")
 

@@ -463,6 +463,7 @@ def _unpack_one(
     was_signed = (directory / SIGNATURE).exists()
     changed = writer.commit(plan.manifest, contents, document=plan.document, signature=plan.signature, distrusted=lost)
     far_side.forget_parts(archive, directory)
+    far_side.remove_tree(str(directory / far_side.INCOMING))  # of a run that was killed after its commit
     is_signed = (directory / SIGNATURE).exists()
     return Unpacked(archive.name, plan.relation, changed, (was_signed or bool(archive.signature)) and not is_signed)
 

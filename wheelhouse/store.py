@@ -193,6 +193,11 @@ class BundleWriter:
                     path.unlink()
         return journals
 
+    def _lies_there(self, path: str, file: BundledFile) -> bool:
+        """Whether the file is in place already, though no manifest in force says so: a killed writer brought it."""
+        place = self.directory / path
+        return _size(place) == file.size and file_digest(place) == file.sha256
+
     def _to_write(
         self, manifest: Manifest, contents: Mapping[str, bytes | Path], distrusted: Collection[str]
     ) -> dict[str, bytes | Path]:
@@ -202,7 +207,8 @@ class BundleWriter:
             if path == CHECKSUMS or (path not in distrusted and self.holds(path, file.sha256 or "")):
                 continue
             if path not in contents:
-                lost.append(path)
+                if path in distrusted or not self._lies_there(path, file):
+                    lost.append(path)
                 continue
             self._refuse_other_bytes(path, file.sha256 or "")
             wanted[path] = contents[path]

@@ -168,6 +168,7 @@ def unpack_archive(archive: "Archive", directory: "PathLike", *, allow_rollback:
         _refuse_relation(archive, directory, current, allow_rollback=allow_rollback)
         changed = _replace_bundle(archive, directory, current)
         forget_parts(archive, directory)
+        remove_tree(os.path.join(directory, INCOMING))  # of a run that was killed after its commit
         return changed
     finally:
         _remove_if_empty(directory)
