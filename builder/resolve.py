@@ -145,21 +145,24 @@ class UvResolver:
         )
 
     def index_of(self, resolution: Resolution) -> dict[str, str]:
-        """A second, warm run with uv's index annotations: its PEP 751 output does not name the index."""
+        """A second run with uv's index annotations: its PEP 751 output does not name the index.
+
+        What it needs is in uv's cache from the first run, and `--offline` takes it from there without asking again;
+        only where an index forbids caching is it asked once more.
+        """
         script = resolution.script
         settings = uv_config.absolute_settings(script.settings, script.path.resolve().parent)
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
             place = Path(folder)
             _write_project(place, script, resolution.full_version, settings, drop={})
-            outcome = self._compile(
-                place,
-                resolution.target,
-                resolution.full_version,
-                resolution.built,
-                "--emit-index-annotation",
-                form="requirements.txt",
-            )
-        return _annotations(outcome.stdout) if outcome.returncode == 0 else {}
+            for where in (["--offline"], []):
+                flags = ["--emit-index-annotation", *where]
+                outcome = self._compile(
+                    place, resolution.target, resolution.full_version, resolution.built, *flags, form="requirements.txt"
+                )
+                if outcome.returncode == 0:
+                    return _annotations(outcome.stdout)
+        return {}
 
     def _free_to_build(self, settings: Mapping[str, object], script: Script) -> Iterator[str]:
         """A path source is the user's own code: it needs no flag."""
