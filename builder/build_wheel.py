@@ -136,23 +136,11 @@ class WheelBuilder:
         script = resolution.script
         for name, url in uv_config.own_indexes(script.settings, script.path.resolve().parent):
             command += ["--index", f"{name}={url}" if name else url]
-        with uv_config.environment(folder) as environment:
-            environment.setdefault("SOURCE_DATE_EPOCH", _EPOCH)
-            if ":all:" not in self._options.allow_build:
-                # The build's own requirements (setuptools and so on) must be wheels; only this package is built.
-                environment["UV_NO_BUILD"] = "1"
-                environment["UV_NO_BINARY_PACKAGE"] = ""
-            outcome = subprocess.run(
-                command,
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
+        variables = {"SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", _EPOCH)}
+        if ":all:" not in self._options.allow_build:
+            # The build's own requirements (setuptools and so on) must be wheels; only this package is built.
+            variables |= {"UV_NO_BUILD": "1", "UV_NO_BINARY_PACKAGE": ""}
+        outcome = uv_config.run_uv(command, folder, **variables)
         wheels = sorted(out.glob("*.whl"))
         if outcome.returncode != 0 or len(wheels) != 1:
             raise FetchError(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -29,6 +28,7 @@ from builder.credentials import Credentials, redact
 from wheelhouse.errors import BundleError, FetchError, ResolveError
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Mapping, Sequence
 
     from builder.script import Script
@@ -191,18 +191,7 @@ class UvResolver:
         if ":all:" not in options.allow_build:
             command += ["--only-binary", ":all:"]
             command += [part for name in sorted(built) for part in ("--no-binary", name)]
-        with uv_config.environment(place) as environment:
-            return subprocess.run(
-                command,
-                cwd=place,
-                env=environment,
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
+        return uv_config.run_uv(command, place)
 
     def _clean(self, text: str, place: Path | None) -> str:
         """Uv's own words without secrets, and without the name of our temporary project."""

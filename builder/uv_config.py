@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import tomllib
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from wheelhouse.errors import FetchError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from builder.script import Script
 
@@ -139,8 +139,22 @@ def split_index(text: str) -> tuple[str | None, str]:
     return (match[1], match[2]) if match else (None, text)
 
 
-@contextmanager
-def environment(place: Path) -> Iterator[dict[str, str]]:
+def run_uv(command: Sequence[str], place: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run uv in the folder *place* with the environment that is made for it there, and these *variables* on top."""
+    return subprocess.run(
+        command,
+        cwd=place,
+        env={**_environment(place), **variables},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def _environment(place: Path) -> dict[str, str]:
     """The environment for `uv pip compile` in the folder *place*: the user's own, less what would override the flags.
 
     `UV_CONFIG_FILE` and `UV_NO_CONFIG` would also switch off the temporary project's `[tool.uv]`, that is the script's
@@ -156,7 +170,7 @@ def environment(place: Path) -> Iterator[dict[str, str]]:
             (folder / "uv.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
         result["XDG_CONFIG_HOME"] = str(folder.parent)
         result["UV_NO_SYSTEM_CONFIG"] = "1"
-    yield result
+    return result
 
 
 def _configurations() -> list[tuple[str, dict[str, Any]]]:

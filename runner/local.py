@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, NoReturn
 
 import wheelhouse
+from runner.console import tail_of
 from runner.seal import seal_command
 from wheelhouse.errors import BundleError, InputError, IntegrityError, NotInBundleError, SignatureError
 from wheelhouse.prepare import LaunchError, prepare
@@ -50,7 +51,6 @@ _GRACE_SECONDS = 10.0
 _NOT_STARTED = 126
 """The exit code that shells use for a command that cannot be run."""
 
-_TAIL_BYTES = 8192
 _TAIL_LINES = 10
 
 
@@ -259,7 +259,7 @@ def _run_job(children: _Children, index: int, directory: Path) -> JobResult | No
         with console.open("xb") as stream:
             process = children.start(index, directory, stream)
             code = children.wait(process) if process else None
-        tail = _tail(console)
+        tail = tail_of(console, _TAIL_LINES)
     except OSError as error:  # no more processes or open files are allowed
         code, tail = _NOT_STARTED, f"could not be started: {error.strerror}"
     seconds = time.monotonic() - begin
@@ -355,17 +355,6 @@ def _python_options(python: str | None) -> list[str]:
     if not python:
         return []
     return ["--python", os.path.abspath(python) if os.path.dirname(python) else python]  # noqa: PTH100, PTH120
-
-
-def _tail(console: Path) -> str:
-    """Read the last lines of a console, which may be large, hold any bytes, or be gone by its job's doing."""
-    try:
-        with console.open("rb") as stream:
-            stream.seek(max(0, console.stat().st_size - _TAIL_BYTES))
-            last = stream.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(last.rstrip("\n").split("\n")[-_TAIL_LINES:])
 
 
 def _files_made(directory: Path) -> tuple[str, ...]:

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from runner.console import tail_of
 from runner.results_page import FileEntry, JobEntry, render_page
 from runner.transfer import fetch, find_files, safe_path
-from runner.watch import FAILED, find_project, tail_of
+from runner.watch import FAILED, TAIL_LINES, find_project
 from wheelhouse.errors import BundleError, FetchError, InputError
 from wheelhouse.text import count
 
@@ -226,7 +227,7 @@ def _entries(
                 started=min(started[job_id]) if job_id in started else None,
                 values=dict(job.get("values") or {}),
                 files=listed,
-                tail=tail_of(directory / console) if console and state in FAILED else "",
+                tail=tail_of(directory / console, TAIL_LINES) if console and state in FAILED else "",
             )
         )
     return entries

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.console import tail_of
 from runner.transfer import fetch, find_files
 from wheelhouse.errors import BundleError, InputError
 
@@ -28,8 +29,8 @@ STATES = (*UNDER_WAY, "evaluated", *FAILED, "inactive")
 """The states of a job, in HPS's own words; `evaluated` is success."""
 
 SHOWN_FAILURES = 10
-_TAIL_BYTES = 8192
-_TAIL_LINES = 20
+TAIL_LINES = 20
+"""So much of a failed job's console is shown."""
 _SHORTEST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 5.0
 _STANDSTILL_SECONDS = 60.0
@@ -175,18 +176,7 @@ def find_failures(session: Session, project_id: str, limit: int = SHOWN_FAILURES
             Failure(
                 job=str(job["name"] or job["id"]),
                 state=str(job["eval_status"]),
-                tail=tail_of(consoles[str(job["id"])][1]) if str(job["id"]) in consoles else "",
+                tail=tail_of(consoles[str(job["id"])][1], TAIL_LINES) if str(job["id"]) in consoles else "",
             )
             for job in jobs
         ]
-
-
-def tail_of(console: Path) -> str:
-    """Read the last lines of a console, which may hold any bytes, or not be there."""
-    try:
-        with console.open("rb") as stream:
-            stream.seek(max(0, console.stat().st_size - _TAIL_BYTES))
-            last = stream.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(last.rstrip("\n").split("\n")[-_TAIL_LINES:])
