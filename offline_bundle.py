@@ -31,6 +31,7 @@ _COMMANDS = {
         "embedded_hps_command",
         "A small HPS on this machine, for trying.",
     ),
+    "probe": ("runner.probe_cli", "probe_command", "Describe this node, for those who build bundles for it."),
     "verify": ("wheelhouse.cli", "verify_command", "Check every file of a bundle against its manifest."),
     "show": ("wheelhouse.cli", "show_command", "Show what a bundle holds."),
     "diff": ("wheelhouse.review_cli", "diff_command", "Show what differs between two bundles."),

@@ -16,6 +16,7 @@ from builder.collect import Collector, Index, check_closures, source_of
 from builder.compose import LockedScript, compose
 from builder.credentials import Credentials
 from builder.fetch import FetchProgress, warm_up
+from builder.node import read_node
 from builder.plan import builders_for, pair_up
 from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver
 from builder.script import Script, read_scripts
@@ -44,6 +45,8 @@ class BuildRequest:
     """Minors such as "3.12"; empty: chosen from each script's requires-python."""
     platforms: tuple[str, ...] = ()
     """In uv's words; empty: this machine."""
+    nodes: tuple[Path, ...] = ()
+    """Descriptions of nodes (`builder.node`): then the targets are theirs."""
     options: ResolveOptions = field(default_factory=ResolveOptions)
     uv_version: str | None = None
     """The uv to put in for the nodes; None leaves it out."""
@@ -101,7 +104,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     """
     threading.Thread(target=warm_up, daemon=True).start()
     scripts = read_scripts(request.scripts)
-    pairs = pair_up(scripts, request.python_versions, request.platforms)
+    pairs = pair_up(scripts, request.python_versions, request.platforms, [read_node(path) for path in request.nodes])
     options = replace(request.options, interpreters=builders_for(pairs, is_building=bool(request.options.allow_build)))
     credentials = _credentials(scripts, options)
     with BundleWriter(request.output, on_wait=lambda: progress.waiting(request.output)) as writer:

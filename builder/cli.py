@@ -40,6 +40,14 @@ if TYPE_CHECKING:
     metavar="PLATFORM",
     help="Platform of the nodes in uv's words, such as x86_64-manylinux_2_28; repeatable. Default: this machine.",
 )
+@click.option(
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="node.json",
+    type=click.Path(path_type=Path),
+    help="Build for exactly this node, as its `offline-bundle probe` described it; repeatable.",
+)
 @click.option("--resolver", type=click.Choice(["uv"]), default="uv", show_default=True, help="What resolves.")
 @click.option(
     "--index",
@@ -79,6 +87,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     output: Path,
     python_versions: tuple[str, ...],
     platforms: tuple[str, ...],
+    nodes: tuple[Path, ...],
     resolver: str,
     indexes: tuple[str, ...],
     default_index: str | None,
@@ -109,6 +118,9 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     del resolver  # uv is the only one so far
     if uv_version and no_uv:
         raise InputError("--uv-version and --no-uv exclude each other", hint="give one of them")
+    if nodes and platforms:
+        hint = "leave out --python-platform: node.json says what the node is; or build twice into the same folder"
+        raise InputError("--node and --python-platform exclude each other", hint=hint)
     missing = [f"--constraint {path}: no such file" for path in constraints if not path.is_file()]
     if missing:
         raise InputError("a file named on the command line is missing", problems=missing)
@@ -117,6 +129,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
         output=output,
         python_versions=python_versions,
         platforms=platforms,
+        nodes=nodes,
         options=ResolveOptions(
             indexes=indexes,
             default_index=default_index,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder import uv_config
+from builder.node import Node, node_targets
 from builder.target import Target, choose_python, host_platform, make_target
 from wheelhouse import prepare
-from wheelhouse.errors import InputError
+from wheelhouse.errors import BundleError, InputError, ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,24 +17,38 @@ if TYPE_CHECKING:
 
 
 def pair_up(
-    scripts: Sequence[Script], python_versions: Sequence[str], platforms: Sequence[str]
+    scripts: Sequence[Script],
+    python_versions: Sequence[str],
+    platforms: Sequence[str],
+    nodes: Sequence[Node] = (),
+    *,
+    brings_python: bool = False,
 ) -> list[tuple[Script, Target]]:
-    """Every script with every target asked for.
+    """Every script with every target asked for; of *nodes* exactly theirs, whatever this machine is.
 
     No platform means this machine; no Python version means the one that the script's `requires-python` leads to.
-    Raises one InputError (exit 2) for all scripts that a target does not suit.
+    Raises one InputError (exit 2) for all scripts that a target does not suit, ResolveError (exit 3) where a node has
+    no Python for one and the bundle brings none.
     """
     pairs: list[tuple[Script, Target]] = []
-    problems: list[str] = []
+    faults: dict[str, type[BundleError]] = {}
     for script in scripts:
-        try:
-            targets = _targets(script, python_versions, platforms)
-        except InputError as error:
-            problems.append(f"{script.path}: {error.message}" + (f"; {error.hint}" if error.hint else ""))
-        else:
-            pairs += [(script, target) for target in targets]
-    if problems:
-        raise InputError("no target for some of the scripts", problems=problems)
+        targets: dict[Target, None] = {}
+        for node in nodes or (None,):
+            try:
+                if node is None:
+                    found = _targets(script, python_versions, platforms)
+                else:
+                    found = node_targets(script, node, python_versions, brings_python=brings_python)
+            except (InputError, ResolveError) as error:
+                text = f"{script.path}: {error.message}" + (f"; {error.hint}" if error.hint else "")
+                faults[text] = type(error)
+            else:
+                targets |= dict.fromkeys(found)
+        pairs += [(script, target) for target in targets]
+    if faults:
+        kind = InputError if InputError in faults.values() else ResolveError
+        raise kind("no target for some of the scripts", problems=list(faults))
     return pairs
 
 
@@ -48,12 +63,12 @@ def builders_for(pairs: Sequence[tuple[Script, Target]], *, is_building: bool) -
     return {python: path for python, path in found.items() if path}
 
 
-def _targets(script: Script, python_versions: Sequence[str], platforms: Sequence[str]) -> list[Target]:
+def _targets(script: Script, python_versions: Sequence[str], platforms: Sequence[str]) -> tuple[Target, ...]:
     pythons = python_versions or (choose_python(script.requires_python, _is_installed),)
     targets = [make_target(python, platform) for python in pythons for platform in platforms or (host_platform(),)]
     for target in targets:
         target.full_version(script.requires_python)
-    return list(dict.fromkeys(targets))
+    return tuple(dict.fromkeys(targets))
 
 
 def _names_a_source(script: Script) -> bool:

@@ -222,8 +222,12 @@ def host_platform() -> str:
     libc = _host_glibc()
     if libc is None:
         return f"{machine}-unknown-linux-musl"
-    floor = max((minor for minor in _GLIBC_MINORS if minor <= libc), default=_GLIBC_MINORS[0])
-    return f"{machine}-manylinux_2_{floor}"
+    return f"{machine}-manylinux_2_{highest_floor(libc) or _GLIBC_MINORS[0]}"
+
+
+def highest_floor(glibc_minor: int) -> int | None:
+    """The highest manylinux floor uv has a name for that glibc 2.*glibc_minor* meets: 28 for 2.30; None below 2.17."""
+    return max((minor for minor in _GLIBC_MINORS if minor <= glibc_minor), default=None)
 
 
 def choose_python(requires_python: str | None, is_installed: Callable[[str], bool]) -> str:
