@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from builder.target import Target
+    from wheelhouse.manifest import Manifest
 
 # uv processes side by side: they wait for the index more than they compute.
 _RESOLVERS = 8
@@ -103,26 +104,16 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     is then as it was.
     """
     threading.Thread(target=warm_up, daemon=True).start()
-    scripts = read_scripts(request.scripts)
-    pairs = pair_up(scripts, request.python_versions, request.platforms, [read_node(path) for path in request.nodes])
-    options = replace(request.options, interpreters=builders_for(pairs, is_building=bool(request.options.allow_build)))
-    credentials = _credentials(scripts, options)
+    prepared = prepare_request(request)
     with BundleWriter(request.output, on_wait=lambda: progress.waiting(request.output)) as writer:
-        progress.step(f"Resolving {', '.join(script.path.name for script in scripts)}")
-        resolver = UvResolver(uv, options, credentials)
-        uv_resolver = UvResolver(uv, replace(options, exclude_newer=None, constraints=()), credentials)
-        uv_targets = node_uv.lacking(
-            [target for _, target in pairs], request.uv_version, writer.current, is_default=request.is_uv_default
-        )
-        uv_pairs = [(node_uv.as_script(request.uv_version, scripts), target) for target in uv_targets]
-        resolutions, uv_resolutions = _resolve(resolver, pairs, uv_resolver, uv_pairs)
-        choices = [choose(resolution) for resolution in resolutions]
-        uv_choices = [choose(resolution)[0] for resolution in uv_resolutions]
-        refuse_builds(zip(resolutions, choices, strict=True), options.allows)
+        progress.step(f"Resolving {', '.join(script.path.name for script in prepared.scripts)}")
+        resolved = resolve_request(request, prepared, uv, writer.current)
+        resolutions, choices = resolved.resolutions, resolved.choices
+        uv_resolutions, uv_choices = resolved.uv_resolutions, resolved.uv_choices
 
-        collector = Collector(writer, Path(prepare.cache_directory()), credentials, uv, options)
-        indexes = [_ask_indexes(resolver, *pair, collector) for pair in zip(resolutions, choices, strict=True)]
-        uv_indexes = [_ask_indexes(uv_resolver, resolution, [choice], collector)
+        collector = Collector(writer, Path(prepare.cache_directory()), prepared.credentials, uv, prepared.options)
+        indexes = [_ask_indexes(resolved.resolver, *pair, collector) for pair in zip(resolutions, choices, strict=True)]
+        uv_indexes = [_ask_indexes(resolved.uv_resolver, resolution, [choice], collector)
                       for resolution, choice in zip(uv_resolutions, uv_choices, strict=True)]  # fmt: skip
         collector.fetch([*(choice for group in choices for choice in group), *uv_choices], progress.transfer)
         progress.step(f"Checking and writing {request.output}")
@@ -130,7 +121,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         check_closures(locks, writer.current)
         uvs = [_node_uv(collector, *triple) for triple in zip(uv_resolutions, uv_choices, uv_indexes, strict=True)]
 
-        composition = compose(writer.current, locks, uvs, launcher=_launcher(), epoch=_source_date_epoch())
+        composition = compose(writer.current, locks, uvs, launcher=launcher(), epoch=_source_date_epoch())
         manifest, inventories = add_inventories(
             composition.manifest,
             lambda: metadata_of(composition.manifest, composition.contents, request.output),
@@ -148,8 +139,64 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         from_cache=len(collector.fetched) - len(transferred),
         built=tuple(collector.built),
         changed=changed,
-        notes=tuple(dict.fromkeys(f"{entry.script.path}: {text}" for entry in resolutions for text in entry.warnings)),
+        notes=resolved.notes,
     )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request read and planned, before anything is asked of an index."""
+
+    scripts: tuple[Script, ...]
+    pairs: Sequence[tuple[Script, Target]]
+    options: ResolveOptions
+    credentials: Credentials
+
+
+def prepare_request(request: BuildRequest) -> Prepared:
+    """Read the scripts and plan their targets. Raises InputError (2) or ResolveError (3)."""
+    scripts = read_scripts(request.scripts)
+    pairs = pair_up(scripts, request.python_versions, request.platforms, [read_node(path) for path in request.nodes])
+    options = replace(request.options, interpreters=builders_for(pairs, is_building=bool(request.options.allow_build)))
+    return Prepared(scripts, pairs, options, _credentials(scripts, options))
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Everything that is to go into the bundle, named and not yet fetched."""
+
+    resolver: Resolver
+    resolutions: Sequence[Resolution]
+    choices: Sequence[tuple[Choice, ...]]
+    """Of each resolution."""
+    uv_resolver: Resolver
+    uv_resolutions: Sequence[Resolution]
+    uv_choices: Sequence[Choice]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know, such as yanked versions and uv's other warnings."""
+        texts = (f"{entry.script.path}: {text}" for entry in self.resolutions for text in entry.warnings)
+        return tuple(dict.fromkeys(texts))
+
+
+def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current: Manifest | None) -> Resolved:
+    """Resolve all scripts for all targets, and what the bundle in force (*current*) lacks of uv for the nodes.
+
+    Raises ResolveError (3) or FetchError (4).
+    """
+    scripts, options, credentials = prepared.scripts, prepared.options, prepared.credentials
+    resolver = UvResolver(uv, options, credentials)
+    uv_resolver = UvResolver(uv, replace(options, exclude_newer=None, constraints=()), credentials)
+    uv_targets = node_uv.lacking(
+        [target for _, target in prepared.pairs], request.uv_version, current, is_default=request.is_uv_default
+    )
+    uv_pairs = [(node_uv.as_script(request.uv_version, scripts), target) for target in uv_targets]
+    resolutions, uv_resolutions = _resolve(resolver, prepared.pairs, uv_resolver, uv_pairs)
+    choices = [choose(resolution) for resolution in resolutions]
+    refuse_builds(zip(resolutions, choices, strict=True), options.allows)
+    uv_choices = [choose(resolution)[0] for resolution in uv_resolutions]
+    return Resolved(resolver, resolutions, choices, uv_resolver, uv_resolutions, uv_choices)
 
 
 def _credentials(scripts: Sequence[Script], options: ResolveOptions) -> Credentials:
@@ -206,7 +253,7 @@ def _node_uv(
     return node_uv.unpack(resolution.target.platform, choice, wheel, source_of(choice, found))
 
 
-def _launcher() -> dict[str, bytes]:
+def launcher() -> dict[str, bytes]:
     """The launcher's files as they stand beside us: what is reviewed is what runs."""
     beside = Path(wheelhouse.__file__).parent
     return {name: (beside / name).read_bytes() for name in ("run.py", "prepare.py", "policy.py")}

@@ -81,7 +81,7 @@ class WheelBuilder:
             identity = f"{without_credentials(choice.location)}@{choice.commit}"
             return self._checkout(choice, folder / "checkout"), hashlib.sha256(identity.encode()).hexdigest()
         if choice.kind == "directory":
-            return _copy_tree(Path(choice.location), folder / "source"), _tree_digest(Path(choice.location))
+            return _copy_tree(Path(choice.location), folder / "source"), tree_digest(Path(choice.location))
         if sdist is None:
             raise AssertionError(choice)
         # uv goes by the name of an sdist; in the cache it is named by its digest.
@@ -185,7 +185,7 @@ def _is_no_source(at_top: bool, name: str) -> bool:  # noqa: FBT001 - a predicat
     return name in _NO_SOURCE or name.endswith(".egg-info") or (at_top and name in _NO_SOURCE_AT_TOP)
 
 
-def _tree_digest(folder: Path) -> str:
+def tree_digest(folder: Path) -> str:
     """Digest over names, modes and bytes of a source folder's files, and what git calls it: version plugins ask."""
     digest = hashlib.sha256(_git_version(folder))
     for parent, folders, files in os.walk(folder):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from builder.ci_cli import ci_options
 from wheelhouse.review_cli import sign_option
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     "--uv-version", metavar="V", help="The uv that goes into the bundle for the nodes. Default: the one that resolves."
 )
 @click.option("--no-uv", is_flag=True, help="Leave uv out of the bundle.")
+@ci_options
 @sign_option
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
@@ -97,11 +99,12 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     allow_build: tuple[str, ...],
     uv_version: str | None,
     no_uv: bool,
+    is_check: bool,
     sign: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
-) -> None:
+) -> int:
     """Build a bundle from SCRIPTs with inline dependencies (PEP 723).
 
     Everything the scripts need is resolved, fetched, checked and written to DIR, from where they run with no network:
@@ -110,6 +113,8 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     from packaging.utils import canonicalize_name
 
     from builder.build import BuildRequest, build
+    from builder.check import check
+    from builder.ci_cli import tell_check
     from builder.progress import make_progress
     from builder.resolve import ResolveOptions, find_uv, uv_version_here
     from wheelhouse.errors import InputError
@@ -144,11 +149,17 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     )
     started = time.monotonic()
     with make_progress(is_quiet=quiet or as_json) as progress:
-        report = build(request, find_uv(), progress)
+        if is_check:
+            checked = check(request, find_uv(), progress)
+        else:
+            report = build(request, find_uv(), progress)
+    if is_check:
+        return tell_check(checked, as_json=as_json, is_quiet=quiet)
     if as_json:
         click.echo(json.dumps(_document(report), indent=1))
     elif not quiet:
         _tell(report, time.monotonic() - started, is_verbose=verbose)
+    return 0
 
 
 def _tell(report: BuildReport, seconds: float, *, is_verbose: bool) -> None:

@@ -169,6 +169,30 @@ def render_lock(entry: LockedScript) -> bytes:
     return tomli_w.dumps(document).encode()
 
 
+def bundled_script(script: Script, locks: Mapping[str, BundledLock]) -> BundledScript:
+    """What a manifest says of *script* with these *locks*."""
+    return BundledScript(
+        path=f"scripts/{script.name}.py",
+        block=prepare.block_digest(script.block),
+        dependencies=script.dependencies,
+        requires_python=script.requires_python,
+        settings=prepare.settings_digest(script.settings),
+        locks=locks,
+    )
+
+
+def metadata_changes(known: BundledScript, script: BundledScript) -> list[str]:
+    """What *script* asks for differently from *known*, in words; empty where it asks for the same."""
+    before, now = (set(map(prepare.canonical_requirement, entry.dependencies)) for entry in (known, script))
+    changes = [f"now needs {text}" for text in sorted(now - before)]
+    changes += [f"no longer needs {text}" for text in sorted(before - now)]
+    if known.requires_python != script.requires_python:
+        changes.append(f"requires-python was {known.requires_python}, is {script.requires_python}")
+    if known.settings != script.settings:
+        changes.append("its [tool.uv] settings changed")
+    return changes
+
+
 def script_is_same(known: BundledScript, script: Script) -> bool:
     """Whether *script* asks for the same as the one in the bundle: then locks for its other targets stay good."""
     return (
@@ -189,14 +213,7 @@ def _bundled_script(known: BundledScript | None, entry: LockedScript) -> Bundled
         libc=libc_floor(tag_sets, target),
         packages={wheel.name: BundledPackage(version=wheel.version, wheel=wheel.bundle_path) for wheel in entry.wheels},
     )
-    made = BundledScript(
-        path=f"scripts/{script.name}.py",
-        block=prepare.block_digest(script.block),
-        dependencies=script.dependencies,
-        requires_python=script.requires_python,
-        settings=prepare.settings_digest(script.settings),
-        locks=others,
-    )
+    made = bundled_script(script, others)
     return known if known and replace(known, origins=()) == made else made
 
 
