@@ -20,6 +20,7 @@ from builder.node import read_node
 from builder.plan import builders_for, pair_up
 from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver
 from builder.script import Script, read_scripts
+from builder.stored_logins import StoredLogins
 from wheelhouse import prepare
 from wheelhouse.errors import BundleError, InputError
 from wheelhouse.gather import gather
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from builder.target import Target
+    from builder.trust import Trust
     from wheelhouse.manifest import Manifest
 
 # uv processes side by side: they wait for the index more than they compute.
@@ -104,14 +106,16 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     is then as it was.
     """
     threading.Thread(target=warm_up, daemon=True).start()
-    prepared = prepare_request(request)
+    prepared = prepare_request(request, uv)
     with BundleWriter(request.output, on_wait=lambda: progress.waiting(request.output)) as writer:
         progress.step(f"Resolving {', '.join(script.path.name for script in prepared.scripts)}")
         resolved = resolve_request(request, prepared, uv, writer.current)
         resolutions, choices = resolved.resolutions, resolved.choices
         uv_resolutions, uv_choices = resolved.uv_resolutions, resolved.uv_choices
 
-        collector = Collector(writer, Path(prepare.cache_directory()), prepared.credentials, uv, prepared.options)
+        collector = Collector(
+            writer, Path(prepare.cache_directory()), prepared.credentials, uv, prepared.options, prepared.trust
+        )
         indexes = [_ask_indexes(resolved.resolver, *pair, collector) for pair in zip(resolutions, choices, strict=True)]
         uv_indexes = [_ask_indexes(resolved.uv_resolver, resolution, [choice], collector)
                       for resolution, choice in zip(uv_resolutions, uv_choices, strict=True)]  # fmt: skip
@@ -151,14 +155,16 @@ class Prepared:
     pairs: Sequence[tuple[Script, Target]]
     options: ResolveOptions
     credentials: Credentials
+    trust: Trust
 
 
-def prepare_request(request: BuildRequest) -> Prepared:
+def prepare_request(request: BuildRequest, uv: str) -> Prepared:
     """Read the scripts and plan their targets. Raises InputError (2) or ResolveError (3)."""
     scripts = read_scripts(request.scripts)
     pairs = pair_up(scripts, request.python_versions, request.platforms, [read_node(path) for path in request.nodes])
     options = replace(request.options, interpreters=builders_for(pairs, is_building=bool(request.options.allow_build)))
-    return Prepared(scripts, pairs, options, _credentials(scripts, options))
+    credentials = _credentials(scripts, options, uv)
+    return Prepared(scripts, pairs, options, credentials, uv_config.trust(scripts, options.insecure_hosts))
 
 
 @dataclass(frozen=True)
@@ -199,11 +205,12 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
     return Resolved(resolver, resolutions, choices, uv_resolver, uv_resolutions, uv_choices)
 
 
-def _credentials(scripts: Sequence[Script], options: ResolveOptions) -> Credentials:
+def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) -> Credentials:
     """Those of every index that the scripts, the flags, uv's configuration or its environment name."""
+    ask = StoredLogins(uv, asks_keyring=uv_config.asks_keyring(scripts))
     locations = [location for script in scripts for location in uv_config.index_locations(script.settings)]
     flags = [*options.indexes, *options.find_links, *filter(None, [options.default_index])]
-    return Credentials.for_indexes([*locations, *map(uv_config.split_index, flags)], os.environ)
+    return Credentials.for_indexes([*locations, *map(uv_config.split_index, flags)], os.environ, ask)
 
 
 def _resolve(

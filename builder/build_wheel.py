@@ -134,9 +134,9 @@ class WheelBuilder:
         ]
         command += ["--no-progress", "--color", "never", "--no-create-gitignore", *self._options.index_flags()]
         script = resolution.script
-        for name, url in uv_config.own_indexes(script.settings, script.path.resolve().parent):
-            command += ["--index", f"{name}={url}" if name else url]
-        variables = {"SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", _EPOCH)}
+        own = uv_config.own_indexes(script.settings, script.path.resolve().parent)
+        variables = self._options.index_variables([f"{name}={url}" if name else url for name, url in own])
+        variables["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH", _EPOCH)
         if ":all:" not in self._options.allow_build:
             # The build's own requirements (setuptools and so on) must be wheels; only this package is built.
             variables |= {"UV_NO_BUILD": "1", "UV_NO_BINARY_PACKAGE": ""}

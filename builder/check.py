@@ -111,7 +111,7 @@ def check(request: BuildRequest, uv: str, progress: BuildProgress) -> CheckRepor
     Raises as `builder.build.build` does for what would make the build fail: InputError (2), ResolveError (3),
     FetchError (4), IntegrityError (5) for a broken manifest.
     """
-    prepared = prepare_request(request)
+    prepared = prepare_request(request, uv)
     with as_bundle_errors(request.output):
         refuse_foreign(str(request.output))
         is_there = (request.output / MANIFEST).exists()

@@ -58,7 +58,19 @@ if TYPE_CHECKING:
     help="A further index, before the default one; repeatable.",
 )
 @click.option("--default-index", metavar="URL", help="The index instead of the public one.")
+@click.option(
+    "--index-strategy",
+    type=click.Choice(["first-index", "unsafe-first-match", "unsafe-best-match"]),
+    help="Which of several indexes a package may come from. Default: only the first that has it.",
+)
 @click.option("--find-links", multiple=True, metavar="PLACE", help="A folder or page of files; repeatable.")
+@click.option(
+    "--allow-insecure-host",
+    "insecure_hosts",
+    multiple=True,
+    metavar="HOST",
+    help="Do not check the certificate of this host; repeatable.",
+)
 @click.option("--exclude-newer", metavar="DATE", help="Ignore files uploaded after this date or age.")
 @click.option(
     "--constraint",
@@ -93,7 +105,9 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     resolver: str,
     indexes: tuple[str, ...],
     default_index: str | None,
+    index_strategy: str | None,
     find_links: tuple[str, ...],
+    insecure_hosts: tuple[str, ...],
     exclude_newer: str | None,
     constraints: tuple[Path, ...],
     allow_build: tuple[str, ...],
@@ -138,7 +152,9 @@ def build_command(  # noqa: PLR0913 - one parameter per option
         options=ResolveOptions(
             indexes=indexes,
             default_index=default_index,
+            index_strategy=index_strategy,
             find_links=find_links,
+            insecure_hosts=insecure_hosts,
             exclude_newer=exclude_newer,
             constraints=constraints,
             allow_build=frozenset(name if name == ":all:" else canonicalize_name(name) for name in allow_build),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from builder.credentials import Credentials
     from builder.fetch import FetchProgress
     from builder.resolve import Resolution, ResolveOptions
+    from builder.trust import Trust
     from wheelhouse.manifest import Manifest
     from wheelhouse.store import BundleWriter
 
@@ -47,6 +48,7 @@ class Collector:
     credentials: Credentials
     uv: str
     options: ResolveOptions
+    trust: Trust | None = None
     fetched: dict[str, Fetched] = field(default_factory=dict)
     """By location."""
     built: dict[str, None] = field(default_factory=dict)
@@ -69,7 +71,8 @@ class Collector:
             if choice.kind in {"wheel", "sdist"} and self.holds(choice) is None
         }
         cache = DownloadCache(self.cache_root)
-        files = fetch(list(wanted.values()), cache, credentials=self.credentials, progress=progress)
+        downloads = list(wanted.values())
+        files = fetch(downloads, cache, credentials=self.credentials, progress=progress, trust=self.trust)
         self.fetched |= dict(zip(wanted, files, strict=True))
 
     def lock(self, resolution: Resolution, choices: Sequence[Choice], index: Future[Index] | None) -> LockedScript:

@@ -1,19 +1,21 @@
 """Who we are to each index: user names and passwords, and how they are kept out of everything we write.
 
 Credentials stand in an index's URL or in `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, as for uv; a netrc
-file is read by requests. They go to the host of their own index and to no other.
+file is read by requests; and other programs that keep some (`builder.stored_logins`) are asked once a server
+has asked for them. They go to the host of their own index and to no other.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -27,6 +29,9 @@ _USERINFO = re.compile(
 _BARE_SSH_USER = re.compile(r"(?:git\+)?ssh://[\w.-]+@", re.IGNORECASE)
 _HIDDEN = "****"
 
+Login = tuple[str, str]
+"""User name and password; either may be empty."""
+
 
 @dataclass(frozen=True)
 class _Index:
@@ -35,22 +40,35 @@ class _Index:
     origin: tuple[str, str, int | None]
     path: tuple[str, ...]
     name: str | None
-    login: tuple[str, str] | None = field(repr=False)
+    login: Login | None = field(repr=False)
+    url: str = ""
+    """Without credentials."""
 
 
 class Credentials:
     """The credentials of a build's indexes. Its `repr` tells how many there are, and no more."""
 
-    def __init__(self, indexes: Sequence[_Index] = ()) -> None:
+    def __init__(
+        self, indexes: Sequence[_Index] = (), ask: Callable[[str, str | None], Login | None] | None = None
+    ) -> None:
+        """*ask* knows logins by URL and user name (None: any); it may be slow and is asked late."""
         self._indexes = tuple(indexes)
         self._secrets = _secret_patterns(index.login for index in indexes if index.login)
+        self._ask = ask
+        self._asked: dict[str, bool] = {}
+        self._lock = threading.Lock()
 
     @classmethod
-    def for_indexes(cls, indexes: Iterable[tuple[str | None, str]], environ: Mapping[str, str]) -> Credentials:
+    def for_indexes(
+        cls,
+        indexes: Iterable[tuple[str | None, str]],
+        environ: Mapping[str, str],
+        ask: Callable[[str, str | None], Login | None] | None = None,
+    ) -> Credentials:
         """Gather the credentials of (name or None, URL) pairs; a name's variables win, as in uv."""
-        return cls([_read_index(name, url, environ) for name, url in indexes])
+        return cls([_read_index(name, url, environ) for name, url in indexes], ask)
 
-    def for_url(self, url: str) -> tuple[str, str] | None:
+    def for_url(self, url: str) -> Login | None:
         """Give (user name, password) for *url*: its own, or those of the index that is nearest on its host.
 
         None means that nothing was configured: a netrc file may still know better. A password may be empty,
@@ -62,6 +80,24 @@ class Credentials:
         index = self._nearest(url, with_login=True)
         return index.login if index else None
 
+    def look_up(self, url: str) -> bool:
+        """Ask who else may know credentials for *url*, once a server wants some; `for_url` knows them afterwards.
+
+        Threads may call it at once; each index is asked for once. False: nobody knows.
+        """
+        if self._ask is None or _login_in(url):
+            return False
+        with self._lock:
+            index = self._nearest(url, with_login=False) or _read_index(None, url, {})
+            if index.url not in self._asked:
+                user, password = index.login or (None, "")
+                login = None if password else self._ask(index.url, user)
+                self._asked[index.url] = login is not None
+                if login:
+                    self._indexes = (replace(index, login=login), *(known for known in self._indexes if known != index))
+                    self._secrets = _secret_patterns(known.login for known in self._indexes if known.login)
+            return self._asked[index.url]
+
     def advice(self, url: str) -> str:
         """Say where to put credentials for *url*: the variables of its index, or netrc."""
         host = _origin(url)[1] or "the host"
@@ -69,8 +105,11 @@ class Credentials:
         netrc = f"add a line `machine {host} login USER password PASSWORD` to ~/.netrc"
         if index and index.name:
             prefix = _variable_prefix(index.name)
-            return f"set {prefix}_USERNAME and {prefix}_PASSWORD, or {netrc}"
-        return f"give the index a name and set UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD, or {netrc}"
+            return f"set {prefix}_USERNAME and {prefix}_PASSWORD, run `uv auth login`, or {netrc}"
+        return (
+            "give the index a name and set UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD, "
+            f"run `uv auth login`, or {netrc}"
+        )
 
     def redact(self, text: str) -> str:
         """Remove every known secret, and the user part of every URL, from *text*."""
@@ -112,7 +151,7 @@ def _read_index(name: str | None, url: str, environ: Mapping[str, str]) -> _Inde
         user, password = environ.get(f"{prefix}_USERNAME"), environ.get(f"{prefix}_PASSWORD")
         if user is not None or password is not None:
             login = (user or "", password or "")
-    return _Index(_origin(url), _segments(url), name, login)
+    return _Index(_origin(url), _segments(url), name, login, without_credentials(url))
 
 
 def _variable_prefix(name: str) -> str:
@@ -120,7 +159,7 @@ def _variable_prefix(name: str) -> str:
     return "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
-def _login_in(url: str) -> tuple[str, str] | None:
+def _login_in(url: str) -> Login | None:
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -157,7 +196,7 @@ def _common(one: tuple[str, ...], other: tuple[str, ...]) -> int:
     return count
 
 
-def _secret_patterns(logins: Iterable[tuple[str, str]]) -> tuple[re.Pattern[str], ...]:
+def _secret_patterns(logins: Iterable[Login]) -> tuple[re.Pattern[str], ...]:
     """Match each secret as it is, as a URL writes it, and as a header sends it; the longest first."""
     secrets: set[str] = set()
     for user, password in logins:

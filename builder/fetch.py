@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from builder.cache import DownloadCache
     from builder.credentials import Credentials
     from builder.transfer import Transfer
+    from builder.trust import Trust
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -102,6 +103,7 @@ def fetch(  # noqa: PLR0913
     *,
     credentials: Credentials,
     progress: FetchProgress | None = None,
+    trust: Trust | None = None,
     workers: int = 8,
     sleep: Callable[[float], object] | None = None,
 ) -> list[Fetched]:
@@ -121,7 +123,9 @@ def fetch(  # noqa: PLR0913
     if missing:
         from builder.transfer import Transfer  # noqa: PLC0415 - slow to import
 
-        with Transfer(cache, credentials, advance=watch.advance, connections=workers, sleep=sleep) as transfer:
+        with Transfer(
+            cache, credentials, advance=watch.advance, connections=workers, trust=trust, sleep=sleep
+        ) as transfer:
             outcomes.update(_transfer(missing, transfer, watch, workers))
     problems = [outcome for outcome in outcomes.values() if isinstance(outcome, FileProblem)]
     if problems:

@@ -29,13 +29,25 @@ from wheelhouse.errors import BundleError, FetchError, ResolveError
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from builder.script import Script
     from builder.target import Target
 
 # After so many packages without a usable file a lock is given up: enough to name them all at once, and no endless loop.
 _MOST_FAULTS = 50
+# What uv says when it is no puzzle that has no solution: an index that wants other credentials than it got (it goes on
+# without what it cannot see), one that cannot be asked, and a build that failed.
+_REFUSAL = re.compile(
+    r"An index(?: URL)? \((\S+)\) (?:could not be queried due to a lack of valid auth|returned a 40[13])"
+)
+_UNREACHABLE = re.compile(
+    r"Failed to fetch|error sending request|network was disabled|Could not connect|client error|"
+    r"(?:Missing|Unsupported) `Content-Type`"
+)
+_UNBUILDABLE = re.compile(
+    r"Failed to (?:download and )?build|Build backend failed|Failed to resolve requirements from `build"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,11 @@ class ResolveOptions:
     indexes: tuple[str, ...] = ()
     """As `--index` takes them: `URL` or `NAME=URL`."""
     default_index: str | None = None
+    index_strategy: str | None = None
+    """uv's: `first-index` (its default), `unsafe-first-match` or `unsafe-best-match`."""
     find_links: tuple[str, ...] = ()
+    insecure_hosts: tuple[str, ...] = ()
+    """`HOST` or `HOST:PORT` whose certificates are not checked."""
     exclude_newer: str | None = None
     constraints: tuple[Path, ...] = ()
     allow_build: frozenset[str] = frozenset()
@@ -58,11 +74,22 @@ class ResolveOptions:
         return ":all:" in self.allow_build or canonicalize_name(name) in self.allow_build
 
     def index_flags(self) -> list[str]:
-        """The options about indexes, for any uv command."""
-        flags = [part for index in self.indexes for part in ("--index", index)]
-        flags += ["--default-index", self.default_index] if self.default_index else []
-        flags += [part for place in self.find_links for part in ("--find-links", place)]
+        """The options about indexes, for any uv command; where the indexes are is in `index_variables`."""
+        flags = ["--index-strategy", self.index_strategy] if self.index_strategy else []
+        flags += [part for host in self.insecure_hosts for part in ("--allow-insecure-host", host)]
         return flags + (["--exclude-newer", self.exclude_newer] if self.exclude_newer else [])
+
+    def index_variables(self, more: Sequence[str] = ()) -> dict[str, str]:
+        """Where the indexes are, and *more* of them, as uv's environment variables.
+
+        Their URLs may hold passwords, and the arguments of a process can be read by everybody on the machine.
+        As a flag would, each variable replaces the one that the user has set.
+        """
+        indexes = " ".join(uv_config.index_argument(index) for index in (*self.indexes, *more))
+        default = uv_config.index_argument(self.default_index) if self.default_index else ""
+        find_links = ",".join(map(uv_config.find_links_argument, self.find_links))
+        variables = {"UV_INDEX": indexes, "UV_DEFAULT_INDEX": default, "UV_FIND_LINKS": find_links}
+        return {name: value for name, value in variables.items() if value}
 
 
 @dataclass(frozen=True)
@@ -79,6 +106,8 @@ class Resolution:
     """Package name -> why the chosen version was yanked (PEP 592); only pins bring such versions in."""
     built: frozenset[str] = frozenset()
     """Packages that were resolved from source because they may be built."""
+    pinned: frozenset[str] = frozenset()
+    """Packages that the script names a source for, and only other packages ask for."""
     warnings: tuple[str, ...] = ()
 
 
@@ -112,15 +141,21 @@ class UvResolver:
         full_version = target.full_version(script.requires_python)
         settings = uv_config.absolute_settings(script.settings, script.path.resolve().parent)
         built = set(self._free_to_build(settings, script))
+        unpinned, pinned = uv_config.pinned_names(script), set[str]()
         missing: dict[str, str] = {}
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
             place = Path(folder)
             while True:
-                _write_project(place, script, full_version, settings, drop=missing)
+                (place / "pylock.toml").unlink(missing_ok=True)  # uv would keep to its versions
+                _write_project(place, script, full_version, settings, drop=missing, add=pinned)
                 outcome = self._compile(place, target, full_version, built)
+                text = self._clean(outcome.stderr, place)
+                reached = _reached(unpinned - pinned, place / "pylock.toml", text)
+                if reached:
+                    pinned |= reached
+                    continue
                 if outcome.returncode == 0:
                     break
-                text = self._clean(outcome.stderr, place)
                 unbuilt = _need_build(text) - missing.keys()
                 allowed = {name for name in unbuilt if self._options.allows(name)} - built
                 unfit = (_need_other_wheels(text) | unbuilt) - missing.keys()
@@ -129,7 +164,7 @@ class UvResolver:
                 elif unfit and len(missing) < _MOST_FAULTS:
                     missing |= dict.fromkeys(sorted(unfit), text) | dict.fromkeys(sorted(unbuilt), "")
                 else:
-                    raise _failure(script, target, text, missing)
+                    raise _failure(script, target, text, missing, self._credentials)
             if missing:
                 raise _unusable(script, target, missing)
             lock = _read_lock(place / "pylock.toml")
@@ -141,6 +176,7 @@ class UvResolver:
             lock=lock,
             yanked=_yanked(warnings),
             built=frozenset(built),
+            pinned=frozenset(pinned),
             warnings=tuple(self._clean(line.removeprefix("warning: "), None) for line in warnings if _matters(line)),
         )
 
@@ -154,7 +190,7 @@ class UvResolver:
         settings = uv_config.absolute_settings(script.settings, script.path.resolve().parent)
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
             place = Path(folder)
-            _write_project(place, script, resolution.full_version, settings, drop={})
+            _write_project(place, script, resolution.full_version, settings, drop={}, add=resolution.pinned)
             for where in (["--offline"], []):
                 flags = ["--emit-index-annotation", *where]
                 outcome = self._compile(
@@ -191,7 +227,7 @@ class UvResolver:
         if ":all:" not in options.allow_build:
             command += ["--only-binary", ":all:"]
             command += [part for name in sorted(built) for part in ("--no-binary", name)]
-        return uv_config.run_uv(command, place)
+        return uv_config.run_uv(command, place, **options.index_variables())
 
     def _clean(self, text: str, place: Path | None) -> str:
         """Uv's own words without secrets, and without the name of our temporary project."""
@@ -215,10 +251,19 @@ def uv_version_here() -> str:
     return version("uv")
 
 
-def _write_project(
-    place: Path, script: Script, full_version: str, settings: Mapping[str, object], drop: Mapping[str, str]
+def _write_project(  # noqa: PLR0913 - what makes up a project
+    place: Path,
+    script: Script,
+    full_version: str,
+    settings: Mapping[str, object],
+    *,
+    drop: Mapping[str, str],
+    add: Collection[str],
 ) -> None:
-    """Write the header as `pyproject.toml`, without the packages in *drop* (already known to have no usable file)."""
+    """Write the header as `pyproject.toml`, without the packages in *drop* (already known to have no usable file).
+
+    Those in *add* become dependencies of their own, so that uv heeds the script's sources for them.
+    """
     tool = dict(settings)
     if drop:
         excluded = tool.get("exclude-dependencies")
@@ -229,11 +274,21 @@ def _write_project(
         # The target decides the Python; what the script says of it was held against the target before.
         "requires-python": f">={full_version}",
         "dependencies": [
-            uv_config.absolute_requirement(text, script.path.resolve().parent) for text in script.dependencies
+            *(uv_config.absolute_requirement(text, script.path.resolve().parent) for text in script.dependencies),
+            *sorted(add),
         ],
     }
     document = {"project": project, "tool": {"uv": tool}}
     (place / "pyproject.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
+
+
+def _reached(names: Collection[str], lock: Path, text: str) -> set[str]:
+    """Which of *names* a run of uv came upon: they are in its lock or, where it failed, in its words (*text*)."""
+    if not names:
+        return set()
+    if lock.is_file():
+        return {str(package.name) for package in _read_lock(lock).packages} & set(names)
+    return {name for name in names if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text)}
 
 
 def _read_lock(path: Path) -> Pylock:
@@ -264,21 +319,29 @@ def _need_other_wheels(text: str) -> set[str]:
     return {canonicalize_name(name) for name in names}
 
 
-def _failure(script: Script, target: Target, text: str, missing: Mapping[str, str]) -> BundleError:
+def _failure(
+    script: Script, target: Target, text: str, missing: Mapping[str, str], credentials: Credentials
+) -> BundleError:
     where = f"{script.path} cannot be resolved for {target.name}"
     if missing:
         return _unusable(script, target, missing)
-    if "No solution found" in text:
+    words = " ".join(text.split())  # uv breaks lines anywhere
+    refusal = _REFUSAL.search(words)
+    if refusal:
+        return FetchError(
+            f"{where}: the index {refusal[1]} refused to answer",
+            problems=text.splitlines(),
+            hint=credentials.advice(refusal[1]),
+        )
+    if "No solution found" in words:
         return ResolveError(where, problems=text.splitlines())
-    if re.search(r"Failed to fetch|error sending request|network was disabled|Could not connect|client error", text):
+    if _UNREACHABLE.search(words):
         return FetchError(
             f"{where}: an index could not be asked",
             problems=text.splitlines(),
             hint="check the index's address, the proxy (HTTPS_PROXY), certificates (SSL_CERT_FILE) and credentials",
         )
-    if re.search(
-        r"Failed to (?:download and )?build|Build backend failed|Failed to resolve requirements from `build", text
-    ):
+    if _UNBUILDABLE.search(words):
         return FetchError(f"{where}: a source distribution could not be built", problems=text.splitlines())
     return ResolveError(where, problems=text.splitlines())
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from builder.cache import DownloadCache
     from builder.credentials import Credentials
+    from builder.trust import Trust
 
 _TRIES = 5
 _BLOCK = 1 << 18  # bytes; larger ones gain nothing, smaller ones cost
@@ -56,19 +57,20 @@ class Transfer:
     Stopped, and what it had is kept.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what one session needs
         self,
         cache: DownloadCache,
         credentials: Credentials,
         *,
         advance: Callable[[int], None],
         connections: int = 8,
+        trust: Trust | None = None,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self._cache = cache
         self._credentials = credentials
         self._advance = advance
-        self._session = Session(credentials, connections)
+        self._session = Session(credentials, connections, trust)
         self._stop = threading.Event()
         self._sleep = sleep or self._stop.wait
         self._open: set[requests.Response] = set()

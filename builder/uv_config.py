@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from packaging.utils import canonicalize_name
 
+from builder.stored_logins import keyring_path
+from builder.trust import Trust
 from wheelhouse.errors import FetchError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from builder.script import Script
 
@@ -92,6 +94,22 @@ def local_sources(settings: Mapping[str, Any]) -> set[str]:
     return names
 
 
+def pinned_names(script: Script) -> set[str]:
+    """Names in the script's `[tool.uv.sources]` that need more than uv's own care.
+
+    uv heeds a source where the script itself asks for the package, and not where another package does: then one of
+    the same name would be taken from any index.
+    """
+    sources = script.settings.get("sources")
+    asked_for = {_name_of(text) for text in script.dependencies if ";" not in text}
+    return {
+        str(canonicalize_name(name))
+        for name, source in (sources.items() if isinstance(sources, dict) else ())
+        for entry in (source if isinstance(source, list) else [source])
+        if isinstance(entry, dict) and not entry.keys() & {"extra", "group", "workspace"}
+    } - asked_for
+
+
 def refuse_forced_builds(script: Script, allows: Callable[[str], bool]) -> None:
     """Raise FetchError (exit 4) where the script or a configuration asks for builds that no flag allowed.
 
@@ -127,6 +145,25 @@ def index_locations(script_settings: Mapping[str, Any]) -> list[tuple[str | None
     return found
 
 
+def asks_keyring(scripts: Iterable[Script]) -> bool:
+    """Whether uv is told to ask the `keyring` program for passwords."""
+    values = [os.environ.get("UV_KEYRING_PROVIDER")]
+    for settings in _all_settings(scripts):
+        pip = settings.get("pip")
+        values += [settings.get("keyring-provider"), pip.get("keyring-provider") if isinstance(pip, dict) else None]
+    return next((value for value in values if value), None) == "subprocess"
+
+
+def trust(scripts: Iterable[Script], insecure_hosts: Iterable[str]) -> Trust:
+    """What uv is told about certificates: by flags (*insecure_hosts*), its environment, and its configuration."""
+    hosts = [*insecure_hosts, *os.environ.get("UV_INSECURE_HOST", "").replace(",", " ").split()]
+    told = [_is_true(os.environ.get("UV_SYSTEM_CERTS")) or _is_true(os.environ.get("UV_NATIVE_TLS"))]
+    for settings in _all_settings(scripts):
+        hosts += [host for host in _list(settings.get("allow-insecure-host")) if isinstance(host, str)]
+        told += [settings.get(key) is True for key in ("system-certs", "native-tls")]
+    return Trust(frozenset(re.sub(r"^\w+://", "", host).rstrip("/").lower() for host in hosts), any(told))
+
+
 def own_indexes(script_settings: Mapping[str, Any], folder: Path) -> list[tuple[str | None, str]]:
     """(name, URL) of a script's own indexes that may serve any package: explicit ones serve what is pinned to them."""
     entries = _index_entries(absolute_settings(script_settings, folder))
@@ -137,6 +174,19 @@ def split_index(text: str) -> tuple[str | None, str]:
     """`NAME=URL` or `URL`, as `--index` takes it."""
     match = re.fullmatch(r"([A-Za-z0-9._-]+)=(.+)", text)
     return (match[1], match[2]) if match else (None, text)
+
+
+def index_argument(text: str) -> str:
+    """What the user gave for `--index`, as UV_INDEX takes it: a folder becomes a file:// URL, for spaces separate."""
+    name, place = split_index(text)
+    return f"{name}={find_links_argument(place)}" if name else find_links_argument(place)
+
+
+def find_links_argument(place: str) -> str:
+    """What the user gave for `--find-links`, as UV_FIND_LINKS takes it: commas separate there."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", place):
+        place = Path(place).resolve().as_uri()
+    return place.replace(" ", "%20").replace(",", "%2C")
 
 
 def run_uv(command: Sequence[str], place: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -160,7 +210,7 @@ def _environment(place: Path) -> dict[str, str]:
     `UV_CONFIG_FILE` and `UV_NO_CONFIG` would also switch off the temporary project's `[tool.uv]`, that is the script's
     own settings; so the file is put where uv looks for the user's configuration instead.
     """
-    result = {name: value for name, value in os.environ.items() if name not in _DROPPED}
+    result = {name: value for name, value in os.environ.items() if name not in _DROPPED} | {"PATH": keyring_path()}
     config_file, no_config = os.environ.get("UV_CONFIG_FILE"), os.environ.get("UV_NO_CONFIG")
     if config_file or no_config:
         folder = place / "configuration" / "uv"
@@ -197,10 +247,22 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: uv's configuration cannot be read: {error}") from error
 
 
+def _all_settings(scripts: Iterable[Script]) -> list[dict[str, Any]]:
+    return [*(script.settings for script in scripts), *(table for _, table in _configurations())]
+
+
+def _is_true(value: str | None) -> bool:
+    return (value or "").lower() in {"1", "true", "yes", "on", "y", "t"}
+
+
 def _environment_settings() -> dict[str, Any]:
     packages = os.environ.get("UV_NO_BINARY_PACKAGE", "").replace(",", " ").split()
-    everything = os.environ.get("UV_NO_BINARY", "").lower() in {"1", "true", "yes", "on", "y", "t"}
-    return {"no-binary": everything, "no-binary-package": packages}
+    return {"no-binary": _is_true(os.environ.get("UV_NO_BINARY")), "no-binary-package": packages}
+
+
+def _name_of(requirement: str) -> str:
+    match = re.match(r"\s*([A-Za-z0-9._-]+)", requirement)
+    return str(canonicalize_name(match[1])) if match else ""
 
 
 def _forced(settings: Mapping[str, Any]) -> Iterator[str]:
