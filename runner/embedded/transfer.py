@@ -33,7 +33,7 @@ class Transfer:
         return [
             route(_DT, self.information, is_public=True),
             route(f"{_DT}/binaries/worker/{{platform}}/{{name}}", self.program, is_public=True),
-            route(f"{_DT}/token", lambda call: {"token": self._app.accounts.worker_token(call.user)}, "POST"),
+            route(f"{_DT}/token", self.token, "POST"),
             route(f"{_DT}/storage:{{action}}", self.perform, "POST"),
             route(f"{_DT}/metadata:get", self.metadata, "POST"),
             route(f"{_DT}/data/{{path:path}}", self.download),
@@ -48,6 +48,10 @@ class Transfer:
     def program(self, _: Call) -> Answer:
         """Give the worker program."""
         return Response(self._program, media_type="application/octet-stream")
+
+    def token(self, call: Call) -> Answer:
+        """Tell the worker whose token it showed, with one for itself that outlives the session."""
+        return {"token": self._app.accounts.worker_token(call.user), "user": call.user.name}
 
     def perform(self, call: Call) -> Answer:
         """Do storage operations that need nothing of the client's disk."""

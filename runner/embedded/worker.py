@@ -50,14 +50,15 @@ class Remote:
     def call(
         self, method: str, path: str, body: str | IO[bytes] | None = None, size: int | None = None
     ) -> http.client.HTTPResponse:
-        """Send a request; return the answer, unread. Raises OSError for any but a good one."""
+        """Send a request; return the answer, unread. Raises OSError for any but a good one, PermissionError for 401."""
         headers = {"Authorization": f"Bearer {self.token}"}
         if size is not None:
             headers["Content-Length"] = str(size)
         self._connection.request(method, f"{self._parts.path.rstrip('/')}{path}", body=body, headers=headers)
         answer = self._connection.getresponse()
         if answer.status >= 300:
-            raise OSError(f"{method} {path}: {answer.status} {answer.read().decode(errors='replace')}")
+            kind = PermissionError if answer.status == 401 else OSError
+            raise kind(f"{method} {path}: {answer.status} {answer.read().decode(errors='replace')}")
         return answer
 
     def ask(self, path: str, document: dict[str, Any]) -> dict[str, Any]:
@@ -97,17 +98,30 @@ class Worker(ThreadingHTTPServer):
         self.options = options
         self.operations: dict[str, dict[str, Any]] = {}
         self.token = options.token.removeprefix("Bearer ")
+        self.user: str | None = None
 
-    def remote(self) -> Remote:
+    def remote(self, token: str | None = None) -> Remote:
         """Return a connection of its own for one operation."""
-        return Remote(self.options.dt_url, self.token, insecure=self.options.insecure)
+        return Remote(self.options.dt_url, token or self.token, insecure=self.options.insecure)
 
     def lengthen_token(self) -> None:
         """Exchange the session's token, which nobody renews here, for one that lasts."""
         try:
-            self.token = self.remote().ask("/token", {})["token"]
+            answer = self.remote().ask("/token", {})
         except (OSError, http.client.HTTPException, ValueError) as error:
             _log("error", f"the token could not be exchanged: {error}")
+        else:
+            self.token, self.user = answer["token"], answer["user"]
+
+    def is_own(self, token: str) -> bool:
+        """Ask the server whether this is, now, a token of the user whose client started this worker. Raises OSError."""
+        try:
+            user = self.remote(token).ask("/token", {})["user"] if token else None
+        except PermissionError:
+            return False
+        if self.user is None:
+            self.lengthen_token()
+        return user is not None and user == self.user
 
     def begin(self, action: str, document: dict[str, Any]) -> str:
         """Start an operation; return its id."""
@@ -189,12 +203,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({"id": identifier, "location": f"{_PREFIX}/operations/{identifier}"})
 
     def _is_allowed(self) -> bool:
-        """Whoever does not know the client's API key, or the token of a client that makes none, gets nothing here."""
+        """Serve who knows the client's API key, or, for a client that makes none, who has a token of its user."""
         key = os.environ.get("ANSYS_DT_AUTH__API_KEY__VALUE")
         header = os.environ.get("ANSYS_DT_AUTH__API_KEY__HEADER_NAME", "X-API-Key") if key else "Authorization"
-        expected = key or f"Bearer {self.server.options.token.removeprefix('Bearer ')}"
-        if hmac.compare_digest(self.headers.get(header, "").encode(), expected.encode()):
-            return True
+        given = self.headers.get(header, "")
+        try:
+            if (
+                hmac.compare_digest(given.encode(), key.encode())
+                if key
+                else self.server.is_own(given.removeprefix("Bearer "))
+            ):
+                return True
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self._answer({"title": "Service Unavailable", "detail": f"the token cannot be checked: {error}"}, 503)
+            return False
         self._answer({"title": "Unauthorized", "detail": f"wrong or no {header}"}, 401)
         return False
 

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import json
-import shutil
+import subprocess
 from pathlib import Path, PurePosixPath
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ from runner.submit import submit
 from runner.transfer import checksum, safe_path
 from runner.values import plan_values
 from runner.watch import Counts, find_failures, find_project, watch
+from tests.support.archives import small_disk
 from tests.support.jobs import CLIENT_LEAKS, embedded, make_submission, server_of
 from wheelhouse.errors import BundleError, FetchError, InputError, JobsFailedError
 
@@ -207,34 +207,25 @@ def test_what_does_not_match_its_checksum_is_not_kept(
     assert download(session, plots.project_id, tmp_path).files == 5
 
 
-def test_a_disk_that_would_be_full_is_seen_before(
-    session: Session, plots: Submitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_looked_at", [True, False], ids=["seen before", "filled meanwhile"])
+def test_a_full_disk_is_named_and_the_download_goes_on_later(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_looked_at: bool
 ) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
-    with pytest.raises(FetchError, match=r"the disk is full: .* and 100 B are free") as raised:
-        download(session, plots.project_id, tmp_path)
-    assert "it goes on where it stopped" in str(raised.value.hint)
-    assert raised.value.exit_code == 4
-
-
-def test_a_disk_that_is_full_is_named(
-    session: Session, plots: Submitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class FullDisk:
-        """A worker's answers on a disk that another program fills meanwhile."""
-
-        def copy(self, _: object) -> SimpleNamespace:
-            return SimpleNamespace(id="operation")
-
-        def wait_for(self, *_: object, **__: object) -> list[SimpleNamespace]:
-            state = SimpleNamespace(value="failed")
-            return [SimpleNamespace(state=state, error="[Errno 28] No space left on device: 'plot.png'")]
-
-    monkeypatch.setattr(session.client, "_dt_client", object())
-    monkeypatch.setattr(session.client, "_dt_api", FullDisk())
-    with pytest.raises(FetchError, match="the disk is full"):
-        download(session, plots.project_id, tmp_path)
+    """Not to look beforehand is as if another program took the room meanwhile."""
+    body = "import os, pathlib\npathlib.Path('plot.png').write_bytes(os.urandom(300_000))"
+    submitted = submit(session, make_submission(tmp_path, body, values=plan_values([], None, jobs=2)))
+    watch(session, submitted.project_id)
+    if not is_looked_at:
+        monkeypatch.setattr("runner.transfer._check_space", lambda _: None)
+    with small_disk(tmp_path / "disk", 450_560) as disk:
+        with pytest.raises(FetchError, match=r"the disk is full: .* and .*B are free") as raised:
+            download(session, submitted.project_id, disk / "out")
+        assert raised.value.exit_code == 4
+        assert "it goes on where it stopped" in str(raised.value.hint)
+        assert not list(disk.rglob("*.partial"))
+        assert all(path.stat().st_size == 300_000 for path in disk.rglob("plot.png"))
+        subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
+        assert download(session, submitted.project_id, disk / "out").files == 4
 
 
 def test_the_results_of_two_projects_are_not_mixed(session: Session, plots: Submitted, tmp_path: Path) -> None:

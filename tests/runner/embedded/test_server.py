@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +22,7 @@ from tests.runner.embedded.conftest import SOFTWARE
 from wheelhouse.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from tests.runner.embedded.conftest import Hps
 
@@ -114,6 +114,63 @@ class TestFiles:
             assert session.get(f"{worker.url}/", timeout=5).status_code == 401
             answer = session.post(f"{worker.url}/storage:copy", json={"operations": []}, timeout=5)
             assert answer.status_code == 401
+
+
+class TestWorkerWithoutKey:
+    """Clients 0.10 make no key: they show their user's token, and renew it."""
+
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[EmbeddedHps]:
+        with EmbeddedHps(tmp_path / "data", software={}) as server:
+            yield server
+
+    @pytest.fixture
+    def accounts(self, server: EmbeddedHps) -> Accounts:
+        return Accounts(server.username, server.password, server.data / "token.key", lifetime=60)
+
+    @pytest.fixture
+    def worker(self, server: EmbeddedHps, accounts: Accounts) -> Iterator[str]:
+        token = accounts.issue({"username": server.username, "password": server.password}, "")["access_token"]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        program = Path(__file__).parents[3] / "runner" / "embedded" / "worker.py"
+        command = [sys.executable, program, "--port", str(port), "--dt-url", f"{server.url}/dt/api/v1", "-t", token]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            deadline = time.monotonic() + 20
+            with socket.socket() as probe:
+                while probe.connect_ex(("127.0.0.1", port)):
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+            yield f"http://127.0.0.1:{port}/api/v1/"
+            process.terminate()
+
+    def ask(self, worker: str, token: str) -> int:
+        with requests.Session() as session:
+            session.trust_env = False
+            header = {"Authorization": f"Bearer {token}"} if token else {}
+            return session.get(worker, headers=header, timeout=10).status_code
+
+    def test_only_tokens_of_its_user_that_are_valid_now(
+        self, worker: str, server: EmbeddedHps, accounts: Accounts
+    ) -> None:
+        answer = accounts.issue({"username": server.username, "password": server.password}, "")
+        renewed = accounts.issue({"grant_type": "refresh_token", "refresh_token": answer["refresh_token"]}, "")
+        assert self.ask(worker, answer["access_token"]) == 200
+        assert self.ask(worker, renewed["access_token"]) == 200
+        expired = Accounts(server.username, server.password, server.data / "token.key", lifetime=-1)
+        forged = Accounts(server.username, server.password, server.data / "another.key", lifetime=60)
+        refused = [
+            "",
+            "nonsense",
+            answer["refresh_token"],
+            expired.issue({"username": server.username, "password": server.password}, "")["access_token"],
+            forged.issue({"username": server.username, "password": server.password}, "")["access_token"],
+            accounts.worker_token(accounts.service),
+        ]
+        assert [self.ask(worker, token) for token in refused] == [401] * len(refused)
+        server.stop()
+        assert self.ask(worker, renewed["access_token"]) == 503
 
 
 class TestObjects:
