@@ -300,7 +300,8 @@ def _open_alone(place: Path) -> int:
     descriptor = os.open(place, flags, 0o666)
     try:
         _lock_alone(descriptor, place)
-        os.ftruncate(descriptor, 0)
+        if os.fstat(descriptor).st_size:  # ext4 flushes what was truncated when it is closed: not for nothing
+            os.ftruncate(descriptor, 0)
     except BaseException:
         os.close(descriptor)
         raise
@@ -340,7 +341,7 @@ def _write(  # noqa: PLR0913, PLR0917
             yield entry
         _append(volume, entries[-1].end, bytes(2 * _BLOCK))
 
-    checked = each(lambda entry: far_side.damage_of(volume, entry, time, tell), write_all())
+    checked = each(lambda entry: far_side.damage_of(volume, entry, time, tell), write_all(), lambda entry: entry.size)
     damaged = [entry for entry, what in checked if what]
     is_ended = volume.read(entries[-1].end, 3 * _BLOCK) == bytes(2 * _BLOCK)
     is_exact = all(os.fstat(part.descriptor).st_size == part.size for part in volume.parts)

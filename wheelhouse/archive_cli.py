@@ -43,10 +43,11 @@ def pack_command(  # noqa: PLR0913
     Every byte is read back and checked first. Beside it lies a script that checks and unpacks it with Python alone.
     """
     from wheelhouse.archive import pack, parse_size
-    from wheelhouse.signature import sign as sign_bundle
 
     size = parse_size(split_size) if split_size is not None else None
     if sign:
+        from wheelhouse.signature import sign as sign_bundle
+
         sign_bundle(bundle, sign)
     with _bar(f"Packing {bundle}", is_quiet=quiet or as_json) as progress:
         report = pack(bundle, output, since=since, split_size=size, progress=progress)

@@ -241,14 +241,14 @@ class BundleWriter:
     def _stage(self, wanted: Mapping[str, bytes | Path]) -> dict[str, Path]:
         real_folder(str(self.directory), self._staging.relative_to(self.directory).as_posix())
         staged = {path: self._staging / str(number) for number, path in enumerate(wanted)}
+        own = self.directory / WRITER
+        staged |= {path: file for path, file in wanted.items() if isinstance(file, Path) and file.is_relative_to(own)}
 
         def put(path: str) -> None:
             content = wanted[path]
             if isinstance(content, bytes):
                 staged[path].write_bytes(content)
-            elif content.is_relative_to(self.directory / WRITER):
-                content.replace(staged[path])
-            else:
+            elif content != staged[path]:
                 link_or_copy(content, staged[path])
             if path.startswith("uv/"):
                 _make_executable(staged[path])

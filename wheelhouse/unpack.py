@@ -8,7 +8,7 @@ command `offline-bundle unpack` runs the same functions, and can merge bundles b
 
 1. reads bundle.json, the first member, and knows from it each byte of the archive but the contents (`Archive`);
    whatever differs from that is refused: there is nothing else in a tar for a hostile medium to play with;
-2. copies each file it needs to DIR/.writer/incoming, and checks its sha256 there;
+2. copies each file it needs to DIR/.writer/incoming, taking its sha256 on the way, and checks that;
 3. checks the files that stay, then renames the new ones into place, bundle.json last (`install`).
 
 What it never does: follow a link, write outside DIR, run anything, or touch the bundle in place before all of the
@@ -55,7 +55,8 @@ MOST_ANCESTORS = 100
 _STAGING = f"{WRITER}/tmp"  # noqa: S108 -- inside the bundle, and nobody else's
 _BLOCK = 512
 _END = 2 * _BLOCK
-_CHUNK = 256 * 1024
+_CHUNK = 1024 * 1024
+_SMALL = 128 * 1024
 _LARGEST_MANIFEST = 256 * 1024 * 1024
 _LARGEST_MARK = 64 * 1024 * 1024
 _LARGEST_USTAR = 8**11 - 1
@@ -456,7 +457,7 @@ def remove_tree(folder: str) -> None:
 class Entry:
     """One member of an archive: where it lies, and what it must hold."""
 
-    __slots__ = ("comment", "is_executable", "path", "sha256", "size", "start")
+    __slots__ = ("comment", "header_size", "is_executable", "path", "sha256", "size", "start")
 
     def __init__(self, path: str, sha256: str, size: int, *, comment: "Optional[str]" = None) -> None:
         self.path = path
@@ -464,17 +465,14 @@ class Entry:
         self.size = size
         self.comment = comment
         self.is_executable = path.startswith("uv/")
+        self.header_size = header_size(path, size, comment=comment)
+        """Bytes before its content."""
         self.start = 0
         """Offset of its header in the archive."""
 
     def header(self, time: int) -> bytes:
         """What stands before its content; *time* in seconds since 1970."""
         return render_header(self.path, self.size, time, is_executable=self.is_executable, comment=self.comment)
-
-    @property
-    def header_size(self) -> int:
-        """Bytes before its content."""
-        return header_size(self.path, self.size, comment=self.comment)
 
     @property
     def offset(self) -> int:
@@ -609,7 +607,7 @@ def check(archive: Archive, progress: "Progress" = None) -> "dict[str, str]":
 
     cut = {entry.path: "cut off" for entry in archive.entries if entry.end > archive.volume.size}
     whole = [entry for entry in archive.entries if entry.path not in cut]
-    found = {entry.path: what for entry, what in each(damage, whole) if what}
+    found = {entry.path: what for entry, what in each(damage, _largest_first(whole), _size_of) if what}
     end = None if cut else _end_damage(archive)
     if end:
         found[_THE_END] = end
@@ -687,14 +685,27 @@ def extract(
     def holds(entry: Entry) -> bool:
         return file_digest(staged[entry.path], progress) == entry.sha256
 
+    def brings(entry: Entry) -> bool:
+        return _copy_out(archive.volume, entry, staged[entry.path], progress) == entry.sha256
+
     left = [entry for entry in entries if _regular_size(staged[entry.path]) == entry.size]
-    good = {entry.path for entry, is_good in each(holds, left) if is_good}
-    copied = (_copied(archive, entry, staged[entry.path]) for entry in entries if entry.path not in good)
-    bad_entries = [entry for entry, is_good in each(holds, copied) if not is_good]
-    for entry in bad_entries:
-        _remove(staged[entry.path])
-    _refuse_members(archive, directory, {entry.path: f"its sha256 is not {entry.sha256}" for entry in bad_entries})
+    good = {entry.path for entry, is_good in each(holds, _largest_first(left), _size_of) if is_good}
+    rest = _largest_first(entry for entry in entries if entry.path not in good)
+    brought = each(brings, rest, _size_of)
+    bad = {entry.path: f"its sha256 is not {entry.sha256}" for entry, is_good in brought if not is_good}
+    for path in bad:
+        _remove(staged[path])
+    _refuse_members(archive, directory, dict(sorted(bad.items())))
     return staged
+
+
+def _largest_first(entries: "Iterable[Entry]") -> "list[Entry]":
+    """Put them in the order in which no thread is left alone with a large one at the end."""
+    return sorted(entries, key=_size_of, reverse=True)
+
+
+def _size_of(entry: Entry) -> int:
+    return entry.size
 
 
 def _refuse_members(archive: Archive, directory: str, damage: "Mapping[str, str]") -> None:
@@ -732,11 +743,17 @@ def _end_damage(archive: Archive) -> "Optional[str]":
     return f"{archive.volume.size} bytes, and not {archive.size} that end in zeros"
 
 
-def _copied(archive: Archive, entry: Entry, place: str) -> Entry:
+def _copy_out(volume: "Volume", entry: Entry, place: str, progress: "Progress") -> str:
+    """Write a member's content to a new file at *place*, and return the sha256 of what was written."""
+    digest = _sha256()
     _remove(place)
     with create(place, is_executable=entry.is_executable) as file:
-        archive.volume.copy(entry.offset, entry.size, file.fileno())
-    return entry
+        for chunk in volume.chunks(entry.offset, entry.size):
+            digest.update(chunk)
+            _write_all(file.fileno(), chunk)
+            if progress:
+                progress(len(chunk))
+    return digest.hexdigest()
 
 
 def held_files(
@@ -754,7 +771,8 @@ def held_files(
         except OSError:
             return False
 
-    return {path for path, held in each(is_held, sorted(files)) if held}
+    largest_first = sorted(files, key=lambda path: -files[path][1])
+    return {path for path, held in each(is_held, largest_first, lambda path: files[path][1]) if held}
 
 
 # --- parts --------------------------------------------------------------------------------------------------
@@ -828,11 +846,6 @@ class Volume:
                     return
                 yield buffer[:read]
                 place += read
-
-    def copy(self, offset: int, count: int, target: int) -> None:
-        """Append *count* bytes at *offset* to the file open as *target*; fewer at the end."""
-        for part, place, length in self.spans(offset, count):
-            copy_range(part.descriptor, place, length, target)
 
     def bad_parts(self) -> "set[str]":
         """Name the parts that are not what the list of parts says."""
@@ -1309,9 +1322,9 @@ def _folded(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
-def printable(path: str) -> str:
-    """Show a path from outside without letting it speak to the terminal."""
-    return path if path.isprintable() else ascii(path)
+def printable(text: str) -> str:
+    """Show what comes from outside without letting it speak to the terminal: escaped where it could."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _shown(text: str) -> str:
@@ -1367,10 +1380,13 @@ def copy_range(source: int, offset: int, count: int, target: int) -> int:
         if not read:
             break
         offset, left = offset + read, left - read
-        written = 0
-        while written < read:
-            written += os.write(target, buffer[written:read])
+        _write_all(target, buffer[:read])
     return count - left
+
+
+def _write_all(target: int, content: memoryview) -> None:
+    while content:
+        content = content[os.write(target, content) :]
 
 
 def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
@@ -1440,19 +1456,25 @@ def _read_whole(path: str) -> "Optional[bytes]":
 # --- threads ------------------------------------------------------------------------------------------------
 
 
-def each(function: "Callable[[_Item], _Result]", items: "Iterable[_Item]") -> "list[tuple[_Item, _Result]]":
+def each(
+    function: "Callable[[_Item], _Result]", items: "Iterable[_Item]", size: "Optional[Callable[[_Item], int]]" = None
+) -> "list[tuple[_Item, _Result]]":
     """Apply *function* to each item, several at a time: hashing and reading leave the interpreter to others.
 
-    *items* may still be in the making: that happens in this thread, while the others work on those made before.
+    *items* may still be in the making: that happens in this thread, while the others work on those made before. So do
+    items of a small *size*, in bytes: threads that take turns at them stand in each other's way.
     """
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(usable_workers()) as pool:
-        futures = []
+        done, futures = [], []
         try:
             for item in items:
-                futures.append((item, pool.submit(function, item)))  # noqa: PERF401 -- to be known when one fails
-            return [(item, future.result()) for item, future in futures]
+                if size and size(item) < _SMALL:
+                    done.append((item, function(item)))
+                else:
+                    futures.append((item, pool.submit(function, item)))
+            return [*done, *((item, future.result()) for item, future in futures)]
         except BaseException:
             for _, future in futures:
                 future.cancel()
