@@ -43,6 +43,13 @@ The text between the markers is written by the harness: `make bench`, or
 
 <!-- bench:jobs -->
 <!-- /bench:jobs -->
+
+## Archives
+
+`python benchmarks/archive.py --write` measures this and writes it here.
+
+<!-- bench:archive -->
+<!-- /bench:archive -->
 """
 
 

@@ -1,0 +1,216 @@
+"""Archives against tar, verifying against sha256sum; side by side.
+
+    python benchmarks/archive.py                              three made-up bundles, seven rounds
+    python benchmarks/archive.py --bundle DIR --rounds 11     a bundle of yours
+    python benchmarks/archive.py --write                      also put the tables into docs/benchmarks.md
+
+Everything is done in turns, A B C … A B C …, from files that are in the page cache. Nothing is left to be written to
+the disk when a clock starts, and what each command leaves to be written is measured after it, apart. Exit status:
+0 when all claims hold, 1 when one does not.
+"""
+
+import argparse
+import datetime as dt
+import hashlib
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import report
+from measure import Place, Sample, Summary, run
+from report import Claim
+
+from wheelhouse.manifest import BundledFile, Manifest
+from wheelhouse.store import BundleWriter
+
+TAR_SHARE = 0.8  # of tar's speed, at the least
+HASH_SHARE = 1.5  # of the speed of `sha256sum -c`
+DEFAULT_PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+KEY = "archive"
+_PIECE = 1 << 20
+NOTE = (
+    "`tar` copies and looks at nothing. `pack` also hashes every byte of the archive, read back from it, before it "
+    "gives it its name, and `unpack` every byte that it writes. All are whole commands, the interpreter's start "
+    "included. None waits for the disk: how long it takes until all is written to it stands in the last column."
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A bundle, and what to say about it."""
+
+    title: str
+    bundle: Path
+    is_claimed: bool
+
+
+@dataclass
+class Times:
+    """What one command took, in all rounds."""
+
+    samples: list[Sample] = field(default_factory=list)
+    flushes: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return Summary.of(self.samples).median
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, help="a bundle to measure with, in place of made-up ones")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds (default: 7)")
+    parser.add_argument("--bin", type=Path, default=Path(sys.executable).parent, help="where our programs are")
+    parser.add_argument("--directory", type=Path, help="where to work (default: the temporary directory)")
+    parser.add_argument("--write", type=Path, nargs="?", const=DEFAULT_PAGE, metavar="PAGE", help="write into PAGE")
+    arguments = parser.parse_args()
+    workspace = Path(tempfile.mkdtemp(prefix="bench-archive-", dir=arguments.directory))
+    blocks, claims = [heading(arguments.rounds)], []
+    try:
+        for case in [given(arguments.bundle)] if arguments.bundle else made_up(workspace):
+            times = measure(case, workspace, arguments.bin, arguments.rounds)
+            blocks.append(f"**{case.title}**\n\n{table(times)}")
+            claims += claims_of(case, times) if case.is_claimed else []
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+    lines = [f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |" for claim in claims]
+    text = "\n\n".join([*blocks, "| claim | measured | holds |\n|---|---|---|\n" + "\n".join(lines)])
+    print(text)
+    if arguments.write:
+        page = arguments.write.read_text(encoding="utf-8")
+        arguments.write.write_text(report.replace_section(page, KEY, text), encoding="utf-8")
+    return int(not all(claim.holds for claim in claims))
+
+
+def heading(rounds: int) -> str:
+    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"{NOTE}\n\n{today}, rounds: {rounds}. Machine: {report.machine()}. Python {python}."
+
+
+def given(bundle: Path) -> Case:
+    size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
+    return Case(f"{bundle.name}, {size / 1e6:.0f} MB", bundle.resolve(), is_claimed=True)
+
+
+def made_up(workspace: Path) -> Iterator[Case]:
+    """Bundles of noise; sizes fall from wheel to wheel as they do in workload M."""
+    falling = [round(60_000_000 / (1 + number) ** 1.02) for number in range(136)]
+    yield Case(
+        f"136 wheels, {sum(falling) / 1e6:.0f} MB",
+        made(workspace / "medium", falling),
+        is_claimed=True,
+    )
+    large = [600_000_000, 200_000_000, *falling]
+    yield Case(f"138 wheels, {sum(large) / 1e6:.0f} MB", made(workspace / "large", large), is_claimed=True)
+    small = made(workspace / "small", [20_000] * 2000)
+    yield Case("2,000 wheels of 20 kB, for information", small, is_claimed=False)
+
+
+def made(folder: Path, sizes: Iterable[int]) -> Path:
+    """Commit a bundle of wheels that have *sizes* and are nothing but noise."""
+    noise = random.Random(0)
+    contents: dict[str, bytes | Path] = {}
+    files = {"SHA256SUMS": BundledFile(sha256=None, size=None)}
+    staging = folder.with_name(f"{folder.name}-files")
+    staging.mkdir()
+    for number, size in enumerate(sizes):
+        path = f"wheels/package{number}-1.0-py3-none-any.whl"
+        place = staging / str(number)
+        with place.open("wb") as file:
+            for start in range(0, size, _PIECE):
+                file.write(noise.randbytes(min(_PIECE, size - start)))
+        with place.open("rb") as file:
+            files[path] = BundledFile(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size=size)
+        contents[path] = place
+    with BundleWriter(folder) as writer:
+        writer.commit(Manifest(created_by="x 0", timestamp="2026-01-01T00:00:00Z", files=files), contents)
+    shutil.rmtree(staging)
+    return folder
+
+
+def measure(case: Case, workspace: Path, programs: Path, rounds: int) -> dict[str, Times]:
+    """Run everything *rounds* times, after once for nothing, each time into new folders."""
+    times: dict[str, Times] = {}
+    for number in range(rounds + 1):
+        place = Place.make(workspace / f"{case.bundle.name}-{number}")
+        (place.work / "plain").mkdir()
+        environment = place.environment([], None)
+        for name, (command, directory) in commands(case.bundle, place.work, programs).items():
+            os.sync()
+            sample = run(command, environment, directory)
+            flush = measured(os.sync)
+            if number:
+                times.setdefault(name, Times()).samples.append(sample)
+                times[name].flushes.append(flush)
+        # Small files are left until the end: ext4 is slow to make files where others were removed a moment ago.
+        if sum(path.stat().st_size for path in place.work.glob("*.tar")) > 200_000_000:
+            place.remove()
+        walls = ", ".join(f"{name} {each.samples[-1].wall:.3f}" for name, each in times.items())
+        print(f"{case.title} {number}/{rounds}: {walls}", file=sys.stderr, flush=True)
+    return times
+
+
+def commands(bundle: Path, work: Path, programs: Path) -> dict[str, tuple[list[str], Path]]:
+    """What is measured, and where it runs: later ones use what earlier ones made."""
+    ours, archive = str(programs / "offline-bundle"), work / "ours.tar"
+    return {
+        "tar -c": (["tar", "-cf", str(work / "tar.tar"), "--exclude=./.writer", "."], bundle),
+        "pack": ([ours, "pack", str(bundle), "-o", str(archive)], work),
+        "tar -x": (["tar", "-xf", str(archive)], work / "plain"),
+        "unpack": ([ours, "unpack", str(archive), "-o", str(work / "unpacked")], work),
+        "unpack.py": ([sys.executable, f"{archive}.unpack.py", str(archive), "-o", str(work / "alone")], work),
+        "sha256sum -c": (["sha256sum", "-c", "--quiet", "SHA256SUMS"], bundle),
+        "verify": ([ours, "verify", str(bundle)], work),
+        "verify, of the archive": ([ours, "verify", str(archive)], work),
+    }
+
+
+AGAINST = {"pack": "tar -c", "unpack": "tar -x", "unpack.py": "tar -x", "verify": "sha256sum -c"}
+
+
+def measured(action: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def speed(times: Mapping[str, Times], name: str) -> float:
+    """Of what it stands against: 1 is as fast, 2 twice as fast."""
+    return times[AGAINST[name]].median / times[name].median
+
+
+def table(times: Mapping[str, Times]) -> str:
+    lines = []
+    for name, one in times.items():
+        summary = Summary.of(one.samples)
+        share = f"{speed(times, name):.2f} of {AGAINST[name]}" if name in AGAINST else ""
+        flush = sorted(one.flushes)[len(one.flushes) // 2]
+        lines.append(
+            f"| {name} | {summary.low:.3f} | **{summary.median:.3f}** | {summary.high:.3f} | {summary.cpu:.3f} "
+            f"| {share} | {flush:.3f} |"
+        )
+    head = "| what | min | median | max | CPU | speed | flush after it |\n|---|--:|--:|--:|--:|---|--:|"
+    return "\n".join([head, *lines])
+
+
+def claims_of(case: Case, times: Mapping[str, Times]) -> list[Claim]:
+    limits = {"pack": TAR_SHARE, "unpack": TAR_SHARE, "verify": HASH_SHARE}
+    return [
+        Claim(
+            f"{case.title}: {name} at no less than {limit} of the speed of `{AGAINST[name]}`",
+            f"{speed(times, name):.2f}",
+            speed(times, name) >= limit,
+        )
+        for name, limit in limits.items()
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
