@@ -24,6 +24,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from wheelhouse.errors import InputError
 from wheelhouse.prepare import LaunchError, read_block
+from wheelhouse.unpack import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -136,15 +137,10 @@ def parse_script(path: Path, source: bytes) -> Script:
 
 def _refused(path: Path, faults: Sequence[str], *, lines: Sequence[int] = (), hint: str | None = None) -> InputError:
     """One error for *path*: a problem per fault, each with its line where it has one."""
-    label = _printable(str(path))
+    label = printable(str(path))
     places = [f"{label}:{line}" for line in lines] or [label] * len(faults)
     problems = [f"{place}: {fault}" for place, fault in zip(places, faults, strict=True)]
     return InputError(f"{label} cannot be used", hint=hint, problems=problems)
-
-
-def _printable(text: str) -> str:
-    """*text* with everything a terminal would act on, or could not print, escaped."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _name_fault(name: str) -> str | None:
@@ -163,9 +159,9 @@ def _name_collisions(paths: Iterable[Path]) -> list[str]:
     for path in paths:
         key = unicodedata.normalize("NFC", path.stem).casefold()
         if key in first:
-            other = _printable(str(first[key]))
+            other = printable(str(first[key]))
             problems.append(
-                f"{_printable(str(path))}: has the same name as {other}; a bundle knows a script by its file "
+                f"{printable(str(path))}: has the same name as {other}; a bundle knows a script by its file "
                 "name without the suffix, so rename one (case is not told apart) or build two bundles"
             )
         first.setdefault(key, path)
@@ -252,7 +248,7 @@ def _dependency_faults(dependencies: object, block: str) -> list[tuple[int, str]
         position = _string_position(block, dependency, start)
         what = _requirement_fault(dependency)
         if what:
-            shown = _printable(_USER_INFO.sub("//****@", dependency))
+            shown = printable(_USER_INFO.sub("//****@", dependency))
             fault = f"`{shown}` is not a requirement: {what}; write it as in `numpy>=2` or `name @ https://…`"
             faults.append((_line_at(block, position), fault))
         start = max(start, position)
@@ -271,7 +267,7 @@ def _requirement_fault(requirement: str) -> str | None:
     try:
         Requirement(requirement)
     except InvalidRequirement as error:
-        return _printable(_USER_INFO.sub("//****@", str(error).partition("\n")[0]))
+        return printable(_USER_INFO.sub("//****@", str(error).partition("\n")[0]))
     return None
 
 
@@ -283,7 +279,7 @@ def _requires_python_faults(requires_python: object, block: str) -> list[tuple[i
     try:
         SpecifierSet(requires_python)
     except InvalidSpecifier:
-        shown = _printable(requires_python)
+        shown = printable(requires_python)
         fault = f"requires-python `{shown}` is not a version specifier; write `>=3.12` or `==3.12.*`"
         return [(line, fault)]
     return []

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wheelhouse.unpack import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
@@ -125,7 +127,7 @@ def _failure(results: Sequence[JobResult], directory: Path) -> BundleError | Non
     problems = []
     for result in failed[:_FULL_TABLE]:
         problems.append(f"{result.directory.name}: {result.state}")
-        problems += [f"  | {_printable(line)}" for line in result.tail.splitlines()]
+        problems += [f"  | {printable(line)}" for line in result.tail.splitlines()]
     if len(failed) > _FULL_TABLE:
         problems.append(f"… and {len(failed) - _FULL_TABLE} more")
     message = f"{len(failed)} of {len(results)} jobs failed: {_ranges([result.index for result in failed])}"
@@ -208,12 +210,12 @@ def _print_summary(directory: Path, results: Sequence[JobResult]) -> None:
         console.print(table)
     slowest = max((result.seconds for result in results), default=0)
     ending = f"{done} of {len(results)} jobs done, the slowest in {slowest:.1f} s; their files are in {directory}"
-    console.print(Text(_printable(ending)), soft_wrap=True)
+    console.print(Text(printable(ending)), soft_wrap=True)
 
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED_FILES} more" if len(names) > _NAMED_FILES else ""
-    return _printable(", ".join(names[:_NAMED_FILES]) + more)
+    return printable(", ".join(names[:_NAMED_FILES]) + more)
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -225,8 +227,3 @@ def _ranges(numbers: Sequence[int]) -> str:
         else:
             groups.append([number])
     return ", ".join(f"{group[0]}-{group[-1]}" if len(group) > 1 else f"{group[0]}" for group in groups)
-
-
-def _printable(text: str) -> str:
-    """Escape what a terminal would act on: a job may write anything."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from runner.results import download
 from runner.watch import FAILED, SHOWN_FAILURES, Failure, find_failures, watch
 from wheelhouse.errors import BundleError, FetchError, JobsFailedError
+from wheelhouse.unpack import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +45,8 @@ class Outcome:
             return self.fault
         problems = []
         for failure in self.failures:
-            problems.append(f"{_printable(failure.job)}: {failure.state}")
-            problems += [f"  | {_printable(line)}" for line in failure.tail.splitlines()]
+            problems.append(f"{printable(failure.job)}: {failure.state}")
+            problems += [f"  | {printable(line)}" for line in failure.tail.splitlines()]
         if self.counts.failed > len(self.failures):
             problems.append(f"… and {self.counts.failed - len(self.failures)} more")
         if self.fault:
@@ -133,8 +134,3 @@ def _where_consoles_are(results: Results | None) -> str:
     if results:
         return f"all that a job said is in {results.directory}/JOB/console_output.txt"
     return "--download DIR brings all that the jobs said and left"
-
-
-def _printable(text: str) -> str:
-    """Escape what a terminal would act on: a job may write anything."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

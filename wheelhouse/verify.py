@@ -28,7 +28,7 @@ from wheelhouse.manifest import (
     read_manifest_bytes,
     render_checksums,
 )
-from wheelhouse.unpack import journal_paths
+from wheelhouse.unpack import journal_paths, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -82,10 +82,10 @@ class VerifyReport:
     def problems(self) -> tuple[str, ...]:
         """One printable line per problem."""
         return (
-            *(f"missing: {_printable(path)}" for path in self.missing),
-            *(f"changed: {_printable(c.path)} (expected {c.expected}, found {c.actual})" for c in self.changed),
-            *(f"extra: {_printable(path)}" for path in self.extra),
-            *(f"pending: {_printable(path)}" for path in self.pending),
+            *(f"missing: {printable(path)}" for path in self.missing),
+            *(f"changed: {printable(c.path)} (expected {c.expected}, found {c.actual})" for c in self.changed),
+            *(f"extra: {printable(path)}" for path in self.extra),
+            *(f"pending: {printable(path)}" for path in self.pending),
         )
 
 
@@ -324,7 +324,3 @@ def _usable_cpus() -> int:
 
 def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
-
-
-def _printable(path: str) -> str:
-    return path if path.isprintable() else ascii(path)
