@@ -6,7 +6,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-all lint format bench requirements clean
+.PHONY: help setup demo test test-all lint format bench docs requirements clean
 
 help:
 	@echo "make demo      build a bundle of examples/python_uv/eval.py, cut the network, run ten plot jobs from it"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-all  the slow ones too"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the benchmarks, side by side; writes docs/benchmarks.md"
+	@echo "make docs      the documentation as a site, in site/; opens from there, without a network"
 
 setup: $(READY)
 
@@ -49,6 +50,11 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py --write docs/benchmarks.md $(ARGS)
 
+# The banner about the future of MkDocs is answered in docs/gather.py.
+docs: $(READY)
+	$(BIN)/python docs/gather.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Without the names of the index: uv and pip know their defaults.
 requirements: $(READY)
 	$(BIN)/uv pip compile requirements-dev.in pyproject.toml --extra embedded --universal --python-version 3.11 --generate-hashes \
@@ -57,4 +63,4 @@ requirements: $(READY)
 		--no-emit-index-url --no-header --no-annotate --output-file requirements-uv.txt
 
 clean:
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf .venv build site demo .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.index_server import IndexServer
+from tests.support.schema import is_valid_manifest
+from wheelhouse.store import BundleWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +37,19 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     return home
+
+
+@pytest.fixture(autouse=True)
+def published_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every manifest that a test commits is held against docs/bundle-1.schema.json."""
+    commit = BundleWriter.commit
+
+    def checked(writer: BundleWriter, *words: Any, **options: Any) -> bool:  # noqa: ANN401 - as they are
+        has_changed = commit(writer, *words, **options)
+        assert writer.current_bytes is None or is_valid_manifest(writer.current_bytes)
+        return has_changed
+
+    monkeypatch.setattr(BundleWriter, "commit", checked)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def find_browser() -> str:
     return found
 
 
-def visit(page: Path, profile: Path, *flags: str) -> Visit:
+def visit(page: Path, profile: Path, *flags: str, query: str = "") -> Visit:
     """Open a file in the browser; everything it would fetch goes to a proxy that only takes notes."""
     browser = find_browser()
     with _Proxy() as proxy:
@@ -67,7 +67,7 @@ def visit(page: Path, profile: Path, *flags: str) -> Visit:
             "--enable-logging=stderr",
             *flags,
             "--dump-dom",
-            page.as_uri(),
+            page.as_uri() + query,
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     said = re.findall(r"CONSOLE[^\]]*\] (.*)", done.stderr)

@@ -1,0 +1,158 @@
+"""The published JSON Schema and the reader of manifests say the same, as far as a schema can say it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from tests.support.bundles import make_bundle
+from tests.support.reviewed import LINUX, WINDOWS, Shelf
+from tests.support.schema import manifest_validator
+from tests.wheelhouse.test_manifest import whole_manifest
+from wheelhouse.errors import IntegrityError
+from wheelhouse.manifest import Manifest, unsafe_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+VALIDATOR = manifest_validator()
+SCHEMA = VALIDATOR.schema
+BEYOND = re.compile(r"is not in targets|collides with|is a file, not a folder|'([^']+)' is not in files")
+"""What the reader refuses besides: docs/bundle-format.md lists it."""
+WRONG = [
+    None,
+    True,
+    0,
+    1,
+    -1,
+    2**63,
+    1.5,
+    "",
+    "text",
+    "../x",
+    "ab" * 32,
+    "AB" * 32,
+    "2026-01-01T00:00:00Z",
+    [],
+    [1],
+    {},
+]
+
+
+def places(value: object, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The keys that lead to each value of a document."""
+    if where:
+        yield where
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places(item, (*where, key))
+
+
+def changed(document: dict[str, Any], where: tuple[Any, ...]) -> tuple[dict[str, Any], Any]:
+    """A copy, and the container in it that holds the value at *where*."""
+    whole = copy.deepcopy(document)
+    container: Any = whole
+    for key in where[:-1]:
+        container = container[key]
+    return whole, container
+
+
+def refusals(document: object) -> list[str]:
+    """What the reader says is wrong, without what a schema cannot say."""
+    try:
+        Manifest.from_json(json.dumps(document))
+    except IntegrityError as error:
+        return [line for line in error.problems or (error.message,) if not is_beyond_schemas(line)]
+    return []
+
+
+def is_beyond_schemas(problem: str) -> bool:
+    """A reference to a file that is not there is; one that could never be a file's path is not."""
+    match = BEYOND.search(problem)
+    return bool(match and not (match[1] and unsafe_path(match[1])))
+
+
+def full_document() -> dict[str, Any]:
+    """A manifest with every key that there is."""
+    document: dict[str, Any] = json.loads(whole_manifest().to_json())
+    document |= {"generation": 3, "ancestors": ["ab" * 32]}
+    document["scripts"]["eval"]["origins"] = ["cd" * 32]
+    wheel = next(file for path, file in document["files"].items() if path.endswith(".whl"))
+    wheel["source"] |= {"path": "a.whl", "git": "https://git.test/a", "commit": "0" * 40}
+    return document
+
+
+def named_properties(schema: dict[str, Any]) -> Iterator[str]:
+    for definition in [schema, *schema["$defs"].values()]:
+        yield from definition.get("properties", {})
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_every_key_that_is_written_is_in_the_schema_and_the_other_way_round() -> None:
+    document = full_document()
+    keys = {where[-1] for where in places(document) if isinstance(where[-1], str)}
+    names = {name for table in ("scripts", "targets", "uv", "files") for name in document[table]}
+    names |= {"numpy", *document["scripts"]["eval"]["locks"]}
+    assert keys - names == set(named_properties(SCHEMA)) - {"SHA256SUMS"}
+
+
+def test_manifests_of_bundles_are_valid(tmp_path: Path) -> None:
+    shelf = Shelf()
+    wheel = shelf.wheel("numpy", yanked="", requires_python=">=3.9")
+    manifest = shelf.write(tmp_path / "a", shelf.manifest({"eval": {LINUX: [wheel], WINDOWS: [wheel]}}, uv=["x86_64"]))
+    written = make_bundle(tmp_path / "b") / "bundle.json"
+    for content in (manifest.to_json(), written.read_bytes(), json.dumps(full_document())):
+        VALIDATOR.validate(json.loads(content))
+
+
+def test_what_one_refuses_the_other_refuses() -> None:
+    """Each value of a whole manifest, taken away and replaced by each of many others."""
+    document = full_document()
+    differing = []
+    for where in places(document):
+        variants = []
+        for value in WRONG:
+            whole, container = changed(document, where)
+            container[where[-1]] = value
+            variants.append((value, whole))
+        whole, container = changed(document, where)
+        del container[where[-1]]
+        variants.append(("(absent)", whole))
+        differing += [(where, value) for value, whole in variants if VALIDATOR.is_valid(whole) != (not refusals(whole))]
+    assert differing == []
+
+
+_LETTERS = st.characters(codec="ascii") | st.sampled_from("é-ß日 .:/\\")
+
+
+@given(st.text(_LETTERS, max_size=12) | st.sampled_from([".writer", "bundle.json", "a/bundle.json", "bundle.json.sig"]))
+@example(".Writer/x")
+@example("BUNDLE.json")
+@example("a//b")
+@example("a/../b")
+@example("a./b")
+@example("x" * 1025)
+def test_paths_are_safe_by_both(path: str) -> None:
+    if "\n" in path:  # Python's $ also matches before a last line end; that of ECMA 262, which schemas go by, does not
+        return
+    schema = {"$ref": "#/$defs/path", "$defs": SCHEMA["$defs"]}
+    assert Draft202012Validator(schema).is_valid(path) == (unsafe_path(path) is None)
+
+
+@pytest.mark.parametrize("key", ["scripts", "targets", "uv"])
+@pytest.mark.parametrize("name", ["a/b", "", ".", "..", "a:b", ".writer", "bundle.json", "a ", "fine-1.0"])
+def test_names_are_usable_by_both(key: str, name: str) -> None:
+    document = full_document()
+    document[key][name] = next(iter(document[key].values()))
+    assert VALIDATOR.is_valid(document) == (not refusals(document))

@@ -1,0 +1,44 @@
+"""The tutorial's commands, word for word, in a copy of what a clone has."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.pages import shell_blocks, type_in
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.registry
+@pytest.mark.slow
+@pytest.mark.xdist_group("registry")
+def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
+    """`make setup` finds this environment as already set up: it is the clone's, linked."""
+    clone = tmp_path / "clone"
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    for name in listed.stdout.decode().splitlines():
+        if (ROOT / name).is_file():
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, clone / name)
+    (clone / ".venv").symlink_to(Path(sys.executable).parents[1])
+    (clone / ".venv" / ".ready").touch()
+    blocks = shell_blocks(ROOT / "docs" / "tutorial.md")
+    assert blocks[0].startswith("make setup")
+
+    done = type_in(blocks, clone)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    walk = clone / "walk"
+    texts = {path.read_text() for path in (*walk.glob("beam-jobs/*/*.txt"), *walk.glob("results/*/deflection.txt"))}
+    assert "47.62 mm\n" in texts
+    assert len(list(walk.glob("beam-jobs/*/deflection.txt"))) == 5
+    assert len(list(walk.glob("results/*/deflection.txt"))) == 4
+    assert json.loads((walk / "share/second/bundle.json").read_text()) == json.loads(
+        (walk / "bundle/bundle.json").read_text()
+    )
