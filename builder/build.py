@@ -6,11 +6,12 @@ import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import wheelhouse
-from builder import node_uv, uv_config
+from builder import locked, node_uv, uv_config
 from builder.choose import Choice, choose, refuse_builds
 from builder.collect import Collector, Index, check_closures, source_of
 from builder.compose import LockedScript, compose
@@ -20,15 +21,17 @@ from builder.node import read_node
 from builder.plan import builders_for, pair_up
 from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver
 from builder.script import Script, read_scripts
+from builder.script_lock import ScriptLock, check_files, read_script_locks
 from builder.stored_logins import StoredLogins
 from wheelhouse import prepare
 from wheelhouse.errors import BundleError, InputError
 from wheelhouse.gather import gather
 from wheelhouse.inventory import add_inventories, metadata_of
+from wheelhouse.manifest import MANIFEST, read_manifest
 from wheelhouse.store import BundleWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from builder.target import Target
     from builder.trust import Trust
@@ -55,6 +58,8 @@ class BuildRequest:
     """The uv to put in for the nodes; None leaves it out."""
     is_uv_default: bool = False
     """Whether that version was not asked for: then it replaces no other in the bundle."""
+    is_locked: bool = False
+    """Resolve nothing anew: go by the locks in the bundle, or by a uv lock beside a script."""
     sign: Callable[[bytes], bytes] | None = None
     """Signs the manifest (`wheelhouse.signature.signature_of`)."""
 
@@ -112,6 +117,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         resolved = resolve_request(request, prepared, uv, writer.current)
         resolutions, choices = resolved.resolutions, resolved.choices
         uv_resolutions, uv_choices = resolved.uv_resolutions, resolved.uv_choices
+        writer.distrust(resolved.damaged)
 
         collector = Collector(
             writer, Path(prepare.cache_directory()), prepared.credentials, uv, prepared.options, prepared.trust
@@ -119,19 +125,22 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         indexes = [_ask_indexes(resolved.resolver, *pair, collector) for pair in zip(resolutions, choices, strict=True)]
         uv_indexes = [_ask_indexes(resolved.uv_resolver, resolution, [choice], collector)
                       for resolution, choice in zip(uv_resolutions, uv_choices, strict=True)]  # fmt: skip
-        collector.fetch([*(choice for group in choices for choice in group), *uv_choices], progress.transfer)
+        collector.fetch(
+            [*(choice for group in choices for choice in group), *uv_choices, *resolved.leftovers], progress.transfer
+        )
         progress.step(f"Checking and writing {request.output}")
         locks = [collector.lock(*triple) for triple in zip(resolutions, choices, indexes, strict=True)]
         check_closures(locks, writer.current)
         uvs = [_node_uv(collector, *triple) for triple in zip(uv_resolutions, uv_choices, uv_indexes, strict=True)]
 
-        composition = compose(writer.current, locks, uvs, launcher=launcher(), epoch=_source_date_epoch())
-        manifest, inventories = add_inventories(
-            composition.manifest,
-            lambda: metadata_of(composition.manifest, composition.contents, request.output),
-            writer.current,
-        )
-        changed = writer.commit(manifest, {**composition.contents, **inventories}, sign=request.sign)
+        composition = compose(writer.current, locks, uvs, launcher=launcher(), epoch=_epoch(request, writer.current))
+        contents = {**composition.contents, **collector.leftovers(resolved.leftovers)}
+        metadata = partial(metadata_of, composition.manifest, contents, request.output)
+        manifest, inventories = add_inventories(composition.manifest, metadata, writer.current)
+        if request.is_locked and writer.current:
+            locked.refuse_other_files(writer.current, manifest)
+            inventories = inventories or locked.restore_inventories(manifest, metadata, resolved.damaged)
+        changed = writer.commit(manifest, {**contents, **inventories}, sign=request.sign)
     transferred = [file for file in collector.fetched.values() if not file.from_cache]
     return BuildReport(
         output=request.output,
@@ -143,7 +152,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         from_cache=len(collector.fetched) - len(transferred),
         built=tuple(collector.built),
         changed=changed,
-        notes=resolved.notes,
+        notes=(*prepared.notes, *resolved.notes),
     )
 
 
@@ -156,15 +165,37 @@ class Prepared:
     options: ResolveOptions
     credentials: Credentials
     trust: Trust
+    script_locks: Mapping[str, ScriptLock]
+    """uv's locks beside the scripts, by the scripts' names."""
+    notes: Sequence[str] = ()
 
 
 def prepare_request(request: BuildRequest, uv: str) -> Prepared:
-    """Read the scripts and plan their targets. Raises InputError (2) or ResolveError (3)."""
+    """Read the scripts and plan their targets.
+
+    Raises InputError (2), ResolveError (3), or, for locks that do not answer the request, OutOfDateError (9).
+    """
     scripts = read_scripts(request.scripts)
-    pairs = pair_up(scripts, request.python_versions, request.platforms, [read_node(path) for path in request.nodes])
+    nodes = [read_node(path) for path in request.nodes]
+    current = None
+    if request.is_locked:
+        current = read_manifest(request.output) if (request.output / MANIFEST).exists() else None
+        has_flags = bool(request.python_versions or request.platforms or nodes)
+
+        def plan(script: Script) -> list[tuple[Script, Target]]:
+            is_known = current is not None and script.name in current.scripts
+            asks = has_flags or not is_known
+            return pair_up([script], request.python_versions, request.platforms, nodes) if asks else []
+
+        pairs = locked.locked_pairs(scripts, current, plan)
+    else:
+        pairs = pair_up(scripts, request.python_versions, request.platforms, nodes)
     options = replace(request.options, interpreters=builders_for(pairs, is_building=bool(request.options.allow_build)))
+    free = [script for script in scripts if current is None or script.name not in current.scripts]
     credentials = _credentials(scripts, options, uv)
-    return Prepared(scripts, pairs, options, credentials, uv_config.trust(scripts, options.insecure_hosts))
+    script_locks, notes = read_script_locks(free, uv, options, credentials, is_locked=request.is_locked)
+    trust = uv_config.trust(scripts, options.insecure_hosts)
+    return Prepared(scripts, pairs, options, credentials, trust, script_locks, notes)
 
 
 @dataclass(frozen=True)
@@ -178,6 +209,10 @@ class Resolved:
     uv_resolver: Resolver
     uv_resolutions: Sequence[Resolution]
     uv_choices: Sequence[Choice]
+    damaged: frozenset[str] = frozenset()
+    """Files of the bundle that are to be brought back."""
+    leftovers: Sequence[Choice] = ()
+    """Wheels among them that no script needs."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -189,20 +224,44 @@ class Resolved:
 def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current: Manifest | None) -> Resolved:
     """Resolve all scripts for all targets, and what the bundle in force (*current*) lacks of uv for the nodes.
 
-    Raises ResolveError (3) or FetchError (4).
+    Raises ResolveError (3), FetchError (4), IntegrityError (5), or with `is_locked` OutOfDateError (9).
     """
     scripts, options, credentials = prepared.scripts, prepared.options, prepared.credentials
-    resolver = UvResolver(uv, options, credentials)
-    uv_resolver = UvResolver(uv, replace(options, exclude_newer=None, constraints=()), credentials)
-    uv_targets = node_uv.lacking(
-        [target for _, target in prepared.pairs], request.uv_version, current, is_default=request.is_uv_default
-    )
+    pins = {name: lock.constraints for name, lock in prepared.script_locks.items()}
+    resolver: Resolver = UvResolver(uv, options, credentials, pins)
+    uv_resolver: Resolver = UvResolver(uv, replace(options, exclude_newer=None, constraints=()), credentials)
+    damaged: frozenset[str] = frozenset()
+    leftovers: Sequence[Choice] = ()
+    fresh = [target for script, target in prepared.pairs if not _is_settled(request, current, script)]
+    uv_targets = node_uv.lacking(fresh, request.uv_version, current, is_default=request.is_uv_default)
     uv_pairs = [(node_uv.as_script(request.uv_version, scripts), target) for target in uv_targets]
+    if request.is_locked and current:
+        damaged = locked.damaged_files(request.output)
+        leftovers = locked.leftovers(current, scripts, damaged)
+        resolver = locked.LockedResolver(current, request.output, damaged, _places(scripts, options), resolver)
+        uv_resolver = locked.LockedUv(current, uv_resolver)
+        wanted = None if request.is_uv_default else request.uv_version
+        python = prepared.pairs[0][1].python
+        lost = locked.uv_to_restore(current, damaged, python, wanted=wanted)
+        uv_pairs += [(node_uv.as_script(version, scripts), target) for version, target in lost]
     resolutions, uv_resolutions = _resolve(resolver, prepared.pairs, uv_resolver, uv_pairs)
     choices = [choose(resolution) for resolution in resolutions]
     refuse_builds(zip(resolutions, choices, strict=True), options.allows)
+    check_files(prepared.script_locks, zip(resolutions, choices, strict=True))
     uv_choices = [choose(resolution)[0] for resolution in uv_resolutions]
-    return Resolved(resolver, resolutions, choices, uv_resolver, uv_resolutions, uv_choices)
+    return Resolved(resolver, resolutions, choices, uv_resolver, uv_resolutions, uv_choices, damaged, leftovers)
+
+
+def _is_settled(request: BuildRequest, current: Manifest | None, script: Script) -> bool:
+    """Whether the bundle's own locks decide everything about *script*."""
+    return request.is_locked and current is not None and script.name in current.scripts
+
+
+def _places(scripts: Sequence[Script], options: ResolveOptions) -> list[Path]:
+    """Local folders of wheels that the scripts and the flags name."""
+    tables = [uv_config.absolute_settings(script.settings, script.path.resolve().parent) for script in scripts]
+    named = [place for table in tables for place in table.get("find-links", []) if isinstance(place, str)]
+    return locked.local_places([*named, *options.find_links])
 
 
 def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) -> Credentials:
@@ -264,6 +323,12 @@ def launcher() -> dict[str, bytes]:
     """The launcher's files as they stand beside us: what is reviewed is what runs."""
     beside = Path(wheelhouse.__file__).parent
     return {name: (beside / name).read_bytes() for name in ("run.py", "prepare.py", "policy.py")}
+
+
+def _epoch(request: BuildRequest, current: Manifest | None) -> int | None:
+    """What dates the bundle: SOURCE_DATE_EPOCH, or the date that the locks have already, or (None) the newest file."""
+    epoch = _source_date_epoch()
+    return locked.timestamp(current) if epoch is None and request.is_locked and current else epoch
 
 
 def _source_date_epoch() -> int | None:

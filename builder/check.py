@@ -124,7 +124,7 @@ def check(request: BuildRequest, uv: str, progress: BuildProgress) -> CheckRepor
         *changes_between(current, expected_manifest(current, resolved)),
         *_missing_files(request.output, current),
     )
-    return CheckReport(request.output, changes, resolved.notes)
+    return CheckReport(request.output, changes, (*prepared.notes, *resolved.notes))
 
 
 def expected_manifest(current: Manifest, resolved: Resolved) -> Manifest:

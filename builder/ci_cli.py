@@ -1,4 +1,4 @@
-"""What `build` offers to CI: the option `--check`, and how its findings are told."""
+"""What `build` offers to CI: the options `--locked` and `--check`, and how its findings are told."""
 
 from __future__ import annotations
 
@@ -16,8 +16,15 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
 def ci_options(command: _Command) -> _Command:
-    """Add `--check`: `is_check: bool`."""
+    """Add `--locked` and `--check`: `is_locked: bool`, `is_check: bool`."""
     options = [
+        click.option(
+            "--locked",
+            "is_locked",
+            is_flag=True,
+            help="Resolve nothing anew: go by the locks in the bundle (its bundle.json is enough); exit 9 when they do "
+            "not answer the scripts.",
+        ),
         click.option(
             "--check",
             "is_check",

@@ -113,6 +113,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     allow_build: tuple[str, ...],
     uv_version: str | None,
     no_uv: bool,
+    is_locked: bool,
     is_check: bool,
     sign: str | None,
     as_json: bool,
@@ -161,6 +162,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
         ),
         uv_version=None if no_uv else uv_version or uv_version_here(),
         is_uv_default=uv_version is None,
+        is_locked=is_locked,
         sign=partial(signature_of, key=sign) if sign else None,
     )
     started = time.monotonic()

@@ -94,12 +94,26 @@ class Collector:
             wheel = replace(wheel, size=file.size, source=source_of(choice, index))
         else:
             known = self.writer.current.files[f"wheels/{choice.filename}"] if self.writer.current else None
-            metadata = held.with_name(f"{held.name}.metadata")
-            content = metadata.read_bytes() if metadata.is_file() else metadata_of_wheel(held)
+            metadata = self._held_metadata(choice)
+            content = metadata.read_bytes() if metadata else metadata_of_wheel(held)
             wheel = _read_wheel(choice.filename, held, choice.hashes["sha256"], content)
             source = known.source if known and known.source else Source()
             wheel = replace(wheel, size=held.stat().st_size, source=source)
         return replace(wheel, upload_time=choice.upload_time, yanked=resolution.yanked.get(choice.name))
+
+    def _held_metadata(self, choice: Choice) -> Path | None:
+        path = f"wheels/{choice.filename}.metadata"
+        known = self.writer.current.files.get(path) if self.writer.current else None
+        return self.writer.holds(path, known.sha256) if known and known.sha256 else None
+
+    def leftovers(self, choices: Iterable[Choice]) -> dict[str, bytes | Path]:
+        """Files of the bundle, by their paths, for fetched wheels that belong to no lock."""
+        contents: dict[str, bytes | Path] = {}
+        for choice in choices:
+            wheel = self.holds(choice) or self.fetched[choice.location].path
+            contents[f"wheels/{choice.filename}"] = wheel
+            contents[f"wheels/{choice.filename}.metadata"] = metadata_of_wheel(wheel, choice.filename)
+        return contents
 
     def _build(self, resolution: Resolution, choice: Choice, index: str | None) -> WheelFile:
         archive = self.fetched.get(choice.location)

@@ -48,6 +48,7 @@ _UNREACHABLE = re.compile(
 _UNBUILDABLE = re.compile(
     r"Failed to (?:download and )?build|Build backend failed|Failed to resolve requirements from `build"
 )
+_PINS = "pins.txt"
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,14 @@ class Resolver(Protocol):
 class UvResolver:
     """`uv pip compile` on a temporary project that says what the script says."""
 
-    def __init__(self, uv: str, options: ResolveOptions, credentials: Credentials) -> None:
-        """*uv* is the executable; secrets in *credentials* are never repeated from its output."""
+    def __init__(
+        self, uv: str, options: ResolveOptions, credentials: Credentials, pins: Mapping[str, str] | None = None
+    ) -> None:
+        """*uv* is the executable; secrets in *credentials* are never repeated from its output.
+
+        *pins* has further constraints for single scripts: name -> text of a constraints file.
+        """
+        self._pins = pins or {}
         self._uv = uv
         self._options = options
         self._credentials = credentials
@@ -145,6 +152,7 @@ class UvResolver:
         missing: dict[str, str] = {}
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
             place = Path(folder)
+            self._pin(place, script)
             while True:
                 (place / "pylock.toml").unlink(missing_ok=True)  # uv would keep to its versions
                 _write_project(place, script, full_version, settings, drop=missing, add=pinned)
@@ -190,6 +198,7 @@ class UvResolver:
         settings = uv_config.absolute_settings(script.settings, script.path.resolve().parent)
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
             place = Path(folder)
+            self._pin(place, script)
             _write_project(place, script, resolution.full_version, settings, drop={}, add=resolution.pinned)
             for where in (["--offline"], []):
                 flags = ["--emit-index-annotation", *where]
@@ -199,6 +208,10 @@ class UvResolver:
                 if outcome.returncode == 0:
                     return _annotations(outcome.stdout)
         return {}
+
+    def _pin(self, place: Path, script: Script) -> None:
+        if script.name in self._pins:
+            (place / _PINS).write_text(self._pins[script.name], encoding="utf-8")
 
     def _free_to_build(self, settings: Mapping[str, object], script: Script) -> Iterator[str]:
         """A path source is the user's own code: it needs no flag."""
@@ -224,6 +237,7 @@ class UvResolver:
         command += ["--python", options.interpreters.get(target.python, sys.executable), "--no-header", *flags]
         command += options.index_flags()
         command += [part for path in options.constraints for part in ("--constraint", str(path.resolve()))]
+        command += ["--constraint", _PINS] if (place / _PINS).exists() else []
         if ":all:" not in options.allow_build:
             command += ["--only-binary", ":all:"]
             command += [part for name in sorted(built) for part in ("--no-binary", name)]

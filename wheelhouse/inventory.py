@@ -33,12 +33,17 @@ def add_inventories(
     plain = replace(manifest, files=files)
     if before is not None and before.files.keys() >= INVENTORIES and _essence(before) == _essence(plain):
         return replace(plain, files={**files, **{path: before.files[path] for path in INVENTORIES}}), {}
+    contents = render_inventories(plain, metadata(), before)
+    return replace(plain, files={**files, **{path: described(text) for path, text in contents.items()}}), contents
+
+
+def render_inventories(manifest: Manifest, metadata: Mapping[str, bytes], before: Manifest | None) -> dict[str, bytes]:
+    """Render the inventories of *manifest*; those that it names already, and its place in a line, are left out."""
     from wheelhouse.report import render_report  # noqa: PLC0415 - not for a build that changes nothing
     from wheelhouse.sbom import render_sbom  # noqa: PLC0415 - the same; it takes a third of a second
 
-    texts = metadata()
-    contents = {SBOM: render_sbom(plain, texts), REPORT: render_report(plain, texts, before)}
-    return replace(plain, files={**files, **{path: described(text) for path, text in contents.items()}}), contents
+    plain = _essence(manifest)
+    return {SBOM: render_sbom(plain, metadata), REPORT: render_report(plain, metadata, before)}
 
 
 def metadata_of(manifest: Manifest, contents: Mapping[str, bytes | Path], directory: Path) -> dict[str, bytes]:

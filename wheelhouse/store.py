@@ -69,6 +69,7 @@ class BundleWriter:
         self.current_bytes = b""
         """The same as it lies there."""
         self._abandoned: list[Manifest] = []
+        self._distrusted: frozenset[str] = frozenset()
         self._on_wait = on_wait
         self._lock: FileLock | None = None
 
@@ -100,13 +101,17 @@ class BundleWriter:
         if self.current is None:
             self._remove_if_empty()
 
+    def distrust(self, paths: Collection[str]) -> None:
+        """From now on the bundle does not hold the files at *paths*: somebody read them and found other bytes."""
+        self._distrusted = frozenset(paths)
+
     def holds(self, path: str, sha256: str) -> Path | None:
         """The file at *path* when the bundle has it with that digest, by the manifest and the size on disk.
 
         Where a writer was killed, a file that it may have put there is read.
         """
         known = self.current.files.get(path) if self.current else None
-        if known is None or known.sha256 != sha256:
+        if known is None or known.sha256 != sha256 or path in self._distrusted:
             return None
         place = self.directory / path
         if _size(place) != known.size:
