@@ -42,7 +42,7 @@ def _from_prompt(url: str, username: str) -> str:
         raise InputError(
             f"there is no password for {username} on {url}",
             hint="set the environment variable HPS_PASSWORD, or keep it in the keyring: "
-            f"keyring set '{_SERVICE.format(url=url)}' {username}",
+            f"keyring set '{_SERVICE.format(url=url.rstrip('/'))}' {username}",
         )
     try:
         return getpass.getpass(f"password of {username} on {url}: ")

@@ -103,3 +103,26 @@ def test_uv_installs_from_the_static_index(bundle: Path, python: str, tmp_path: 
     uv = [find_uv(), "pip", "install", "--quiet", "--target", str(tmp_path / "site"), "--python", python]
     sealed([*uv, "--default-index", index, "matplotlib"], tmp_path / "job")
     assert (tmp_path / "site/matplotlib").is_dir()
+
+
+@pytest.mark.slow
+def test_the_page_that_a_newcomer_copies_from_runs_from_the_clone(bundle: Path, python: str, tmp_path: Path) -> None:
+    """`uv run project_setup.py` with a home and caches of its own: uv resolves and installs all it needs."""
+    from runner.embedded import EmbeddedHps
+
+    del python
+    page = EXAMPLE.with_name("project_setup.py")
+    with EmbeddedHps(tmp_path / "hps", bundle=bundle, tls=True) as hps:
+        options = ["-U", hps.url, "-u", hps.username, "-p", hps.password, "-j", "2", "--ca-file", hps.ca_file]
+        done = subprocess.run(
+            [find_uv(), "run", page, *options, "--bundle", bundle],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert hps.password not in done.stdout + done.stderr
+    plots = sorted((tmp_path / "plots").glob("*/plot.png"))
+    assert len(plots) == 2
+    assert all(map(is_plot, plots))

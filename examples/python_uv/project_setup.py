@@ -1,16 +1,21 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["offline-bundle"]
+#
+# [tool.uv.sources]
+# offline-bundle = { path = "../..", editable = true }
 # ///
 """Plot on an HPS cluster: eval.py as jobs, from a bundle that the cluster's nodes see, and the plots brought here.
 
     uv run project_setup.py --url https://hps.example:8443/hps --username repuser --num-jobs 10 --bundle /shared/bundle
 
-Copy this page and change it: every step is a function of `runner.submit`, `runner.watch` and `runner.results`. Where
-the evaluators' registration of uv names the bundle, leave out --bundle.
+Copy this page and change it: every step is a function of `runner.submit`, `runner.watch` and `runner.results`. In a
+copy elsewhere, the last line of the metadata names the folder of your clone of offline-bundle. Where the evaluators'
+registration of uv names the bundle, leave out --bundle.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -30,7 +35,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Plot sin(x) on an HPS cluster.")
     parser.add_argument("-U", "--url", default="https://localhost:8443/hps")
     parser.add_argument("-u", "--username", default="repuser")
-    parser.add_argument("-p", "--password", help="better from the keyring or at the prompt")
+    parser.add_argument(
+        "-p", "--password", default=os.environ.get("HPS_PASSWORD"), help="better in HPS_PASSWORD, or from the keyring"
+    )
     parser.add_argument("-j", "--num-jobs", type=int, default=10)
     parser.add_argument("--bundle", help="the bundle's directory, as the nodes see it")
     parser.add_argument("--ca-file", type=Path, help="certificates of your site's authority")
