@@ -30,7 +30,7 @@ $(READY): requirements-uv.txt requirements-dev.txt pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/offline-bundle demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow" $(ARGS)

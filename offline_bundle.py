@@ -20,6 +20,8 @@ from wheelhouse.errors import BundleError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from click.shell_completion import CompletionItem
+
 # Command -> where it is defined, and its line in --help.
 _COMMANDS = {
     "build": ("builder.cli", "build_command", "Build a bundle from scripts with inline dependencies."),
@@ -39,6 +41,8 @@ _COMMANDS = {
     "pack": ("wheelhouse.archive_cli", "pack_command", "Make one archive of a bundle, or of what another lacks."),
     "unpack": ("wheelhouse.archive_cli", "unpack_command", "Verify archives and bring them into a bundle."),
     "prune": ("wheelhouse.review_cli", "prune_command", "Remove what no script needs any more."),
+    "demo": ("runner.demo_cli", "demo_command", "Build, verify, and run ten jobs with the network cut."),
+    "completion": ("wheelhouse.completion_cli", "completion_command", "Complete words at the Tab key of a shell."),
 }
 _INTERRUPTED = 130
 
@@ -65,6 +69,14 @@ class _LazyGroup(click.Group):
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands without importing them, then the group's options."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in _COMMANDS if name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=_COMMANDS[name][2]) for name in names]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from builder.build import BuildReport
 
 
+def _complete_platforms(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    del context, parameter
+    from builder.target import platform_names
+
+    return [name for name in platform_names() if name.startswith(incomplete)]
+
+
 @click.command("build")
 @click.argument("scripts", nargs=-1, required=True, metavar="SCRIPT...", type=click.Path(path_type=Path))
 @click.option(
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="PLATFORM",
     help="Platform of the nodes in uv's words, such as x86_64-manylinux_2_28; repeatable. Default: this machine.",
+    shell_complete=_complete_platforms,
 )
 @click.option(
     "--node",

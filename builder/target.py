@@ -197,6 +197,20 @@ class Target:
         )
 
 
+def platform_names() -> tuple[str, ...]:
+    """The platforms that uv has a name for, without its short names."""
+    linux = [f"manylinux_2_{minor}" for minor in _GLIBC_MINORS]
+    return tuple(
+        f"{machine}-{system}"
+        for machine, systems in {
+            "x86_64": [*linux, "unknown-linux-musl", "apple-darwin", "pc-windows-msvc"],
+            "aarch64": [*linux, "unknown-linux-musl", "apple-darwin", "pc-windows-msvc"],
+            "i686": ["pc-windows-msvc"],
+        }.items()
+        for system in systems
+    )
+
+
 def make_target(python: str, platform: str) -> Target:
     """A Target from what a user typed: aliases resolved, unknown names refused with InputError (exit 2)."""
     match = _PYTHON.fullmatch(python)

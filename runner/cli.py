@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wheelhouse.completion import complete_bundles, complete_scripts
 from wheelhouse.unpack import printable
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ _NAMED_FILES = 3
 
 
 @click.command("run")
-@click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path), shell_complete=complete_scripts)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS…]")
 @click.option(
     "--bundle",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     required=True,
     metavar="DIR",
+    shell_complete=complete_bundles,
     help="The bundle that holds what the script needs.",
 )
 @click.option(

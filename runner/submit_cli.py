@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from runner.display import Display
+from wheelhouse.completion import complete_bundles, complete_scripts
 from wheelhouse.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,8 +84,10 @@ def _server_options(command: _Command) -> _Command:
 
 
 @click.command("submit")
-@click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--bundle", metavar="DIR", help="The bundle's directory, as the nodes see it.")
+@click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path), shell_complete=complete_scripts)
+@click.option(
+    "--bundle", metavar="DIR", help="The bundle's directory, as the nodes see it.", shell_complete=complete_bundles
+)
 @_server_options
 @click.option("-j", "--num-jobs", type=click.IntRange(min=1), metavar="N", help="How many jobs.  [default: 10]")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A value for every job; repeatable.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wheelhouse.completion import complete_bundles
 from wheelhouse.review_cli import sign_option, trust_of, trust_options
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command("pack")
-@click.argument("bundle", metavar="DIR", type=_PATH)
+@click.argument("bundle", metavar="DIR", type=_PATH, shell_complete=complete_bundles)
 @click.option("-o", "--output", metavar="FILE.tar", type=_PATH, required=True, help="The archive to write.")
 @click.option("--since", metavar="OLD", type=_PATH, help="Leave out what this bundle, manifest or archive has already.")
 @click.option("--split-size", metavar="SIZE", help="Write parts of this size, such as 700M; 4G fits FAT32.")

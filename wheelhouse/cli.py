@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wheelhouse.completion import complete_bundles, complete_packed
 from wheelhouse.review_cli import tell_signer, trust_of, trust_options
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _BUNDLE = click.Path(path_type=Path)
 
 
 @click.command("verify")
-@click.argument("bundle", metavar="DIR|ARCHIVE", type=_BUNDLE)
+@click.argument("bundle", metavar="DIR|ARCHIVE", type=_BUNDLE, shell_complete=complete_packed)
 @trust_options
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
@@ -67,7 +68,7 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
 
 
 @click.command("show")
-@click.argument("bundle", metavar="DIR", type=_BUNDLE)
+@click.argument("bundle", metavar="DIR", type=_BUNDLE, shell_complete=complete_bundles)
 @click.option("--json", "as_json", is_flag=True, help="Show as JSON.")
 def show_command(*, bundle: Path, as_json: bool) -> None:
     """Show what the bundle at DIR holds: scripts, targets, packages, sizes."""

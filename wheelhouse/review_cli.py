@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from wheelhouse.completion import complete_bundles, complete_packed, complete_script_names, complete_target_names
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -63,7 +65,7 @@ def tell_signer(signer: Signer) -> None:
 
 
 @click.command("sign")
-@click.argument("bundle", metavar="DIR", type=_PATH)
+@click.argument("bundle", metavar="DIR", type=_PATH, shell_complete=complete_bundles)
 @click.argument("key", metavar="KEY")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def sign_command(*, bundle: Path, key: str, quiet: bool) -> None:
@@ -79,8 +81,8 @@ def sign_command(*, bundle: Path, key: str, quiet: bool) -> None:
 
 
 @click.command("diff")
-@click.argument("old", metavar="OLD", type=_PATH)
-@click.argument("new", metavar="NEW", type=_PATH)
+@click.argument("old", metavar="OLD", type=_PATH, shell_complete=complete_packed)
+@click.argument("new", metavar="NEW", type=_PATH, shell_complete=complete_packed)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 def diff_command(*, old: Path, new: Path, as_json: bool) -> None:
     """Show what differs between the bundles OLD and NEW.
@@ -97,9 +99,23 @@ def diff_command(*, old: Path, new: Path, as_json: bool) -> None:
 
 
 @click.command("prune")
-@click.argument("bundle", metavar="DIR", type=_PATH)
-@click.option("--drop-script", "scripts", multiple=True, metavar="NAME", help="Leave out this script.  [repeatable]")
-@click.option("--drop-target", "targets", multiple=True, metavar="NAME", help="Leave out this target.  [repeatable]")
+@click.argument("bundle", metavar="DIR", type=_PATH, shell_complete=complete_bundles)
+@click.option(
+    "--drop-script",
+    "scripts",
+    multiple=True,
+    metavar="NAME",
+    help="Leave out this script; repeatable.",
+    shell_complete=complete_script_names,
+)
+@click.option(
+    "--drop-target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="Leave out this target; repeatable.",
+    shell_complete=complete_target_names,
+)
 @click.option(
     "--grace",
     default="1d",

@@ -1,0 +1,164 @@
+"""Completion at the Tab key: in a real bash on a terminal, and without loading what completion does not need."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+
+from offline_bundle import cli
+from tests.support.bundles import BundleScript, make_bundle
+
+PROGRAMS = Path(sys.executable).parent
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle of two scripts, one script beside it, and a folder that is none; the working directory is there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "mine.py").touch()
+    (tmp_path / "share.tar").touch()
+    return make_bundle(tmp_path / "share", {"eval": BundleScript(), "study": BundleScript()}, python="3.12")
+
+
+def completions(*words: str, incomplete: str = "") -> list[tuple[str, str]]:
+    """What click offers, as (type, value)."""
+    found = ShellComplete(cli, {}, "offline-bundle", "_X").get_completions(list(words), incomplete)
+    return [(item.type, item.value) for item in found]
+
+
+def offered(*words: str, incomplete: str = "") -> list[str]:
+    found = completions(*words, incomplete=incomplete)
+    assert {kind for kind, _ in found} <= {"plain"}
+    return [value for _, value in found]
+
+
+def test_commands_are_offered_without_loading_any() -> None:
+    code = (
+        "import sys, offline_bundle\n"
+        "from click.shell_completion import ShellComplete\n"
+        "complete = ShellComplete(offline_bundle.cli, {}, 'offline-bundle', '_X')\n"
+        "print([item.value for item in complete.get_completions([], 'ver')])\n"
+        "print([name for name in sys.modules if name.partition('.')[0] in ('builder', 'runner', 'rich', 'requests')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['verify']\n[]\n"
+
+
+def test_bundles_are_offered_before_other_folders(bundle: Path) -> None:
+    assert offered("run", "mine.py", "--bundle") == [bundle.name]
+    assert offered("show", incomplete="sh") == ["share"]
+    assert offered("verify") == ["share", "share.tar"]
+    assert offered("verify", incomplete=f"{bundle.parent}/sha") == [
+        f"{bundle.parent}/share",
+        f"{bundle.parent}/share.tar",
+    ]
+    assert completions("show", incomplete="oth") == [("dir", "oth")]
+    assert completions("show", incomplete="nowhere/x") == [("dir", "nowhere/x")]
+
+
+@pytest.mark.usefixtures("bundle")
+def test_scripts_of_the_bundle_are_offered() -> None:
+    assert offered("run", "--bundle", "share") == ["mine.py", "share/scripts/eval.py", "share/scripts/study.py"]
+    assert offered("run", "--bundle", "share", incomplete="share/scripts/s") == ["share/scripts/study.py"]
+    assert offered("submit") == ["mine.py"]
+    assert offered("prune", "share", "--drop-script") == ["eval", "study"]
+    assert offered("prune", "share", "--drop-script", incomplete="s") == ["study"]
+
+
+@pytest.mark.usefixtures("bundle")
+def test_targets_are_offered() -> None:
+    [target] = offered("prune", "share", "--drop-target")
+    assert target.startswith("cp312-")
+    assert "aarch64-manylinux_2_28" in offered("build", "mine.py", "--python-platform", incomplete="aarch64")
+
+
+@pytest.mark.usefixtures("bundle")
+def test_what_cannot_be_read_offers_nothing() -> None:
+    Path("share/bundle.json").write_text("{")
+    assert offered("prune", "share", "--drop-target") == []
+    assert offered("prune", "nosuch", "--drop-script") == []
+    assert offered("run", "--bundle", "share") == ["mine.py"]
+
+
+def test_every_platform_offered_is_one() -> None:
+    from builder.target import make_target, platform_names
+
+    assert [make_target("3.12", name).platform for name in platform_names()] == list(platform_names())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_a_script_for_both_programs(shell: str) -> None:
+    done = subprocess.run(
+        [PROGRAMS / "offline-bundle", "completion", shell], capture_output=True, text=True, check=True
+    )
+    assert "_OFFLINE_BUNDLE_COMPLETE=" in done.stdout
+    assert "_BUILD_OFFLINE_BUNDLE_COMPLETE=" in done.stdout
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=done.stdout, text=True, check=True)
+
+
+def test_tab_in_a_real_bash(bundle: Path) -> None:
+    startup = bundle.parent / "rc"
+    startup.write_text(
+        "PS1='> '\nbind 'set enable-bracketed-paste off'\neval \"$(offline-bundle completion bash)\"\necho ready\n"
+    )
+    with Bash(startup) as bash:
+        bash.wait_for("ready")
+        bash.type("offline-bundle prun\t")
+        bash.wait_for("offline-bundle prune ")
+        bash.type("sh\t")
+        bash.wait_for("prune share")
+        bash.type(" --drop-script st\t")
+        bash.wait_for("--drop-script study ")
+        bash.type("\x15build-offline-bundle mi\t")
+        bash.wait_for("build-offline-bundle mine.py")
+
+
+class Bash:
+    """An interactive bash on a terminal of its own."""
+
+    def __init__(self, startup: Path) -> None:
+        self._seen = ""
+        environment = {**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "TERM": "dumb"}
+        self._process, self._terminal = pty.fork()
+        if self._process == 0:
+            os.execvpe("bash", ["bash", "--rcfile", str(startup), "-i"], environment)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._terminal)
+        os.waitpid(self._process, 0)
+
+    def type(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        """Read until the terminal shows *text*; fails after a minute."""
+        until = time.monotonic() + 60
+        while text not in self._seen:
+            assert time.monotonic() < until, self._seen
+            if select.select([self._terminal], [], [], 1)[0]:
+                shown = os.read(self._terminal, 4096).decode(errors="replace")
+                self._seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[\r\x07]|.\x08", "", shown)
+
+
+def test_completion_is_for_known_shells_only() -> None:
+    from click.testing import CliRunner
+
+    outcome = CliRunner().invoke(cli, ["completion", "tcsh"])
+    assert outcome.exit_code == click.UsageError.exit_code
