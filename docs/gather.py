@@ -9,6 +9,7 @@ generator can take over: Material for MkDocs ends in May 2027, and its successor
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import zipfile
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _COPIED = (".md", ".svg", ".json", ".js")
+_EXAMPLE_LINK = re.compile(r"\]\(\.\./examples/([a-z0-9_]+)/[^)]*\)")
+"""A link to an example's file, as it works in the clone; in the site each example has a page."""
 _LANGUAGES = {".py": "python", ".csv": "text", ".toml": "toml", ".md": "markdown"}
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _WIDTH = 100
@@ -38,7 +41,11 @@ def gather(place: Path) -> None:
         if source.suffix in _COPIED:
             target = place / source.relative_to(ROOT / "docs")
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            if source.suffix == ".md":
+                text = source.read_text(encoding="utf-8")
+                target.write_text(_EXAMPLE_LINK.sub(r"](examples/\1.md)", text), encoding="utf-8")
+            else:
+                shutil.copyfile(source, target)
     (place / "commands.md").write_text(commands_page(), encoding="utf-8")
     examples = place / "examples"
     examples.mkdir()
