@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from wheelhouse.errors import BundleError, InputError, OutOfDateError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from builder.check import CheckReport
 
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
+_Command = TypeVar("_Command", bound="Callable[..., int]")
+# Where a command leaves an error that it has told already.
+_ERROR = "builder.ci_cli.error"
 
 
-def ci_options(command: _Command) -> _Command:
-    """Add `--locked` and `--check`: `is_locked: bool`, `is_check: bool`."""
+def ci_options(command: _Command) -> Callable[..., int]:
+    """Add `--locked` and `--check` (`is_locked: bool`, `is_check: bool`), and let CI know of errors, as it asks.
+
+    The command has a parameter `scripts`: what errors are pinned to.
+    """
     options = [
         click.option(
             "--locked",
@@ -31,17 +40,55 @@ def ci_options(command: _Command) -> _Command:
             is_flag=True,
             help="Build nothing, only say what building now would change; exit 9 when it would.",
         ),
+        click.option(
+            "--annotations",
+            type=click.Choice(["github"]),
+            help="Also tell errors as annotations of this CI, on stderr.",
+        ),
+        click.option(
+            "--sarif",
+            metavar="FILE",
+            type=click.Path(path_type=Path, dir_okay=False, writable=True),
+            help="Also write errors to FILE, as SARIF 2.1.0.",
+        ),
     ]
+
+    @functools.wraps(command)
+    def wrapped(*, annotations: str | None, sarif: Path | None, **values: Any) -> int:  # noqa: ANN401 - as click has them
+        if sarif is not None and not sarif.parent.is_dir():
+            raise InputError(f"--sarif {sarif}: there is no folder {sarif.parent}", hint="make it first")
+        try:
+            code: int = command(**values)
+        except BundleError as error:
+            _report(error, values["scripts"], annotations, sarif)
+            raise
+        _report(click.get_current_context().meta.get(_ERROR), values["scripts"], annotations, sarif)
+        return code
+
     for option in reversed(options):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _report(error: BundleError | None, scripts: Sequence[Path], annotations: str | None, sarif: Path | None) -> None:
+    if annotations is None and sarif is None:
+        return
+    from builder import annotate
+    from wheelhouse.store import as_bundle_errors
+
+    found = annotate.findings(error, scripts) if error else []
+    if annotations:
+        click.echo(annotate.github_annotations(found), nl=False, err=True)
+    if sarif is not None:
+        document = json.dumps(annotate.sarif(found, error.exit_code if error else 0), indent=1)
+        with as_bundle_errors(sarif):
+            sarif.write_text(f"{document}\n", encoding="utf-8")
 
 
 def tell_check(report: CheckReport, *, as_json: bool, is_quiet: bool) -> int:
     """Say what a check found. An out-of-date bundle is exit 9: raised as an error, or returned where JSON says it."""
-    from wheelhouse.errors import OutOfDateError
-
     if as_json:
+        click.get_current_context().meta[_ERROR] = report.error
         click.echo(json.dumps(_verdict(report), indent=1))
         return 0 if report.is_up_to_date else OutOfDateError.exit_code
     for note in () if is_quiet else report.notes:
