@@ -35,7 +35,7 @@ _COMMANDS = {
     ),
     "probe": ("runner.probe_cli", "probe_command", "Describe this node, for those who build bundles for it."),
     "verify": ("wheelhouse.cli", "verify_command", "Check every file of a bundle against its manifest."),
-    "show": ("wheelhouse.cli", "show_command", "Show what a bundle holds."),
+    "show": ("builder.show_cli", "show_command", "Show what a bundle holds, or a key for CI caches."),
     "diff": ("wheelhouse.review_cli", "diff_command", "Show what differs between two bundles."),
     "sign": ("wheelhouse.review_cli", "sign_command", "Verify a bundle and sign it."),
     "pack": ("wheelhouse.archive_cli", "pack_command", "Make one archive of a bundle, or of what another lacks."),

@@ -1,4 +1,4 @@
-"""The commands `verify` and `show`: parse, call one function, render."""
+"""The command `verify`, and what `show` tells: parse, call one function, render."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wheelhouse.completion import complete_bundles, complete_packed
+from wheelhouse.completion import complete_packed
 from wheelhouse.review_cli import tell_signer, trust_of, trust_options
 
 if TYPE_CHECKING:
@@ -67,11 +67,8 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
     return 0
 
 
-@click.command("show")
-@click.argument("bundle", metavar="DIR", type=_BUNDLE, shell_complete=complete_bundles)
-@click.option("--json", "as_json", is_flag=True, help="Show as JSON.")
-def show_command(*, bundle: Path, as_json: bool) -> None:
-    """Show what the bundle at DIR holds: scripts, targets, packages, sizes."""
+def tell_contents(bundle: Path, *, as_json: bool) -> None:
+    """Show what the bundle at *bundle* holds: the command `show`."""
     from wheelhouse.manifest import read_manifest
     from wheelhouse.show import contents
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from wheelhouse.facts import INVENTORIES, REPORT, SBOM, wheels_of
 from wheelhouse.index import described
+from wheelhouse.unpack import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,6 +56,11 @@ def metadata_of(manifest: Manifest, contents: Mapping[str, bytes | Path], direct
             content = contents.get(path, directory / path)
             found[wheel] = content if isinstance(content, bytes) else content.read_bytes()
     return found
+
+
+def key_of(manifest: Manifest) -> str:
+    """Digest (64 hex digits) of what a bundle holds: the same for the same files, whatever was there before."""
+    return sha256_of(_essence(manifest).to_json())
 
 
 def _essence(manifest: Manifest) -> Manifest:

@@ -1,0 +1,115 @@
+"""`show --key`: the same key for the same inputs, wherever and whenever, and without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.builder.test_build import HERE, Factory
+from tests.support.distributions import make_wheel
+
+if TYPE_CHECKING:
+    from tests.support.index_server import IndexServer
+
+ROOT = Path(__file__).parents[2]
+HEADER = '# /// script\n# requires-python = ">=3.9"\n# dependencies = ["numpy>=2", "rich"]\n# ///\n'
+
+
+def show(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "offline_bundle.py"), "show", *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+
+
+def key(folder: Path, *arguments: str, **variables: str) -> str:
+    outcome = show(folder, "--key", *arguments, **variables)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert re.fullmatch(r"[0-9a-f]{64}\n", outcome.stdout)
+    return outcome.stdout.strip()
+
+
+TARGETS = ("--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_28")
+
+
+def test_what_does_not_decide_a_bundle_does_not_change_its_key(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder, body in ((here, ""), (there, "print('another body')\n")):
+        folder.mkdir()
+        (folder / "eval.py").write_text(
+            HEADER.replace('"numpy>=2", "rich"', '"rich",  "NumPy >=2"' if body else '"numpy>=2", "rich"') + body
+        )
+        (folder / "limits.txt").write_text("idna<4\n")
+    index = "https://{}index.example/simple"
+    options = (*TARGETS, "--constraint", "limits.txt", "--find-links", "{}/wheels", "--index")
+    one = key(here, "eval.py", *(text.format(here) for text in options), index.format(""))
+    two = key(there, str(there / "eval.py"), *(text.format(there) for text in options), index.format("user:secret@"),
+              "--quiet", "--check", "-o", "elsewhere")  # fmt: skip
+    assert one == two
+
+
+def test_what_decides_a_bundle_changes_its_key(tmp_path: Path) -> None:
+    (tmp_path / "eval.py").write_text(HEADER)
+    (tmp_path / "two.py").write_text(HEADER)
+    (tmp_path / "limits.txt").write_text("idna<4\n")
+    keys = [
+        key(tmp_path, "eval.py", *TARGETS),
+        key(tmp_path, "two.py", *TARGETS),
+        key(tmp_path, "eval.py", "two.py", *TARGETS),
+        key(tmp_path, "eval.py", *TARGETS, "--python-platform", "windows"),
+        key(tmp_path, "eval.py", *TARGETS, "--no-uv"),
+        key(tmp_path, "eval.py", *TARGETS, "--uv-version", "0.7.19"),
+        key(tmp_path, "eval.py", *TARGETS, "--exclude-newer", "2026-01-01"),
+        key(tmp_path, "eval.py", *TARGETS, "--index", "https://index.example/simple"),
+        key(tmp_path, "eval.py", *TARGETS, UV_DEFAULT_INDEX="https://index.example/simple"),
+        key(tmp_path, "eval.py", *TARGETS, "--constraint", "limits.txt"),
+    ]
+    (tmp_path / "limits.txt").write_text("idna<3\n")
+    keys.append(key(tmp_path, "eval.py", *TARGETS, "--constraint", "limits.txt"))
+    (tmp_path / "eval.py.lock").write_text("version = 1\n")
+    keys.append(key(tmp_path, "eval.py", *TARGETS))
+    (tmp_path / "eval.py").write_text(HEADER.replace("numpy>=2", "numpy>=3"))
+    keys.append(key(tmp_path, "eval.py", *TARGETS))
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_bundle_has_a_key_of_its_content(tmp_path: Path, index: IndexServer, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    factory, other = Factory(tmp_path, index), Factory(tmp_path, index)
+    other.bundle = tmp_path / "other"
+    factory.build(factory.script("leaf", body="print()\n"))
+    factory.build(factory.script("leaf"))
+    other.build(other.script("leaf"))
+    assert factory.manifest.generation == 2
+    assert (
+        key(tmp_path, "bundle")
+        == key(tmp_path, "other")
+        == json.loads(show(tmp_path, "other", "--key", "--json").stdout)["key"]
+    )
+    make_wheel(packages, "leaf", "2.0")
+    other.build(other.script("leaf"))
+    assert key(tmp_path, "bundle") != key(tmp_path, "other")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--key", "none.py"),
+        ("--key", "no-bundle"),
+        ("--key", "eval.py", "--nonsense"),
+        ("one", "two"),
+        ("--jsno", "one"),
+        (),
+    ],
+)
+def test_what_cannot_be_shown_is_said(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "eval.py").write_text(HEADER.replace(">=3.9", f"=={HERE}"))
+    outcome = show(tmp_path, *arguments)
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert "Traceback" not in outcome.stderr
