@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import pytest
 from offline_bundle import run_command_line
 from runner.embedded import EmbeddedHps
 from runner.submit_cli import jobs_command, submit_command
+from tests.support.archives import small_disk
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
 from tests.support.jobs import CLIENT_LEAKS
 from wheelhouse.manifest import Manifest, render_checksums
@@ -130,6 +133,50 @@ def test_a_wrong_password_is_bad_usage_and_never_shown(
     said = capsys.readouterr()
     assert "does not accept this username" in json.loads(said.out)["error"]["message"]
     assert "my-wrong-one" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("fault", "exit_code", "said"),
+    [
+        ("port", 1, "cannot be reached: Connection refused\nhint: check the address and the port"),
+        ("path", 2, "no HPS answers at {url}: 404 Not Found\nhint: check the path of the URL, usually /hps"),
+        ("certificate", 2, "is not trusted: unable to get local issuer certificate\nhint: --ca-file FILE names"),
+    ],
+)
+def test_a_server_that_is_not_the_one_says_what_to_do(
+    *,
+    fault: str,
+    exit_code: int,
+    said: str,
+    script: Path,
+    hps: EmbeddedHps,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with contextlib.ExitStack() as stack:
+        url = hps.url.replace("/hps", "/rep")
+        if fault == "port":
+            taken = stack.enter_context(socket.socket())
+            taken.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{taken.getsockname()[1]}/hps"
+        if fault == "certificate":
+            url = stack.enter_context(EmbeddedHps(data=tmp_path / "secure", tls=True, software={})).url
+        assert run(submit_command, script, "-U", url, "-j", 1) == exit_code
+    assert said.format(url=url) in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_when_results_come_is_exit_code_4(
+    script: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.write_text(script.read_text().replace("write_text(str(n))", "write_bytes(bytes(500_000))"))
+    options = ["--bundle", bundle, "-j", 1, "--name", "large", "--output", "plot.txt"]
+    with small_disk(tmp_path / "disk", 300_000) as disk:
+        assert run(submit_command, script, *options, "--download", disk / "out") == 4
+        said = capsys.readouterr().err
+        assert "error: the disk is full: the next files in " in said
+        assert "hint: make room, or name a directory on another disk, and download again" in said
+    assert run(jobs_command, "large", "--download", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "job-0001" / "plot.txt").stat().st_size == 500_000
 
 
 def test_come_back_later(script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
