@@ -1,10 +1,14 @@
 """How the embedded HPS takes many jobs: no-ops, each in a process of its own, created, counted and evaluated.
 
-    python benchmarks/hps_scale.py [--slots N] [JOBS...]          by default 1000 10000
+    python benchmarks/hps_scale.py [--slots N] [--write] [JOBS...]          by default 1000 10000
 
-Per number of jobs, on a fresh server in a process of its own: seconds to create them with the real client (1,000 to a
-request), milliseconds to read a project's statistics with all of them there, seconds to evaluate, and the server's
-CPU time and largest memory. Growth is linear where the figures per job stay the same from row to row.
+--write puts the tables into docs/benchmarks.md. Per number of jobs, on a fresh server in a process of its own: seconds
+to create them with the real client (1,000 to a request), milliseconds to read a project's statistics with all of them
+there, seconds to evaluate, and the server's CPU time and largest memory. Growth is linear where the figures per job
+stay the same from row to row.
+
+Then ten plot jobs end to end, server start included, beside the same ten through `offline-bundle run`, in turns: for
+this the bundle of examples/python_uv/eval.py is built first.
 """
 
 from __future__ import annotations
@@ -19,9 +23,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import report
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NO_OP = b"""
 from ansys.rep.evaluator.task_manager import ApplicationExecution
@@ -30,6 +43,9 @@ class NoOp(ApplicationExecution):
         pass
 """
 BATCH = 1000
+ROUNDS = 3
+COMMAND = (sys.executable, "-m", "offline_bundle")
+PLOT = ROOT / "examples" / "python_uv" / "eval.py"
 COLUMNS = (
     *("jobs", "create", "per 1,000", "statistics", "evaluate", "per job", "first fifth", "last fifth"),
     *("server's CPU per job", "its memory", "on disk"),
@@ -128,20 +144,12 @@ def pace(marks: list[tuple[float, int]]) -> float:
     return (marks[-1][0] - marks[0][0]) / max(1, marks[-1][1] - marks[0][1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("jobs", nargs="*", type=int, default=[1000, 10_000])
-    parser.add_argument("--slots", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        serve(options.serve, options.slots)
-        return
-    os.environ["HOME"] = tempfile.mkdtemp(prefix="hps-scale-home-")
-    print(f"| {' | '.join(COLUMNS)} |")
-    print(f"|{'|'.join('---:' for _ in COLUMNS)}|")
-    for jobs in options.jobs:
-        found = measure(jobs, options.slots)
+def scale_table(sizes: list[int], slots: int) -> Iterator[str]:
+    """Yield the lines of the table, each when it is there."""
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield f"|{'|'.join('--:' for _ in COLUMNS)}|"
+    for jobs in sizes:
+        found = measure(jobs, slots)
         cells = (
             f"{jobs:,}",
             f"{found['create']:.1f} s",
@@ -155,7 +163,58 @@ def main() -> None:
             f"{found['memory'] / 1e6:.0f} MB",
             f"{found['disk'] / 1e6:.0f} MB",
         )
-        print(f"| {' | '.join(cells)} |", flush=True)
+        yield f"| {' | '.join(cells)} |"
+
+
+def plot_table(slots: int) -> Iterator[str]:
+    """Compare ten plot jobs through the embedded HPS with the same ten through `run`; both warm."""
+    with tempfile.TemporaryDirectory(prefix="hps-plots-") as name:
+        folder = Path(name)
+        bundle = folder / "bundle"
+        subprocess.run([*COMMAND, "build", PLOT, "-o", bundle, "-q"], check=True)
+        ways = {
+            "`offline-bundle run -j 10`": ["run", PLOT, "--bundle", bundle, "-j", "10", "--parallel", str(slots)],
+            "`offline-bundle submit --embedded -j 10`": ["submit", PLOT, "--bundle", bundle, "--embedded", "-j", "10"],
+        }
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        subprocess.run([*COMMAND, "run", PLOT, "--bundle", bundle, "-q"], cwd=folder, check=True)  # the environment
+        for turn in range(ROUNDS):
+            for number, (way, words) in enumerate(ways.items()):
+                target = folder / f"{turn}-{number}"
+                last = ["--output", target] if words[0] == "run" else ["--output", "plot.png", "--download", target]
+                begun = time.perf_counter()
+                subprocess.run([*COMMAND, *words, *last, "-q"], cwd=folder, check=True)
+                seconds[way].append(time.perf_counter() - begun)
+                assert len(list(target.glob("*/plot.png"))) == 10
+    yield "| ten plot jobs | min | median | max | ÷ run |"
+    yield "|---|--:|--:|--:|--:|"
+    base = statistics.median(seconds["`offline-bundle run -j 10`"])
+    for way, found in seconds.items():
+        middle = statistics.median(found)
+        yield f"| {way} | {min(found):.2f} | **{middle:.2f}** | {max(found):.2f} | {middle / base:.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("jobs", nargs="*", type=int, default=[1000, 10_000])
+    parser.add_argument("--slots", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve, options.slots)
+        return
+    os.environ["HOME"] = tempfile.mkdtemp(prefix="hps-scale-home-")
+    lines = [
+        f"No-op jobs, {options.slots} at a time. {datetime.now(tz=UTC):%Y-%m-%d}. Machine: {report.machine()}.",
+        "",
+    ]
+    for line in chain(scale_table(options.jobs, options.slots), [""], plot_table(options.slots)):
+        print(line, flush=True)
+        lines.append(line)
+    if options.write:
+        page = ROOT / "docs" / "benchmarks.md"
+        page.write_text(report.replace_section(page.read_text(), "hps", "\n".join(lines)))
 
 
 if __name__ == "__main__":

@@ -50,6 +50,13 @@ The text between the markers is written by the harness: `make bench`, or
 
 <!-- bench:archive -->
 <!-- /bench:archive -->
+
+## Jobs through the embedded HPS
+
+`python benchmarks/hps_scale.py --write` measures this and writes it here.
+
+<!-- bench:hps -->
+<!-- /bench:hps -->
 """
 
 
