@@ -17,9 +17,10 @@ from builder.collect import Collector, Index, check_closures, source_of
 from builder.compose import LockedScript, compose
 from builder.credentials import Credentials
 from builder.fetch import FetchProgress, warm_up
+from builder.forms import Workshop, add_forms, has_cache
 from builder.node import read_node
 from builder.plan import builders_for, pair_up
-from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver
+from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver, uv_version_here
 from builder.script import Script, read_scripts
 from builder.script_lock import ScriptLock, check_files, read_script_locks
 from builder.stored_logins import StoredLogins
@@ -60,6 +61,8 @@ class BuildRequest:
     """Whether that version was not asked for: then it replaces no other in the bundle."""
     is_locked: bool = False
     """Resolve nothing anew: go by the locks in the bundle, or by a uv lock beside a script."""
+    formats: tuple[str, ...] = ("index",)
+    """Names in `builder.forms`; those that the bundle has already are kept up in any case."""
     sign: Callable[[bytes], bytes] | None = None
     """Signs the manifest (`wheelhouse.signature.signature_of`)."""
 
@@ -133,7 +136,11 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         check_closures(locks, writer.current)
         uvs = [_node_uv(collector, *triple) for triple in zip(uv_resolutions, uv_choices, uv_indexes, strict=True)]
 
-        composition = compose(writer.current, locks, uvs, launcher=launcher(), epoch=_epoch(request, writer.current))
+        files = launcher(with_cache="cache" in request.formats or has_cache(writer.current))
+        epoch = _epoch(request, writer.current)
+        composition = compose(writer.current, locks, uvs, launcher=files, epoch=epoch)
+        workshop = partial(_workshop, writer, uv, prepared.options, progress)
+        composition, notes = add_forms(request.formats, composition, writer.current, workshop)
         contents = {**composition.contents, **collector.leftovers(resolved.leftovers)}
         metadata = partial(metadata_of, composition.manifest, contents, request.output)
         manifest, inventories = add_inventories(composition.manifest, metadata, writer.current)
@@ -152,7 +159,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         from_cache=len(collector.fetched) - len(transferred),
         built=tuple(collector.built),
         changed=changed,
-        notes=(*prepared.notes, *resolved.notes),
+        notes=(*prepared.notes, *resolved.notes, *notes),
     )
 
 
@@ -264,6 +271,11 @@ def _places(scripts: Sequence[Script], options: ResolveOptions) -> list[Path]:
     return locked.local_places([*named, *options.find_links])
 
 
+def _workshop(writer: BundleWriter, uv: str, options: ResolveOptions, progress: BuildProgress) -> Workshop:
+    progress.step("Making what is ready to run")
+    return Workshop(writer.directory, writer.workplace, uv, uv_version_here(), options)
+
+
 def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) -> Credentials:
     """Those of every index that the scripts, the flags, uv's configuration or its environment name."""
     ask = StoredLogins(uv, asks_keyring=uv_config.asks_keyring(scripts))
@@ -319,10 +331,11 @@ def _node_uv(
     return node_uv.unpack(resolution.target.platform, choice, wheel, source_of(choice, found))
 
 
-def launcher() -> dict[str, bytes]:
+def launcher(*, with_cache: bool) -> dict[str, bytes]:
     """The launcher's files as they stand beside us: what is reviewed is what runs."""
     beside = Path(wheelhouse.__file__).parent
-    return {name: (beside / name).read_bytes() for name in ("run.py", "prepare.py", "policy.py")}
+    names = ("run.py", "prepare.py", "policy.py", *(["uv_cache.py"] if with_cache else []))
+    return {name: (beside / name).read_bytes() for name in names}
 
 
 def _epoch(request: BuildRequest, current: Manifest | None) -> int | None:

@@ -16,6 +16,7 @@ from builder.build import launcher, prepare_request, resolve_request
 from builder.build_wheel import tree_digest
 from builder.compose import UV_TOML, bundled_script, metadata_changes, script_is_same
 from builder.credentials import without_credentials
+from builder.forms import has_cache, lacking_forms
 from wheelhouse import __version__
 from wheelhouse.diff import diff
 from wheelhouse.errors import OutOfDateError
@@ -34,7 +35,7 @@ from wheelhouse.store import as_bundle_errors
 from wheelhouse.unpack import refuse_foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from builder.build import BuildProgress, BuildRequest, Resolved
@@ -51,7 +52,7 @@ class Change:
     kind: str
     """`no-bundle`, `package-added`, `package-removed`, `package-changed`, `package-yanked`, `script-added`,
     `script-changed` (its metadata), `script-body-changed`, `target-added`, `target-removed`, `uv-added`, `uv-changed`,
-    `launcher-changed`, `version-changed`, `file-missing`."""
+    `format-added`, `launcher-changed`, `version-changed`, `file-missing`."""
     message: str
     """The same in one line for people."""
     script: str | None = None
@@ -122,6 +123,7 @@ def check(request: BuildRequest, uv: str, progress: BuildProgress) -> CheckRepor
     resolved = resolve_request(request, prepared, uv, current)
     changes = (
         *changes_between(current, expected_manifest(current, resolved)),
+        *_missing_forms(request.formats, current),
         *_missing_files(request.output, current),
     )
     return CheckReport(request.output, changes, (*prepared.notes, *resolved.notes))
@@ -140,7 +142,8 @@ def expected_manifest(current: Manifest, resolved: Resolved) -> Manifest:
             files[package.wheel] = _wheel_file(current.files.get(package.wheel), resolution, choice)
     for resolution, choice in zip(resolved.uv_resolutions, resolved.uv_choices, strict=True):
         uvs[resolution.target.platform] = BundledUv(version=choice.version or "", path="")
-    files |= {path: described(content) for path, content in {**launcher(), "uv.toml": UV_TOML.encode()}.items()}
+    brought = {**launcher(with_cache=has_cache(current)), "uv.toml": UV_TOML.encode()}
+    files |= {path: described(content) for path, content in brought.items()}
     return replace(
         current, created_by=f"offline-bundle {__version__}", scripts=scripts, targets=targets, uv=uvs, files=files
     )
@@ -172,7 +175,7 @@ def changes_between(old: Manifest, new: Manifest) -> Iterator[Change]:
         now = new.uv[platform].version
         kind, message = ("uv-changed", f"{was} → {now}") if was else ("uv-added", f"{now} is added")
         yield Change(kind=kind, message=f"uv for {platform}: {message}", name=platform, old=was, new=now)
-    for name in (*launcher(), "uv.toml"):
+    for name in (*launcher(with_cache=has_cache(old)), "uv.toml"):
         if name in (*found.files.added, *found.files.changed):
             yield Change(kind="launcher-changed", message=f"{name} is another one in this offline-bundle", name=name)
     if old.created_by != new.created_by:
@@ -218,6 +221,11 @@ def _yanked(old: Manifest, new: Manifest) -> Iterator[Change]:
             state = f"was yanked from its index ({file.yanked})" if file.yanked is not None else "is no longer yanked"
             message = f"{known.name} {known.version} {state}"
             yield Change(kind="package-yanked", message=message, name=known.name, old=known.version, new=known.version)
+
+
+def _missing_forms(names: Sequence[str], manifest: Manifest) -> Iterator[Change]:
+    for name in lacking_forms(names, manifest):
+        yield Change(kind="format-added", message=f"the bundle does not have the form {name} yet", name=name)
 
 
 def _missing_files(directory: Path, manifest: Manifest) -> Iterator[Change]:

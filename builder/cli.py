@@ -95,6 +95,14 @@ def _complete_platforms(context: click.Context, parameter: click.Parameter, inco
     help="Build this package from source, which runs its code here; repeatable.",
 )
 @click.option(
+    "--format",
+    "formats",
+    type=click.Choice(["index", "cache", "venv"]),
+    multiple=True,
+    help="How the nodes are served; repeatable. The index is always there; cache: a filled UV_CACHE_DIR for one version"
+    " of uv; venv: ready environments. Default: what the bundle has.",
+)
+@click.option(
     "--uv-version", metavar="V", help="The uv that goes into the bundle for the nodes. Default: the one that resolves."
 )
 @click.option("--no-uv", is_flag=True, help="Leave uv out of the bundle.")
@@ -119,6 +127,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     exclude_newer: str | None,
     constraints: tuple[Path, ...],
     allow_build: tuple[str, ...],
+    formats: tuple[str, ...],
     uv_version: str | None,
     no_uv: bool,
     is_locked: bool,
@@ -171,6 +180,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
         uv_version=None if no_uv else uv_version or uv_version_here(),
         is_uv_default=uv_version is None,
         is_locked=is_locked,
+        formats=formats,
         sign=partial(signature_of, key=sign) if sign else None,
     )
     started = time.monotonic()

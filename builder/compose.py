@@ -5,6 +5,7 @@ Nothing here reads or writes a file: contents are bytes, or the path of a file t
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -120,7 +121,7 @@ def compose(
     scripts = dict(before.scripts)
     for entry in locked:
         script = entry.resolution.script
-        scripts[script.name] = _bundled_script(scripts.get(script.name), entry)
+        scripts[script.name] = _bundled_script(before, scripts.get(script.name), entry)
         contents[f"scripts/{script.name}.py"] = script.source
         paths = scripts[script.name].locks[entry.resolution.target.name]
         contents[paths.lock] = render_lock(entry)
@@ -203,7 +204,7 @@ def script_is_same(known: BundledScript, script: Script) -> bool:
     )
 
 
-def _bundled_script(known: BundledScript | None, entry: LockedScript) -> BundledScript:
+def _bundled_script(before: Manifest, known: BundledScript | None, entry: LockedScript) -> BundledScript:
     script, target = entry.resolution.script, entry.resolution.target
     others = dict(known.locks) if known and script_is_same(known, script) else {}
     tag_sets = (parse_wheel_filename(wheel.filename)[3] for wheel in entry.wheels)
@@ -213,8 +214,19 @@ def _bundled_script(known: BundledScript | None, entry: LockedScript) -> Bundled
         libc=libc_floor(tag_sets, target),
         packages={wheel.name: BundledPackage(version=wheel.version, wheel=wheel.bundle_path) for wheel in entry.wheels},
     )
+    others[target.name] = _with_forms(before, known, others[target.name], target.name, render_lock(entry))
     made = bundled_script(script, others)
     return known if known and replace(known, origins=()) == made else made
+
+
+def _with_forms(
+    before: Manifest, known: BundledScript | None, lock: BundledLock, target: str, content: bytes
+) -> BundledLock:
+    """What was made of the same lock in advance stays good."""
+    earlier = known.locks.get(target) if known else None
+    if earlier is None or before.files[earlier.lock].sha256 != hashlib.sha256(content).hexdigest():
+        return lock
+    return replace(lock, cache=earlier.cache, environment=earlier.environment)
 
 
 def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[str, BundledFile]:

@@ -55,11 +55,16 @@ def lacking(
     """
     wanted = {}
     for target in targets if version else ():
-        platform = f"{target.architecture}-manylinux_2_17" if target.system == "linux-gnu" else target.platform
+        platform = platform_for(target)
         known = current.uv.get(platform) if current else None
         if known is None or (known.version != version and not is_default):
             wanted[platform] = Target(target.python, platform)
     return list(wanted.values())
+
+
+def platform_for(target: Target) -> str:
+    """The platform whose uv the nodes of *target* use; glibc platforms share one."""
+    return f"{target.architecture}-manylinux_2_17" if target.system == "linux-gnu" else target.platform
 
 
 def as_script(version: str | None, scripts: Sequence[Script]) -> Script:

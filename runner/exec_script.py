@@ -4,7 +4,8 @@ It runs inside the evaluator and needs nothing but its Python (3.8 or newer) and
 
 the bundle   the input file offline-bundle.tar, unpacked once per node by the input file *unpack.py, which checks
              every digest; else OFFLINE_BUNDLE in the environment of the task, of the registered uv, or of the
-             evaluator; else the one input file *.tar
+             evaluator; else the one that UV_CONFIG_FILE (BUNDLE/uv.toml) or UV_CACHE_DIR (BUNDLE/cache) there
+             lies in; else the one input file *.tar
 the script   OFFLINE_BUNDLE_SCRIPT; else the input file named `script` or `eval`; else the one *.py with metadata
 uv           OFFLINE_BUNDLE_UV; else the registered software `uv`; else the bundle's own, which the launcher finds
 
@@ -139,7 +140,7 @@ def find_bundle(inputs: Sequence[Mapping[str, Any]], environment: Mapping[str, s
     """Return the bundle's directory: the one that travelled with the project, else the one on this node."""
     paths = [Path(file["path"]).absolute() for file in inputs]
     archives = [path for path in paths if path.name == ARCHIVE]
-    named = unquoted(environment.get("OFFLINE_BUNDLE", ""))
+    named = unquoted(environment.get("OFFLINE_BUNDLE", "")) or bundle_of_uv(environment)
     if named and not archives:
         if os.access(Path(named) / MANIFEST, os.R_OK):
             return Path(named)
@@ -154,6 +155,12 @@ def find_bundle(inputs: Sequence[Mapping[str, Any]], environment: Mapping[str, s
     if not unpackers:
         raise RuntimeError(f"{archives[0].name} cannot be unpacked: there is no input file *{UNPACKER}")
     return unpack_once(archives[0], unpackers[0], environment)
+
+
+def bundle_of_uv(environment: Mapping[str, str]) -> str:
+    """Return the bundle that uv is set up for: its uv.toml or its cache is named. Empty where it is none."""
+    places = [Path(unquoted(environment.get(name, ""))).parent for name in ("UV_CONFIG_FILE", "UV_CACHE_DIR")]
+    return next((str(place) for place in places if place.is_absolute() and (place / MANIFEST).is_file()), "")
 
 
 def unpack_once(archive: Path, unpacker: Path, environment: Mapping[str, str]) -> Path:

@@ -101,7 +101,7 @@ def pack(
         _refuse_damaged_sizes(directory, table, names)
         entries = [
             *map(_leading_entry, contents, contents.values()),
-            *(Entry(path, *table.files[path]) for path in names),
+            *map(table.entry, names),
         ]
         size = far_side.lay_out(entries)[-1].end + 2 * _BLOCK
         with _open_output(output, size, split_size) as volume:

@@ -118,7 +118,7 @@ def _print_contents(bundle: Path, shown: Contents) -> None:
     console.print(
         f"{bundle}: {count(shown.files, 'file')}, {megabytes(shown.size)}, {shown.created_by}, as of {shown.timestamp}"
     )
-    scripts = Table("script", "Python", "platform", "libc from", box=SIMPLE_HEAD)
+    scripts = Table("script", "Python", "platform", "libc from", "ready for", box=SIMPLE_HEAD)
     for title in ("packages", "size"):
         scripts.add_column(title, justify="right")
     for lock in shown.locks:
@@ -127,6 +127,11 @@ def _print_contents(bundle: Path, shown: Contents) -> None:
             lock.python,
             lock.platform,
             lock.libc or "any",
+            " + ".join(
+                ["launcher, uv, pip"]
+                + ([f"UV_CACHE_DIR of uv {lock.cache}"] if lock.cache else [])
+                + (["environment in place"] if lock.environment else [])
+            ),
             f"{lock.packages}",
             megabytes(lock.size),
         )

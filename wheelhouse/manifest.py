@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHECKSUMS",
+    "ENVIRONMENT_MARK",
     "FORMAT",
     "MANIFEST",
     "MOST_ANCESTORS",
@@ -60,6 +61,9 @@ __all__ = [
     "render_checksums",
     "unsafe_path",
 ]
+
+ENVIRONMENT_MARK = "pyvenv.cfg"
+"""The file that every environment of a bundle has at its top."""
 
 _MOST_PROBLEMS = 20
 _LARGEST_SIZE = 2**63 - 1
@@ -100,6 +104,8 @@ class BundledFile:
     source: Source | None = None
     needed_by: tuple[str, ...] = ()
     """`SCRIPT/TARGET` of each lock that needs the file."""
+    executable: bool = False
+    """Whether it is a program inside a cache or an environment; what lies in `uv/` is one without saying so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +129,10 @@ class BundledLock:
     """The lowest libc the wheels run on, such as `2.28`; None when they need none."""
     packages: Mapping[str, BundledPackage]
     """By normalised name."""
+    cache: str | None = None
+    """The version of uv that finds all of it in the bundle's `cache/`; None where none does."""
+    environment: str | None = None
+    """Folder of the environment that was made of it in advance, such as `envs/eval/cp312-…/0123456789abcdef`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,6 +327,12 @@ class _Table:
         self._report(key, "a number from 1 on")
         return 1
 
+    def flag(self, key: str) -> bool:
+        value = self._values.get(key)
+        if not isinstance(value, bool | None):
+            self._report(key, "true or false")
+        return value is True
+
     def has(self, key: str) -> bool:
         return self._values.get(key) is not None
 
@@ -419,6 +435,8 @@ def _read_lock(table: _Table) -> BundledLock:
             name: BundledPackage(version=package.text("version"), wheel=package.text("wheel"))
             for name, package in table.table("packages").tables(named=True)
         },
+        cache=table.optional_text("cache"),
+        environment=table.optional_text("environment"),
     )
 
 
@@ -434,6 +452,7 @@ def _read_file(path: str, table: _Table) -> BundledFile:
         yanked=table.optional_text("yanked"),
         source=_read_source(table.table("source")) if table.has("source") else None,
         needed_by=table.texts("needed-by") if table.has("needed-by") else (),
+        executable=table.flag("executable"),
     )
 
 
@@ -473,6 +492,8 @@ def _check_references(manifest: Manifest, problems: _Problems) -> None:
 def _check_lock(manifest: Manifest, lock: BundledLock, where: tuple[str, ...], problems: _Problems) -> None:
     _check_held(manifest, lock.lock, (*where, "lock"), problems)
     _check_held(manifest, lock.requirements, (*where, "requirements"), problems)
+    if lock.environment is not None:
+        _check_held(manifest, f"{lock.environment}/{ENVIRONMENT_MARK}", (*where, "environment"), problems)
     for package, chosen in lock.packages.items():
         if chosen.wheel not in manifest.files:
             _check_held(manifest, chosen.wheel, (*where, "packages", package, "wheel"), problems)
@@ -507,12 +528,14 @@ def _script_json(script: BundledScript) -> _Json:
 
 
 def _lock_json(lock: BundledLock) -> _Json:
-    return {
+    document: _Json = {
         "lock": lock.lock,
         "requirements": lock.requirements,
         "libc": lock.libc,
         "packages": {name: {"version": p.version, "wheel": p.wheel} for name, p in lock.packages.items()},
     }
+    forms = {"cache": lock.cache, "environment": lock.environment}
+    return {**document, **_present(forms)}
 
 
 def _file_json(file: BundledFile) -> _Json:
@@ -527,6 +550,7 @@ def _file_json(file: BundledFile) -> _Json:
             "yanked": file.yanked,
             "source": None if file.source is None else _source_json(file.source),
             "needed-by": list(file.needed_by) or None,
+            "executable": file.executable or None,
         }
     )
 

@@ -56,7 +56,9 @@ def merge(ours: Side, theirs: Side, *, replaces: bool = False) -> Merged:
     """
     refuse_other_wheels(ours.manifest, theirs.manifest)
     scripts, taken = _merge_scripts(ours, theirs, replaces=replaces)
-    files = _merge_files(ours.manifest, theirs.manifest, scripts, taken)
+    cached = _merge_caches(ours.manifest, theirs.manifest)
+    scripts = {name: cached.without_unserved(script) for name, script in scripts.items()}
+    files = _merge_files(ours.manifest, theirs.manifest, scripts, taken, cached.pages_of_theirs)
     pages = render_index(files)
     files |= {path: described(content) for path, content in pages.items()}
     files[CHECKSUMS] = BundledFile(sha256=None, size=None)
@@ -122,7 +124,7 @@ def _merge_scripts(ours: Side, theirs: Side, *, replaces: bool) -> tuple[dict[st
             taken.add(name)
             continue
         differences = list(_differences(name, known, script, ours.manifest, theirs.manifest))
-        locks = {**known.locks, **script.locks}
+        locks = {**known.locks, **{target: _with_forms(lock, known, target) for target, lock in script.locks.items()}}
         if not differences:
             origins = tuple(dict.fromkeys([*known.origins, theirs.digest]))
             scripts[name] = replace(known, locks=locks, origins=origins)
@@ -139,6 +141,64 @@ def _merge_scripts(ours: Side, theirs: Side, *, replaces: bool) -> tuple[dict[st
             hint="take the archive's with --replace, or unpack into another folder",
         )
     return scripts, taken
+
+
+def _with_forms(lock: BundledLock, known: BundledScript, target: str) -> BundledLock:
+    """What was made in advance of the same lock, on either side, serves it on both."""
+    other = known.locks.get(target)
+    if other is None or _plain(other) != _plain(lock):
+        return lock
+    return replace(lock, cache=lock.cache or other.cache, environment=lock.environment or other.environment)
+
+
+def _plain(lock: BundledLock) -> BundledLock:
+    return replace(lock, cache=None, environment=None)
+
+
+@dataclass(frozen=True)
+class _Caches:
+    """The caches of two bundles in one: a page of uv's lists the wheels of one package, and only one side's is kept."""
+
+    pages_of_theirs: frozenset[str]
+    """Paths of pages to take from them."""
+    listed: Mapping[str, frozenset[str]]
+    """Package -> wheels that its page lists, where the two pages differ."""
+
+    def without_unserved(self, script: BundledScript) -> BundledScript:
+        """Say of locks with a wheel that no page lists any more that the cache does not serve them."""
+        locks = {
+            target: lock if all(p.wheel in self.listed.get(name, {p.wheel}) for name, p in lock.packages.items())
+            else replace(lock, cache=None)
+            for target, lock in script.locks.items()
+        }  # fmt: skip
+        return replace(script, locks=locks)
+
+
+def _merge_caches(ours: Manifest, theirs: Manifest) -> _Caches:
+    """Take the page that lists more of what both hold: theirs where it lists all that ours does."""
+    mine, other = _cached_wheels(ours), _cached_wheels(theirs)
+    listed: dict[str, frozenset[str]] = {}
+    taken = set()
+    for path in ours.files.keys() & theirs.files.keys():
+        parts = path.split("/")
+        if len(parts) < 3 or parts[0] != "cache" or ours.files[path].sha256 == theirs.files[path].sha256:
+            continue
+        name = parts[-1].rpartition(".")[0]
+        if parts[1].startswith("simple-"):
+            is_theirs = other.get(name, frozenset()) >= mine.get(name, frozenset())
+            listed[name] = (other if is_theirs else mine).get(name, frozenset())
+            taken |= {path} if is_theirs else set()
+    return _Caches(frozenset(taken), listed)
+
+
+def _cached_wheels(manifest: Manifest) -> dict[str, frozenset[str]]:
+    """Package -> its wheels in locks that the cache serves."""
+    wheels: dict[str, frozenset[str]] = {}
+    for script in manifest.scripts.values():
+        for lock in script.locks.values():
+            for name, package in lock.packages.items() if lock.cache else ():
+                wheels[name] = wheels.get(name, frozenset()) | {package.wheel}
+    return wheels
 
 
 def _with_origin(script: BundledScript, digest: str) -> BundledScript:
@@ -165,11 +225,15 @@ def _asks_the_same(known: BundledScript, script: BundledScript) -> bool:
 
 
 def _lock_digests(lock: BundledLock, manifest: Manifest) -> tuple[object, ...]:
-    return lock, manifest.files[lock.lock].sha256, manifest.files[lock.requirements].sha256
+    return _plain(lock), manifest.files[lock.lock].sha256, manifest.files[lock.requirements].sha256
 
 
 def _merge_files(
-    ours: Manifest, theirs: Manifest, scripts: Mapping[str, BundledScript], taken: set[str]
+    ours: Manifest,
+    theirs: Manifest,
+    scripts: Mapping[str, BundledScript],
+    taken: set[str],
+    pages_of_theirs: frozenset[str],
 ) -> dict[str, BundledFile]:
     """Gather the files of both: of two that differ, the one of the script, uv or launcher that was chosen."""
     owners = _owners(ours) | _owners(theirs)
@@ -181,9 +245,15 @@ def _merge_files(
             return owners[path] in taken
         if path in uv_of:
             return _takes_uv(ours, theirs, uv_of[path])
+        if path.startswith(("cache/", "envs/")):
+            return path in pages_of_theirs
         return launcher_is_theirs
 
-    files = {**theirs.files, **ours.files}
+    environments = tuple(f"{lock.environment}/" for s in ours.scripts.values() for lock in s.locks.values())
+    brought = {
+        path: file for path, file in theirs.files.items() if path in ours.files or not path.startswith(environments)
+    }
+    files = {**brought, **ours.files}
     files |= {path: theirs.files[path] for path in theirs.files.keys() & ours.files.keys() if takes_theirs(path)}
     named = {path for script in scripts.values() for path in _paths(script)}
     return {

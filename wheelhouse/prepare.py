@@ -76,16 +76,21 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
             return 0
         return launch(**options)
     except LaunchError as error:
-        print("error: " + error.message, file=sys.stderr)
-        if error.hint:
-            print("hint: " + error.hint, file=sys.stderr)
-        return error.code
+        return tell(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def tell(error: LaunchError) -> int:
+    """Say on stderr what is wrong and what to do next; return the exit code."""
+    print("error: " + error.message, file=sys.stderr)
+    if error.hint:
+        print("hint: " + error.hint, file=sys.stderr)
+    return error.code
 
 
 def launch(  # noqa: PLR0913
@@ -584,11 +589,11 @@ def _refuse_foreign(folder: str) -> None:
 
 def _find_and_prepare(request: _Request, cache: str) -> Environment:
     """Go the whole way; once more when a file does not match because the bundle was updated meanwhile."""
-    manifest = _read_manifest(request.bundle)
+    manifest = read_manifest(request.bundle)
     try:
         return _prepare_once(_make_plan(request, manifest), request, cache)
     except LaunchError as error:
-        newer = _read_manifest(request.bundle)
+        newer = read_manifest(request.bundle)
         if error.code != 5 or newer == manifest:
             raise
     return _prepare_once(_make_plan(request, newer), request, cache)
@@ -655,7 +660,8 @@ def _trusted(question: "Callable[[str], Any]", bundle: str) -> "Any":  # noqa: A
         raise LaunchError(error.code, f"{bundle}: {error.message}", error.hint) from None
 
 
-def _read_manifest(bundle: str) -> "dict[str, Any]":
+def read_manifest(bundle: str) -> "dict[str, Any]":
+    """Return the manifest, signed as the site's policy asks, and shaped as this file reads it; raises LaunchError."""
     import json
 
     path = os.path.join(bundle, MANIFEST)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULT_GRACE = timedelta(days=1)
 RETIRED = f"{WRITER}/retired.json"
-_PRUNED = ("wheels/", "locks/", "scripts/", "uv/")
+_PRUNED = ("wheels/", "locks/", "scripts/", "uv/", "cache/", "envs/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,15 +120,22 @@ def drop(manifest: Manifest, scripts: Collection[str], targets: Collection[str])
 
 
 def unneeded(manifest: Manifest) -> set[str]:
-    """Name the wheels, locks, scripts and uv that nothing in *manifest* refers to. Pure."""
+    """Name the wheels, locks, scripts, uv, cache and environments that nothing in *manifest* refers to. Pure.
+
+    What is in a cache only uv knows: it stays, or goes, as a whole.
+    """
     needed = {uv.path for uv in manifest.uv.values()}
+    folders = []
     for script in manifest.scripts.values():
         needed.add(script.path)
         for lock in script.locks.values():
             needed |= {lock.lock, lock.requirements}
+            folders += ["cache/"] if lock.cache else []
+            folders += [f"{lock.environment}/"] if lock.environment else []
             for package in lock.packages.values():
                 needed |= {package.wheel, f"{package.wheel}.metadata"}
-    return {path for path in manifest.files if path.startswith(_PRUNED)} - needed
+    held = tuple(folders)
+    return {p for p in manifest.files if p.startswith(_PRUNED) and not p.startswith(held)} - needed
 
 
 def without(manifest: Manifest, paths: Collection[str]) -> tuple[Manifest, dict[str, bytes]]:

@@ -29,11 +29,11 @@ _VOID = {"meta", "br"}
 _MOST_UNFOLDED = 40
 _STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --text: #1c2330; --quiet: #5b6577; --line: #dde1e8;
-  --bar: #3b74c4; --a: #3b74c4; --b: #2f9e86; --c: #b5762a; --d: #8a93a3; --warn-page: #fff4dc; --warn: #855000;
-  --bad-page: #fde8e6; --bad: #a52014; --good-page: #e2f4ea; --good: #14693c; }
+  --bar: #3b74c4; --a: #3b74c4; --b: #2f9e86; --c: #b5762a; --d: #8661b8; --e: #8a93a3;
+  --warn-page: #fff4dc; --warn: #855000; --bad-page: #fde8e6; --bad: #a52014; --good-page: #e2f4ea; --good: #14693c; }
 @media (prefers-color-scheme: dark) {
   :root { --page: #14171d; --card: #1d222b; --text: #e3e7ee; --quiet: #9aa5b6; --line: #333b48; --bar: #6ba0ea;
-  --a: #6ba0ea; --b: #4fc3a8; --c: #dba35c; --d: #7d8797; --warn-page: #3c2f12; --warn: #f3c876;
+  --a: #6ba0ea; --b: #4fc3a8; --c: #dba35c; --d: #b79ae0; --e: #7d8797; --warn-page: #3c2f12; --warn: #f3c876;
   --bad-page: #44201d; --bad: #f6a49b; --good-page: #173626; --good: #86d9aa; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text); font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; }
@@ -65,6 +65,7 @@ details div { padding: .3rem 0 .5rem 1rem; font-size: .92em; font-weight: 400; }
 .stack span { min-width: 2px; } .key { display: inline-block; width: .75rem; height: .75rem; border-radius: 3px; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; }
 .a { background: var(--a); } .b { background: var(--b); } .c { background: var(--c); } .d { background: var(--d); }
+.e { background: var(--e); }
 .badge { display: inline-block; border-radius: 5px; padding: 0 .45rem; font-size: .8rem; font-weight: 600;
   white-space: nowrap; } summary .badge { margin-left: .5rem; }
 .warn { background: var(--warn-page); color: var(--warn); } .bad { background: var(--bad-page); color: var(--bad); }
@@ -259,13 +260,15 @@ def _named_changes(noun: str, names: Names) -> Iterator[str]:
 
 
 def _sizes(manifest: Manifest) -> _Html:
-    kinds = {"wheels": 0, "uv": 0, "interpreters": 0, "index, locks, scripts": 0}
+    kinds = {"wheels": 0, "uv": 0, "interpreters": 0, "cache and environments": 0, "index, locks, scripts": 0}
+    ready = "cache and environments"
     for path, file in manifest.files.items():
         top = path.partition("/")[0] if not path.endswith(".metadata") else ""
-        kind = {"wheels": "wheels", "uv": "uv", "python": "interpreters"}.get(top, "index, locks, scripts")
+        known = {"wheels": "wheels", "uv": "uv", "python": "interpreters", "cache": ready, "envs": ready}
+        kind = known.get(top, "index, locks, scripts")
         kinds[kind] += file.size or 0
     whole = sum(kinds.values()) or 1
-    shown = [(colour, kind, size) for colour, (kind, size) in zip("abcd", kinds.items(), strict=True) if size]
+    shown = [(colour, kind, size) for colour, (kind, size) in zip("abcde", kinds.items(), strict=True) if size]
     bar = [_element("span", class_=colour, style=f"width:{size * 100 / whole:.2f}%") for colour, _, size in shown]
     legend = [
         _element("span", _element("span", class_=f"key {colour}"), f" {kind} {megabytes(size)}")

@@ -38,6 +38,10 @@ class ShownLock:
     packages: int
     size: int
     """Bytes of its wheels."""
+    cache: str | None
+    """The version of uv that finds all of it in `cache/`."""
+    environment: str | None
+    """Folder of its ready environment."""
 
 
 @dataclass(frozen=True)
@@ -88,4 +92,6 @@ def _shown_lock(manifest: Manifest, script_name: str, target_name: str, lock: Bu
         libc=lock.libc,
         packages=len(lock.packages),
         size=sum(manifest.files[package.wheel].size or 0 for package in lock.packages.values()),
+        cache=lock.cache,
+        environment=lock.environment,
     )

@@ -158,7 +158,7 @@ class BundleWriter:
             obsolete = self._obsolete(manifest)
             install(
                 self.directory,
-                self._stage(wanted),
+                self._stage(wanted, manifest),
                 document=document,
                 checksums=checksums,
                 journal=replace(manifest, files={**obsolete, **manifest.files}).to_json(),
@@ -243,7 +243,15 @@ class BundleWriter:
             files |= {path: file for path, file in before.files.items() if path not in manifest.files}
         return files
 
-    def _stage(self, wanted: Mapping[str, bytes | Path]) -> dict[str, Path]:
+    @property
+    def workplace(self) -> Path:
+        """A folder for what a build makes: its files are moved, not copied, into the bundle; gone afterwards."""
+        real_folder(str(self.directory), self._staging.relative_to(self.directory).as_posix())
+        place = self._staging / "work"
+        place.mkdir(exist_ok=True)
+        return place
+
+    def _stage(self, wanted: Mapping[str, bytes | Path], manifest: Manifest) -> dict[str, Path]:
         real_folder(str(self.directory), self._staging.relative_to(self.directory).as_posix())
         staged = {path: self._staging / str(number) for number, path in enumerate(wanted)}
         own = self.directory / WRITER
@@ -255,7 +263,7 @@ class BundleWriter:
                 staged[path].write_bytes(content)
             elif content != staged[path]:
                 link_or_copy(content, staged[path])
-            if path.startswith("uv/"):
+            if path.startswith("uv/") or manifest.files[path].executable:
                 _make_executable(staged[path])
 
         with ThreadPoolExecutor(_STAGING_WORKERS) as pool:

@@ -459,12 +459,14 @@ class Entry:
 
     __slots__ = ("comment", "header_size", "is_executable", "path", "sha256", "size", "start")
 
-    def __init__(self, path: str, sha256: str, size: int, *, comment: "Optional[str]" = None) -> None:
+    def __init__(
+        self, path: str, sha256: str, size: int, *, comment: "Optional[str]" = None, is_executable: bool = False
+    ) -> None:
         self.path = path
         self.sha256 = sha256
         self.size = size
         self.comment = comment
-        self.is_executable = path.startswith("uv/")
+        self.is_executable = is_executable
         self.header_size = header_size(path, size, comment=comment)
         """Bytes before its content."""
         self.start = 0
@@ -517,8 +519,7 @@ class Archive:
             self.base = (base, generation)
         self.brought = frozenset(names)
         """Paths of the bundle's files that it holds, SHA256SUMS apart."""
-        files = self.table.files
-        self.entries = lay_out([*self.entries, *(Entry(path, *files[path]) for path in names)])
+        self.entries = lay_out([*self.entries, *map(self.table.entry, names)])
         self.size = self.entries[-1].end + _END
         """What it must have, in bytes, to the end of the last part."""
 
@@ -1167,6 +1168,11 @@ class Table:
         self.ancestors: tuple[str, ...] = tuple(fields.get("ancestors", ()))
         digests = {path: sha256 for path, (sha256, _) in self.files.items() if path != CHECKSUMS}
         self.checksums = render_checksums(digests, self.digest)
+
+    def entry(self, path: str) -> Entry:
+        """Return the member of an archive that brings the file at *path*."""
+        is_executable = path.startswith("uv/") or self.raw_files[path].get("executable") is True
+        return Entry(path, *self.files[path], is_executable=is_executable)
 
     def with_files(self, others: "Mapping[str, Any]") -> bytes:
         """Render the manifest with *others* among its files, for a journal."""

@@ -124,7 +124,7 @@ def test_another_launcher_and_another_version_are_reported(
     script = checker.script("leaf")
     checker.build(script)
     monkeypatch.setattr("builder.check.__version__", "99")
-    monkeypatch.setattr("builder.check.launcher", lambda: {"run.py": b"other"})
+    monkeypatch.setattr("builder.check.launcher", lambda **_: {"run.py": b"other"})
     assert [change.kind for change in checker.check(script).changes] == ["launcher-changed", "version-changed"]
 
 
@@ -179,3 +179,11 @@ def test_the_command_says_it_in_words_and_as_json_also_of_a_read_only_bundle(che
         "new": "2.0",
     }  # fmt: skip
     assert message in document["error"]["message"]
+
+
+def test_a_form_that_the_bundle_lacks(checker: Checker, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    script = checker.script("leaf")
+    checker.build(script)
+    assert checker.messages(script, formats=("index", "cache")) == ["the bundle does not have the form cache yet"]
+    assert checker.messages(script, formats=("index",)) == []

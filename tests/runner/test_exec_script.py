@@ -166,6 +166,14 @@ class TestTheRest:
         merged = module.merge_environments({"A": "1", "B": "1", "C": "1"}, None, {"B": 2, "C": 2}, {"C": 3, "D": None})
         assert merged == {"A": "1", "B": "2", "C": "3"}
 
+    @pytest.mark.parametrize(("variable", "place"), [("UV_CONFIG_FILE", "uv.toml"), ("UV_CACHE_DIR", "cache")])
+    def test_that_uv_is_registered_with(self, module: ModuleType, tmp_path: Path, variable: str, place: str) -> None:
+        bundle = make_bundle(tmp_path / "bundle")
+        assert module.find_bundle([], {variable: f'"{bundle / place}"'}) == bundle
+        assert module.find_bundle([], {variable: str(tmp_path / "x" / place), "OFFLINE_BUNDLE": str(bundle)}) == bundle
+        with pytest.raises(RuntimeError, match="no bundle"):
+            module.find_bundle([], {variable: str(tmp_path / place)})
+
     def test_no_bundle(self, module: ModuleType, task: Path) -> None:
         with pytest.raises(FileNotFoundError, match="no bundle at OFFLINE_BUNDLE=/nowhere"):
             module.find_bundle([], {"OFFLINE_BUNDLE": "/nowhere"})

@@ -160,7 +160,7 @@ def archive_of(document: bytes, contents: Mapping[str, bytes]) -> bytes:
     sums = "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items())).encode()
     pieces = []
     for path, content in [("bundle.json", document), ("SHA256SUMS", sums), *sorted(contents.items())]:
-        entry = Entry(path, "", len(content))
+        entry = Entry(path, "", len(content), is_executable=path.startswith("uv/"))
         pieces += [entry.header(1767225600), content, bytes(-len(content) % 512)]
     return b"".join(pieces) + bytes(1024)
 

@@ -47,6 +47,8 @@ def whole_manifest() -> Manifest:
         requirements=REQUIREMENTS,
         libc="2.28",
         packages={"numpy": BundledPackage(version="2.5.5", wheel=WHEEL)},
+        cache="0.13.9",
+        environment="envs/eval",
     )
     script = BundledScript(
         path="scripts/eval.py",
@@ -78,6 +80,7 @@ def whole_manifest() -> Manifest:
             "SHA256SUMS": BundledFile(sha256=None, size=None),
             "uv/x86_64-manylinux_2_17/uv": plain,
             "scripts/eval.py": plain,
+            "envs/eval/pyvenv.cfg": replace(plain, executable=True),
             WHEEL: wheel,
             LOCK: plain,
             REQUIREMENTS: plain,

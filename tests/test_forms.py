@@ -1,0 +1,125 @@
+"""The three forms on a node, each with the uv that the public HPS documentation names and with the newest.
+
+The node's user is another one, its share is read-only and lies elsewhere, and it has no network.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.build import BuildRequest, build
+from builder.progress import make_progress
+from builder.resolve import ResolveOptions, find_uv, uv_version_here
+from tests.support.distributions import make_wheel
+from tests.support.index_server import IndexServer
+from tests.support.node import PYTHON, Node, site
+from wheelhouse.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCUMENTED = "0.7.19"
+"""The uv of the public HPS documentation. It takes `==3.11` for 3.11.0, so the script says its Python in full."""
+SCRIPT = f"""\
+# /// script
+# requires-python = ">={PYTHON},<{PYTHON.rpartition(".")[0]}.{int(PYTHON.rpartition(".")[2]) + 1}"
+# dependencies = ["alpha"]
+# ///
+import alpha, beta
+print("alpha", alpha.VERSION, "beta", beta.VERSION)
+"""
+SAID = "alpha 1.0 beta 2.0\n"
+
+
+@dataclass
+class Site:
+    node: Node
+    bundle: Path
+    script: Path
+    uv: Path
+    """The node's."""
+
+    def uv_run(self, **variables: str | Path) -> subprocess.CompletedProcess[str]:
+        """`uv run eval.py`, word for word: which uv, PATH says."""
+        path = f"{self.uv.parent}:/usr/bin:/bin"
+        return self.node.run("uv", "run", self.script, PATH=path, **variables)
+
+
+def uv_of(version: str, folder: Path) -> Path:
+    if version == uv_version_here():
+        return Path(find_uv())
+    command = [find_uv(), "pip", "install", "--quiet", "--target", str(folder), "--python", sys.executable]
+    subprocess.run([*command, "--no-deps", f"uv=={version}"], check=True)
+    return folder / "bin" / "uv"
+
+
+def make_uv_wheel(folder: Path, version: str, program: Path) -> None:
+    """A wheel of the real uv."""
+    wheel = make_wheel(folder, "uv", version, tag="py3-none-manylinux_2_17_x86_64")
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.write(program, f"uv-{version}.data/scripts/uv")
+
+
+@pytest.fixture(
+    scope="module",
+    params=["newest", pytest.param(DOCUMENTED, marks=[pytest.mark.registry, pytest.mark.xdist_group("registry")])],
+)
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    version = uv_version_here() if request.param == "newest" else request.param
+    with ExitStack() as stack:
+        share, node = stack.enter_context(site())
+        packages = tmp_path_factory.mktemp("packages")
+        program = uv_of(version, tmp_path_factory.mktemp("uv"))
+        make_uv_wheel(packages, version, program)
+        make_wheel(packages, "alpha", requires=["beta>=1"])
+        make_wheel(packages, "beta", "2.0", entry_points="[console_scripts]\nsay-beta = beta:say\n",
+                   files={"beta.py": "VERSION = '2.0'\ndef say():\n    print('beta here')\n"})  # fmt: skip
+        script = share / "eval.py"
+        script.write_text(SCRIPT)
+        made = tmp_path_factory.mktemp("made") / "bundle"
+        with IndexServer(packages) as index, make_progress(is_quiet=True) as progress:
+            build(
+                BuildRequest(
+                    scripts=(script,),
+                    output=made,
+                    options=ResolveOptions(default_index=index.url),
+                    uv_version=version,
+                    formats=("index", "cache"),
+                ),
+                find_uv(),
+                progress,
+            )
+        bundle = share / "uvcache"
+        shutil.move(made, bundle)
+        [uv] = bundle.glob("uv/*/uv")
+        yield Site(node, bundle, script, uv)
+        assert verify(bundle).ok
+
+
+def test_index(built: Site) -> None:
+    assert built.uv_run(UV_CONFIG_FILE=built.bundle / "uv.toml").stdout == SAID
+
+
+def test_the_launcher(built: Site) -> None:
+    assert built.node.run(built.node.python, built.bundle / "run.py", built.script).stdout == SAID
+
+
+def test_cache_from_a_read_only_share(built: Site) -> None:
+    made = built.node.run(built.node.python, built.bundle / "uv_cache.py", PATH=f"{built.uv.parent}:/usr/bin:/bin")
+    folder = made.stdout.strip()
+    assert built.uv_run(UV_CACHE_DIR=folder, UV_OFFLINE="1").stdout == SAID
+    assert built.uv_run(UV_CACHE_DIR=folder).stdout == SAID  # nobody told it to be offline: its pages are fresh
+
+
+def test_cache_that_its_user_can_write(built: Site) -> None:
+    copy = built.node.give(Path(shutil.copytree(built.bundle / "cache", built.node.folder / "cache")))
+    assert built.uv_run(UV_CACHE_DIR=copy, UV_OFFLINE="1").stdout == SAID
