@@ -42,10 +42,11 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
     read = read_scripts(scripts)
     nodes = [read_node(path) for path in parameters["nodes"]]
     pairs = pair_up(read, parameters["python_versions"], parameters["platforms"], nodes)
+    files = launcher(with_cache="cache" in parameters.get("formats", ()))
     document = {
         "format": FORMAT,
         "offline-bundle": __version__,
-        "launcher": {name: _digest(content) for name, content in launcher().items()},
+        "launcher": {name: _digest(content) for name, content in files.items()},
         "uv": uv_version_here(),
         "scripts": sorted((_script(script) for script in read), key=json.dumps),
         "targets": sorted({f"{script.name}/{target.name}" for script, target in pairs}),
