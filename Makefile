@@ -57,7 +57,7 @@ docs: $(READY)
 
 # Without the names of the index: uv and pip know their defaults.
 requirements: $(READY)
-	$(BIN)/uv pip compile requirements-dev.in pyproject.toml --extra embedded --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile requirements-dev.in pyproject.toml --extra embedded --extra keyring --extra pip-tools --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements-dev.txt
 	grep '^uv==' requirements-dev.txt | tr -d ' \\' | $(BIN)/uv pip compile - --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --output-file requirements-uv.txt

@@ -8,17 +8,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import wheelhouse
 from builder import locked, node_uv, uv_config
+from builder.cache import DownloadCache
 from builder.choose import Choice, choose, refuse_builds
 from builder.collect import Collector, Index, check_closures, source_of
 from builder.compose import LockedScript, compose
-from builder.credentials import Credentials
+from builder.credentials import Credentials, redact
 from builder.fetch import FetchProgress, warm_up
 from builder.forms import Workshop, add_forms, has_cache
 from builder.node import read_node
+from builder.pip_tools import PipToolsResolver
 from builder.plan import builders_for, pair_up
 from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver, uv_version_here
 from builder.script import Script, read_scripts
@@ -55,6 +57,7 @@ class BuildRequest:
     nodes: tuple[Path, ...] = ()
     """Descriptions of nodes (`builder.node`): then the targets are theirs."""
     options: ResolveOptions = field(default_factory=ResolveOptions)
+    resolver: Literal["uv", "pip-tools"] = "uv"
     uv_version: str | None = None
     """The uv to put in for the nodes; None leaves it out."""
     is_uv_default: bool = False
@@ -128,6 +131,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         indexes = [_ask_indexes(resolved.resolver, *pair, collector) for pair in zip(resolutions, choices, strict=True)]
         uv_indexes = [_ask_indexes(resolved.uv_resolver, resolution, [choice], collector)
                       for resolution, choice in zip(uv_resolutions, uv_choices, strict=True)]  # fmt: skip
+        _bring(resolved, collector)
         collector.fetch(
             [*(choice for group in choices for choice in group), *uv_choices, *resolved.leftovers], progress.transfer
         )
@@ -198,7 +202,8 @@ def prepare_request(request: BuildRequest, uv: str) -> Prepared:
     else:
         pairs = pair_up(scripts, request.python_versions, request.platforms, nodes)
     options = replace(request.options, interpreters=builders_for(pairs, is_building=bool(request.options.allow_build)))
-    free = [script for script in scripts if current is None or script.name not in current.scripts]
+    by_uv = scripts if request.resolver == "uv" else ()
+    free = [script for script in by_uv if current is None or script.name not in current.scripts]
     credentials = _credentials(scripts, options, uv)
     script_locks, notes = read_script_locks(free, uv, options, credentials, is_locked=request.is_locked)
     trust = uv_config.trust(scripts, options.insecure_hosts)
@@ -224,7 +229,12 @@ class Resolved:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know, such as yanked versions and uv's other warnings."""
-        texts = (f"{entry.script.path}: {text}" for entry in self.resolutions for text in entry.warnings)
+        texts = [f"{entry.script.path}: {text}" for entry in self.resolutions for text in entry.warnings]
+        texts += [
+            f"{entry.script.path.name} itself holds a password: it goes into the bundle as it is"
+            for entry in self.resolutions
+            if redact(entry.script.block) != entry.script.block
+        ]
         return tuple(dict.fromkeys(texts))
 
 
@@ -235,8 +245,8 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
     """
     scripts, options, credentials = prepared.scripts, prepared.options, prepared.credentials
     pins = {name: lock.constraints for name, lock in prepared.script_locks.items()}
-    resolver: Resolver = UvResolver(uv, options, credentials, pins)
-    uv_resolver: Resolver = UvResolver(uv, replace(options, exclude_newer=None, constraints=()), credentials)
+    resolver: Resolver = _resolver(request, options, credentials, uv, pins)
+    uv_resolver: Resolver = _resolver(request, replace(options, exclude_newer=None, constraints=()), credentials, uv)
     damaged: frozenset[str] = frozenset()
     leftovers: Sequence[Choice] = ()
     fresh = [target for script, target in prepared.pairs if not _is_settled(request, current, script)]
@@ -276,6 +286,18 @@ def _workshop(writer: BundleWriter, uv: str, options: ResolveOptions, progress: 
     return Workshop(writer.directory, writer.workplace, uv, uv_version_here(), options)
 
 
+def _resolver(
+    request: BuildRequest,
+    options: ResolveOptions,
+    credentials: Credentials,
+    uv: str,
+    pins: Mapping[str, str] | None = None,
+) -> Resolver:
+    if request.resolver == "pip-tools":
+        return PipToolsResolver(options, DownloadCache(Path(prepare.cache_directory())))
+    return UvResolver(uv, options, credentials, pins)
+
+
 def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) -> Credentials:
     """Those of every index that the scripts, the flags, uv's configuration or its environment name."""
     ask = StoredLogins(uv, asks_keyring=uv_config.asks_keyring(scripts))
@@ -303,6 +325,14 @@ def _resolve(
                 problems=error.problems,
                 hint="name another one with --uv-version, or leave it out with --no-uv",
             ) from error
+
+
+def _bring(resolved: Resolved, collector: Collector) -> None:
+    """Have the resolvers fetch what they must fetch themselves, of what the bundle does not hold."""
+    for resolution, choices in zip(resolved.resolutions, resolved.choices, strict=True):
+        resolved.resolver.bring(resolution, [choice for choice in choices if not collector.holds(choice)])
+    for resolution, choice in zip(resolved.uv_resolutions, resolved.uv_choices, strict=True):
+        resolved.uv_resolver.bring(resolution, [choice])
 
 
 def _ask_indexes(

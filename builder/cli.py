@@ -6,7 +6,7 @@ import json
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -57,7 +57,13 @@ def _complete_platforms(context: click.Context, parameter: click.Parameter, inco
     type=click.Path(path_type=Path),
     help="Build for exactly this node, as its `offline-bundle probe` described it; repeatable.",
 )
-@click.option("--resolver", type=click.Choice(["uv"]), default="uv", show_default=True, help="What resolves.")
+@click.option(
+    "--resolver",
+    type=click.Choice(["uv", "pip-tools"]),
+    default="uv",
+    show_default=True,
+    help="What resolves. pip-tools heeds pip's configuration alone, and serves this machine only.",
+)
 @click.option(
     "--index",
     "indexes",
@@ -118,7 +124,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     python_versions: tuple[str, ...],
     platforms: tuple[str, ...],
     nodes: tuple[Path, ...],
-    resolver: str,
+    resolver: Literal["uv", "pip-tools"],
     indexes: tuple[str, ...],
     default_index: str | None,
     index_strategy: str | None,
@@ -152,7 +158,6 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     from wheelhouse.errors import InputError
     from wheelhouse.signature import signature_of
 
-    del resolver  # uv is the only one so far
     if uv_version and no_uv:
         raise InputError("--uv-version and --no-uv exclude each other", hint="give one of them")
     if nodes and platforms:
@@ -177,6 +182,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
             constraints=constraints,
             allow_build=frozenset(name if name == ":all:" else canonicalize_name(name) for name in allow_build),
         ),
+        resolver=resolver,
         uv_version=None if no_uv else uv_version or uv_version_here(),
         is_uv_default=uv_version is None,
         is_locked=is_locked,

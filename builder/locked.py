@@ -137,6 +137,10 @@ class LockedResolver:
         sources = {name: self.manifest.files[package.wheel].source for name, package in packages.items()}
         return {name: source.index for name, source in sources.items() if source and source.index}
 
+    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> None:
+        """See `Resolver.bring`."""
+        self.otherwise.bring(resolution, choices)
+
     def _artifact(self, package: BundledPackage, file: BundledFile) -> dict[str, Any] | None:
         """What a lock says of the package: its wheel, or the source that the wheel was built from."""
         source = file.source or Source()
@@ -183,6 +187,10 @@ class LockedUv:
             return self.otherwise.index_of(resolution)
         source = self.manifest.files[known.path].source
         return {"uv": source.index} if source and source.index else {}
+
+    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> None:
+        """See `Resolver.bring`."""
+        self.otherwise.bring(resolution, choices)
 
 
 def uv_to_restore(

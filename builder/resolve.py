@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from builder.choose import Choice
     from builder.script import Script
     from builder.target import Target
 
@@ -126,6 +127,13 @@ class Resolver(Protocol):
         """Package name -> URL of the index that it was taken from, without credentials, where that is known."""
         ...
 
+    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> None:
+        """Put into the download cache what only the resolver itself can fetch; whatever is lacking then, we fetch.
+
+        Raises FetchError (exit 4).
+        """
+        ...
+
 
 class UvResolver:
     """`uv pip compile` on a temporary project that says what the script says."""
@@ -208,6 +216,9 @@ class UvResolver:
                 if outcome.returncode == 0:
                     return _annotations(outcome.stdout)
         return {}
+
+    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> None:
+        """Nothing: what uv finds, we can fetch."""
 
     def _pin(self, place: Path, script: Script) -> None:
         if script.name in self._pins:
