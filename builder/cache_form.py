@@ -274,7 +274,7 @@ def _executable(composition: Composition, workshop: Workshop, version: str, scra
         f"uv=={version}",
         *replace(workshop.options, exclude_newer=None).index_flags(),
     ]
-    done = uv_config.run_uv(command, scratch)
+    done = uv_config.run_uv(command, scratch, **workshop.options.index_variables())
     if done.returncode:
         raise FetchError(f"there is no uv {version} for this machine", problems=done.stderr.strip().splitlines())
     return str(place / "bin" / "uv")
