@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import hashlib
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
     from io import FileIO
+    from types import ModuleType
     from typing import Any, NoReturn, Optional, TypeVar, Union
 
     _Item = TypeVar("_Item")
@@ -124,18 +125,30 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
 
 
 def _ask_site(archive: "Archive") -> None:
-    """Refuse what the site's policy on signatures does not allow (policy.py); ask nothing where there is no policy."""
+    """Refuse what the site's policy on signatures does not allow; ask nothing where there is no policy."""
     if not os.environ.get("OFFLINE_BUNDLE_POLICY") and not os.path.lexists("/etc/offline-bundle/policy.json"):
         return
-    try:
-        import policy  # type: ignore[import-not-found]
-    except ImportError:
-        hint = "put a reviewed copy of policy.py, which every bundle has, beside it, or use `offline-bundle unpack`"
-        raise Refusal(6, "this site asks for signatures, and policy.py is not beside this file", hint) from None
+    policy = _load_policy(os.path.join(os.path.dirname(os.path.abspath(__file__)), "policy.py"))
     try:
         policy.enforce(archive.document, archive.signature)
     except policy.UntrustedError as error:
-        raise Refusal(error.code, error.message, error.hint) from None
+        raise Refusal(error.code, f"{archive.name}: {error.message}", error.hint) from None
+
+
+def _load_policy(place: str) -> "ModuleType":
+    """Load the module that knows signatures: the file beside this one, and no other of that name on the path."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("policy", place)
+    if spec is None or spec.loader is None or not os.path.isfile(place):
+        raise Refusal(
+            6,
+            f"this site asks for signatures, and there is no {place}, which knows them",
+            "put a reviewed copy of policy.py, which every bundle has, there; or use `offline-bundle unpack`",
+        )
+    policy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(policy)
+    return policy
 
 
 def os_hint(error: OSError) -> str:

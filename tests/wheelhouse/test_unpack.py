@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.archives import archive_of, no_fsync, put_bundle, tar_of, tree, wheel_path
+from tests.wheelhouse.test_signature import allowing, make_key, public
 from wheelhouse import unpack as far_side
 from wheelhouse.archive import pack, unpack, verify_archive
 from wheelhouse.errors import IntegrityError
+from wheelhouse.signature import sign
 from wheelhouse.verify import verify
 
 if TYPE_CHECKING:
@@ -493,7 +495,7 @@ def test_it_imports_nothing_but_the_standard_library() -> None:
             else []
         )
     }
-    assert imported <= {*sys.stdlib_module_names, "policy"}
+    assert imported <= sys.stdlib_module_names
 
 
 def test_without_the_kernels_copy_it_copies_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,3 +510,121 @@ def test_without_the_kernels_copy_it_copies_itself(tmp_path: Path, monkeypatch: 
     pack(bundle, tmp_path / "b.tar", split_size=100_000)
     unpack([tmp_path / "b.tar.001"], tmp_path / "copy")
     assert tree(tmp_path / "copy") == tree(bundle)
+
+
+# Under a site's policy on signatures
+
+
+class Guarded:
+    """A site with a policy, reviewed copies of the two files it takes, and nothing else: no network, an empty home."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "guarded"
+        self.folder.mkdir()
+        self.live = folder / "live"
+        for module in ("unpack.py", "policy.py"):
+            shutil.copy(SCRIPT.with_name(module), self.folder)
+        for name in ("alice", "mallory"):
+            make_key(self.folder / name)
+        (self.folder / "policy.json").write_text('{"allowed-signers": "allowed_signers", "signer": "alice"}')
+        self.allow(f"alice {public(self.folder / 'alice')}")
+        self.bundle = put_bundle(folder / "bundle")
+        self.archive = folder / "b.tar"
+
+    def allow(self, *lines: str) -> None:
+        allowing(self.folder, *lines)
+
+    def signed_archive(self, key: str = "alice") -> Path:
+        sign(self.bundle, str(self.folder / key))
+        pack(self.bundle, self.archive)
+        return self.archive
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        (self.folder / "home").mkdir(exist_ok=True)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder / "home"),
+            "OFFLINE_BUNDLE_POLICY": str(self.folder / "policy.json"),
+        }
+        command = ["unshare", "-rn"] if can_cut_the_network() else []
+        command += [oldest_python(), "-I", "-S", "-X", "utf8", str(self.folder / "unpack.py"), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+
+    def refuses(self, said: str) -> None:
+        for arguments in (["-o", self.live], ["--verify"]):
+            done = self.run(self.archive, *arguments)
+            assert (done.returncode, done.stdout) == (6, "")
+            assert said in done.stderr
+            assert "hint: " in done.stderr
+            assert "Traceback" not in done.stderr
+        assert not self.live.exists()
+
+
+def can_cut_the_network() -> bool:
+    program = shutil.which("unshare")
+    return bool(program) and subprocess.run([program, "-rn", "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Guarded:
+    if shutil.which("ssh-keygen") is None:
+        pytest.fail("needs ssh-keygen")
+    return Guarded(tmp_path)
+
+
+def test_a_good_signature_passes_the_sites_policy(guarded: Guarded) -> None:
+    archive = guarded.signed_archive()
+    for arguments in (["--verify"], ["-o", guarded.live]):
+        done = guarded.run(archive, *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert tree(guarded.live) == tree(guarded.bundle)
+    assert list((guarded.folder / "home").iterdir()) == []
+
+
+def test_an_unsigned_archive_is_exit_6(guarded: Guarded) -> None:
+    pack(guarded.bundle, guarded.archive)
+    guarded.refuses("not signed")
+
+
+def test_somebody_elses_signature_is_exit_6(guarded: Guarded) -> None:
+    guarded.signed_archive("mallory")
+    guarded.refuses("not allowed")
+    guarded.allow(*(f"{name} {public(guarded.folder / name)}" for name in ("alice", "mallory")))
+    guarded.refuses("signed by mallory")
+
+
+def test_an_expired_key_is_exit_6(guarded: Guarded) -> None:
+    guarded.signed_archive()
+    guarded.allow(f'alice valid-before="20200101" {public(guarded.folder / "alice")}')
+    guarded.refuses("expired")
+
+
+def test_a_manifest_that_was_modified_after_signing_is_exit_6(guarded: Guarded) -> None:
+    guarded.signed_archive()
+    signature = (guarded.bundle / "bundle.json.sig").read_bytes()
+    put_bundle(guarded.bundle, {"eval": {"alpha": "6.6"}})
+    (guarded.bundle / "bundle.json.sig").write_bytes(signature)
+    pack(guarded.bundle, guarded.archive)
+    guarded.refuses("modified after signing")
+
+
+def test_a_garbled_signature_is_exit_6(guarded: Guarded) -> None:
+    guarded.signed_archive()
+    (guarded.bundle / "bundle.json.sig").write_bytes(b"-----BEGIN SSH SIGNATURE-----\n")
+    pack(guarded.bundle, guarded.archive)
+    guarded.refuses("wrong signature")
+
+
+def test_without_what_checks_signatures_nothing_passes(guarded: Guarded) -> None:
+    guarded.signed_archive()
+    (guarded.folder / "policy.py").unlink()
+    guarded.refuses("policy.py")
+    (guarded.folder / "home").mkdir(exist_ok=True)
+    (guarded.folder / "home" / "policy.py").write_text("def enforce(*_): pass")  # not the one beside it
+    guarded.refuses("policy.py")
+
+
+def test_a_policy_at_fault_lets_nothing_pass(guarded: Guarded) -> None:
+    guarded.signed_archive()
+    (guarded.folder / "policy.json").write_text("{")
+    guarded.refuses("policy.json")
