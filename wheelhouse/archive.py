@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Condition
 from typing import TYPE_CHECKING
 
 from wheelhouse import unpack as far_side
@@ -33,11 +35,14 @@ from wheelhouse.verify import Change, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from wheelhouse.manifest import BundledFile
     from wheelhouse.merge import Side
 
 _BLOCK = 512
+_PIECE = 4 * 1024 * 1024
+"""So many bytes are copied before others read them."""
 _FAT32_LARGEST = 2**32 - 1
 """The largest file of FAT32, in bytes."""
 _SMALLEST_PART = 64 * 1024
@@ -266,7 +271,7 @@ def _refuse_damaged(directory: Path, problems: Sequence[str]) -> None:
 
 
 @contextmanager
-def _open_output(output: Path, size: int, split_size: int | None) -> Iterator[Volume]:
+def _open_output(output: Path, size: int, split_size: int | None) -> Iterator[_GrowingVolume]:
     """Open what is to become the archive, under temporary names that the next run would use again."""
     lengths = _part_sizes(size, split_size) if split_size is not None else [size]
     width = max(3, len(str(len(lengths))))
@@ -283,7 +288,7 @@ def _open_output(output: Path, size: int, split_size: int | None) -> Iterator[Vo
             part.target = target
             part.name = name
             parts.append(part)
-        yield Volume(output.name, parts)
+        yield _GrowingVolume(output.name, parts)
 
 
 def _part_sizes(size: int, split_size: int) -> list[int]:
@@ -319,52 +324,108 @@ def _lock_alone(descriptor: int, place: Path) -> None:
         return
 
 
+class _GrowingVolume(Volume):
+    """An archive while it is written: who reads what is not there yet waits for it."""
+
+    def __init__(self, name: str, parts: Sequence[Part]) -> None:
+        super().__init__(name, parts)
+        self._grown = Condition()
+        self.length = 0
+        """Bytes that are written."""
+        self._is_complete = False
+
+    def grow(self, count: int) -> None:
+        """Note that *count* more bytes are there."""
+        with self._grown:
+            self.length += count
+            self._grown.notify_all()
+
+    def complete(self) -> None:
+        """Note that no more will come: nobody waits any longer."""
+        with self._grown:
+            self._is_complete = True
+            self._grown.notify_all()
+
+    def chunks(self, offset: int, count: int) -> Iterator[memoryview]:
+        """Read as `Volume` does, once it is there."""
+        for start in range(offset, offset + count, _PIECE):
+            end = min(start + _PIECE, offset + count)
+            self._wait_until(end)
+            yield from super().chunks(start, end - start)
+
+    def _wait_until(self, length: int) -> None:
+        with self._grown:
+            self._grown.wait_for(lambda: self.length >= length or self._is_complete)
+
+
 def _write(  # noqa: PLR0913, PLR0917
-    volume: Volume,
+    volume: _GrowingVolume,
     directory: Path,
     entries: Sequence[Entry],
     contents: Mapping[str, bytes],
     time: int,
     progress: Callable[[int], None] | None,
 ) -> list[Entry]:
-    """Write all members; return those that, read back, are not what the manifest says."""
+    """Write all members; return those that, read back, are not what the manifest says.
+
+    Reading follows close behind writing, in other threads but for small members.
+    """
     tell = far_side.one_at_a_time(progress)
 
-    def write_all() -> Iterator[Entry]:
-        for entry in entries:
-            _append(volume, entry.start, entry.header(time))
-            if entry.path in contents:
-                _append(volume, entry.offset, contents[entry.path])
-            else:
-                _append_file(volume, entry, directory / entry.path)
-            _append(volume, entry.offset + entry.size, bytes(entry.end - entry.offset - entry.size))
-            yield entry
-        _append(volume, entries[-1].end, bytes(2 * _BLOCK))
+    def damage(entry: Entry) -> str | None:
+        return far_side.damage_of(volume, entry, time, tell)
 
-    checked = each(lambda entry: far_side.damage_of(volume, entry, time, tell), write_all(), lambda entry: entry.size)
-    damaged = [entry for entry, what in checked if what]
+    checks: list[tuple[Entry, Future[str | None]]] = []
+    damaged = []
+    with ThreadPoolExecutor(far_side.usable_workers()) as pool:
+        try:
+            for entry in entries:
+                if not far_side.is_small(entry.size):
+                    checks.append((entry, pool.submit(damage, entry)))
+                _append_member(volume, entry, time, contents.get(entry.path, directory / entry.path))
+                if far_side.is_small(entry.size) and damage(entry):
+                    damaged.append(entry)
+            _append(volume, bytes(2 * _BLOCK))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            volume.complete()
+    damaged += [entry for entry, found in checks if found.result()]
     is_ended = volume.read(entries[-1].end, 3 * _BLOCK) == bytes(2 * _BLOCK)
     is_exact = all(os.fstat(part.descriptor).st_size == part.size for part in volume.parts)
     return damaged if is_ended and is_exact else list(entries)
 
 
-def _append(volume: Volume, offset: int, content: bytes) -> None:
+def _append_member(volume: _GrowingVolume, entry: Entry, time: int, content: bytes | Path) -> None:
+    _append(volume, entry.header(time))
+    if isinstance(content, bytes):
+        _append(volume, content)
+    else:
+        _append_file(volume, entry, content)
+    _append(volume, bytes(entry.end - entry.offset - entry.size))
+
+
+def _append(volume: _GrowingVolume, content: bytes) -> None:
     view = memoryview(content)
-    for part, _, length in volume.spans(offset, len(content)):
+    for part, _, length in volume.spans(volume.length, len(content)):
         written = 0
         while written < length:
             written += os.write(part.target, view[written:length])
         view = view[length:]
+    volume.grow(len(content))
 
 
-def _append_file(volume: Volume, entry: Entry, path: Path) -> None:
+def _append_file(volume: _GrowingVolume, entry: Entry, path: Path) -> None:
     with open_regular(path) as file:
-        place = 0
-        for part, _, length in volume.spans(entry.offset, entry.size):
-            copied = far_side.copy_range(file.fileno(), place, length, part.target)
-            if copied < length:  # it has become shorter; what follows must keep its place all the same
-                raise IntegrityError(f"{path} became shorter while it was packed", hint="run it again")
-            place += length
+        for start in range(0, entry.size, _PIECE):
+            place = start
+            for part, _, length in volume.spans(volume.length, min(_PIECE, entry.size - start)):
+                copied = far_side.copy_range(file.fileno(), place, length, part.target)
+                if copied < length:  # it has become shorter; what follows must keep its place all the same
+                    raise IntegrityError(f"{path} became shorter while it was packed", hint="run it again")
+                place += length
+            volume.grow(place - start)
 
 
 def _explain(directory: Path, output: Path, document: bytes, damaged: Sequence[Entry]) -> None:

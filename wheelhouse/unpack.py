@@ -1481,7 +1481,7 @@ def each(
     """Apply *function* to each item, several at a time: hashing and reading leave the interpreter to others.
 
     *items* may still be in the making: that happens in this thread, while the others work on those made before. So do
-    items of a small *size*, in bytes: threads that take turns at them stand in each other's way.
+    items of a small *size* (`is_small`).
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -1489,7 +1489,7 @@ def each(
         done, futures = [], []
         try:
             for item in items:
-                if size and size(item) < _SMALL:
+                if size and is_small(size(item)):
                     done.append((item, function(item)))
                 else:
                     futures.append((item, pool.submit(function, item)))
@@ -1498,6 +1498,11 @@ def each(
             for _, future in futures:
                 future.cancel()
             raise
+
+
+def is_small(size: int) -> bool:
+    """Whether threads that take turns at something of *size* bytes stand in each other's way."""
+    return size < _SMALL
 
 
 def usable_workers() -> int:

@@ -128,8 +128,8 @@ def test_what_the_medium_garbles_is_noticed_before_it_has_a_name(
 ) -> None:
     real = archive_module._append
 
-    def garble(volume: object, offset: int, content: bytes) -> None:
-        real(volume, offset, content.replace(b"ustar", b"ustaR") if offset > 60_000 else content)  # type: ignore[arg-type]
+    def garble(volume: archive_module._GrowingVolume, content: bytes) -> None:
+        real(volume, content.replace(b"ustar", b"ustaR") if volume.length > 60_000 else content)
 
     monkeypatch.setattr(archive_module, "_append", garble)
     (tmp_path / "out").mkdir()
