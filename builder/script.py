@@ -24,7 +24,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from wheelhouse.errors import InputError
 from wheelhouse.prepare import LaunchError, read_block
-from wheelhouse.unpack import printable
+from wheelhouse.unpack import printable, unsafe_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -149,7 +149,8 @@ def _name_fault(name: str) -> str | None:
         return "its name has a control character, a backslash or bytes that are not UTF-8; rename the file"
     if not name.strip(". "):
         return "its name is nothing but dots or spaces; rename the file"
-    return None
+    reason = unsafe_path(name)
+    return f"its name cannot be that of a file everywhere: {reason}; rename the file" if reason else None
 
 
 def _name_collisions(paths: Iterable[Path]) -> list[str]:

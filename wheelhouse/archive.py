@@ -109,6 +109,7 @@ def pack(
             *map(table.entry, names),
         ]
         size = far_side.lay_out(entries)[-1].end + 2 * _BLOCK
+        far_side.refuse_without_space(output.parent, size)
         with _open_output(output, size, split_size) as volume:
             damaged = _write(volume, directory, entries, contents, table.time, progress)
             if damaged:

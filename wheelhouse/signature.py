@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from wheelhouse import policy
 from wheelhouse.errors import BundleError, InputError, SignatureError
 from wheelhouse.manifest import MANIFEST, SIGNATURE, WRITER, read_manifest_bytes
-from wheelhouse.store import PENDING, BundleWriter
+from wheelhouse.store import PENDING, BundleWriter, as_bundle_errors
 from wheelhouse.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:
@@ -173,10 +173,15 @@ def _put_signature(writer: BundleWriter, key: str) -> bool:
     if place.is_file() and place.read_bytes() == signature:
         return False
     staged = writer.directory / WRITER / f"{SIGNATURE}.new"
-    with staged.open("wb") as file:
-        file.write(signature)
-        os.fsync(file.fileno())
-    staged.replace(place)
+    with as_bundle_errors(writer.directory):
+        try:
+            with staged.open("wb") as file:
+                file.write(signature)
+                os.fsync(file.fileno())
+            staged.replace(place)
+        except OSError:
+            staged.unlink(missing_ok=True)
+            raise
     return True
 
 

@@ -70,6 +70,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-](/[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-])*")
 _THE_END = "the end of the archive"
 _SEEKING: "dict[int, Any]" = {}
+_WHEEL = re.compile(r"wheels/[^-/\s]+-[^-/\s]*[0-9][^-/\s]*(-[0-9][^-/\s]*)?(-[^-/\s]+){3}\.whl")
+"""What every installer takes for a wheel's name, and then some: `offline-bundle` looks closer."""
+_FOREIGN = frozenset('\\:<>"|?*')
+_DEVICE = re.compile(r"(^|/)(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\.[^/]*)?(/|$)", re.IGNORECASE)
 _JOURNAL = re.compile(r"pending(-[0-9a-f]{16})?\.json")
 _PART = re.compile(r"(?P<archive>.+\.tar)\.(?P<number>[0-9]{3,6})", re.DOTALL)
 _AGAIN = "carry it over again; what is good already need not be"
@@ -395,6 +399,20 @@ def _write_journal(directory: str, journal: bytes) -> None:
     _put(directory, PENDING, journal, is_durable=True)
 
 
+def refuse_without_space(folder: "PathLike", needed: int) -> None:
+    """Raise OSError (ENOSPC) before anything is written where *needed* bytes do not fit into what is free.
+
+    Quotas, and others who write meanwhile, are not known here: a write may still fail.
+    """
+    if not hasattr(os, "statvfs"):
+        return
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    if found.f_blocks and needed > free:
+        reason = f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes are needed, {free:,} are free"
+        raise OSError(errno.ENOSPC, reason, os.fspath(folder))
+
+
 def real_folder(directory: str, folder: str) -> str:
     """Make *folder* below *directory* and return it; raises Refusal where a link or a file is on the way there."""
     place = directory
@@ -705,6 +723,7 @@ def extract(
     left = [entry for entry in entries if _regular_size(staged[entry.path]) == entry.size]
     good = {entry.path for entry, is_good in each(holds, _largest_first(left), _size_of) if is_good}
     rest = _largest_first(entry for entry in entries if entry.path not in good)
+    refuse_without_space(folder, sum(entry.size for entry in rest))
     brought = each(brings, rest, _size_of)
     bad = {entry.path: f"its sha256 is not {entry.sha256}" for entry, is_good in brought if not is_good}
     for path in bad:
@@ -1213,7 +1232,7 @@ def parse_object(content: bytes, name: str) -> "dict[str, Any]":
     import json
 
     try:
-        document = json.loads(content.decode(), object_pairs_hook=_object)
+        document = json.loads(content.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
     except RecursionError:
         raise Refusal(5, f"{name} is nested too deeply", _AGAIN) from None
     except ValueError as error:
@@ -1228,6 +1247,10 @@ def _object(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
     if len(document) != len(pairs):
         raise ValueError("a key occurs twice in one object")
     return document
+
+
+def _refuse_constant(name: str) -> "NoReturn":
+    raise ValueError(f"{name} is no number")
 
 
 def _table_problems(fields: "Mapping[str, Any]") -> "Iterator[str]":
@@ -1247,6 +1270,8 @@ def _file_problems(files: object) -> "Iterator[str]":
     for path, reason in path_problems(files):
         yield f"{_shown(path)}: {reason}"
     for path, file in files.items():
+        if path.startswith("wheels/") and path.endswith(".whl") and not _WHEEL.fullmatch(path):
+            yield f"{_shown(path)}: no wheel has such a name"
         if path == CHECKSUMS:
             if not isinstance(file, dict) or "sha256" in file or "size" in file:
                 yield f"{CHECKSUMS}: has no digest or size"
@@ -1291,7 +1316,7 @@ def unsafe_path(path: str) -> "Optional[str]":
     """Say why *path* cannot be that of a file in a bundle, or None when it can.
 
     A bundle must survive any file system on its way, so what Windows would take for something else is refused
-    too: backslashes, drive letters and streams, names that end in a dot or a space.
+    too: backslashes, drive letters and streams, names of devices, names that end in a dot or a space.
     """
     if len(path) > _LONGEST_PATH:
         return f"it is longer than {_LONGEST_PATH} characters"
@@ -1299,6 +1324,8 @@ def unsafe_path(path: str) -> "Optional[str]":
         reason = _unsafe_text(path) or _unsafe_component(path)
         if reason:
             return reason
+    if _DEVICE.search(path):
+        return "Windows has a device of that name"
     first = path.split("/", 1)[0].casefold()
     if first == WRITER:
         return f"{WRITER}/ belongs to the writer"
@@ -1312,8 +1339,9 @@ def _unsafe_text(path: str) -> "Optional[str]":
         return "it is empty"
     if not path.isprintable():
         return "it has characters that cannot be printed"
-    if "\\" in path or ":" in path:
-        return "backslashes and colons mean something else on Windows"
+    foreign = "".join(sorted(_FOREIGN.intersection(path)))
+    if foreign:
+        return f"Windows has no {foreign} in names"
     return None
 
 

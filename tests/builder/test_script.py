@@ -242,7 +242,18 @@ class TestFiles:
             read_script(path)
 
     @pytest.mark.parametrize(
-        "name", ["e\nval.py", "e\x1b[31mval.py", "e\0val.py", "e\udcffval.py", "e\\val.py", "...py"]
+        "name",
+        [
+            "e\nval.py",
+            "e\x1b[31mval.py",
+            "e\0val.py",
+            "e\udcffval.py",
+            "e\\val.py",
+            "...py",
+            "a:b.py",
+            "aux.py",
+            "e?.py",
+        ],
     )
     def test_names_that_cannot_be_keys(self, name: str, tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:

@@ -25,6 +25,7 @@ from tests.support.archives import (
 )
 from tests.wheelhouse.test_store import ROOT, kill_at_random
 from wheelhouse import archive as archive_module
+from wheelhouse import unpack as far_side
 from wheelhouse.archive import pack, parse_size, read_archive, unpack, verify_archive
 from wheelhouse.errors import BundleError, InputError, IntegrityError
 from wheelhouse.unpack import render_header, unsafe_path
@@ -661,7 +662,12 @@ def test_no_mixture_of_blocks_passes_for_an_archive(
 # A machine that fails
 
 
-def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_foreseen", [True, False])
+def test_a_full_disk_is_told_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_foreseen: bool
+) -> None:
+    if not is_foreseen:  # by a quota, or somebody else who writes
+        monkeypatch.setattr(far_side, "refuse_without_space", lambda *_: None)
     big = put_bundle(tmp_path / "big", {"eval": {"beta": "2.0"}}, wheel_size=700_000)
     pack(big, tmp_path / "big.tar")
     with small_disk(tmp_path / "disk", 600_000) as disk:
@@ -673,14 +679,25 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
             lambda: pack(big, disk / "kept.tar"),
             lambda: pack(big, disk / "new.tar", split_size=100_000),
         ):
-            with pytest.raises(BundleError, match="No space left") as caught:
+            with pytest.raises(BundleError, match="No space left on device") as caught:
                 attempt()
+            assert ("bytes are needed" in caught.value.message) is is_foreseen
             assert caught.value.exit_code == 1
             assert "free some space" in (caught.value.hint or "")
             assert tree(live) == before
             assert is_whole(live)
             assert (disk / "kept.tar").read_bytes() == kept
             assert {path.name for path in disk.iterdir()} == {"live", "kept.tar", "kept.tar.unpack.py"}
+
+
+def test_a_full_disk_is_told_by_the_script_alone(archive: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 60_000) as disk:
+        command = [os.sys.executable, "-I", far_side.__file__, archive, "-o", disk / "live"]  # type: ignore[attr-defined]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "No space left" in done.stderr
+        assert "hint: free some space" in done.stderr
+        assert not (disk / "live/bundle.json").exists()
 
 
 def test_a_read_only_destination_is_told(archive: Path, bundle: Path, tmp_path: Path) -> None:

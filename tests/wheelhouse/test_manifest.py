@@ -215,6 +215,7 @@ def test_whatever_is_referred_to_must_be_held(reference: str) -> None:
         "wheels//x", "wheels/", "wheels/./x", "wheels\\x", "..\\x", "C:/x", "c:x", "wheels/x:stream",
         "a\nb", "a\rb", "a\tb", "a\x00b", "a\x1b[31mb", "a\x7fb", "a\x85b", "a\u202eb", "a\u2028b",
         "a\u200bb", "\ud800", "x.", "x ", "dots.../x", ".writer/x", ".writer", ".WRITER/x", "bundle.json",
+        "nul", "NUL.txt", "wheels/con", "scripts/Aux.py", "com1/x", "lpt9 .x", "a?b", "a|b", "a<b", 'a"b', "a*b",
         "Bundle.JSON", "bundle.j\u017fon", "bundle.json.sig", "a" * 1025, "a/" * 500_000 + "a",
     ],
 )  # fmt: skip
@@ -228,7 +229,7 @@ def test_unsafe_paths_are_refused(path: str) -> None:
     [
         "a", WHEEL, "wheels/torch-2.0+cpu-cp312-none-any.whl", "wheels/x-1!2.0-py3-none-any.whl",
         "scripts/my script.py", ".hidden", "a..b", "...x", "scripts/übung.py", "wheels/bundle.json",
-        "x/.writer/y", "-", "~/x", "simple/a.b/index.html",
+        "x/.writer/y", "-", "~/x", "simple/a.b/index.html", "console", "com", "nul-1.0", "x.nul", "a/conin.txt",
     ],
 )  # fmt: skip
 def test_safe_paths_are_accepted(path: str) -> None:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
+import subprocess
 import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -9,9 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle import run_command_line
+from tests.support.archives import small_disk
 from tests.support.reviewed import LINUX, MAC, WINDOWS, Shelf
 from tests.wheelhouse.test_signature import allowing, make_key, public
-from wheelhouse.errors import InputError, SignatureError
+from tests.wheelhouse.test_store import kill_at_random
+from wheelhouse.errors import BundleError, InputError, SignatureError
 from wheelhouse.manifest import SIGNATURE, read_manifest
 from wheelhouse.prune import RETIRED, drop, prune, unneeded, without
 from wheelhouse.review_cli import prune_command
@@ -197,6 +202,115 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         prune(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+# A reader at work, and a machine that fails
+
+
+def test_a_reader_goes_on_while_it_is_pruned(bundle: Path) -> None:
+    """It has read the manifest of before: within the grace period all of that is there; what it holds open, always."""
+    before = read_manifest(bundle)
+    contents = files_of(bundle)
+    wheel = "wheels/scipy-1.0-py3-none-any.whl"
+    with (bundle / wheel).open("rb") as held:
+        first = held.read(100)
+        prune(bundle, drop_scripts=["study"])
+        names = [path for path in before.files if path.startswith(("wheels/", "locks/", "scripts/", "uv/"))]
+        assert all((bundle / path).read_bytes() == contents[path] for path in names)
+        prune(bundle, grace=NOW)
+        assert not (bundle / wheel).exists()
+        assert first + held.read() == contents[wheel]
+    assert_whole(bundle)
+
+
+def on_a_disk(bundle: Path, disk: Path) -> Path:
+    shutil.copytree(bundle, disk / "bundle")
+    return disk / "bundle"
+
+
+def test_a_full_disk_is_told_and_loses_nothing(bundle: Path, tmp_path: Path) -> None:
+    make_key(tmp_path / "alice")
+    with small_disk(tmp_path / "disk", 1_000_000) as disk:
+        full = on_a_disk(bundle, disk)
+        free = shutil.disk_usage(disk).free
+        (disk / "filler").write_bytes(bytes(free))
+        before = files_of(full)
+        for attempt in (
+            lambda: prune(full, drop_scripts=["study"], grace=NOW),
+            lambda: prune(full, drop_scripts=["study"]),
+            lambda: sign(full, str(tmp_path / "alice")),
+        ):
+            with pytest.raises(BundleError, match="No space left") as caught:
+                attempt()
+            assert caught.value.exit_code == 1
+            assert "free some space" in (caught.value.hint or "")
+            assert files_of(full) == before
+            assert verify(full).ok
+        (disk / "filler").unlink()
+        sign(full, str(tmp_path / "alice"))
+        prune(full, drop_scripts=["study"], grace=NOW, may_lose_signature=True)
+        assert_whole(full)
+
+
+def test_a_read_only_bundle_is_told(bundle: Path, tmp_path: Path) -> None:
+    make_key(tmp_path / "alice")
+    with small_disk(tmp_path / "disk", 1_000_000) as disk:
+        fixed = on_a_disk(bundle, disk)
+        before = files_of(fixed)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        for attempt in (
+            lambda: prune(fixed, drop_scripts=["study"], grace=NOW),
+            lambda: sign(fixed, str(tmp_path / "alice")),
+        ):
+            with pytest.raises(BundleError, match="Read-only file system") as caught:
+                attempt()
+            assert caught.value.exit_code == 1
+        assert prune(fixed, drop_scripts=["study"], grace=NOW, is_dry_run=True).removed
+        assert files_of(fixed) == before
+
+
+PRUNES = """
+import os, sys
+from datetime import timedelta
+from pathlib import Path
+from wheelhouse.prune import prune
+from wheelhouse.signature import sign
+os.fsync = lambda _: None
+bundle = Path(sys.argv[1])
+print("ready", flush=True)
+prune(bundle, drop_scripts=["study"], grace=timedelta(), key=sys.argv[2])
+while True:
+    sign(bundle, sys.argv[3])
+    sign(bundle, sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_prune_or_signing_killed_at_any_moment_can_be_run_again(bundle: Path, tmp_path: Path, kills: int) -> None:
+    chance = random.Random(kills)
+    keys = [tmp_path / "alice", tmp_path / "bob"]
+    for key in keys:
+        make_key(key)
+    trust = Trust(allowing(tmp_path, *(f"{key.name} {public(key)}" for key in keys)))
+    sign(bundle, str(keys[0]))
+    live = tmp_path / "live"
+    seen = set()
+    for _ in range(kills):
+        shutil.copytree(bundle, live)
+        kill_at_random(PRUNES, live, *keys, chance=chance)
+        report = verify(live)
+        assert report.ok, report.problems
+        assert check_signature(live, trust).identity in {"alice", "bob"}
+        seen.add((read_manifest(live).generation, report.is_settled))
+        dropped = ["study"] if "study" in read_manifest(live).scripts else []
+        prune(live, drop_scripts=dropped, grace=NOW, key=str(keys[0]))
+        sign(live, str(keys[1]))
+        assert_whole(live)
+        assert list(read_manifest(live).scripts) == ["eval"]
+        assert check_signature(live, trust).identity == "bob"
+        assert {path.name for path in (live / ".writer").iterdir()} == {"lock"}
+        shutil.rmtree(live)
+    assert kills < 50 or len(seen) > 1  # or else nothing was tested
 
 
 class TestSigned:
