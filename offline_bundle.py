@@ -102,7 +102,7 @@ def run_command_line(command: click.Command, arguments: Sequence[str], name: str
     wants_json = "--json" in arguments[: arguments.index("--")] if "--" in arguments else "--json" in arguments
     show: Callable[[BundleError], None] = _show_json if wants_json else _show_text
     try:
-        result = command.main(args=list(arguments), prog_name=name, standalone_mode=False)
+        result = command.main(args=list(arguments), prog_name=name, standalone_mode=False, color=_color())
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         return _INTERRUPTED
@@ -125,11 +125,16 @@ def run_command_line(command: click.Command, arguments: Sequence[str], name: str
     return result if isinstance(result, int) else 0
 
 
+def _color() -> bool | None:
+    """False where colours are not wanted (no-color.org); None leaves it to whether a terminal is there."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
 def _show_text(error: BundleError) -> None:
-    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True, color=_color())
     click.echo(str(error), err=True)
     if error.hint:
-        click.secho("hint: ", fg="cyan", bold=True, nl=False, err=True)
+        click.secho("hint: ", fg="cyan", bold=True, nl=False, err=True, color=_color())
         click.echo(error.hint, err=True)
 
 

@@ -195,24 +195,24 @@ def _bar(jobs: int) -> Iterator[Callable[[JobResult], None]]:
 
 def _print_summary(directory: Path, results: Sequence[JobResult]) -> None:
     """Print a row for each job; of many jobs only those that failed."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from wheelhouse.text import print_table
 
     done = sum(result.succeeded for result in results)
-    rows = [result for result in results if len(results) <= _FULL_TABLE or not result.succeeded]
-    table = Table("job", "state", box=None, pad_edge=False)
-    table.add_column("seconds", justify="right")
-    table.add_column("files", overflow="fold")
-    for result in rows[:_FULL_TABLE]:
-        state = Text(result.state, "green" if result.succeeded else "red")
-        table.add_row(result.directory.name, state, f"{result.seconds:.1f}", Text(_listed(result.files)))
-    console = Console(highlight=False)
-    if table.row_count:
-        console.print(table)
+    shown = [result for result in results if len(results) <= _FULL_TABLE or not result.succeeded]
+    rows = [
+        (
+            result.directory.name,
+            (result.state, "green" if result.succeeded else "red"),
+            f"{result.seconds:.1f}",
+            _listed(result.files),
+        )
+        for result in shown[:_FULL_TABLE]
+    ]
+    if rows:
+        print_table(("job", "state", "seconds", "files"), rows, numbers={"seconds"})
     slowest = max((result.seconds for result in results), default=0)
     ending = f"{done} of {len(results)} jobs done, the slowest in {slowest:.1f} s; their files are in {directory}"
-    console.print(Text(printable(ending)), soft_wrap=True)
+    click.echo(printable(ending))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -391,7 +391,11 @@ def _print_projects(projects: Sequence[ProjectState], *, as_json: bool) -> None:
         ]
         click.echo(json.dumps({"projects": rows}, indent=2))
         return
-    for project in projects:
-        click.echo(f"{project.project_id}  {project.name}: {project.counts.describe()}")
     if not projects:
         click.echo("no projects")
+        return
+    from wheelhouse.text import print_table
+    from wheelhouse.unpack import printable
+
+    cells = [(project.project_id, printable(project.name), project.counts.describe()) for project in projects]
+    print_table(("project", "name", "jobs"), cells)

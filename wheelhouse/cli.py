@@ -13,7 +13,9 @@ from wheelhouse.completion import complete_packed
 from wheelhouse.review_cli import tell_signer, trust_of, trust_options
 
 if TYPE_CHECKING:
-    from wheelhouse.show import Contents
+    from collections.abc import Iterable, Iterator
+
+    from wheelhouse.show import Contents, ShownLock
     from wheelhouse.verify import VerifyReport
 
 _BUNDLE = click.Path(path_type=Path)
@@ -108,44 +110,48 @@ def _tell_verdict(bundle: Path, report: VerifyReport) -> None:
 
 
 def _print_contents(bundle: Path, shown: Contents) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+    from wheelhouse.text import count, megabytes, print_table
+    from wheelhouse.unpack import printable
 
-    from wheelhouse.text import count, megabytes
+    size = f"{count(shown.files, 'file')}, {megabytes(shown.size)}"
+    click.echo(printable(f"{bundle}: {size}, {shown.created_by}, as of {shown.timestamp}"))
+    if shown.locks:
+        click.echo()
+        locks = [
+            (
+                lock.script,
+                lock.python,
+                lock.platform,
+                lock.libc or "any",
+                f"{lock.packages}",
+                megabytes(lock.size),
+                _ready_for(lock),
+            )
+            for lock in shown.locks
+        ]
+        titles = ("script", "Python", "platform", "libc from", "packages", "size", "ready for")
+        print_table(titles, _printable(locks), numbers={"packages", "size"})
+    if shown.packages:
+        click.echo()
+        packages = [
+            (package.name, package.version, megabytes(package.size), ", ".join(package.needed_by) or "nothing any more")
+            for package in shown.packages
+        ]
+        print_table(("package", "version", "size", "needed by"), _printable(packages), numbers={"size"})
+    if shown.uv:
+        click.echo()
+        print_table(("uv for", "version"), _printable(shown.uv.items()))
 
-    console = Console()
-    console.print(
-        f"{bundle}: {count(shown.files, 'file')}, {megabytes(shown.size)}, {shown.created_by}, as of {shown.timestamp}"
-    )
-    scripts = Table("script", "Python", "platform", "libc from", "ready for", box=SIMPLE_HEAD)
-    for title in ("packages", "size"):
-        scripts.add_column(title, justify="right")
-    for lock in shown.locks:
-        scripts.add_row(
-            lock.script,
-            lock.python,
-            lock.platform,
-            lock.libc or "any",
-            " + ".join(
-                ["launcher, uv, pip"]
-                + ([f"UV_CACHE_DIR of uv {lock.cache}"] if lock.cache else [])
-                + (["environment in place"] if lock.environment else [])
-            ),
-            f"{lock.packages}",
-            megabytes(lock.size),
-        )
-    console.print(scripts)
-    packages = Table("package", "version", box=SIMPLE_HEAD)
-    packages.add_column("size", justify="right")
-    packages.add_column("needed by", overflow="fold")
-    for package in shown.packages:
-        packages.add_row(
-            package.name,
-            package.version,
-            megabytes(package.size),
-            ", ".join(package.needed_by) or "nothing any more",
-        )
-    console.print(packages)
-    for platform, version in shown.uv.items():
-        console.print(f"uv {version} for {platform}")
+
+def _ready_for(lock: ShownLock) -> str:
+    """What can start the script: always the launcher, uv and pip, and where a form was built, that."""
+    cache = f" + UV_CACHE_DIR of uv {lock.cache}" if lock.cache else ""
+    environment = " + environment in place" if lock.environment else ""
+    return f"launcher, uv, pip{cache}{environment}"
+
+
+def _printable(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """A manifest comes from outside."""
+    from wheelhouse.unpack import printable
+
+    return (tuple(printable(cell) for cell in row) for row in rows)

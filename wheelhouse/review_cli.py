@@ -169,16 +169,17 @@ def _duration(text: str) -> timedelta:
 
 
 def _tell_pruned(bundle: Path, report: PruneReport) -> None:
-    from wheelhouse.text import count, megabytes
+    from wheelhouse.text import count, megabytes, print_table
 
     would = "would be " if report.is_dry_run else ""
-    for noun, names in (("script", report.scripts), ("target", report.targets)):
-        for name in names:
-            click.echo(f"{noun} {name}: {would}dropped")
-    for path in report.removed:
-        click.echo(f"{path}: {would}removed")
-    for path, time in report.waiting.items():
-        click.echo(f"{path}: needed by nothing, stays until {time}")
+    rows = [
+        *(("script", name, f"{would}dropped") for name in report.scripts),
+        *(("target", name, f"{would}dropped") for name in report.targets),
+        *(("file", path, f"{would}removed") for path in report.removed),
+        *(("file", path, f"unneeded, stays until {time}") for path, time in report.waiting.items()),
+    ]
+    if rows:
+        print_table(("what", "name", "state"), rows)
     click.echo(f"{bundle}: {count(len(report.removed), 'file')} {would}removed, {megabytes(report.freed)}.", err=True)
     if report.waiting:
         again = "; prune again then" if not report.is_dry_run else ""
@@ -187,21 +188,23 @@ def _tell_pruned(bundle: Path, report: PruneReport) -> None:
 
 
 def _print_diff(changes: BundleDiff) -> None:
-    from wheelhouse.text import count, megabytes
+    from wheelhouse.text import count, megabytes, print_table
 
     if changes.is_empty:
         click.echo("Both hold the same.")
         return
-    for noun, names in (
-        ("script", changes.scripts),
-        ("target", changes.targets),
-        ("lock", dataclasses.replace(changes.locks, changed=())),
-        ("uv for", changes.uv),
-    ):
-        for line in _named(noun, names):
-            click.echo(line)
+    named = [
+        *_named("script", changes.scripts),
+        *_named("target", changes.targets),
+        *_named("lock", dataclasses.replace(changes.locks, changed=())),
+        *_named("uv", changes.uv),
+    ]
+    if named:
+        print_table(("what", "name", "change"), named)
+        click.echo()
     if changes.packages:
         _print_packages(changes.packages)
+        click.echo()
     files = changes.files
     click.echo(
         f"{count(len(files.added), 'file')} added, {len(files.removed)} removed, {len(files.changed)} changed; "
@@ -210,30 +213,26 @@ def _print_diff(changes: BundleDiff) -> None:
     )
 
 
-def _named(noun: str, names: Names) -> Iterator[str]:
+def _named(noun: str, names: Names) -> Iterator[tuple[str, str, str]]:
+    from wheelhouse.unpack import printable
+
     for kind, group in (("added", names.added), ("removed", names.removed), ("changed", names.changed)):
         for name in group:
-            yield f"{noun} {name}: {kind}"
+            yield noun, printable(name), kind
 
 
 def _print_packages(changes: Iterable[PackageChange]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from wheelhouse.text import megabytes, print_table
+    from wheelhouse.unpack import printable
 
-    from wheelhouse.text import megabytes
-
-    table = Table("package", "", "before", "now", box=SIMPLE_HEAD)
-    table.add_column("bytes", justify="right")
-    table.add_column("in", overflow="fold")
     groups: dict[tuple[str | None, ...], list[PackageChange]] = {}
     for change in sorted(changes, key=lambda change: (change.name, change.script, change.target)):
         key = (change.name, change.kind, change.old_version, change.new_version, f"{change.new_size - change.old_size}")
         groups.setdefault(key, []).append(change)
+    rows = []
     for (name, kind, before, now, growth), group in groups.items():
         size = int(growth or 0)
-        cells = (name, kind, before, now, f"{'-' if size < 0 else '+'}{megabytes(abs(size))}")
         locks = ", ".join(f"{change.script}/{change.target}" for change in group)
-        table.add_row(*(escape(cell or "") for cell in (*cells, locks)))
-    Console().print(table)
+        cells = (name, kind, before, now, f"{'-' if size < 0 else '+'}{megabytes(abs(size))}", locks)
+        rows.append(tuple(printable(cell or "") for cell in cells))
+    print_table(("package", "change", "before", "now", "size", "in"), rows, numbers={"size"})

@@ -356,12 +356,13 @@ class TestCommand:
         arguments = [str(bundle), "--drop-script", "study", "--grace", "0", "--dry-run"]
         assert run_command_line(prune_command, arguments, "prune") == 0
         said = capsys.readouterr()
-        assert "script study: would be dropped" in said.out
-        assert "scipy-1.0-py3-none-any.whl: would be removed" in said.out
+        rows = [line.split(maxsplit=2) for line in said.out.splitlines()]
+        assert ["script", "study", "would be dropped"] in rows
+        assert ["file", "wheels/scipy-1.0-py3-none-any.whl", "would be removed"] in rows
         assert "would be removed" in said.err
         assert run_command_line(prune_command, [str(bundle), "--drop-script", "study"], "prune") == 0
         said = capsys.readouterr()
-        assert "needed by nothing, stays until" in said.out
+        assert "unneeded, stays until" in said.out
         assert "prune again then" in said.err
 
     def test_for_programs(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
