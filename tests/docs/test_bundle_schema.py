@@ -85,6 +85,9 @@ def full_document() -> dict[str, Any]:
     document: dict[str, Any] = json.loads(whole_manifest().to_json())
     document |= {"generation": 3, "ancestors": ["ab" * 32]}
     document["scripts"]["eval"]["origins"] = ["cd" * 32]
+    [lock] = document["scripts"]["eval"]["locks"].values()
+    lock |= {"cache": "0.13.9", "environment": "envs/eval"}
+    document["files"]["envs/eval/pyvenv.cfg"] = {"sha256": "ab" * 32, "size": 1, "executable": False}
     wheel = next(file for path, file in document["files"].items() if path.endswith(".whl"))
     wheel["source"] |= {"path": "a.whl", "git": "https://git.test/a", "commit": "0" * 40}
     return document
