@@ -12,11 +12,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from wheelhouse.errors import FetchError
+from wheelhouse.errors import BundleError, FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -138,7 +139,8 @@ def warm_up() -> None:
     """Load requests and the trusted certificates: some 0.2 seconds, well spent while a resolver runs."""
     from builder.session import trusted_certificates  # noqa: PLC0415 - slow to import
 
-    trusted_certificates()
+    with suppress(BundleError):  # certificates that cannot be read: who needs them will say so
+        trusted_certificates()
 
 
 class _Watch:

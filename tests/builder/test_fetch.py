@@ -662,7 +662,7 @@ class TestLocal:
 
 
 class TunnelProxy:
-    """Takes one CONNECT after the other, and passes bytes on; under TLS itself, with a certificate."""
+    """Takes CONNECT, and passes bytes on; under TLS itself, with a certificate."""
 
     def __init__(self, certificate: Path | None) -> None:
         self.requests: list[str] = []
@@ -689,10 +689,13 @@ class TunnelProxy:
         with contextlib.suppress(OSError):
             while True:
                 client = self._listener.accept()[0]
-                if self._context:
-                    client = self._context.wrap_socket(client, server_side=True)
-                with client:
-                    self._tunnel(client)
+                threading.Thread(target=self._attend, args=(client,), daemon=True).start()
+
+    def _attend(self, client: socket.socket) -> None:
+        if self._context:
+            client = self._context.wrap_socket(client, server_side=True)
+        with client:
+            self._tunnel(client)
 
     def _tunnel(self, client: socket.socket) -> None:
         head = b""

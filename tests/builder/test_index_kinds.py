@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _MORE = (403, 410, 500)
+_OTHERS = ("first-index", "unsafe-first-match")
 
 
 class Site:
@@ -114,7 +115,9 @@ class TestPins:
         make_wheel(site.public.packages_dir, "internal", "99.0")
         make_wheel(site.private.packages_dir, "internal", "1.0")
 
-    @pytest.mark.parametrize("strategy", ["first-index", "unsafe-first-match", "unsafe-best-match"])
+    @pytest.mark.parametrize(
+        "strategy", ["unsafe-best-match", *(pytest.param(name, marks=pytest.mark.slow) for name in _OTHERS)]
+    )
     def test_under_every_strategy_and_after_a_rebuild_from_the_cache(self, site: Site, strategy: str) -> None:
         for _ in range(2):
             flags = ("--index-strategy", strategy)

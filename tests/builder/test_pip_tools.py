@@ -245,6 +245,7 @@ class TestFailures:
         assert "offline-bundle[pip-tools]" in told.err
 
 
+@pytest.mark.slow
 def test_files_of_a_folder_and_of_a_url(pip_site: PipSite, packages: Path) -> None:
     make_wheel(pip_site.folder / "links", "found")
     make_wheel(packages, "linked", "3.0")
