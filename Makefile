@@ -59,6 +59,8 @@ docs: $(READY)
 requirements: $(READY)
 	$(BIN)/uv pip compile requirements-dev.in pyproject.toml --extra embedded --extra keyring --extra pip-tools --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements-dev.txt
+	$(BIN)/uv pip compile pyproject.toml --constraint requirements-dev.txt --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements.txt
 	grep '^uv==' requirements-dev.txt | tr -d ' \\' | $(BIN)/uv pip compile - --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --output-file requirements-uv.txt
 

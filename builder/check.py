@@ -22,6 +22,7 @@ from wheelhouse.diff import diff
 from wheelhouse.errors import OutOfDateError
 from wheelhouse.index import described
 from wheelhouse.manifest import (
+    CHECKSUMS,
     MANIFEST,
     BundledFile,
     BundledLock,
@@ -229,7 +230,12 @@ def _missing_forms(names: Sequence[str], manifest: Manifest) -> Iterator[Change]
 
 
 def _missing_files(directory: Path, manifest: Manifest) -> Iterator[Change]:
-    """Files that the manifest names and that are not there, by their size alone: `verify` reads them."""
+    """Files that the manifest names and that are not there, by their size alone: `verify` reads them.
+
+    A manifest without even checksums and launcher beside it is a lock under version control: it lacks nothing.
+    """
+    if not any((directory / path).exists() for path in (CHECKSUMS, *launcher())):
+        return
     for path, file in manifest.files.items():
         place = directory / path
         with as_bundle_errors(directory):

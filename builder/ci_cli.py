@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,7 @@ import click
 from wheelhouse.errors import BundleError, InputError, OutOfDateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from builder.check import CheckReport
 
@@ -55,19 +56,25 @@ def ci_options(command: _Command) -> Callable[..., int]:
 
     @functools.wraps(command)
     def wrapped(*, annotations: str | None, sarif: Path | None, **values: Any) -> int:  # noqa: ANN401 - as click has them
-        if sarif is not None and not sarif.parent.is_dir():
-            raise InputError(f"--sarif {sarif}: there is no folder {sarif.parent}", hint="make it first")
-        try:
-            code: int = command(**values)
-        except BundleError as error:
-            _report(error, values["scripts"], annotations, sarif)
-            raise
-        _report(click.get_current_context().meta.get(_ERROR), values["scripts"], annotations, sarif)
-        return code
+        with told_to_ci(values["scripts"], annotations, sarif):
+            return command(**values)
 
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped
+
+
+@contextmanager
+def told_to_ci(scripts: Sequence[Path], annotations: str | None, sarif: Path | None) -> Iterator[None]:
+    """Tell CI of the error that is raised, or was told already, as the two options ask; without one, of none."""
+    if sarif is not None and not sarif.parent.is_dir():
+        raise InputError(f"--sarif {sarif}: there is no folder {sarif.parent}", hint="make it first")
+    try:
+        yield
+    except BundleError as error:
+        _report(error, scripts, annotations, sarif)
+        raise
+    _report(click.get_current_context().meta.get(_ERROR), scripts, annotations, sarif)
 
 
 def _report(error: BundleError | None, scripts: Sequence[Path], annotations: str | None, sarif: Path | None) -> None:

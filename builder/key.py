@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Parameters of `build` that say how it is done and told, not what comes of it; targets are in the key by their names.
 _NOT_IN_KEY = {
     "scripts", "output", "python_versions", "platforms", "nodes", "is_locked", "is_check", "sign", "as_json", "quiet",
-    "verbose",
+    "verbose", "annotations", "sarif",
 }  # fmt: skip
 
 

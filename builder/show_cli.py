@@ -46,8 +46,11 @@ def _key(arguments: tuple[str, ...]) -> str:
 
     if len(arguments) == 1 and not arguments[0].endswith(".py"):
         return key_of(read_manifest(Path(arguments[0])))
+    from builder.ci_cli import told_to_ci
     from builder.cli import build_command
     from builder.key import cache_key
 
     parameters = build_command.make_context("show --key", [*arguments, "--output", "."]).params
-    return cache_key(parameters["scripts"], parameters)
+    scripts: tuple[Path, ...] = parameters["scripts"]
+    with told_to_ci(scripts, parameters["annotations"], parameters["sarif"]):
+        return cache_key(scripts, parameters)

@@ -46,7 +46,19 @@ def test_no_file_names_a_registry_host_or_a_folder_of_a_machine() -> None:
     """uv and pip know their defaults; what is committed here must work behind any index, and on any machine."""
     words = ["pypi" + ".org", "python" + "hosted", "/ro" + "ot/", "/wo" + "rk/"]
     suffixes = {".py", ".md", ".toml", ".txt", ".in", ".yaml", ".yml", ".svg", ".json", ""}
-    folders = ["builder", "runner", "wheelhouse", "tests", "examples", "docs", "benchmarks", ".ci"]
+    folders = [
+        "builder",
+        "runner",
+        "wheelhouse",
+        "tests",
+        "examples",
+        "docs",
+        "benchmarks",
+        ".ci",
+        "ci",
+        "templates",
+        ".github",
+    ]
     files = [path for folder in folders for path in (ROOT / folder).rglob("*")] + list(ROOT.glob("*"))
     faults = []
     for path in files:

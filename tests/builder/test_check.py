@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,18 @@ def test_targets_and_scripts_that_are_missing_are_named(checker: Checker, packag
     checker.build(one, platforms=("windows",))
     one = checker.script("leaf>=1")
     assert f"job for {windows} goes, as the metadata changed: build for it too" in checker.messages(one)
+
+
+def test_a_manifest_alone_can_be_checked(checker: Checker, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    script = checker.script("leaf")
+    checker.build(script)
+    kept = checker.folder / "kept"
+    kept.mkdir()
+    shutil.copyfile(checker.bundle / "bundle.json", kept / "bundle.json")
+    assert checker.messages(script, output=kept) == []
+    make_wheel(packages, "leaf", "2.0")
+    assert checker.messages(script, output=kept) == [f"job for {TARGET}: leaf 1.0 → 2.0"]
 
 
 def test_a_wheel_yanked_since_is_reported(checker: Checker, packages: Path) -> None:

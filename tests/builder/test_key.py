@@ -50,7 +50,7 @@ def test_what_does_not_decide_a_bundle_does_not_change_its_key(tmp_path: Path) -
     options = (*TARGETS, "--constraint", "limits.txt", "--find-links", "{}/wheels", "--index")
     one = key(here, "eval.py", *(text.format(here) for text in options), index.format(""))
     two = key(there, str(there / "eval.py"), *(text.format(there) for text in options), index.format("user:secret@"),
-              "--quiet", "--check", "-o", "elsewhere")  # fmt: skip
+              "--quiet", "--check", "--annotations", "github", "-o", "elsewhere")  # fmt: skip
     assert one == two
 
 

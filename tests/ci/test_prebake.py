@@ -1,0 +1,273 @@
+"""The GitHub Action and the GitLab component: linted with their own schemas, and their steps really run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.support.distributions import make_wheel
+from wheelhouse.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from tests.support.index_server import IndexServer
+
+ROOT = Path(__file__).parents[2]
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+COMPONENT = ROOT / "templates" / "prebake.yml"
+TARGETS = {"python-versions": "3.11 3.12", "platforms": "x86_64-manylinux_2_28\n"}
+
+
+@dataclass
+class Runner:
+    """Runs the action's `run` steps as GitHub's runner does; what caches are for (`uses`) is left out."""
+
+    workspace: Path
+    inputs: dict[str, str]
+    environment: dict[str, str]
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    text: str = ""
+
+    def run(self, *, is_set_up: bool = True) -> int:
+        temporary = self.workspace.parent / "runner temp"
+        temporary.mkdir(exist_ok=True)
+        if is_set_up and not (temporary / "offline-bundle").exists():
+            (temporary / "offline-bundle").symlink_to(sys.prefix)
+        for step in ACTION["runs"]["steps"]:
+            if "run" not in step or (is_set_up and step["id"] == "setup"):
+                continue
+            results = temporary / f"{step['id']}.txt"
+            results.write_text("")
+            environment = {name: self.value(text) for name, text in step["env"].items()} | {
+                "GITHUB_ACTION_PATH": str(ROOT), "GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(results),
+            }  # fmt: skip
+            outcome = subprocess.run(
+                ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]],
+                cwd=self.workspace, env={**os.environ, **self.environment, **environment}, text=True, check=False,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            self.text += outcome.stdout
+            self.outputs[step["id"]] = dict(line.split("=", 1) for line in results.read_text().splitlines())
+            if outcome.returncode:
+                return outcome.returncode
+        return 0
+
+    def value(self, text: str) -> str:
+        def look_up(match: re.Match[str]) -> str:
+            kind, _, rest = match[1].partition(".")
+            if kind == "inputs":
+                return self.inputs.get(rest, str(ACTION["inputs"][rest].get("default", "")))
+            assert match[1] == "runner.temp"
+            return str(self.workspace.parent / "runner temp")
+
+        return re.sub(r"\$\{\{ (\S+) \}\}", look_up, text)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, packages: Path) -> Path:
+    make_wheel(packages, "leaf")
+    folder = tmp_path / "work space"
+    folder.mkdir()
+    for name in ("eval.py", "my job.py"):
+        (folder / name).write_text('# /// script\n# requires-python = ">=3.11"\n# dependencies = ["leaf"]\n# ///\n')
+    return folder
+
+
+@pytest.fixture
+def runner(workspace: Path, index: IndexServer) -> Runner:
+    inputs = {"scripts": "eval.py\nmy job.py\n", "output": "the bundle", "args": "--no-uv", **TARGETS}
+    return Runner(workspace, inputs, {"UV_DEFAULT_INDEX": index.url})
+
+
+def test_the_action_builds_once_and_then_tells_what_changed(runner: Runner, packages: Path) -> None:
+    assert runner.run() == 0, runner.text
+    manifest = read_manifest(runner.workspace / "the bundle")
+    assert set(manifest.scripts) == {"eval", "my job"}
+    assert len(manifest.targets) == 2
+    first = dict(runner.outputs["build"])
+    key = runner.outputs["key"]["key"]
+    assert (first["bundle"], first["changed"]) == ("the bundle", "true")
+    assert runner.run() == 0, runner.text
+    assert runner.outputs["build"] == {**first, "changed": "false"}
+    make_wheel(packages, "leaf", "2.0")
+    assert runner.run() == 0, runner.text
+    assert runner.outputs["build"]["changed"] == "true"
+    assert runner.outputs["build"]["content-key"] != first["content-key"]
+    assert runner.outputs["key"]["key"] == key
+
+
+def test_the_action_fails_with_annotations_and_the_exit_code(runner: Runner) -> None:
+    (runner.workspace / "eval.py").write_text("# /// script\n# dependencies = ['no good']\n# ///\n")
+    assert runner.run() == 2
+    runner.inputs["scripts"] = "my job.py"
+    runner.inputs["args"] = "--no-uv\n--check"
+    assert runner.run() == 9
+    assert "::error file=eval.py,line=2,title=bad-script::" in runner.text
+    assert "::error file=my job.py,line=1,title=out-of-date::" in runner.text
+
+
+@pytest.mark.parametrize("name", ["scripts", "output", "python-versions", "platforms", "args", "python"])
+def test_no_input_is_taken_for_shell_text(runner: Runner, name: str) -> None:
+    """An input comes from whoever opened a pull request, in the worst case."""
+    mark = "$(touch pwned) `touch pwned`; touch pwned\"; touch pwned; \"'; touch pwned; '* ? [a-z] \\ %s"
+    runner.inputs[name] = mark
+    runner.run(is_set_up=name != "python")
+    assert not (runner.workspace / "pwned").exists()
+
+
+def test_no_step_has_an_input_in_its_text() -> None:
+    assert [step["run"] for step in ACTION["runs"]["steps"] if "${{" in step.get("run", "")] == []
+
+
+def component(inputs: dict[str, str]) -> dict[str, Any]:
+    """The component's job, with *inputs* put in as GitLab does: into the parsed text."""
+    header, jobs = yaml.safe_load_all(COMPONENT.read_text(encoding="utf-8"))
+    declared = header["spec"]["inputs"]
+    assert inputs.keys() <= declared.keys()
+
+    def fill(value: Any) -> Any:  # noqa: ANN401 - any YAML value
+        if isinstance(value, dict):
+            return {fill(key): fill(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [fill(entry) for entry in value]
+        if not isinstance(value, str):
+            return value
+        return re.sub(
+            r"\$\[\[ inputs\.(\S+) \]\]",
+            lambda match: inputs.get(match[1], declared[match[1]].get("default", "")),
+            value,
+        )
+
+    [job] = fill(jobs).values()
+    assert isinstance(job, dict)
+    return job
+
+
+def repository(folder: Path) -> Path:
+    """What of this project the job needs, as a git repository with a branch `main`."""
+    for name in ("builder", "wheelhouse", "ci"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("offline_bundle.py", "requirements.txt", "requirements-uv.txt"):
+        shutil.copyfile(ROOT / name, folder / name)
+    identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.invalid"]
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def test_the_gitlab_job_builds_the_bundle(workspace: Path, index: IndexServer, tmp_path: Path) -> None:
+    source = repository(tmp_path / "source").as_uri()
+    inputs = {"scripts": "eval.py\nmy job.py\n", "source": source, "args": "--no-uv", **TARGETS}
+    job = component(inputs)
+    clear, clone, setup, build = job["script"]
+    assert setup.endswith("prebake.sh setup")
+    lines = [clear, clone, f"ln -s {sys.prefix} .offline-bundle/tool", build]
+    environment = {**os.environ, **job["variables"], "UV_DEFAULT_INDEX": index.url}
+    for _ in range(2):
+        outcome = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", "\n".join(lines)],
+            cwd=workspace, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert outcome.returncode == 0, outcome.stderr
+    assert "changed=false" in outcome.stdout
+    assert set(read_manifest(workspace / "bundle").scripts) == {"eval", "my job"}
+    assert job["artifacts"]["paths"] == job["cache"]["paths"] == ["bundle"]
+
+
+@pytest.mark.slow
+@pytest.mark.registry
+def test_the_tool_is_set_up_from_the_pinned_requirements_alone(runner: Runner, index: IndexServer) -> None:
+    runner.inputs["python"] = sys.executable
+    del runner.environment["UV_DEFAULT_INDEX"]
+    runner.inputs["args"] += f"\n--default-index\n{index.url}"
+    assert runner.run(is_set_up=False) == 0, runner.text
+    assert runner.outputs["build"]["changed"] == "true"
+
+
+def test_the_actions_requirements_are_those_that_are_tested() -> None:
+    def pins(name: str) -> set[str]:
+        return set(re.findall(r"^\S+==\S+", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert pins("requirements.txt") <= pins("requirements-dev.txt")
+    assert pins("requirements-uv.txt") <= pins("requirements.txt")
+
+
+def lint(schema: str, *paths: Path) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", *map(str, paths)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def test_the_action_and_the_workflows_are_what_github_takes() -> None:
+    lint("github-actions", ROOT / "action.yml")
+    lint("github-workflows", *(ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def test_the_component_is_what_gitlab_takes(tmp_path: Path) -> None:
+    """Its header and its jobs are two documents, each of the pipeline schema."""
+    header, jobs = yaml.safe_load_all(COMPONENT.read_text(encoding="utf-8"))
+    for name, document in (("header", header), ("jobs", jobs)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    lint("gitlab-ci", tmp_path / "header.json", tmp_path / "jobs.json")
+
+
+def test_shell_files_pass_shellcheck() -> None:
+    command = [
+        str(Path(sys.executable).with_name("shellcheck")),
+        str(ROOT / "ci" / "prebake.sh"),
+        str(ROOT / ".ci" / "run"),
+    ]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stdout
+
+
+def snippets(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "docs" / "ci.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_pages_pipelines_are_valid_and_name_inputs_that_there_are(tmp_path: Path) -> None:
+    *workflows, pipeline = snippets("yaml")
+    for number, text in enumerate(workflows):
+        path = tmp_path / f"{number}.yml"
+        path.write_text(text)
+        lint("github-workflows", path)
+        [job] = yaml.safe_load(text)["jobs"].values()
+        used = [step["with"] for step in job["steps"] if step.get("uses", "").startswith("OWNER/offline-bundle@")]
+        assert [given.keys() - ACTION["inputs"].keys() for given in used] == [set()]
+    (tmp_path / "gitlab.yml").write_text(pipeline)
+    lint("gitlab-ci", tmp_path / "gitlab.yml")
+    [included] = yaml.safe_load(pipeline)["include"]
+    assert component(included["inputs"])["variables"]["PREBAKE_SCRIPTS"] == "eval.py"
+
+
+def test_the_pages_commands_run_as_they_stand(workspace: Path, index: IndexServer) -> None:
+    install, lock, again, sign = snippets("shell")
+    assert install.startswith("uv tool install ./offline-bundle\n")
+    (workspace / "allowed_signers").touch()
+    subprocess.run(["git", "init", "-q"], cwd=workspace, check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key"], cwd=workspace, check=True)
+    public = (workspace / "key.pub").read_text()
+    (workspace / "allowed_signers").write_text(f"ci {public}")
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": programs, "UV_DEFAULT_INDEX": index.url, "SIGNING_KEY": "key"}
+    # The page leaves uv for the nodes in; here it would come from the public index.
+    texts = [
+        text.replace("eval.py -o", "eval.py --no-uv -o") for text in (lock, again, sign, install.partition("\n")[2])
+    ]
+    clean = "git clean -qfdX\n"
+    for text in (texts[0], clean + texts[1], *texts[2:]):
+        outcome = subprocess.run(
+            ["bash", "-e", "-c", text], cwd=workspace, env=environment, capture_output=True, text=True, check=False
+        )
+        assert outcome.returncode == 0, outcome.stderr
+    staged = subprocess.run(["git", "ls-files"], cwd=workspace, capture_output=True, text=True, check=True).stdout
+    assert staged.split() == [".gitignore", "bundle/bundle.json"]
