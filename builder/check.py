@@ -234,7 +234,7 @@ def _missing_files(directory: Path, manifest: Manifest) -> Iterator[Change]:
 
     A manifest without even checksums and launcher beside it is a lock under version control: it lacks nothing.
     """
-    if not any((directory / path).exists() for path in (CHECKSUMS, *launcher())):
+    if not any((directory / path).exists() for path in (CHECKSUMS, *launcher(with_cache=False))):
         return
     for path, file in manifest.files.items():
         place = directory / path
