@@ -15,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from builder.compose import Composition
+from wheelhouse.errors import FetchError
 from wheelhouse.manifest import BundledFile
+from wheelhouse.unpack import path_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
     from builder.resolve import ResolveOptions
     from wheelhouse.manifest import BundledLock, Manifest
+
+
+_MOST_FAULTS = 20
 
 
 @dataclass
@@ -123,6 +128,13 @@ def with_locks(
 ) -> Composition:
     """The composition with *files* of a form, by path in the bundle, and with every lock (script, target) changed."""
     manifest = composition.manifest
+    faults = [f"{path}: {reason}" for path, reason in path_problems({**manifest.files, **files})]
+    if faults:
+        raise FetchError(
+            "a package has files whose names some file systems cannot hold",
+            problems=faults[:_MOST_FAULTS],
+            hint="leave out --format: the wheels themselves are no problem, nor is the launcher",
+        )
     with ThreadPoolExecutor() as pool:
         described = dict(zip(files, pool.map(_described, files.values()), strict=True))
     scripts = {
@@ -143,5 +155,6 @@ def _described(path: Path) -> BundledFile:
 
 def _forms() -> dict[str, Form]:
     from builder.cache_form import CacheForm  # noqa: PLC0415 - what it needs is slow to import
+    from builder.venv_form import VenvForm  # noqa: PLC0415 - as above
 
-    return {"index": IndexForm(), "cache": CacheForm()}
+    return {"index": IndexForm(), "cache": CacheForm(), "venv": VenvForm()}

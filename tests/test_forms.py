@@ -5,6 +5,7 @@ The node's user is another one, its share is read-only and lies elsewhere, and i
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -71,7 +72,10 @@ def make_uv_wheel(folder: Path, version: str, program: Path) -> None:
 
 @pytest.fixture(
     scope="module",
-    params=["newest", pytest.param(DOCUMENTED, marks=[pytest.mark.registry, pytest.mark.xdist_group("registry")])],
+    params=[
+        pytest.param("newest", marks=pytest.mark.xdist_group("forms")),
+        pytest.param(DOCUMENTED, marks=[pytest.mark.registry, pytest.mark.xdist_group("registry")]),
+    ],
 )
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     version = uv_version_here() if request.param == "newest" else request.param
@@ -93,7 +97,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                     output=made,
                     options=ResolveOptions(default_index=index.url),
                     uv_version=version,
-                    formats=("index", "cache"),
+                    formats=("index", "cache", "venv"),
                 ),
                 find_uv(),
                 progress,
@@ -109,8 +113,30 @@ def test_index(built: Site) -> None:
     assert built.uv_run(UV_CONFIG_FILE=built.bundle / "uv.toml").stdout == SAID
 
 
-def test_the_launcher(built: Site) -> None:
-    assert built.node.run(built.node.python, built.bundle / "run.py", built.script).stdout == SAID
+def test_venv_through_the_launcher(built: Site) -> None:
+    """In place: nothing is installed on the node, and the bytecode of the share is what runs."""
+    run = [built.node.python, built.bundle / "run.py"]
+    for _ in range(2):
+        assert built.node.run(*run, built.script, PYTHONVERBOSE="1").stdout == SAID
+    said = built.node.run(*run, built.script, PYTHONVERBOSE="1").stderr
+    assert re.search(r"code object from .*/site-packages/__pycache__/alpha\.cpython-\d+\.pyc", said)
+    home = Path(built.node.run(*run, "--prepare", built.script).stdout.strip())
+    packages = home / "lib" / f"python{PYTHON}" / "site-packages"
+    assert packages.is_symlink()
+    assert packages.resolve().is_relative_to(built.bundle / "envs")
+    assert built.node.run(home / "bin" / "say-beta").stdout == "beta here\n"
+
+
+def test_venv_where_a_job_calls_uv(built: Site) -> None:
+    """`uv run eval.py` makes an environment of its own whatever there is: so something else answers to that name."""
+    path = f"{built.bundle / 'envs' / 'bin'}:{Path(built.node.python).parent}:/usr/bin:/bin"
+    assert built.node.run("uv", "run", built.script, PATH=path).stdout == SAID
+    assert "stands in for uv" in built.node.run("uv", "sync", PATH=path, expect=2).stderr
+
+
+def test_venv_without_anything_of_ours(built: Site) -> None:
+    [packages] = (built.bundle / "envs").glob("*/*/*/lib/*/site-packages")
+    assert built.node.run(built.node.python, built.script, PYTHONPATH=packages).stdout == SAID
 
 
 def test_cache_from_a_read_only_share(built: Site) -> None:

@@ -622,11 +622,14 @@ class _Plan:
         self.lock = lock
         self.node = node
         self.interpreter = interpreter
+        self.ready: Optional[str] = None
+        """Folder of the environment that the bundle has for it, to be used in place."""
 
     def key(self) -> str:
         """Name of the environment's folder: the same for the same lock, kind of node and interpreter."""
         digest = self.manifest["files"].get(self.lock["lock"], {}).get("sha256")
         parts = [str(digest), self.target, *run.node_identity(), self.interpreter.path, *self.manifest["signed-by"]]
+        parts += [self.ready] if self.ready else []
         return _sha256(os.fsencode("\n".join(parts)))[:32]
 
 
@@ -953,7 +956,9 @@ def _choose(
                 continue
             _notice_removed(request, entry, metadata)
             request.say(f"Chosen: {lock['lock']} with {found}", 1)
-            return _Plan(manifest, target, lock, node, found)
+            plan = _Plan(manifest, target, lock, node, found)
+            plan.ready = _ready_environment(request.bundle, lock)
+            return plan
     raise LaunchError(
         7,
         f"nothing in the bundle for {request.name} fits this node\n"
@@ -1154,23 +1159,71 @@ def _make(home: str, plan: _Plan, request: _Request, cache: str, lock: FileLock)
 
     shutil.rmtree(home, ignore_errors=True)  # what an attempt that was killed has left
     try:
-        _check_wheels(plan, request.bundle)
-        uv = _find_uv(plan, request.bundle, cache)
-        count = len(plan.lock["packages"])
-        content = f"{count} package{'' if count == 1 else 's'}, Python {_dotted(plan.interpreter.version)}"
-        request.say(f"Preparing the environment of {request.name} ({content}) once for this node ...")
-        os.mkdir(home, 0o700)
-        tool = _Tool(home, cache, lock, request)
-        if uv:
-            _install_with_uv(tool, uv, plan, request.bundle)
+        if plan.ready:
+            request.say(f"Linking to {plan.ready}", 1)
+            os.mkdir(home, 0o700)
+            _link_environment(os.path.join(home, "env"), plan.ready, plan, request.bundle)
         else:
-            request.say("There is no uv in the bundle for this node, nor on PATH: pip does its work.", 1)
-            _install_with_pip(tool, plan, request.bundle)
+            _install(home, plan, request, cache, lock)
         facts = {"interpreter": plan.interpreter.path, "lock": plan.lock["lock"], "size": _size(home)}
         _write_atomically(run.marker(home), json.dumps(facts, indent=1).encode())
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
+
+
+def _install(home: str, plan: _Plan, request: _Request, cache: str, lock: FileLock) -> None:
+    """Install the lock's wheels into an environment of this node."""
+    _check_wheels(plan, request.bundle)
+    uv = _find_uv(plan, request.bundle, cache)
+    count = len(plan.lock["packages"])
+    content = f"{count} package{'' if count == 1 else 's'}, Python {_dotted(plan.interpreter.version)}"
+    request.say(f"Preparing the environment of {request.name} ({content}) once for this node ...")
+    os.mkdir(home, 0o700)
+    tool = _Tool(home, cache, lock, request)
+    if uv:
+        _install_with_uv(tool, uv, plan, request.bundle)
+    else:
+        request.say("There is no uv in the bundle for this node, nor on PATH: pip does its work.", 1)
+        _install_with_pip(tool, plan, request.bundle)
+
+
+def _ready_environment(bundle: str, lock: "dict[str, Any]") -> "Optional[str]":
+    """Return the folder of the environment that the bundle has for a lock; Windows cannot link to one."""
+    inside = lock.get("environment")
+    if not isinstance(inside, str) or not _is_inside(inside) or sys.platform == "win32":
+        return None
+    return os.path.join(bundle, inside)
+
+
+def _link_environment(place: str, ready: str, plan: _Plan, bundle: str) -> None:
+    """Make an environment whose packages stay in the bundle: only what a node decides is here, and what is in bin/.
+
+    A site with a policy on signatures wants to know what it runs: there each file is held against the manifest now.
+    """
+    inside = plan.lock["environment"] + "/"
+    files = [name for name in plan.manifest["files"] if name.startswith(inside)]
+    for name in files if policy.may_be_in_force() else ():
+        _read_verified(bundle, plan.manifest, name)
+    python = "python" + _dotted(plan.interpreter.version[:2])
+    packages = os.path.join("lib", python, "site-packages")
+    os.makedirs(os.path.join(place, os.path.dirname(packages)), mode=0o700)
+    os.mkdir(os.path.join(place, "bin"), 0o700)
+    for link in ("python", "python3", python):
+        os.symlink(plan.interpreter.path, os.path.join(place, "bin", link))
+    home = os.path.dirname(plan.interpreter.path)
+    lines = [f"home = {home}", "include-system-site-packages = false", f"version = {_dotted(plan.interpreter.version)}"]
+    _write_atomically(os.path.join(place, "pyvenv.cfg"), os.fsencode("\n".join(lines) + "\n"))
+    tops = {name[len(inside) :].partition("/")[0] for name in files} - {"bin", "lib", "pyvenv.cfg"}
+    for link in [*sorted(tops), packages]:
+        if os.path.isdir(os.path.join(ready, link)):
+            os.symlink(os.path.join(ready, link), os.path.join(place, link))
+        elif any(name.startswith(inside + link) for name in files):
+            raise LaunchError(5, f"{os.path.join(ready, link)} is missing", _DAMAGED_HINT)
+    for name in files:
+        if name.startswith(inside + "bin/"):
+            content = _read_verified(bundle, plan.manifest, name)
+            _write_atomically(os.path.join(place, "bin", os.path.basename(name)), content, mode=0o700)
 
 
 def _explained(error: OSError, cache: str) -> Exception:

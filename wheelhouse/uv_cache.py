@@ -1,10 +1,14 @@
 """Make a cache folder for this node's uv out of the cache in an offline bundle: BUNDLE/cache.
 
     export UV_CACHE_DIR=$(python3 BUNDLE/uv_cache.py)       then, with no network:   uv run SCRIPT
-    python3 BUNDLE/uv_cache.py [--uv PATH] [DIR]            DIR: where (default: a folder in the launcher's cache)
+    python3 BUNDLE/uv_cache.py [--bundle DIR] [--uv PATH] [FOLDER]
+
+--bundle DIR   the bundle (default: the folder of uv_cache.py)
+--uv PATH      this node's uv (default: OFFLINE_BUNDLE_UV, else the one on PATH)
+FOLDER         where to make it (default: a folder in the launcher's cache)
 
 uv writes into its cache folder, also where it only reads: it cannot use one on a read-only share, and what it would
-write into a bundle does not belong there. So DIR has links to the parts of BUNDLE/cache that are only read, and room
+write into a bundle does not belong there. So FOLDER has links to the parts of BUNDLE/cache that are only read, and room
 for the rest. A cache is good for the one version of uv that filled it; another version does not look at it, and would
 say that there is no network. That is told here instead: exit 7.
 
@@ -28,7 +32,7 @@ else:  # as it lies in a bundle
     import prepare  # type: ignore[import-not-found, no-redef]
 
 FOLDER = "cache"
-USAGE = "usage: python3 BUNDLE/uv_cache.py [--uv PATH] [DIR]"
+USAGE = "usage: python3 BUNDLE/uv_cache.py [--bundle DIR] [--uv PATH] [FOLDER]"
 
 
 def main(argv: "Optional[Sequence[str]]" = None) -> int:
@@ -37,14 +41,14 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
     if words and words[0] in ("-h", "--help"):
         print(__doc__)
         return 0
-    uv = None
-    if words[:1] == ["--uv"] and len(words) > 1:
-        uv, words = words[1], words[2:]
+    given: dict[str, Optional[str]] = {"--bundle": os.path.dirname(os.path.abspath(__file__)), "--uv": None}
+    while len(words) > 1 and words[0] in given:
+        given[words[0]], words = words[1], words[2:]
     if len(words) > 1 or any(word.startswith("-") for word in words):
         print(USAGE, file=sys.stderr)
         return 2
     try:
-        print(make(os.path.dirname(os.path.abspath(__file__)), words[0] if words else None, uv))
+        print(make(given["--bundle"] or os.curdir, words[0] if words else None, given["--uv"]))
     except prepare.LaunchError as error:
         return prepare.tell(error)
     except OSError as error:

@@ -57,6 +57,17 @@ def test_by_default_in_the_cache_of_the_launcher(bundle: Path, tmp_path: Path, m
     assert not list(bundle.rglob("__pycache__"))
 
 
+def test_a_sites_own_copy(bundle: Path, tmp_path: Path) -> None:
+    """As for the launcher: a site may have reviewed one, and use that for every bundle."""
+    own = tmp_path / "site"
+    own.mkdir()
+    for name in ("uv_cache.py", "prepare.py", "run.py", "policy.py"):
+        shutil.move(bundle / name, own / name)
+    uv = program(tmp_path, "uv 1.2.3")
+    folder = Path(call(own, "--bundle", bundle, "--uv", uv, tmp_path / "node"))
+    assert (folder / "archive-v0").readlink() == bundle / "cache" / "archive-v0"
+
+
 def test_another_uv_is_told(bundle: Path, tmp_path: Path) -> None:
     said = call(bundle, "--uv", program(tmp_path, "uv 9.9.9"), tmp_path / "node", expect=7)
     assert "filled by uv 1.2.3" in said
