@@ -1270,8 +1270,6 @@ def _file_problems(files: object) -> "Iterator[str]":
     for path, reason in path_problems(files):
         yield f"{_shown(path)}: {reason}"
     for path, file in files.items():
-        if path.startswith("wheels/") and path.endswith(".whl") and not _WHEEL.fullmatch(path):
-            yield f"{_shown(path)}: no wheel has such a name"
         if path == CHECKSUMS:
             if not isinstance(file, dict) or "sha256" in file or "size" in file:
                 yield f"{CHECKSUMS}: has no digest or size"
@@ -1297,13 +1295,15 @@ def render_checksums(digests: "Mapping[str, str]", manifest_digest: str) -> byte
 
 
 def path_problems(paths: "Collection[str]") -> "Iterator[tuple[str, str]]":
-    """Find paths that are unsafe, or would meet on a file system that ignores case or normalises Unicode."""
+    """Find paths that are unsafe, that meet where case is ignored or Unicode normalised, or that no wheel can have."""
     spellings: dict[str, str] = {}
     for path in paths:
         reason = unsafe_path(path)
         if reason:
             yield path, f"unsafe path: {reason}"
             continue
+        if path.startswith("wheels/") and path.endswith(".whl") and not _WHEEL.fullmatch(path):
+            yield path, "no wheel has such a name"
         for whole in (path, *_parents(path)):
             other = spellings.setdefault(_folded(whole), whole)
             if other != whole:

@@ -619,7 +619,9 @@ def test_every_truncation_is_refused_and_the_bundle_in_place_stays(tmp_path: Pat
         with pytest.raises(IntegrityError, match=r"cut\.tar"):
             unpack([tmp_path / "cut.tar"], live, replace_scripts=True)
         assert faults_of(tmp_path / "cut.tar")
+        assert far_side.main([str(tmp_path / "cut.tar"), "-o", str(tmp_path / "alone")]) == 5
         assert tree(live) == before
+    assert not (tmp_path / "alone/bundle.json").exists()
     (tmp_path / "cut.tar").write_bytes(good + bytes(512))
     with pytest.raises(IntegrityError, match="the end of the archive"):
         unpack([tmp_path / "cut.tar"], live, replace_scripts=True)
@@ -654,6 +656,7 @@ def test_no_mixture_of_blocks_passes_for_an_archive(
     (folder / "bad.tar").write_bytes(bad)
     with pytest.raises(IntegrityError):
         unpack([folder / "bad.tar"], folder / "copy")
+    assert far_side.main([str(folder / "bad.tar"), "-o", str(folder / "copy")]) == 5
     assert not (folder / "copy/bundle.json").exists()
     assert {path.name for path in folder.iterdir()} <= {"bad.tar", "copy"}
     assert faults_of(folder / "bad.tar")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -198,6 +199,13 @@ def test_inventories_are_made_anew_for_the_whole(tmp_path: Path, live: Path) -> 
         with BundleWriter(bundle) as writer:
             writer.commit(manifest, contents)
         carry(bundle, live)
+    for bundle in reversed(bundles):
+        carry(bundle, tmp_path / "reversed")
+    assert (tmp_path / "reversed/sbom.cdx.json").read_bytes() == (live / "sbom.cdx.json").read_bytes()
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=live, check=True)
+    for name in ("alpha", "beta", "gamma"):
+        assert f'href="{name}/"' in (live / "simple/index.html").read_text()
+        assert f"{name}-1.0-py3-none-any.whl#sha256=" in (live / f"simple/{name}/index.html").read_text()
     said = (live / "sbom.cdx.json").read_text()
     assert "pkg:pypi/alpha@1.0" in said
     assert "pkg:pypi/gamma@1.0" in said

@@ -442,7 +442,11 @@ def test_no_manifest_makes_it_stumble(data: st.DataObject, tmp_path_factory: pyt
         assert not (folder / "new/bundle.json").exists()
     else:
         assert verify(folder / "new").ok
-    assert {path.name for path in folder.iterdir()} <= {"x.tar", "new"}
+    code = far_side.main([str(folder / "x.tar"), "-o", str(folder / "alone")])
+    assert code in {0, 5}
+    assert (folder / "alone/bundle.json").exists() is (code == 0)
+    assert code or tree(folder / "alone").keys() == {"bundle.json", *document["files"]}
+    assert {path.name for path in folder.iterdir()} <= {"x.tar", "new", "alone"}
 
 
 @pytest.mark.parametrize("name", ["x.whl", "a-b.whl", "a-1.0-py3-none.whl", "a b-1.0-py3-none-any.whl", "-1-1-1-1.whl"])

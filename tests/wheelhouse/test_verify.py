@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import socket
@@ -201,6 +202,16 @@ def test_hostile_names_are_shown_harmlessly(bundle: Path) -> None:
     assert "\x1b" not in text
     assert "extra: evil\\x1b[2J\\nname" in text
     text.encode()
+
+
+@pytest.mark.parametrize("path", ["wheels/x.whl", "wheels/a-b.whl", "wheels/a b-1.0-py3-none-any.whl", "nul", "../x"])
+def test_a_path_that_cannot_be_is_refused_with_its_name(bundle: Path, path: str) -> None:
+    document = json.loads((bundle / "bundle.json").read_bytes())
+    document["files"][path] = {"sha256": "0" * 64, "size": 0}
+    (bundle / "bundle.json").write_text(json.dumps(document))
+    with pytest.raises(IntegrityError) as caught:
+        verify(bundle)
+    assert path in str(caught.value)
 
 
 # What is no file
