@@ -73,7 +73,7 @@ _SEEKING: "dict[int, Any]" = {}
 _WHEEL = re.compile(r"wheels/[^-/\s]+-[^-/\s]*[0-9][^-/\s]*(-[0-9][^-/\s]*)?(-[^-/\s]+){3}\.whl")
 """What every installer takes for a wheel's name, and then some: `offline-bundle` looks closer."""
 _FOREIGN = frozenset('\\:<>"|?*')
-_DEVICE = re.compile(r"(^|/)(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\.[^/]*)?(/|$)", re.IGNORECASE)
+_DEVICE = re.compile(r"/(?i:con|prn|aux|nul|com[0-9]|lpt[0-9]) *(?:\.[^/]*)?(?:/|$)")
 _JOURNAL = re.compile(r"pending(-[0-9a-f]{16})?\.json")
 _PART = re.compile(r"(?P<archive>.+\.tar)\.(?P<number>[0-9]{3,6})", re.DOTALL)
 _AGAIN = "carry it over again; what is good already need not be"
@@ -1324,7 +1324,7 @@ def unsafe_path(path: str) -> "Optional[str]":
         reason = _unsafe_text(path) or _unsafe_component(path)
         if reason:
             return reason
-    if _DEVICE.search(path):
+    if _DEVICE.search(f"/{path}"):
         return "Windows has a device of that name"
     first = path.split("/", 1)[0].casefold()
     if first == WRITER:
