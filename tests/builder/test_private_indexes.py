@@ -320,3 +320,40 @@ def test_through_a_proxy_and_not(
         monkeypatch.setenv("UV_NO_CACHE", "1")
         client.builds("--default-index", url)
         assert len(proxy.requests) == before
+
+
+@pytest.mark.slow
+class TestPlaces:
+    """Where else an index may be named, as docs/private-indexes.md shows it."""
+
+    def test_in_uvs_variable(self, client: Client, private: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("UV_INDEX", f"corp={private.url.replace('//', f'//{LOGIN}@')}simple/")
+        client.builds()
+
+    def test_in_uvs_configuration(
+        self, client: Client, private: Nginx, own_home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (own_home / ".config/uv").mkdir(parents=True)
+        (own_home / ".config/uv/uv.toml").write_text(f'[[index]]\nname = "corp"\nurl = "{private.url}simple/"\n')
+        monkeypatch.setenv("UV_INDEX_CORP_USERNAME", USER)
+        monkeypatch.setenv("UV_INDEX_CORP_PASSWORD", PASSWORD)
+        client.builds()
+
+    def test_a_bundle_on_this_machine(self, client: Client, served: Path) -> None:
+        client.builds("--default-index", (served / "simple").as_uri())
+
+    def test_a_folder_of_wheels(self, client: Client, served: Path) -> None:
+        client.builds("--find-links", served / "wheels", tool="[tool.uv]\nno-index = true")
+
+    def test_a_folder_of_wheels_named_from_here_and_with_a_comma(
+        self, client: Client, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copytree(served / "wheels", tmp_path / "my wheels, all of them")
+        monkeypatch.chdir(tmp_path)
+        client.builds("--find-links", "./my wheels, all of them", tool="[tool.uv]\nno-index = true")
+
+    def test_a_script_that_holds_a_password_is_said_to(self, client: Client, private: Nginx) -> None:
+        url = f"{private.url.replace('//', f'//{LOGIN}@')}simple/"
+        told = client.build(tool=f'[[tool.uv.index]]\nurl = "{url}"\ndefault = true')
+        assert told.code == 0, told.text
+        assert "job.py itself holds a password" in told.err
