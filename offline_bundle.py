@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "build": ("builder.cli", "build_command", "Build a bundle from scripts with inline dependencies."),
     "run": ("runner.cli", "run_command", "Run a script from a bundle, offline, once or many times."),
-    "submit": ("runner.submit_cli", "submit_command", "Run a script as jobs on an HPS server."),
-    "jobs": ("runner.submit_cli", "jobs_command", "Come back to jobs on an HPS server."),
+    "submit": ("runner.submit_cli", "submit_command", "Run a script as jobs, by HPS, by Slurm, or here."),
+    "jobs": ("runner.submit_cli", "jobs_command", "Come back to jobs."),
     "embedded-hps": (
         "runner.embedded_cli",
         "embedded_hps_command",

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from runner.watch import Counts
+    from runner.engine import Counts
 
     Shows = tuple[Callable[[Counts], None], Callable[[int, int], None]]
 
@@ -41,7 +41,7 @@ class Display:
 
         from rich.console import Console  # noqa: PLC0415 - `--help` does without
 
-        with Console(stderr=True).status("signing in") as status:
+        with Console(stderr=True).status("submitting") as status:
             yield status.update
 
     @contextlib.contextmanager

@@ -1,18 +1,17 @@
-"""From jobs that are under way to results on this disk: watch, download, and tell of those that failed.
+"""From jobs that are under way to results on this disk, by whatever engine: watch, collect, tell of those that failed.
 
-with connect(server) as session:
-    outcome = follow(session, find_project(session, "eval - 10 jobs"), directory=Path("results"))
-    outcome.raise_if_failed()
+outcome = follow(engine, engine.find("eval - 10 jobs"), directory=Path("results"))
+outcome.raise_if_failed()
 """
 
 from __future__ import annotations
 
 import shlex
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from runner.results import download
-from runner.watch import FAILED, SHOWN_FAILURES, Failure, find_failures, watch
+from runner.engine import FAILED, Counts, Engine, Failure, ProjectState, Results
 from wheelhouse.errors import BundleError, FetchError, JobsFailedError
 from wheelhouse.unpack import printable
 
@@ -20,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from runner.results import Results
-    from runner.server import Server, Session
-    from runner.watch import Counts, ProjectState
+SHOWN_FAILURES = 10
+_SHORTEST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 5.0
+_STANDSTILL_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,36 @@ class JobsGoOnError(BundleError):
     exit_code: ClassVar[int] = 130
 
 
+def watch(
+    engine: Engine,
+    project: ProjectState,
+    show: Callable[[Counts], None] = lambda _: None,
+    *,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Counts:
+    """Wait until no job is under way; *show* gets every look, *notice* a standstill, once.
+
+    Looks are half a second apart at first and five at most. Raises `BundleError` where the engine stays away or the
+    project goes.
+    """
+    begin = time.monotonic()
+    pause = _SHORTEST_PAUSE_SECONDS
+    is_noticed = False
+    while True:
+        counts = engine.look(project)
+        show(counts)
+        if counts.under_way == 0:
+            return counts
+        is_waiting = counts.by_state.get("pending") == counts.total
+        if is_waiting and not is_noticed and time.monotonic() - begin > _STANDSTILL_SECONDS:
+            notice(f"no job has been started yet: {engine.standstill(project)}")
+            is_noticed = True
+        time.sleep(pause)
+        pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
+
+
 def follow(  # noqa: PLR0913
-    session: Session,
+    engine: Engine,
     project: ProjectState,
     *,
     waits: bool = True,
@@ -98,34 +126,30 @@ def follow(  # noqa: PLR0913
     show_bytes: Callable[[int, int], None] = lambda _done, _total: None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Wait for the jobs if asked to, download what they left into *directory* if that is given, and find failed ones.
+    """Wait for the jobs if asked to, have what they left in *directory* if that is given, and find failed ones.
 
     *show* gets the counts at every look, *show_bytes* how far the download is, *notice* what deserves a line.
     Raises `BundleError`; failed jobs and files that did not arrive are in the outcome.
     """
-    counts = watch(session, project.project_id, show, notice=notice) if waits else project.counts
+    counts = watch(engine, project, show, notice=notice) if waits else project.counts
     results = fault = None
     if directory:
         try:
-            results = download(session, project.project_id, directory, progress=show_bytes)
+            results = engine.results(project, directory, show_bytes)
         except FetchError as error:
             fault = error
-    failures = _failures(session, project.project_id, results) if counts.failed else []
+    failures = _failures(engine, project, results) if counts.failed else []
     return Outcome(project.project_id, project.name, counts, tuple(failures), results, fault)
 
 
-def how_to_return(server: Server, project_id: str, directory: Path | None) -> str:
-    """Return the command line that takes a project up again; without the password."""
-    words = ["offline-bundle", "jobs", project_id, "-U", server.url, "-u", server.username, "--wait"]
-    words += ["--ca-file", str(server.ca_file)] if server.ca_file else []
-    words += ["--insecure"] if server.is_insecure else []
-    words += ["--download", str(directory)] if directory else []
-    return shlex.join(words)
+def how_to_return(engine: Engine, project: ProjectState, directory: Path | None) -> str:
+    """Return the command line that takes a project up again; nothing in it is secret."""
+    return shlex.join(["offline-bundle", "jobs", *engine.way_back(project, directory)])
 
 
-def _failures(session: Session, project_id: str, results: Results | None) -> list[Failure]:
+def _failures(engine: Engine, project: ProjectState, results: Results | None) -> list[Failure]:
     if results is None:
-        return find_failures(session, project_id)
+        return engine.failures(project, SHOWN_FAILURES)
     failed = [job for job in results.jobs if job.state in FAILED]
     return [Failure(job.name, job.state, job.tail) for job in failed[:SHOWN_FAILURES]]
 

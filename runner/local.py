@@ -29,7 +29,7 @@ from wheelhouse.errors import BundleError, InputError, IntegrityError, NotInBund
 from wheelhouse.prepare import LaunchError, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
     from wheelhouse.prepare import Environment
@@ -142,19 +142,107 @@ def run_jobs(  # noqa: PLR0913
     directories that are not empty, and what the launcher has against the script, the bundle or this node.
     SIGINT and SIGTERM are passed on to the jobs; once they are gone, `JobsInterruptedError` is raised.
     """
-    directories = _job_directories(directory, jobs)
-    environment = _prepare(script, bundle, options, python, sealed=sealed)
-    try:
-        for path in directories:
+    prepared = Jobs(
+        script,
+        bundle,
+        jobs=jobs,
+        directory=directory,
+        arguments=arguments,
+        sealed=sealed,
+        parallel=parallel,
+        python=python,
+        options=options,
+    )
+    return prepared.run(progress)
+
+
+class Jobs:
+    """Jobs for which everything is there: what `run_jobs` refuses, the making of this refuses."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        script: Path,
+        bundle: Path,
+        *,
+        jobs: int,
+        directory: Path,
+        arguments: Sequence[str] = (),
+        sealed: bool = False,
+        parallel: int | None = None,
+        python: str | None = None,
+        options: Sequence[str] = ("-q",),
+        console_name: str = CONSOLE_NAME,
+        variables: Mapping[str, str] | None = None,
+        furnish: Callable[[int, Path], None] = lambda _number, _directory: None,
+    ) -> None:
+        """As `run_jobs`; *furnish* puts into a job's directory what it needs, *variables* are the script's besides."""
+        self._directories = _job_directories(directory, jobs)
+        self._environment = _prepare(script, bundle, options, python, sealed=sealed)
+        self._parallel = parallel or usable_cores()
+        self._console_name = console_name
+        self._furnish = furnish
+        command = [self._environment.python, str(script.absolute()), *arguments]
+        command = seal_command(command) if sealed else command
+        self._children = _Children(command, self._environment, {**(variables or {}), "OFFLINE_BUNDLE_JOBS": str(jobs)})
+
+    def run(self, progress: Callable[[JobResult], None] | None = None) -> list[JobResult]:
+        """Run them, once; *progress* is called in this thread. Raises `JobsInterruptedError`."""
+        children = self._children
+        try:
+            results = self._run_all(progress)
+        finally:
+            self._environment.release()
+        if children.stopped:
+            raise JobsInterruptedError(results, len(self._directories))
+        return results
+
+    def stop(self) -> None:
+        """Do, from any thread, as at Ctrl-C."""
+        self._children.stop(signal.SIGINT)
+
+    def _run_all(self, progress: Callable[[JobResult], None] | None) -> list[JobResult]:
+        """Run a job in each directory; return those that were started, in the order of their numbers."""
+        results = []
+        places = list(enumerate(self._directories, 1))
+        for _, path in places:
             _make_directory(path)
-        command = [environment.python, str(script.absolute()), *arguments]
-        children = _Children(seal_command(command) if sealed else command, environment, jobs)
-        results = _run_all(children, directories, parallel or usable_cores(), progress)
-    finally:
-        environment.release()
-    if children.stopped:
-        raise JobsInterruptedError(results, jobs)
-    return results
+        with self._children.signals_passed_on(), ThreadPoolExecutor(min(self._parallel, len(places))) as pool:
+            started = [pool.submit(self._run_job, index, path) for index, path in places]
+            for future in as_completed(started):
+                result = future.result()
+                if result:
+                    results.append(result)
+                    if progress:
+                        progress(result)
+        return sorted(results, key=lambda result: result.index)
+
+    def _run_job(self, index: int, directory: Path) -> JobResult | None:
+        """Run one job to its end; None where it was not started any more."""
+        console = directory / self._console_name
+        begin = time.monotonic()
+        try:
+            self._furnish(index, directory)
+            with console.open("xb") as stream:
+                process = self._children.start(index, directory, stream)
+                code = self._children.wait(process) if process else None
+            tail = tail_of(console, _TAIL_LINES)
+        except OSError as error:  # no more processes or open files are allowed
+            code, tail = _NOT_STARTED, f"could not be started: {error.strerror}"
+        seconds = time.monotonic() - begin
+        if console.exists() and console.stat().st_size == 0:
+            console.unlink()
+        if code is None:
+            return None
+        return JobResult(
+            index=index,
+            directory=directory,
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            seconds=seconds,
+            console=console if console.exists() else None,
+            tail=tail,
+            files=_files_made(directory, self._console_name),
+        )
 
 
 def usable_cores() -> int:
@@ -167,10 +255,10 @@ def usable_cores() -> int:
 class _Children:
     """The running jobs: a signal for this process goes to all of them, and none is started after it."""
 
-    def __init__(self, command: Sequence[str], environment: Environment, jobs: int) -> None:
+    def __init__(self, command: Sequence[str], environment: Environment, variables: Mapping[str, str]) -> None:
         self.stopped = False
         self._command = command
-        self._variables = {**environment.variables(), "OFFLINE_BUNDLE_JOBS": str(jobs)}
+        self._variables = {**environment.variables(), **variables}
         self._held = [environment.descriptor] if environment.descriptor >= 0 else []
         self._lock = threading.RLock()  # a second signal may come while the first is being passed on
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -209,74 +297,32 @@ class _Children:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        killer = self._killer = threading.Timer(_GRACE_SECONDS, self._send, [signal.SIGKILL])
-        killer.daemon = True
+        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            killer.cancel()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _stop(self, number: int, _frame: FrameType | None) -> None:
+    def stop(self, number: int) -> None:
         """Ask the jobs to leave; kill them after the grace period, or when asked a second time."""
         if self.stopped:
             self._send(signal.SIGKILL)
             return
         self.stopped = True
         self._send(number)
-        self._killer.start()
+        killer = threading.Timer(_GRACE_SECONDS, self._send, [signal.SIGKILL])
+        killer.daemon = True  # where all have left by then, there is nobody to kill
+        killer.start()
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self.stop(number)
 
     def _send(self, number: int) -> None:
         with self._lock:
             for process in self._running:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, number)
-
-
-def _run_all(
-    children: _Children, directories: Sequence[Path], parallel: int, progress: Callable[[JobResult], None] | None
-) -> list[JobResult]:
-    """Run a job in each directory; return those that were started, in the order of their numbers."""
-    results = []
-    with children.signals_passed_on(), ThreadPoolExecutor(min(parallel, len(directories))) as pool:
-        started = [pool.submit(_run_job, children, index, path) for index, path in enumerate(directories, 1)]
-        for future in as_completed(started):
-            result = future.result()
-            if result:
-                results.append(result)
-                if progress:
-                    progress(result)
-    return sorted(results, key=lambda result: result.index)
-
-
-def _run_job(children: _Children, index: int, directory: Path) -> JobResult | None:
-    """Run one job to its end; None where it was not started any more."""
-    console = directory / CONSOLE_NAME
-    begin = time.monotonic()
-    try:
-        with console.open("xb") as stream:
-            process = children.start(index, directory, stream)
-            code = children.wait(process) if process else None
-        tail = tail_of(console, _TAIL_LINES)
-    except OSError as error:  # no more processes or open files are allowed
-        code, tail = _NOT_STARTED, f"could not be started: {error.strerror}"
-    seconds = time.monotonic() - begin
-    if console.exists() and console.stat().st_size == 0:
-        console.unlink()
-    if code is None:
-        return None
-    return JobResult(
-        index=index,
-        directory=directory,
-        exit_code=code if code >= 0 else None,
-        signal=-code if code < 0 else None,
-        seconds=seconds,
-        console=console if console.exists() else None,
-        tail=tail,
-        files=_files_made(directory),
-    )
 
 
 def _job_directories(directory: Path, jobs: int) -> list[Path]:
@@ -357,13 +403,13 @@ def _python_options(python: str | None) -> list[str]:
     return ["--python", os.path.abspath(python) if os.path.dirname(python) else python]  # noqa: PTH100, PTH120
 
 
-def _files_made(directory: Path) -> tuple[str, ...]:
+def _files_made(directory: Path, console_name: str) -> tuple[str, ...]:
     made = (
         os.path.relpath(os.path.join(folder, name), directory)  # noqa: PTH118
         for folder, _, names in os.walk(directory)
         for name in names
     )
-    return tuple(sorted(name for name in made if name != CONSOLE_NAME))
+    return tuple(sorted(name for name in made if name != console_name))
 
 
 def _signal_name(number: int) -> str:

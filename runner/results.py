@@ -10,18 +10,17 @@ Downloading again into the same directory transfers only what is not there yet.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from runner.console import tail_of
+from runner.engine import FAILED, TAIL_LINES, Results
+from runner.folder import PAGE_NAME, Owner, claim, write
 from runner.results_page import FileEntry, JobEntry, render_page
 from runner.transfer import fetch, find_files, safe_path
-from runner.watch import FAILED, TAIL_LINES, find_project
-from wheelhouse.errors import BundleError, FetchError, InputError
+from runner.watch import find_project
+from wheelhouse.errors import FetchError
 from wheelhouse.text import count
 
 if TYPE_CHECKING:
@@ -30,10 +29,7 @@ if TYPE_CHECKING:
 
     from runner.server import Session
     from runner.transfer import StoredFile
-    from runner.watch import ProjectState
 
-PAGE_NAME = "index.html"
-_OWNER_NAME = ".offline-bundle.json"
 _JOBS_PER_REQUEST = 500
 _SHOWN_FAULTS = 10
 _LONGEST_NAME = 100
@@ -41,18 +37,6 @@ _LONGEST_NAME = 100
 _JOB_FIELDS = ["id", "name", "eval_status", "values", "elapsed_time"]
 _TASK_FIELDS = ["id", "job_id", "output_file_ids", "running_time", "elapsed_time"]
 _RESERVED_NAME = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Results:
-    """What was downloaded."""
-
-    directory: Path
-    page: Path
-    jobs: tuple[JobEntry, ...]
-    files: int
-    size: int
-    """In bytes."""
 
 
 def download(
@@ -68,7 +52,7 @@ def download(
     results of another project, `FetchError` naming the files that did not arrive: what did is kept, and on the page.
     """
     project = find_project(session, project_id)
-    _claim(directory, project)
+    claim(directory, Owner(project.project_id, project.name))
     jobs = _list_jobs(session, project_id)
     tasks = _list_tasks(session, project_id)
     files = find_files(session, project_id, [str(job["id"]) for job in jobs], tasks)
@@ -91,7 +75,7 @@ def download(
         ) from error
     entries = _entries(directory, jobs, tasks, folders, files)
     page = directory / PAGE_NAME
-    _write(page, render_page(project.name, entries))
+    write(page, render_page(project.name, entries))
     if faults:
         problems = [f"{fault.target.relative_to(directory)}: {fault.reason}" for fault in faults[:_SHOWN_FAULTS]]
         if len(faults) > _SHOWN_FAULTS:
@@ -100,19 +84,6 @@ def download(
         hint = "start the download again: what is there is kept and not transferred twice"
         raise FetchError(message, problems=problems, hint=hint)
     return Results(directory, page, tuple(entries), len(placed), total)
-
-
-def check_free(directory: Path) -> None:
-    """Raise `InputError` where a new project's results cannot go: to be asked before its jobs run, not after."""
-    try:
-        is_taken = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
-    except OSError as error:
-        raise BundleError(f"{directory} cannot be read: {error.strerror}") from error
-    if is_taken:
-        raise InputError(
-            f"{directory} is there already, and not empty; nothing was submitted",
-            hint="name another directory with --download, or move that one away",
-        )
 
 
 def name_folders(jobs: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -131,27 +102,6 @@ def name_folders(jobs: Sequence[tuple[str, str]]) -> dict[str, str]:
 def _folder_name(name: str) -> str:
     folder = re.sub(r"[^\w.+=@-]+", "_", name)[:_LONGEST_NAME].strip("._ ")
     return f"{folder}_" if _RESERVED_NAME.fullmatch(folder) or folder.lower() == PAGE_NAME else folder
-
-
-def _claim(directory: Path, project: ProjectState) -> None:
-    """Make the directory this project's; refuse one that holds something else's results."""
-    owner = directory / _OWNER_NAME
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        found = json.loads(owner.read_text(encoding="utf-8")) if owner.exists() else None
-        foreign = found is None and any(directory.iterdir())
-        if foreign or (found is not None and found.get("project") != project.project_id):
-            whose = "files of something else" if found is None else f"the results of the project {found.get('name')}"
-            raise InputError(
-                f"{directory} holds {whose}; nothing was downloaded or changed",
-                hint="name another directory with --download",
-            )
-        if found is None:
-            _write(owner, json.dumps({"project": project.project_id, "name": project.name}))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        hint = "name a directory that can be written with --download"
-        raise BundleError(f"{directory} cannot be used: {reason}", hint=hint) from error
 
 
 def _list_jobs(session: Session, project_id: str) -> list[Mapping[str, Any]]:
@@ -243,10 +193,3 @@ def _moment(text: object) -> datetime | None:
 def _natural(name: str) -> list[tuple[int, str]]:
     """Order `job-2` before `job-10`."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file in one step."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)  # noqa: PTH105

@@ -18,6 +18,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from runner.engine import FAILED, SUCCEEDED
 from wheelhouse.text import count, megabytes
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _WITHOUT_SCRIPT = 300
 """So many jobs are part of the document itself; the others wait in a template, where they cost next to nothing."""
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".avif"}
-_STATE_CLASSES = {"evaluated": "good", "failed": "bad", "timeout": "bad", "aborted": "bad", "running": "busy"}
+_STATE_CLASSES = {"running": "busy", **dict.fromkeys(SUCCEEDED, "good"), **dict.fromkeys(FAILED, "bad")}
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class JobEntry:
 
     name: str
     state: str
-    """In HPS's own words."""
+    """One of `runner.engine.STATES`, or a newer one."""
     seconds: float | None = None
     """How long it ran."""
     started: datetime | None = None

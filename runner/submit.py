@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import mimetypes
-import re
-import tomllib
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -34,18 +32,16 @@ from ansys.hps.client.jms import (  # type: ignore[import-untyped]
 )
 from ansys.hps.client.rms import RmsApi  # type: ignore[import-untyped]
 
+from runner.engine import job_name
+from runner.request import Request, check
 from runner.server import explain
 from runner.ship import ARCHIVE_NAME, UNPACKER, UNPACKER_NAME
-from wheelhouse.errors import InputError, NotInBundleError
-from wheelhouse.manifest import read_manifest
-from wheelhouse.prepare import LaunchError, canonical_requirement, read_block
-from wheelhouse.text import count
+from wheelhouse.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from runner.server import Session
-    from runner.values import JobValues
 
 EXEC_SCRIPT = Path(__file__).with_name("exec_script.py")
 """What HPS runs on the node: it starts the bundle's launcher."""
@@ -69,25 +65,15 @@ _PARAMETER_KINDS: dict[str, Callable[..., Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Submission:
-    """What to run, with what, and how often. The defaults are those of the public `python_uv` example."""
+class Submission(Request):
+    """A request with what HPS can be told besides. The defaults are those of the public `python_uv` example."""
 
-    script: Path
-    bundle: str | None = None
-    """Its directory, as the nodes see it; None where `archive` travels, or where the nodes' registration of uv says."""
     archive: Path | None = None
-    """The bundle as one file, uploaded with the project and unpacked once on each node."""
-    values: JobValues
-    """One row per job."""
+    """The bundle as one file, uploaded with the project and unpacked once on each node: then `bundle` is None.
+
+    Where both are None, the nodes' registration of uv says where the bundle is.
+    """
     exec_script: Path = EXEC_SCRIPT
-    inputs: tuple[Path, ...] = ()
-    """Further files that the script finds beside it."""
-    outputs: tuple[str, ...] = ()
-    """Files the script leaves, relative to its working directory; a job without one of them has failed."""
-    output_values: tuple[str, ...] = ()
-    """Names of numbers that the script writes to `output_parameters.json`."""
-    name: str | None = None
-    """Of the project; None: the script's name and the number of jobs."""
     priority: int = 1
     """Lower goes first."""
     replaces: bool = False
@@ -96,20 +82,11 @@ class Submission:
     software_version: str | None = None
     cores: float = 0.5
     memory: int = 100 * 1024 * 1024
-    """In bytes."""
     disk: int = 10 * 1024 * 1024
     """In bytes."""
     max_execution_time: float = 500.0
-    """In seconds; then the job is ended."""
     trials: int = 1
     """How often a failing job is tried."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Further variables for the script."""
-
-    @property
-    def project_name(self) -> str:
-        """What the project is called."""
-        return self.name or f"{self.script.stem} - {count(len(self.values.rows), 'job')}"
 
 
 @dataclass(frozen=True)
@@ -161,21 +138,6 @@ def submit(
                 session.jms.delete_project(project)
             raise
     return Submitted(project.id, project.name, len(submission.values.rows))
-
-
-def check(submission: Submission) -> None:
-    """Find what is wrong before anything is sent: no metadata, names that cannot be, a bundle that lacks something."""
-    dependencies = _read_dependencies(submission.script)
-    names = [submission.script.name, *(path.name for path in submission.inputs)]
-    problems = [f"{path} is no file" for path in submission.inputs if not path.is_file()]
-    problems += [f"two files are named {name}" for name in sorted({name for name in names if names.count(name) > 1})]
-    problems += [f"the output {name!r} {fault}" for name in submission.outputs if (fault := _output_fault(name, names))]
-    clashing = sorted(set(submission.output_values) & set(submission.values.types))
-    problems += [f"{name} is both an input and an output value" for name in clashing]
-    if problems:
-        raise InputError("the submission cannot be made", problems=problems)
-    if submission.bundle and Path(submission.bundle, "bundle.json").is_file():
-        _check_bundle(submission.script, dependencies, Path(submission.bundle))
 
 
 def check_software(session: Session, name: str, version: str | None) -> None:
@@ -266,12 +228,11 @@ def define_job(api: Any, submission: Submission, task_definition: str) -> str:  
 def create_jobs(api: Any, submission: Submission, job_definition: str) -> Iterator[int]:  # noqa: ANN401
     """Create the jobs in batches; yield after each batch how many there are."""
     rows = submission.values.rows
-    width = max(4, len(str(len(rows))))
     for start in range(0, len(rows), JOBS_PER_REQUEST):
         batch = rows[start : start + JOBS_PER_REQUEST]
         jobs = [
             Job(
-                name=f"job-{number:0{width}}",
+                name=job_name(number, len(rows)),
                 eval_status="pending",
                 job_definition_id=job_definition,
                 **({"values": dict(values)} if values else {}),
@@ -297,46 +258,6 @@ def _explained(session: Session) -> Iterator[None]:
         fault = explain(error, session.server)
         hint = f"{fault.hint}; nothing was left running" if fault.hint else None
         raise type(fault)(fault.message, hint=hint) from error
-
-
-def _read_dependencies(script: Path) -> dict[str, str]:
-    """Read the script's requirements: canonical form → as written."""
-    try:
-        block = read_block(script.read_text(encoding="utf-8"))
-        table = tomllib.loads(block) if block is not None else None
-    except OSError as error:
-        raise InputError(f"{script} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{script}: its metadata cannot be read: {error}") from error
-    except LaunchError as error:
-        raise InputError(f"{script}: {error.message}", hint=error.hint) from None
-    if table is None:
-        hint = "begin it with a `# /// script` block that lists its dependencies (PEP 723)"
-        raise InputError(f"{script} has no inline metadata", hint=hint)
-    return {canonical_requirement(str(text)): str(text) for text in table.get("dependencies", [])}
-
-
-def _check_bundle(script: Path, dependencies: Mapping[str, str], bundle: Path) -> None:
-    """Refuse what no node could run; the launcher on the node decides about the rest."""
-    scripts = read_manifest(bundle).scripts.values()
-    missing = [
-        dependencies.keys() - {canonical_requirement(text) for text in entry.dependencies} for entry in scripts
-    ] or [set(dependencies)]
-    fewest = min(missing, key=len)
-    if fewest:
-        named = ", ".join(dependencies[key] for key in sorted(fewest))
-        hint = f"on the connected side: build-offline-bundle {script.name} -o DIR, then carry the bundle over again"
-        raise NotInBundleError(f"{script} needs {named}, which the bundle {bundle} does not hold", hint=hint)
-
-
-def _output_fault(name: str, taken: Sequence[str]) -> str | None:
-    """Say what is wrong with the name of an output, if anything is."""
-    path = PurePosixPath(name)
-    if not name or not path.name or name != str(path) or re.search(r"[\x00-\x1f\\]", name):
-        return "is not the name of a file"
-    if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
-        return "leaves the job's directory"
-    return "is an input, too" if name in taken else None
 
 
 def _input_file(name: str, path: Path, media_type: str | None = None, evaluation_path: str | None = None) -> Any:  # noqa: ANN401

@@ -26,7 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from runner.embedded import EmbeddedHps
 from runner.seal import seal_command
 from runner.server import Server, connect
-from runner.watch import list_projects, watch
+from runner.engines.hps import HpsEngine
+from runner.follow import watch
+from runner.watch import list_projects
 
 _MODULES = (  # noqa: SIM905 - it reads better
     "jms/test_files.py jms/test_jobs.py jms/test_projects.py jms/test_jms_api.py jms/test_tasks.py"
@@ -99,7 +101,7 @@ def run_example(folder: Path, python: str) -> int:
         subprocess.run(command, cwd=folder / "example", env=_environment(folder), check=True)
         with connect(Server(url=hps.url, username=hps.username, password=hps.password)) as session:
             (project,) = list_projects(session)
-            counts = watch(session, project.project_id)
+            counts = watch(HpsEngine(session), project)
             files = session.project(project.project_id).get_files(as_objects=False)
         plots = sum(file["name"] == "plot" and bool(file["size"]) for file in files)
         print(f"{project.name}: {counts.describe()}, {plots} plots, without a network")  # noqa: T201 - what came of it

@@ -9,7 +9,7 @@
 
     uv run project_setup.py --url https://hps.example:8443/hps --username repuser --num-jobs 10 --bundle /shared/bundle
 
-Copy this page and change it: every step is a function of `runner.submit`, `runner.watch` and `runner.results`. In a
+Copy this page and change it: the steps behind are in `runner.submit`, `runner.watch` and `runner.results`. In a
 copy elsewhere, the last line of the metadata names the folder of your clone of offline-bundle. Where the evaluators'
 registration of uv names the bundle, leave out --bundle.
 """
@@ -19,12 +19,12 @@ import os
 import sys
 from pathlib import Path
 
+from runner.engines.hps import HpsEngine
 from runner.follow import follow
 from runner.password import find_password
 from runner.server import Server, connect
-from runner.submit import Submission, submit
+from runner.submit import Submission
 from runner.values import plan_values
-from runner.watch import find_project
 from wheelhouse.errors import BundleError
 
 HERE = Path(__file__).parent
@@ -55,8 +55,9 @@ def main() -> int:
         password = find_password(options.url, options.username, options.password)
         server = Server(url=options.url, username=options.username, password=password, ca_file=options.ca_file)
         with connect(server, notice=print) as session:
-            project = find_project(session, submit(session, submission, progress=print).project_id)
-            outcome = follow(session, project, directory=options.download, show=lambda jobs: print(jobs.describe()))
+            engine = HpsEngine(session)
+            project = engine.submit(submission, progress=print)
+            outcome = follow(engine, project, directory=options.download, show=lambda jobs: print(jobs.describe()))
             outcome.raise_if_failed()
     except BundleError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.follow import follow
-from runner.results import check_free, download, name_folders
+from runner.engine import Counts
+from runner.engines.hps import HpsEngine
+from runner.folder import check_free
+from runner.follow import follow, watch
+from runner.results import download, name_folders
 from runner.server import connect
 from runner.submit import submit
 from runner.transfer import checksum, safe_path
 from runner.values import plan_values
-from runner.watch import Counts, find_failures, find_project, watch
+from runner.watch import find_failures, find_project
 from tests.support.archives import small_disk
 from tests.support.jobs import CLIENT_LEAKS, embedded, make_submission, server_of
 from wheelhouse.errors import BundleError, FetchError, InputError, JobsFailedError
@@ -43,7 +46,10 @@ def plots(hps: EmbeddedHps, tmp_path_factory: pytest.TempPathFactory) -> Submitt
     table.write_text("n\n1\n2\n3\n")
     with connect(server_of(hps)) as session:
         submitted = submit(session, make_submission(folder, values=plan_values([], table, jobs=1)))
-        assert watch(session, submitted.project_id).by_state == {"evaluated": 2, "failed": 1}
+        assert watch(HpsEngine(session), find_project(session, submitted.project_id)).by_state == {
+            "evaluated": 2,
+            "failed": 1,
+        }
     return submitted
 
 
@@ -77,9 +83,10 @@ def test_watching_ends_with_the_jobs_and_asks_little(
         answers.append(answer.content)
         return answer
 
+    project = find_project(session, plots.project_id)
     monkeypatch.setattr(session.client.session, "send", spy)
     seen: list[Counts] = []
-    assert watch(session, plots.project_id, seen.append).failed == 1
+    assert watch(HpsEngine(session), project, seen.append).failed == 1
     assert len(seen) == len(answers) == 1
     assert len(answers[0]) < 1000
 
@@ -91,12 +98,12 @@ def test_a_project_that_goes_while_it_is_watched_is_missed(session: Session, tmp
         session.jms.delete_project(session.jms.get_project(submitted.project_id))
 
     with pytest.raises(BundleError, match="is gone: somebody deleted or replaced it"):
-        watch(session, submitted.project_id, remove)
+        watch(HpsEngine(session), find_project(session, submitted.project_id), remove)
 
 
 def test_a_standstill_is_said_once(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.watch._STANDSTILL_SECONDS", 0.1)
-    monkeypatch.setattr("runner.watch._SHORTEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr("runner.follow._STANDSTILL_SECONDS", 0.1)
+    monkeypatch.setattr("runner.follow._SHORTEST_PAUSE_SECONDS", 0.1)
     submitted = submit(session, make_submission(tmp_path, software="nobody's", name="stuck"), checks_software=False)
     seen: list[Counts] = []
     notices: list[str] = []
@@ -107,7 +114,7 @@ def test_a_standstill_is_said_once(session: Session, tmp_path: Path, monkeypatch
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        watch(session, submitted.project_id, end, notice=notices.append)
+        watch(HpsEngine(session), find_project(session, submitted.project_id), end, notice=notices.append)
     assert len(notices) == 1
     assert "no job has been started yet" in notices[0]
 
@@ -120,10 +127,10 @@ def test_a_project_is_found_by_name_and_by_identifier(session: Session, plots: S
 
 
 def test_failed_jobs_are_told_of_with_the_end_of_their_console(session: Session, plots: Submitted) -> None:
-    (failure,) = find_failures(session, plots.project_id)
+    (failure,) = find_failures(session, plots.project_id, 10)
     assert (failure.job, failure.state) == ("job-0002", "failed")
     assert "two is not a number of mine" in failure.tail
-    outcome = follow(session, find_project(session, plots.project_id))
+    outcome = follow(HpsEngine(session), find_project(session, plots.project_id))
     with pytest.raises(JobsFailedError, match=r"1 of 3 jobs of .* failed\n  job-0002: failed\n    \|") as raised:
         outcome.raise_if_failed()
     assert raised.value.exit_code == 8
@@ -214,7 +221,7 @@ def test_a_full_disk_is_named_and_the_download_goes_on_later(
     """Not to look beforehand is as if another program took the room meanwhile."""
     body = "import os, pathlib\npathlib.Path('plot.png').write_bytes(os.urandom(300_000))"
     submitted = submit(session, make_submission(tmp_path, body, values=plan_values([], None, jobs=2)))
-    watch(session, submitted.project_id)
+    watch(HpsEngine(session), find_project(session, submitted.project_id))
     if not is_looked_at:
         monkeypatch.setattr("runner.transfer._check_space", lambda _: None)
     with small_disk(tmp_path / "disk", 450_560) as disk:
@@ -294,7 +301,7 @@ def test_a_restart_of_the_server_while_files_come_down_is_ridden_out(tmp_path: P
     try:
         with connect(server_of(first), notice=notices.append) as session:
             submitted = submit(session, make_submission(tmp_path))
-            watch(session, submitted.project_id)
+            watch(HpsEngine(session), find_project(session, submitted.project_id))
             restarts = iter([True])
 
             def restart(_done: int, _total: int) -> None:

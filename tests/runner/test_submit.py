@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.embedded import EmbeddedHps
-from runner.follow import follow
+from runner.engines.hps import HpsEngine
+from runner.follow import follow, watch
+from runner.request import check
 from runner.server import connect
-from runner.submit import JOBS_PER_REQUEST, Submission, check, submit
+from runner.submit import JOBS_PER_REQUEST, Submission, submit
 from runner.values import plan_values
-from runner.watch import find_project, list_projects, watch
+from runner.watch import find_project, list_projects
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.jobs import CLIENT_LEAKS, embedded, make_submission, server_of, write_script
 from wheelhouse.errors import BundleError, InputError, NotInBundleError
@@ -51,7 +53,9 @@ open("plot.png", "w").write("x")
         output_values=("twice",),
         environment={"MODE": "test"},
     )
-    outcome = follow(session, find_project(session, submit(session, submission).project_id), directory=tmp_path / "out")
+    outcome = follow(
+        HpsEngine(session), find_project(session, submit(session, submission).project_id), directory=tmp_path / "out"
+    )
     outcome.raise_if_failed()
     assert outcome.results
     assert [dict(job.values) for job in outcome.results.jobs] == [
@@ -128,7 +132,7 @@ def test_jobs_are_created_in_batches(session: Session, tmp_path: Path, monkeypat
     submitted = submit(session, submission, progress=steps.append)
     assert submitted.jobs == 10
     assert steps[2:] == [f"creating the jobs: {done} of 10" for done in (4, 8, 10)]
-    assert watch(session, submitted.project_id).total == 10
+    assert watch(HpsEngine(session), find_project(session, submitted.project_id)).total == 10
     names = [job["name"] for job in session.project(submitted.project_id).get_jobs(as_objects=False, sort="name")]
     assert names == [f"job-{number:04}" for number in range(1, 11)]
 

@@ -1,0 +1,291 @@
+"""Jobs through a real Slurm, whose nodes have no network but loopback and which has no accounting."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from uv import find_uv_bin
+
+from offline_bundle import run_command_line
+from runner.submit_cli import jobs_command, submit_command
+from tests.support.bundles import BundleScript, make_bundle
+from tests.support.jobs import PLOT
+from tests.support.slurm import SlurmCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import click
+
+pytestmark = pytest.mark.xdist_group("slurm")
+
+ROOT = Path(__file__).parents[3]
+PNG = b"\x89PNG\r\n"
+BODY = """
+import alpha, os, pathlib, socket, sys, time
+assert [name for _, name in socket.if_nameindex()] == ["lo"], "there is a network"
+what = json.load(open("input_parameters.json")).get("what")
+print(what, os.environ["OFFLINE_BUNDLE_JOB"], os.environ.get("SLURM_RESTART_COUNT"), flush=True)
+here = pathlib.Path(sys.argv[0]).resolve().parent
+if what == "sleep":
+    pathlib.Path("leak.txt").write_text("of an attempt that was ended")
+    if not os.environ.get("SLURM_RESTART_COUNT"):
+        time.sleep(600)
+if what == "wait":
+    while not (here.parents[2] / "go").exists():
+        time.sleep(0.05)
+if what == "fail":
+    raise SystemExit("no such mesh")
+"""
+ARRAY_SIZE = 6
+
+
+def run(command: click.Command, *arguments: object) -> int:
+    return run_command_line(command, [str(argument) for argument in arguments], "offline-bundle")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    body = "import json\n" + BODY + PLOT
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "the bundle's", {"eval": BundleScript(body=body)})
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    with SlurmCluster(tmp_path_factory.mktemp("slurm"), max_array_size=ARRAY_SIZE + 1) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def user(  # noqa: PLR0917 - fixtures add up
+    own_home: Path,
+    cluster: SlurmCluster,
+    bundle: Path,
+    node_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A user of the cluster, in a folder of theirs that the nodes see, with the script."""
+    del own_home  # which clears the environment first
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OFFLINE_BUNDLE_UV", find_uv_bin())
+    monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(node_cache))
+    for name, value in cluster.variables.items():
+        monkeypatch.setenv(name, value)
+    shutil.copy(bundle / "scripts" / "eval.py", tmp_path / "eval.py")
+
+
+@pytest.fixture(scope="module")
+def troubles(cluster: SlurmCluster, bundle: Path, node_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Jobs of which most come to grief. Slurm looks every 30 seconds whose time is up: other tests run meanwhile."""
+    folder = tmp_path_factory.mktemp("troubles")
+    whats = ["fine", "fail", "sleep", "sleep", "sleep"]
+    (folder / "values.csv").write_text("what\n" + "\n".join(whats) + "\n")
+    shutil.copy(bundle / "scripts" / "eval.py", folder / "eval.py")
+    command = [sys.executable, ROOT / "offline_bundle.py", "submit", "eval.py", "--engine", "slurm", "--bundle", bundle]
+    options = ["--values", "values.csv", "--no-wait", "--download", "out", "--slurm-option", "no-requeue"]
+    variables = {"OFFLINE_BUNDLE_UV": find_uv_bin(), "OFFLINE_BUNDLE_CACHE": str(node_cache), **cluster.variables}
+    environment = {**os.environ, **variables}
+    subprocess.run(
+        [*command, *options, "--max-execution-time", "3600", "--partition", "main", "--slurm-option", "nodelist=n2"],
+        cwd=folder,
+        env=environment,
+        check=True,
+    )
+    attempts = folder / "out" / ".submission" / "attempts"
+    wait_until(lambda: len(list(attempts.glob("job-000[345].*/leak.txt"))) == 3)
+    [array] = array_ids(folder / "out")
+    cluster.ask("scontrol", "update", f"JobId={array}_3", "EndTime=now")
+    cluster.ask("scancel", f"{array}_4")
+    wait_until(lambda: f"{array}_4" not in cluster.ask("squeue", "--noheader", "--array", "--format=%i"))
+    return folder / "out"
+
+
+def array_ids(results: Path) -> list[str]:
+    plan = json.loads((results / ".submission" / "submission.json").read_text())
+    return [array[0] for array in plan["details"]["arrays"]]
+
+
+def test_ten_plots_come_home_from_nodes_without_a_network(
+    troubles: Path, bundle: Path, node_cache: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del troubles  # only to have it under way
+    values = Path("values.csv")
+    values.write_text("n\n" + "\n".join(str(number) for number in (1, *range(3, 12))) + "\n")
+    asked = ["--engine", "slurm", "--bundle", bundle, "--values", values, "--output", "plot.png", "--set", "what=plot"]
+    resources = ["--cores", 2, "--memory", "64MiB", "--slurm-option", "nodelist=n1", "--parallel", 4, "--name", "a b'c"]
+    assert run(submit_command, "eval.py", *asked, *resources) == 0
+    said = capsys.readouterr()
+    assert "10 of 10 jobs: 10 done" in said.err
+    assert "to look at in " in said.out
+    plots = sorted(Path("eval-results").glob("job-*/plot.png"))
+    assert len(plots) == 10
+    assert all(plot.read_bytes().startswith(PNG) for plot in plots)
+    assert json.loads(Path("eval-results/job-0002/input_parameters.json").read_text()) == {"what": "plot", "n": 3}
+    page = Path("eval-results/index.html").read_text()
+    assert page.count("<img ") == 10
+    assert ">a b&#x27;c<" in page
+    assert len(list(node_cache.glob("environments/*/complete.json"))) == 1
+    arrays = array_ids(Path("eval-results"))
+    assert len(arrays) == 2  # so many as MaxArraySize asks for
+    shown = cluster.ask("scontrol", "show", "job", arrays[0])
+    assert "NumCPUs=2" in shown
+    assert "MinMemoryNode=64M" in shown
+    assert list(Path("eval-results/.submission/slurm").iterdir()) == []
+    assert list(Path("eval-results/.submission/attempts").iterdir()) == []
+
+
+def test_without_waiting_and_back_by_folder_or_identifier(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 3, "--set", "what=wait", "--download", "out"]
+    assert run(submit_command, "eval.py", *asked, "--no-wait") == 0
+    way_back = capsys.readouterr().out.splitlines()[-1].split()
+    assert way_back == ["offline-bundle", "jobs", str(Path("out").absolute()), "--wait"]
+    [array] = array_ids(Path("out"))
+    assert run(jobs_command, array, "--engine", "slurm", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["jobs"]["total"] == 3
+    assert run(jobs_command, "--engine", "slurm") == 0
+    assert f"{Path('out').absolute()}  eval - 3 jobs: " in capsys.readouterr().out
+    Path("go").touch()
+    assert run(jobs_command, *way_back[2:]) == 0
+    assert "3 done" in capsys.readouterr().out
+    assert run(jobs_command, "out", "--download", "elsewhere") == 2
+    assert "where the jobs have worked" in capsys.readouterr().err
+    assert run(jobs_command, "987654", "--engine", "slurm") == 2
+    assert "Slurm knows of no job 987654 of ours" in capsys.readouterr().err
+    assert run(submit_command, "eval.py", *asked) == 2
+    assert "nothing was submitted" in capsys.readouterr().err
+
+
+def test_a_requeued_job_begins_anew(bundle: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 1, "--set", "what=sleep", "--output", "plot.png"]
+    options = ["--slurm-option", "requeue", "--slurm-option", "nodelist=n1"]
+    assert run(submit_command, "eval.py", *asked, "--no-wait", "--download", "out", *options) == 0
+    first = Path("out/.submission/attempts")
+    wait_until(lambda: bool(list(first.glob("job-0001.0.*/leak.txt"))))
+    (array,) = array_ids(Path("out"))
+    [leak] = first.glob("job-0001.0.*/leak.txt")
+    cluster.ask("scontrol", "requeue", f"{array}_1")
+    leak.with_name("half.dat").touch()
+    wait_until(lambda: "BeginTime" in cluster.ask("squeue", "--noheader", f"--jobs={array}", "--format=%r"))
+    cluster.ask("scontrol", "update", f"JobId={array}_1", "StartTime=now+2")  # not sooner than in another second
+    assert run(jobs_command, "out", "--wait") == 0, capsys.readouterr().err
+    assert json.loads(Path("out/job-0001/.job.json").read_text())["restart"] == 1
+    assert not Path("out/job-0001/half.dat").exists()
+    assert leak.exists()  # for whoever wants to know
+
+
+def test_a_bundle_that_goes_meanwhile_is_named(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = shutil.copytree(bundle, "other")
+    asked = ["--engine", "slurm", "--bundle", other, "-j", 2, "--set", "what=wait", "--parallel", 1]
+    assert run(submit_command, "eval.py", *asked, "--no-wait", "--download", "out") == 0
+    wait_until(lambda: bool(list(Path("out/.submission/attempts").glob("job-0001.*/console_output.txt"))))
+    wait_until(lambda: "wait 1" in next(Path("out").rglob("console_output.txt")).read_text())
+    shutil.rmtree(other)
+    Path("go").touch()
+    assert run(jobs_command, "out", "--wait") == 8
+    said = capsys.readouterr().err
+    assert "1 of 2 jobs of eval - 2 jobs failed\n  job-0002: failed\n" in said
+    assert f"the bundle {Path('other').absolute()} is not there, or not to be seen from n" in said
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_ctrl_c_leaves_the_jobs_unless_asked(bundle: Path, cluster: SlurmCluster, *, is_cancelled: bool) -> None:
+    command = [sys.executable, ROOT / "offline_bundle.py", "submit", "eval.py", "--engine", "slurm", "--bundle", bundle]
+    options = ["-j", "2", "--set", "what=wait", "--download", "out"] + ["--cancel-on-interrupt"] * is_cancelled
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert process.stderr.readline().startswith("0 of 2 jobs: ")
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    [array] = array_ids(Path("out"))
+    if is_cancelled:
+        assert "interrupted: the jobs are cancelled" in said
+        wait_until(lambda: array not in cluster.ask("squeue", "--noheader", "--format=%F"))
+        assert run(jobs_command, "out") == 8
+    else:
+        assert f"to return: offline-bundle jobs {Path('out').absolute()} --wait" in said
+        Path("go").touch()
+        assert run(jobs_command, "out", "--wait") == 0
+
+
+def test_what_sbatch_refuses_is_said_and_leaves_nothing(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--engine", "slurm", "--bundle", bundle, "--download", "out"]
+    assert run(submit_command, "eval.py", *asked, "--partition", "nobodys") == 1
+    said = capsys.readouterr().err
+    assert re.search(r"error: sbatch: .*invalid partition specified: nobodys", said)
+    assert not Path("out").exists()
+
+
+def test_only_so_many_in_the_queue_the_others_follow(
+    bundle: Path,
+    cluster: SlurmCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A limit is a matter of the accounting, which is not here: this sbatch has one of three tasks."""
+    (tmp_path / "bin").mkdir()
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text(
+        "#!/bin/sh\n"
+        f"waiting=$({cluster.folder}/bin/squeue --noheader --array --me --name=limited | wc -l)\n"
+        'size=$(printf "%s\\n" "$@" | sed -n "s/--array=1-//p")\n'
+        '[ $((waiting + size)) -le 3 ] || { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }\n'
+        f'exec {cluster.folder}/bin/sbatch "$@"\n'
+    )
+    sbatch.chmod(0o755)
+    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 5, "--set", "n=1", "--name", "limited", "--download", "out"]
+    monkeypatch.setenv("PATH", f"{sbatch.parent}{os.pathsep}{os.environ['PATH']}")
+    assert run(submit_command, "eval.py", *asked) == 0
+    said = capsys.readouterr()
+    assert said.err.count("not all jobs may be in the queue at once (sbatch: sbatch: error: QOSMax") == 1
+    assert "5 done" in said.out
+    assert len(array_ids(Path("out"))) == 2
+
+
+def test_every_trouble_is_told_by_the_jobs_name(
+    troubles: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script that fails, a job over its time limit, one that was cancelled, and a node that is lost."""
+    cluster.kill_node("n2")
+    assert run(jobs_command, troubles, "--wait") == 8
+    said = capsys.readouterr()
+    assert "1 done, 1 failed, 1 timeout, 1 node failed, 1 cancelled" in said.out
+    lines = said.err[said.err.index("error: ") :].splitlines()
+    assert lines[0] == "error: 4 of 5 jobs of eval - 5 jobs failed"
+    states = ["failed", "timeout", "cancelled", "node failed"]
+    assert [line for line in lines if not line.startswith("    |")][1:5] == [
+        f"  job-{number:04}: {state}" for number, state in enumerate(states, 2)
+    ]
+    assert "    | no such mesh" in lines
+    assert "    | Slurm ended it: it was over its time limit" in lines
+    assert "    | its node failed, and Slurm did not start it again" in lines
+    assert not list(troubles.glob("job-000[345]/leak.txt"))
+    kept = json.loads((troubles / "job-0003" / ".job.json").read_text())
+    assert kept == {"state": "timeout"}
+    capsys.readouterr()
+    assert run(jobs_command, troubles) == 8  # the same again, by what was written down
+    assert "1 timeout, 1 node failed, 1 cancelled" in capsys.readouterr().out

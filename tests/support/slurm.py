@@ -1,0 +1,196 @@
+"""A real Slurm of the test's own: controller, munge and several nodes on this machine, in namespaces of their own.
+
+Its network has nothing but loopback, so what it runs is offline, and its ports are nobody else's. Its processes have a
+process namespace of their own: whatever happens to a test, they end with the one that holds it open.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+import subprocess
+import time
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "ip", "unshare", "nsenter")
+_PACKAGES = "slurmctld slurmd slurm-client munge iproute2 util-linux"
+_COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo")
+_START_SECONDS = 30.0
+_SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+
+_CONFIGURATION = """\
+ClusterName=tests
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort=6817
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1,default_queue_depth=10000
+SlurmdParameters=config_overrides
+SlurmdTimeout=5
+KillWait=1
+ReturnToService=2
+MaxArraySize={max_array_size}
+NodeName=n[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[6818-{last_port}] CPUs={cpus} RealMemory=4000
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+# 127.0.0.2: where 127.0.0.1 is the only address, the C library finds that there is no network to look names up for.
+_SUPERVISOR = """\
+ip link set lo up && ip address add 127.0.0.2/8 dev lo || exit 1
+munged --foreground --force --key-file="$1/munge.key" --socket="$1/munge.socket" --pid-file="$1/munged.pid" \\
+    --log-file="$1/munged.log" --seed-file="$1/munge.seed" >/dev/null 2>&1 &
+slurmctld -D -c >/dev/null 2>&1 &
+start() { slurmd -D -N "$1" >/dev/null 2>&1 & eval "node_$1=$!"; }
+for node in $2; do start "$node"; done
+while read -r action node; do
+    case $action in
+        kill) eval "kill -9 \\$node_$node" ;;
+        start) start "$node" ;;
+    esac
+done
+"""
+
+
+class SlurmCluster:
+    """With `with`: started at the beginning, gone at the end."""
+
+    def __init__(self, folder: Path, *, nodes: int = 2, cpus: int = 4, max_array_size: int = 1001) -> None:
+        self.folder = folder
+        self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
+        self._cpus = cpus
+        self._max_array_size = max_array_size
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a process needs in its environment to be a user of this cluster."""
+        path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": path}
+
+    def __enter__(self) -> Self:
+        _require_all()
+        self._write_files()
+        command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c", _SUPERVISOR]
+        variables = {
+            **os.environ,
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            "PATH": f"{os.environ['PATH']}:{_SYSTEM_PATH}",
+        }
+        self._process = subprocess.Popen(
+            [*command, "supervisor", str(self.folder), " ".join(self.nodes)],
+            stdin=subprocess.PIPE,
+            text=True,
+            env=variables,
+        )
+        self._write_commands(self._process.pid)
+        self.wait_for_nodes(self.nodes)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            assert self._process.stdin
+            self._process.stdin.close()
+            self._process.wait(30)
+
+    def ask(self, *command: str) -> str:
+        """Run one of Slurm's commands."""
+        done = subprocess.run(
+            command, env={**os.environ, **self.variables}, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}\n{self._tell()}"
+        return done.stdout
+
+    def kill_node(self, node: str) -> None:
+        """Kill a node's daemon, as a power cut would; what it runs goes on, as on a node whose network is cut."""
+        self._tell_supervisor(f"kill {node}")
+
+    def start_node(self, node: str) -> None:
+        """Start a node's daemon again."""
+        self._tell_supervisor(f"start {node}")
+        self.wait_for_nodes([node])
+
+    def wait_for_nodes(self, nodes: Sequence[str]) -> None:
+        """Wait until these nodes take jobs."""
+        limit = time.monotonic() + _START_SECONDS
+        command = ["sinfo", "--noheader", "--Node", f"--nodes={','.join(nodes)}", "--format=%t"]
+        said = ""
+        while time.monotonic() < limit:
+            done = subprocess.run(
+                command, env={**os.environ, **self.variables}, capture_output=True, text=True, check=False
+            )
+            said = done.stdout + done.stderr
+            if done.stdout.split() in (["idle"] * len(nodes), ["mix"] * len(nodes), ["alloc"] * len(nodes)):
+                return
+            assert self._process
+            assert self._process.poll() is None, self._tell()
+            time.sleep(0.1)
+        pytest.fail(f"Slurm did not start: {said}\n{self._tell()}")
+
+    def _tell_supervisor(self, line: str) -> None:
+        assert self._process
+        assert self._process.stdin
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def _write_files(self) -> None:
+        for name in ("state", "bin", *(f"spool-{node}" for node in self.nodes)):
+            (self.folder / name).mkdir(parents=True)
+        text = _CONFIGURATION.format(
+            folder=self.folder,
+            nodes=len(self.nodes),
+            last_port=6817 + len(self.nodes),
+            cpus=self._cpus,
+            max_array_size=self._max_array_size,
+        )
+        (self.folder / "slurm.conf").write_text(text)
+        key = self.folder / "munge.key"
+        key.write_bytes(secrets.token_bytes(1024))
+        key.chmod(0o400)
+
+    def _write_commands(self, process: int) -> None:
+        """Make Slurm's commands of this machine reach into the cluster's network."""
+        for name in _COMMANDS:
+            command = self.folder / "bin" / name
+            real = shutil.which(name)
+            command.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net -- {real} "$@"\n')
+            command.chmod(command.stat().st_mode | stat.S_IXUSR)
+
+    def _tell(self) -> str:
+        """The ends of the daemons' logs."""
+        logs = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs)
+
+
+def _require_all() -> None:
+    """Skip the test where something is missing; fail it in CI."""
+    path = f"{os.environ['PATH']}:{_SYSTEM_PATH}"
+    missing = [name for name in _PROGRAMS if shutil.which(name, path=path) is None]
+    reason = f"no {', '.join(missing)} here (Debian: apt-get install {_PACKAGES})" if missing else ""
+    if not reason and os.geteuid() != 0:
+        reason = "only root can start Slurm's daemons in namespaces of their own"
+    if reason:
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
