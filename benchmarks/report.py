@@ -57,6 +57,13 @@ The text between the markers is written by the harness: `make bench`, or
 
 <!-- bench:hps -->
 <!-- /bench:hps -->
+
+## Many jobs, and what a start takes from the share
+
+`python benchmarks/scale.py --write`, as root, measures this and writes it here; [scale.md](scale.md) reckons with it.
+
+<!-- bench:scale -->
+<!-- /bench:scale -->
 """
 
 

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from runner.console import tail_of
 from runner.engine import FAILED, TAIL_LINES, Counts, Failure, ProjectState, Results, job_name
-from runner.results_page import FileEntry, JobEntry, render_page
 from wheelhouse.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from runner.results_page import JobEntry
 
 PAGE_NAME = "index.html"
 CONSOLE_NAME = "console_output.txt"
@@ -224,6 +225,8 @@ class Ledger:
 
     def results(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> Results:
         """Write the page of what is there."""
+        from runner.results_page import render_page
+
         entries = [self._entry(number, row) for number, row in enumerate(self.plan.rows, 1)]
         page = self.directory / PAGE_NAME
         try:
@@ -235,6 +238,8 @@ class Ledger:
         return Results(self.directory, page, tuple(entries), len(sizes), sum(sizes))
 
     def _entry(self, number: int, row: Mapping[str, Any]) -> JobEntry:
+        from runner.results_page import FileEntry, JobEntry
+
         ended = self.ended.get(number) or Ended("pending")
         folder = self.directory / self.name(number)
         files = list_files(folder, (*self.plan.inputs, RECORD_NAME, INPUT_PARAMETERS)) if number in self.ended else ()

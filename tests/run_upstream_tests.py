@@ -24,10 +24,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from runner.embedded import EmbeddedHps
-from runner.seal import seal_command
-from runner.server import Server, connect
 from runner.engines.hps import HpsEngine
 from runner.follow import watch
+from runner.seal import seal_command
+from runner.server import Server, connect
 from runner.watch import list_projects
 
 _MODULES = (  # noqa: SIM905 - it reads better

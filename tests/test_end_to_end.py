@@ -11,6 +11,7 @@ import pytest
 
 from builder.resolve import find_uv
 from runner.seal import seal_command
+from tests.support.slurm import SlurmCluster
 from wheelhouse import prepare
 
 EXAMPLE = Path(__file__).parent.parent / "examples/python_uv/eval.py"
@@ -74,6 +75,20 @@ def test_jobs_through_the_runner(bundle: Path, python: str, tmp_path: Path) -> N
     plots = sorted((tmp_path / "jobs").glob("*/plot.png"))
     assert len(plots) == 3
     assert all(map(is_plot, plots))
+
+
+def test_ten_jobs_through_slurm(bundle: Path, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real Slurm, whose nodes have no network but loopback."""
+    monkeypatch.setenv("OFFLINE_BUNDLE_PYTHON", python)
+    monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path / "cache"))
+    words = ["submit", str(EXAMPLE), "--bundle", str(bundle), "--engine", "slurm", "-j", "10", "--output", "plot.png"]
+    with SlurmCluster(tmp_path / "slurm") as cluster:
+        command = [sys.executable, "-m", "offline_bundle", *words, "--download", str(tmp_path / "jobs")]
+        subprocess.run(command, env={**os.environ, **cluster.variables}, check=True)
+    plots = sorted((tmp_path / "jobs").glob("*/plot.png"))
+    assert len(plots) == 10
+    assert all(map(is_plot, plots))
+    assert len(list((tmp_path / "cache/environments").glob("*/complete.json"))) == 1
 
 
 def test_the_launcher_with_nothing_of_ours_installed(bundle: Path, python: str, tmp_path: Path) -> None:

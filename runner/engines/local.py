@@ -31,7 +31,6 @@ from runner.folder import (
     write_plan,
 )
 from wheelhouse.errors import BundleError, InputError
-from wheelhouse.prepare import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -201,6 +200,7 @@ class LocalEngine:
 
     def _run(self, outputs: tuple[str, ...]) -> None:
         from runner.local import JobsInterruptedError
+        from wheelhouse.prepare import FileLock
 
         ledger = self._own()
         with FileLock(ledger.directory / PRIVATE_NAME / _LOCK_NAME):
@@ -226,6 +226,8 @@ class LocalEngine:
 
     def _read(self) -> None:
         """Read how the jobs of another command have ended; where it has gone, so have they."""
+        from wheelhouse.prepare import FileLock
+
         ledger = self._own()
         lock = FileLock(ledger.directory / PRIVATE_NAME / _LOCK_NAME)
         is_run = not lock.acquire(block=False)

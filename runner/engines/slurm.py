@@ -35,7 +35,6 @@ from runner.folder import (
     write,
     write_plan,
 )
-from runner.request import check
 from runner.slurm_script import ATTEMPTS, INPUTS, LOGS, SCRIPT_NAME, VALUES_NAME, render_script, render_values
 from wheelhouse.errors import BundleError, InputError
 
@@ -149,6 +148,8 @@ class SlurmEngine:
         self, request: Request, directory: Path | None = None, progress: Callable[[str], None] = lambda _: None
     ) -> ProjectState:
         """Lay out the folder and submit the arrays; take all back where one of them is refused."""
+        from runner.request import check
+
         if directory is None:
             raise InputError("jobs of Slurm need a folder to work in", hint="name one with --download")
         check(request)

@@ -1,0 +1,289 @@
+"""What many jobs cost, and what a start takes from the share: figures for docs/scale.md.
+
+    python benchmarks/scale.py [--local N] [--slurm N] [--no-traffic] [--write]       by default 10000 and 1000 jobs
+
+--write puts them into docs/benchmarks.md. No-op jobs run by `offline-bundle submit` on this machine and by a real
+Slurm, in namespaces of this machine (root only): the cost per job. Then strace counts what the first and what a later
+start of the plot example by the launcher ask of the bundle's folder: system calls that name or read a file in it, and
+bytes. That bundle is built first, from the package index. 0 jobs leave a part out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import report  # noqa: E402 - beside this file
+
+from runner.folder import PRIVATE_NAME  # noqa: E402 - after the path above
+from runner.slurm_script import ATTEMPTS, INPUTS, LOGS, render_script  # noqa: E402
+from tests.support.bundles import BundleScript, make_bundle  # noqa: E402
+from tests.support.slurm import SlurmCluster  # noqa: E402
+
+EXAMPLE = ROOT / "examples/python_uv/eval.py"
+PAGE = ROOT / "docs/benchmarks.md"
+_CALL = re.compile(r"^(?:\d+\s+)?(\w+)\((.*)\)\s+= (-?\d+)")
+_OPENED = re.compile(r"^\d+<([^>]*)>")
+_NAMED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_READS = {"read", "pread64", "readv", "preadv", "preadv2", "copy_file_range", "sendfile"}
+_NAMING = {
+    *("openat", "open", "stat", "lstat", "newfstatat", "statx", "access", "faccessat2", "readlink", "readlinkat"),
+    *("mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "symlink", "symlinkat", "chdir"),
+}
+_LISTING = {"getdents64"}
+
+
+@dataclass
+class Traffic:
+    """What processes asked of a folder."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    size: int = 0
+    """Bytes read, those of a mapped file counted as mapped."""
+    files: set[str] = field(default_factory=set)
+    """Files that were read."""
+    seconds: float = 0.0
+
+    @property
+    def opens(self) -> int:
+        return self.calls["openat"] + self.calls["open"]
+
+    @property
+    def looks(self) -> int:
+        """Calls that name a file or list a folder and are no opens."""
+        return sum(self.calls[name] for name in _NAMING | _LISTING) - self.opens
+
+
+def environment(**changes: str) -> dict[str, str]:
+    dropped = ("OFFLINE_BUNDLE", "VIRTUAL_ENV", "XDG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return kept | changes
+
+
+def submit(bundle: Path, folder: Path, jobs: int, engine: str, variables: dict[str, str]) -> float:
+    """Run no-ops to their end; return the seconds."""
+    script = next((bundle / "scripts").glob("*.py"))
+    command = [sys.executable, str(ROOT / "offline_bundle.py"), "submit", str(script), "--bundle", str(bundle)]
+    options = ["--engine", engine, "-j", str(jobs), "--download", str(folder), "-q"]
+    begin = time.perf_counter()
+    subprocess.run([*command, *options], check=True, env=environment(**variables))
+    seconds = time.perf_counter() - begin
+    ended = sum(1 for _ in folder.glob("job-*/.job.json"))
+    assert ended == jobs, f"{ended} of {jobs} have ended"
+    return seconds
+
+
+def bare(python: Path, starts: int) -> float:
+    """Seconds that an interpreter of the environment takes to start and end, as many at once as there are cores."""
+    cores = len(os.sched_getaffinity(0))
+    script = f"seq {starts} | xargs -P {cores} -n 1 {python} -c pass"
+    begin = time.perf_counter()
+    subprocess.run(["sh", "-c", script], check=True)
+    return (time.perf_counter() - begin) / starts
+
+
+def measure_jobs(local: int, slurm: int) -> list[str]:
+    """One row for each engine and number of jobs."""
+    from uv import find_uv_bin  # noqa: PLC0415 - not needed for --help
+
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="scale-") as name:
+        folder = Path(name)
+        bundle = make_bundle(folder / "bundle", {"noop": BundleScript()})
+        cache = folder / "cache"
+        variables = {"OFFLINE_BUNDLE_CACHE": str(cache), "OFFLINE_BUNDLE_UV": find_uv_bin()}
+        submit(bundle, folder / "first", 1, "local", variables)
+        [python] = cache.glob("environments/*/env/bin/python")
+        floor = bare(python, 400)
+        for jobs in [local // 10, local] if local else []:
+            seconds = submit(bundle, folder / f"local-{jobs}", jobs, "local", variables)
+            rows.append(row("local", jobs, seconds, f"{floor * 1000:.1f} ms, a bare start of the interpreter"))
+        if slurm:
+            with SlurmCluster(folder / "slurm", cpus=4) as cluster:
+                variables |= cluster.variables
+                for jobs in (slurm // 10, slurm):
+                    compared = sbatch_alone(cluster, jobs, folder)
+                    seconds = submit(bundle, folder / f"slurm-{jobs}", jobs, "slurm", variables)
+                    rows.append(
+                        row("slurm", jobs, seconds, f"{compared * 1000:.1f} ms, a task of Slurm that is `true`")
+                    )
+    return rows
+
+
+def sbatch_alone(cluster: SlurmCluster, jobs: int, folder: Path) -> float:
+    """Seconds per task of an array that does nothing."""
+    script = folder / "true.sh"
+    script.write_text("#!/bin/sh\ntrue\n")
+    begin = time.perf_counter()
+    cluster.ask("sbatch", "--wait", f"--array=1-{jobs}", "--output=/dev/null", str(script))
+    return (time.perf_counter() - begin) / jobs
+
+
+def row(engine: str, jobs: int, seconds: float, floor: str) -> str:
+    cells = (engine, f"{jobs:,}", f"{seconds:.1f} s", f"**{seconds / jobs * 1000:.1f} ms**", floor)
+    return f"| {' | '.join(cells)} |"
+
+
+def measure_traffic() -> list[str]:
+    """One row for each kind of start."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="scale-") as name:
+        folder = Path(name)
+        bundle = folder / "bundle"
+        command = [sys.executable, str(ROOT / "offline_bundle.py"), "build", str(EXAMPLE), "-o", str(bundle), "-q"]
+        subprocess.run(command, check=True, env=environment())
+        size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
+        held = sum(1 for path in bundle.rglob("*") if path.is_file())
+        launcher = ["python3", str(bundle / "run.py"), str(EXAMPLE)]
+        variables = {"OFFLINE_BUNDLE_CACHE": str(folder / "cache")}
+        for title in ("first start on a node", "every further start"):
+            work = folder / title
+            work.mkdir()
+            found = trace(launcher, bundle, work, variables)
+            assert (work / "plot.png").exists()
+            cells = (title, f"{found.opens:,}", f"{found.looks:,}", f"{len(found.files):,}", amount(found.size))
+            rows.append(f"| {' | '.join(cells)} |")
+        made = [path for path in (folder / "cache").rglob("*") if path.is_file() and not path.is_symlink()]
+        inside = sum(path.stat().st_blocks * 512 for path in {path.stat().st_ino: path for path in made}.values())
+        env = sum(1 for path in (folder / "cache/environments").rglob("*") if path.is_file())
+        work = folder / "imports"
+        work.mkdir()
+        found = trace(launcher, folder / "cache/environments", work, variables)
+        cells = ("the same start, of the environment instead", f"{found.opens:,}", f"{found.looks:,}")
+        rows.append(f"| {' | '.join((*cells, f'{len(found.files):,}', amount(found.size)))} |")
+        found = trace_job(bundle, folder / "results", variables)
+        cells = ("a job of Slurm, of the folder of its results", f"{found.opens:,}", f"{found.looks:,}")
+        rows.append(f"| {' | '.join((*cells, f'{len(found.files):,}', amount(found.size)))} |")
+        rows += ["", f"The bundle has {held} files, {amount(size)}; the cache of the node {amount(inside)}, its "]
+        rows[-1] += f"environment {env:,} files."
+    return rows
+
+
+def trace_job(bundle: Path, results: Path, variables: dict[str, str]) -> Traffic:
+    """Run the batch script as Slurm would."""
+    private = results / PRIVATE_NAME
+    for name in (ATTEMPTS, INPUTS, LOGS):
+        (private / name).mkdir(parents=True)
+    shutil.copy(EXAMPLE, private / INPUTS)
+    script = results.parent / "job.sh"  # Slurm keeps a copy of its own
+    script.write_text(
+        render_script(folder=results, bundle=str(bundle), script=EXAMPLE.name, jobs=1, outputs=["plot.png"])
+    )
+    identifiers = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "1", "SLURM_JOB_ID": "2"}
+    found = trace(["sh", str(script), "0"], results, results.parent, variables | identifiers)
+    assert (results / "job-0001/plot.png").exists()
+    return found
+
+
+def trace(command: list[str], folder: Path, work: Path, variables: dict[str, str]) -> Traffic:
+    """Run *command* in *work*; count what it asks of *folder*."""
+    log = work / "trace"
+    names = ",".join(f"?{name}" for name in sorted(_NAMING | _READS | _LISTING | {"mmap"}))  # ?: if this machine has it
+    words = [
+        shutil.which("strace") or "strace",
+        "-f",
+        "-y",
+        "-qq",
+        "-s",
+        "4096",
+        "-e",
+        f"trace={names}",
+        "-o",
+        str(log),
+    ]
+    begin = time.perf_counter()
+    subprocess.run([*words, *command], cwd=work, env=environment(**variables), check=True)
+    found = count_calls(log, folder)
+    found.seconds = time.perf_counter() - begin
+    return found
+
+
+def count_calls(log: Path, folder: Path) -> Traffic:
+    """Read a trace; calls that strace shows in two pieces are put together."""
+    found = Traffic()
+    pending: dict[str, str] = {}
+    within = f"{folder}"
+    for line in log.read_text(errors="replace").splitlines():
+        process, _, call = line.partition(" ")
+        call = call.strip()
+        if call.endswith("<unfinished ...>"):
+            pending[process] = call.removesuffix("<unfinished ...>")
+            continue
+        resumed = re.match(r"<\.\.\. \w+ resumed>(.*)", call)
+        call = pending.pop(process, "") + resumed[1] if resumed else call
+        match = _CALL.match(call)
+        if not match:
+            continue
+        name, arguments, result = match[1], match[2], int(match[3])
+        place = place_of(name, arguments)
+        if place != within and not place.startswith(f"{within}/"):
+            continue
+        found.calls[name] += 1
+        if name in _READS and result > 0:
+            found.size += result
+            found.files.add(place)
+        elif name == "mmap" and "PROT_READ" in arguments:
+            found.size += int(arguments.split(", ")[1])
+            found.files.add(place)
+    return found
+
+
+def place_of(name: str, arguments: str) -> str:
+    """The path that a call is about."""
+    if name == "mmap":
+        mapped = re.search(r", \d+<([^>]*)>, ", arguments)
+        return mapped[1] if mapped else ""
+    opened = _OPENED.match(arguments)
+    if name in _READS | _LISTING:
+        return opened[1] if opened else ""
+    named = _NAMED.search(arguments)
+    folder = re.match(r"(?:AT_FDCWD|\d+)<([^>]*)>", arguments)
+    path = named[1] if named else ""
+    if path:
+        return os.path.normpath(Path(folder[1] if folder else "", path))
+    return opened[1] if opened else ""
+
+
+def amount(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--local", type=int, default=10_000, metavar="N")
+    parser.add_argument("--slurm", type=int, default=1000, metavar="N")
+    parser.add_argument("--no-traffic", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    lines = [f"Machine: {report.machine()}. No-ops by `submit -q`, from its start to its end, with the page.", ""]
+    if options.local or options.slurm:
+        lines += ["| engine | jobs | all | per job | for comparison |", "|---|--:|--:|--:|---|"]
+        lines += measure_jobs(options.local, options.slurm)
+    if not options.no_traffic:
+        lines += [
+            "",
+            "The plot example by the launcher: what its processes ask of the bundle's folder (last two rows: of others).",
+            "",
+        ]
+        lines += ["| | opens | other calls that name a file | files read | bytes |", "|---|--:|--:|--:|--:|"]
+        lines += measure_traffic()
+    text = "\n".join(lines)
+    print(text)
+    if options.write:
+        PAGE.write_text(report.replace_section(PAGE.read_text(encoding="utf-8"), "scale", text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Slurm's commands where they are not, or answer with something else; with a real one: tests/runner/engines."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runner import slurm
+from runner.slurm import SlurmError, SubmitLimitError, Tasks, UnreachableError, parse_indices
+from wheelhouse.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.defpath}")
+    return tmp_path
+
+
+def put(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("text", "indices"),
+    [
+        ("7", [7]),
+        ("1-3,7,10-20:5%4", [1, 2, 3, 7, 10, 15, 20]),
+        ("[2-3%1]", [2, 3]),
+        ("N/A", []),
+    ],
+)
+def test_indices_as_slurm_writes_them(text: str, indices: list[int]) -> None:
+    assert list(parse_indices(text)) == indices
+
+
+def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="there is no scontrol on PATH") as raised:
+        slurm.array_limit()
+    assert "login node" in str(raised.value.hint)
+
+
+def test_the_queue_is_asked_once_and_a_forgotten_job_is_none(bin_folder: Path) -> None:
+    put(bin_folder, "squeue", f'echo "$@" >>{bin_folder}/calls; echo "3-5%2|PENDING|Resources"; echo "1|RUNNING|None"')
+    assert slurm.queue("12") == [
+        Tasks(frozenset({3, 4, 5}), "PENDING", "Resources"),
+        Tasks(frozenset({1}), "RUNNING", "None"),
+    ]
+    assert len((bin_folder / "calls").read_text().splitlines()) == 1
+    put(bin_folder, "squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
+    assert slurm.queue("12") == []
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", UnreachableError),
+        ("slurm_load_jobs error: Socket timed out on send/recv operation", UnreachableError),
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", SubmitLimitError),
+        ("sbatch: error: AssocMaxSubmitJobLimit", SubmitLimitError),
+        ("sbatch: error: invalid partition specified: x", SlurmError),
+    ],
+)
+def test_what_a_command_says_is_told_apart(bin_folder: Path, said: str, kind: type[SlurmError]) -> None:
+    put(bin_folder, "sbatch", f"echo '{said}' >&2; exit 1")
+    with pytest.raises(SlurmError) as raised:
+        slurm.submit(bin_folder / "job.sh", [], [])
+    assert type(raised.value) is kind
+    assert said in raised.value.message
+
+
+def test_the_cluster_s_name_beside_the_identifier(bin_folder: Path) -> None:
+    put(bin_folder, "sbatch", "echo '4711;north'")
+    assert slurm.submit(bin_folder / "job.sh", [], []) == "4711"
+    put(bin_folder, "sbatch", "echo 'welcome to north'")
+    with pytest.raises(SlurmError, match="'welcome to north', which is no job's identifier"):
+        slurm.submit(bin_folder / "job.sh", [], [])
+
+
+def test_arrays_that_are_not_allowed(bin_folder: Path) -> None:
+    put(bin_folder, "scontrol", "echo 'MaxArraySize            = 0'")
+    with pytest.raises(SlurmError, match="allows no job arrays"):
+        slurm.array_limit()
+    put(bin_folder, "scontrol", "echo 'MaxArraySize            = 1001'")
+    assert slurm.array_limit() == 1000
+
+
+def test_the_accounting_where_there_is_one(bin_folder: Path) -> None:
+    put(bin_folder, "sacct", "printf '12_1|COMPLETED\\n12_3|CANCELLED by 0\\n12_[4-5]|PENDING\\n'")
+    assert slurm.accounted("12") == {1: "COMPLETED", 3: "CANCELLED"}
+    put(bin_folder, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
+    assert slurm.accounted("12") == {}

@@ -1,0 +1,178 @@
+"""The batch script, run by the real sh as Slurm would, with a launcher that notes how it was called."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from runner.folder import PRIVATE_NAME, read_record
+from runner.slurm_script import ATTEMPTS, INPUTS, LOGS, VALUES_NAME, render_script, render_values
+
+NAME = 'it\'s $(touch broken) `touch broken` "quoted" 100%'
+LAUNCHER = """
+import json, os, pathlib, sys
+pathlib.Path("seen.json").write_text(json.dumps([sys.argv[1:], dict(os.environ)]))
+pathlib.Path("leak.txt").write_text("x")
+exec(os.environ.get("CODE", ""))
+"""
+
+
+class Node:
+    """What a batch script sees of a node."""
+
+    def __init__(self, folder: Path) -> None:
+        self.results = folder / NAME
+        self.bundle = folder / f"bundle {NAME}"
+        for name in (ATTEMPTS, INPUTS, LOGS):
+            (self.results / PRIVATE_NAME / name).mkdir(parents=True)
+        self.bundle.mkdir()
+        (self.bundle / "run.py").write_text(LAUNCHER)
+        (self.results / PRIVATE_NAME / INPUTS / f"{NAME}.dat").write_text("data")
+
+    def start(
+        self, task: int, offset: int = 0, variables: dict[str, str] | None = None, **given: object
+    ) -> subprocess.Popen[str]:
+        text = render_script(
+            folder=self.results,
+            bundle=str(self.bundle),
+            script=f"{NAME}.py",
+            **{"jobs": 12, "inputs": [f"{NAME}.dat"], **given},  # type: ignore[arg-type]
+        )
+        script = self.results / PRIVATE_NAME / "job.sh"
+        script.write_text(text)
+        slurm = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_JOB_ID": "41", "SLURM_JOB_ID": "42"}
+        dropped = ("OFFLINE_BUNDLE", "TMPDIR", "SLURM")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+        return subprocess.Popen(["sh", str(script), str(offset)], env={**kept, **slurm, **(variables or {})}, text=True)
+
+    def run(self, task: int, offset: int = 0, variables: dict[str, str] | None = None, **given: object) -> int:
+        return self.start(task, offset, variables, **given).wait(30)
+
+    def attempts(self) -> list[str]:
+        return sorted(path.name for path in (self.results / PRIVATE_NAME / ATTEMPTS).iterdir())
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def seen(folder: Path) -> tuple[list[str], dict[str, str]]:
+    arguments, variables = json.loads((folder / "seen.json").read_text())
+    return arguments, variables
+
+
+def test_every_name_is_quoted(node: Node, tmp_path: Path) -> None:
+    assert node.run(3, 4, environment={"MODE": NAME}, outputs=["seen.json"]) == 0
+    folder = node.results / "job-0007"
+    arguments, variables = seen(folder)
+    script = node.results / PRIVATE_NAME / INPUTS / f"{NAME}.py"
+    assert arguments == ["--bundle", str(node.bundle), str(script)]
+    assert variables["MODE"] == NAME
+    assert (variables["OFFLINE_BUNDLE_JOB"], variables["OFFLINE_BUNDLE_JOBS"]) == ("7", "12")
+    assert (folder / f"{NAME}.dat").read_text() == "data"
+    assert not list(tmp_path.rglob("broken"))
+    assert node.attempts() == []
+    ended = read_record(folder)
+    assert ended
+    assert ended.state == "done"
+
+
+def test_a_job_reads_its_own_values(node: Node) -> None:
+    rows = [{"name": "a" * number, "ü": number} for number in range(12)]
+    records, size = render_values(rows)
+    (node.results / PRIVATE_NAME / VALUES_NAME).write_bytes(records)
+    assert node.run(1, 9, record_size=size) == 0
+    assert json.loads((node.results / "job-0010" / "input_parameters.json").read_text()) == rows[9]
+    assert render_values([{}, {}]) == (b"", 0)
+
+
+def test_a_script_that_fails_or_leaves_no_output(node: Node) -> None:
+    assert node.run(1, variables={"CODE": "raise SystemExit(5)"}, outputs=["plot.png"]) == 5
+    assert json.loads((node.results / "job-0001/.job.json").read_text())["code"] == 5
+    assert node.run(2, outputs=["plot.png", "seen.json"]) == 1
+    assert "error: the script left no plot.png" in (node.results / "job-0002/console_output.txt").read_text()
+    assert [read_record(node.results / f"job-000{number}").state for number in (1, 2)] == ["failed", "failed"]  # type: ignore[union-attr]
+
+
+def test_a_bundle_that_is_not_there(node: Node) -> None:
+    (node.bundle / "run.py").unlink()
+    assert node.run(1, variables={"SLURMD_NODENAME": "n7"}) == 7
+    said = (node.results / "job-0001/console_output.txt").read_text()
+    assert said == f"error: the bundle {node.bundle} is not there, or not to be seen from n7\n"
+
+
+def test_an_attempt_that_slurm_ends_leaves_no_result(node: Node) -> None:
+    process = node.start(1, variables={"CODE": "import time; print('up', flush=True); time.sleep(60)"})
+    console = node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0.42" / "console_output.txt"
+    limit = time.monotonic() + 20
+    while not (console.exists() and "up" in console.read_text()):
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+    assert not (node.results / "job-0001").exists()
+    assert node.attempts() == ["job-0001.0.42"]
+    assert node.run(1, variables={"SLURM_RESTART_COUNT": "1"}) == 0
+    assert node.attempts() == ["job-0001.0.42"]
+    assert json.loads((node.results / "job-0001/.job.json").read_text())["restart"] == 1
+
+
+def test_a_job_that_is_killed_waits_for_slurms_word(node: Node) -> None:
+    assert node.run(1, variables={"CODE": "import signal; os.kill(os.getpid(), signal.SIGKILL)"}) == 137
+    assert not (node.results / "job-0001").exists()
+    assert (node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0.42/.job.json").exists()
+
+
+def test_of_two_attempts_the_first_that_ends_counts(node: Node) -> None:
+    go = node.results / "go"
+    code = f"import time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)"
+    given_up = node.start(1, variables={"CODE": code})
+    limit = time.monotonic() + 20
+    while not node.attempts():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    assert node.run(1, variables={"SLURM_RESTART_COUNT": "1"}) == 0
+    go.touch()
+    assert given_up.wait(20) == 1
+    assert json.loads((node.results / "job-0001/.job.json").read_text())["restart"] == 1
+    assert node.run(1, variables={"SLURM_RESTART_COUNT": "2"}) == 0  # and a third does not even begin
+    assert node.attempts() == ["job-0001.0.42"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "given", "place"),
+    [
+        ({}, {}, "/tmp"),
+        ({"TMPDIR": "{local}"}, {}, "{local}"),
+        ({"SLURM_TMPDIR": "{local}", "TMPDIR": "/tmp"}, {}, "{local}"),
+        ({"TMPDIR": "{local}/slurm.42"}, {}, "/tmp"),
+        ({"TMPDIR": "{local}/42/tmp", "SLURM_TMPDIR": "/nowhere"}, {}, "/tmp"),
+        ({"TMPDIR": "{local}/n42"}, {}, "/tmp"),
+        ({"TMPDIR": "{local}/142"}, {}, "{local}/142"),
+    ],
+)
+def test_environments_are_kept_where_they_outlive_the_job(
+    node: Node, tmp_path: Path, variables: dict[str, str], given: dict[str, str], place: str
+) -> None:
+    local = tmp_path / "local disk"
+    changes = {name: value.format(local=local) for name, value in variables.items()}
+    for value in changes.values():
+        if value.startswith(str(local)):
+            Path(value).mkdir(parents=True, exist_ok=True)
+    assert node.run(1, variables=changes, **given) == 0
+    _, found = seen(node.results / "job-0001")
+    assert found["OFFLINE_BUNDLE_CACHE"] == f"{place.format(local=local)}/offline-bundle-{os.getuid()}"
+
+
+def test_a_cache_that_is_named_is_taken(node: Node) -> None:
+    assert node.run(1, variables={"OFFLINE_BUNDLE_CACHE": "/the/site's"}) == 0
+    assert node.run(2, variables={"OFFLINE_BUNDLE_CACHE": "/the/site's"}, node_cache="/my own/$HOME") == 0
+    found = [seen(node.results / f"job-000{number}")[1]["OFFLINE_BUNDLE_CACHE"] for number in (1, 2)]
+    assert found == ["/the/site's", "/my own/$HOME"]
