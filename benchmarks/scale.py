@@ -274,7 +274,7 @@ def main() -> None:
     if not options.no_traffic:
         lines += [
             "",
-            "The plot example by the launcher: what its processes ask of the bundle's folder (last two rows: of others).",
+            "The plot example by the launcher: what its processes ask of the bundle, in the last two rows of others.",
             "",
         ]
         lines += ["| | opens | other calls that name a file | files read | bytes |", "|---|--:|--:|--:|--:|"]

@@ -165,8 +165,9 @@ def test_without_waiting_and_back_by_folder_or_identifier(bundle: Path, capsys: 
     [array] = array_ids(Path("out"))
     assert run(jobs_command, array, "--engine", "slurm", "--json") == 0
     assert json.loads(capsys.readouterr().out)["jobs"]["total"] == 3
-    assert run(jobs_command, "--engine", "slurm") == 0
-    assert f"{Path('out').absolute()}  eval - 3 jobs: " in capsys.readouterr().out
+    assert run(jobs_command, "--engine", "slurm", "--json") == 0
+    listed = {project["id"]: project["name"] for project in json.loads(capsys.readouterr().out)["projects"]}
+    assert listed[str(Path("out").absolute())] == "eval - 3 jobs"
     Path("go").touch()
     assert run(jobs_command, *way_back[2:]) == 0
     assert "3 done" in capsys.readouterr().out
