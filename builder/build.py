@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import wheelhouse
-from builder import locked, node_uv, uv_config
+from builder import interpreters, locked, node_uv, uv_config
 from builder.cache import DownloadCache
 from builder.choose import Choice, choose, refuse_builds
 from builder.collect import Collector, Index, check_closures, source_of
@@ -64,6 +64,8 @@ class BuildRequest:
     """Whether that version was not asked for: then it replaces no other in the bundle."""
     is_locked: bool = False
     """Resolve nothing anew: go by the locks in the bundle, or by a uv lock beside a script."""
+    with_python: bool = False
+    """Whether to bring an interpreter for each target."""
     formats: tuple[str, ...] = ("index",)
     """Names in `builder.forms`; those that the bundle has already are kept up in any case."""
     sign: Callable[[bytes], bytes] | None = None
@@ -132,20 +134,26 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         uv_indexes = [_ask_indexes(resolved.uv_resolver, resolution, [choice], collector)
                       for resolution, choice in zip(uv_resolutions, uv_choices, strict=True)]  # fmt: skip
         _bring(resolved, collector)
-        collector.fetch(
-            [*(choice for group in choices for choice in group), *uv_choices, *resolved.leftovers], progress.transfer
-        )
+        restored = locked.pythons_to_restore(writer.current, resolved.damaged)
+        wanted = [*(choice for group in choices for choice in group), *uv_choices]
+        collector.fetch([*wanted, *resolved.leftovers, *restored.values()], progress.transfer)
+        if resolved.offers:
+            progress.step(f"Fetching {', '.join(sorted({offer.key for offer in resolved.offers.values()}))}")
+        pythons = interpreters.fetch_archives(uv, resolved.offers, collector.cache_root, prepared.credentials)
         progress.step(f"Checking and writing {request.output}")
         locks = [collector.lock(*triple) for triple in zip(resolutions, choices, indexes, strict=True)]
         check_closures(locks, writer.current)
         uvs = [_node_uv(collector, *triple) for triple in zip(uv_resolutions, uv_choices, uv_indexes, strict=True)]
 
-        files = launcher(with_cache="cache" in request.formats or has_cache(writer.current))
+        has_pythons = bool(pythons or (writer.current and writer.current.pythons))
+        with_cache = "cache" in request.formats or has_cache(writer.current)
+        files = launcher(with_cache=with_cache, has_pythons=has_pythons)
         epoch = _epoch(request, writer.current)
-        composition = compose(writer.current, locks, uvs, launcher=files, epoch=epoch)
+        composition = compose(writer.current, locks, uvs, pythons, launcher=files, epoch=epoch)
         workshop = partial(_workshop, writer, uv, prepared.options, progress)
         composition, notes = add_forms(request.formats, composition, writer.current, workshop)
-        contents = {**composition.contents, **collector.leftovers(resolved.leftovers)}
+        archives = {path: collector.fetched[choice.location].path for path, choice in restored.items()}
+        contents = {**composition.contents, **collector.leftovers(resolved.leftovers), **archives}
         metadata = partial(metadata_of, composition.manifest, contents, request.output)
         manifest, inventories = add_inventories(composition.manifest, metadata, writer.current)
         if request.is_locked and writer.current:
@@ -196,11 +204,15 @@ def prepare_request(request: BuildRequest, uv: str) -> Prepared:
         def plan(script: Script) -> list[tuple[Script, Target]]:
             is_known = current is not None and script.name in current.scripts
             asks = has_flags or not is_known
-            return pair_up([script], request.python_versions, request.platforms, nodes) if asks else []
+            return (
+                pair_up([script], request.python_versions, request.platforms, nodes, brings_python=request.with_python)
+                if asks
+                else []
+            )
 
         pairs = locked.locked_pairs(scripts, current, plan)
     else:
-        pairs = pair_up(scripts, request.python_versions, request.platforms, nodes)
+        pairs = pair_up(scripts, request.python_versions, request.platforms, nodes, brings_python=request.with_python)
     options = replace(request.options, interpreters=builders_for(pairs, is_building=bool(request.options.allow_build)))
     by_uv = scripts if request.resolver == "uv" else ()
     free = [script for script in by_uv if current is None or script.name not in current.scripts]
@@ -221,6 +233,8 @@ class Resolved:
     uv_resolver: Resolver
     uv_resolutions: Sequence[Resolution]
     uv_choices: Sequence[Choice]
+    offers: Mapping[Target, interpreters.Offer]
+    """The interpreters to bring."""
     damaged: frozenset[str] = frozenset()
     """Files of the bundle that are to be brought back."""
     leftovers: Sequence[Choice] = ()
@@ -249,8 +263,14 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
     uv_resolver: Resolver = _resolver(request, replace(options, exclude_newer=None, constraints=()), credentials, uv)
     damaged: frozenset[str] = frozenset()
     leftovers: Sequence[Choice] = ()
+    lacking = interpreters.lacking(prepared.pairs, current) if request.with_python else {}
+    settled = {target for script, target in prepared.pairs if _is_settled(request, current, script)}
+    locked.refuse_lacking_pythons(target.name for target in lacking if target in settled)
+    offers = interpreters.choose_archives(uv, lacking, credentials)
     fresh = [target for script, target in prepared.pairs if not _is_settled(request, current, script)]
-    uv_targets = node_uv.lacking(fresh, request.uv_version, current, is_default=request.is_uv_default)
+    uv_targets = node_uv.lacking(
+        fresh, request.uv_version, current, is_default=request.is_uv_default, with_static=request.with_python
+    )
     uv_pairs = [(node_uv.as_script(request.uv_version, scripts), target) for target in uv_targets]
     if request.is_locked and current:
         damaged = locked.damaged_files(request.output)
@@ -266,7 +286,7 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
     refuse_builds(zip(resolutions, choices, strict=True), options.allows)
     check_files(prepared.script_locks, zip(resolutions, choices, strict=True))
     uv_choices = [choose(resolution)[0] for resolution in uv_resolutions]
-    return Resolved(resolver, resolutions, choices, uv_resolver, uv_resolutions, uv_choices, damaged, leftovers)
+    return Resolved(resolver, resolutions, choices, uv_resolver, uv_resolutions, uv_choices, offers, damaged, leftovers)
 
 
 def _is_settled(request: BuildRequest, current: Manifest | None, script: Script) -> bool:
@@ -361,10 +381,11 @@ def _node_uv(
     return node_uv.unpack(resolution.target.platform, choice, wheel, source_of(choice, found))
 
 
-def launcher(*, with_cache: bool) -> dict[str, bytes]:
+def launcher(*, with_cache: bool, has_pythons: bool) -> dict[str, bytes]:
     """The launcher's files as they stand beside us: what is reviewed is what runs."""
     beside = Path(wheelhouse.__file__).parent
-    names = ("run.py", "prepare.py", "policy.py", *(["uv_cache.py"] if with_cache else []))
+    names = ["run.py", "prepare.py", "policy.py", *(["uv_cache.py"] if with_cache else [])]
+    names += ["interpreter.py", "run.sh"] if has_pythons else []
     return {name: (beside / name).read_bytes() for name in names}
 
 

@@ -27,6 +27,7 @@ from wheelhouse.manifest import (
     BundledFile,
     BundledLock,
     BundledPackage,
+    BundledPython,
     BundledTarget,
     BundledUv,
     Manifest,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from builder.build import BuildProgress, BuildRequest, Resolved
     from builder.choose import Choice
     from builder.resolve import Resolution
-    from wheelhouse.diff import PackageChange
+    from wheelhouse.diff import BundleDiff, PackageChange
     from wheelhouse.manifest import BundledScript
 
 
@@ -53,6 +54,7 @@ class Change:
     kind: str
     """`no-bundle`, `package-added`, `package-removed`, `package-changed`, `package-yanked`, `script-added`,
     `script-changed` (its metadata), `script-body-changed`, `target-added`, `target-removed`, `uv-added`, `uv-changed`,
+    `python-added`, `python-changed`,
     `format-added`, `launcher-changed`, `version-changed`, `file-missing`."""
     message: str
     """The same in one line for people."""
@@ -143,10 +145,20 @@ def expected_manifest(current: Manifest, resolved: Resolved) -> Manifest:
             files[package.wheel] = _wheel_file(current.files.get(package.wheel), resolution, choice)
     for resolution, choice in zip(resolved.uv_resolutions, resolved.uv_choices, strict=True):
         uvs[resolution.target.platform] = BundledUv(version=choice.version or "", path="")
-    brought = {**launcher(with_cache=has_cache(current)), "uv.toml": UV_TOML.encode()}
-    files |= {path: described(content) for path, content in brought.items()}
+    pythons = dict(current.pythons)
+    for target, offer in resolved.offers.items():
+        version = ".".join(map(str, offer.version))
+        pythons[target.name] = BundledPython(version=version, implementation="cpython", path=offer.bundle_path)
+    fixed = {**launcher(with_cache=has_cache(current), has_pythons=bool(pythons)), "uv.toml": UV_TOML.encode()}
+    files |= {path: described(content) for path, content in fixed.items()}
     return replace(
-        current, created_by=f"offline-bundle {__version__}", scripts=scripts, targets=targets, uv=uvs, files=files
+        current,
+        created_by=f"offline-bundle {__version__}",
+        scripts=scripts,
+        targets=targets,
+        uv=uvs,
+        pythons=pythons,
+        files=files,
     )
 
 
@@ -171,17 +183,28 @@ def changes_between(old: Manifest, new: Manifest) -> Iterator[Change]:
         if f"{change.script}/{change.target}" in settled:
             yield _package_change(change)
     yield from _yanked(old, new)
-    for platform in (*found.uv.added, *found.uv.changed):
-        was = old.uv[platform].version if platform in old.uv else None
-        now = new.uv[platform].version
-        kind, message = ("uv-changed", f"{was} → {now}") if was else ("uv-added", f"{now} is added")
-        yield Change(kind=kind, message=f"uv for {platform}: {message}", name=platform, old=was, new=now)
-    for name in (*launcher(with_cache=has_cache(old)), "uv.toml"):
+    yield from _program_changes(old, new, found)
+    for name in (*launcher(with_cache=has_cache(old), has_pythons=bool(new.pythons)), "uv.toml"):
         if name in (*found.files.added, *found.files.changed):
             yield Change(kind="launcher-changed", message=f"{name} is another one in this offline-bundle", name=name)
     if old.created_by != new.created_by:
         message = f"it was made by {old.created_by}, this is {new.created_by}"
         yield Change(kind="version-changed", message=message, old=old.created_by, new=new.created_by)
+
+
+def _program_changes(old: Manifest, new: Manifest, found: BundleDiff) -> Iterator[Change]:
+    for platform in (*found.uv.added, *found.uv.changed):
+        was = old.uv[platform].version if platform in old.uv else None
+        now = new.uv[platform].version
+        kind, message = ("uv-changed", f"{was} → {now}") if was else ("uv-added", f"{now} is added")
+        yield Change(kind=kind, message=f"uv for {platform}: {message}", name=platform, old=was, new=now)
+    for target in (*found.pythons.added, *found.pythons.changed):
+        was = old.pythons[target].version if target in old.pythons else None
+        now = new.pythons[target].version
+        kind, message = ("python-changed", f"{was} → {now}") if was else ("python-added", f"Python {now} is added")
+        yield Change(
+            kind=kind, message=f"interpreter for {target}: {message}", target=target, name="python", old=was, new=now
+        )
 
 
 def _script_changes(old: Manifest, new: Manifest) -> Iterator[Change]:
@@ -234,7 +257,7 @@ def _missing_files(directory: Path, manifest: Manifest) -> Iterator[Change]:
 
     A manifest without even checksums and launcher beside it is a lock under version control: it lacks nothing.
     """
-    if not any((directory / path).exists() for path in (CHECKSUMS, *launcher(with_cache=False))):
+    if not any((directory / path).exists() for path in (CHECKSUMS, *launcher(with_cache=False, has_pythons=False))):
         return
     for path, file in manifest.files.items():
         place = directory / path

@@ -112,6 +112,11 @@ def _complete_platforms(context: click.Context, parameter: click.Parameter, inco
     "--uv-version", metavar="V", help="The uv that goes into the bundle for the nodes. Default: the one that resolves."
 )
 @click.option("--no-uv", is_flag=True, help="Leave uv out of the bundle.")
+@click.option(
+    "--with-python/--no-python",
+    default=False,
+    help="Also bring an interpreter for each target (python-build-standalone, as uv has it).  [default: --no-python]",
+)
 @ci_options
 @sign_option
 @click.option("--json", "as_json", is_flag=True, help="Say what was done as JSON on stdout.")
@@ -136,6 +141,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     formats: tuple[str, ...],
     uv_version: str | None,
     no_uv: bool,
+    with_python: bool,
     is_locked: bool,
     is_check: bool,
     sign: str | None,
@@ -185,6 +191,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
         resolver=resolver,
         uv_version=None if no_uv else uv_version or uv_version_here(),
         is_uv_default=uv_version is None,
+        with_python=with_python,
         is_locked=is_locked,
         formats=formats,
         sign=partial(signature_of, key=sign) if sign else None,

@@ -23,17 +23,20 @@ from wheelhouse.manifest import (
     BundledFile,
     BundledLock,
     BundledPackage,
+    BundledPython,
     BundledScript,
     BundledTarget,
     BundledUv,
     Manifest,
     Source,
 )
+from wheelhouse.pythons import render_downloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from builder.interpreters import PythonArchive
     from builder.node_uv import NodeUv
     from builder.resolve import Resolution
     from builder.script import Script
@@ -103,10 +106,11 @@ class Composition:
     """Path in the bundle -> bytes, or the file they are in; of everything that this build brings."""
 
 
-def compose(
+def compose(  # noqa: PLR0913 - one parameter per part of a bundle
     current: Manifest | None,
     locked: Sequence[LockedScript],
     uvs: Sequence[NodeUv],
+    pythons: Sequence[PythonArchive] = (),
     *,
     launcher: Mapping[str, bytes],
     epoch: int | None,
@@ -114,7 +118,8 @@ def compose(
     """Add *locked* to what the bundle holds (*current*), replacing scripts of the same name.
 
     *launcher* has the launcher's files; *epoch* is SOURCE_DATE_EPOCH, else the newest upload time dates the bundle.
-    Raises IntegrityError (exit 5) where a wheel of the same name with other bytes is in the bundle already.
+    Raises IntegrityError (exit 5) where a wheel or interpreter of the same name with other bytes is in the
+    bundle already.
     """
     before = current or Manifest(created_by="", timestamp=_NO_TIME)
     contents: dict[str, bytes | Path] = {**launcher, "uv.toml": UV_TOML.encode()}
@@ -126,7 +131,9 @@ def compose(
         paths = scripts[script.name].locks[entry.resolution.target.name]
         contents[paths.lock] = render_lock(entry)
         contents[paths.requirements] = _render_requirements(entry).encode()
-    _refuse_other_bytes(before, [wheel for entry in locked for wheel in entry.wheels])
+    wheels = [wheel for entry in locked for wheel in entry.wheels]
+    archives = [(python.bundle_path, python.sha256) for python in pythons]
+    _refuse_other_bytes(before, [*((wheel.bundle_path, wheel.sha256) for wheel in wheels), *archives])
     files = _kept_files(before, scripts)
     for wheel in _unique(wheel for entry in locked for wheel in entry.wheels):
         files[wheel.bundle_path] = _bundled_wheel(wheel)
@@ -134,9 +141,18 @@ def compose(
         contents[f"{wheel.bundle_path}.metadata"] = wheel.metadata
     for uv in uvs:
         contents[uv.bundle_path] = uv.executable
+    contents |= {python.bundle_path: python.path for python in pythons}
+    files |= {
+        python.bundle_path: BundledFile(
+            sha256=python.sha256, size=python.size, version=python.version, source=python.source
+        )
+        for python in pythons
+    }
     files |= {path: described(content) for path, content in contents.items() if isinstance(content, bytes)}
     files |= {uv.bundle_path: replace(files[uv.bundle_path], source=uv.source, version=uv.version) for uv in uvs}
-    pages = render_index(files)
+    targets = _targets(before, scripts, locked)
+    brought = _pythons(before, targets, pythons)
+    pages = {**render_index(files), **render_downloads(brought, targets, files)}
     contents |= pages
     files |= {path: described(content) for path, content in pages.items()}
     files[CHECKSUMS] = BundledFile(sha256=None, size=None)
@@ -144,9 +160,10 @@ def compose(
         created_by=f"offline-bundle {__version__}",
         timestamp=_timestamp(files.values(), epoch),
         scripts=scripts,
-        targets=_targets(before, scripts, locked),
+        targets=targets,
         uv={**before.uv, **{uv.platform: BundledUv(version=uv.version, path=uv.bundle_path) for uv in uvs}},
         files=with_needs(files, scripts),
+        pythons=brought,
     )
     return Composition(manifest, contents)
 
@@ -241,13 +258,15 @@ def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[
     }
 
 
-def _refuse_other_bytes(before: Manifest, wheels: Sequence[WheelFile]) -> None:
+def _refuse_other_bytes(before: Manifest, brought: Iterable[tuple[str, str]]) -> None:
+    """Refuse files whose bytes would change under their name; *brought* is of paths in the bundle and digests."""
     known = {path: file.sha256 for path, file in before.files.items()}
     problems: dict[str, None] = {}
-    for wheel in wheels:
-        digest = known.setdefault(wheel.bundle_path, wheel.sha256)
-        if digest != wheel.sha256:
-            problems[f"{wheel.filename}: the bundle has sha256 {digest}, this build brings {wheel.sha256}"] = None
+    for path, sha256 in brought:
+        digest = known.setdefault(path, sha256)
+        if digest != sha256:
+            name = path.rpartition("/")[2]
+            problems[f"{name}: the bundle has sha256 {digest}, this build brings {sha256}"] = None
     if problems:
         raise IntegrityError(
             "the bundle already holds files of the same names with other bytes",
@@ -290,6 +309,16 @@ def _targets(
         known[target.name] = BundledTarget(python=target.python, platform=target.platform)
     used = {name for script in scripts.values() for name in script.locks}
     return {name: target for name, target in known.items() if name in used}
+
+
+def _pythons(
+    before: Manifest, targets: Mapping[str, BundledTarget], archives: Sequence[PythonArchive]
+) -> dict[str, BundledPython]:
+    known = dict(before.pythons)
+    for archive in archives:
+        python = BundledPython(version=archive.version, implementation="cpython", path=archive.bundle_path)
+        known |= {target.name: python for target in archive.targets}
+    return {name: python for name, python in known.items() if name in targets}
 
 
 def _timestamp(files: Iterable[BundledFile], epoch: int | None) -> str:

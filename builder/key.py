@@ -41,8 +41,9 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
     """
     read = read_scripts(scripts)
     nodes = [read_node(path) for path in parameters["nodes"]]
-    pairs = pair_up(read, parameters["python_versions"], parameters["platforms"], nodes)
-    files = launcher(with_cache="cache" in parameters.get("formats", ()))
+    with_python = bool(parameters.get("with_python"))
+    pairs = pair_up(read, parameters["python_versions"], parameters["platforms"], nodes, brings_python=with_python)
+    files = launcher(with_cache="cache" in parameters.get("formats", ()), has_pythons=with_python)
     document = {
         "format": FORMAT,
         "offline-bundle": __version__,

@@ -234,6 +234,26 @@ def leftovers(manifest: Manifest, scripts: Iterable[Script], damaged: frozenset[
     return [_leftover(path, manifest.files[path]) for path in sorted({*wheels} - needed)]
 
 
+def pythons_to_restore(manifest: Manifest | None, damaged: frozenset[str]) -> dict[str, Choice]:
+    """Damaged archives of interpreters, by path, as they are to be fetched; raises FetchError (4) for lost ones."""
+    files = manifest.files if manifest else {}
+    found = {}
+    for path in sorted(path for path in damaged & files.keys() if path.startswith("python/")):
+        file = files[path]
+        if file.source is None or file.source.url is None:
+            raise FetchError(f"{path} is missing, and the bundle does not say where it came from", hint=_AGAIN)
+        filename = path.rpartition("/")[2]
+        hashes = {"sha256": file.sha256 or ""}
+        found[path] = Choice("python", file.version, "wheel", file.source.url, filename, hashes, file.size)
+    return found
+
+
+def refuse_lacking_pythons(targets: Iterable[str]) -> None:
+    """Raise OutOfDateError (exit 9) for targets that the locks hold without an interpreter, when one is asked for."""
+    if names := list(targets):
+        raise OutOfDateError("the bundle brings no interpreter for some of its targets", problems=names, hint=_AGAIN)
+
+
 def timestamp(manifest: Manifest) -> int:
     """Its time in seconds since 1970: the same locks keep their date."""
     return int(datetime.fromisoformat(manifest.timestamp).timestamp())
@@ -244,7 +264,7 @@ def refuse_other_files(before: Manifest, after: Manifest) -> None:
     problems = [
         f"{path}: the bundle has sha256 {file.sha256}, {after.files[path].sha256} came"
         for path, file in before.files.items()
-        if path.startswith(("wheels/", "uv/", "locks/")) and path in after.files
+        if path.startswith(("wheels/", "uv/", "python/", "locks/")) and path in after.files
         if after.files[path].sha256 != file.sha256
     ]
     if problems:

@@ -126,7 +126,7 @@ def node_targets(
     wanted = wanted or f"a Python that satisfies requires-python = {json.dumps(script.requires_python)}"
     raise ResolveError(
         f"{node.path}: the node has no {wanted.removeprefix('a ')}; it has {node}",
-        hint="name one that it has with --python-version, or install one there",
+        hint="bring the interpreter along with --with-python, or name another with --python-version",
     )
 
 

@@ -46,19 +46,29 @@ class NodeUv:
 
 
 def lacking(
-    targets: Iterable[Target], version: str | None, current: Manifest | None, *, is_default: bool
+    targets: Iterable[Target],
+    version: str | None,
+    current: Manifest | None,
+    *,
+    is_default: bool,
+    with_static: bool = False,
 ) -> list[Target]:
     """The platforms for which *current* does not hold uv of that version; none where *version* is None.
 
     A version that is only our default (*is_default*) does not replace the one that was once chosen for a bundle.
-    glibc platforms share one uv, made for the oldest glibc that uv supports.
+    glibc platforms share one uv, made for the oldest glibc that uv supports; *with_static* adds musl's, which
+    is linked statically and needs nothing of a node but its kernel.
     """
     wanted = {}
     for target in targets if version else ():
-        platform = platform_for(target)
-        known = current.uv.get(platform) if current else None
-        if known is None or (known.version != version and not is_default):
-            wanted[platform] = Target(target.python, platform)
+        platforms = [platform_for(target)]
+        platforms += (
+            [f"{target.architecture}-unknown-linux-musl"] if with_static and target.system == "linux-gnu" else []
+        )
+        for platform in platforms:
+            known = current.uv.get(platform) if current else None
+            if known is None or (known.version != version and not is_default):
+                wanted[platform] = Target(target.python, platform)
     return list(wanted.values())
 
 

@@ -34,12 +34,12 @@ def test_a_floor_imports_nothing_from_above_or_beside(package: str) -> None:
     assert faults == {}
 
 
-@pytest.mark.parametrize("name", ["run.py", "prepare.py", "policy.py", "unpack.py"])
+@pytest.mark.parametrize("name", ["run.py", "prepare.py", "policy.py", "interpreter.py", "unpack.py"])
 def test_the_launcher_needs_the_standard_library_only(name: str) -> None:
     import sys
 
     foreign = imported(ROOT / "wheelhouse" / name) - sys.stdlib_module_names
-    assert foreign <= {"run", "prepare", "policy", "wheelhouse", "msvcrt"}
+    assert foreign <= {"run", "prepare", "policy", "interpreter", "wheelhouse", "msvcrt"}
 
 
 def test_no_file_names_a_registry_host_or_a_folder_of_a_machine() -> None:

@@ -142,6 +142,10 @@ def _print_contents(bundle: Path, shown: Contents) -> None:
         click.echo()
         print_table(("uv for", "version"), _printable(shown.uv.items()))
 
+    if shown.pythons:
+        click.echo()
+        print_table(("interpreter for", "Python"), _printable(shown.pythons.items()))
+
 
 def _ready_for(lock: ShownLock) -> str:
     """What can start the script: always the launcher, uv and pip, and where a form was built, that."""

@@ -71,6 +71,8 @@ class BundleDiff:
     packages: tuple[PackageChange, ...]
     uv: Names
     """By platform; changed where the version is."""
+    pythons: Names
+    """Interpreters, by target; changed where the version or the archive is."""
     files: Names
     """Paths; changed where the digest is."""
     old_size: int
@@ -82,7 +84,8 @@ class BundleDiff:
     @property
     def is_empty(self) -> bool:
         """Whether both hold the same."""
-        return not (self.scripts or self.targets or self.locks or self.packages or self.uv or self.files)
+        brought = self.uv or self.pythons or self.files
+        return not (self.scripts or self.targets or self.locks or self.packages or brought)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for `--json`."""
@@ -106,6 +109,7 @@ def diff(old: Manifest, new: Manifest) -> BundleDiff:
         locks=_names(dict.fromkeys(old_locks, False), {key: key in touched and key in old_locks for key in new_locks}),
         packages=packages,
         uv=_names(_uv_versions(old), _uv_versions(new)),
+        pythons=_names(old.pythons, new.pythons),
         files=_names(_digests(old), _digests(new)),
         old_size=_size(old),
         new_size=_size(new),

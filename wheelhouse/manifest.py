@@ -49,6 +49,7 @@ __all__ = [
     "BundledFile",
     "BundledLock",
     "BundledPackage",
+    "BundledPython",
     "BundledScript",
     "BundledTarget",
     "BundledUv",
@@ -70,6 +71,9 @@ _LARGEST_SIZE = 2**63 - 1
 _LONGEST_SHOWN = 120
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
+_RELEASE = re.compile(r"3\.[0-9]{1,3}\.[0-9]{1,3}")
+_IMPLEMENTATION = re.compile("cpython")
+_PYTHON_PATH = re.compile(r"python/[A-Za-z0-9._-]+/[A-Za-z0-9._+-]+\.tar\.gz")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,120}")
 
 _Json: TypeAlias = dict[str, Any]
@@ -171,6 +175,17 @@ class BundledUv:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BundledPython:
+    """The interpreter that the bundle brings for a target."""
+
+    version: str
+    """Of its release, such as `3.12.12`."""
+    implementation: str
+    path: str
+    """Of the archive, a python-build-standalone `install_only` tar.gz: `python/RELEASE/NAME.tar.gz`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything a bundle holds. A file is in the bundle if and only if `files` names it."""
 
@@ -183,6 +198,8 @@ class Manifest:
     """By platform."""
     files: Mapping[str, BundledFile] = field(default_factory=dict)
     """By path relative to the bundle."""
+    pythons: Mapping[str, BundledPython] = field(default_factory=dict)
+    """By target name; empty for most bundles."""
     generation: int = 1
     """1 for a bundle's first manifest; each commit that changes something adds 1."""
     ancestors: tuple[str, ...] = ()
@@ -214,6 +231,8 @@ class Manifest:
             "uv": {platform: {"version": u.version, "path": u.path} for platform, u in self.uv.items()},
             "files": {path: _file_json(file) for path, file in self.files.items()},
         }
+        if self.pythons:
+            document["pythons"] = {name: vars(python) for name, python in self.pythons.items()}
         if self.generation > 1:
             document["generation"] = self.generation
         if self.ancestors:
@@ -409,9 +428,21 @@ def _read_manifest(table: _Table) -> Manifest:
             for platform, uv in table.table("uv").tables(named=True)
         },
         files={path: _read_file(path, file) for path, file in table.table("files").tables(named=False)},
+        pythons=_read_pythons(table.table("pythons")) if table.has("pythons") else {},
         generation=table.number("generation") if table.has("generation") else 1,
         ancestors=table.digests("ancestors") if table.has("ancestors") else (),
     )
+
+
+def _read_pythons(table: _Table) -> dict[str, BundledPython]:
+    return {
+        target: BundledPython(
+            version=python.text("version", _RELEASE, "a release such as 3.12.1"),
+            implementation=python.text("implementation", _IMPLEMENTATION, "cpython"),
+            path=python.text("path", _PYTHON_PATH, "a path such as python/20260211/NAME.tar.gz"),
+        )
+        for target, python in table.tables(named=True)
+    }
 
 
 def _read_script(table: _Table) -> BundledScript:
@@ -480,6 +511,12 @@ def _check_references(manifest: Manifest, problems: _Problems) -> None:
     """Whatever the manifest speaks of, it holds."""
     for platform, uv in manifest.uv.items():
         _check_held(manifest, uv.path, ("uv", platform, "path"), problems)
+    for target, python in manifest.pythons.items():
+        if target not in manifest.targets:
+            problems.add(("pythons", target), "is not in targets")
+        elif python.version and manifest.targets[target].python.rstrip("t") != python.version.rpartition(".")[0]:
+            problems.add(("pythons", target, "version"), f"is not of Python {_shown(manifest.targets[target].python)}")
+        _check_held(manifest, python.path, ("pythons", target, "path"), problems)
     for name, script in manifest.scripts.items():
         where = ("scripts", name)
         _check_held(manifest, script.path, (*where, "path"), problems)

@@ -20,11 +20,12 @@ from wheelhouse.errors import IntegrityError
 from wheelhouse.facts import INVENTORIES
 from wheelhouse.index import INDEX, described, render_index, with_needs
 from wheelhouse.manifest import CHECKSUMS, MOST_ANCESTORS, BundledFile, Manifest
+from wheelhouse.pythons import DOWNLOADS, render_downloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from wheelhouse.manifest import BundledLock, BundledScript
+    from wheelhouse.manifest import BundledLock, BundledPython, BundledScript
 
 IMMUTABLE = ("wheels/", "python/")
 """Files in these folders never change their bytes under one name: jobs and caches rely on it."""
@@ -44,7 +45,7 @@ class Merged:
 
     manifest: Manifest
     pages: Mapping[str, bytes]
-    """The index, rendered anew: contents by path."""
+    """The index, and what lists the interpreters, rendered anew: contents by path."""
 
 
 def merge(ours: Side, theirs: Side, *, replaces: bool = False) -> Merged:
@@ -60,10 +61,12 @@ def merge(ours: Side, theirs: Side, *, replaces: bool = False) -> Merged:
     scripts = {name: cached.without_unserved(script) for name, script in scripts.items()}
     files = _merge_files(ours.manifest, theirs.manifest, scripts, taken, cached.pages_of_theirs)
     pages = render_index(files)
-    files |= {path: described(content) for path, content in pages.items()}
-    files[CHECKSUMS] = BundledFile(sha256=None, size=None)
     used = {target for script in scripts.values() for target in script.locks}
     targets = {**ours.manifest.targets, **theirs.manifest.targets}
+    pythons = {name: python for name, python in _merge_pythons(ours.manifest, theirs.manifest).items() if name in used}
+    pages |= render_downloads(pythons, targets, files)
+    files |= {path: described(content) for path, content in pages.items()}
+    files[CHECKSUMS] = BundledFile(sha256=None, size=None)
     uv = {**ours.manifest.uv, **theirs.manifest.uv}
     uv |= {name: ours.manifest.uv[name] for name in uv if not _takes_uv(ours.manifest, theirs.manifest, name)}
     manifest = Manifest(
@@ -73,6 +76,7 @@ def merge(ours: Side, theirs: Side, *, replaces: bool = False) -> Merged:
         targets={name: target for name, target in targets.items() if name in used},
         uv=uv,
         files=with_needs(files, scripts),
+        pythons=pythons,
     )
     return Merged(manifest, pages)
 
@@ -259,7 +263,9 @@ def _merge_files(
     return {
         path: file
         for path, file in files.items()
-        if not path.startswith(INDEX) and path not in INVENTORIES and (path not in owners or path in named)
+        if not path.startswith(INDEX)
+        and path not in {*INVENTORIES, DOWNLOADS}
+        and (path not in owners or path in named)
     }
 
 
@@ -278,6 +284,15 @@ def _takes_uv(ours: Manifest, theirs: Manifest, platform: str) -> bool:
     if platform not in ours.uv or platform not in theirs.uv:
         return platform in theirs.uv
     return _version(theirs.uv[platform].version) > _version(ours.uv[platform].version)
+
+
+def _merge_pythons(ours: Manifest, theirs: Manifest) -> dict[str, BundledPython]:
+    """The interpreters of both; of two for one target the newer release."""
+    both = {**theirs.pythons, **ours.pythons}
+    for target, python in theirs.pythons.items():
+        if _version(python.version) > _version(both[target].version):
+            both[target] = python
+    return both
 
 
 def _creator(manifest: Manifest) -> tuple[Version, str]:

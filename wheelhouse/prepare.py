@@ -9,6 +9,7 @@ What it never does: write into the bundle, need the network, run anything from t
 its digest in bundle.json, or use a cache folder that somebody else could write.
 
 CACHE/uv/, CACHE/uv-bin/     uv's own cache, and the verified copy of the bundle's uv
+CACHE/python/DIGEST          the bundle's interpreter, where it has one: verified, and unpacked by interpreter.py
 
 The rest of the cache is described in run.py. This module needs nothing but the standard library of Python 3.9 or newer.
 """
@@ -591,16 +592,16 @@ def _find_and_prepare(request: _Request, cache: str) -> Environment:
     """Go the whole way; once more when a file does not match because the bundle was updated meanwhile."""
     manifest = read_manifest(request.bundle)
     try:
-        return _prepare_once(_make_plan(request, manifest), request, cache)
+        return _prepare_once(_make_plan(request, manifest, cache), request, cache)
     except LaunchError as error:
         newer = read_manifest(request.bundle)
         if error.code != 5 or newer == manifest:
             raise
-    return _prepare_once(_make_plan(request, newer), request, cache)
+    return _prepare_once(_make_plan(request, newer, cache), request, cache)
 
 
-def _make_plan(request: _Request, manifest: "dict[str, Any]") -> "_Plan":
-    interpreters = _Interpreters(request.python, _Node())
+def _make_plan(request: _Request, manifest: "dict[str, Any]", cache: str) -> "_Plan":
+    interpreters = _Interpreters(request.python, _Node(), cache)
     metadata = _read_metadata(request, manifest, interpreters)
     scripts = _bundled_scripts(request, manifest, metadata)
     return _choose(request, manifest, scripts, metadata, interpreters)
@@ -684,6 +685,7 @@ def read_manifest(bundle: str) -> "dict[str, Any]":
             "use the run.py of that bundle, or build the bundle with a matching offline-bundle",
         )
     manifest.setdefault("uv", {})
+    manifest.setdefault("pythons", {})
     manifest["signed-by"] = [signer.fingerprint for signer in signers]
     problems = list(_shape_problems(manifest, _SHAPE))
     problems += [f"{name!r} leaves the bundle" for name in manifest["files"] if not _is_inside(name)]
@@ -711,6 +713,7 @@ _SHAPE: "dict[str, Any]" = {  # what this launcher reads; "*" stands for every n
     },
     "targets": {"*": {"python": str, "platform": str}},
     "uv": {"*": {"path": str}},
+    "pythons": {"*": {"version": str, "path": str}},
     "files": {"*": {"sha256": _TEXT_OR_NULL, "size": (int, type(None))}},
 }
 
@@ -986,7 +989,7 @@ def _fit(
         return misfit
     free_threaded = target["python"].endswith("t")
     minor = _numbers(target["python"].rstrip("t"))[:2]
-    for interpreter in interpreters.of_minor(minor, free_threaded=free_threaded):
+    for interpreter in interpreters.for_target(manifest, name, minor, free_threaded=free_threaded):
         if python_matches(metadata.requires_python, interpreter.version):
             return interpreter
     required = metadata.requires_python
@@ -1007,12 +1010,25 @@ def _notice_removed(request: _Request, entry: "dict[str, Any]", metadata: _Metad
 
 
 class Interpreter:
-    """A CPython of this node, by the real path of the base interpreter, never of a virtual environment."""
+    """A CPython of this node, by the real path of the base interpreter, never of a virtual environment.
 
-    def __init__(self, path: str, version: "tuple[int, int, int]", *, free_threaded: bool) -> None:
+    One that the bundle brings has the path of its *archive*, and is unpacked to *folder* before it is used.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        version: "tuple[int, int, int]",
+        *,
+        free_threaded: bool,
+        archive: "Optional[str]" = None,
+        folder: str = "",
+    ) -> None:
         self.path = path
         self.version = version
         self.is_free_threaded = free_threaded
+        self.archive = archive
+        self.folder = folder
 
     def __str__(self) -> str:
         """Version and path, for messages."""
@@ -1022,10 +1038,19 @@ class Interpreter:
 class _Interpreters:
     """Finds interpreters, asking each once; one that does not run (an idle pyenv shim) is passed over."""
 
-    def __init__(self, explicit: "Optional[str]", node: _Node) -> None:
+    def __init__(self, explicit: "Optional[str]", node: _Node, cache: "Optional[str]" = None) -> None:
         self._explicit = explicit
+        self._cache = cache
         self.node = node
         self._asked: dict[str, Optional[Interpreter]] = {}
+
+    def for_target(
+        self, manifest: "dict[str, Any]", target: str, minor: "tuple[int, ...]", *, free_threaded: bool
+    ) -> "Iterator[Interpreter]":
+        """Yield the one that the bundle brings for *target*, then this node's own; or only the one asked for."""
+        if target in manifest["pythons"] and self._cache and not self._explicit:
+            yield _bundled_interpreter(manifest, target, minor, self._cache, free_threaded=free_threaded)
+        yield from self.of_minor(minor, free_threaded=free_threaded)
 
     def of_minor(self, minor: "tuple[int, ...]", *, free_threaded: bool = False) -> "Iterator[Interpreter]":
         """Yield the interpreters of one minor version, preferred ones first."""
@@ -1042,6 +1067,43 @@ class _Interpreters:
         if self._explicit and not self._asked.get(self._explicit):
             return f"only {self._explicit} was asked for, and it is no CPython for this node"
         return ", ".join(sorted({str(found) for found in self._asked.values() if found})) or "none found"
+
+
+def _bundled_interpreter(
+    manifest: "dict[str, Any]", target: str, minor: "tuple[int, ...]", cache: str, *, free_threaded: bool
+) -> Interpreter:
+    """Return the interpreter that the bundle brings for *target*; `_unpack_interpreter` puts it there.
+
+    Where run.sh has unpacked the same one to start this program with, it is that.
+    """
+    import re
+
+    entry = manifest["pythons"][target]
+    numbers = _numbers(entry["version"])
+    digest = str(manifest["files"].get(entry["path"], {}).get("sha256"))
+    if len(numbers) != 3 or numbers[:2] != minor or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise LaunchError(5, f"{MANIFEST} does not say what Python {entry['path']} is", _DAMAGED_HINT)
+    version = (numbers[0], numbers[1], numbers[2])
+    this = os.path.realpath(sys.executable)
+    is_free_threaded = "t" in getattr(sys, "abiflags", "")
+    if this.startswith(os.path.join(os.path.realpath(cache), "bootstrap", "")) and (
+        (sys.version_info[:3], is_free_threaded) == (version, free_threaded)
+    ):
+        return Interpreter(this, version, free_threaded=free_threaded)
+    folder = os.path.join(cache, "python", digest)
+    path = _module("interpreter").interpreter_path(folder, minor, free_threaded=free_threaded)
+    return Interpreter(path, version, free_threaded=free_threaded, archive=entry["path"], folder=folder)
+
+
+def _module(name: str) -> "Any":  # noqa: ANN401
+    """Import a file of the launcher that only some bundles have."""
+    import importlib
+
+    try:
+        return importlib.import_module(f"wheelhouse.{name}" if __package__ else name)
+    except ImportError:
+        here = os.path.dirname(os.path.abspath(__file__))
+        raise LaunchError(1, f"{name}.py is not in {here}", "copy it there too, from the bundle") from None
 
 
 def _interpreter_paths(minor: "tuple[int, ...]", abi: str) -> "Iterator[str]":
@@ -1159,6 +1221,7 @@ def _make(home: str, plan: _Plan, request: _Request, cache: str, lock: FileLock)
 
     shutil.rmtree(home, ignore_errors=True)  # what an attempt that was killed has left
     try:
+        _unpack_interpreter(plan, request)
         if plan.ready:
             request.say(f"Linking to {plan.ready}", 1)
             os.mkdir(home, 0o700)
@@ -1224,6 +1287,62 @@ def _link_environment(place: str, ready: str, plan: _Plan, bundle: str) -> None:
         if name.startswith(inside + "bin/"):
             content = _read_verified(bundle, plan.manifest, name)
             _write_atomically(os.path.join(place, "bin", os.path.basename(name)), content, mode=0o700)
+
+
+def _unpack_interpreter(plan: _Plan, request: _Request) -> None:
+    """Verify the bundle's interpreter and unpack it, once for this node, if it is what *plan* wants."""
+    import shutil
+
+    chosen = plan.interpreter
+    if chosen.archive is None:
+        return
+    module = _module("interpreter")
+    os.makedirs(os.path.dirname(chosen.folder), mode=0o700, exist_ok=True)
+    marker = run.marker(chosen.folder)
+    with FileLock(chosen.folder + ".lock"):
+        if os.path.exists(marker):
+            os.utime(marker)
+            return
+        content = _read_verified(request.bundle, plan.manifest, chosen.archive)
+        request.say(f"Unpacking Python {_dotted(chosen.version)} once for this node ...")
+        shutil.rmtree(chosen.folder, ignore_errors=True)  # what an attempt that was killed has left
+        os.mkdir(chosen.folder, 0o700)
+        try:
+            module.unpack(content, chosen.folder)
+            _check_unpacked(chosen, plan.node)
+            _compile_library(chosen.path)
+            _write_atomically(marker, b"{}")
+        except module.HostileArchiveError as error:
+            raise LaunchError(5, f"{chosen.archive} of the bundle is not used: {error}", _DAMAGED_HINT) from None
+        finally:
+            if not os.path.exists(marker):
+                shutil.rmtree(chosen.folder, ignore_errors=True)
+
+
+def _check_unpacked(chosen: Interpreter, node: _Node) -> None:
+    if not os.path.isfile(chosen.path):
+        raise LaunchError(5, f"{chosen.archive} holds no {os.path.basename(chosen.path)}", _DAMAGED_HINT)
+    found = _ask_interpreter(chosen.path, node)
+    if found is None:
+        raise LaunchError(
+            7,
+            f"the bundle's Python {_dotted(chosen.version)} ({chosen.archive}) does not run on this node ({node})",
+            "name another one with --python PATH; where the cache is mounted noexec, set OFFLINE_BUNDLE_CACHE",
+        )
+    if found.version != chosen.version:
+        raise LaunchError(5, f"{chosen.archive} is Python {_dotted(found.version)}, not as {MANIFEST} says")
+
+
+def _compile_library(python: str) -> None:
+    """Compile the standard library: the archive has no bytecode, and not every job may write any.
+
+    Whatever does not compile is compiled when it is imported, as ever.
+    """
+    import subprocess
+
+    code = "import compileall, sysconfig; compileall.compile_dir(sysconfig.get_path('stdlib'), quiet=2, workers=0)"
+    quiet = subprocess.DEVNULL
+    subprocess.run([python, "-I", "-c", code], stdin=quiet, stdout=quiet, stderr=quiet, check=False)
 
 
 def _explained(error: OSError, cache: str) -> Exception:
@@ -1431,9 +1550,32 @@ def _prune(cache: str, request: _Request) -> None:
             request.say(f"Removed {home}, last used {time.strftime('%Y-%m-%d', time.localtime(used))}", 1)
             total -= size
             has_removed = True
+    _prune_interpreters(cache, oldest)
     if has_removed:
         _remove_unlocked(os.path.join(cache, "launches"))
         _remove_unlocked(os.path.join(cache, "uv"))
+
+
+def _prune_interpreters(cache: str, oldest: float) -> None:
+    """Remove unpacked interpreters that no environment uses, and that nobody asked for since *oldest*."""
+    import json
+
+    folder = os.path.join(cache, "python")
+    if not os.path.isdir(folder):
+        return
+    used = set()
+    for _, _, home in _environments(os.path.join(cache, "environments")):
+        try:
+            with open(run.marker(home), "rb") as file:
+                used.add(json.loads(file.read().decode())["interpreter"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    for name in os.listdir(folder):
+        home = os.path.join(folder, name)
+        marker = run.marker(home)
+        is_used = any(path.startswith(os.path.join(home, "")) for path in used)
+        if not name.endswith(".lock") and not is_used and os.path.exists(marker) and os.path.getmtime(marker) < oldest:
+            _remove_unlocked(home, marker)
 
 
 def _cache_limit() -> int:

@@ -22,6 +22,7 @@ from wheelhouse.facts import INVENTORIES, machine_of
 from wheelhouse.index import INDEX, described, render_index, with_needs
 from wheelhouse.inventory import add_inventories, metadata_of
 from wheelhouse.manifest import MANIFEST, SIGNATURE, WRITER, read_manifest
+from wheelhouse.pythons import DOWNLOADS, render_downloads
 from wheelhouse.signature import commit_signed
 from wheelhouse.store import BundleWriter, as_bundle_errors
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT_GRACE = timedelta(days=1)
 RETIRED = f"{WRITER}/retired.json"
-_PRUNED = ("wheels/", "locks/", "scripts/", "uv/", "cache/", "envs/")
+_PRUNED = ("wheels/", "locks/", "scripts/", "uv/", "python/", "cache/", "envs/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,16 +116,17 @@ def drop(manifest: Manifest, scripts: Collection[str], targets: Collection[str])
         scripts=kept,
         targets={name: target for name, target in manifest.targets.items() if name in used},
         uv={platform: uv for platform, uv in manifest.uv.items() if machine_of(platform) in machines},
+        pythons={name: python for name, python in manifest.pythons.items() if name in used},
         files=with_needs(manifest.files, kept),
     )
 
 
 def unneeded(manifest: Manifest) -> set[str]:
-    """Name the wheels, locks, scripts, uv, cache and environments that nothing in *manifest* refers to. Pure.
+    """Name the files of scripts and locks, uv, interpreters and forms that nothing in *manifest* refers to. Pure.
 
     What is in a cache only uv knows: it stays, or goes, as a whole.
     """
-    needed = {uv.path for uv in manifest.uv.values()}
+    needed = {uv.path for uv in manifest.uv.values()} | {python.path for python in manifest.pythons.values()}
     folders = []
     for script in manifest.scripts.values():
         needed.add(script.path)
@@ -141,7 +143,8 @@ def unneeded(manifest: Manifest) -> set[str]:
 def without(manifest: Manifest, paths: Collection[str]) -> tuple[Manifest, dict[str, bytes]]:
     """Leave *paths* out of the manifest and render its index anew: the manifest, and the pages' contents. Pure."""
     files = {p: file for p, file in manifest.files.items() if p not in paths and not p.startswith(INDEX)}
-    pages = render_index(files)
+    files.pop(DOWNLOADS, None)
+    pages = {**render_index(files), **render_downloads(manifest.pythons, manifest.targets, files)}
     return replace(manifest, files={**files, **{path: described(page) for path, page in pages.items()}}), pages
 
 

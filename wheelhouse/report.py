@@ -191,7 +191,13 @@ def _attention(packages: Sequence[_Package]) -> _Html:
 def _changes(before: Manifest, manifest: Manifest) -> _Html:
     title = "Changed since the bundle before"
     changes = diff(before, manifest)
-    names = {"script": changes.scripts, "target": changes.targets, "lock": changes.locks, "uv for": changes.uv}
+    names = {
+        "script": changes.scripts,
+        "target": changes.targets,
+        "lock": changes.locks,
+        "uv for": changes.uv,
+        "interpreter for": changes.pythons,
+    }
     packages = _changed_packages(_versions(before), _versions(manifest))
     whole = [line for noun, group in names.items() for line in _named_changes(noun, group)]
     if not whole and not packages:

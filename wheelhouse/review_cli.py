@@ -198,6 +198,7 @@ def _print_diff(changes: BundleDiff) -> None:
         *_named("target", changes.targets),
         *_named("lock", dataclasses.replace(changes.locks, changed=())),
         *_named("uv", changes.uv),
+        *_named("interpreter", changes.pythons),
     ]
     if named:
         print_table(("what", "name", "change"), named)

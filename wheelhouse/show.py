@@ -54,6 +54,8 @@ class Contents:
     packages: tuple[ShownPackage, ...]
     uv: Mapping[str, str]
     """Platform -> version."""
+    pythons: Mapping[str, str]
+    """Target -> version of the interpreter that the bundle brings for it."""
     files: int
     size: int
 
@@ -76,6 +78,7 @@ def contents(manifest: Manifest) -> Contents:
         locks=tuple(locks),
         packages=tuple(packages),
         uv={platform: uv.version for platform, uv in sorted(manifest.uv.items())},
+        pythons={target: python.version for target, python in sorted(manifest.pythons.items())},
         files=len(manifest.files),
         size=sum(file.size or 0 for file in manifest.files.values()),
     )

@@ -126,7 +126,7 @@ def test_a_node_without_a_fitting_python_is_refused_and_its_own_are_named(
     [problem] = caught.value.problems
     assert f"the node has no {lacks}; it has 3.12.1, 3.14.0 cpython candidate, 3.11.1 pypy, " in problem
     assert "3.10.1 cpython of 32 bits, 3.10.2 cpython for another libc" in problem
-    assert "--python-version" in problem
+    assert "--with-python" in problem
     assert pair_up([script], asked, [], nodes, brings_python=True)
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 VALIDATOR = manifest_validator()
 SCHEMA = VALIDATOR.schema
-BEYOND = re.compile(r"is not in targets|collides with|is a file, not a folder|'([^']+)' is not in files")
+BEYOND = re.compile(
+    r"is not in targets|is not of Python|collides with|is a file, not a folder|'([^']+)' is not in files"
+)
 """What the reader refuses besides: docs/bundle-format.md lists it."""
 WRONG = [
     None,
@@ -88,6 +90,11 @@ def full_document() -> dict[str, Any]:
     [lock] = document["scripts"]["eval"]["locks"].values()
     lock |= {"cache": "0.13.9", "environment": "envs/eval"}
     document["files"]["envs/eval/pyvenv.cfg"] = {"sha256": "ab" * 32, "size": 1, "executable": False}
+    path = "python/20260211/cpython-3.12.12.tar.gz"
+    document["pythons"] = {
+        name: {"version": "3.12.12", "implementation": "cpython", "path": path} for name in document["targets"]
+    }
+    document["files"][path] = {"sha256": "ab" * 32, "size": 1}
     wheel = next(file for path, file in document["files"].items() if path.endswith(".whl"))
     wheel["source"] |= {"path": "a.whl", "git": "https://git.test/a", "commit": "0" * 40}
     return document
@@ -105,7 +112,7 @@ def test_the_schema_is_one() -> None:
 def test_every_key_that_is_written_is_in_the_schema_and_the_other_way_round() -> None:
     document = full_document()
     keys = {where[-1] for where in places(document) if isinstance(where[-1], str)}
-    names = {name for table in ("scripts", "targets", "uv", "files") for name in document[table]}
+    names = {name for table in ("scripts", "targets", "uv", "pythons", "files") for name in document[table]}
     names |= {"numpy", *document["scripts"]["eval"]["locks"]}
     assert keys - names == set(named_properties(SCHEMA)) - {"SHA256SUMS"}
 
@@ -153,7 +160,7 @@ def test_paths_are_safe_by_both(path: str) -> None:
     assert Draft202012Validator(schema).is_valid(path) == (unsafe_path(path) is None)
 
 
-@pytest.mark.parametrize("key", ["scripts", "targets", "uv"])
+@pytest.mark.parametrize("key", ["scripts", "targets", "uv", "pythons"])
 @pytest.mark.parametrize("name", ["a/b", "", ".", "..", "a:b", ".writer", "bundle.json", "a ", "fine-1.0"])
 def test_names_are_usable_by_both(key: str, name: str) -> None:
     document = full_document()

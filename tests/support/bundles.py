@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.distributions import make_wheel, sha256_of
 from wheelhouse import policy, prepare, run
+from wheelhouse.manifest import BundledFile, BundledPython, BundledTarget
+from wheelhouse.pythons import render_downloads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,8 +62,13 @@ def make_bundle(
     libc: str | None = None,
     uv: Path | None = None,
     uv_platform: str | None = None,
+    archive: Path | None = None,
+    archive_version: str | None = None,
 ) -> Path:
-    """Write a bundle of format 1 with run.py, perhaps with a uv, to *folder*; each script for each target."""
+    """Write a bundle of format 1 with run.py, perhaps with a uv, to *folder*; each script for each target.
+
+    *archive* is that of an interpreter, brought for every target.
+    """
     scripts = {"eval": BundleScript()} if scripts is None else scripts
     pythons = [python] if isinstance(python, str) else list(python)
     platforms = platforms or [this_platform()]
@@ -84,7 +91,24 @@ def make_bundle(
         place = f"uv/{uv_platform or this_platform()}/uv"
         _copy(uv, folder / place)
         manifest["uv"] = {uv_platform or this_platform(): {"version": "0", "path": place}}
+    if archive:
+        _bring_python(folder, manifest, archive, archive_version or ".".join(map(str, sys.version_info[:3])))
     return write_manifest(folder, manifest)
+
+
+def _bring_python(folder: Path, manifest: dict[str, Any], archive: Path, version: str) -> None:
+    path = f"python/{archive.parent.name}/{archive.name}"
+    for name in ("interpreter.py", "run.sh"):
+        _copy(Path(run.__file__).with_name(name), folder / name)
+    _copy(archive, folder / path)
+    pythons = {
+        name: BundledPython(version=version, implementation="cpython", path=path) for name in manifest["targets"]
+    }
+    targets = {name: BundledTarget(**target) for name, target in manifest["targets"].items()}
+    files = {path: BundledFile(sha256=sha256_of(archive), size=archive.stat().st_size)}
+    for name, content in render_downloads(pythons, targets, files).items():
+        (folder / name).write_bytes(content)
+    manifest["pythons"] = {name: vars(python) for name, python in pythons.items()}
 
 
 def write_manifest(bundle: Path, manifest: dict[str, Any]) -> Path:

@@ -456,3 +456,43 @@ def test_open_regular_opens_files_only(tmp_path: Path) -> None:
         open_regular("/dev/null")
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / "none")
+
+
+def document_with_python(**changes: object) -> dict[str, Any]:
+    changed = document()
+    path = "python/20260211/cpython-3.12.12+20260211.tar.gz"
+    changed["files"][path] = {"sha256": DIGEST, "size": 3}
+    python = {"version": "3.12.12", "implementation": "cpython", "path": path}
+    changed["pythons"] = {TARGET: {**python, **changes}}
+    return changed
+
+
+def test_interpreters_are_read_and_written() -> None:
+    manifest = Manifest.from_json(json.dumps(document_with_python()))
+    assert manifest.pythons[TARGET].version == "3.12.12"
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert b"pythons" not in whole_manifest().to_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"version": "3.12"}, "must be a release such as 3.12.1"),
+        ({"version": "3.12.1rc1"}, "must be a release such as 3.12.1"),
+        ({"version": None}, "must be a release such as 3.12.1"),
+        ({"version": "3.13.1"}, "is not of Python '3.12'"),
+        ({"implementation": "pypy"}, "must be cpython"),
+        ({"path": "python/gone.tar.gz"}, "must be a path such as python/"),
+        ({"path": "python/20260211/gone.tar.gz"}, "is not in files"),
+        ({"path": "python/../../a.tar.gz"}, "must be a path such as python/"),
+        ({"path": WHEEL}, "must be a path such as python/"),
+    ],
+)
+def test_an_interpreter_that_is_not_described_well_is_refused(change: dict[str, Any], problem: str) -> None:
+    assert problem in problems_of(document_with_python(**change))
+
+
+def test_an_interpreter_for_no_target_is_refused() -> None:
+    changed = document_with_python()
+    changed["pythons"]["cp313-elsewhere"] = changed["pythons"][TARGET]
+    assert "pythons.cp313-elsewhere: is not in targets" in problems_of(changed)
