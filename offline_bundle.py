@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wheelhouse import __version__
-from wheelhouse.errors import BundleError
+from wheelhouse.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -110,10 +110,7 @@ def run_command_line(command: click.Command, arguments: Sequence[str], name: str
         click.echo("interrupted; run it again to go on", err=True)
         return _INTERRUPTED
     except click.ClickException as error:
-        if wants_json:
-            _print_json(error.exit_code, error.format_message(), None)
-        else:
-            error.show()
+        show(_as_ours(error, name))
         return error.exit_code
     except BundleError as error:
         show(error)
@@ -123,6 +120,14 @@ def run_command_line(command: click.Command, arguments: Sequence[str], name: str
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _as_ours(error: click.ClickException, name: str) -> BundleError:
+    """What click says of the command line, in the shape that all our errors have."""
+    message = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else name
+    return InputError(message[:1].lower() + message[1:], hint=f"`{path} --help` lists what can be given")
 
 
 def _color() -> bool | None:

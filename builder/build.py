@@ -403,4 +403,5 @@ def _source_date_epoch() -> int | None:
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"SOURCE_DATE_EPOCH is not a number: {text}") from None
+        hint = "give it as seconds since 1970, or unset it"
+        raise InputError(f"SOURCE_DATE_EPOCH is not a number: {text}", hint=hint) from None

@@ -111,11 +111,13 @@ class WheelBuilder:
                     command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False
                 )
             except FileNotFoundError as error:
-                raise FetchError(f"{choice.name} comes from a git repository, and git is not installed") from error
+                message = f"{choice.name} comes from a git repository, and git is not installed"
+                raise FetchError(message, hint="install git, or depend on a release of it") from error
             if outcome.returncode != 0:
                 raise FetchError(
                     f"{choice.name}: {without_credentials(choice.location)} could not be read at {choice.commit}",
                     problems=redact(outcome.stderr, self._credentials).splitlines(),
+                    hint="try `git clone` of it by hand: it must work without a prompt",
                 )
         return place
 

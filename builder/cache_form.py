@@ -276,7 +276,11 @@ def _executable(composition: Composition, workshop: Workshop, version: str, scra
     ]
     done = uv_config.run_uv(command, scratch, **workshop.options.index_variables())
     if done.returncode:
-        raise FetchError(f"there is no uv {version} for this machine", problems=done.stderr.strip().splitlines())
+        raise FetchError(
+            f"there is no uv {version} for this machine",
+            problems=done.stderr.strip().splitlines(),
+            hint="choose another with --uv-version",
+        )
     return str(place / "bin" / "uv")
 
 

@@ -171,7 +171,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
         raise InputError("--node and --python-platform exclude each other", hint=hint)
     missing = [f"--constraint {path}: no such file" for path in constraints if not path.is_file()]
     if missing:
-        raise InputError("a file named on the command line is missing", problems=missing)
+        raise InputError("a file named on the command line is missing", problems=missing, hint="check its path")
     request = BuildRequest(
         scripts=scripts,
         output=output,

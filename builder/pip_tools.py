@@ -193,7 +193,8 @@ class PipToolsResolver:
             raise self._failure(script, target, workshop, outcome)
         document = json.loads((workshop.folder / "report.json").read_text(encoding="utf-8"))
         if document["version"] != "1":
-            raise BundleError(f"pip {document['pip_version']} writes its report in a format that is not known here")
+            message = f"pip {document['pip_version']} writes its report in a format that is not known here"
+            raise BundleError(message, hint="resolve with uv (--resolver uv), or with an older pip")
         where = re.search(r"^Looking in indexes: (\S+)$", outcome.stdout, re.MULTILINE)
         is_all = where and "Looking in links:" not in outcome.stdout
         return document["install"], redact(where[1]) if where and is_all else None

@@ -344,6 +344,9 @@ def _need_other_wheels(text: str) -> set[str]:
     return {canonicalize_name(name) for name in names}
 
 
+_UNSOLVABLE_HINT = "change the script's dependencies or requires-python, or the indexes and dates it is resolved by"
+
+
 def _failure(
     script: Script, target: Target, text: str, missing: Mapping[str, str], credentials: Credentials
 ) -> BundleError:
@@ -359,7 +362,7 @@ def _failure(
             hint=credentials.advice(refusal[1]),
         )
     if "No solution found" in words:
-        return ResolveError(where, problems=text.splitlines())
+        return ResolveError(where, problems=text.splitlines(), hint=_UNSOLVABLE_HINT)
     if _UNREACHABLE.search(words):
         return FetchError(
             f"{where}: an index could not be asked",
@@ -367,8 +370,12 @@ def _failure(
             hint="check the index's address, the proxy (HTTPS_PROXY), certificates (SSL_CERT_FILE) and credentials",
         )
     if _UNBUILDABLE.search(words):
-        return FetchError(f"{where}: a source distribution could not be built", problems=text.splitlines())
-    return ResolveError(where, problems=text.splitlines())
+        return FetchError(
+            f"{where}: a source distribution could not be built",
+            problems=text.splitlines(),
+            hint="build it where its compilers and libraries are, or depend on a version that has wheels",
+        )
+    return ResolveError(where, problems=text.splitlines(), hint=_UNSOLVABLE_HINT)
 
 
 def _unusable(script: Script, target: Target, missing: Mapping[str, str]) -> BundleError:

@@ -244,7 +244,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: uv's configuration cannot be read: {error}") from error
+        hint = "correct it: uv would not read it either"
+        raise InputError(f"{path}: uv's configuration cannot be read: {error}", hint=hint) from error
 
 
 def _all_settings(scripts: Iterable[Script]) -> list[dict[str, Any]]:

@@ -50,7 +50,8 @@ class StepError(BundleError):
     """A command of the demonstration failed, and has said why."""
 
     def __init__(self, command: str, exit_code: int) -> None:
-        super().__init__(f"the demonstration ends here: `{command}` left with exit code {exit_code}")
+        message = f"the demonstration ends here: `{command}` left with exit code {exit_code}"
+        super().__init__(message, hint="what it says is above; the steps before it need not be done again")
         self.exit_code = exit_code  # type: ignore[misc] # that command's own, and no class's
 
 

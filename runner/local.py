@@ -331,7 +331,8 @@ def _job_directories(directory: Path, jobs: int) -> list[Path]:
     try:
         taken = [path for path in directories if path.exists() and (not path.is_dir() or any(path.iterdir()))]
     except OSError as error:
-        raise BundleError(f"{error.filename} cannot be read: {error.strerror}") from error
+        hint = "name another folder with --output"
+        raise BundleError(f"{error.filename} cannot be read: {error.strerror}", hint=hint) from error
     if taken:
         named = ", ".join(path.name for path in taken[:5]) + (", …" if len(taken) > 5 else "")
         raise InputError(
@@ -359,7 +360,8 @@ def _prepare(script: Path, bundle: Path, options: Sequence[str], python: str | N
     except LaunchError as error:
         raise _launch_error(error.code, error.message, error.hint) from None
     except OSError as error:
-        raise BundleError(f"the environment cannot be prepared: {error}") from error
+        hint = "try OFFLINE_BUNDLE_CACHE with a folder of your own, on a local disk"
+        raise BundleError(f"the environment cannot be prepared: {error}", hint=hint) from error
 
 
 def _prepare_sealed(script: Path, bundle: Path, options: Sequence[str]) -> None:

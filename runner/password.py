@@ -47,4 +47,5 @@ def _from_prompt(url: str, username: str) -> str:
     try:
         return getpass.getpass(f"password of {username} on {url}: ")
     except EOFError:
-        raise InputError(f"there is no password for {username} on {url}") from None
+        hint = "type one, or set the environment variable HPS_PASSWORD"
+        raise InputError(f"there is no password for {username} on {url}", hint=hint) from None

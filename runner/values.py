@@ -84,7 +84,7 @@ def _read_table(path: Path) -> dict[str, list[str]]:
             reader = csv.reader(stream, strict=True)
             lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}", hint="check its path and permissions") from error
     except (UnicodeDecodeError, csv.Error) as error:
         hint = "save it as CSV: UTF-8 text, values separated by commas"
         raise InputError(f"{path} is not a CSV file: {error}", hint=hint) from error

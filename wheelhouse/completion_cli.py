@@ -8,7 +8,7 @@ _PROGRAMS = ("offline-bundle", "build-offline-bundle")
 
 
 @click.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
 @click.pass_context
 def completion_command(context: click.Context, *, shell: str) -> None:
     """Print what makes SHELL complete commands, options, bundles and what is in them.

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from wheelhouse.errors import InputError
 from wheelhouse.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -126,7 +127,11 @@ def load_manifest(place: Path) -> Manifest:
             return Manifest.from_json(place.read_bytes())
     from wheelhouse.archive import read_archive  # noqa: PLC0415 - two bundles need it not
 
-    return Manifest.from_json(read_archive([place])[0])
+    try:
+        return Manifest.from_json(read_archive([place])[0])
+    except InputError as error:
+        hint = "name a bundle's folder, its bundle.json, or an archive"
+        raise InputError(error.message, problems=error.problems, hint=hint) from error
 
 
 def _package_changes(old: Manifest, new: Manifest) -> Iterator[PackageChange]:

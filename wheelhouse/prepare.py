@@ -260,7 +260,8 @@ def read_block(text: str) -> "Optional[str]":
             unclosed = unclosed or index + 1
         elif kind == "script":
             if block is not None or "# /// script" in lines[index + 1 : end]:
-                raise LaunchError(2, f"line {index + 1}: a second `# /// script` block begins or is inside this one")
+                message = f"line {index + 1}: a second `# /// script` block begins or is inside this one"
+                raise LaunchError(2, message, "a script has one such block: remove the other")
             if unclosed:
                 break
             block = "".join(line[2:] + "\n" for line in lines[index + 1 : end])
@@ -361,7 +362,8 @@ def _clause_matches(clause: str, version: "tuple[int, int, int]") -> bool:
     wanted = [int(part) for part in release.split(".") if part]
     wildcard = suffix == ".*"
     if not match or (wildcard and operator not in ("==", "!=")) or (operator == "~=" and len(wanted) < 2):
-        raise LaunchError(2, f"requires-python: {clause!r} is not a version specifier (PEP 440)")
+        message = f"requires-python: {clause!r} is not a version specifier (PEP 440)"
+        raise LaunchError(2, message, "write it like >=3.10 or ==3.12.*")
     length = max(len(wanted), 3)
     have = _padded(version, length)
     if wildcard or (operator == "==" and len(wanted) == 2 and not suffix):
@@ -506,7 +508,7 @@ def _script_block(script: str, bundle: str) -> str:
         with open(script, "rb") as file:
             block = read_block(file.read().decode())
     except UnicodeDecodeError as error:
-        raise LaunchError(2, f"{script} is not UTF-8: {error}") from None
+        raise LaunchError(2, f"{script} is not UTF-8: {error}", "save it as UTF-8") from None
     except OSError as error:
         bundled = os.path.join(bundle, "scripts", os.path.basename(script))
         hint = f"the bundle has {bundled}" if os.path.isfile(bundled) else None
@@ -526,7 +528,7 @@ def _explicit_program(program: str, kind: str) -> str:
     """Return the absolute path of a program that the user named by a path, or by a name on PATH."""
     path = os.path.abspath(program) if os.path.dirname(program) else _which(program)
     if not path or not os.access(path, os.X_OK) or os.path.isdir(path):
-        raise LaunchError(2, f"there is no {kind} {program} that can be run")
+        raise LaunchError(2, f"there is no {kind} {program} that can be run", "check its path and permissions")
     return path
 
 
@@ -741,12 +743,17 @@ def _read_metadata(request: _Request, manifest: "dict[str, Any]", interpreters: 
     dependencies = table.get("dependencies", [])
     requires_python = table.get("requires-python")
     if not isinstance(dependencies, list) or not all(isinstance(item, str) for item in dependencies):
-        raise LaunchError(2, f"{request.script}: `dependencies` is not a list of texts (PEP 723)")
+        hint = 'write it like dependencies = ["numpy", "matplotlib>=3"]'
+        raise LaunchError(2, f"{request.script}: `dependencies` is not a list of texts (PEP 723)", hint)
     if not isinstance(requires_python, (str, type(None))):
-        raise LaunchError(2, f"{request.script}: `requires-python` is not a text (PEP 723)")
+        hint = 'write it like requires-python = ">=3.10"'
+        raise LaunchError(2, f"{request.script}: `requires-python` is not a text (PEP 723)", hint)
     tool = table.get("tool", {})
     uv = tool.get("uv", {}) if isinstance(tool, dict) else {}
     return _Metadata(dependencies, requires_python, settings_digest(uv))
+
+
+_TOML_HINT = "the lines between `# /// script` and `# ///` are TOML, each behind `# `"
 
 
 def _parse_toml(request: _Request, interpreters: "_Interpreters") -> "dict[str, Any]":
@@ -761,7 +768,7 @@ def _parse_toml(request: _Request, interpreters: "_Interpreters") -> "dict[str, 
         try:
             return toml.loads(request.block)  # type: ignore[no-any-return]
         except ValueError as error:
-            raise LaunchError(2, f"{request.script}: the metadata block is not TOML: {error}") from None
+            raise LaunchError(2, f"{request.script}: the metadata block is not TOML: {error}", _TOML_HINT) from None
     for minor in range(20, 10, -1):
         for interpreter in interpreters.of_minor((3, minor)):
             return _parse_toml_elsewhere(request, interpreter.path)
@@ -796,7 +803,7 @@ def _parse_toml_elsewhere(request: _Request, python: str) -> "dict[str, Any]":
     )
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip()
-        raise LaunchError(2, f"{request.script}: the metadata block is not TOML: {reason}")
+        raise LaunchError(2, f"{request.script}: the metadata block is not TOML: {reason}", _TOML_HINT)
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
@@ -1454,7 +1461,11 @@ def _install_with_pip(tool: "_Tool", plan: _Plan, bundle: str) -> None:
         )
     requirements = plan.lock.get("requirements")
     if not isinstance(requirements, str):
-        raise LaunchError(7, "the bundle has no requirements file for pip, and there is no uv for this node")
+        raise LaunchError(
+            7,
+            "the bundle has no requirements file for pip, and there is no uv for this node",
+            "name a uv with OFFLINE_BUNDLE_UV, or bundle uv for this platform",
+        )
     _read_verified(bundle, plan.manifest, requirements)
     tool.run([python, "-I", "-m", "venv", tool.environment])
     pip = [tool.python, *"-I -m pip --isolated --disable-pip-version-check --no-input".split()]  # noqa: SIM905
@@ -1513,7 +1524,8 @@ class _Tool:
         if "No space left on device" in said or "quota exceeded" in said.lower():
             return _no_space(self._cache)
         name = os.path.basename(command[0])
-        return LaunchError(1, f"{name} could not prepare the environment (exit code {code}):\n{said}")
+        message = f"{name} could not prepare the environment (exit code {code}):\n{said}"
+        return LaunchError(1, message, "what it says is above; -v shows the commands")
 
 
 def _tool_variables(uv_cache: "Optional[str]" = None) -> "dict[str, str]":
@@ -1585,7 +1597,8 @@ def _cache_limit() -> int:
     text = os.environ.get("OFFLINE_BUNDLE_CACHE_MAX") or DEFAULT_CACHE_LIMIT
     match = re.fullmatch(r"(\d+)([KMGT]?)(?:I?B)?", text.strip().upper())
     if not match:
-        raise LaunchError(2, f"OFFLINE_BUNDLE_CACHE_MAX={text} is not a size such as {DEFAULT_CACHE_LIMIT}")
+        hint = "write a number with K, M, G or T, or unset it"
+        raise LaunchError(2, f"OFFLINE_BUNDLE_CACHE_MAX={text} is not a size such as {DEFAULT_CACHE_LIMIT}", hint)
     return int(match[1]) << 10 * " KMGT".index(match[2] or " ")
 
 

@@ -101,7 +101,7 @@ def drop(manifest: Manifest, scripts: Collection[str], targets: Collection[str])
         ),
     ]
     if problems:
-        raise InputError("the bundle does not hold what is to be dropped", problems=problems)
+        raise InputError("the bundle does not hold what is to be dropped", problems=problems, hint="correct the names")
     kept: dict[str, BundledScript] = {}
     for name, script in manifest.scripts.items():
         locks: dict[str, BundledLock] = {target: lock for target, lock in script.locks.items() if target not in targets}

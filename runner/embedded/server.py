@@ -153,7 +153,9 @@ class EmbeddedHps:
         deadline = time.monotonic() + _START_SECONDS
         while not server.started:
             if not thread.is_alive() or time.monotonic() > deadline:
-                raise BundleError("the embedded HPS did not start")
+                raise BundleError(
+                    "the embedded HPS did not start", hint="choose another --port, or look at its console"
+                )
             time.sleep(0.005)
 
     def _certificate(self) -> Path:

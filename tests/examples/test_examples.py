@@ -40,6 +40,7 @@ def test_a_parameter_study_has_a_row_for_each_job(tmp_path: Path) -> None:
         assert float(row["deflection"]) == pytest.approx(exact, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_pyansys_script_computes_with_the_network_cut(tmp_path: Path) -> None:
     folder = follow_readme("pyansys", tmp_path)
     result = json.loads((folder / "pipe_flow.json").read_text())
