@@ -138,7 +138,9 @@ def _drop_notes_of_uv(place: Path) -> None:
 def _run(command: Sequence[str], what: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise FetchError(f"the environment for {what} could not be made", problems=done.stderr.strip().splitlines())
+        problems = done.stderr.strip().splitlines()
+        hint = "what uv says is above; without --format venv the launcher makes it on each node"
+        raise FetchError(f"the environment for {what} could not be made", problems=problems, hint=hint)
 
 
 def _files(place: Path) -> Iterator[Path]:

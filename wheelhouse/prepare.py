@@ -261,7 +261,7 @@ def read_block(text: str) -> "Optional[str]":
         elif kind == "script":
             if block is not None or "# /// script" in lines[index + 1 : end]:
                 message = f"line {index + 1}: a second `# /// script` block begins or is inside this one"
-                raise LaunchError(2, message, "a script has one such block: remove the other")
+                raise LaunchError(2, message, "a script has one such block: merge them")
             if unclosed:
                 break
             block = "".join(line[2:] + "\n" for line in lines[index + 1 : end])
