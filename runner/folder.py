@@ -79,7 +79,8 @@ def check_free(directory: Path) -> None:
     try:
         is_taken = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
     except OSError as error:
-        raise BundleError(f"{directory} cannot be read: {error.strerror}") from error
+        hint = "name another folder"
+        raise BundleError(f"{directory} cannot be read: {error.strerror}", hint=hint) from error
     if is_taken:
         raise InputError(
             f"{directory} is there already, and not empty; nothing was submitted",
@@ -152,7 +153,8 @@ def read_plan(directory: Path, engine: str) -> Plan:
     except FileNotFoundError as error:
         raise InputError(f"{directory} holds no jobs", hint=hint) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{directory / PRIVATE_NAME / _PLAN_NAME} cannot be read: {error}") from error
+        hint = "name a folder that jobs were submitted into"
+        raise BundleError(f"{directory / PRIVATE_NAME / _PLAN_NAME} cannot be read: {error}", hint=hint) from error
     if plan.engine != engine:
         raise InputError(f"the jobs in {directory} are those of the engine {plan.engine}, not {engine}", hint=hint)
     return plan
@@ -232,7 +234,8 @@ class Ledger:
         try:
             write(page, render_page(self.plan.name, entries))
         except OSError as error:
-            raise BundleError(f"{page} cannot be written: {error.strerror}") from error
+            hint = "make room, or check the permissions of that folder"
+            raise BundleError(f"{page} cannot be written: {error.strerror}", hint=hint) from error
         sizes = [file.size for entry in entries for file in entry.files]
         progress(sum(sizes), sum(sizes))
         return Results(self.directory, page, tuple(entries), len(sizes), sum(sizes))

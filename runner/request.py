@@ -61,7 +61,8 @@ def check(request: Request) -> None:
     clashing = sorted(set(request.output_values) & set(request.values.types))
     problems += [f"{name} is both an input and an output value" for name in clashing]
     if problems:
-        raise InputError("the submission cannot be made", problems=problems)
+        hint = "correct the options that are named, and submit again"
+        raise InputError("the submission cannot be made", problems=problems, hint=hint)
     if request.bundle and Path(request.bundle, "bundle.json").is_file():
         _check_bundle(request.script, dependencies, Path(request.bundle))
 
@@ -72,9 +73,11 @@ def _read_dependencies(script: Path) -> dict[str, str]:
         block = read_block(script.read_text(encoding="utf-8"))
         table = tomllib.loads(block) if block is not None else None
     except OSError as error:
-        raise InputError(f"{script} cannot be read: {error.strerror}") from error
+        hint = "check its path and permissions"
+        raise InputError(f"{script} cannot be read: {error.strerror}", hint=hint) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{script}: its metadata cannot be read: {error}") from error
+        hint = "the lines between `# /// script` and `# ///` are TOML, each behind `# `"
+        raise InputError(f"{script}: its metadata cannot be read: {error}", hint=hint) from error
     except LaunchError as error:
         raise InputError(f"{script}: {error.message}", hint=error.hint) from None
     if table is None:

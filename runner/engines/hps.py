@@ -150,7 +150,8 @@ class HpsEngine:
 
         found = list_projects(self._session, id=project.project_id)
         if not found:
-            raise BundleError(f"the project {project.project_id} is gone: somebody deleted or replaced it")
+            hint = "`offline-bundle jobs` lists the projects there are"
+            raise BundleError(f"the project {project.project_id} is gone: somebody deleted or replaced it", hint=hint)
         return found[0].counts
 
     def standstill(self, project: ProjectState) -> str:

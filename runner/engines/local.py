@@ -251,5 +251,6 @@ def _note(ledger: Ledger, result: JobResult, outputs: tuple[str, ...]) -> None:
         state = "failed" if missing or not result.succeeded else "done"
         record(result.directory, state, code=result.exit_code, started=ended - result.seconds, ended=ended)
     except OSError as error:
-        raise BundleError(f"{result.directory} cannot be written: {error.strerror}") from error
+        hint = "make room, or check the permissions of that folder"
+        raise BundleError(f"{result.directory} cannot be written: {error.strerror}", hint=hint) from error
     ledger.look([result.index])

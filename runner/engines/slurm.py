@@ -421,7 +421,8 @@ class _Submission:
                 folder.rename(self.directory / name)
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:  # it has ended by itself after all
-                raise BundleError(f"{folder} cannot be written: {error.strerror}") from error
+                hint = "name a folder that can be written, on a file system that the nodes see"
+                raise BundleError(f"{folder} cannot be written: {error.strerror}", hint=hint) from error
         self.ledger.look([number])
 
 
