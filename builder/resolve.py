@@ -40,7 +40,8 @@ _MOST_FAULTS = 50
 # What uv says when it is no puzzle that has no solution: an index that wants other credentials than it got (it goes on
 # without what it cannot see), one that cannot be asked, and a build that failed.
 _REFUSAL = re.compile(
-    r"An index(?: URL)? \((\S+)\) (?:could not be queried due to a lack of valid auth|returned a 40[13])"
+    r"An index(?: URL)? \((?P<index>\S+)\) (?:could not be queried due to a lack of valid auth|returned a 40[13])|"
+    r"HTTP status client error \(40[13] [^)]*\) for url \((?P<file>\S+)\)"
 )
 _UNREACHABLE = re.compile(
     r"Failed to fetch|error sending request|network was disabled|Could not connect|client error|"
@@ -356,10 +357,11 @@ def _failure(
     words = " ".join(text.split())  # uv breaks lines anywhere
     refusal = _REFUSAL.search(words)
     if refusal:
+        url = refusal["index"] or refusal["file"]
         return FetchError(
-            f"{where}: the index {refusal[1]} refused to answer",
+            f"{where}: {url} is not for us to read",
             problems=text.splitlines(),
-            hint=credentials.advice(refusal[1]),
+            hint=credentials.advice(url),
         )
     if "No solution found" in words:
         return ResolveError(where, problems=text.splitlines(), hint=_UNSOLVABLE_HINT)

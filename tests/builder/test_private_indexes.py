@@ -163,6 +163,12 @@ class TestCredentials:
         monkeypatch.setenv("PIP_INDEX_URL", f"{private.url.replace('//', f'//{LOGIN}@')}simple/")
         client.builds("--resolver", "pip-tools")
 
+    def test_none_for_a_find_links_page(self, client: Client, private: Nginx) -> None:
+        told = client.build("--find-links", f"{private.url}wheels/", tool="[tool.uv]\nno-index = true")
+        assert told.code == 4
+        assert f"{private.url}wheels/ is not for us to read" in told.err
+        assert "uv auth login" in told.err
+
 
 class TestCertificates:
     @pytest.fixture(scope="class")
