@@ -1337,7 +1337,9 @@ def _check_unpacked(chosen: Interpreter, node: _Node) -> None:
             "name another one with --python PATH; where the cache is mounted noexec, set OFFLINE_BUNDLE_CACHE",
         )
     if found.version != chosen.version:
-        raise LaunchError(5, f"{chosen.archive} is Python {_dotted(found.version)}, not as {MANIFEST} says")
+        raise LaunchError(
+            5, f"{chosen.archive} is Python {_dotted(found.version)}, not as {MANIFEST} says", _DAMAGED_HINT
+        )
 
 
 def _compile_library(python: str) -> None:
