@@ -44,6 +44,13 @@ The text between the markers is written by the harness: `make bench`, or
 <!-- bench:jobs -->
 <!-- /bench:jobs -->
 
+## Forms
+
+`python benchmarks/forms.py --write` measures this and writes it here. What the forms are: [Forms](forms.md).
+
+<!-- bench:forms -->
+<!-- /bench:forms -->
+
 ## Archives
 
 `python benchmarks/archive.py --write` measures this and writes it here.

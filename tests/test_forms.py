@@ -28,6 +28,7 @@ from wheelhouse.verify import verify
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+EXAMPLE = Path(__file__).parent.parent / "examples/python_uv/eval.py"
 DOCUMENTED = "0.7.19"
 """The uv of the public HPS documentation. It takes `==3.11` for 3.11.0, so the script says its Python in full."""
 SCRIPT = f"""\
@@ -149,3 +150,31 @@ def test_cache_from_a_read_only_share(built: Site) -> None:
 def test_cache_that_its_user_can_write(built: Site) -> None:
     copy = built.node.give(Path(shutil.copytree(built.bundle / "cache", built.node.folder / "cache")))
     assert built.uv_run(UV_CACHE_DIR=copy, UV_OFFLINE="1").stdout == SAID
+
+
+@pytest.mark.slow
+@pytest.mark.registry
+@pytest.mark.xdist_group("registry")
+@pytest.mark.parametrize("version", ["newest", DOCUMENTED])
+def test_the_example_in_each_form(version: str, tmp_path: Path) -> None:
+    """numpy and matplotlib from the real index, and their plots from a node."""
+    version = uv_version_here() if version == "newest" else version
+    text = EXAMPLE.read_text(encoding="utf-8").replace('"==3.12"', f'"=={PYTHON}.*"')
+    with site() as (share, node), make_progress(is_quiet=True) as progress:
+        script = share / "eval.py"
+        script.write_text(text, encoding="utf-8")
+        request = BuildRequest(
+            scripts=(script,), output=tmp_path / "bundle", uv_version=version, formats=("cache", "venv")
+        )
+        build(request, find_uv(), progress)
+        bundle = Path(shutil.move(tmp_path / "bundle", share / "uvcache"))
+        [uv] = bundle.glob("uv/*/uv")
+        programs = {"PATH": f"{uv.parent}:/usr/bin:/bin"}
+        cache = node.run(node.python, bundle / "uv_cache.py", **programs).stdout.strip()
+        node.run("uv", "run", script, UV_CONFIG_FILE=bundle / "uv.toml", **programs)
+        node.run("uv", "run", script, UV_CACHE_DIR=cache, **programs)
+        node.run("uv", "run", script, PATH=f"{bundle / 'envs' / 'bin'}:/usr/bin:/bin")
+        plots = list(node.folder.glob("*/plot.png"))
+        assert len(plots) == 3
+        assert all(plot.read_bytes().startswith(b"\x89PNG") for plot in plots)
+        assert verify(bundle).ok

@@ -1,0 +1,170 @@
+"""The forms of a bundle, side by side with plain `uv run --offline`: from a cold node to the first line, and warm.
+
+    python benchmarks/forms.py                     seven rounds
+    python benchmarks/forms.py --write             also put table and chart into docs/benchmarks.md
+
+Every run of a round has a node of its own: empty caches, an empty home, the script in a folder of its own. What runs
+there first is cold, what runs there again is warm. The bundle's files are in the page cache. Exit status: 0 when all
+claims hold, 1 when one does not.
+"""
+
+import argparse
+import datetime as dt
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import report
+from chart import Bar, draw
+from measure import Place, RunError, Sample, Summary, run, run_all
+from report import Claim
+from workload import HERE
+
+from builder.resolve import find_uv, uv_version_here
+from wheelhouse import prepare
+
+DEFAULT_PAGE = HERE.parent / "docs" / "benchmarks.md"
+CHART = "benchmarks-forms.svg"
+KEY = "forms"
+PLAIN = "uv run --offline"
+SCRIPTS = {"first line": "empty.py", "a plot": "S.py"}
+NOTE = (
+    "*First line*: a script that asks for numpy and matplotlib and does nothing, so that all of its time is what it "
+    "takes to get there. *A plot*: workload S, which imports both and draws; where nobody has compiled them, the first "
+    "import does. `requires-python` is widened to `==3.12.*`: with `==3.12` uv makes the environment anew each time."
+)
+
+Times = dict[tuple[str, str, str], list[Sample]]
+"""(way, script, "cold" or "warm") -> what the runs took."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="rounds (default: 7)")
+    parser.add_argument("--directory", type=Path, help="where to work (default: the temporary directory)")
+    parser.add_argument("--write", type=Path, nargs="?", const=DEFAULT_PAGE, metavar="PAGE", help="write into PAGE")
+    arguments = parser.parse_args()
+    python = prepare.find_interpreter((3, 12))
+    if python is None:
+        sys.exit("error: the scripts are for Python 3.12, and there is none here")
+    workspace = Path(tempfile.mkdtemp(prefix="bench-forms-", dir=arguments.directory))
+    try:
+        bundles = {form: build(workspace, form, python) for form in ("index", "cache", "venv")}
+        times = measure(workspace, bundles, python, arguments.rounds)
+    except RunError as error:
+        sys.exit(f"error: {error}")
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+    claims = claims_of(times)
+    text = render(times, claims, arguments.rounds)
+    print(text)
+    if arguments.write:
+        page = arguments.write.read_text(encoding="utf-8")
+        arguments.write.write_text(report.replace_section(page, KEY, text), encoding="utf-8")
+        arguments.write.with_name(CHART).write_text(chart(times), encoding="utf-8")
+    return int(not all(claim.holds for claim in claims))
+
+
+def build(workspace: Path, form: str, python: str) -> Path:
+    """A bundle of both scripts in one form."""
+    place = Place.make(workspace / f"build-{form}")
+    scripts = [str(script(place.work, name)) for name in SCRIPTS.values()]
+    bundle = workspace / f"bundle-{form}"
+    command = [str(Path(sys.executable).parent / "build-offline-bundle"), *scripts, "-o", str(bundle)]
+    environment = place.environment([Path(find_uv()).parent, Path(python).parent], None)
+    run([*command, "--format", form], environment, place.work)
+    place.remove()
+    return bundle
+
+
+def script(folder: Path, name: str) -> Path:
+    place = folder / name
+    text = (HERE / "workloads" / name).read_text(encoding="utf-8")
+    place.write_text(text.replace('"==3.12"', '"==3.12.*"'), encoding="utf-8")
+    return place
+
+
+def measure(workspace: Path, bundles: Mapping[str, Path], python: str, rounds: int) -> Times:
+    """Everything *rounds* times in turns, after once for nothing."""
+    times: Times = {}
+    for number in range(rounds + 1):
+        for way in ways(bundles, python, ""):
+            for title, name in SCRIPTS.items():
+                place = Place.make(workspace / "node")
+                commands, extra = ways(bundles, python, str(script(place.work, name)))[way]
+                environment = place.environment([Path(find_uv()).parent], None)
+                environment |= {"UV_PYTHON": python, "OFFLINE_BUNDLE_PYTHON": python, **extra}
+                if way == "cache":
+                    environment["UV_CACHE_DIR"] = str(place.cache / "of-the-bundle")
+                    commands[0].append(environment["UV_CACHE_DIR"])
+                cold = run_all(commands, environment, place.work)
+                warm = run(commands[-1], environment, place.work)
+                place.remove()
+                for state, sample in (("cold", cold), ("warm", warm)) if number else ():
+                    times.setdefault((way, title, state), []).append(sample)
+        print(f"round {number}/{rounds}", file=sys.stderr, flush=True)
+    return times
+
+
+def ways(bundles: Mapping[str, Path], python: str, path: str) -> dict[str, tuple[list[list[str]], dict[str, str]]]:
+    """What is compared: commands of a cold node, of which the last is also the warm one, and variables."""
+    uv = find_uv()
+    index, cache, venv = bundles["index"], bundles["cache"], bundles["venv"]
+    plain = ["run", "--offline", "--no-index", "--find-links", str(index / "wheels"), path]
+    return {
+        PLAIN: ([[uv, *plain]], {}),
+        "index": ([[uv, "run", path]], {"UV_CONFIG_FILE": str(index / "uv.toml")}),
+        "cache": ([[python, str(cache / "uv_cache.py")], [uv, "run", path]], {}),
+        "launcher": ([[python, str(index / "run.py"), path]], {}),
+        "venv": ([[python, str(venv / "run.py"), path]], {}),
+    }
+
+
+def median(times: Times, way: str, title: str, state: str) -> float:
+    return Summary.of(times[way, title, state]).median
+
+
+def claims_of(times: Times) -> list[Claim]:
+    claims = []
+    for title in SCRIPTS:
+        for state in ("cold", "warm"):
+            share = 0.5 if (title, state) == ("first line", "cold") else 1.0  # a plot's own work is the same for all
+            measured = median(times, "venv", title, state) / median(times, PLAIN, title, state)
+            text = f"{title}, {state}: venv takes at most {share} of `{PLAIN}`"
+            claims.append(Claim(text, f"{measured:.2f}", measured <= share))
+    return claims
+
+
+def render(times: Times, claims: list[Claim], rounds: int) -> str:
+    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
+    heading = f"{today}, rounds: {rounds}. Machine: {report.machine()}. uv {uv_version_here()}."
+    columns = [(title, state) for title in SCRIPTS for state in ("cold", "warm")]
+    lines = ["| way | " + " | ".join(f"{title}, {state}" for title, state in columns) + " |"]
+    lines.append("|---|" + "--:|" * len(columns))
+    for way in dict.fromkeys(way for way, _, _ in times):
+        cells = (Summary.of(times[way, *column]) for column in columns)
+        texts = (f"**{one.median:.2f}** ({one.low:.2f} to {one.high:.2f})" for one in cells)
+        lines.append(f"| {way} | " + " | ".join(texts) + " |")
+    table = "\n".join(lines)
+    picture = f"![Medians, with whiskers from the fastest to the slowest run]({CHART})"
+    rows = [f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |" for claim in claims]
+    verdict = "| claim | measured | holds |\n|---|---|---|\n" + "\n".join(rows)
+    return "\n\n".join([NOTE, heading, f"Seconds, median (fastest to slowest):\n\n{table}", picture, verdict])
+
+
+def chart(times: Times) -> str:
+    """Cold first lines, then warm ones."""
+    bars = [
+        Bar(f"{way}, {state}", Summary.of(samples), "bar" if way == PLAIN else "ours")
+        for state in ("cold", "warm")
+        for (way, title, when), samples in times.items()
+        if (title, when) == ("first line", state)
+    ]
+    reference = median(times, PLAIN, "first line", "cold")
+    return draw("To the first line of a script: numpy and matplotlib", bars, reference, "cold uv run")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
