@@ -26,6 +26,7 @@ from runner.folder import (
     CONSOLE_NAME,
     PRIVATE_NAME,
     RECORD_NAME,
+    Ended,
     Ledger,
     Owner,
     Plan,
@@ -74,6 +75,7 @@ _WORDS = {
 }
 """What Slurm writes into the log of a job that it ends."""
 
+_LOCK_NAME = "lock"
 _LOG_LINES = 20
 _CONSOLE_LINES = 200
 
@@ -153,6 +155,11 @@ class SlurmEngine:
         if directory is None:
             raise InputError("jobs of Slurm need a folder to work in", hint="name one with --download")
         check(request)
+        problems = [f"--env {name}: a shell has no such name" for name in request.environment if not _is_name(name)]
+        if not Path(str(request.bundle)).is_absolute():
+            problems.append(f"--bundle {request.bundle}: there is no such folder here, so name it as the nodes see it")
+        if problems:
+            raise InputError("the submission cannot be made", problems=problems)
         progress("writing the folder")
         submission = _Submission.make(directory.absolute(), request, self._options, self._notice)
         progress("submitting")
@@ -231,10 +238,6 @@ class _Submission:
         self.ledger = ledger
         self.reasons: set[str] = set()
         self._notice = notice
-        self._arrays: list[tuple[str, int, int]] = [
-            (str(job_id), int(first), int(size)) for job_id, first, size in ledger.plan.details["arrays"]
-        ]
-        """Identifier, number of the job with index 1, number of tasks."""
         self._limit = int(ledger.plan.details["limit"])
         self._is_limit_said = False
         self._running = 0
@@ -273,6 +276,7 @@ class _Submission:
             write(private / SCRIPT_NAME, script)
             details = {
                 "arrays": [],
+                "is_cancelled": False,
                 "limit": limit,
                 "options": _sbatch_options(request, options, directory),
                 "throttle": f"%{options['parallel']}" if options.get("parallel") else "",
@@ -287,7 +291,9 @@ class _Submission:
     @classmethod
     def read(cls, directory: Path, notice: Callable[[str], None]) -> _Submission:
         """Come back to a folder."""
-        return cls(directory, Ledger(directory, read_plan(directory, "slurm")), notice)
+        submission = cls(directory, Ledger(directory, read_plan(directory, "slurm")), notice)
+        submission.ledger.look(range(1, len(submission.ledger.plan.rows) + 1))
+        return submission
 
     def state(self) -> ProjectState:
         """Describe it as it was at the last look."""
@@ -317,34 +323,68 @@ class _Submission:
                 self._notice("Slurm answers again")
 
     def cancel(self) -> None:
-        """End the jobs that have not ended."""
+        """End the jobs that have not ended, and submit no others."""
+        self._change(is_cancelled=True)
         slurm.cancel([job_id for job_id, _, _ in self._arrays])
 
-    def _submit_rest(self) -> None:
-        """Submit arrays until all jobs are in the queue, or until Slurm will have no more of them for now."""
-        total = len(self.ledger.plan.rows)
-        while (first := 1 + sum(size for _, _, size in self._arrays)) <= total:
-            size = min(self._limit, total - first + 1)
-            try:
-                self._submit(first, size)
-            except slurm.SubmitLimitError as error:
-                if len(self.ledger.ended) < first - 1:  # there will be room when some have ended
-                    if not self._is_limit_said:
-                        self._notice(f"not all jobs may be in the queue at once ({error.message}); the others follow")
-                        self._is_limit_said = True
-                    return
-                if size == 1:
-                    raise
-                self._limit = math.ceil(size / 2)
+    @property
+    def _arrays(self) -> list[tuple[str, int, int]]:
+        """Identifier, number of the job with index 1, number of jobs."""
+        found: list[tuple[str, int, int]] = self.ledger.plan.details["arrays"]
+        return found
 
-    def _submit(self, first: int, size: int) -> None:
-        """Submit an array of *size* jobs, of which *first* is the first, and note it."""
-        script = self.directory / PRIVATE_NAME / SCRIPT_NAME
-        options = [*self.ledger.plan.details["options"], f"--array=1-{size}{self.ledger.plan.details['throttle']}"]
-        self._arrays.append((slurm.submit(script, options, [str(first - 1)]), first, size))
+    def _change(self, **details: object) -> None:
         plan = self.ledger.plan
-        self.ledger.plan = dataclasses.replace(plan, details={**plan.details, "arrays": self._arrays})
+        self.ledger.plan = dataclasses.replace(plan, details={**plan.details, **details})
         write_plan(self.directory, self.ledger.plan)
+
+    def _rest(self) -> range:
+        """The numbers of the jobs that have not been submitted."""
+        return range(1 + sum(size for _, _, size in self._arrays), len(self.ledger.plan.rows) + 1)
+
+    def _submit_rest(self) -> None:
+        """Submit arrays until all jobs are in the queue, or until Slurm will have no more of them for now.
+
+        Only one of the commands that wait for these jobs does so at a time.
+        """
+        from wheelhouse.prepare import FileLock
+
+        if not self._rest():
+            return
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a file system without locks
+                lock = FileLock(self.directory / PRIVATE_NAME / _LOCK_NAME)
+                if not lock.acquire(block=False):
+                    return
+                stack.callback(lock.release)
+            self.ledger.plan = read_plan(self.directory, "slurm")  # another command may have submitted some
+            if self.ledger.plan.details["is_cancelled"]:
+                self.ledger.ended |= dict.fromkeys(self._rest(), Ended("cancelled"))
+                return
+            while rest := self._rest():
+                if not self._submit_some(rest):
+                    return
+
+    def _submit_some(self, rest: range) -> bool:
+        """Submit as many of the *rest* as an array may have; return False where there has to be room first."""
+        size = min(self._limit, len(rest))
+        script = self.directory / PRIVATE_NAME / SCRIPT_NAME
+        details = self.ledger.plan.details
+        options = [*details["options"], f"--array=1-{size}{details['throttle']}"]
+        try:
+            job_id = slurm.submit(script, options, [str(rest[0] - 1)])
+        except slurm.SubmitLimitError as error:
+            if len(self.ledger.ended) < rest[0] - 1:
+                if not self._is_limit_said:
+                    self._notice(f"not all jobs may be in the queue at once ({error.message}); the others follow")
+                    self._is_limit_said = True
+                return False
+            if size == 1:
+                raise
+            self._limit = math.ceil(size / 2)
+            return True
+        self._change(arrays=[*self._arrays, (job_id, rest[0], size)])
+        return True
 
     def _ride_out(self, error: BundleError) -> None:
         """Bear an outage of Slurm; raise where there has been enough of it."""
@@ -424,6 +464,10 @@ class _Submission:
                 hint = "name a folder that can be written, on a file system that the nodes see"
                 raise BundleError(f"{folder} cannot be written: {error.strerror}", hint=hint) from error
         self.ledger.look([number])
+
+
+def _is_name(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None
 
 
 def _sbatch_options(request: Request, options: Mapping[str, Any], directory: Path) -> list[str]:

@@ -61,6 +61,28 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
+def put_command(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a command before Slurm's own on PATH."""
+    command = folder / "bin" / name
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\n{text}")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def limit_queue(folder: Path, cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let three tasks into the queue: a limit is a matter of the accounting, which is not here, so sbatch has it."""
+    put_command(
+        folder,
+        "sbatch",
+        f"waiting=$({cluster.folder}/bin/squeue --noheader --array --me --name=limited | wc -l)\n"
+        'size=$(printf "%s\\n" "$@" | sed -n "s/--array=1-//p")\n'
+        '[ $((waiting + size)) -le 3 ] || { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }\n'
+        f'exec {cluster.folder}/bin/sbatch "$@"\n',
+        monkeypatch,
+    )
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     body = "import json\n" + BODY + PLOT
@@ -247,24 +269,57 @@ def test_only_so_many_in_the_queue_the_others_follow(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A limit is a matter of the accounting, which is not here: this sbatch has one of three tasks."""
-    (tmp_path / "bin").mkdir()
-    sbatch = tmp_path / "bin" / "sbatch"
-    sbatch.write_text(
-        "#!/bin/sh\n"
-        f"waiting=$({cluster.folder}/bin/squeue --noheader --array --me --name=limited | wc -l)\n"
-        'size=$(printf "%s\\n" "$@" | sed -n "s/--array=1-//p")\n'
-        '[ $((waiting + size)) -le 3 ] || { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }\n'
-        f'exec {cluster.folder}/bin/sbatch "$@"\n'
-    )
-    sbatch.chmod(0o755)
+    limit_queue(tmp_path, cluster, monkeypatch)
     asked = ["--engine", "slurm", "--bundle", bundle, "-j", 5, "--set", "n=1", "--name", "limited", "--download", "out"]
-    monkeypatch.setenv("PATH", f"{sbatch.parent}{os.pathsep}{os.environ['PATH']}")
     assert run(submit_command, "eval.py", *asked) == 0
     said = capsys.readouterr()
     assert said.err.count("not all jobs may be in the queue at once (sbatch: sbatch: error: QOSMax") == 1
     assert "5 done" in said.out
     assert len(array_ids(Path("out"))) == 2
+
+
+def test_what_was_not_submitted_is_cancelled_with_the_rest(
+    bundle: Path, cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_queue(tmp_path, cluster, monkeypatch)
+    command = [sys.executable, ROOT / "offline_bundle.py", "submit", "eval.py", "--engine", "slurm", "--bundle", bundle]
+    options = ["-j", "5", "--set", "what=wait", "--download", "out", "--name", "limited", "--cancel-on-interrupt"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert "not all jobs may be in the queue" in process.stderr.readline()
+        assert process.stderr.readline().startswith("0 of 5 jobs: ")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert run(jobs_command, "out", "--wait", "--json") == 8
+    assert len(array_ids(Path("out"))) == 1
+
+
+def test_an_outage_of_slurm_is_ridden_out(
+    bundle: Path,
+    cluster: SlurmCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The controller's own words, which it takes Slurm's commands a quarter of a minute to say, said at once."""
+    calls = tmp_path / "calls"
+    put_command(
+        tmp_path,
+        "squeue",
+        f'echo "$@" >>{calls}\n'
+        f"[ $(wc -l <{calls}) -gt 2 ] || {{\n"
+        'echo "slurm_load_jobs error: Unable to contact slurm controller (connect failure)" >&2; exit 1; }\n'
+        f'exec {cluster.folder}/bin/squeue "$@"\n',
+        monkeypatch,
+    )
+    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 2, "--set", "n=1", "--download", "out"]
+    assert run(submit_command, "eval.py", *asked) == 0
+    said = capsys.readouterr().err.splitlines()
+    words = "squeue: slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+    assert [line for line in said if "jobs: " not in line] == [
+        f"Slurm does not answer ({words}); trying again",
+        "Slurm answers again",
+    ]
 
 
 def test_every_trouble_is_told_by_the_jobs_name(
@@ -290,3 +345,42 @@ def test_every_trouble_is_told_by_the_jobs_name(
     capsys.readouterr()
     assert run(jobs_command, troubles) == 8  # the same again, by what was written down
     assert "1 timeout, 1 node failed, 1 cancelled" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--username", "me"], "--username is an option of the engine hps: add --engine hps, or leave it out"),
+        (["--sealed"], "--sealed is an option of the engine local"),
+        (["--slurm-option", "--exclusive"], "'--exclusive' is not KEY=VALUE, without the dashes in front"),
+        (["--slurm-option", "array=1-5"], "--slurm-option array: this is set by offline-bundle itself"),
+        (["--node-cache", "cache"], "--node-cache must be an absolute path"),
+        (["--cancel-on-interrupt", "--no-wait"], "--cancel-on-interrupt is about waiting"),
+        (["--env", "a;touch broken=1"], "--env a;touch broken: a shell has no such name"),
+        (["--bundle", "not/here"], "--bundle not/here: there is no such folder here"),
+        (["--output", "/plot.png"], "leaves the job's directory"),
+    ],
+)
+def test_bad_usage(bundle: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(submit_command, "eval.py", "--engine", "slurm", "--bundle", bundle, *arguments) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("eval-results").exists()
+
+
+@pytest.mark.slow
+def test_a_thousand_tasks_are_asked_for_seldom(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with SlurmCluster(tmp_path / "slurm") as large:
+        monkeypatch.setenv("SLURM_CONF", large.variables["SLURM_CONF"])
+        calls = tmp_path / "calls"
+        text = f'echo "$@" >>{calls}\nexec {large.folder}/bin/squeue "$@"\n'
+        put_command(tmp_path, "squeue", text, monkeypatch)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{large.variables['PATH']}")
+        begin = time.monotonic()
+        asked = ["--engine", "slurm", "--bundle", bundle, "-j", 1000, "--set", "n=1", "--download", "out"]
+        assert run(submit_command, "eval.py", *asked) == 0
+        seconds = time.monotonic() - begin
+    assert "1,000 done" in capsys.readouterr().out
+    assert len(array_ids(Path("out"))) == 1
+    assert len(calls.read_text().splitlines()) < 40 + seconds / 2
