@@ -37,6 +37,24 @@ def _engine_options(attribute: str) -> Callable[[_Command], _Command]:
     return add
 
 
+class _EngineCommand(click.Command):
+    """A command whose help tells which options belong to which engine."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options of all engines, then those of each."""
+        owned = _options_of("OPTIONS")
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            owners = [name for name in owned if parameter.name in owned[name]]
+            shown = parameter.get_help_record(ctx)
+            if shown and isinstance(parameter, click.Option):
+                title = f"With --engine {' or '.join(owners)}" if owners else "Options"
+                sections.setdefault(title, []).append(shown)
+        for title, shown_options in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(shown_options)
+
+
 def _options_of(attribute: str) -> dict[str, tuple[str, ...]]:
     """The parameters' names of each engine's own options."""
     return {name: _names(getattr(engine_module(name), attribute)) for name in ENGINES}
@@ -68,7 +86,7 @@ def _own_options(context: click.Context, attribute: str, engine: str, given: dic
     return own
 
 
-@click.command("submit")
+@click.command("submit", cls=_EngineCommand)
 @click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path), shell_complete=complete_scripts)
 @click.option(
     "--bundle", metavar="DIR", help="The bundle's directory, as the nodes see it.", shell_complete=complete_bundles
@@ -170,7 +188,7 @@ def submit_command(  # noqa: PLR0913
     _report(context, outcome, display, as_json=as_json)
 
 
-@click.command("jobs")
+@click.command("jobs", cls=_EngineCommand)
 @click.argument("project", required=False)
 @click.option(
     "--engine",

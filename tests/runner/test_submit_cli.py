@@ -300,6 +300,16 @@ def test_the_example_is_a_page_to_copy_from(script: Path, bundle: Path, hps: Emb
     assert PASSWORD not in done.stdout + done.stderr
 
 
+def test_help_tells_whose_options_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(submit_command, "--help") == 0
+    common, *sections = capsys.readouterr().out.split("\nWith --engine ")
+    assert "--values CSV" in common
+    assert "--partition" not in common
+    assert [section.partition(":")[0] for section in sections] == ["hps", "slurm", "slurm or local", "local"]
+    assert run(jobs_command, "--help") == 0
+    assert "\nWith --engine hps:\n  -U, --url" in capsys.readouterr().out
+
+
 def test_help_is_fast_and_imports_no_client() -> None:
     code = "import sys, runner.submit_cli; print([name for name in sys.modules if name.startswith(('ansys', 'httpx'))])"
     begin = time.monotonic()
