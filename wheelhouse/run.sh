@@ -50,7 +50,8 @@ cache=${OFFLINE_BUNDLE_CACHE:-${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}}}
 [ -n "$cache" ] || fail 1 "there is no place for a cache" "set OFFLINE_BUNDLE_CACHE to a folder of your own"
 [ -n "${OFFLINE_BUNDLE_CACHE:-}" ] || cache=$cache/offline-bundle
 case $cache in /*) ;; *) cache=$(pwd)/$cache ;; esac
-if [ -e "$cache" ] && { [ ! -O "$cache" ] || [ -L "$cache" ]; }; then
+# shellcheck disable=SC3067  # dash, busybox, bash and ksh have -O; a shell that has not refuses here
+if [ -e "$cache" ] && ! { [ -O "$cache" ] && [ ! -L "$cache" ]; }; then
     fail 1 "the cache $cache is not a folder of yours" "set OFFLINE_BUNDLE_CACHE to one"
 fi
 

@@ -301,7 +301,7 @@ def test_locked_brings_a_lost_one_back_and_adds_none(mirrored: Mirrored) -> None
 
 @linux_only
 @pytest.mark.registry
-@pytest.mark.parametrize("version", [uv_version_here(), "0.7.19"])
+@pytest.mark.parametrize("version", [uv_version_here(), pytest.param("0.7.19", marks=pytest.mark.slow)])
 def test_a_job_runs_in_a_root_with_a_shell_and_libc_only(version: str, tmp_path: Path, mirrored: Mirrored) -> None:
     """No Python, no uv, no coreutils, no network: with uv's own static build, which needs nothing but the kernel."""
     mirrored.use(python_mirror().folder.as_uri())

@@ -80,6 +80,7 @@ def test_another_one_is_used_where_it_is_asked_for(node: Node) -> None:
     assert not (node.cache / "python").exists()
 
 
+@pytest.mark.slow
 def test_many_jobs_that_start_at_once_unpack_it_once(node: Node) -> None:
     command = node.command("-v", node.script())
     jobs = [subprocess.Popen(command, env=node.environ(), stderr=subprocess.PIPE, text=True) for _ in range(5)]
@@ -180,6 +181,7 @@ def test_a_launcher_that_was_copied_without_it_says_what_is_missing(node: Node) 
     assert "interpreter.py is not in" in node.failure(1, node.script())
 
 
+@pytest.mark.slow
 def test_it_is_pruned_when_nobody_uses_it(node: Node) -> None:
     said(node.run(node.script()))
     home = node.cache / "python" / digest_of(node)
@@ -193,6 +195,7 @@ def test_it_is_pruned_when_nobody_uses_it(node: Node) -> None:
     assert said(node.run(node.script()))[0] == "1.0"
 
 
+@pytest.mark.slow
 def test_sealed_jobs_run_with_it(node: Node, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "offline_bundle", "run", str(node.script()), "--bundle", str(node.bundle)]
     command += ["-j", "2", "--sealed", "--output", str(tmp_path / "jobs"), "--json"]
