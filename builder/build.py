@@ -133,7 +133,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         indexes = [_ask_indexes(resolved.resolver, *pair, collector) for pair in zip(resolutions, choices, strict=True)]
         uv_indexes = [_ask_indexes(resolved.uv_resolver, resolution, [choice], collector)
                       for resolution, choice in zip(uv_resolutions, uv_choices, strict=True)]  # fmt: skip
-        _bring(resolved, collector)
+        brought = _bring(resolved, collector)
         restored = locked.pythons_to_restore(writer.current, resolved.damaged)
         wanted = [*(choice for group in choices for choice in group), *uv_choices]
         collector.fetch([*wanted, *resolved.leftovers, *restored.values()], progress.transfer)
@@ -160,7 +160,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
             locked.refuse_other_files(writer.current, manifest)
             inventories = inventories or locked.restore_inventories(manifest, metadata, resolved.damaged)
         changed = writer.commit(manifest, {**contents, **inventories}, sign=request.sign)
-    transferred = [file for file in collector.fetched.values() if not file.from_cache]
+    transferred = [file for file in collector.fetched.values() if not file.from_cache or file.sha256 in brought]
     return BuildReport(
         output=request.output,
         locks=tuple(locks),
@@ -347,12 +347,14 @@ def _resolve(
             ) from error
 
 
-def _bring(resolved: Resolved, collector: Collector) -> None:
-    """Have the resolvers fetch what they must fetch themselves, of what the bundle does not hold."""
+def _bring(resolved: Resolved, collector: Collector) -> set[str]:
+    """Have the resolvers fetch what they must fetch themselves, of what the bundle does not hold; the sha256 of it."""
+    brought: set[str] = set()
     for resolution, choices in zip(resolved.resolutions, resolved.choices, strict=True):
-        resolved.resolver.bring(resolution, [choice for choice in choices if not collector.holds(choice)])
+        brought |= resolved.resolver.bring(resolution, [choice for choice in choices if not collector.holds(choice)])
     for resolution, choice in zip(resolved.uv_resolutions, resolved.uv_choices, strict=True):
-        resolved.uv_resolver.bring(resolution, [choice])
+        brought |= resolved.uv_resolver.bring(resolution, [choice])
+    return brought
 
 
 def _ask_indexes(

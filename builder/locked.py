@@ -137,9 +137,9 @@ class LockedResolver:
         sources = {name: self.manifest.files[package.wheel].source for name, package in packages.items()}
         return {name: source.index for name, source in sources.items() if source and source.index}
 
-    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> None:
+    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> set[str]:
         """See `Resolver.bring`."""
-        self.otherwise.bring(resolution, choices)
+        return self.otherwise.bring(resolution, choices)
 
     def _artifact(self, package: BundledPackage, file: BundledFile) -> dict[str, Any] | None:
         """What a lock says of the package: its wheel, or the source that the wheel was built from."""
@@ -188,9 +188,9 @@ class LockedUv:
         source = self.manifest.files[known.path].source
         return {"uv": source.index} if source and source.index else {}
 
-    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> None:
+    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> set[str]:
         """See `Resolver.bring`."""
-        self.otherwise.bring(resolution, choices)
+        return self.otherwise.bring(resolution, choices)
 
 
 def uv_to_restore(

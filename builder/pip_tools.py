@@ -130,8 +130,8 @@ class PipToolsResolver:
         """What pip says: the one index that it looks in. Where there are several, it does not tell them apart."""
         return {package.name: package.index for package in resolution.lock.packages if package.index}
 
-    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> None:
-        """Let pip download what the cache does not hold of *choices*. Raises FetchError (exit 4).
+    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> set[str]:
+        """Let pip download what the cache does not hold of *choices*; their sha256. Raises FetchError (exit 4).
 
         What has no digest, it would not verify: that is left to whoever verifies it in another way.
         """
@@ -140,8 +140,9 @@ class PipToolsResolver:
             for choice in choices
             if not choice.is_local and "sha256" in choice.hashes and self._cache.get(choice.hashes["sha256"]) is None
         }
+        brought = set(wanted)
         if not wanted:
-            return
+            return brought
         script, target = resolution.script, resolution.target
         with _workshop(script, target) as workshop:
             direct = _direct_references(script)
@@ -158,6 +159,7 @@ class PipToolsResolver:
                     problems=[*(f"missing: {choice.filename}" for choice in wanted.values()), *_errors(outcome)],
                     hint="pip's own configuration decides where and how it asks: see `pip config debug`",
                 )
+        return brought
 
     def _compile(self, script: Script, target: Target, workshop: _Workshop) -> set[str]:
         """Write `locked.txt`; give the packages that had to be, and may be, taken from source."""
@@ -236,7 +238,9 @@ class PipToolsResolver:
         return ResolveError(
             where,
             problems=problems,
-            hint="only wheels are taken; a package that has none takes --allow-build NAME" if sources else None,
+            hint="only wheels are taken; a package that has none takes --allow-build NAME"
+            if sources
+            else "loosen what the script or its packages ask for, or see what else pip looks at: `pip config debug`",
         )
 
 

@@ -128,10 +128,10 @@ class Resolver(Protocol):
         """Package name -> URL of the index that it was taken from, without credentials, where that is known."""
         ...
 
-    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> None:
+    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> set[str]:
         """Put into the download cache what only the resolver itself can fetch; whatever is lacking then, we fetch.
 
-        Raises FetchError (exit 4).
+        Gives the sha256 of the files that it has fetched. Raises FetchError (exit 4).
         """
         ...
 
@@ -218,8 +218,10 @@ class UvResolver:
                     return _annotations(outcome.stdout)
         return {}
 
-    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> None:
+    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> set[str]:
         """Nothing: what uv finds, we can fetch."""
+        del resolution, choices
+        return set()
 
     def _pin(self, place: Path, script: Script) -> None:
         if script.name in self._pins:

@@ -62,6 +62,7 @@ def test_the_same_bundle_as_by_uv(pip_site: PipSite, packages: Path, monkeypatch
     told = pip_site.build("top")
     assert told.code == 0, told.text
     assert versions(pip_site.bundle) == {"top": "1.0", "leaf-thing": "1.5"}
+    assert "2 files fetched" in told.err
     assert set(indexes(pip_site.bundle).values()) == {pip_site.index.url.rstrip("/")}
     assert call("verify", pip_site.bundle).code == 0
     wheels = {path.name: sha256_of(path) for path in packages.glob("*.whl")}
