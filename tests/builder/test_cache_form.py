@@ -104,6 +104,7 @@ def test_what_is_added_later_joins_it_and_rewrites_no_archive(factory: Factory, 
     assert run(factory.bundle, tmp_path, first) in {"1.0\n", "2.0\n"}  # uv takes the newest there is; the launcher 1.0
 
 
+@pytest.mark.slow
 def test_targets_of_other_machines_and_pythons(factory: Factory, packages: Path) -> None:
     make_wheel(packages, "native", tag="cp313-cp313-win_amd64")
     make_wheel(packages, "native", tag=f"cp{HERE.replace('.', '')}-cp{HERE.replace('.', '')}-manylinux_2_17_x86_64")
@@ -147,6 +148,7 @@ def test_an_index_of_the_scripts_own_answers_under_its_own_address(
     assert run(factory.bundle, tmp_path, script) == "1.0\n"
 
 
+@pytest.mark.slow
 def test_a_script_that_uv_would_not_take_from_a_cache_is_left_out_and_named(factory: Factory, tmp_path: Path) -> None:
     make_source_tree(tmp_path / "own", "own")
     script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own" }')
@@ -171,6 +173,7 @@ def test_a_uv_that_cannot_be_had_for_this_machine(factory: Factory, packages: Pa
     assert "no uv 0.0.7 for this machine" in text
 
 
+@pytest.mark.slow
 def test_two_bundles_become_one_and_say_whom_their_cache_serves(
     factory: Factory, index: IndexServer, packages: Path, tmp_path: Path
 ) -> None:
@@ -190,6 +193,7 @@ def test_two_bundles_become_one_and_say_whom_their_cache_serves(
     assert run(factory.bundle, tmp_path, new) == "2.0\n"
 
 
+@pytest.mark.slow
 def test_it_goes_with_the_last_script_that_it_serves(factory: Factory, tmp_path: Path) -> None:
     from datetime import timedelta
 

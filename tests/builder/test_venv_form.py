@@ -87,6 +87,7 @@ def test_building_again_changes_nothing_and_needs_no_flag(factory: Factory) -> N
     assert snapshot(factory.bundle) == before
 
 
+@pytest.mark.slow
 def test_another_lock_is_another_folder_and_jobs_keep_the_old_one_until_pruning(
     factory: Factory, packages: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_another_lock_is_another_folder_and_jobs_keep_the_old_one_until_pruning(
     raise_for_problems(verify(factory.bundle))
 
 
+@pytest.mark.slow
 def test_it_moves_with_the_bundle_through_an_archive(factory: Factory, tmp_path: Path) -> None:
     script = factory.script("leaf", body="import leaf; print(leaf.VERSION, leaf.__file__)")
     build(factory, script)
