@@ -1343,12 +1343,14 @@ def _check_unpacked(chosen: Interpreter, node: _Node) -> None:
 
 
 def _compile_library(python: str) -> None:
-    """Compile the standard library: the archive has no bytecode, and not every job may write any.
+    """Compile the standard library, which the archive has no bytecode of, where jobs are told to write none.
 
-    Whatever does not compile is compiled when it is imported, as ever.
+    Elsewhere the first job to import a module writes its bytecode: compiling all of it takes longer than unpacking.
     """
     import subprocess
 
+    if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        return
     code = "import compileall, sysconfig; compileall.compile_dir(sysconfig.get_path('stdlib'), quiet=2, workers=0)"
     quiet = subprocess.DEVNULL
     subprocess.run([python, "-I", "-c", code], stdin=quiet, stdout=quiet, stderr=quiet, check=False)

@@ -35,7 +35,7 @@ FILENAME = f"cpython-{VERSION}+{RELEASE}-{TRIPLE}-install_only_stripped.tar.gz"
 KEY = f"cpython-{VERSION}-linux-{_MACHINE}-gnu"
 _LEFT_OUT = {
     "__pycache__", "asyncio", "ctypes", "curses", "dbm", "distutils", "ensurepip", "html", "http", "idlelib", "lib2to3",
-    "multiprocessing", "pkgconfig", "pydoc_data", "site-packages", "sqlite3", "test", "tests", "tkinter", "turtledemo",
+    "pkgconfig", "pydoc_data", "site-packages", "sqlite3", "test", "tests", "tkinter", "turtledemo",
     "unittest", "wsgiref", "xml", "xmlrpc",
 }  # fmt: skip
 _LEFT_OUT_FILES = re.compile(

@@ -47,6 +47,12 @@ def digest_of(node: Node) -> str:
     return str(manifest["files"][python["path"]]["sha256"])
 
 
+def has_bytecode_of_everything(node: Node) -> bool:
+    """Whether there is some of a module that nobody here imports."""
+    assert list((node.cache / "python").glob("*/python/lib/python3*/wave.py"))
+    return bool(list((node.cache / "python").glob("*/python/lib/python3*/__pycache__/wave.*.pyc")))
+
+
 def said(done: subprocess.CompletedProcess[str]) -> list[Any]:
     assert done.returncode == 0, done.stderr
     answer: list[Any] = json.loads(done.stdout)
@@ -62,6 +68,7 @@ def test_the_bundles_interpreter_comes_first_and_is_unpacked_once(node: Node) ->
         [*sys.version_info[:3]],
     ]
     assert f"Unpacking Python {VERSION} once" in first.stderr
+    assert not has_bytecode_of_everything(node), "jobs write what they import"
     assert node.run(node.script(), "a").stderr == ""
     shutil.rmtree(node.cache / "environments")
     again = node.run(node.script())
@@ -70,8 +77,9 @@ def test_the_bundles_interpreter_comes_first_and_is_unpacked_once(node: Node) ->
 
 
 def test_it_is_used_by_a_launcher_that_runs_on_another_python(node: Node) -> None:
-    done = node.run(node.script(), python=pyenv_interpreter("3.9"))
+    done = node.run(node.script(), python=pyenv_interpreter("3.9"), variables={"PYTHONDONTWRITEBYTECODE": "1"})
     assert said(done)[3] == [*sys.version_info[:3]]
+    assert has_bytecode_of_everything(node), "jobs must not write any"
 
 
 def test_another_one_is_used_where_it_is_asked_for(node: Node) -> None:
