@@ -6,7 +6,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-all lint format bench docs requirements clean
+.PHONY: help setup demo test test-all lint format bench docs recording requirements clean
 
 help:
 	@echo "make demo      build a bundle of examples/python_uv/eval.py, cut the network, run ten plot jobs from it"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-all  the slow ones too"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the benchmarks, side by side; writes docs/benchmarks.md"
+	@echo "make recording  docs/terminal.svg anew, from a real run"
 	@echo "make docs      the documentation as a site, in site/; opens from there, without a network"
 
 setup: $(READY)
@@ -54,6 +55,9 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/gather.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+recording: $(READY)
+	$(BIN)/python docs/record.py
 
 # Without the names of the index: uv and pip know their defaults.
 requirements: $(READY)
