@@ -14,8 +14,8 @@ help:
 	@echo "make test-all  the slow ones too"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the benchmarks, side by side; writes docs/benchmarks.md"
-	@echo "make recording  docs/terminal.svg anew, from a real run"
 	@echo "make docs      the documentation as a site, in site/; opens from there, without a network"
+	@echo "make recording README's picture of a terminal anew, from a real run"
 
 setup: $(READY)
 

@@ -159,7 +159,8 @@ class SlurmEngine:
         if not Path(str(request.bundle)).is_absolute():
             problems.append(f"--bundle {request.bundle}: there is no such folder here, so name it as the nodes see it")
         if problems:
-            raise InputError("the submission cannot be made", problems=problems)
+            hint = "correct the options that are named, and submit again"
+            raise InputError("the submission cannot be made", problems=problems, hint=hint)
         progress("writing the folder")
         submission = _Submission.make(directory.absolute(), request, self._options, self._notice)
         progress("submitting")
