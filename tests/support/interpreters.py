@@ -7,6 +7,7 @@ relative, and zlib goes along.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import io
 import json
@@ -67,6 +68,7 @@ class Mirror:
 def python_mirror() -> Mirror:
     """The archive, made once in each process of the tests."""
     folder = Path(tempfile.mkdtemp(prefix="mirror-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     archive = folder / RELEASE / FILENAME
     archive.parent.mkdir()
     base = Path(sys.base_prefix)
