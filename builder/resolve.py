@@ -23,7 +23,7 @@ import tomli_w
 from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 
-from builder import uv_config
+from builder import free_threaded, uv_config
 from builder.credentials import Credentials, redact
 from wheelhouse.errors import BundleError, FetchError, ResolveError
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # After so many packages without a usable file a lock is given up: enough to name them all at once, and no endless loop.
 _MOST_FAULTS = 50
+# And so many are looked at one by one: each costs a run of uv.
+_MOST_SUSPECTS = 8
 # What uv says when it is no puzzle that has no solution: an index that wants other credentials than it got (it goes on
 # without what it cannot see), one that cannot be asked, and a build that failed.
 _REFUSAL = re.compile(
@@ -180,10 +182,12 @@ class UvResolver:
                     built |= allowed
                 elif unfit and len(missing) < _MOST_FAULTS:
                     missing |= dict.fromkeys(sorted(unfit), text) | dict.fromkeys(sorted(unbuilt), "")
+                elif missing:
+                    raise self._unusable(script, target, full_version, settings, missing)
                 else:
-                    raise _failure(script, target, text, missing, self._credentials)
+                    raise _failure(script, target, text, self._credentials)
             if missing:
-                raise _unusable(script, target, missing)
+                raise self._unusable(script, target, full_version, settings, missing)
             lock = _read_lock(place / "pylock.toml")
         warnings = [line for line in outcome.stderr.splitlines() if line.startswith("warning: ")]
         return Resolution(
@@ -248,7 +252,7 @@ class UvResolver:
         command = [self._uv, "pip", "compile", "pyproject.toml", "--format", form, "--no-progress", "--color", "never"]
         command += ["--output-file", "pylock.toml"] if form == "pylock.toml" else []
         command += ["--python-version", full_version, "--python-platform", target.platform, "--no-python-downloads"]
-        command += ["--python", options.interpreters.get(target.python, sys.executable), "--no-header", *flags]
+        command += ["--python", self._interpreter(target, place), "--no-header", *flags]
         command += options.index_flags()
         command += [part for path in options.constraints for part in ("--constraint", str(path.resolve()))]
         command += ["--constraint", _PINS] if (place / _PINS).exists() else []
@@ -256,6 +260,67 @@ class UvResolver:
             command += ["--only-binary", ":all:"]
             command += [part for name in sorted(built) for part in ("--no-binary", name)]
         return uv_config.run_uv(command, place, **options.index_variables())
+
+    def _unusable(
+        self,
+        script: Script,
+        target: Target,
+        full_version: str,
+        settings: Mapping[str, object],
+        missing: Mapping[str, str],
+    ) -> BundleError:
+        """The error for the packages in *missing*, which have no file that the target can use.
+
+        "Allow building it" is no help where the sources are for other Pythons too. Whether they are, uv tells without
+        running any of their code when it is given their metadata (`dependency-metadata`) and so has none to build.
+        It takes that for packages of an index only: those from elsewhere are left out, for their code would run.
+        """
+        missing = self._culprits(script, target, full_version, settings, missing)
+        sources = {name for name, text in missing.items() if not text} - _named_places(script, settings)
+        if sources:
+            declared = settings.get("dependency-metadata")
+            stated = [*(declared if isinstance(declared, list) else [])]
+            stated += [{"name": name, "requires-dist": []} for name in sorted(sources)]
+            with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+                place = Path(folder)
+                others = {name: text for name, text in missing.items() if name not in sources}
+                settings = {**settings, "dependency-metadata": stated}
+                _write_project(place, script, full_version, settings, drop=others, add=frozenset())
+                outcome = self._compile(place, target, full_version, sources)
+                if outcome.returncode and "requested Python version" in outcome.stderr:
+                    return _failure(script, target, self._clean(outcome.stderr, place), self._credentials)
+        return _unusable(script, target, missing)
+
+    def _culprits(
+        self,
+        script: Script,
+        target: Target,
+        full_version: str,
+        settings: Mapping[str, object],
+        missing: Mapping[str, str],
+    ) -> Mapping[str, str]:
+        """Those of *missing* that are at fault: uv also names packages of which it tried old versions because of them.
+
+        What the script itself asks for is given back first: where that does, the fault is in what it brings along.
+        """
+        culprits = dict(missing)
+        asked_for = {canonicalize_name(re.split(r"[^A-Za-z0-9._-]", text)[0]) for text in script.dependencies}
+        suspects = sorted(missing, key=lambda name: (name not in asked_for, name))
+        with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+            place = Path(folder)
+            for name in suspects if 1 < len(suspects) <= _MOST_SUSPECTS else ():
+                others = {other: text for other, text in culprits.items() if other != name}
+                _write_project(place, script, full_version, settings, drop=others, add=frozenset())
+                if others and self._compile(place, target, full_version, frozenset()).returncode == 0:
+                    culprits = others
+        return culprits
+
+    def _interpreter(self, target: Target, place: Path) -> str:
+        """Whom uv asks: flags give the target's version and platform, but none says "free-threaded"."""
+        there = self._options.interpreters.get(target.python)
+        if there is not None:
+            return there
+        return free_threaded.stand_in(place / "interpreter") if target.is_free_threaded else sys.executable
 
     def _clean(self, text: str, place: Path | None) -> str:
         """Uv's own words without secrets, and without the name of our temporary project."""
@@ -331,6 +396,16 @@ def _read_lock(path: Path) -> Pylock:
     return Pylock.from_dict(document)
 
 
+def _named_places(script: Script, settings: Mapping[str, object]) -> set[str]:
+    """Names of the packages that the script takes from a git repository, a URL or a folder."""
+    sources = settings.get("sources")
+    lists = [settings.get(f"{kind}-dependencies") for kind in ("constraint", "override")]
+    requirements = [*script.dependencies, *(text for entries in lists if isinstance(entries, list) for text in entries)]
+    names = [*(sources if isinstance(sources, dict) else ())]
+    names += [text.partition("@")[0].partition("[")[0].strip() for text in requirements if "@" in str(text)]
+    return {canonicalize_name(name) for name in names}
+
+
 def _need_build(text: str) -> set[str]:
     """Packages that uv could only take from source."""
     names = re.findall(r"Wheels are required for `([^`]+)` because building from source is disabled", text)
@@ -350,12 +425,8 @@ def _need_other_wheels(text: str) -> set[str]:
 _UNSOLVABLE_HINT = "change the script's dependencies or requires-python, or the indexes and dates it is resolved by"
 
 
-def _failure(
-    script: Script, target: Target, text: str, missing: Mapping[str, str], credentials: Credentials
-) -> BundleError:
+def _failure(script: Script, target: Target, text: str, credentials: Credentials) -> BundleError:
     where = f"{script.path} cannot be resolved for {target.name}"
-    if missing:
-        return _unusable(script, target, missing)
     words = " ".join(text.split())  # uv breaks lines anywhere
     refusal = _REFUSAL.search(words)
     if refusal:

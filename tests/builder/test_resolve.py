@@ -322,3 +322,26 @@ def make_repository(folder: Path) -> Path:
     for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "--message", "first"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
+
+
+def test_a_free_threaded_target_takes_its_own_wheels_whatever_interpreter_is_here(
+    workshop: Workshop, packages: Path
+) -> None:
+    make_wheel(packages, "native", "2.0", tag="cp314-cp314-manylinux_2_28_x86_64")
+    make_wheel(packages, "native", "1.0", tag="cp314-cp314-manylinux_2_28_x86_64")
+    make_wheel(packages, "native", "1.0", tag="cp314-cp314t-manylinux_2_28_x86_64")
+    make_wheel(packages, "stable", tag="cp311-abi3-manylinux_2_28_x86_64")
+    resolver = UvResolver(find_uv(), ResolveOptions(default_index=workshop.index.url), Credentials())
+    script = read_script(workshop.script("native"))
+    [choice] = choose(resolver.resolve(script, make_target("3.14t", "x86_64-manylinux_2_28")))
+    assert choice.filename == "native-1.0-cp314-cp314t-manylinux_2_28_x86_64.whl"
+    with pytest.raises(ResolveError, match="stable"):
+        resolver.resolve(read_script(workshop.script("stable")), make_target("3.14t", "x86_64-manylinux_2_28"))
+
+
+def test_building_is_no_advice_where_the_sources_are_for_other_pythons_too(workshop: Workshop, packages: Path) -> None:
+    sdist = make_buildable_sdist(packages, "modern")
+    workshop.index.describe(sdist.name, requires_python=">=3.13")
+    text = workshop.fails(workshop.script("modern"), ResolveError)
+    assert "Python>=3.13" in text
+    assert "--allow-build" not in text

@@ -1,0 +1,5 @@
+# expect: 2 dependencies
+# /// script
+# dependencies = "attrs"
+# ///
+

@@ -1,0 +1,6 @@
+# expect: 2 dependencies|TOML
+# /// script
+# dependencies = []
+# dependencies = ["attrs"]
+# ///
+

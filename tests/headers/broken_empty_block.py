@@ -1,0 +1,4 @@
+# expect: 2 empty or not closed
+# /// script
+# ///
+print("an empty block")

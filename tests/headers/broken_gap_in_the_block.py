@@ -1,0 +1,6 @@
+# expect: 2 empty or not closed
+# /// script
+# dependencies = [
+"attrs",
+# ]
+# ///

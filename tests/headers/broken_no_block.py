@@ -1,0 +1,2 @@
+# expect: 2 metadata|block
+import attr

@@ -1,0 +1,6 @@
+# expect: 2 3.99
+# /// script
+# requires-python = ">=3.99"
+# dependencies = []
+# ///
+

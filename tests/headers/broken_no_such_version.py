@@ -1,0 +1,6 @@
+# expect: 3 attrs
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["attrs==999"]
+# ///
+

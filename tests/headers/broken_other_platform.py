@@ -1,0 +1,6 @@
+# expect: 3 pywin32
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["pywin32"]
+# ///
+

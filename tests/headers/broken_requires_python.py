@@ -1,0 +1,6 @@
+# expect: 2 three
+# /// script
+# requires-python = "three"
+# dependencies = []
+# ///
+

@@ -1,0 +1,6 @@
+# expect: 2 requires-python
+# /// script
+# requires-python = 3.12
+# dependencies = []
+# ///
+

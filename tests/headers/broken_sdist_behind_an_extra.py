@@ -1,0 +1,9 @@
+# expect: 4 odfpy: only a source distribution
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["pandas[excel]", "tabulate"]
+# ///
+import openpyxl
+import pandas
+
+assert len(pandas.DataFrame({"a": [1, 2]})) == 2

@@ -1,0 +1,5 @@
+# expect: 2 TOML|toml
+# /// script
+# dependencies = ["attrs"
+# ///
+

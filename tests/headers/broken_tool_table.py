@@ -1,0 +1,8 @@
+# expect: 2|3 index
+# /// script
+# dependencies = []
+#
+# [tool.uv]
+# index = "nowhere"
+# ///
+

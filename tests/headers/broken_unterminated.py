@@ -1,0 +1,5 @@
+# expect: 2 empty or not closed
+# /// script
+# dependencies = ["attrs"]
+
+import attr

@@ -1,0 +1,3 @@
+"""A package that lies beside a script."""
+
+ANSWER = 42

@@ -1,0 +1,5 @@
+# expect: 0
+# /// script
+# dependencies = ["attrs"]
+# requires-python = ">=3.11"
+# ///

@@ -1,0 +1,6 @@
+# expect: 0
+# /// script
+# requires-python = ">=3.11"
+# dependencies = []
+# ///
+print("no dependencies")
