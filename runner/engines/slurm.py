@@ -67,13 +67,15 @@ _STATES = {
     "COMPLETED": "failed",  # by its own account well, but it has left nothing
 }
 _WORDS = {
+    "oom_kill": "out of memory",
+    "oom-kill": "out of memory",
+    "xceeded job memory limit": "out of memory",
+    "xceeded memory limit": "out of memory",
     "DUE TO TIME LIMIT": "timeout",
     "DUE TO NODE FAILURE": "node failed",
     "DUE TO PREEMPTION": "cancelled",
-    "oom": "out of memory",
-    "OOM": "out of memory",
 }
-"""What Slurm writes into the log of a job that it ends."""
+"""What Slurm writes into the log of a job that it ends; its state may say no more than `FAILED` then."""
 
 _LOCK_NAME = "lock"
 _LOG_LINES = 20
@@ -419,7 +421,9 @@ class _Submission:
         unclear = 0
         for number in self.ledger.look(gone):  # its record may have come meanwhile
             since = self._missed.setdefault(number, time.monotonic())
-            state = _STATES.get(known.get(number, "")) or self._state_by_log(job_id, first, number)
+            state = _STATES.get(known.get(number, ""))
+            if state in {None, "failed"}:
+                state = self._state_by_log(job_id, first, number) or state
             is_clear = state not in {None, "failed"} or self._was_killed(number)
             if is_clear or time.monotonic() - since > _SETTLE_SECONDS:
                 accounted = slurm.accounted(job_id) if state is None else {}
@@ -429,10 +433,9 @@ class _Submission:
         return unclear
 
     def _state_by_log(self, job_id: str, first: int, number: int) -> str | None:
-        """Read from a job's log what Slurm has done to it last."""
-        said = tail_of(self._log(job_id, first, number), _LOG_LINES)
-        last = next((line for line in reversed(said.splitlines()) if "***" in line or "oom" in line.lower()), "")
-        return next((state for words, state in _WORDS.items() if words in last), None)
+        """Read from a job's log what Slurm has done to it since it was last requeued."""
+        said = tail_of(self._log(job_id, first, number), _LOG_LINES).rpartition("DUE TO JOB REQUEUE")[2]
+        return next((state for words, state in _WORDS.items() if words in said), None)
 
     def _log(self, job_id: str, first: int, number: int) -> Path:
         return self.directory / PRIVATE_NAME / LOGS / f"{job_id}_{number - first + 1}.out"

@@ -44,6 +44,9 @@ if what == "sleep":
 if what == "wait":
     while not (here.parents[2] / "go").exists():
         time.sleep(0.05)
+if what == "eat":
+    food = b"x" * (600 << 20)
+    time.sleep(600)
 if what == "fail":
     raise SystemExit("no such mesh")
 """
@@ -123,7 +126,7 @@ def user(  # noqa: PLR0917 - fixtures add up
 def troubles(cluster: SlurmCluster, bundle: Path, node_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Jobs of which most come to grief. Slurm looks every 30 seconds whose time is up: other tests run meanwhile."""
     folder = tmp_path_factory.mktemp("troubles")
-    whats = ["fine", "fail", "sleep", "sleep", "sleep"]
+    whats = ["fine", "fail", "sleep", "sleep", "sleep", "eat"]
     (folder / "values.csv").write_text("what\n" + "\n".join(whats) + "\n")
     shutil.copy(bundle / "scripts" / "eval.py", folder / "eval.py")
     command = [sys.executable, ROOT / "offline_bundle.py", "submit", "eval.py", "--engine", "slurm", "--bundle", bundle]
@@ -131,7 +134,7 @@ def troubles(cluster: SlurmCluster, bundle: Path, node_cache: Path, tmp_path_fac
     variables = {"OFFLINE_BUNDLE_UV": find_uv_bin(), "OFFLINE_BUNDLE_CACHE": str(node_cache), **cluster.variables}
     environment = {**os.environ, **variables}
     subprocess.run(
-        [*command, *options, "--max-execution-time", "3600", "--partition", "main", "--slurm-option", "nodelist=n2"],
+        [*command, *options, "--max-execution-time", "3600", "--memory", "200MiB", "--slurm-option", "nodelist=n2"],
         cwd=folder,
         env=environment,
         check=True,
@@ -157,7 +160,18 @@ def test_ten_plots_come_home_from_nodes_without_a_network(
     values = Path("values.csv")
     values.write_text("n\n" + "\n".join(str(number) for number in (1, *range(3, 12))) + "\n")
     asked = ["--engine", "slurm", "--bundle", bundle, "--values", values, "--output", "plot.png", "--set", "what=plot"]
-    resources = ["--cores", 2, "--memory", "64MiB", "--slurm-option", "nodelist=n1", "--parallel", 4, "--name", "a b'c"]
+    resources = [
+        "--cores",
+        2,
+        "--memory",
+        "640MiB",
+        "--slurm-option",
+        "nodelist=n1",
+        "--parallel",
+        4,
+        "--name",
+        "a b'c",
+    ]
     assert run(submit_command, "eval.py", *asked, *resources) == 0
     said = capsys.readouterr()
     assert "10 of 10 jobs: 10 done" in said.err
@@ -174,7 +188,7 @@ def test_ten_plots_come_home_from_nodes_without_a_network(
     assert len(arrays) == 2  # so many as MaxArraySize asks for
     shown = cluster.ask("scontrol", "show", "job", arrays[0])
     assert "NumCPUs=2" in shown
-    assert "MinMemoryNode=64M" in shown
+    assert "MinMemoryNode=640M" in shown
     assert list(Path("eval-results/.submission/slurm").iterdir()) == []
     assert list(Path("eval-results/.submission/attempts").iterdir()) == []
 
@@ -325,26 +339,27 @@ def test_an_outage_of_slurm_is_ridden_out(
 def test_every_trouble_is_told_by_the_jobs_name(
     troubles: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A script that fails, a job over its time limit, one that was cancelled, and a node that is lost."""
+    """A script that fails, jobs over their time or memory, one that was cancelled, and a node that is lost."""
     cluster.kill_node("n2")
     assert run(jobs_command, troubles, "--wait") == 8
     said = capsys.readouterr()
-    assert "1 done, 1 failed, 1 timeout, 1 node failed, 1 cancelled" in said.out
+    assert "1 done, 1 failed, 1 timeout, 1 out of memory, 1 node failed, 1 cancelled" in said.out
     lines = said.err[said.err.index("error: ") :].splitlines()
-    assert lines[0] == "error: 4 of 5 jobs of eval - 5 jobs failed"
-    states = ["failed", "timeout", "cancelled", "node failed"]
-    assert [line for line in lines if not line.startswith("    |")][1:5] == [
+    assert lines[0] == "error: 5 of 6 jobs of eval - 6 jobs failed"
+    states = ["failed", "timeout", "cancelled", "node failed", "out of memory"]
+    assert [line for line in lines if not line.startswith("    |")][1:6] == [
         f"  job-{number:04}: {state}" for number, state in enumerate(states, 2)
     ]
     assert "    | no such mesh" in lines
     assert "    | Slurm ended it: it was over its time limit" in lines
+    assert "    | Slurm ended it: it used more memory than it had asked for" in lines
     assert "    | its node failed, and Slurm did not start it again" in lines
     assert not list(troubles.glob("job-000[345]/leak.txt"))
     kept = json.loads((troubles / "job-0003" / ".job.json").read_text())
     assert kept == {"state": "timeout"}
     capsys.readouterr()
     assert run(jobs_command, troubles) == 8  # the same again, by what was written down
-    assert "1 timeout, 1 node failed, 1 cancelled" in capsys.readouterr().out
+    assert "1 timeout, 1 out of memory, 1 node failed, 1 cancelled" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
