@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, ClassVar, NoReturn
 
 import wheelhouse
 from runner.console import tail_of
+from runner.engine import job_name
 from runner.seal import seal_command
 from wheelhouse.errors import BundleError, InputError, IntegrityError, NotInBundleError, SignatureError
 from wheelhouse.prepare import LaunchError, prepare
@@ -327,7 +328,7 @@ class _Children:
 
 def _job_directories(directory: Path, jobs: int) -> list[Path]:
     """Name the jobs' directories; refuse those that hold anything, and touch none."""
-    directories = [directory.absolute() / f"job-{index:04}" for index in range(1, jobs + 1)]
+    directories = [directory.absolute() / job_name(index, jobs) for index in range(1, jobs + 1)]
     try:
         taken = [path for path in directories if path.exists() and (not path.is_dir() or any(path.iterdir()))]
     except OSError as error:

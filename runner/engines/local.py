@@ -211,6 +211,8 @@ class LocalEngine:
                 pass  # whoever stopped them knows
             except BaseException as error:  # noqa: BLE001 - it is raised by the next look
                 self._fault = error
+            for number in ledger.look(range(1, len(ledger.plan.rows) + 1)):
+                ledger.ended[number] = Ended("cancelled")
 
     def _own(self) -> Ledger:
         if self._ledger is None:

@@ -14,6 +14,7 @@ import pytest
 from uv import find_uv_bin
 
 from runner import local
+from runner.engine import job_name
 from runner.local import JobResult, JobsInterruptedError, run_jobs, usable_cores
 from tests.support.bundles import BundleScript, make_bundle
 from wheelhouse.errors import BundleError, InputError, IntegrityError, NotInBundleError
@@ -195,6 +196,12 @@ class TestRefusals:
             (tmp_path / f"job-000{index}").write_text("a file")
         with pytest.raises(InputError, match="job-0005, …"):
             run_jobs(script, bundle, jobs=9, directory=tmp_path)
+
+    def test_names_are_as_wide_as_the_last_number(self, tmp_path: Path) -> None:
+        """A ledger of results finds jobs by the same names."""
+        directories = local._job_directories(tmp_path, 10_000)
+        assert [directories[0].name, directories[-1].name] == ["job-00001", "job-10000"]
+        assert [path.name for path in directories] == [job_name(number, 10_000) for number in range(1, 10_001)]
 
     def test_output_that_cannot_be_made(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
