@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from builder.resolve import find_uv
 from offline_bundle import cli, run_command_line
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
 from tests.support.distributions import make_buildable_sdist, make_wheel
@@ -47,6 +48,7 @@ def place(tmp_path: Path, index: IndexServer, packages: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+    monkeypatch.setenv("OFFLINE_BUNDLE_UV", find_uv())
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("HPS_PASSWORD", SECRET)
     make_wheel(packages, "leaf")
@@ -147,7 +149,7 @@ def cases() -> Iterator[Case]:
         ("dependencies that are not in the bundle", ["run", "other.py", "--bundle", "whole", "-j", "1"], 7),
         ("a bundle for other nodes", ["run", "foreign/scripts/eval.py", "--bundle", "foreign", "-j", "1"], 7),
         ("no such interpreter", ["run", "whole/scripts/eval.py", "--bundle", "whole", "-j", "1", "--python", "/x"], 2),
-        ("a script that fails", ["run", "whole/scripts/bad.py", "--bundle", "whole", "-j", "2", "-q"], 8),
+        ("a script that fails", ["run", "whole/scripts/bad.py", "--bundle", "whole", "-j", "1", "-q"], 8),
         ("jobs' options without jobs", ["run", "job.py", "--bundle", "whole", "--parallel", "2"], 2),
         ("jobs' folders that are taken", ["run", "job.py", "--bundle", "whole", "-j", "1", "--output", "taken"], 2),
         ("a table and a number", ["submit", "job.py", "--values", "values.csv", "-j", "3"], 2),
