@@ -24,7 +24,7 @@ _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "ip", "unshare
 _PACKAGES = "slurmctld slurmd slurm-client munge iproute2 util-linux"
 _COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo")
 _START_SECONDS = 30.0
-_SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+_SYSTEM_PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"  # as it is before a test puts anything in front
 
 _CONFIGURATION = """\
 ClusterName=tests
@@ -101,7 +101,7 @@ class SlurmCluster:
         variables = {
             **os.environ,
             "SLURM_CONF": str(self.folder / "slurm.conf"),
-            "PATH": f"{os.environ['PATH']}:{_SYSTEM_PATH}",
+            "PATH": _SYSTEM_PATH,
         }
         self._process = subprocess.Popen(
             [*command, "supervisor", str(self.folder), " ".join(self.nodes)],
@@ -109,8 +109,12 @@ class SlurmCluster:
             text=True,
             env=variables,
         )
-        self._write_commands(self._process.pid)
-        self.wait_for_nodes(self.nodes)
+        try:
+            self._write_commands(self._process.pid)
+            self.wait_for_nodes(self.nodes)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -178,7 +182,7 @@ class SlurmCluster:
         """Make Slurm's commands of this machine reach into the cluster's network."""
         for name in _COMMANDS:
             command = self.folder / "bin" / name
-            real = shutil.which(name)
+            real = shutil.which(name, path=_SYSTEM_PATH)
             command.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net -- {real} "$@"\n')
             command.chmod(command.stat().st_mode | stat.S_IXUSR)
 
@@ -190,8 +194,7 @@ class SlurmCluster:
 
 def _require_all() -> None:
     """Skip the test where something is missing; fail it in CI."""
-    path = f"{os.environ['PATH']}:{_SYSTEM_PATH}"
-    missing = [name for name in _PROGRAMS if shutil.which(name, path=path) is None]
+    missing = [name for name in _PROGRAMS if shutil.which(name, path=_SYSTEM_PATH) is None]
     reason = f"no {', '.join(missing)} here (Debian: apt-get install {_PACKAGES})" if missing else ""
     if not reason and os.geteuid() != 0:
         reason = "only root can start Slurm's daemons in namespaces of their own"
