@@ -59,8 +59,13 @@ stop() {{
 
 code=7
 if [ -f "$bundle/run.py" ]; then
+    if command -v python3 >/dev/null || [ ! -f "$bundle/run.sh" ]; then
+        set -- python3 "$bundle/run.py"
+    else  # the bundle has a Python of its own
+        set -- sh "$bundle/run.sh"
+    fi
     trap stop TERM
-    python3 "$bundle/run.py" --bundle "$bundle" "$script" &
+    "$@" --bundle "$bundle" "$script" &
     child=$!
     wait "$child"
     code=$?

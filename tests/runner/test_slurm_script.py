@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -106,6 +107,16 @@ def test_a_bundle_that_is_not_there(node: Node) -> None:
     assert node.run(1, variables={"SLURMD_NODENAME": "n7"}) == 7
     said = (node.results / "job-0001/console_output.txt").read_text()
     assert said == f"error: the bundle {node.bundle} is not there, or not to be seen from n7\n"
+
+
+def test_a_node_without_any_python(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("date", "id", "ln", "mkdir", "mv", "rm", "sh"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    (node.bundle / "run.sh").write_text('echo "run.sh $*"\n')
+    assert node.run(1, variables={"PATH": str(tmp_path / "bin")}) == 0
+    said = (node.results / "job-0001/console_output.txt").read_text()
+    assert said.startswith(f"run.sh --bundle {node.bundle} ")
 
 
 def test_an_attempt_that_slurm_ends_leaves_no_result(node: Node) -> None:
