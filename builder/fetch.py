@@ -136,11 +136,13 @@ def fetch(  # noqa: PLR0913
 
 
 def warm_up() -> None:
-    """Load requests and the trusted certificates: some 0.2 seconds, well spent while a resolver runs."""
+    """Load requests, the trusted certificates and the inventories' library: well spent while a resolver runs."""
     from builder.session import trusted_certificates  # noqa: PLC0415 - slow to import
 
     with suppress(BundleError):  # certificates that cannot be read: who needs them will say so
         trusted_certificates()
+    import wheelhouse.report  # noqa: PLC0415 - the same
+    import wheelhouse.sbom  # noqa: F401, PLC0415 - the same
 
 
 class _Watch:

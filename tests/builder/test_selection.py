@@ -64,7 +64,6 @@ def test_the_same_wheels_as_uv_takes(name: str, tmp_path: Path) -> None:
         "--only-binary",
         ":all:",
         "--no-python-downloads",
-        *python,
     ]
     command += ["--python-version", resolution.full_version, "--python-platform", target.platform, *python]
     done = subprocess.run(command, input="\n".join(wanted), capture_output=True, text=True, check=True)
