@@ -17,7 +17,7 @@ from wheelhouse import prepare
 EXAMPLE = Path(__file__).parent.parent / "examples/python_uv/eval.py"
 PNG = b"\x89PNG\r\n"
 
-pytestmark = [pytest.mark.registry, pytest.mark.xdist_group("registry")]
+pytestmark = pytest.mark.registry
 
 
 @pytest.fixture(scope="module")

@@ -74,8 +74,8 @@ def make_uv_wheel(folder: Path, version: str, program: Path) -> None:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param("newest", marks=pytest.mark.xdist_group("forms")),
-        pytest.param(DOCUMENTED, marks=[pytest.mark.registry, pytest.mark.xdist_group("registry")]),
+        "newest",
+        pytest.param(DOCUMENTED, marks=pytest.mark.registry),
     ],
 )
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -154,7 +154,6 @@ def test_cache_that_its_user_can_write(built: Site) -> None:
 
 @pytest.mark.slow
 @pytest.mark.registry
-@pytest.mark.xdist_group("registry")
 @pytest.mark.parametrize("version", ["newest", DOCUMENTED])
 def test_the_example_in_each_form(version: str, tmp_path: Path) -> None:
     """numpy and matplotlib from the real index, and their plots from a node."""

@@ -29,7 +29,7 @@ from tests.support.index_server import IndexServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.slow, pytest.mark.registry, pytest.mark.xdist_group("index-servers")]
+pytestmark = [pytest.mark.slow, pytest.mark.registry]
 
 USER, PASSWORD = "kate", "s3cr3t-word"
 _PLUGIN = f"""

@@ -52,7 +52,6 @@ def test_what_a_progress_bar_wrote_over_is_gone(record: ModuleType) -> None:
 
 @pytest.mark.registry
 @pytest.mark.slow
-@pytest.mark.xdist_group("registry")
 def test_it_can_be_recorded_anew(record: ModuleType, tmp_path: Path) -> None:
     assert record.main(tmp_path / "terminal.svg") == 0
     check(tmp_path / "terminal.svg", record)

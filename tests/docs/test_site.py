@@ -22,8 +22,6 @@ ROOT = Path(__file__).parents[2]
 LOADS = re.compile(r"<(?:script|img|source|iframe|link|video|audio|embed|object)\b[^>]*>", re.IGNORECASE)
 ADDRESS = re.compile(r"\b(?:src|href|data)=\"?((?:https?:)?//[^\"\s>]+)", re.IGNORECASE)
 
-pytestmark = pytest.mark.xdist_group("site")
-
 
 @pytest.fixture(scope="module")
 def gather() -> ModuleType:

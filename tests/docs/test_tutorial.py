@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.registry
 @pytest.mark.slow
-@pytest.mark.xdist_group("registry")
 def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
     """`make setup` finds this environment as already set up: it is the clone's, linked."""
     clone = tmp_path / "clone"

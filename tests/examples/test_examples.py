@@ -13,7 +13,7 @@ from tests.support.pages import shell_blocks, type_in
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-pytestmark = [pytest.mark.registry, pytest.mark.xdist_group("registry")]
+pytestmark = pytest.mark.registry
 
 
 def follow_readme(name: str, place: Path) -> Path:

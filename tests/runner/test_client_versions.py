@@ -25,7 +25,7 @@ SUBMIT = (
 BODY = "import pathlib, time\ntime.sleep(4)\npathlib.Path('plot.txt').write_text('plotted')\n"
 """Longer than a token lasts here: files come down with a renewed one."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.registry, pytest.mark.xdist_group("registry")]
+pytestmark = [pytest.mark.slow, pytest.mark.registry]
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,6 @@ def test_the_script_is_in_the_wheel(wheel: Path) -> None:
 
 @pytest.mark.registry
 @pytest.mark.slow
-@pytest.mark.xdist_group("registry")
 def test_from_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
     """Its own environment, its own code: nothing of the clone is on the way."""
     python = tmp_path / "env/bin/python"
