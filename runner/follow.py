@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHOWN_FAILURES = 10
-_SHORTEST_PAUSE_SECONDS = 0.5
+_SHORTEST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 _STANDSTILL_SECONDS = 60.0
 
@@ -97,11 +97,11 @@ def watch(
 ) -> Counts:
     """Wait until no job is under way; *show* gets every look, *notice* a standstill, once.
 
-    Looks are half a second apart at first and five at most. Raises `BundleError` where the engine stays away or the
-    project goes.
+    A look comes after a twentieth of the time that has passed, so that the end is noticed soon after short jobs and
+    asked for seldom during long ones; never sooner than a quarter of a second, nor later than five. Raises
+    `BundleError` where the engine stays away or the project goes.
     """
     begin = time.monotonic()
-    pause = _SHORTEST_PAUSE_SECONDS
     is_noticed = False
     while True:
         counts = engine.look(project)
@@ -112,8 +112,8 @@ def watch(
         if is_waiting and not is_noticed and time.monotonic() - begin > _STANDSTILL_SECONDS:
             notice(f"no job has been started yet: {engine.standstill(project)}")
             is_noticed = True
-        time.sleep(pause)
-        pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
+        passed = time.monotonic() - begin
+        time.sleep(min(max(passed / 20, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS))
 
 
 def follow(  # noqa: PLR0913
