@@ -15,7 +15,7 @@ import re
 import sys
 import tempfile
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -116,6 +116,16 @@ class Resolution:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Puzzle:
+    """What uv is asked to solve."""
+
+    script: Script
+    target: Target
+    full_version: str
+    settings: Mapping[str, object]
+
+
 class Resolver(Protocol):
     """A resolver turns a script and a target into exact files."""
 
@@ -183,11 +193,11 @@ class UvResolver:
                 elif unfit and len(missing) < _MOST_FAULTS:
                     missing |= dict.fromkeys(sorted(unfit), text) | dict.fromkeys(sorted(unbuilt), "")
                 elif missing:
-                    raise self._unusable(script, target, full_version, settings, missing)
+                    raise self._unusable(_Puzzle(script, target, full_version, settings), missing)
                 else:
                     raise _failure(script, target, text, self._credentials)
             if missing:
-                raise self._unusable(script, target, full_version, settings, missing)
+                raise self._unusable(_Puzzle(script, target, full_version, settings), missing)
             lock = _read_lock(place / "pylock.toml")
         warnings = [line for line in outcome.stderr.splitlines() if line.startswith("warning: ")]
         return Resolution(
@@ -237,7 +247,7 @@ class UvResolver:
         for text in script.dependencies:
             name, _, url = text.partition("@")
             if url.strip().startswith(("file:", ".", "/")):
-                yield canonicalize_name(name.partition("[")[0].strip())
+                yield uv_config.name_of(name)
 
     def _compile(
         self,
@@ -261,59 +271,50 @@ class UvResolver:
             command += [part for name in sorted(built) for part in ("--no-binary", name)]
         return uv_config.run_uv(command, place, **options.index_variables())
 
-    def _unusable(
-        self,
-        script: Script,
-        target: Target,
-        full_version: str,
-        settings: Mapping[str, object],
-        missing: Mapping[str, str],
-    ) -> BundleError:
+    def _unusable(self, puzzle: _Puzzle, missing: Mapping[str, str]) -> BundleError:
         """The error for the packages in *missing*, which have no file that the target can use.
 
         "Allow building it" is no help where the sources are for other Pythons too. Whether they are, uv tells without
         running any of their code when it is given their metadata (`dependency-metadata`) and so has none to build.
         It takes that for packages of an index only: those from elsewhere are left out, for their code would run.
         """
-        missing = self._culprits(script, target, full_version, settings, missing)
+        missing = self._culprits(puzzle, missing)
+        script, settings = puzzle.script, puzzle.settings
         sources = {name for name, text in missing.items() if not text} - _named_places(script, settings)
         if sources:
             declared = settings.get("dependency-metadata")
             stated = [*(declared if isinstance(declared, list) else [])]
             stated += [{"name": name, "requires-dist": []} for name in sorted(sources)]
-            with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
-                place = Path(folder)
-                others = {name: text for name, text in missing.items() if name not in sources}
-                settings = {**settings, "dependency-metadata": stated}
-                _write_project(place, script, full_version, settings, drop=others, add=frozenset())
-                outcome = self._compile(place, target, full_version, sources)
-                if outcome.returncode and "requested Python version" in outcome.stderr:
-                    return _failure(script, target, self._clean(outcome.stderr, place), self._credentials)
-        return _unusable(script, target, missing)
+            others = {name: text for name, text in missing.items() if name not in sources}
+            stating = replace(puzzle, settings={**settings, "dependency-metadata": stated})
+            is_solved, text = self._try(stating, drop=others, built=sources)
+            if not is_solved and "requested Python version" in text:
+                return _failure(script, puzzle.target, text, self._credentials)
+        return _unusable(script, puzzle.target, missing)
 
-    def _culprits(
-        self,
-        script: Script,
-        target: Target,
-        full_version: str,
-        settings: Mapping[str, object],
-        missing: Mapping[str, str],
-    ) -> Mapping[str, str]:
+    def _culprits(self, puzzle: _Puzzle, missing: Mapping[str, str]) -> Mapping[str, str]:
         """Those of *missing* that are at fault: uv also names packages of which it tried old versions because of them.
 
         What the script itself asks for is given back first: where that does, the fault is in what it brings along.
         """
         culprits = dict(missing)
-        asked_for = {canonicalize_name(re.split(r"[^A-Za-z0-9._-]", text)[0]) for text in script.dependencies}
+        asked_for = {uv_config.name_of(text) for text in puzzle.script.dependencies}
         suspects = sorted(missing, key=lambda name: (name not in asked_for, name))
+        for name in suspects if 1 < len(suspects) <= _MOST_SUSPECTS else ():
+            others = {other: text for other, text in culprits.items() if other != name}
+            if others and self._try(puzzle, drop=others)[0]:
+                culprits = others
+        return culprits
+
+    def _try(
+        self, puzzle: _Puzzle, *, drop: Mapping[str, str], built: set[str] | frozenset[str] = frozenset()
+    ) -> tuple[bool, str]:
+        """Whether the puzzle has a solution without the packages in *drop*, and what uv says."""
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
             place = Path(folder)
-            for name in suspects if 1 < len(suspects) <= _MOST_SUSPECTS else ():
-                others = {other: text for other, text in culprits.items() if other != name}
-                _write_project(place, script, full_version, settings, drop=others, add=frozenset())
-                if others and self._compile(place, target, full_version, frozenset()).returncode == 0:
-                    culprits = others
-        return culprits
+            _write_project(place, puzzle.script, puzzle.full_version, puzzle.settings, drop=drop, add=frozenset())
+            outcome = self._compile(place, puzzle.target, puzzle.full_version, built)
+            return outcome.returncode == 0, self._clean(outcome.stderr, place)
 
     def _interpreter(self, target: Target, place: Path) -> str:
         """Whom uv asks: flags give the target's version and platform, but none says "free-threaded"."""
@@ -401,9 +402,8 @@ def _named_places(script: Script, settings: Mapping[str, object]) -> set[str]:
     sources = settings.get("sources")
     lists = [settings.get(f"{kind}-dependencies") for kind in ("constraint", "override")]
     requirements = [*script.dependencies, *(text for entries in lists if isinstance(entries, list) for text in entries)]
-    names = [*(sources if isinstance(sources, dict) else ())]
-    names += [text.partition("@")[0].partition("[")[0].strip() for text in requirements if "@" in str(text)]
-    return {canonicalize_name(name) for name in names}
+    names = {canonicalize_name(name) for name in (sources if isinstance(sources, dict) else ())}
+    return names | {uv_config.name_of(text) for text in requirements if "@" in text}
 
 
 def _need_build(text: str) -> set[str]:

@@ -101,7 +101,7 @@ def pinned_names(script: Script) -> set[str]:
     the same name would be taken from any index.
     """
     sources = script.settings.get("sources")
-    asked_for = {_name_of(text) for text in script.dependencies if ";" not in text}
+    asked_for = {name_of(text) for text in script.dependencies if ";" not in text}
     return {
         str(canonicalize_name(name))
         for name, source in (sources.items() if isinstance(sources, dict) else ())
@@ -261,7 +261,8 @@ def _environment_settings() -> dict[str, Any]:
     return {"no-binary": _is_true(os.environ.get("UV_NO_BINARY")), "no-binary-package": packages}
 
 
-def _name_of(requirement: str) -> str:
+def name_of(requirement: str) -> str:
+    """Give the normalised name that *requirement* (PEP 508) begins with; empty where it begins with none."""
     match = re.match(r"\s*([A-Za-z0-9._-]+)", requirement)
     return str(canonicalize_name(match[1])) if match else ""
 
