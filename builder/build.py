@@ -152,17 +152,21 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         with_cache = "cache" in request.formats or has_cache(writer.current)
         files = launcher(with_cache=with_cache, has_pythons=has_pythons)
         epoch = _epoch(request, writer.current)
-        composition = compose(writer.current, locks, uvs, pythons, launcher=files, epoch=epoch)
-        workshop = partial(_workshop, writer, uv, prepared.options, progress)
-        composition, notes = add_forms(request.formats, composition, writer.current, workshop)
+        composition = compose(resolved.before, locks, uvs, pythons, launcher=files, epoch=epoch)
         archives = {path: collector.fetched[choice.location].path for path, choice in restored.items()}
         contents = {**composition.contents, **collector.leftovers(resolved.leftovers), **archives}
-        metadata = partial(metadata_of, composition.manifest, contents, request.output)
+        composition = replace(composition, contents=contents)
+        if request.is_locked and writer.current:
+            locked.refuse_other_files(writer.current, composition.manifest)  # before any of it runs
+        workshop = partial(_workshop, writer, uv, prepared.options, progress)
+        composition, notes = add_forms(request.formats, composition, writer.current, workshop)
+        metadata = partial(metadata_of, composition.manifest, composition.contents, request.output)
         manifest, inventories = add_inventories(composition.manifest, metadata, writer.current)
         if request.is_locked and writer.current:
+            locked.refuse_lost_environments(writer.current, manifest, notes)
             locked.refuse_other_files(writer.current, manifest)
             inventories = inventories or locked.restore_inventories(manifest, metadata, resolved.damaged)
-        changed = writer.commit(manifest, {**contents, **inventories}, sign=request.sign)
+        changed = writer.commit(manifest, {**composition.contents, **inventories}, sign=request.sign)
     transferred = [file for file in collector.fetched.values() if not file.from_cache or file.sha256 in brought]
     return BuildReport(
         output=request.output,
@@ -238,6 +242,8 @@ class Resolved:
     uv_choices: Sequence[Choice]
     offers: Mapping[Target, interpreters.Offer]
     """The interpreters to bring."""
+    before: Manifest | None
+    """What the bundle holds, but for what has to be made again."""
     damaged: frozenset[str] = frozenset()
     """Files of the bundle that are to be brought back."""
     leftovers: Sequence[Choice] = ()
@@ -275,8 +281,10 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
         fresh, request.uv_version, current, is_default=request.is_uv_default, with_static=request.with_python
     )
     uv_pairs = [(node_uv.as_script(request.uv_version, scripts), target) for target in uv_targets]
+    before = current
     if request.is_locked and current:
         damaged = locked.damaged_files(request.output)
+        before = locked.without_lost_forms(current, damaged)
         leftovers = locked.leftovers(current, scripts, damaged)
         resolver = locked.LockedResolver(current, request.output, damaged, _places(scripts, options), resolver)
         uv_resolver = locked.LockedUv(current, uv_resolver)
@@ -289,7 +297,9 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
     refuse_builds(zip(resolutions, choices, strict=True), options.allows)
     check_files(prepared.script_locks, zip(resolutions, choices, strict=True))
     uv_choices = [choose(resolution)[0] for resolution in uv_resolutions]
-    return Resolved(resolver, resolutions, choices, uv_resolver, uv_resolutions, uv_choices, offers, damaged, leftovers)
+    return Resolved(
+        resolver, resolutions, choices, uv_resolver, uv_resolutions, uv_choices, offers, before, damaged, leftovers
+    )
 
 
 def _is_settled(request: BuildRequest, current: Manifest | None, script: Script) -> bool:

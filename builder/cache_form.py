@@ -31,7 +31,8 @@ from builder.forms import has_cache, locks_of, with_locks
 from builder.index_proxy import Answers, IndexProxy
 from builder.script import Script, parse_script
 from builder.target import Target, host_platform
-from wheelhouse.errors import FetchError, InputError
+from wheelhouse.errors import FetchError, InputError, IntegrityError
+from wheelhouse.unpack import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -264,7 +265,11 @@ def _executable(composition: Composition, workshop: Workshop, version: str, scra
     if held is not None and held.version == version:
         place.mkdir()
         program = place / "uv"
-        program.write_bytes(workshop.read(composition, held.path))
+        content = workshop.read(composition, held.path)
+        if sha256_of(content) != composition.manifest.files[held.path].sha256:
+            hint = "it is not started; build with --locked to bring it back, or into a new folder"
+            raise IntegrityError(f"{held.path} in the bundle is not what bundle.json says", hint=hint)
+        program.write_bytes(content)
         program.chmod(0o700)
         return str(program)
     command = [workshop.uv, "pip", "install", "--target", str(place), "--no-deps", "--only-binary", ":all:"]

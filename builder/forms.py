@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from builder.compose import Composition
-from wheelhouse.errors import FetchError
+from wheelhouse.errors import FetchError, first_problems
 from wheelhouse.manifest import BundledFile
 from wheelhouse.unpack import path_problems
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from builder.resolve import ResolveOptions
     from wheelhouse.manifest import BundledLock, Manifest
-
-
-_MOST_FAULTS = 20
 
 
 @dataclass
@@ -132,7 +129,7 @@ def with_locks(
     if faults:
         raise FetchError(
             "a package has files whose names some file systems cannot hold",
-            problems=faults[:_MOST_FAULTS],
+            problems=first_problems(faults),
             hint="leave out --format: the wheels themselves are no problem, nor is the launcher",
         )
     with ThreadPoolExecutor() as pool:

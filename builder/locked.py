@@ -7,7 +7,7 @@ anywhere, to the same bytes. Pure, but for `damaged_files`, which reads the bund
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from builder.choose import Choice
 from builder.compose import bundled_script, metadata_changes
 from builder.resolve import Resolution
 from builder.target import Target
-from wheelhouse.errors import FetchError, IntegrityError, OutOfDateError
+from wheelhouse.errors import FetchError, IntegrityError, OutOfDateError, first_problems
 from wheelhouse.facts import INVENTORIES
 from wheelhouse.inventory import render_inventories
 from wheelhouse.manifest import CHECKSUMS, BundledFile, BundledPackage, Manifest, Source
@@ -29,7 +29,7 @@ from wheelhouse.unpack import sha256_of
 from wheelhouse.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from builder.resolve import Resolver
     from builder.script import Script
@@ -254,6 +254,27 @@ def refuse_lacking_pythons(targets: Iterable[str]) -> None:
         raise OutOfDateError("the bundle brings no interpreter for some of its targets", problems=names, hint=_AGAIN)
 
 
+def without_lost_forms(manifest: Manifest, damaged: Collection[str]) -> Manifest:
+    """*manifest* as if nobody had made the ready environments yet, where files below `envs/` are among *damaged*.
+
+    Raises OutOfDateError (exit 9) for a damaged cache: uv writes times and random names into it, never the same twice.
+    """
+    if lost := [path for path in damaged if path.startswith("cache/")]:
+        raise OutOfDateError(
+            f"the cache for uv cannot be made again from bundle.json alone: {len(lost)} of its files are missing or "
+            "changed, and uv writes other bytes each time",
+            hint="keep cache/ beside bundle.json; or keep the bundle.json of a bundle without it, and after --locked "
+            "add it by --locked --format cache",
+        )
+    if not any(path.startswith("envs/") for path in damaged):
+        return manifest
+    scripts = {
+        name: replace(script, locks={key: replace(lock, environment=None) for key, lock in script.locks.items()})
+        for name, script in manifest.scripts.items()
+    }
+    return replace(manifest, scripts=scripts)
+
+
 def timestamp(manifest: Manifest) -> int:
     """Its time in seconds since 1970: the same locks keep their date."""
     return int(datetime.fromisoformat(manifest.timestamp).timestamp())
@@ -264,11 +285,27 @@ def refuse_other_files(before: Manifest, after: Manifest) -> None:
     problems = [
         f"{path}: the bundle has sha256 {file.sha256}, {after.files[path].sha256} came"
         for path, file in before.files.items()
-        if path.startswith(("wheels/", "uv/", "python/", "locks/")) and path in after.files
+        if path.startswith(("wheels/", "uv/", "python/", "locks/", "envs/")) and path in after.files
         if after.files[path].sha256 != file.sha256
     ]
     if problems:
-        raise IntegrityError("the locks' files came with other bytes", problems=problems, hint=_AGAIN)
+        raise IntegrityError("the locks' files came with other bytes", problems=first_problems(problems), hint=_AGAIN)
+
+
+def refuse_lost_environments(before: Manifest, after: Manifest, reasons: Sequence[str]) -> None:
+    """Raise FetchError (exit 4) where a ready environment of *before* could not be made again; *reasons* say why."""
+    lost = [
+        lock.environment
+        for name, script in before.scripts.items()
+        for key, lock in script.locks.items()
+        if lock.environment and after.scripts[name].locks[key].environment != lock.environment
+    ]
+    if lost:
+        raise FetchError(
+            "ready environments of the bundle are missing and cannot be made again here",
+            problems=[*lost, *reasons],
+            hint="have Pythons of these minor versions here, or keep envs/ beside bundle.json",
+        )
 
 
 def restore_inventories(

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from wheelhouse.errors import BundleError, InputError, IntegrityError, SignatureError
+from wheelhouse.errors import BundleError, InputError, IntegrityError, SignatureError, first_problems
 from wheelhouse.manifest import (
     CHECKSUMS,
     MANIFEST,
@@ -220,7 +220,7 @@ class BundleWriter:
         if lost:
             raise IntegrityError(
                 f"{self.directory} is damaged: {len(lost)} of its files are missing or changed",
-                problems=lost,
+                problems=first_problems(lost),
                 hint=f"see `offline-bundle verify {self.directory}`; build its scripts again into a new folder",
             )
         return wanted

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,7 +17,7 @@ from builder.target import host_platform
 from tests.builder.test_build import HERE, TARGET, Factory, factory, make_uv_wheel, snapshot
 from tests.support.distributions import make_source_tree, make_wheel
 from wheelhouse.archive import pack, unpack
-from wheelhouse.errors import FetchError, InputError
+from wheelhouse.errors import FetchError, InputError, IntegrityError, OutOfDateError
 from wheelhouse.manifest import read_manifest
 from wheelhouse.prune import prune
 from wheelhouse.verify import raise_for_problems, verify
@@ -171,6 +173,40 @@ def test_a_uv_that_cannot_be_had_for_this_machine(factory: Factory, packages: Pa
         platforms=("x86_64-pc-windows-msvc",),
     )
     assert "no uv 0.0.7 for this machine" in text
+
+
+def test_locks_alone_do_not_bring_it_back_and_say_so(factory: Factory) -> None:
+    script = factory.script("leaf")
+    factory.build(script, uv_version=VERSION)
+    without = factory.manifest.to_json()
+    build(factory, script, is_locked=True)
+    place = factory.folder / "checkout"
+    place.mkdir()
+    shutil.copyfile(factory.bundle / "bundle.json", place / "bundle.json")
+    text = factory.fails(OutOfDateError, script, output=place, is_locked=True)
+    assert re.search(r"the cache for uv cannot be made again .* \d+ of its files are missing", text)
+    assert "keep cache/ beside bundle.json" in text
+    (place / "bundle.json").write_bytes(without)
+    factory.build(script, output=place, is_locked=True)
+    factory.build(script, output=place, is_locked=True, formats=("cache",))
+    raise_for_problems(verify(place))
+
+
+def test_a_uv_that_is_not_the_bundles_is_not_started(factory: Factory, packages: Path, tmp_path: Path) -> None:
+    """Not one that somebody put into the bundle, nor one that an index gives for the locked one."""
+    evil = f"#!/bin/sh\ntouch {tmp_path}/ran\n"
+    make_uv_wheel(packages, "0.0.5")
+    script = factory.script("leaf")
+    factory.build(script, uv_version="0.0.5")
+    (factory.bundle / "uv/x86_64-manylinux_2_17/uv").write_text(evil)
+    assert "is not what bundle.json says" in factory.fails(IntegrityError, script, formats=("cache",))
+    make_wheel(
+        packages, "uv", "0.0.5", tag="py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64",
+        files={"uv-0.0.5.data/scripts/uv": evil},
+    )  # fmt: skip
+    text = factory.fails(IntegrityError, script, formats=("cache",), is_locked=True)
+    assert "uv/x86_64-manylinux_2_17/uv: the bundle has sha256" in text
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.slow

@@ -80,6 +80,22 @@ def test_the_same_inputs_give_the_same_bytes_elsewhere(factory: Factory, index: 
     assert digests(other.bundle) == digests(factory.bundle)
 
 
+def test_the_locks_alone_bring_it_back(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = factory.script("leaf")
+    build(factory, script)
+    place = factory.folder / "checkout"
+    place.mkdir()
+    shutil.copyfile(factory.bundle / "bundle.json", place / "bundle.json")
+    factory.build(script, output=place, is_locked=True)
+    assert digests(place) == digests(factory.bundle)
+    (place / "envs/bin/uv").unlink()
+    factory.build(script, output=place, is_locked=True)
+    assert digests(place) == digests(factory.bundle)
+    (place / "envs/bin/uv").write_text("another")
+    monkeypatch.setattr(prepare, "find_interpreter", lambda _: None)
+    assert f"no Python {HERE} is here" in factory.fails(InputError, script, output=place, is_locked=True)
+
+
 def test_building_again_changes_nothing_and_needs_no_flag(factory: Factory) -> None:
     build(factory, factory.script("leaf"))
     before = snapshot(factory.bundle)
