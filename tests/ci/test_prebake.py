@@ -29,12 +29,14 @@ TARGETS = {"python-versions": "3.11 3.12", "platforms": "x86_64-manylinux_2_28\n
 
 @dataclass
 class Runner:
-    """Runs the action's `run` steps as GitHub's runner does; what caches are for (`uses`) is left out."""
+    """Runs the action's steps one after the other as GitHub's runner does, with a cache of its own."""
 
     workspace: Path
     inputs: dict[str, str]
     environment: dict[str, str]
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    caches: dict[str, Path] = field(default_factory=dict)
+    """Key -> what was saved; the oldest first."""
     text: str = ""
 
     def run(self, *, is_set_up: bool = True) -> int:
@@ -43,29 +45,58 @@ class Runner:
         if is_set_up and not (temporary / "offline-bundle").exists():
             (temporary / "offline-bundle").symlink_to(sys.prefix)
         for step in ACTION["runs"]["steps"]:
-            if "run" not in step or (is_set_up and step["id"] == "setup"):
+            if not self.wants(step) or (is_set_up and step.get("id") == "setup"):
                 continue
-            results = temporary / f"{step['id']}.txt"
-            results.write_text("")
-            environment = {name: self.value(text) for name, text in step["env"].items()} | {
-                "GITHUB_ACTION_PATH": str(ROOT), "GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(results),
-            }  # fmt: skip
-            outcome = subprocess.run(
-                ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]],
-                cwd=self.workspace, env={**os.environ, **self.environment, **environment}, text=True, check=False,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-            self.text += outcome.stdout
-            self.outputs[step["id"]] = dict(line.split("=", 1) for line in results.read_text().splitlines())
-            if outcome.returncode:
-                return outcome.returncode
+            code = self.run_shell(step, temporary) if "run" in step else self.use_cache(step)
+            if code:
+                return code
         return 0
+
+    def run_shell(self, step: dict[str, Any], temporary: Path) -> int:
+        results = temporary / f"{step['id']}.txt"
+        results.write_text("")
+        environment = {name: self.value(text) for name, text in step["env"].items()} | {
+            "GITHUB_ACTION_PATH": str(ROOT), "GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(results),
+        }  # fmt: skip
+        outcome = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]],
+            cwd=self.workspace, env={**os.environ, **self.environment, **environment}, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.text += outcome.stdout
+        self.outputs[step["id"]] = dict(line.split("=", 1) for line in results.read_text().splitlines())
+        return outcome.returncode
+
+    def use_cache(self, step: dict[str, Any]) -> int:
+        """`actions/cache/save` replaces nothing; `restore` takes that key, else the newest that begins so."""
+        given = {name: self.value(text) for name, text in step["with"].items()}
+        place = self.workspace / given["path"]
+        if step["uses"].startswith("actions/cache/save@"):
+            saved = self.workspace.parent / f"saved {len(self.caches)}"
+            if self.caches.setdefault(given["key"], saved) == saved:
+                shutil.copytree(place, saved)
+            return 0
+        assert step["uses"].startswith("actions/cache/restore@")
+        wanted = [given["key"], *given["restore-keys"].split()]
+        found = [path for start in wanted for key, path in reversed(self.caches.items()) if key.startswith(start)]
+        if found:
+            shutil.copytree(found[0], place, dirs_exist_ok=True)
+        return 0
+
+    def wants(self, step: dict[str, Any]) -> bool:
+        """Whether the step's condition holds: comparisons with a text, all of which have to."""
+        conditions = re.findall(r"(\S+) == '(\S*)'", step.get("if", ""))
+        assert " && ".join(f"{name} == '{text}'" for name, text in conditions) == step.get("if", "")
+        return all(self.value(f"${{{{ {name} }}}}") == text for name, text in conditions)
 
     def value(self, text: str) -> str:
         def look_up(match: re.Match[str]) -> str:
             kind, _, rest = match[1].partition(".")
             if kind == "inputs":
                 return self.inputs.get(rest, str(ACTION["inputs"][rest].get("default", "")))
+            if kind == "steps":
+                step, _, name = rest.partition(".outputs.")
+                return self.outputs[step][name]
             assert match[1] == "runner.temp"
             return str(self.workspace.parent / "runner temp")
 
@@ -89,20 +120,32 @@ def runner(workspace: Path, index: IndexServer) -> Runner:
 
 
 def test_the_action_builds_once_and_then_tells_what_changed(runner: Runner, packages: Path) -> None:
-    assert runner.run() == 0, runner.text
-    manifest = read_manifest(runner.workspace / "the bundle")
+    """Each run has a checkout of its own: what was built before comes from the cache."""
+    bundle = runner.workspace / "the bundle"
+
+    def run() -> dict[str, str]:
+        shutil.rmtree(bundle, ignore_errors=True)
+        assert runner.run() == 0, runner.text
+        return dict(runner.outputs["build"])
+
+    first = run()
+    manifest = read_manifest(bundle)
     assert set(manifest.scripts) == {"eval", "my job"}
     assert len(manifest.targets) == 2
-    first = dict(runner.outputs["build"])
     key = runner.outputs["key"]["key"]
     assert (first["bundle"], first["changed"]) == ("the bundle", "true")
-    assert runner.run() == 0, runner.text
-    assert runner.outputs["build"] == {**first, "changed": "false"}
+    assert list(runner.caches) == [f"offline-bundle-{key}-{first['content-key']}"]
+    assert run() == {**first, "changed": "false"}
+    assert len(runner.caches) == 1
     make_wheel(packages, "leaf", "2.0")
-    assert runner.run() == 0, runner.text
-    assert runner.outputs["build"]["changed"] == "true"
-    assert runner.outputs["build"]["content-key"] != first["content-key"]
+    third = run()
+    assert third["changed"] == "true"
+    assert third["content-key"] != first["content-key"]
     assert runner.outputs["key"]["key"] == key
+    assert read_manifest(bundle).generation == 2  # of the one that was restored
+    assert list(runner.caches)[1:] == [f"offline-bundle-{key}-{third['content-key']}"]
+    runner.inputs["cache"] = "false"
+    assert not [step for step in ACTION["runs"]["steps"] if "uses" in step and runner.wants(step)]
 
 
 def test_the_action_fails_with_annotations_and_the_exit_code(runner: Runner) -> None:
@@ -210,6 +253,44 @@ def lint(schema: str, *paths: Path) -> None:
 def test_the_action_and_the_workflows_are_what_github_takes() -> None:
     lint("github-actions", ROOT / "action.yml")
     lint("github-workflows", *(ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def actionlint(workflow: str) -> str:
+    """What is wrong with a workflow of this repository, also inside its `run` steps and in what it hands to actions."""
+    programs = Path(sys.executable).parent
+    command = [str(programs / "actionlint"), "-oneline", "-shellcheck", str(programs / "shellcheck"), "-pyflakes="]
+    command += ["-stdin-filename", ".github/workflows/linted.yml", "-"]
+    return subprocess.run(command, input=workflow, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+
+
+def as_workflow(action: dict[str, Any]) -> str:
+    """A reusable workflow of the same inputs, steps and outputs: actionlint reads no composite actions."""
+    inputs = {name: {**described, "type": "string"} for name, described in action["inputs"].items()}
+    values = {name: entry["value"] for name, entry in action["outputs"].items()}
+    job = {"runs-on": "ubuntu-latest", "steps": action["runs"]["steps"], "outputs": values}
+    return yaml.safe_dump({"on": {"workflow_call": {"inputs": inputs}}, "jobs": {"action": job}})
+
+
+def test_actionlint_has_nothing_to_say() -> None:
+    *examples, _ = snippets("yaml")
+    workflows = [path.read_text(encoding="utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml")]
+    workflows += [text.replace("OWNER/offline-bundle@main", "./") for text in examples]
+    assert [actionlint(text) for text in [as_workflow(ACTION), *workflows]] == [""] * (len(workflows) + 1)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("inputs.cache ==", "inputs.cash ==", 'property "cash" is not defined'),
+        ("steps.build.outputs", "steps.built.outputs", 'property "built" is not defined'),
+        ("restore-keys:", "restored-keys:", 'input "restored-keys" is not defined'),
+        ('prebake.sh" build', 'prebake.sh" $build', "SC2086"),
+    ],
+)
+def test_actionlint_looks_into_the_steps(right: str, wrong: str, said: str) -> None:
+    text = (ROOT / "action.yml").read_text(encoding="utf-8")
+    assert right in text
+    assert said in actionlint(as_workflow(yaml.safe_load(text.replace(right, wrong))))
 
 
 def test_the_component_is_what_gitlab_takes(tmp_path: Path) -> None:
