@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 _PROGRAMS = ("offline-bundle", "build-offline-bundle")
+_FIRST = {"zsh": "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }"}
+"""What a shell needs beforehand: zsh has no completion of commands until it is asked for it."""
 
 
 @click.command("completion")
@@ -15,7 +17,7 @@ def completion_command(context: click.Context, *, shell: str) -> None:
 
     \b
     bash:  offline-bundle completion bash >> ~/.bashrc        (bash 4.4 or newer)
-    zsh:   offline-bundle completion zsh >> ~/.zshrc          (after compinit)
+    zsh:   offline-bundle completion zsh >> ~/.zshrc
     fish:  offline-bundle completion fish >> ~/.config/fish/config.fish
     """  # noqa: D301 - \b is click's sign for lines to keep
     from click.shell_completion import get_completion_class
@@ -23,6 +25,8 @@ def completion_command(context: click.Context, *, shell: str) -> None:
     made = get_completion_class(shell)
     if made is None:
         raise AssertionError(shell)
+    if shell in _FIRST:
+        click.echo(_FIRST[shell])
     for program in _PROGRAMS:
         variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
         shell_complete = made(context.find_root().command, {}, program, variable)

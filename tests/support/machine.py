@@ -18,7 +18,12 @@ def pyenv_interpreter(minor: str) -> str:
 
 def bubblewrap() -> str:
     """The path of bwrap; the test is skipped where there is none (not in CI)."""
-    found = shutil.which("bwrap")
+    return program("bwrap", package="bubblewrap")
+
+
+def program(name: str, *, package: str = "") -> str:
+    """The path of a program; the test is skipped where there is none (not in CI)."""
+    found = shutil.which(name)
     if not found and os.environ.get("CI"):
-        pytest.fail("bubblewrap is not installed: `apt-get install bubblewrap`")
-    return found or pytest.skip("bubblewrap is not installed")
+        pytest.fail(f"there is no {name}: `apt-get install {package or name}`")
+    return found or pytest.skip(f"there is no {name}")

@@ -19,6 +19,7 @@ from click.shell_completion import ShellComplete
 
 from offline_bundle import cli
 from tests.support.bundles import BundleScript, make_bundle
+from tests.support.machine import program
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -110,32 +111,50 @@ def test_each_shell_gets_a_script_for_both_programs(shell: str) -> None:
         subprocess.run([shell, "-n"], input=done.stdout, text=True, check=True)
 
 
-def test_tab_in_a_real_bash(bundle: Path) -> None:
-    startup = bundle.parent / "rc"
-    startup.write_text(
-        "PS1='> '\nbind 'set enable-bracketed-paste off'\neval \"$(offline-bundle completion bash)\"\necho ready\n"
-    )
-    with Bash(startup) as bash:
-        bash.wait_for("ready")
-        bash.type("offline-bundle prun\t")
-        bash.wait_for("offline-bundle prune ")
-        bash.type("sh\t")
-        bash.wait_for("prune share")
-        bash.type(" --drop-script st\t")
-        bash.wait_for("--drop-script study ")
-        bash.type("\x15build-offline-bundle mi\t")
-        bash.wait_for("build-offline-bundle mine.py")
+SHELLS = {
+    "bash": (
+        ["bash", "--rcfile", "rc", "-i"],
+        "PS1='> '; bind 'set enable-bracketed-paste off'\neval \"$(offline-bundle completion bash)\"\necho ready\n",
+    ),
+    "zsh": (
+        ["zsh", "-i"],
+        "offline-bundle completion zsh >made; . ./made; PS1='> '; unset zle_bracketed_paste\necho ready\n",
+    ),
+    "fish": (["fish", "--no-config", "-i", "-C", "source rc"], "offline-bundle completion fish | source\necho ready\n"),
+}
+"""How each shell is started interactively, and what it reads then; for zsh without a `compinit` of the user's."""
 
 
-class Bash:
-    """An interactive bash on a terminal of its own."""
+@pytest.mark.parametrize("shell", SHELLS)
+def test_tab_in_a_real_shell(shell: str, bundle: Path, tmp_path: Path) -> None:
+    program(shell)
+    command, startup = SHELLS[shell]
+    (tmp_path / "rc").write_text(startup)
+    (tmp_path / ".zshrc").symlink_to("rc")
+    with Terminal(command, tmp_path) as terminal:
+        terminal.wait_for("ready")
+        terminal.type("offline-bundle prun\t")
+        terminal.wait_for("offline-bundle prune")
+        terminal.type(f"{bundle.name[:2]}\t")
+        terminal.wait_for(f"prune {bundle.name}")
+        terminal.type(" --drop-sc\t")
+        terminal.wait_for("--drop-script")
+        terminal.type("st\t")
+        terminal.wait_for("--drop-script study")
+        terminal.type("\x15build-offline-bundle mi\t")
+        terminal.wait_for("build-offline-bundle mine.py")
 
-    def __init__(self, startup: Path) -> None:
-        self._seen = ""
-        environment = {**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}", "TERM": "dumb"}
+
+class Terminal:
+    """An interactive shell on a terminal of its own, at home in *home*."""
+
+    def __init__(self, command: list[str], home: Path) -> None:
+        self._written = ""
+        path = f"{PROGRAMS}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "TERM": "dumb", "HOME": str(home), "ZDOTDIR": str(home)}
         self._process, self._terminal = pty.fork()
         if self._process == 0:
-            os.execvpe("bash", ["bash", "--rcfile", str(startup), "-i"], environment)
+            os.execvpe(command[0], command, environment)
 
     def __enter__(self) -> Self:
         return self
@@ -148,13 +167,15 @@ class Bash:
         os.write(self._terminal, text.encode())
 
     def wait_for(self, text: str) -> None:
-        """Read until the terminal shows *text*; fails after a minute."""
+        """Read until the terminal shows *text*, blanks apart; fails after a minute."""
         until = time.monotonic() + 60
-        while text not in self._seen:
-            assert time.monotonic() < until, self._seen
+        while text not in self._shown():
+            assert time.monotonic() < until, self._written
             if select.select([self._terminal], [], [], 1)[0]:
-                shown = os.read(self._terminal, 4096).decode(errors="replace")
-                self._seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[\r\x07]|.\x08", "", shown)
+                self._written += os.read(self._terminal, 4096).decode(errors="replace")
+
+    def _shown(self) -> str:
+        return " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[\r\x07]|.\x08", "", self._written).split())
 
 
 def test_completion_is_for_known_shells_only() -> None:
