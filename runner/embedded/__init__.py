@@ -6,6 +6,6 @@
 It serves this machine only and runs what its one user submits as that user. It is not a product.
 """
 
-from runner.embedded.server import EmbeddedHps
+from runner.embedded.server import EmbeddedHps, registered_uv
 
-__all__ = ["EmbeddedHps"]
+__all__ = ["EmbeddedHps", "registered_uv"]

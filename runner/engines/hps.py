@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,14 +91,14 @@ def needs_directory(options: Mapping[str, Any]) -> bool:
 @contextlib.contextmanager
 def open_engine(options: Mapping[str, Any], notice: Callable[[str], None]) -> Iterator[HpsEngine]:
     """Sign in with a server, perhaps with an embedded one; *options* are those of `OPTIONS`, and `bundle`."""
-    from runner.server import connect
-
     is_embedded, ships = bool(options.get("embedded")), bool(options.get("ship_bundle"))
     with contextlib.ExitStack() as stack:
         if is_embedded:
             server = stack.enter_context(_embedded(Path(options["bundle"]), is_shipped=ships))
         else:
             server = _server(options)
+        from runner.server import connect
+
         session = stack.enter_context(connect(server, notice=notice))
         yield HpsEngine(session, options, survives=not is_embedded)
 
@@ -215,14 +216,18 @@ def _server(options: Mapping[str, Any]) -> Server:
 @contextlib.contextmanager
 def _embedded(bundle: Path, *, is_shipped: bool) -> Iterator[Server]:
     """Have an embedded HPS for as long as it is needed."""
-    from runner.embedded import EmbeddedHps
-    from runner.server import Server
-
     if not (bundle / "bundle.json").is_file():
         hint = "name the folder that `build-offline-bundle -o DIR` made"
         raise InputError(f"{bundle} is not a bundle: it has no bundle.json", hint=hint)
+    from runner.embedded import EmbeddedHps, registered_uv
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(registered_uv, None if is_shipped else bundle)
+        from runner.server import Server  # imports the client, which takes as long as looking for uv and Pythons
+
+        software = {"uv": looking.result()}
     with (
         tempfile.TemporaryDirectory(prefix="embedded-hps-") as folder,
-        EmbeddedHps(data=Path(folder), bundle=None if is_shipped else bundle) as hps,
+        EmbeddedHps(data=Path(folder), software=software) as hps,
     ):
         yield Server(url=hps.url, username=hps.username, password=hps.password)
