@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
 @click.option("--username", envvar="HPS_USERNAME", default="repuser", show_default=True)
 @click.option("--password", envvar="HPS_PASSWORD", help="[default: a random one, shown at start]")
 @click.option("--slots", type=click.IntRange(min=1), metavar="N", help="Tasks at a time.  [default: usable cores]")
-@click.option("--tls", is_flag=True, help="Serve https, with a certificate made at the first start.")
+@click.option(
+    "--tls/--no-tls",
+    default=True,
+    show_default=True,
+    help="Serve https, as HPS does, with a certificate made at the first start; or plain http.",
+)
 def embedded_hps_command(  # noqa: PLR0913
     *,
     bundle: Path | None,
@@ -64,6 +70,9 @@ def embedded_hps_command(  # noqa: PLR0913
         click.echo(f"password:  {'as given' if password else hps.password}")
         if hps.ca_file:
             click.echo(f"ca file:   {hps.ca_file}")
+        words = ["-U", hps.url, *(["--ca-file", str(hps.ca_file)] if hps.ca_file else [])]
+        words = [*words, "-u", hps.username, *(["--bundle", str(bundle)] if bundle else [])]
+        click.echo(f"try it:    offline-bundle submit SCRIPT.py {shlex.join(words)}")
         click.echo(f"Running {hps.slots} tasks at a time; data in {hps.data}. Ctrl-C ends it.", err=True)
         ended.wait()
     click.echo("ended; what was running is pending again", err=True)

@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -273,16 +274,22 @@ def test_a_killed_server_leaves_no_process_and_its_jobs_are_taken_up(
     assert len(pids.read_text().split()) == 3
 
 
-def test_the_command(tmp_path: Path) -> None:
-    program = "from runner.embedded_cli import embedded_hps_command; embedded_hps_command()"
-    command = [sys.executable, "-c", program, "--data", str(tmp_path / "data"), "--slots", "1"]
+def test_the_command_serves_what_it_says_how_to_try(tmp_path: Path) -> None:
+    front = [sys.executable, "-m", "offline_bundle"]
+    command = [*front, "embedded-hps", "--data", str(tmp_path / "data dir"), "--slots", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        shown = dict(line.split(maxsplit=1) for line in (process.stdout.readline() for _ in range(3)))
-        client = Client(shown["url:"].strip(), shown["username:"].strip(), shown["password:"].strip(), verify=False)
-        assert client.access_token
-        client.session.close()
+        lines = [process.stdout.readline().partition(":") for _ in range(5)]
+        shown = {name: value.strip() for name, _, value in lines}
+        assert shown["url"].startswith("https://127.0.0.1:")
+        tried = shlex.split(shown["try it"])
+        assert tried[:3] == ["offline-bundle", "submit", "SCRIPT.py"]
+        environment = {**os.environ, "HPS_PASSWORD": shown["password"]}
+        asked = subprocess.run(
+            [*front, "jobs", *tried[3:]], env=environment, capture_output=True, text=True, check=False
+        )
         process.terminate()
         _, errors = process.communicate(timeout=20)
+    assert asked.stdout == "no projects\n", asked.stderr
     assert process.returncode == 0
     assert "pending again" in errors
