@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _FETCHERS = 4
 _RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
-_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}\.tar\.gz")
+_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}\.tar\.(gz|zst)")
 
 
 @dataclass(frozen=True)
@@ -106,18 +106,20 @@ def choose_archives(
     chosen, problems = {}, []
     for target, requirements in wanted.items():
         key = _key(target)
-        fitting = [
+        known = [
             offer
             for offer in offers
             if offer.key == key.format(".".join(map(str, offer.version)))
             and offer.version[:2] == target.version
             and _is_admitted(offer.version, requirements)
         ]
+        fitting = [offer for offer in known if offer.filename.endswith(".gz")]
         if fitting:
             chosen[target] = max(fitting, key=lambda offer: offer.version)
         else:
             asked = ", ".join(sorted({text for text in requirements if text}))
-            problems.append(f"{target.name}" + (f" (requires-python {asked})" if asked else ""))
+            only = f": only {known[0].filename}, and no node's Python before 3.14 can unpack that" if known else ""
+            problems.append(f"{target.name}" + (f" (requires-python {asked})" if asked else "") + only)
     if problems:
         raise ResolveError(
             "uv knows no Python to bring along for some of the targets",
@@ -188,7 +190,7 @@ def _failure(message: str, done: subprocess.CompletedProcess[str], credentials: 
 
 
 def _read(entry: dict[str, Any]) -> Offer | None:
-    """An entry of uv's list, or None for pre-releases, other implementations, and archives of another form."""
+    """An entry of uv's list, or None for pre-releases, other implementations, and files of other kinds."""
     release = _RELEASE.fullmatch(str(entry.get("version")))
     url = entry.get("url")
     if release is None or entry.get("implementation") != "cpython" or not isinstance(url, str):

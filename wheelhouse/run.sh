@@ -90,8 +90,9 @@ if has cp && has mkdir && has rm && has sha256sum; then
     (umask 077 && mkdir -p "$bootstrap") || fail 1 "$bootstrap cannot be made" "set OFFLINE_BUNDLE_CACHE to another"
     tool=$bootstrap/uv.$$ downloads=$bootstrap/downloads.$$.json copies=yes
     trap 'rm -f "$tool" "$downloads"' EXIT
-    cp "$bundle/$uv" "$tool"
-    cp "$bundle/python-downloads.json" "$downloads"
+    if ! { cp "$bundle/$uv" "$tool" && cp "$bundle/python-downloads.json" "$downloads"; }; then
+        fail 1 "the bundle's uv cannot be copied to $bootstrap" "set OFFLINE_BUNDLE_CACHE to a folder with room to spare"
+    fi
     refuse_changed "$tool" "$uv"
     refuse_changed "$downloads" python-downloads.json
 else

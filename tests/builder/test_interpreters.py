@@ -78,11 +78,13 @@ def test_what_all_scripts_of_a_target_admit_is_taken() -> None:
 
 def test_targets_that_uv_has_no_python_for_are_all_named() -> None:
     wanted = {make_target("3.12", "linux"): ("==3.12.99", None), Target("3.99", "x86_64-manylinux_2_28"): (None,)}
+    wanted[make_target("3.13t", "linux")] = ("==3.13.0",)
     with pytest.raises(ResolveError) as caught:
         choose_archives(find_uv(), wanted, Credentials())
-    assert caught.value.problems == (
-        "cp312-x86_64-manylinux_2_28 (requires-python ==3.12.99)", "cp399-x86_64-manylinux_2_28",
-    )  # fmt: skip
+    *unknown, packed = caught.value.problems
+    assert unknown == ["cp312-x86_64-manylinux_2_28 (requires-python ==3.12.99)", "cp399-x86_64-manylinux_2_28"]
+    assert packed.startswith("cp313t-x86_64-manylinux_2_28 (requires-python ==3.13.0): only cpython-3.13.0+")
+    assert packed.endswith(".tar.zst, and no node's Python before 3.14 can unpack that")
 
 
 def test_what_the_bundle_has_is_kept_while_it_serves(tmp_path: Path) -> None:

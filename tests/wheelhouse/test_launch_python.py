@@ -326,6 +326,14 @@ def test_what_it_cannot_do_it_says(bare_node: Node, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     refused = shell(bare_node, "eval.py", OFFLINE_BUNDLE_CACHE=str(tmp_path / "link"))
     assert (refused.returncode, "is not a folder of yours" in refused.stderr) == (1, True)
+    tools = {name: shutil.which(name) for name in ("cp", "mkdir", "rm", "sha256sum")}
+    for name, path in tools.items():
+        (tmp_path / "mine" / name).symlink_to(str(path))
+    limited = ["/bin/sh", "-c", 'ulimit -f 8; exec /bin/sh "$0" eval.py', str(bare_node.bundle / "run.sh")]
+    variables = {"PATH": str(tmp_path / "mine"), "HOME": str(tmp_path)}
+    full = subprocess.run(limited, env=variables, capture_output=True, text=True, check=False)
+    assert (full.returncode, "a folder with room to spare" in full.stderr) == (1, True)
+    assert not list(tmp_path.glob(".cache/offline-bundle/bootstrap/*"))
     (bare_node.bundle / "python-downloads.json").unlink()
     lacking = shell(bare_node, "eval.py")
     assert (lacking.returncode, "--with-python" in lacking.stderr) == (7, True)
