@@ -95,13 +95,16 @@ def queue(job_id: str, *, with_ended: bool = False) -> list[Tasks]:
 
 
 def accounted(job_id: str) -> dict[int, str]:
-    """Ask the accounting, where there is one, how the tasks of an array ended: index → state."""
+    """Ask the accounting, where there is one, how the tasks of an array ended: index → state.
+
+    Tasks that never started stand in a line together: `12_[4-6]|CANCELLED by 0`.
+    """
     try:
         said = _run(["sacct", "--allocations", "--noheader", "--parsable2", f"--jobs={job_id}", "--format=JobID,State"])
     except BundleError:
         return {}
-    found = re.findall(rf"^{job_id}_(\d+)\|(\w+)", said, re.MULTILINE)
-    return {int(index): state for index, state in found}
+    found = re.findall(rf"^{job_id}_([^|]+)\|(\w+)", said, re.MULTILINE)
+    return {index: state for indices, state in found for index in parse_indices(indices)}
 
 
 def cancel(job_ids: Sequence[str]) -> None:

@@ -74,6 +74,7 @@ _WORDS = {
     "DUE TO TIME LIMIT": "timeout",
     "DUE TO NODE FAILURE": "node failed",
     "DUE TO PREEMPTION": "cancelled",
+    "CANCELLED AT": "cancelled",  # the beginning of the three above, too
 }
 """What Slurm writes into the log of a job that it ends; its state may say no more than `FAILED` then."""
 

@@ -12,16 +12,18 @@ import shutil
 import stat
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "ip", "unshare", "nsenter")
 _PACKAGES = "slurmctld slurmd slurm-client munge iproute2 util-linux"
+_ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
+_ACCOUNTING_PACKAGES = "slurmdbd mariadb-server"
 _COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo")
 _START_SECONDS = 30.0
 _SYSTEM_PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"  # as it is before a test puts anything in front
@@ -41,11 +43,8 @@ SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -61,11 +60,63 @@ NodeName=n[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[6818-{last
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
+_MEMORY_BY_SAMPLES = """\
+TaskPlugin=task/none
+JobAcctGatherParams=OverMemoryKill
+"""
+_MEMORY_BY_CGROUPS = """\
+TaskPlugin=task/cgroup
+"""
+_CGROUPS = Path("/sys/fs/cgroup/memory")
+_CGROUP_CONFIGURATION = """\
+CgroupPlugin=cgroup/v1
+ConstrainRAMSpace=yes
+"""
+
+_ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort=6816
+AccountingStoragePass={folder}/munge.socket
+AccountingStorageEnforce=associations,limits,qos
+MinJobAge=2
+"""
+_ACCOUNTING_DAEMON = """\
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort=6816
+SlurmUser=root
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort=3306
+StorageUser=slurm
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+"""
+_ACCOUNTING_USER = """\
+CREATE USER slurm@'127.0.0.1';
+GRANT ALL ON slurm_acct_db.* TO slurm@'127.0.0.1';
+"""
+
 # 127.0.0.2: where 127.0.0.1 is the only address, the C library finds that there is no network to look names up for.
 _SUPERVISOR = """\
 ip link set lo up && ip address add 127.0.0.2/8 dev lo || exit 1
 munged --foreground --force --key-file="$1/munge.key" --socket="$1/munge.socket" --pid-file="$1/munged.pid" \\
     --log-file="$1/munged.log" --seed-file="$1/munge.seed" >/dev/null 2>&1 &
+await() { tries=300; until "$@" >/dev/null 2>&1; do [ $((tries -= 1)) -gt 0 ] || exit 1; sleep 0.1; done; }
+if [ -f "$1/slurmdbd.conf" ]; then
+    mariadb-install-db --no-defaults --datadir="$1/data" --skip-test-db --user=root >"$1/database.log" 2>&1
+    mariadbd --no-defaults --datadir="$1/data" --socket="$1/database.socket" --bind-address=127.0.0.1 \\
+        --skip-name-resolve --user=root --init-file="$1/user.sql" --pid-file="$1/db.pid" >>"$1/database.log" 2>&1 &
+    await test -S "$1/database.socket"
+    slurmdbd -D >/dev/null 2>&1 &
+    await sacctmgr --immediate add cluster tests
+    sacctmgr --immediate add account science >/dev/null
+    sacctmgr --immediate add qos few MaxSubmitJobsPerUser=3 >/dev/null
+    sacctmgr --immediate add user root account=science qos=normal,few >/dev/null
+fi
 slurmctld -D -c >/dev/null 2>&1 &
 start() { slurmd -D -N "$1" >/dev/null 2>&1 & eval "node_$1=$!"; }
 for node in $2; do start "$node"; done
@@ -79,10 +130,26 @@ done
 
 
 class SlurmCluster:
-    """With `with`: started at the beginning, gone at the end."""
+    """With `with`: started at the beginning, gone at the end.
 
-    def __init__(self, folder: Path, *, nodes: int = 2, cpus: int = 4, max_array_size: int = 1001) -> None:
+    With *accounting*, root may use the account `science`, and in it the QOS `few`: three jobs at a time. Slurm itself
+    then forgets jobs a minute or two after their end. With *cgroups* the kernel holds jobs to their memory; else Slurm
+    looks every second.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        nodes: int = 2,
+        cpus: int = 4,
+        max_array_size: int = 1001,
+        accounting: bool = False,
+        cgroups: bool = False,
+    ) -> None:
         self.folder = folder
+        self._has_cgroups = cgroups
+        self._has_accounting = accounting
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self._cpus = cpus
         self._max_array_size = max_array_size
@@ -95,7 +162,11 @@ class SlurmCluster:
         return {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": path}
 
     def __enter__(self) -> Self:
-        _require_all()
+        _require_all(_PROGRAMS, _PACKAGES)
+        if self._has_accounting:
+            _require_all(_ACCOUNTING_PROGRAMS, _ACCOUNTING_PACKAGES)
+        if self._has_cgroups and not os.access(_CGROUPS / "cgroup.procs", os.W_OK):
+            pytest.skip("this machine's kernel offers no control group of version 1 for memory")
         self._write_files()
         command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c", _SUPERVISOR]
         variables = {
@@ -122,6 +193,10 @@ class SlurmCluster:
             assert self._process.stdin
             self._process.stdin.close()
             self._process.wait(30)
+        if self._has_cgroups:
+            for node in self.nodes:
+                for group, _, _ in os.walk(_CGROUPS / f"slurm_{node}", topdown=False):
+                    Path(group).rmdir()
 
     def ask(self, *command: str) -> str:
         """Run one of Slurm's commands."""
@@ -173,6 +248,16 @@ class SlurmCluster:
             cpus=self._cpus,
             max_array_size=self._max_array_size,
         )
+        text += _MEMORY_BY_CGROUPS if self._has_cgroups else _MEMORY_BY_SAMPLES
+        (self.folder / "cgroup.conf").write_text(_CGROUP_CONFIGURATION if self._has_cgroups else "")
+        if self._has_accounting:
+            text += _ACCOUNTING.format(folder=self.folder)
+            daemon = self.folder / "slurmdbd.conf"
+            daemon.write_text(_ACCOUNTING_DAEMON.format(folder=self.folder))
+            daemon.chmod(0o600)
+            (self.folder / "user.sql").write_text(_ACCOUNTING_USER)
+        else:
+            text += "AccountingStorageType=accounting_storage/none\n"
         (self.folder / "slurm.conf").write_text(text)
         key = self.folder / "munge.key"
         key.write_bytes(secrets.token_bytes(1024))
@@ -192,10 +277,10 @@ class SlurmCluster:
         return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs)
 
 
-def _require_all() -> None:
+def _require_all(programs: Sequence[str], packages: str) -> None:
     """Skip the test where something is missing; fail it in CI."""
-    missing = [name for name in _PROGRAMS if shutil.which(name, path=_SYSTEM_PATH) is None]
-    reason = f"no {', '.join(missing)} here (Debian: apt-get install {_PACKAGES})" if missing else ""
+    missing = [name for name in programs if shutil.which(name, path=_SYSTEM_PATH) is None]
+    reason = f"no {', '.join(missing)} here (Debian: apt-get install {packages})" if missing else ""
     if not reason and os.geteuid() != 0:
         reason = "only root can start Slurm's daemons in namespaces of their own"
     if reason:

@@ -398,3 +398,49 @@ def test_a_thousand_tasks_are_asked_for_seldom(
     assert "1,000 done" in capsys.readouterr().out
     assert len(array_ids(Path("out"))) == 1
     assert len(calls.read_text().splitlines()) < 40 + seconds / 2
+
+
+@pytest.mark.slow
+def test_a_slurm_with_accounting(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Accounts and limits are real there, and it knows how a job ended that Slurm itself has forgotten."""
+    with SlurmCluster(tmp_path / "slurm", accounting=True) as accounted:
+        for name, value in accounted.variables.items():
+            monkeypatch.setenv(name, value)
+        asked = ["--engine", "slurm", "--bundle", bundle, "--set", "n=1"]
+        assert run(submit_command, "eval.py", *asked, "-j", 1, "--account", "nobodys", "--download", "refused") == 1
+        assert re.search(r"error: sbatch: .*Invalid account", capsys.readouterr().err)
+        assert not Path("refused").exists()
+
+        cancelled = ["-j", 2, "--account", "science", "--slurm-option", "begin=now+1hour", "--download", "cancelled"]
+        assert run(submit_command, "eval.py", *asked, *cancelled, "--no-wait") == 0
+        accounted.ask("scancel", *array_ids(Path("cancelled")))
+
+        limited = ["-j", 5, "--account", "science", "--qos", "few", "--download", "limited"]
+        capsys.readouterr()
+        assert run(submit_command, "eval.py", *asked, *limited) == 0
+        said = capsys.readouterr()
+        assert said.err.count("not all jobs may be in the queue at once (sbatch: sbatch: error: ") == 1
+        assert "QOSMaxSubmitJobPerUserLimit" in said.err
+        assert "5 done" in said.out
+
+        wait_until(lambda: not accounted.ask("squeue", "--noheader", "--states=all"), seconds=180)
+        monkeypatch.setattr("runner.engines.slurm._SETTLE_SECONDS", 1)
+        assert run(jobs_command, "cancelled", "--wait") == 8
+        assert "2 cancelled" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_job_that_the_kernel_ends_for_its_memory(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("values.csv").write_text("what\nfine\neat\n")
+    with SlurmCluster(tmp_path / "slurm", cgroups=True) as constrained:
+        for name, value in constrained.variables.items():
+            monkeypatch.setenv(name, value)
+        asked = ["--engine", "slurm", "--bundle", bundle, "--values", "values.csv", "--memory", "200MiB"]
+        assert run(submit_command, "eval.py", *asked, "--download", "out") == 8
+    said = capsys.readouterr()
+    assert "1 done, 1 out of memory" in said.out
+    assert "  job-0002: out of memory\n" in said.err
