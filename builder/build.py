@@ -202,6 +202,7 @@ def prepare_request(request: BuildRequest, uv: str) -> Prepared:
     Raises InputError (2), ResolveError (3), or, for locks that do not answer the request, OutOfDateError (9).
     """
     scripts = read_scripts(request.scripts)
+    uv_config.refuse_unreadable_settings(scripts, uv)
     nodes = [read_node(path) for path in request.nodes]
     current = None
     if request.is_locked:

@@ -135,6 +135,23 @@ def parse_script(path: Path, source: bytes) -> Script:
     )
 
 
+def metadata_error(faults: Iterable[tuple[Script, int, Sequence[str], str]], hint: str) -> InputError:
+    """One error for what another reader of these scripts cannot read.
+
+    Each fault: its script, the line of the block (from 0) where it is or begins, words that are found there one after
+    the other and lead nearer to it, and what to say.
+    """
+    problems: list[str] = []
+    for script, line, words, fault in faults:
+        first = _find_block(script.path, _decode(script.path, script.source))[1]
+        position = sum(len(text) + 1 for text in script.block.split("\n")[:line])
+        for word in filter(None, words):
+            found = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])").search(script.block, position)
+            position = found.start() if found else position
+        problems += _refused(script.path, [fault], lines=[first + _line_at(script.block, position)]).problems
+    return InputError("the scripts cannot be used", hint=hint, problems=problems)
+
+
 def _refused(path: Path, faults: Sequence[str], *, lines: Sequence[int] = (), hint: str | None = None) -> InputError:
     """One error for *path*: a problem per fault, each with its line where it has one."""
     label = printable(str(path))
@@ -187,8 +204,9 @@ def _find_block(path: Path, text: str) -> tuple[str, int]:
         block = read_block(text)
     except LaunchError as error:
         found = _ERROR_LINE.match(error.message)
-        fault = f"{_ERROR_LINE.sub('', error.message)}; {error.hint or 'a script has one block: merge them'}"
-        raise _refused(path, [fault], lines=[int(found[1]) if found else 1]) from None
+        number = int(found[1]) if found else 1
+        fault = f"{_ERROR_LINE.sub('', error.message)}; {_break(lines, number) or error.hint}"
+        raise _refused(path, [fault], lines=[number]) from None
     if block is None:
         raise _no_block(path, lines)
     size = block.count("\n")
@@ -198,6 +216,16 @@ def _find_block(path: Path, text: str) -> tuple[str, int]:
         if line == _OPENING and "".join(f"{line[2:]}\n" for line in lines[number : number + size]) == block
     )
     return block, opening + 1
+
+
+def _break(lines: Sequence[str], opening: int) -> str | None:
+    """Where the block that is opened on line *opening* breaks off, if it does, and what must stand there."""
+    for number, line in enumerate(lines[opening:], opening + 1):
+        if re.match(r"\s*#\s*/{2,}", line):
+            return f"line {number} must be exactly `# ///`" if line != "# ///" else None
+        if line != "#" and not line.startswith("# "):
+            return f"line {number} is no line of it: they all begin with `# `, and the last one is `# ///`"
+    return None
 
 
 def _no_block(path: Path, lines: Sequence[str]) -> InputError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from packaging.utils import canonicalize_name
 
+from builder.credentials import redact
+from builder.script import metadata_error
 from builder.stored_logins import keyring_path
 from builder.trust import Trust
 from wheelhouse.errors import FetchError, InputError
+from wheelhouse.unpack import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -108,6 +112,46 @@ def pinned_names(script: Script) -> set[str]:
         for entry in (source if isinstance(source, list) else [source])
         if isinstance(entry, dict) and not entry.keys() & {"extra", "group", "workspace"}
     } - asked_for
+
+
+def refuse_unreadable_settings(scripts: Iterable[Script], uv: str) -> None:
+    """Raise InputError (exit 2) for every script whose `[tool.uv]` table uv cannot read; `uv run` refuses it too.
+
+    In the project that a script is resolved as, uv only warns of a setting that it does not know, or of a value that it
+    cannot read, and then leaves out the whole table: cut-off dates, indexes and all.
+    """
+    faults = []
+    for script in scripts:
+        found = _unreadable(script.path.resolve(), uv) if script.settings else None
+        if found is None:
+            continue
+        line, words = found
+        named = re.search(r"[`\"]([^`\"]+)[`\"]", words)
+        with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+            alone = Path(folder, "alone.py")  # each setting alone, for uv often names the table only
+            for key, value in script.settings.items():
+                block = tomli_w.dumps({"tool": {"uv": {key: value}}})
+                comments = "".join(f"# {text}".rstrip() + "\n" for text in block.splitlines())
+                alone.write_text(f"# /// script\n{comments}# ///\n", encoding="utf-8")
+                if _unreadable(alone, uv):
+                    fault = f"uv cannot read `{printable(key)}` in [tool.uv]: {words}"
+                    break
+            else:
+                key, fault = "", f"uv cannot read [tool.uv]: {words}"
+        faults.append((script, line, (key, named[1] if named else ""), fault))
+    if faults:
+        hint = "correct the table: `uv run` does not read it either, and a script has fewer settings than a project"
+        raise metadata_error(faults, hint)
+
+
+def _unreadable(path: Path, uv: str) -> tuple[int, str] | None:
+    """Where in the block of the script at *path* (line from 0), and why, uv cannot read its metadata."""
+    # With --frozen uv asks nobody and looks for no interpreter.
+    command = [uv, "export", "--script", str(path), "--frozen", "--offline", "--no-config", "--color", "never"]
+    with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+        said = redact(run_uv(command, Path(folder)).stderr)
+    found = re.match(r"error: TOML parse error at line (\d+), .*\n(?:[\d ]* \|.*\n)*(.*)", said)
+    return (int(found[1]) - 1, printable(found[2])) if found else None
 
 
 def refuse_forced_builds(script: Script, allows: Callable[[str], bool]) -> None:

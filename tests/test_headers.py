@@ -18,7 +18,7 @@ import pytest
 from tests.support.command_line import call
 
 HEADERS = Path(__file__).parent / "headers"
-_CHEAP = ("nothing_needed", "only_a_python")
+_CHEAP = ("empty_block", "nothing_needed", "only_a_python")
 
 
 def _expectation(path: Path) -> tuple[set[int], re.Pattern[str] | None]:

@@ -245,9 +245,9 @@ def read_block(text: str) -> "Optional[str]":
     r"""Return the TOML text of the `script` block of *text*, or None where there is none.
 
     Line by line the reference regular expression of PEP 723, by which a block runs to the last `# ///` of
-    its comment lines: `(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$`.
-    Where that would silently see nothing (a block that is not closed, is empty, or comes twice), LaunchError
-    2 names the line.
+    its comment lines: `(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$`; but a block
+    without a line is one, as it is to uv and pipx. Where the expression would silently see nothing (a block that
+    is not closed, or comes twice), LaunchError 2 names the line.
     """
     lines = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     block = None
@@ -269,7 +269,7 @@ def read_block(text: str) -> "Optional[str]":
     if unclosed and block is None:
         raise LaunchError(
             2,
-            f"line {unclosed}: the `# /// script` block is empty or not closed",
+            f"line {unclosed}: the `# /// script` block is not closed",
             "every line of it begins with `#`, and the last one is `# ///`",
         )
     return block
@@ -282,13 +282,13 @@ def _opened_block(line: str) -> str:
 
 
 def _block_end(lines: "list[str]", start: int) -> int:
-    """Index of the last `# ///` in the comment lines after *start*, at least one line after; 0 for none."""
+    """Index of the last `# ///` in the comment lines after *start*; 0 for none."""
     end = 0
     for index in range(start + 1, len(lines)):
         line = lines[index]
         if line != "#" and not line.startswith("# "):
             break
-        if line == "# ///" and index > start + 1:
+        if line == "# ///":
             end = index
     return end
 

@@ -81,6 +81,10 @@ class TestSoundScripts:
         assert script.requires_python is None
         assert script.settings == {}
 
+    def test_a_block_without_a_line_asks_for_nothing(self) -> None:
+        script = parse_script(EVAL, b"#!/bin/x\n# /// script\n# ///\nprint()\n")
+        assert (script.block, script.dependencies, script.requires_python) == ("", (), None)
+
     def test_empty_comment_lines_and_multi_line_lists(self) -> None:
         source = header("dependencies = [", '  "numpy",  # why', "", '  "rich",', "]").replace("# \n", "#\n")
         assert parse_script(EVAL, source.encode()).dependencies == ("numpy", "rich")
@@ -126,12 +130,20 @@ class TestFaultyBlocks:
         assert "exactly `# /// script`" in fault
 
     @pytest.mark.parametrize(
-        "rest", ["", "# dependencies = []\n", "# dependencies = []\n\n# ///\n", "#dependencies = []\n# ///\n"]
+        ("rest", "place"),
+        [
+            ("", "line 3 is no line of it"),
+            ("# a = 1\n", "line 4 is no line of it"),
+            ("# a = 1\n\n# ///\n", "line 4 is no line of it"),
+            ("#a = 1\n# ///\n", "line 3 is no line of it"),
+            ("# a = 1\n# /// \n", "line 4 must be exactly `# ///`"),
+            ("# a = 1\n#///\n", "line 4 must be exactly `# ///`"),
+            ("# a = 1\n# //// end\n", "line 4 must be exactly `# ///`"),
+        ],
     )
-    def test_unterminated(self, rest: str) -> None:
+    def test_unterminated(self, rest: str, place: str) -> None:
         fault = fault_of(f"\n# /// script\n{rest}print()\n")
-        assert fault.startswith("eval.py:2: ")
-        assert "# ///" in fault
+        assert fault.startswith(f"eval.py:2: the `# /// script` block is not closed; {place}")
 
     def test_two_blocks(self) -> None:
         fault = fault_of(HEADER + "\n" + HEADER)

@@ -1,4 +1,4 @@
-# expect: 2 empty or not closed
+# expect: 2 not closed; line \d is
 # /// script
 # dependencies = [
 "attrs",

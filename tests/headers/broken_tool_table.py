@@ -1,4 +1,4 @@
-# expect: 2|3 index
+# expect: 2 py:6: .*`index` in
 # /// script
 # dependencies = []
 #

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import builder.session  # noqa: F401 - a build loads it in a thread, whose warnings pytest would make errors of
 from offline_bundle import cli, run_command_line
 
 if TYPE_CHECKING:

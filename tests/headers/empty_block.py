@@ -1,4 +1,4 @@
-# expect: 2 empty or not closed
+# expect: 0
 # /// script
 # ///
 print("an empty block")
