@@ -33,7 +33,7 @@ from wheelhouse.manifest import (
     Manifest,
     read_manifest,
 )
-from wheelhouse.store import as_bundle_errors
+from wheelhouse.refusals import as_bundle_errors
 from wheelhouse.unpack import refuse_foreign
 
 if TYPE_CHECKING:

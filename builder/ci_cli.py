@@ -81,7 +81,7 @@ def _report(error: BundleError | None, scripts: Sequence[Path], annotations: str
     if annotations is None and sarif is None:
         return
     from builder import annotate
-    from wheelhouse.store import as_bundle_errors
+    from wheelhouse.refusals import as_bundle_errors
 
     found = annotate.findings(error, scripts) if error else []
     if annotations:

@@ -29,9 +29,8 @@ from wheelhouse.manifest import (
     open_regular,
     read_manifest_bytes,
 )
-from wheelhouse.store import BundleWriter, as_bundle_errors
+from wheelhouse.refusals import as_bundle_errors
 from wheelhouse.unpack import PART_INDEX, Archive, Entry, Part, Table, Volume, each
-from wheelhouse.verify import Change, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 
     from wheelhouse.manifest import BundledFile
     from wheelhouse.merge import Side
+    from wheelhouse.store import BundleWriter
+    from wheelhouse.verify import VerifyReport
 
 _BLOCK = 512
 _PIECE = 4 * 1024 * 1024
@@ -136,6 +137,8 @@ def unpack(  # noqa: PLR0913
     IntegrityError (5) for whatever is not as it should be, BundleError (1); the bundle in place is then as it was, or
     holds whole archives of those given.
     """
+    from wheelhouse.store import BundleWriter  # noqa: PLC0415 -- packing does without
+
     with as_bundle_errors(output), far_side.open_archives(files, output) as archives:
         manifests = [_manifest_of(archive) for archive in archives]
         for archive in archives:
@@ -154,6 +157,8 @@ def verify_archive(files: Sequence[Path], *, progress: Callable[[int], None] | N
 
     Raises InputError when there is none, IntegrityError when it does not begin like one or parts are missing.
     """
+    from wheelhouse.verify import Change, VerifyReport  # noqa: PLC0415 -- packing and unpacking do without
+
     with as_bundle_errors(Path()), far_side.open_archives(files) as archives:
         for archive in archives:
             _manifest_of(archive)

@@ -23,8 +23,9 @@ from wheelhouse.index import INDEX, described, render_index, with_needs
 from wheelhouse.inventory import add_inventories, metadata_of
 from wheelhouse.manifest import MANIFEST, SIGNATURE, WRITER, read_manifest
 from wheelhouse.pythons import DOWNLOADS, render_downloads
+from wheelhouse.refusals import as_bundle_errors
 from wheelhouse.signature import commit_signed
-from wheelhouse.store import BundleWriter, as_bundle_errors
+from wheelhouse.store import BundleWriter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from wheelhouse import policy
 from wheelhouse.errors import BundleError, InputError, SignatureError
 from wheelhouse.manifest import MANIFEST, SIGNATURE, WRITER, read_manifest_bytes
-from wheelhouse.store import PENDING, BundleWriter, as_bundle_errors
+from wheelhouse.refusals import as_bundle_errors
+from wheelhouse.store import PENDING, BundleWriter
 from wheelhouse.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ import os
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from wheelhouse.errors import BundleError, InputError, IntegrityError, SignatureError, first_problems
+from wheelhouse.errors import IntegrityError, first_problems
 from wheelhouse.manifest import (
     CHECKSUMS,
     MANIFEST,
@@ -30,25 +30,24 @@ from wheelhouse.manifest import (
     render_checksums,
 )
 from wheelhouse.prepare import FileLock
+from wheelhouse.refusals import as_bundle_errors
 from wheelhouse.unpack import (
     PENDING,
-    Refusal,
     file_digest,
     install,
     journal_paths,
-    os_hint,
     real_folder,
     refuse_foreign,
     sha256_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from types import TracebackType
 
     from wheelhouse.manifest import BundledFile
 
-__all__ = ["PENDING", "BundleWriter", "as_bundle_errors", "link_or_copy"]
+__all__ = ["PENDING", "BundleWriter", "link_or_copy"]
 
 _STAGING_WORKERS = 4
 # linux/fs.h: clone a file's blocks instead of copying them (btrfs, XFS, bcachefs).
@@ -321,23 +320,6 @@ def _make_executable(path: Path) -> None:
         copy.replace(path)
         mode = path.stat().st_mode
     path.chmod(mode | ((mode & 0o444) >> 2))
-
-
-_CLASSES = {error.exit_code: error for error in (InputError, IntegrityError, SignatureError)}
-
-
-@contextmanager
-def as_bundle_errors(directory: Path) -> Iterator[None]:
-    """Turn what the operating system (exit 1) or `unpack` refuses into an error with a next step."""
-    try:
-        yield
-    except Refusal as error:
-        kind = _CLASSES.get(error.code, BundleError)
-        raise kind(error.message, hint=error.hint, problems=error.problems) from error
-    except OSError as error:
-        place = error.filename or directory
-        reason = error.strerror or str(error)
-        raise BundleError(f"{place}: {reason}", hint=os_hint(error)) from error
 
 
 def _size(path: Path) -> int | None:
