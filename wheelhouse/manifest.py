@@ -76,6 +76,8 @@ _IMPLEMENTATION = re.compile("cpython")
 _PYTHON_PATH = re.compile(r"python/[A-Za-z0-9._-]+/[A-Za-z0-9._+-]+\.tar\.gz")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,120}")
 
+_NO_FILES = '\n "files": {}'
+
 _Json: TypeAlias = dict[str, Any]
 
 
@@ -221,7 +223,7 @@ class Manifest:
         return manifest
 
     def to_json(self) -> bytes:
-        """Render canonically, in sorted ASCII: the same manifest gives the same bytes."""
+        """Render canonically, in sorted ASCII, one file to a line: the same manifest gives the same bytes."""
         document: _Json = {
             "format": FORMAT,
             "created-by": self.created_by,
@@ -229,7 +231,7 @@ class Manifest:
             "scripts": {name: _script_json(script) for name, script in self.scripts.items()},
             "targets": {key: {"python": t.python, "platform": t.platform} for key, t in self.targets.items()},
             "uv": {platform: {"version": u.version, "path": u.path} for platform, u in self.uv.items()},
-            "files": {path: _file_json(file) for path, file in self.files.items()},
+            "files": {},
         }
         if self.pythons:
             document["pythons"] = {name: vars(python) for name, python in self.pythons.items()}
@@ -237,7 +239,9 @@ class Manifest:
             document["generation"] = self.generation
         if self.ancestors:
             document["ancestors"] = list(self.ancestors)
-        return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode("ascii")
+        text = json.dumps(document, indent=1, sort_keys=True)
+        # The only line with one space before its key that is like this; no text holds a line break.
+        return f"{text.replace(_NO_FILES, _files_lines(self.files), 1)}\n".encode("ascii")
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -550,6 +554,15 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and abs(value) > _LARGEST_SIZE:
         return "a huge number"
     return json.dumps(value)
+
+
+def _files_lines(files: Mapping[str, BundledFile]) -> str:
+    """A manifest travels with every difference, however small, so that its longest table takes no line for a field."""
+    lines = [
+        f"\n  {json.dumps(path)}: {json.dumps(_file_json(file), separators=(',', ':'), sort_keys=True)}"
+        for path, file in sorted(files.items())
+    ]
+    return f'\n "files": {{{",".join(lines)}\n }}'
 
 
 def _script_json(script: BundledScript) -> _Json:

@@ -59,8 +59,8 @@ code, pre { font: .86em/1.5 ui-monospace, "DejaVu Sans Mono", monospace; overflo
 pre { background: var(--page); border-radius: 6px; padding: .6rem .8rem; margin: .4rem 0; white-space: pre-wrap; }
 details > summary { cursor: pointer; }
 details div { padding: .3rem 0 .5rem 1rem; font-size: .92em; font-weight: 400; }
-.bar { display: block; height: .5rem; min-width: 2px; border-radius: 3px; background: var(--bar); }
-.track { display: block; width: 100%; min-width: 10rem; margin-top: .5rem; }
+.bar { height: .5rem; min-width: 2px; margin-top: .5rem; border-radius: 3px; background: var(--bar); }
+.track { min-width: 10rem; }
 .stack { display: flex; height: 1.1rem; gap: 2px; border-radius: 5px; overflow: hidden; margin-bottom: .6rem; }
 .stack span { min-width: 2px; } .key { display: inline-block; width: .75rem; height: .75rem; border-radius: 3px; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; }
@@ -372,10 +372,10 @@ def _package_table(packages: Sequence[_Package], locks: int) -> _Html:
         needed = len(package.locks)
         rows.append(
             _row(
-                _element("th", _details(package), scope="row"),
+                _element("th", _details(package, locks), scope="row"),
                 package.version,
                 package.facts.licence or _element("span", "not given", class_="quiet"),
-                _element("span", "all" if needed == locks else f"{needed} of {locks}", class_="short"),
+                "all" if needed == locks else _element("span", f"{needed} of {locks}", class_="short"),
                 _number(megabytes(package.size)),
                 _bar(package.size, largest),
             )
@@ -384,32 +384,32 @@ def _package_table(packages: Sequence[_Package], locks: int) -> _Html:
     return _section("Packages", _table(heads, rows))
 
 
-def _details(package: _Package) -> _Html:
+def _details(package: _Package, locks: int) -> _Html:
     badges = [_badge(colour, text) for colour, text in package.badges if text != "no licence given"]
     lines: list[_Html] = []
     if package.facts.summary:
         lines.append(_element("p", package.facts.summary))
     people = [name or address for name, address in package.facts.authors]
-    facts = {"by": ", ".join(people), "home": package.facts.homepage}
-    lines += [_element("p", f"{label} {text}", class_="quiet") for label, text in facts.items() if text]
+    about = {"by": ", ".join(people), "home": package.facts.homepage}
+    written = ", ".join(f"{label} {text}" for label, text in about.items() if text)
+    if written:
+        lines.append(_element("p", written, class_="quiet"))
     for path, file in package.wheels:
-        details = [_element("code", path), _element("code", f"sha256 {file.sha256}"), *_wheel_notes(file)]
+        details = [_element("code", path), _element("code", f"sha256 {file.sha256}"), _wheel_notes(file, locks)]
         lines.append(_element("p", _joined(details, "<br>")))
     return _element("details", _element("summary", package.name, *badges), _element("div", *lines))
 
 
-def _wheel_notes(file: BundledFile) -> Iterator[_Html]:
+def _wheel_notes(file: BundledFile, locks: int) -> _Html:
+    """The rest of what is known of a wheel; not its URL: the manifest has it, and this travels each time."""
     notes = [
         f"{megabytes(file.size or 0)}, from {_origin(file.source)}",
-        file.source.url if file.source and file.source.url else "",
         f"uploaded {file.upload_time}" if file.upload_time else "",
         f"yanked: {file.yanked or 'no reason given'}" if file.yanked is not None else "",
         f"built from sha256 {file.source.built_from}" if file.source and file.source.built_from else "",
-        f"needed by {', '.join(file.needed_by)}" if file.needed_by else "",
+        f"needed by {', '.join(file.needed_by)}" if 0 < len(file.needed_by) < locks else "",
     ]
-    for note in notes:
-        if note:
-            yield _element("small", note)
+    return _element("small", "; ".join(filter(None, notes)))
 
 
 def _licences(packages: Sequence[_Package]) -> _Html:
@@ -508,7 +508,7 @@ def _number(text: str) -> _Html:
 
 def _bar(size: int, largest: int) -> _Html:
     width = f"width:{size * 100 / max(largest, 1):.2f}%"
-    return _element("span", _element("span", class_="bar", style=width), class_="track")
+    return _element("td", _element("div", class_="bar", style=width), class_="track")
 
 
 def _badge(colour: str, text: str) -> _Html:

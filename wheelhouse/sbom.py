@@ -4,12 +4,16 @@ Each wheel is a component with its purl, digest, licence and where it came from;
 that depends on what it asks for, and so on down. Where a wheel needs different wheels in different locks (markers
 differ from platform to platform) it appears once for each such set, so that the graph is true for every target.
 
+It travels whole with every difference, so nothing stands in it twice: which locks need a wheel is what the graph says,
+where it lies is its reference, and what was downloaded has the digest of the component unless the wheel was built.
+
 Importing cyclonedx takes a third of a second: import this module where it is needed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -73,8 +77,8 @@ def render_sbom(manifest: Manifest, metadata: Mapping[str, bytes]) -> bytes:
             *(_dependency(program, []) for program in programs),
         ],
     )
-    text: str = JsonV1Dot6(bom).output_as_string(indent=1)
-    return f"{text}\n".encode()
+    document = json.loads(JsonV1Dot6(bom).output_as_string())
+    return (json.dumps(document, separators=(",", ":")) + "\n").encode("ascii")
 
 
 _LockKey = tuple[str, str]
@@ -176,7 +180,7 @@ def _wheel(reference: str, path: str, file: BundledFile, facts: PackageFacts) ->
         supplier=OrganizationalEntity(name=supplier) if supplier else None,
         authors=people,
         external_references=list(_references(file, facts)),
-        properties=list(_properties(path, file)),
+        properties=list(_properties(file)),
     )
 
 
@@ -189,8 +193,8 @@ def _program(path: str, file: BundledFile) -> Component:
         bom_ref=path,
         purl=PackageURL("pypi", None, name, file.version) if name == "uv" else None,
         hashes=_hashes(file.sha256),
-        external_references=list(_references(replace(file, sha256=None), PackageFacts())),
-        properties=list(_properties(path, file)),
+        external_references=list(_references(file, PackageFacts())),
+        properties=list(_properties(file)),
     )
 
 
@@ -245,18 +249,17 @@ def _licences(facts: PackageFacts) -> Iterator[LicenseExpression | DisjunctiveLi
 def _references(file: BundledFile, facts: PackageFacts) -> Iterator[ExternalReference]:
     source = file.source
     if source and source.url:
-        digest = source.built_from or file.sha256
-        yield ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(source.url), hashes=_hashes(digest))
+        hashes = _hashes(source.built_from)
+        yield ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(source.url), hashes=hashes)
     if source and source.git:
         yield ExternalReference(type=ExternalReferenceType.VCS, url=XsUri(source.git), comment=source.commit)
     if facts.homepage:
         yield ExternalReference(type=ExternalReferenceType.WEBSITE, url=XsUri(facts.homepage))
 
 
-def _properties(path: str, file: BundledFile) -> Iterable[Property]:
+def _properties(file: BundledFile) -> Iterable[Property]:
     source = file.source
     details = {
-        "path": path,
         "size": str(file.size),
         "index": source.index if source else None,
         "local-path": source.path if source else None,
@@ -266,7 +269,7 @@ def _properties(path: str, file: BundledFile) -> Iterable[Property]:
     properties = [_property(key, value) for key, value in details.items() if value]
     if file.yanked is not None:
         properties.append(_property("yanked", file.yanked or "no reason given"))
-    return [*properties, *(_property("needed-by", lock) for lock in file.needed_by)]
+    return properties
 
 
 def _property(key: str, value: str) -> Property:

@@ -146,7 +146,8 @@ class BundleWriter:
         """
         if document is None:
             manifest = self._descend(manifest)
-            document = manifest.to_json()
+            # One by an older offline-bundle may be laid out in another way: it stays as it is, and so its signature.
+            document = self.current_bytes if manifest is self.current else manifest.to_json()
             signature = sign(document) if sign else None
         checksums = render_checksums(manifest, document)
         with as_bundle_errors(self.directory):
@@ -178,7 +179,7 @@ class BundleWriter:
             return first
         same = replace(first, generation=self.current.generation, ancestors=self.current.ancestors)
         if same.to_json() == self.current.to_json():
-            return same
+            return self.current
         ancestors = (sha256_of(self.current_bytes), *self.current.ancestors)
         return replace(first, generation=self.current.generation + 1, ancestors=ancestors[:MOST_ANCESTORS])
 

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import tarfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,10 @@ from wheelhouse import archive as archive_module
 from wheelhouse import unpack as far_side
 from wheelhouse.archive import pack, parse_size, read_archive, unpack, verify_archive
 from wheelhouse.errors import BundleError, InputError, IntegrityError
+from wheelhouse.index import described
+from wheelhouse.inventory import add_inventories, metadata_of
+from wheelhouse.manifest import Source, read_manifest
+from wheelhouse.store import BundleWriter
 from wheelhouse.unpack import render_header, unsafe_path
 from wheelhouse.verify import verify
 
@@ -245,14 +250,47 @@ def test_a_difference_brings_what_the_base_lacks(tmp_path: Path, base: str) -> N
 
 
 def test_a_difference_is_as_large_as_what_changed(tmp_path: Path) -> None:
-    packages = {f"package{number}": "1.0" for number in range(40)}
-    bundle = put_bundle(tmp_path / "bundle", {"eval": packages}, wheel_size=30_000)
+    """With all that a build of 60 packages from a public index says of them: URLs, lock entries, both inventories."""
+    packages = {f"some_typical_package{number}": "1.0" for number in range(60)}
+    changed = {**packages, "some_typical_package7": "1.1"}
+    bundle = described_fully(put_bundle(tmp_path / "bundle", {"eval": packages}))
     shutil.copytree(bundle, tmp_path / "old")
-    put_bundle(bundle, {"eval": {**packages, "package7": "1.1"}}, wheel_size=30_000)
+    described_fully(put_bundle(bundle, {"eval": changed}))
     report = pack(bundle, tmp_path / "d.tar", since=tmp_path / "old")
-    changed = sum(path.stat().st_size for path in bundle.glob("*/*package7-1.1*"))
-    assert report.size == (tmp_path / "d.tar").stat().st_size <= changed + 256 * 1024
-    assert report.left_out > 80
+    own = sum(path.stat().st_size for path in bundle.glob("*/*package7-1.1*"))
+    assert report.size == (tmp_path / "d.tar").stat().st_size
+    assert 128 * 1024 < report.size <= own + 256 * 1024
+    assert report.left_out > 120
+
+
+def described_fully(bundle: Path) -> Path:
+    """Say of each wheel what an index and its own METADATA do, at the length that is usual, and add the inventories."""
+    with BundleWriter(bundle) as writer:
+        manifest = read_manifest(bundle)
+        contents: dict[str, bytes] = {}
+        wheels = {path: file for path, file in manifest.files.items() if path.endswith(".whl")}
+        files = dict(manifest.files)
+        lock = next(path for path in files if path.startswith("locks/") and path.endswith(".toml"))
+        contents[lock] = b""
+        for path, file in wheels.items():
+            url = f"https://files.example.org/packages/ab/cd/{(file.sha256 or '')[:60]}/{path}"
+            source = Source(index="https://index.example.org/simple", url=url)
+            files[path] = replace(file, requires_python=">=3.10", upload_time="2026-01-01T00:00:00Z", source=source)
+            contents[f"{path}.metadata"] = (
+                f"Metadata-Version: 2.4\nName: {file.name}\nVersion: {file.version}\nLicense-Expression: BSD-3-Clause\n"
+                "Summary: What it is for, in a sentence of a usual length\nAuthor-email: Its Team <team@example.org>\n"
+                f"Project-URL: Homepage, https://{file.name}.example.org\nRequires-Dist: some_typical_package1\n"
+            ).encode()
+            contents[lock] += (
+                f'[[packages]]\nname = "{file.name}"\nversion = "{file.version}"\n\n[[packages.wheels]]\n'
+                f'name = "{path[7:]}"\npath = "../../{path}"\nsize = {file.size}\n'
+                f'upload-time = 2026-01-01 00:00:00+00:00\n\n[packages.wheels.hashes]\nsha256 = "{file.sha256}"\n\n'
+            ).encode()
+        files |= {path: described(content) for path, content in contents.items()}
+        plain = replace(manifest, files=files)
+        whole, inventories = add_inventories(plain, lambda: metadata_of(plain, contents, bundle), None)
+        writer.commit(whole, {**contents, **inventories})
+    return bundle
 
 
 def test_a_difference_onto_the_wrong_bundle_is_refused_with_the_names(tmp_path: Path) -> None:

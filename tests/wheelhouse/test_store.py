@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -53,6 +54,21 @@ def test_nothing_is_touched_when_nothing_changed(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in bundle.rglob("*") if path.is_file()}
     put_bundle(bundle)
     assert {path: path.stat().st_mtime_ns for path in bundle.rglob("*") if path.is_file()} == before
+
+
+def test_a_manifest_in_another_layout_stays_as_it_is_and_with_it_its_signature(tmp_path: Path) -> None:
+    bundle = put_bundle(tmp_path / "bundle")
+    document = (json.dumps(json.loads((bundle / "bundle.json").read_bytes()), indent=1, sort_keys=True) + "\n").encode()
+    with BundleWriter(bundle) as writer:
+        writer.commit(read_manifest(bundle), {}, document=document, signature=b"of these bytes")
+    before = tree(bundle)
+    assert before["bundle.json"] == document
+    put_bundle(bundle)
+    assert tree(bundle) == before
+    assert is_whole(bundle)
+    put_bundle(bundle, {"eval": {"alpha": "2.0"}})
+    assert read_manifest(bundle).generation == 2
+    assert "bundle.json.sig" not in tree(bundle)
 
 
 def test_what_the_new_manifest_does_not_name_is_removed_with_its_folders(tmp_path: Path) -> None:
