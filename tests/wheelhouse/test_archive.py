@@ -501,15 +501,15 @@ def test_unpacking_again_mends_a_damaged_bundle(bundle: Path, archive: Path, tmp
 def test_what_was_unpacked_before_a_kill_is_not_copied_again(
     bundle: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = archive_module.BundleWriter.commit
+    real = BundleWriter.commit
 
     def die(*_: object, **__: object) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(archive_module.BundleWriter, "commit", die)
+    monkeypatch.setattr(BundleWriter, "commit", die)
     with pytest.raises(KeyboardInterrupt):
         unpack([archive], tmp_path / "copy")
-    monkeypatch.setattr(archive_module.BundleWriter, "commit", real)
+    monkeypatch.setattr(BundleWriter, "commit", real)
     left = list((tmp_path / "copy/.writer/incoming").iterdir())
     assert len(left) == len(tree(bundle)) - 2
     left[0].write_bytes(b"#" * left[0].stat().st_size)  # not believed, all the same
