@@ -145,7 +145,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
             wheels_of_uv = zip(uv_resolutions, uv_choices, uv_indexes, strict=True)
             unpacking = [pool.submit(_node_uv, collector, *triple) for triple in wheels_of_uv]
             locks = [collector.lock(*triple) for triple in zip(resolutions, choices, indexes, strict=True)]
-            check_closures(locks, writer.current)
+            closure_notes = check_closures(locks, writer.current)
             uvs = gather(unpacking)
 
         has_pythons = bool(pythons or (writer.current and writer.current.pythons))
@@ -178,7 +178,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         from_cache=len(collector.fetched) - len(transferred),
         built=tuple(collector.built),
         changed=changed,
-        notes=(*prepared.notes, *resolved.notes, *notes),
+        notes=(*prepared.notes, *resolved.notes, *closure_notes, *notes),
     )
 
 

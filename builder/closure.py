@@ -12,6 +12,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+# How each operator that says where a range of versions begins says only that.
+_FLOORS = {">=": ">=", ">": ">", "~=": ">=", "==": ">="}
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
@@ -56,6 +59,16 @@ def closure_problems(
     return sorted(problems)
 
 
+def capped_pythons(wheels: Iterable[WheelMetadata], full_version: str) -> list[str]:
+    """The wheels, one line each, that end before the target's Python by their own Requires-Python."""
+    return [
+        f"{wheel_title(wheel)} asks for Python {wheel.requires_python} and the target has {full_version}; uv takes it "
+        "all the same, pip only with --ignore-requires-python"
+        for wheel in wheels
+        if not _contains(_specifiers(wheel.requires_python), full_version)
+    ]
+
+
 def overridden_names(settings: Mapping[str, object]) -> set[str]:
     """Packages whose requirements the script's `[tool.uv]` changes on purpose."""
     names: set[str] = set()
@@ -89,11 +102,25 @@ def _parse(text: str) -> Requirement | None:
 
 def _python_problems(wheels: Mapping[str, WheelMetadata], full_version: str) -> Iterable[str]:
     for wheel in wheels.values():
-        try:
-            fits = not wheel.requires_python or SpecifierSet(wheel.requires_python).contains(
-                full_version, prereleases=True
-            )
-        except InvalidSpecifier:
-            fits = True
-        if not fits:
+        if not _contains(_floor(wheel.requires_python), full_version):
             yield f"{wheel_title(wheel)} needs Python {wheel.requires_python}, the target has {full_version}"
+
+
+def _contains(specifiers: SpecifierSet, version: str) -> bool:
+    return specifiers.contains(version, prereleases=True)
+
+
+def _specifiers(requires_python: str | None) -> SpecifierSet:
+    try:
+        return SpecifierSet(requires_python or "")
+    except InvalidSpecifier:
+        return SpecifierSet()
+
+
+def _floor(requires_python: str | None) -> SpecifierSet:
+    """What of a Requires-Python holds for uv: the Pythons that it begins with, not those that it ends with.
+
+    https://docs.astral.sh/uv/reference/internals/resolver/#requires-python
+    """
+    entries = (entry for entry in _specifiers(requires_python) if entry.operator in _FLOORS)
+    return SpecifierSet(",".join(f"{_FLOORS[entry.operator]}{entry.version.removesuffix('.*')}" for entry in entries))

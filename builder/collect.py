@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder.build_wheel import WheelBuilder
 from builder.cache import DownloadCache
-from builder.closure import closure_problems, overridden_names
+from builder.closure import capped_pythons, closure_problems, overridden_names
 from builder.compose import LockedScript, WheelFile, render_lock
 from builder.credentials import without_credentials
 from builder.fetch import Download, Fetched, fetch
@@ -132,12 +132,12 @@ class Collector:
         return replace(wheel, size=len(content), source=source)
 
 
-def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> None:
-    """Raise FetchError (exit 4) where the wheels' own METADATA asks for what their lock does not hold.
+def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> tuple[str, ...]:
+    """Raise FetchError (exit 4) where the wheels' own METADATA asks for what their lock does not hold; give notes.
 
     A lock that the bundle (*current*) holds to the byte was checked when it came in.
     """
-    problems = []
+    problems, notes = [], []
     for lock in locks:
         resolution = lock.resolution
         known = current.files.get(lock.lock_path) if current else None
@@ -150,12 +150,15 @@ def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> N
             overridden_names(resolution.script.settings),
         )
         problems += [f"{lock.key}: {problem}" for problem in found]
+        capped = capped_pythons((wheel.facts for wheel in lock.wheels), resolution.full_version)
+        notes += [f"{resolution.script.path}: {text}" for text in capped]
     if problems:
         raise FetchError(
             "the files do not hold together: their own metadata asks for more than the index or the source said",
             problems=problems,
             hint="add what is missing to the script's dependencies, or pin another version",
         )
+    return tuple(dict.fromkeys(notes))
 
 
 def source_of(choice: Choice, index: str | None) -> Source:

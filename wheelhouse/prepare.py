@@ -1473,7 +1473,9 @@ def _install_with_pip(tool: "_Tool", plan: _Plan, bundle: str) -> None:
     _read_verified(bundle, plan.manifest, requirements)
     tool.run([python, "-I", "-m", "venv", tool.environment])
     pip = [tool.python, *"-I -m pip --isolated --disable-pip-version-check --no-input".split()]  # noqa: SIM905
+    # The build has looked at Requires-Python as uv does, which does not heed its upper ends.
     install = "install --no-index --no-deps --no-cache-dir --only-binary :all: --require-hashes".split()  # noqa: SIM905
+    install.append("--ignore-requires-python")
     where = ["--find-links", os.path.join(bundle, "wheels"), "-r", os.path.join(bundle, requirements)]
     tool.run([*pip, *install, *where])
 

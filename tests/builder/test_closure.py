@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from builder.closure import closure_problems, overridden_names
+import pytest
+
+from builder.closure import capped_pythons, closure_problems, overridden_names
 from builder.target import make_target
 from wheelhouse.wheel import WheelMetadata
 
@@ -50,6 +52,29 @@ def test_prereleases_in_the_lock_count() -> None:
 
 def test_a_wheel_for_another_python_is_a_problem() -> None:
     assert problems(["a"], wheel("a", python=">=3.13")) == ["a 1.0 needs Python >=3.13, the target has 3.12.0"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "begins", "ends"),
+    [
+        (">=3.9,<3.12", True, False),
+        ("<3.12", True, False),
+        ("~=3.10", True, True),
+        ("==3.11.*", True, False),
+        ("~=3.11.0", True, False),
+        (">=3.9,!=3.12.0", True, False),
+        ("==3.12.*", True, True),
+        (">3.12", False, False),
+        (">=3.13,<3.15", False, False),
+        ("==3.13.*", False, False),
+        ("neverland", True, True),
+        ("", True, True),
+    ],
+)
+def test_of_an_upper_end_the_user_is_told_as_uv_does_not_heed_it(asked: str, begins: bool, ends: bool) -> None:  # noqa: FBT001 - a table
+    entry = wheel("a", python=asked)
+    assert (problems(["a"], entry) == []) is begins
+    assert (capped_pythons([entry], "3.12.0") == []) is ends
 
 
 def test_overrides_are_the_users_business() -> None:

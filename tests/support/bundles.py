@@ -134,7 +134,8 @@ def _write_script(
     path = bundle / "scripts" / f"{name}.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(script.text)
-    wheels = {package: make_wheel(bundle / "wheels", package) for package in script.packages}
+    ended = ">=3.8,<3.9"  # as uv does, a node heeds no upper end
+    wheels = {package: make_wheel(bundle / "wheels", package, requires_python=ended) for package in script.packages}
     block = prepare.read_block(script.text)
     return {
         "path": f"scripts/{name}.py",
