@@ -73,6 +73,12 @@ class CacheForm:
                     workshop.notes.append(f"{name}.py for {target} is left out of the cache: {fault}")
                 else:
                     wanted.append(found)
+        if not wanted and not has_cache(manifest):
+            raise InputError(
+                "--format cache: uv would take none of the scripts from a cache",
+                problems=workshop.notes,
+                hint="leave out --format cache: the launcher runs them",
+            )
         cache = workshop.place / FOLDER
         if wanted:
             _seed(manifest, workshop, cache, {name for one in wanted for name in one.lock.packages})

@@ -72,9 +72,9 @@ class VenvForm:
                 made[name, key] = lock.environment
                 continue
             target = Target(manifest.targets[key].python, manifest.targets[key].platform)
-            interpreter = None if target.is_free_threaded else prepare.find_interpreter(target.version)
-            if interpreter is None or target.system == "windows":
-                why = f"no Python {target.python} is here" if interpreter is None else "only the node can make it"
+            interpreter = prepare.find_interpreter(target.version) if _can_make(target) else None
+            if interpreter is None:
+                why = f"no Python {target.python} is here" if _can_make(target) else "only the node can make it"
                 workshop.notes.append(f"{name}.py for {key} gets no ready environment: {why}")
                 continue
             place = workshop.place / FOLDER / f"{len(made)}"
@@ -85,9 +85,15 @@ class VenvForm:
             raise InputError(
                 "--format venv: no environment can be made here",
                 problems=workshop.notes,
-                hint="have a Python of the nodes' minor version here, such as by `uv python install 3.12`",
+                hint="have a Python of the nodes' minor version here, such as by `uv python install 3.12`; "
+                "for Windows and free-threaded Pythons leave out --format venv",
             )
         return with_locks(composition, lambda name, key, lock: replace(lock, environment=made.get((name, key))), files)
+
+
+def _can_make(target: Target) -> bool:
+    """Not for Windows, nor for free-threaded Pythons, whose folders are others."""
+    return target.system != "windows" and not target.is_free_threaded
 
 
 def _make(  # noqa: PLR0913, PLR0917 - what, with what, where

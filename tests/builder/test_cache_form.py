@@ -150,11 +150,13 @@ def test_an_index_of_the_scripts_own_answers_under_its_own_address(
     assert run(factory.bundle, tmp_path, script) == "1.0\n"
 
 
-@pytest.mark.slow
 def test_a_script_that_uv_would_not_take_from_a_cache_is_left_out_and_named(factory: Factory, tmp_path: Path) -> None:
     make_source_tree(tmp_path / "own", "own")
     script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own" }')
-    report = build(factory, script)
+    alone = factory.fails(InputError, script, uv_version=VERSION, formats=("cache",))
+    assert "none of the scripts" in alone
+    assert "job.py for" in alone
+    report = build(factory, script, factory.script("leaf", name="other"))
     assert factory.manifest.scripts["job"].locks[TARGET].cache is None
     assert any("left out of the cache" in note for note in report.notes)
 

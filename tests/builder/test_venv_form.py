@@ -149,6 +149,7 @@ def test_what_cannot_be_made_here_is_named(factory: Factory) -> None:
         InputError, script, formats=FORMATS, platforms=("x86_64-pc-windows-msvc",), output=factory.folder / "other"
     )
     assert "no environment can be made here" in text
+    assert "free-threaded Pythons leave out --format venv" in text
 
 
 def test_a_python_that_is_not_here(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
