@@ -26,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 import tomli_w
 from packaging.utils import canonicalize_name
 
-from builder import node_uv, uv_config
+from builder import free_threaded, node_uv, uv_config
 from builder.forms import has_cache, locks_of, with_locks
 from builder.index_proxy import Answers, IndexProxy
 from builder.script import Script, parse_script
@@ -109,8 +109,6 @@ class _Wanted:
         entries = [entry for source in sources.values() for entry in (source if isinstance(source, list) else [source])]
         indexes = [entry.get("url") for entry in settings.get("index", [])]
         indexes += [settings.get("index-url", ""), *settings.get("extra-index-url", [])]
-        if self.target.is_free_threaded:
-            return "uv installs for another build of Python than the one that runs, but not for a free-threaded one"
         if any("@" in text.partition(";")[0] for text in self.script.dependencies) or not all(
             isinstance(entry, dict) and "index" in entry for entry in entries
         ):
@@ -170,10 +168,11 @@ def _fill(composition: Composition, workshop: Workshop, cache: Path, wanted: Seq
         for one, place in places.items():
             _write_project(place, one)
             options = ["--target", "packages", "--link-mode", "symlink", "--constraint", "pins.txt"]
-            _run(_install(uvs[one.version], one, options), one, place, {**_variables(place, cache), **proxy.variables})
+            variables = {**_variables(place, cache), **proxy.variables}
+            _run(_install(uvs[one.version], one, place, options), one, place, variables)
     for one, place in places.items():
         _run(
-            _install(uvs[one.version], one, ["--target", "none", "--dry-run", "--offline"]),
+            _install(uvs[one.version], one, place, ["--target", "none", "--dry-run", "--offline"]),
             one,
             place,
             _variables(place, cache),
@@ -195,9 +194,10 @@ def _write_project(place: Path, one: _Wanted) -> None:
     (place / "pins.txt").write_text("".join(pins), encoding="utf-8")
 
 
-def _install(uv: str, one: _Wanted, options: Sequence[str]) -> list[str]:
+def _install(uv: str, one: _Wanted, place: Path, options: Sequence[str]) -> list[str]:
+    python = free_threaded.stand_in(place.parent / "interpreter") if one.target.is_free_threaded else sys.executable
     command = [uv, "pip", "install", "--requirement", "pyproject.toml", "--only-binary", ":all:", "--color", "never"]
-    command += ["--python", sys.executable, "--python-platform", one.target.platform]
+    command += ["--python", python, "--python-platform", one.target.platform]
     return [*command, "--python-version", one.target.full_version(one.script.requires_python), *options]
 
 

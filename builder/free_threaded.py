@@ -3,7 +3,7 @@
 uv takes version and platform from flags, but whether the wheels are for a free-threaded build (`cp314t`, and no `abi3`)
 from the interpreter that it asks, and these builds are rare on the machines that bundles are made on. So uv is shown a
 virtual environment of our own interpreter that answers this one question as a free-threaded one does. Nothing is ever
-installed or built with it.
+built with it, nor installed to be run.
 """
 
 from __future__ import annotations

@@ -116,14 +116,12 @@ def test_targets_of_other_machines_and_pythons(factory: Factory, packages: Path)
     name = f"uv-{VERSION}.data/scripts/uv.exe"
     make_wheel(packages, "uv", VERSION, tag="py3-none-win_amd64", files={name: "MZ"})
     build(factory, script, python_versions=("3.13",), platforms=("x86_64-pc-windows-msvc",))
-    build(factory, script, python_versions=(HERE,))
+    make_wheel(packages, "native", tag="cp313-cp313t-manylinux_2_17_x86_64")
+    build(factory, script, python_versions=(HERE, "3.13t"))
     locks = factory.manifest.scripts["wide"].locks
     assert {lock.cache for lock in locks.values()} == {VERSION}
-    assert len(locks) == 2
-    assert (
-        len([path for path in factory.manifest.files if path.startswith("cache/archive-") and path.endswith("/WHEEL")])
-        == 2
-    )
+    assert len(locks) == 3
+    assert len(list(factory.bundle.glob("cache/archive-*/*/*/WHEEL"))) == 3
 
 
 def test_programs_inside_packages_stay_programs(factory: Factory, packages: Path, tmp_path: Path) -> None:
