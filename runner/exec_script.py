@@ -65,7 +65,8 @@ class OfflineBundleExecution(ApplicationExecution):  # type: ignore[misc]  # its
         log.info(f"Bundle: {bundle}")
         log.info(f"uv: {environment.get('OFFLINE_BUNDLE_UV') or 'the one in the bundle'}")
         write_parameters(self.context.parameter_values)
-        launcher = [launcher_python(), str(bundle / "run.py"), "--bundle", str(bundle)]
+        # -S: the launcher needs nothing of what is installed there, and starts sooner
+        launcher = [launcher_python(), "-S", str(bundle / "run.py"), "--bundle", str(bundle)]
         log.info(f"Launcher: {' '.join(launcher)}")
         self._run(launcher, script, environment)
         produced = read_parameters()

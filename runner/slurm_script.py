@@ -60,7 +60,7 @@ stop() {{
 code=7
 if [ -f "$bundle/run.py" ]; then
     if command -v python3 >/dev/null || [ ! -f "$bundle/run.sh" ]; then
-        set -- python3 "$bundle/run.py"
+        set -- python3 -S "$bundle/run.py"  # -S: it needs nothing of what is installed there, and starts sooner
     else  # the bundle has a Python of its own
         set -- sh "$bundle/run.sh"
     fi
