@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from wheelhouse.errors import BundleError
+from wheelhouse.unpack import refuse_without_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,22 @@ class DownloadCache:
         with contextlib.suppress(OSError):  # a cache that somebody else fills may be read-only
             path.unlink()
         return None
+
+    def lacking(self, sha256: str | None, size: int) -> int:
+        """Tell how many of a file's *size* bytes are still to come, by what lies here, without reading it."""
+        if sha256 is None:
+            return size
+        if self._path_of(sha256).exists():
+            return 0
+        with contextlib.suppress(OSError):
+            size -= (self._partials / sha256).stat().st_size
+        return max(0, size)
+
+    def refuse_without_space(self, needed: int) -> None:
+        """Raise BundleError where *needed* bytes do not fit beside what lies here."""
+        with self._writing():
+            self.root.mkdir(parents=True, exist_ok=True)
+            refuse_without_space(self.root, needed)
 
     @contextlib.contextmanager
     def partial(self, key: str) -> Iterator[Partial]:

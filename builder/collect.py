@@ -20,6 +20,8 @@ from builder.fetch import Download, Fetched, fetch
 from wheelhouse.errors import FetchError
 from wheelhouse.gather import gather
 from wheelhouse.manifest import Source
+from wheelhouse.refusals import as_bundle_errors
+from wheelhouse.unpack import refuse_without_space
 from wheelhouse.wheel import metadata_of_wheel, parse_metadata
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class Collector:
     def fetch(self, choices: Iterable[Choice], progress: FetchProgress) -> None:
         """Fetch every wheel and source archive that the bundle does not hold, each location once.
 
-        Raises FetchError (exit 4).
+        Raises FetchError (exit 4), or BundleError (exit 1) before anything is fetched that would find no room.
         """
         wanted = {
             choice.location: Download(_url(choice.location), choice.filename, choice.hashes, choice.size)
@@ -72,8 +74,18 @@ class Collector:
         }
         cache = DownloadCache(self.cache_root)
         downloads = list(wanted.values())
+        self._refuse_without_space(cache, downloads)
         files = fetch(downloads, cache, credentials=self.credentials, progress=progress, trust=self.trust)
         self.fetched |= dict(zip(wanted, files, strict=True))
+
+    def _refuse_without_space(self, cache: DownloadCache, downloads: Iterable[Download]) -> None:
+        """Ask for room for all files of known size: in the cache, and in the bundle where that lies on another disk."""
+        unique = {download.hashes.get("sha256", download.url): download for download in downloads}.values()
+        cache.refuse_without_space(sum(cache.lacking(d.hashes.get("sha256"), d.size or 0) for d in unique))
+        output = self.writer.directory
+        with as_bundle_errors(output):
+            if output.stat().st_dev != cache.root.stat().st_dev:  # else they are linked
+                refuse_without_space(output, sum(d.size or 0 for d in unique if d.filename.endswith(".whl")))
 
     def lock(self, resolution: Resolution, choices: Sequence[Choice], index: Future[Index] | None) -> LockedScript:
         """The script with its wheels at hand. Raises FetchError (exit 4), or IntegrityError (exit 5) for a wheel."""

@@ -17,6 +17,7 @@ from builder.build import BuildReport, BuildRequest, build
 from builder.resolve import ResolveOptions, find_uv
 from builder.target import host_platform
 from tests.builder.test_resolve import make_repository, trap
+from tests.support.archives import small_disk
 from tests.support.distributions import make_buildable_sdist, make_source_tree, make_wheel, sha256_of
 from tests.support.index_server import Fault, IndexServer
 from wheelhouse.errors import BundleError, FetchError, InputError, IntegrityError, ResolveError
@@ -115,6 +116,39 @@ def test_a_bundle_holds_what_the_format_says(factory: Factory, packages: Path) -
         subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=factory.bundle, check=False).returncode
         == 0
     )
+
+
+@pytest.mark.parametrize("full", ["bundle", "cache"])
+def test_too_small_a_disk_is_told_before_anything_is_fetched(
+    factory: Factory, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    wheel = make_wheel(packages, "large", padding=3_000_000)
+    with small_disk(tmp_path / "disk", 1_000_000) as disk:
+        if full == "cache":
+            monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(disk / "cache"))
+        else:
+            factory.bundle = disk / "bundle"
+        told = factory.fails(BundleError, factory.script("large"))
+        assert f"{wheel.stat().st_size:,} bytes are needed, " in told
+        assert str(disk) in told
+        assert ("OFFLINE_BUNDLE_CACHE" if full == "cache" else "name another folder with -o") in told
+        assert not factory.bundle.exists()
+    assert not factory.index.requests_for(r"\.whl$")
+
+
+def test_a_disk_that_fills_up_all_the_same_loses_nothing(factory: Factory, packages: Path, tmp_path: Path) -> None:
+    """The index does not tell the size, so that nobody can ask for room."""
+    make_wheel(packages, "leaf")
+    wheel = make_wheel(packages, "large", padding=3_000_000)
+    factory.index.describe(wheel.name, size=None)
+    with small_disk(tmp_path / "disk", 1_500_000) as disk:
+        factory.bundle = disk / "bundle"
+        factory.build(factory.script("leaf"))
+        before = digests(factory.bundle)
+        told = factory.fails(BundleError, factory.script("large"))
+        assert "No space left on device" in told
+        assert digests(factory.bundle) == before
+        raise_for_problems(verify(factory.bundle))
 
 
 def test_the_lock_is_a_valid_pep_751_lock_with_relative_paths(factory: Factory, packages: Path) -> None:
