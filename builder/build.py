@@ -30,7 +30,7 @@ from wheelhouse import prepare
 from wheelhouse.errors import BundleError, InputError
 from wheelhouse.gather import gather
 from wheelhouse.inventory import add_inventories, metadata_of
-from wheelhouse.manifest import MANIFEST, read_manifest
+from wheelhouse.manifest import MANIFEST, SIGNATURE, read_manifest
 from wheelhouse.store import BundleWriter
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 # uv processes side by side: they wait for the index more than they compute.
 _RESOLVERS = 8
+_UNSIGNED = "the bundle carries no signature any more: that was over what it held before. Sign it: --sign, or `sign`"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class BuildRequest:
     formats: tuple[str, ...] = ("index",)
     """Names in `builder.forms`; those that the bundle has already are kept up in any case."""
     sign: Callable[[bytes], bytes] | None = None
-    """Signs the manifest (`wheelhouse.signature.signature_of`)."""
+    """Signs the manifest (`wheelhouse.signature.signing_with`)."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,9 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
             locked.refuse_lost_environments(writer.current, manifest, notes)
             locked.refuse_other_files(writer.current, manifest)
             inventories = inventories or locked.restore_inventories(manifest, metadata, resolved.damaged)
+        was_signed = (request.output / SIGNATURE).exists()
         changed = writer.commit(manifest, {**composition.contents, **inventories}, sign=request.sign)
+    signature_notes = [_UNSIGNED] if was_signed and not (request.output / SIGNATURE).exists() else []
     transferred = [file for file in collector.fetched.values() if not file.from_cache or file.sha256 in brought]
     return BuildReport(
         output=request.output,
@@ -178,7 +181,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         from_cache=len(collector.fetched) - len(transferred),
         built=tuple(collector.built),
         changed=changed,
-        notes=(*prepared.notes, *resolved.notes, *closure_notes, *notes),
+        notes=(*prepared.notes, *resolved.notes, *closure_notes, *notes, *signature_notes),
     )
 
 

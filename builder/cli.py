@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -162,7 +161,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     from builder.progress import make_progress
     from builder.resolve import ResolveOptions, find_uv, uv_version_here
     from wheelhouse.errors import InputError
-    from wheelhouse.signature import signature_of
+    from wheelhouse.signature import signing_with
 
     if uv_version and no_uv:
         raise InputError("--uv-version and --no-uv exclude each other", hint="give one of them")
@@ -194,7 +193,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
         with_python=with_python,
         is_locked=is_locked,
         formats=formats,
-        sign=partial(signature_of, key=sign) if sign else None,
+        sign=signing_with(sign) if sign else None,
     )
     started = time.monotonic()
     with make_progress(is_quiet=quiet or as_json) as progress:

@@ -28,7 +28,7 @@ from wheelhouse.store import PENDING, BundleWriter
 from wheelhouse.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from wheelhouse.manifest import Manifest
     from wheelhouse.verify import VerifyReport
@@ -68,21 +68,25 @@ def sign(directory: Path, key: str) -> Path:
     that is not what its manifest says.
     """
     read_manifest_bytes(directory)
+    signs = signing_with(key)
     with BundleWriter(directory) as writer:
         report = verify(directory)
         raise_for_problems(report)
         refuse_unsettled(report)
-        _put_signature(writer, key)
+        _put_signature(writer, signs)
     return directory / SIGNATURE
 
 
 def commit_signed(writer: BundleWriter, manifest: Manifest, contents: Mapping[str, bytes | Path], key: str) -> bool:
     """Commit as `BundleWriter.commit` does, and sign what it made; True when anything changed."""
-    return writer.commit(manifest, contents, sign=partial(signature_of, key=key))
+    return writer.commit(manifest, contents, sign=signing_with(key))
 
 
-def signature_of(content: bytes, key: str) -> bytes:
-    """Sign *content*, the bytes of a manifest; raises as `sign` does."""
+def signing_with(key: str) -> Callable[[bytes], bytes]:
+    """Return what signs the bytes of a manifest with *key*; raises as `sign` does.
+
+    A key or an ssh-keygen that is not there is told here, before the work whose result would be signed.
+    """
     path = Path(key).expanduser()
     if not path.is_file():
         hint = "name a private key's file, or the .pub file of a key that ssh-agent or a device holds"
@@ -90,10 +94,14 @@ def signature_of(content: bytes, key: str) -> bytes:
     program = which("ssh-keygen")
     if program is None:
         raise BundleError("ssh-keygen is not on PATH", hint="install OpenSSH's client, 8.2 or newer")
+    return partial(_signature_of, command=[program, "-Y", "sign", "-n", policy.NAMESPACE, "-f", str(path)], key=key)
+
+
+def _signature_of(content: bytes, command: list[str], key: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
         document = Path(folder) / MANIFEST
         document.write_bytes(content)
-        code, said = _run_aloud([program, "-Y", "sign", "-n", policy.NAMESPACE, "-f", str(path), str(document)])
+        code, said = _run_aloud([*command, str(document)])
         signature = document.with_name(SIGNATURE)
         if code != 0 or not signature.is_file():
             raise SignatureError(
@@ -167,9 +175,9 @@ def refuse_unsettled(report: VerifyReport) -> None:
         )
 
 
-def _put_signature(writer: BundleWriter, key: str) -> bool:
+def _put_signature(writer: BundleWriter, signs: Callable[[bytes], bytes]) -> bool:
     """Sign the manifest in force; True when that is another signature than the one there."""
-    signature = signature_of(read_manifest_bytes(writer.directory), key)
+    signature = signs(read_manifest_bytes(writer.directory))
     place = writer.directory / SIGNATURE
     if place.is_file() and place.read_bytes() == signature:
         return False

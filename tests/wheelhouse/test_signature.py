@@ -14,7 +14,7 @@ from tests.support.bundles import make_bundle
 from wheelhouse import policy
 from wheelhouse.errors import InputError, IntegrityError, SignatureError
 from wheelhouse.manifest import SIGNATURE
-from wheelhouse.signature import Trust, check_signature, refuse_unsettled, sign, signature_of
+from wheelhouse.signature import Trust, check_signature, refuse_unsettled, sign, signing_with
 from wheelhouse.verify import verify
 
 LONG_AGO, SOME_DAY = "20200101", "29990101"
@@ -95,7 +95,7 @@ class TestSigning:
         if child == 0:  # a process of its own, with a terminal of its own
             code = 1
             try:
-                code = 0 if b"SSH SIGNATURE" in signature_of(b"{}", str(keys / "sealed")) else 2
+                code = 0 if b"SSH SIGNATURE" in signing_with(str(keys / "sealed"))(b"{}") else 2
             finally:
                 os._exit(code)
         said = b""
@@ -271,7 +271,7 @@ class TestChecking:
         """As `unpack.install` has it: one after the other in one file."""
         before = (bundle / "bundle.json").read_bytes()
         after = before + b"\n"
-        (bundle / SIGNATURE).write_bytes(b"".join(signature_of(one, str(keys / "alice")) for one in (before, after)))
+        (bundle / SIGNATURE).write_bytes(b"".join(signing_with(str(keys / "alice"))(one) for one in (before, after)))
         for content in (before, after):
             assert check_signature(bundle, allowed, content=content).identity == "alice"
         assert "modified" in refusal_of(bundle, allowed, before + b" ")
