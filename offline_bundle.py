@@ -127,7 +127,13 @@ def _as_ours(error: click.ClickException, name: str) -> BundleError:
     message = error.format_message().rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else name
-    return InputError(message[:1].lower() + message[1:], hint=f"`{path} --help` lists what can be given")
+    hint = f"`{path} --help` lists what can be given"
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        if isinstance(error, click.MissingParameter):
+            hint = f"add it; {hint}"
+        elif isinstance(error.param.type, click.Path):
+            hint = "check the path and its permissions"
+    return InputError(message[:1].lower() + message[1:], hint=hint)
 
 
 def _color() -> bool | None:

@@ -969,14 +969,15 @@ def _choose(
             plan = _Plan(manifest, target, lock, node, found)
             plan.ready = _ready_environment(request.bundle, lock)
             return plan
+    here = "name a fitting interpreter with --python PATH, or " if any(": no CPython" in why for why in misfits) else ""
     raise LaunchError(
         7,
         f"nothing in the bundle for {request.name} fits this node\n"
         f"  this node: {node}\n"
         f"  its interpreters: {interpreters}\n"
         "  the bundle: " + "; ".join(dict.fromkeys(misfits) or ["no lock at all"]),
-        "name a fitting interpreter with --python PATH, or on the connected side: build-offline-bundle "
-        f"{request.name} -o DIR --python-version X.Y --python-platform {node.platform()}",
+        f"{here}on the connected side: build-offline-bundle {request.name} -o DIR --python-version X.Y "
+        f"--python-platform {node.platform()}",
     )
 
 

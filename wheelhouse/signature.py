@@ -126,7 +126,9 @@ def check_content(content: bytes, signature: bytes | None, trust: Trust) -> Sign
     """Do the same for a manifest and its signature at hand, such as an archive's."""
     for path in (trust.allowed_signers, trust.revoked_keys):
         if path is not None and not path.is_file():
-            raise InputError(f"there is no file {path}", hint="ssh-keygen(1) describes it under ALLOWED SIGNERS")
+            raise InputError(
+                f"there is no file {path}", hint="check the path; ssh-keygen(1) describes such a file: ALLOWED SIGNERS"
+            )
     revoked = None if trust.revoked_keys is None else str(trust.revoked_keys)
     with _signature_errors():
         plain = policy.Trust(str(trust.allowed_signers), trust.signer, revoked)
