@@ -52,6 +52,14 @@ _UNREACHABLE = re.compile(
 _UNBUILDABLE = re.compile(
     r"Failed to (?:download and )?build|Build backend failed|Failed to resolve requirements from `build"
 )
+# And where the fault is not with an index but with a place that the script itself names.
+_NO_REPOSITORY = re.compile(
+    r"Failed to [a-z ]+ `(?P<what>[^`]+ @ git\+[^`]+)`.*(?:Git operation failed|has no subdirectory)"
+)
+_NO_FILE = re.compile(
+    r"Failed to [a-z ]+ `(?P<what>[^`]+ @ (?P<url>https?://[^`#]+)[^`]*)`.*(?:Failed to fetch:|for url) \(?(?P=url)"
+)
+_GONE = re.compile(r"HTTP status client error \(4(?:04|10) ")
 _PINS = "pins.txt"
 
 
@@ -438,6 +446,9 @@ def _failure(script: Script, target: Target, text: str, credentials: Credentials
         )
     if "No solution found" in words:
         return ResolveError(where, problems=text.splitlines(), hint=_UNSOLVABLE_HINT)
+    named = _named_failure(where, text, words)
+    if named is not None:
+        return named
     if _UNREACHABLE.search(words):
         return FetchError(
             f"{where}: an index could not be asked",
@@ -453,11 +464,34 @@ def _failure(script: Script, target: Target, text: str, credentials: Credentials
     return ResolveError(where, problems=text.splitlines(), hint=_UNSOLVABLE_HINT)
 
 
+def _named_failure(where: str, text: str, words: str) -> BundleError | None:
+    """The error where what the script itself names is not there: a repository, a file, a folder, or a version of uv."""
+    problems = text.splitlines()
+    repository, file = _NO_REPOSITORY.search(words), _NO_FILE.search(words)
+    if repository:
+        hint = (
+            "check the repository's address and the branch, tag, commit or folder in it; `git ls-remote` of the "
+            "address must work on this machine, without a prompt"
+        )
+        return ResolveError(f"{where}: {repository['what']} cannot be read", problems=problems, hint=hint)
+    if file:
+        kind = ResolveError if _GONE.search(words) else FetchError
+        hint = "check the address in the script; this machine must reach it (HTTPS_PROXY, SSL_CERT_FILE)"
+        return kind(f"{where}: {file['what']} cannot be fetched", problems=problems, hint=hint)
+    if "Distribution not found at" in words:
+        hint = "check the path in the script: it is taken from the folder that the script is in"
+        return ResolveError(where, problems=problems, hint=hint)
+    if "Required uv version" in words:
+        hint = "change `required-version` in [tool.uv], or use an offline-bundle that comes with that uv"
+        return ResolveError(where, problems=problems, hint=hint)
+    return None
+
+
 def _unusable(script: Script, target: Target, missing: Mapping[str, str]) -> BundleError:
     """The error for all packages without a file that the target can use: exit 4 if building would help, else exit 3."""
     sources = [name for name, text in missing.items() if not text]
     unfit = [name for name, text in missing.items() if text]
-    problems = [f"{name}: only a source distribution, and building is not allowed" for name in sources]
+    problems = [f"{name}: no wheel fits, only a source distribution, and building is not allowed" for name in sources]
     problems += [f"{name}: {_available(name, missing[name])}" for name in unfit]
     hints = []
     if sources:

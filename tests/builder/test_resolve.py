@@ -324,6 +324,38 @@ def make_repository(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("@nosuch", "nosuch"), ("#subdirectory=nosuch", "no subdirectory `nosuch`"), ("-gone", "not appear to be a git")],
+)
+def test_a_repository_that_cannot_be_read_is_no_failed_build(workshop: Workshop, place: str, said: str) -> None:
+    url = make_repository(make_source_tree(workshop.folder, "thing")).as_uri()
+    text = workshop.fails(workshop.script(f"thing @ git+{url}{place}"), ResolveError)
+    assert f"thing @ git+{url}{place} cannot be read" in text
+    assert said in text
+    assert "git ls-remote" in text
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, ResolveError), (503, FetchError)])
+def test_a_file_that_the_script_names_is_no_index(
+    workshop: Workshop, status: int, kind: type[BundleError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    workshop.index.fault("*", Fault.status(status))
+    url = f"{workshop.index.url}thing-1.0-py3-none-any.whl"
+    text = workshop.fails(workshop.script(f"thing @ {url}"), kind)
+    assert f"thing @ {url} cannot be fetched" in text
+    assert "check the address in the script" in text
+
+
+def test_hints_for_a_lost_path_and_for_another_uv(workshop: Workshop) -> None:
+    lost = workshop.script("thing", tool='[tool.uv.sources]\nthing = { path = "nowhere" }')
+    assert "check the path in the script" in workshop.fails(lost, ResolveError)
+    assert "required-version" in workshop.fails(
+        workshop.script(tool='[tool.uv]\nrequired-version = ">=99"'), ResolveError
+    )
+
+
 def test_a_free_threaded_target_takes_its_own_wheels_whatever_interpreter_is_here(
     workshop: Workshop, packages: Path
 ) -> None:

@@ -1,4 +1,4 @@
-# expect: 4 odfpy: only a source distribution
+# expect: 4 odfpy: .*only a source distribution
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["pandas[excel]", "tabulate"]
