@@ -83,7 +83,7 @@ def run_command(  # noqa: PLR0913
     Without -j it runs in this directory, in place of this command: its streams, signals and exit code are its
     own. With -j a failing job stops no other, and the exit code is 8 if any failed.
     """
-    from runner.local import JobsInterruptedError, run_here, run_jobs
+    from runner.local import Jobs, JobsInterruptedError, run_here
 
     options = ["-q"] * (quiet or as_json) + ["-v"] * verbose
     if jobs is None:
@@ -95,7 +95,7 @@ def run_command(  # noqa: PLR0913
     interruption = None
     with _progress(jobs, is_quiet=quiet or as_json) as progress:
         try:
-            results = run_jobs(
+            results = Jobs(
                 script,
                 bundle,
                 jobs=jobs,
@@ -105,8 +105,7 @@ def run_command(  # noqa: PLR0913
                 parallel=parallel,
                 python=python,
                 options=options,
-                progress=progress,
-            )
+            ).run(progress)
         except JobsInterruptedError as error:
             interruption, results = error, list(error.results)
     error_found = interruption or _failure(results, directory)

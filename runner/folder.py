@@ -225,10 +225,15 @@ class Ledger:
         failed = [number for number in sorted(self.ended) if self.ended[number].state in FAILED]
         return [Failure(self.name(number), self.ended[number].state, self._tail(number)) for number in failed[:limit]]
 
-    def results(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> Results:
-        """Write the page of what is there."""
+    def results(self, directory: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> Results:
+        """Write the page of what is there. Raises `InputError` where the results are wanted in another *directory*."""
         from runner.results_page import render_page
 
+        if directory.absolute() != self.directory:
+            raise InputError(
+                f"the results are in {self.directory}, where the jobs have worked",
+                hint="leave out --download, and copy that folder if need be",
+            )
         entries = [self._entry(number, row) for number, row in enumerate(self.plan.rows, 1)]
         page = self.directory / PAGE_NAME
         try:

@@ -123,42 +123,11 @@ def run_here(  # noqa: PLR0913
     os.execv(command[0], command)  # noqa: S606
 
 
-def run_jobs(  # noqa: PLR0913
-    script: Path,
-    bundle: Path,
-    *,
-    jobs: int,
-    directory: Path,
-    arguments: Sequence[str] = (),
-    sealed: bool = False,
-    parallel: int | None = None,
-    python: str | None = None,
-    options: Sequence[str] = ("-q",),
-    progress: Callable[[JobResult], None] | None = None,
-) -> list[JobResult]:
-    """Run *script* *jobs* times, *parallel* at a time: by default one per usable core.
-
-    A failing job stops no other. *progress* is called in this thread with every job that has ended; *options*
-    are those of `run_here`, for the preparation. Raises before the first job is started: `InputError` for job
-    directories that are not empty, and what the launcher has against the script, the bundle or this node.
-    SIGINT and SIGTERM are passed on to the jobs; once they are gone, `JobsInterruptedError` is raised.
-    """
-    prepared = Jobs(
-        script,
-        bundle,
-        jobs=jobs,
-        directory=directory,
-        arguments=arguments,
-        sealed=sealed,
-        parallel=parallel,
-        python=python,
-        options=options,
-    )
-    return prepared.run(progress)
-
-
 class Jobs:
-    """Jobs for which everything is there: what `run_jobs` refuses, the making of this refuses."""
+    """A script's jobs, *parallel* at a time: by default one per usable core. A failing job stops no other.
+
+    results = Jobs(Path("eval.py"), Path("/shared/uvcache"), jobs=10, directory=Path("out")).run()
+    """
 
     def __init__(  # noqa: PLR0913
         self,
@@ -176,7 +145,12 @@ class Jobs:
         variables: Mapping[str, str] | None = None,
         furnish: Callable[[int, Path], None] = lambda _number, _directory: None,
     ) -> None:
-        """As `run_jobs`; *furnish* puts into a job's directory what it needs, *variables* are the script's besides."""
+        """Have everything there, the environment too; start no job yet.
+
+        *options* and *python* are those of `run_here`, for the environment; *furnish* puts into a job's directory what
+        it needs, *variables* are the script's besides. Raises `InputError` for job directories that are not empty, and
+        what the launcher has against the script, the bundle or this node.
+        """
         self._directories = _job_directories(directory, jobs)
         self._environment = _prepare(script, bundle, options, python, sealed=sealed)
         self._parallel = parallel or usable_cores()
@@ -187,7 +161,10 @@ class Jobs:
         self._children = _Children(command, self._environment, {**(variables or {}), "OFFLINE_BUNDLE_JOBS": str(jobs)})
 
     def run(self, progress: Callable[[JobResult], None] | None = None) -> list[JobResult]:
-        """Run them, once; *progress* is called in this thread. Raises `JobsInterruptedError`."""
+        """Run them, once; *progress* is called in this thread with every job that has ended.
+
+        SIGINT and SIGTERM are passed on to the jobs; once they are gone, `JobsInterruptedError` is raised.
+        """
         children = self._children
         try:
             results = self._run_all(progress)

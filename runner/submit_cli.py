@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 _DEFAULT_JOBS = 10
 _DEFAULT_ENGINE = next(iter(ENGINES))
+_DOWNLOAD = click.option(
+    "--download", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Bring the outputs."
+)
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress and no summary, only errors.")
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="What came of it as JSON on stdout.")
 
 
 def _engine_options(attribute: str) -> Callable[[_Command], _Command]:
@@ -119,7 +124,7 @@ def _own_options(context: click.Context, attribute: str, engine: str, given: dic
     metavar="NAME",
     help="A number that the script writes to output_parameters.json; repeatable.",
 )
-@click.option("--download", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Bring the outputs.")
+@_DOWNLOAD
 @click.option("--no-wait", is_flag=True, help="Come back later, with `offline-bundle jobs`.")
 @click.option("--name", help="Of the project.  [default: the script's name and the number of jobs]")
 @click.option(
@@ -136,8 +141,8 @@ def _own_options(context: click.Context, attribute: str, engine: str, given: dic
     "--env", "environment", multiple=True, metavar="NAME=VALUE", help="A variable for the script; repeatable."
 )
 @_engine_options("OPTIONS")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary, only errors.")
-@click.option("--json", "as_json", is_flag=True, help="What came of it as JSON on stdout.")
+@_QUIET
+@_AS_JSON
 @click.pass_context
 def submit_command(  # noqa: PLR0913
     context: click.Context,
@@ -196,10 +201,10 @@ def submit_command(  # noqa: PLR0913
     help=f"What runs the jobs.  [default: as a folder of results says, else {_DEFAULT_ENGINE}]",
 )
 @click.option("--wait", is_flag=True, help="Until all jobs have ended.")
-@click.option("--download", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Bring the outputs.")
+@_DOWNLOAD
 @_engine_options("JOBS_OPTIONS")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary, only errors.")
-@click.option("--json", "as_json", is_flag=True, help="What there is as JSON on stdout.")
+@_QUIET
+@_AS_JSON
 @click.pass_context
 def jobs_command(  # noqa: PLR0913
     context: click.Context,
@@ -224,7 +229,8 @@ def jobs_command(  # noqa: PLR0913
     owner = owner_of(Path(project)) if project and not engine else None
     engine = engine or (owner.engine if owner and owner.engine in ENGINES else _DEFAULT_ENGINE)
     options = _own_options(context, "JOBS_OPTIONS", engine, given)
-    if owner and engine == _DEFAULT_ENGINE:
+    works_there = engine_module(engine).needs_directory(options)
+    if owner and not works_there:
         project = owner.project
     display = Display(is_quiet=quiet or as_json)
     with open_engine(engine, options, display.notice) as opened:
@@ -232,7 +238,7 @@ def jobs_command(  # noqa: PLR0913
             _print_projects(opened.recent(), as_json=as_json)
             return
         found = opened.find(project)
-        if engine_module(engine).needs_directory(options):
+        if works_there:
             download = download or Path(found.project_id)
         outcome = _follow(opened, found, waits=wait, directory=download, display=display)
     _report(context, outcome, display, as_json=as_json)

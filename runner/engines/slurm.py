@@ -209,13 +209,7 @@ class SlurmEngine:
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> Results:
         """Write the page: the files are there."""
-        submission = self._folders[project.project_id]
-        if directory.absolute() != submission.directory:
-            raise InputError(
-                f"the results are in {submission.directory}, where the jobs have worked",
-                hint="leave out --download, and copy that folder if need be",
-            )
-        return submission.ledger.results(progress)
+        return self._folders[project.project_id].ledger.results(directory, progress)
 
     def failures(self, project: ProjectState, limit: int) -> list[Failure]:
         """Read the consoles of those that failed."""

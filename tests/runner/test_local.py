@@ -15,7 +15,7 @@ from uv import find_uv_bin
 
 from runner import local
 from runner.engine import job_name
-from runner.local import JobResult, JobsInterruptedError, run_jobs, usable_cores
+from runner.local import JobResult, Jobs, JobsInterruptedError, usable_cores
 from tests.support.bundles import BundleScript, make_bundle
 from wheelhouse.errors import BundleError, InputError, IntegrityError, NotInBundleError
 
@@ -52,7 +52,7 @@ class TestResults:
             "os.mkdir('plots'); open('plots/a.png', 'w').close(); open('b.csv', 'w').close()\n"
         )
         arguments = [code, "-q", "--", "x y"]
-        results = run_jobs(script, bundle, jobs=3, directory=tmp_path / "out", arguments=arguments)
+        results = Jobs(script, bundle, jobs=3, directory=tmp_path / "out", arguments=arguments).run()
         assert [result.index for result in results] == [1, 2, 3]
         for result in results:
             assert result.directory == tmp_path / "out" / f"job-000{result.index}"
@@ -65,7 +65,7 @@ class TestResults:
             assert result.seconds > 0
 
     def test_a_silent_job_leaves_no_console(self, script: Path, bundle: Path, tmp_path: Path) -> None:
-        (result,) = run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"])
+        (result,) = Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"]).run()
         assert (result.console, result.tail, result.files) == (None, "", ())
         assert list(result.directory.iterdir()) == []
 
@@ -76,7 +76,7 @@ class TestResults:
             "if job == '2': os.write(1, b'\\xff'); os.kill(os.getpid(), signal.SIGKILL)\n"
             "if job == '3': raise ValueError('no such mesh')\n"
         )
-        results = run_jobs(script, bundle, jobs=4, directory=tmp_path, arguments=[code], parallel=1)
+        results = Jobs(script, bundle, jobs=4, directory=tmp_path, arguments=[code], parallel=1).run()
         assert [result.state for result in results] == [
             "exit code 3",
             "killed by SIGKILL",
@@ -91,7 +91,7 @@ class TestResults:
 
     def test_a_job_may_remove_its_console_and_directory(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         code = "import shutil; print('x', flush=True); shutil.rmtree(os.getcwd()); sys.exit(4)"
-        (result,) = run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
+        (result,) = Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
         assert (result.exit_code, result.console, result.tail, result.files) == (4, None, "", ())
 
     def test_a_job_that_cannot_be_started_is_a_failed_one(
@@ -101,7 +101,7 @@ class TestResults:
             raise BlockingIOError(11, "Resource temporarily unavailable")
 
         monkeypatch.setattr(local._Children, "start", refuse)
-        results = run_jobs(script, bundle, jobs=2, directory=tmp_path, arguments=["pass"])
+        results = Jobs(script, bundle, jobs=2, directory=tmp_path, arguments=["pass"]).run()
         assert [result.exit_code for result in results] == [126, 126]
         assert results[0].tail == "could not be started: Resource temporarily unavailable"
 
@@ -114,9 +114,7 @@ class TestStarting:
     def test_so_many_at_a_time(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         code = "print(time.monotonic()); time.sleep(0.3); print(time.monotonic())"
         seen: list[JobResult] = []
-        results = run_jobs(
-            script, bundle, jobs=5, directory=tmp_path, arguments=[code], parallel=2, progress=seen.append
-        )
+        results = Jobs(script, bundle, jobs=5, directory=tmp_path, arguments=[code], parallel=2).run(seen.append)
         changes = []
         for result in results:
             begin, end = map(float, result.tail.split())
@@ -129,7 +127,7 @@ class TestStarting:
 
     def test_one_after_the_other(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         code = "print(time.monotonic()); time.sleep(0.05); print(time.monotonic())"
-        results = run_jobs(script, bundle, jobs=3, directory=tmp_path, arguments=[code], parallel=1)
+        results = Jobs(script, bundle, jobs=3, directory=tmp_path, arguments=[code], parallel=1).run()
         moments = [float(moment) for result in results for moment in result.tail.split()]
         assert all(earlier < later for earlier, later in pairwise(moments))
 
@@ -147,7 +145,7 @@ class TestStarting:
         results: list[JobResult] = []
         thread = threading.Thread(
             target=lambda: results.extend(
-                run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["sys.exit(5)"])
+                Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["sys.exit(5)"]).run()
             )
         )
         thread.start()
@@ -156,20 +154,20 @@ class TestStarting:
 
     def test_stdin_is_empty_and_signals_are_default(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         code = "print(repr(sys.stdin.read()), signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
-        (result,) = run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
+        (result,) = Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
         assert result.tail == "'' True"
 
     def test_relative_paths(self, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(bundle.parent)
         script = Path(bundle.name, "scripts", "eval.py")
         python = os.path.relpath(sys.executable)
-        (result,) = run_jobs(script, Path(bundle.name), jobs=1, directory=tmp_path, arguments=["pass"], python=python)
+        (result,) = Jobs(script, Path(bundle.name), jobs=1, directory=tmp_path, arguments=["pass"], python=python).run()
         assert result.succeeded
 
     def test_sealed_jobs_have_no_network(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         code = "import socket; print([name for _, name in socket.if_nameindex()]); print(os.getuid())"
         code += "; socket.create_connection(('192.0.2.1', 80), 5)"
-        results = run_jobs(script, bundle, jobs=2, directory=tmp_path, arguments=[code], sealed=True)
+        results = Jobs(script, bundle, jobs=2, directory=tmp_path, arguments=[code], sealed=True).run()
         for result in results:
             assert result.exit_code == 1
             assert result.tail.endswith("OSError: [Errno 101] Network is unreachable")
@@ -184,18 +182,18 @@ class TestRefusals:
         kept.write_text("precious")
         (tmp_path / "job-0001").mkdir()
         with pytest.raises(InputError, match=r"already holds .*job-0002\); nothing was started") as caught:
-            run_jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["print(1)"])
+            Jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["print(1)"]).run()
         assert caught.value.hint
         assert "--output" in caught.value.hint
         assert sorted(path.name for path in tmp_path.rglob("*")) == ["job-0001", "job-0002", "plot.png"]
         kept.unlink()
-        assert all(run.succeeded for run in run_jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["pass"]))
+        assert all(run.succeeded for run in Jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["pass"]).run())
 
     def test_many_taken_directories_are_named_briefly(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         for index in range(1, 8):
             (tmp_path / f"job-000{index}").write_text("a file")
         with pytest.raises(InputError, match="job-0005, …"):
-            run_jobs(script, bundle, jobs=9, directory=tmp_path)
+            Jobs(script, bundle, jobs=9, directory=tmp_path).run()
 
     def test_names_are_as_wide_as_the_last_number(self, tmp_path: Path) -> None:
         """A ledger of results finds jobs by the same names."""
@@ -206,7 +204,7 @@ class TestRefusals:
     def test_output_that_cannot_be_made(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(BundleError, match="cannot be made: Not a directory"):
-            run_jobs(script, bundle, jobs=1, directory=tmp_path / "file" / "out", arguments=["pass"])
+            Jobs(script, bundle, jobs=1, directory=tmp_path / "file" / "out", arguments=["pass"]).run()
 
     def test_output_that_cannot_be_read(
         self, script: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -217,14 +215,14 @@ class TestRefusals:
         monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
         (tmp_path / "job-0001").mkdir()
         with pytest.raises(BundleError, match="job-0001 cannot be read: Permission denied"):
-            run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"])
+            Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"]).run()
 
     @pytest.mark.parametrize("sealed", [False, True])
     def test_what_the_launcher_has_to_say_is_said_once(self, bundle: Path, tmp_path: Path, *, sealed: bool) -> None:
         changed = tmp_path / "eval.py"
         changed.write_text(BundleScript(dependencies=("alpha", "beta")).text)
         with pytest.raises(NotInBundleError, match="beta") as caught:
-            run_jobs(changed, bundle, jobs=3, directory=tmp_path / "out", sealed=sealed)
+            Jobs(changed, bundle, jobs=3, directory=tmp_path / "out", sealed=sealed).run()
         assert not caught.value.message.startswith("error")
         assert caught.value.hint
         assert not (tmp_path / "out").exists()
@@ -233,14 +231,14 @@ class TestRefusals:
         bad = tmp_path / "eval.py"
         bad.write_text("# /// script\n# dependencies = [\n")
         with pytest.raises(InputError, match="not closed"):
-            run_jobs(bad, bundle, jobs=1, directory=tmp_path)
+            Jobs(bad, bundle, jobs=1, directory=tmp_path).run()
 
     def test_damaged_bundle(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path / "cache"))
         damaged = make_bundle(tmp_path / "bundle")
         next(damaged.glob("wheels/*.whl")).write_bytes(b"")
         with pytest.raises(IntegrityError, match="alpha"):
-            run_jobs(damaged / "scripts" / "eval.py", damaged, jobs=1, directory=tmp_path / "out")
+            Jobs(damaged / "scripts" / "eval.py", damaged, jobs=1, directory=tmp_path / "out").run()
 
     def test_a_launcher_that_breaks(
         self,
@@ -254,7 +252,7 @@ class TestRefusals:
         broken.write_text("import os, sys; print('Preparing ...', file=sys.stderr, flush=True); os.abort()")
         monkeypatch.setattr(local, "_LAUNCHER", (sys.executable, str(broken)))
         with pytest.raises(BundleError, match="ended with code -6 before any job was started") as caught:
-            run_jobs(script, bundle, jobs=1, directory=tmp_path, sealed=True)
+            Jobs(script, bundle, jobs=1, directory=tmp_path, sealed=True).run()
         assert caught.value.exit_code == 1
         assert capsys.readouterr().err == "Preparing ...\n"
 
@@ -272,7 +270,7 @@ class TestSignals:
             _SignalsAfter(tmp_path / "job-0002" / "started", number),
             pytest.raises(JobsInterruptedError) as caught,
         ):
-            run_jobs(script, bundle, jobs=4, directory=tmp_path, arguments=[code], parallel=2)
+            Jobs(script, bundle, jobs=4, directory=tmp_path, arguments=[code], parallel=2).run()
         assert caught.value.exit_code == 130
         assert [result.index for result in caught.value.results] == [1, 2]
         assert [result.signal for result in caught.value.results] == [number, number]
@@ -288,7 +286,7 @@ class TestSignals:
         )
         started = tmp_path / "job-0001" / "started"
         with _SignalsAfter(started, signal.SIGTERM), pytest.raises(JobsInterruptedError):
-            run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
+            Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
         _wait_until(lambda: not _is_running(int(started.read_text())))
 
     @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
@@ -309,7 +307,7 @@ class TestSignals:
             _SignalsAfter(tmp_path / "job-0001" / "started", *signals),
             pytest.raises(JobsInterruptedError) as caught,
         ):
-            run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
+            Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
         (result,) = caught.value.results
         assert result.state == "killed by SIGKILL"
         assert result.tail == "working"
@@ -323,7 +321,7 @@ class TestSignals:
             _SignalsAfter(tmp_path / "job-0001" / "started", signal.SIGTERM),
             pytest.raises(JobsInterruptedError, match="1 of 1 jobs done") as caught,
         ):
-            run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
+            Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
         assert caught.value.results[0].files == ("saved", "started")
 
 
