@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import wheelhouse
 from builder.forms import locks_of, with_locks
 from builder.target import Target
 from wheelhouse import prepare
@@ -33,18 +34,6 @@ if TYPE_CHECKING:
 
 FOLDER = "envs"
 STAND_IN = f"{FOLDER}/bin/uv"
-_STAND_IN = """\
-#!/bin/sh
-# Stands where a job, or HPS's public execution script, looks for uv: `uv run SCRIPT [ARGUMENTS]` starts SCRIPT in its
-# ready environment. It is not uv, and does nothing else. Needs a python3 of 3.9 or newer on PATH to start with.
-if [ "$1" != run ] || [ ! -f "$2" ]; then
-    echo "error: this stands in for uv in an offline bundle, and knows no more than: uv run SCRIPT [ARGUMENTS]" >&2
-    exit 2
-fi
-shift
-here=$(dirname "$(readlink -f "$0")")
-exec python3 "$here/../../run.py" "$@"
-"""
 _NOT_OURS = {"_virtualenv.py", "_virtualenv.pth"}
 
 
@@ -63,7 +52,7 @@ class VenvForm:
         """Make one for each lock that lacks it; those that cannot be made here are left out, and named."""
         manifest = composition.manifest
         stand_in = workshop.place / "stand-in"
-        stand_in.write_text(_STAND_IN, encoding="ascii")
+        stand_in.write_bytes(Path(wheelhouse.__file__).with_name("uv_stand_in.py").read_bytes())
         stand_in.chmod(0o755)
         files = {STAND_IN: stand_in}
         made: dict[tuple[str, str], str] = {}

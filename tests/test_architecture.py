@@ -34,7 +34,9 @@ def test_a_floor_imports_nothing_from_above_or_beside(package: str) -> None:
     assert faults == {}
 
 
-@pytest.mark.parametrize("name", ["run.py", "prepare.py", "policy.py", "interpreter.py", "unpack.py"])
+@pytest.mark.parametrize(
+    "name", ["run.py", "prepare.py", "policy.py", "interpreter.py", "unpack.py", "uv_cache.py", "uv_stand_in.py"]
+)
 def test_the_launcher_needs_the_standard_library_only(name: str) -> None:
     import sys
 

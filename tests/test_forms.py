@@ -135,6 +135,57 @@ def test_venv_where_a_job_calls_uv(built: Site) -> None:
     assert "stands in for uv" in built.node.run("uv", "sync", PATH=path, expect=2).stderr
 
 
+def test_a_job_may_remove_the_environment_that_it_says_it_ran_in(built: Site) -> None:
+    """As HPS's public execution script does with `sys.executable`: uv's own is for one place of a script."""
+    script = built.bundle.parent / "tells.py"
+    script.write_text(SCRIPT + "import sys; print(sys.executable, sys.prefix)\n")
+    path = f"{built.bundle / 'envs' / 'bin'}:{Path(built.node.python).parent}:/usr/bin:/bin"
+    started = []
+    for _ in range(2):
+        *said, place = built.node.run("uv", "run", script, PATH=path).stdout.splitlines()
+        executable, prefix = map(Path, place.split())
+        assert said == SAID.splitlines()
+        assert executable.parents[1] == prefix
+        shutil.rmtree(prefix)
+        started.append(prefix)
+    assert started[0] != started[1]
+    home = Path(built.node.run(built.node.python, built.bundle / "run.py", "--prepare", script).stdout.strip())
+    assert (home / "bin" / "python").exists()
+    assert (home / "lib" / f"python{PYTHON}" / "site-packages" / "alpha.py").exists()
+
+
+@pytest.mark.parametrize("form", ["index", "cache", "venv"])
+def test_an_execution_script_that_starts_uv(form: str, built: Site) -> None:
+    """Through HPS's interface, as the public one does: a shell, `UV run SCRIPT`, and the application's variables."""
+    task = {
+        "index": (built.uv, {"UV_CONFIG_FILE": str(built.bundle / "uv.toml")}),
+        "cache": (built.uv, {"UV_CACHE_DIR": str(built.node.folder / "uv-cache")}),
+        "venv": (built.bundle / "envs/bin/uv", {}),
+    }
+    uv, variables = task[form]
+    if form == "cache":
+        built.node.run(built.node.python, built.bundle / "uv_cache.py", "--uv", built.uv, variables["UV_CACHE_DIR"])
+    code = f"""
+import os
+from ansys.rep.evaluator.task_manager import ApplicationExecution, Context
+
+class Execution(ApplicationExecution):
+    def execute(self):
+        environment = {{**os.environ, **self.context.environment}}
+        self.run_and_capture_output("{uv} run {built.script}", shell=True, env=environment)
+
+names = ("parameter_values", "resource_requirements", "execution_context", "input_files", "output_files", "software")
+Execution(Context({{"environment": {variables!r}, "expected_return_code": 0, **dict.fromkeys(names, {{}})}})).execute()
+"""
+    shim = Path(__file__).parent.parent / "runner/embedded/shim"
+    ran = built.node.run(built.node.python, "-c", code, PYTHONPATH=_for_everybody(shim, built.bundle.parent))
+    assert SAID in ran.stdout
+
+
+def _for_everybody(folder: Path, share: Path) -> Path:
+    return Path(shutil.copytree(folder, share / folder.name, dirs_exist_ok=True))
+
+
 def test_venv_without_anything_of_ours(built: Site) -> None:
     [packages] = (built.bundle / "envs").glob("*/*/*/lib/*/site-packages")
     assert built.node.run(built.node.python, built.script, PYTHONPATH=packages).stdout == SAID
