@@ -209,11 +209,12 @@ class Ledger:
         return self._names[number - 1]
 
     def counts(self, running: int = 0) -> Counts:
-        """Count the jobs; those that neither ended nor run wait."""
-        states = Counter(ended.state for ended in self.ended.values())
-        running = min(running, len(self._names) - len(self.ended))
+        """Count the jobs; those that neither ended nor run wait. Another thread may note the ends of jobs meanwhile."""
+        ended = list(self.ended.values())
+        states = Counter(end.state for end in ended)
+        running = min(running, len(self._names) - len(ended))
         states["running"] += running
-        states["pending"] += len(self._names) - len(self.ended) - running
+        states["pending"] += len(self._names) - len(ended) - running
         return Counts.of(states)
 
     def state(self, project_id: str, running: int = 0) -> ProjectState:
