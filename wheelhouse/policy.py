@@ -325,6 +325,8 @@ def _refuse_written_by_others(path: str, users: "set[int]") -> None:
             raise _policy_fault(place, f"cannot be read: {error.strerror}") from None
         is_folder = stat.S_ISDIR(found.st_mode)
         is_sticky = is_folder and found.st_mode & stat.S_ISVTX
+        if not is_folder and not stat.S_ISREG(found.st_mode):  # a fifo would be waited for
+            raise _policy_fault(place, "is not a file")
         if found.st_uid not in users and not (is_folder and found.st_uid in _root_users()):
             raise _policy_fault(place, f"belongs to user {found.st_uid}")
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not is_sticky:

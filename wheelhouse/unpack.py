@@ -926,13 +926,16 @@ def open_archives(files: "Iterable[PathLike]", directory: "Optional[PathLike]" =
     wholes: list[str] = []
     sets: dict[str, dict[int, str]] = {}
     lists: dict[str, str] = {}
+    named: list[tuple[str, str]] = []
     for file in [os.fspath(file) for file in files]:
         name = _archive_of_part(file)
         if name is None:
             wholes.append(file)
-            continue
-        for place in [*_beside(file, name), file]:
-            _sort_in(place, sets.setdefault(name, {}), lists, name)
+        else:
+            named.append((file, name))
+    beside = [(place, name) for file, name in named for place in _beside(file, name)]
+    for place, name in [*beside, *named]:  # what is named counts, and not what lies beside another part
+        _sort_in(place, sets.setdefault(name, {}), lists, name)
     volumes = [Volume(os.path.basename(file), [Part.open(file)]) for file in wholes]
     for name, found in sets.items():
         store = None if directory is None else _part_store(directory, name)
@@ -965,7 +968,13 @@ def _sort_in(file: str, parts: "dict[int, str]", lists: "dict[str, str]", archiv
     if match:
         parts[int(match["number"])] = file
     elif file.endswith(PART_INDEX):
-        lists[archive] = file
+        other = lists.setdefault(archive, file)
+        if other != file and _read_given(other) != _read_given(file):
+            raise Refusal(
+                5,
+                f"{other} and {file} differ: they are of two archives, or one of them is damaged",
+                "unpack one archive at a time, each from its own folder; or move the damaged list away",
+            )
 
 
 def _volume_of_parts(name: str, found: "dict[int, str]", index: "Optional[str]", store: "Optional[str]") -> Volume:
@@ -1062,11 +1071,8 @@ def _keep(source: str, place: str) -> None:
 
 def _read_part_list(path: str, archive: str) -> "dict[int, tuple[str, str]]":
     """Read a list of parts: name and digest by number. Raises Refusal for anything but all parts in order."""
-    descriptor = _open_given(path)
-    with os.fdopen(descriptor, "rb") as file:
-        content = file.read(_LARGEST_MARK)
     listed: dict[int, tuple[str, str]] = {}
-    for number, line in enumerate(content.decode("ascii", "replace").splitlines(), 1):
+    for number, line in enumerate(_read_given(path).decode("ascii", "replace").splitlines(), 1):
         match = re.fullmatch(r"([0-9a-f]{64})  (.+)\.([0-9]{3,6})", line)
         if not match or match[2] != archive or int(match[3]) != number:
             raise Refusal(
@@ -1076,6 +1082,11 @@ def _read_part_list(path: str, archive: str) -> "dict[int, tuple[str, str]]":
             )
         listed[number] = (f"{match[2]}.{match[3]}", match[1])
     return listed
+
+
+def _read_given(path: str) -> bytes:
+    with os.fdopen(_open_given(path), "rb") as file:
+        return file.read(_LARGEST_MARK)
 
 
 def _open_given(path: str) -> int:

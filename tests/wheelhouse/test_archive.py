@@ -374,6 +374,29 @@ def test_parts_are_taken_in_any_order_and_from_anywhere(
     assert verify_archive(places).ok
 
 
+@pytest.mark.parametrize("is_good_one_first", [True, False])
+def test_a_part_that_is_named_counts_and_not_another_beside_the_others(
+    bundle: Path, parts: list[Path], tmp_path: Path, *, is_good_one_first: bool
+) -> None:
+    again = tmp_path / "again"
+    again.mkdir()
+    shutil.copy(parts[1], again)
+    parts[1].write_bytes(b"#" * parts[1].stat().st_size)
+    given = [again / parts[1].name, parts[0]]
+    unpack(given if is_good_one_first else given[::-1], tmp_path / "copy")
+    assert tree(tmp_path / "copy") == tree(bundle)
+
+
+def test_parts_of_two_archives_of_one_name_are_refused(parts: list[Path], tmp_path: Path) -> None:
+    other = put_bundle(tmp_path / "other", {"plot": PACKAGES}, wheel_size=60_000)
+    (tmp_path / "second").mkdir()
+    pack(other, tmp_path / "second" / "b.tar", split_size=64 * 1024)
+    with pytest.raises(IntegrityError, match="of two archives") as caught:
+        unpack([parts[0], tmp_path / "second" / "b.tar.002"], tmp_path / "copy")
+    assert str(parts[5]) in caught.value.message
+    assert not (tmp_path / "copy").exists()
+
+
 @pytest.mark.parametrize("given_name", ["b.tar.003", "b.tar.parts.sha256", "b.tar"])
 def test_one_name_is_enough_when_they_lie_together(
     bundle: Path, parts: list[Path], tmp_path: Path, given_name: str

@@ -106,6 +106,16 @@ def test_a_policy_that_is_not_understood_lets_nothing_pass(bundle: Path, system_
     assert kind_of_refusal(bundle) == "policy"
 
 
+@pytest.mark.parametrize("odd", ["policy.json", "allowed_signers"])
+def test_a_fifo_is_no_policy_and_is_not_waited_for(bundle: Path, key: Path, system_policy: Path, odd: str) -> None:
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    allowing(system_policy.parent, f"alice {public(key)}")
+    sign(bundle, str(key))
+    (system_policy.parent / odd).unlink()
+    os.mkfifo(system_policy.parent / odd)
+    assert kind_of_refusal(bundle) == "policy"
+
+
 def test_a_policy_that_names_what_is_not_there_lets_nothing_pass(bundle: Path, system_policy: Path) -> None:
     write_policy(system_policy, allowed_signers="nowhere")
     assert kind_of_refusal(bundle) == "policy"
