@@ -1,6 +1,6 @@
 """Archives against tar, verifying against sha256sum; side by side.
 
-    python benchmarks/archive.py                              three made-up bundles, seven rounds
+    python benchmarks/archive.py                              three made-up bundles, five rounds
     python benchmarks/archive.py --bundle DIR --rounds 11     a bundle of yours
     python benchmarks/archive.py --write                      also put the tables into docs/benchmarks.md
 
@@ -65,7 +65,7 @@ class Times:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, help="a bundle to measure with, in place of made-up ones")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds (default: 7)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (default: 5)")
     parser.add_argument("--bin", type=Path, default=Path(sys.executable).parent, help="where our programs are")
     parser.add_argument("--directory", type=Path, help="where to work (default: the temporary directory)")
     parser.add_argument("--write", type=Path, nargs="?", const=DEFAULT_PAGE, metavar="PAGE", help="write into PAGE")
