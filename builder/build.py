@@ -21,8 +21,8 @@ from builder.fetch import FetchProgress, warm_up
 from builder.forms import Workshop, add_forms, has_cache
 from builder.node import read_node
 from builder.pip_tools import PipToolsResolver
-from builder.plan import builders_for, pair_up
-from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver, uv_version_here
+from builder.plan import builders_for, older_pythons, pair_up
+from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver, resolve_for_one_of, uv_version_here
 from builder.script import Script, read_scripts
 from builder.script_lock import ScriptLock, check_files, read_script_locks
 from builder.stored_logins import StoredLogins
@@ -34,7 +34,7 @@ from wheelhouse.manifest import MANIFEST, SIGNATURE, read_manifest
 from wheelhouse.store import BundleWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from builder.target import Target
     from builder.trust import Trust
@@ -296,7 +296,10 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
         python = prepared.pairs[0][1].python
         lost = locked.uv_to_restore(current, damaged, python, wanted=wanted)
         uv_pairs += [(node_uv.as_script(version, scripts), target) for version, target in lost]
-    resolutions, uv_resolutions = _resolve(resolver, prepared.pairs, uv_resolver, uv_pairs)
+    # What the user chose is kept to; and what is to be built or brought is planned for the Python chosen first.
+    is_chosen = request.python_versions or request.nodes or request.is_locked or request.with_python
+    alternatives = _none if is_chosen or options.allow_build else older_pythons
+    resolutions, uv_resolutions = _resolve(resolver, prepared.pairs, alternatives, uv_resolver, uv_pairs)
     choices = [choose(resolution) for resolution in resolutions]
     refuse_builds(zip(resolutions, choices, strict=True), options.allows)
     check_files(prepared.script_locks, zip(resolutions, choices, strict=True))
@@ -343,15 +346,21 @@ def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) ->
     return Credentials.for_indexes([*locations, *map(uv_config.split_index, flags)], os.environ, ask)
 
 
+def _none(_script: Script, _target: Target) -> tuple[Target, ...]:
+    """No other targets."""
+    return ()
+
+
 def _resolve(
     resolver: Resolver,
     pairs: Sequence[tuple[Script, Target]],
+    alternatives: Callable[[Script, Target], Iterable[Target]],
     uv_resolver: Resolver,
     uv_pairs: Sequence[tuple[Script, Target]],
 ) -> tuple[list[Resolution], list[Resolution]]:
     """All locks, resolved side by side: of the scripts, and of the uv for the nodes."""
     with ThreadPoolExecutor(_RESOLVERS) as pool:
-        of_scripts = [pool.submit(resolver.resolve, script, target) for script, target in pairs]
+        of_scripts = [pool.submit(resolve_for_one_of, resolver, *pair, alternatives(*pair)) for pair in pairs]
         of_uv = [pool.submit(uv_resolver.resolve, script, target) for script, target in uv_pairs]
         resolutions = gather(of_scripts)
         try:

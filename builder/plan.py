@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from builder import uv_config
 from builder.node import Node, node_targets
-from builder.target import Target, choose_python, host_platform, make_target
+from builder.target import Target, admitted_pythons, choose_python, host_platform, make_target
 from wheelhouse import prepare
 from wheelhouse.errors import BundleError, InputError, ResolveError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from builder.script import Script
 
@@ -50,6 +50,19 @@ def pair_up(
         kind = InputError if InputError in faults.values() else ResolveError
         raise kind("no target for some of the scripts", problems=list(faults))
     return pairs
+
+
+def older_pythons(script: Script, target: Target) -> Iterator[Target]:
+    """*target* with each older Python that the script admits and this machine has, newest first.
+
+    None for a script with sources of its own: they would have to be built for that Python.
+    """
+    if _names_a_source(script):
+        return
+    admitted = admitted_pythons(script.requires_python)
+    for python in admitted[admitted.index(target.python) + 1 :] if target.python in admitted else ():
+        if _is_installed(python):
+            yield Target(python, target.platform)
 
 
 def builders_for(pairs: Sequence[tuple[Script, Target]], *, is_building: bool) -> dict[str, str]:

@@ -25,11 +25,11 @@ from packaging.utils import canonicalize_name
 
 from builder import free_threaded, uv_config
 from builder.credentials import Credentials, redact
-from wheelhouse.errors import BundleError, FetchError, ResolveError
+from wheelhouse.errors import BundleError, FetchError, NotBuiltError, NoWheelError, ResolveError
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from builder.choose import Choice
     from builder.script import Script
@@ -154,6 +154,30 @@ class Resolver(Protocol):
         Gives the sha256 of the files that it has fetched. Raises FetchError (exit 4).
         """
         ...
+
+
+def resolve_for_one_of(resolver: Resolver, script: Script, target: Target, others: Iterable[Target]) -> Resolution:
+    """The lock for *target* or, where it lacks wheels, for the first of *others* that lacks none; it then says so.
+
+    Raises as `Resolver.resolve` does for *target*.
+    """
+    try:
+        return resolver.resolve(script, target)
+    except (NoWheelError, NotBuiltError) as error:
+        lacking = {problem.partition(":")[0] for problem in error.problems}
+        for other in others:
+            try:
+                found = resolver.resolve(script, other)
+            except (ResolveError, NotBuiltError):
+                continue
+            if not lacking <= {str(package.name) for package in found.lock.packages}:
+                break  # it has no wheel of them either, and goes back to versions from before they were needed
+            note = (
+                f"no wheel for Python {target.python} of {', '.join(sorted(lacking))}: Python {other.python} is taken "
+                "instead; --python-version takes another"
+            )
+            return replace(found, warnings=(*found.warnings, note))
+        raise
 
 
 class UvResolver:
@@ -502,7 +526,7 @@ def _unusable(script: Script, target: Target, missing: Mapping[str, str]) -> Bun
         )
     if unfit or sources:
         hints.append("or try a newer libc floor (--python-platform) or another Python (--python-version)")
-    kind = FetchError if sources else ResolveError
+    kind = NotBuiltError if sources else NoWheelError
     return kind(
         f"{script.path} for {target.name}: no file that fits the target for {', '.join([*sources, *unfit])}",
         problems=problems,

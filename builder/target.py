@@ -244,13 +244,18 @@ def highest_floor(glibc_minor: int) -> int | None:
     return max((minor for minor in _GLIBC_MINORS if minor <= glibc_minor), default=None)
 
 
+def admitted_pythons(requires_python: str | None) -> list[str]:
+    """The known minors that *requires_python* admits, newest first."""
+    return [minor for minor in KNOWN_MINORS if _admits_minor(requires_python, minor)]
+
+
 def choose_python(requires_python: str | None, is_installed: Callable[[str], bool]) -> str:
     """The Python minor for a script when no --python-version is given, such as "3.12".
 
     The newest minor that `requires-python` admits and this machine has (*is_installed*); else the newest it admits.
     Raises InputError (exit 2) when it admits none that is known.
     """
-    admitted = [minor for minor in KNOWN_MINORS if _admits_minor(requires_python, minor)]
+    admitted = admitted_pythons(requires_python)
     if not admitted:
         raise InputError(
             f'no known Python satisfies requires-python = "{requires_python}"', hint="name one with --python-version"

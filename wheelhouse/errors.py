@@ -55,6 +55,14 @@ class FetchError(BundleError):
     exit_code = 4
 
 
+class NoWheelError(ResolveError):
+    """No file of some package fits the target: exit 3. Another Python may have one."""
+
+
+class NotBuiltError(FetchError):
+    """Only sources of some package fit the target, and building is not allowed: exit 4. So may it here."""
+
+
 class IntegrityError(BundleError):
     """Something does not match its digest, is missing, or is extra: exit 5."""
 

@@ -9,15 +9,18 @@ import pytest
 
 from builder.choose import choose
 from builder.credentials import Credentials
-from builder.resolve import Resolution, ResolveOptions, UvResolver, find_uv
+from builder.resolve import Resolution, ResolveOptions, UvResolver, find_uv, resolve_for_one_of
 from builder.script import read_script
 from builder.target import make_target
 from tests.support.distributions import make_buildable_sdist, make_source_tree, make_wheel
 from tests.support.index_server import Fault, IndexServer
-from wheelhouse.errors import BundleError, FetchError, ResolveError
+from wheelhouse.errors import BundleError, FetchError, NotBuiltError, ResolveError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from builder.target import Target
 
 
 class Workshop:
@@ -322,6 +325,47 @@ def make_repository(folder: Path) -> Path:
     for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "--message", "first"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
+
+
+class TestOtherPythons:
+    """Where nobody chose a Python, one that has wheels is better than a newer one that has none."""
+
+    def resolve(self, workshop: Workshop, name: str, *pythons: str) -> Resolution:
+        resolver = UvResolver(find_uv(), ResolveOptions(default_index=workshop.index.url), Credentials())
+        first, *others = (make_target(python, "x86_64-manylinux_2_28") for python in pythons)
+        return resolve_for_one_of(resolver, read_script(workshop.script(name)), first, iter(others))
+
+    def test_the_first_with_wheels_is_taken_and_said(self, workshop: Workshop, packages: Path) -> None:
+        for tag in ("cp310-cp310", "cp311-cp311"):
+            make_wheel(packages, "native", tag=f"{tag}-manylinux_2_28_x86_64")
+        make_buildable_sdist(packages, "native")
+        found = self.resolve(workshop, "native", "3.13", "3.12", "3.11", "3.10")
+        assert found.target.python == "3.11"
+        assert found.warnings[-1].startswith("no wheel for Python 3.13 of native: Python 3.11 is taken instead")
+
+    def test_where_none_has_them_it_is_said_of_the_first(self, workshop: Workshop, packages: Path) -> None:
+        make_buildable_sdist(packages, "native")
+        with pytest.raises(NotBuiltError, match="cp313") as caught:
+            self.resolve(workshop, "native", "3.13", "3.12")
+        assert "--allow-build native" in (caught.value.hint or "")
+
+    def test_one_that_goes_without_what_lacks_is_not_taken(self, workshop: Workshop, packages: Path) -> None:
+        make_wheel(packages, "native", "2.0", tag="cp311-cp311-manylinux_2_28_x86_64", requires=["source-only"])
+        make_wheel(packages, "native", "2.0", tag="cp313-cp313-manylinux_2_28_x86_64", requires=["source-only"])
+        make_wheel(packages, "native", "1.0", tag="cp311-cp311-manylinux_2_28_x86_64")
+        make_buildable_sdist(packages, "source-only")
+        with pytest.raises(NotBuiltError, match="source-only"):
+            self.resolve(workshop, "native", "3.13", "3.11")
+
+    def test_no_other_is_tried_for_what_no_python_mends(self, workshop: Workshop) -> None:
+        def others() -> Iterator[Target]:
+            raise AssertionError
+            yield
+
+        resolver = UvResolver(find_uv(), ResolveOptions(default_index=workshop.index.url), Credentials())
+        script = read_script(workshop.script("nothing"))
+        with pytest.raises(ResolveError, match="nothing"):
+            resolve_for_one_of(resolver, script, make_target("3.12", "x86_64-manylinux_2_28"), others())
 
 
 @pytest.mark.parametrize(
