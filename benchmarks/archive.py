@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import report
+from chart import Bar, draw
 from measure import Place, Sample, Summary, run
 from report import Claim
 
@@ -71,20 +72,21 @@ def main() -> int:
     parser.add_argument("--write", type=Path, nargs="?", const=DEFAULT_PAGE, metavar="PAGE", help="write into PAGE")
     arguments = parser.parse_args()
     workspace = Path(tempfile.mkdtemp(prefix="bench-archive-", dir=arguments.directory))
-    blocks, claims = [heading(arguments.rounds)], []
+    blocks, claims, picture = [heading(arguments.rounds)], [], ""
     try:
         for case in [given(arguments.bundle)] if arguments.bundle else made_up(workspace):
             times = measure(case, workspace, arguments.bin, arguments.rounds)
             blocks.append(f"**{case.title}**\n\n{table(times)}")
-            claims += claims_of(case, times) if case.is_claimed else []
+            if case.is_claimed:  # the last one, the largest, is drawn
+                claims += claims_of(case, times)
+                picture = chart(case, times)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
     lines = [f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |" for claim in claims]
     text = "\n\n".join([*blocks, "| claim | measured | holds |\n|---|---|---|\n" + "\n".join(lines)])
     print(text)
     if arguments.write:
-        page = arguments.write.read_text(encoding="utf-8")
-        arguments.write.write_text(report.replace_section(page, KEY, text), encoding="utf-8")
+        report.publish(arguments.write, KEY, text, picture)
     return int(not all(claim.holds for claim in claims))
 
 
@@ -198,6 +200,12 @@ def table(times: Mapping[str, Times]) -> str:
         )
     head = "| what | min | median | max | CPU | speed | flush after it |\n|---|--:|--:|--:|--:|---|--:|"
     return "\n".join([head, *lines])
+
+
+def chart(case: Case, times: Mapping[str, Times]) -> str:
+    peers = {*AGAINST.values()}
+    bars = [Bar(name, Summary.of(each.samples), "floor" if name in peers else "ours") for name, each in times.items()]
+    return draw(case.title, bars, None)
 
 
 def claims_of(case: Case, times: Mapping[str, Times]) -> list[Claim]:

@@ -47,9 +47,13 @@ def draw(title: str, bars: Sequence[Bar], reference: float | None, unit: str = "
     for tick in range(round(end / step) + 1):
         x = LABEL + tick * step * scale
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{bottom}"/>')
-        label = f"{tick * step:g} s"
+        label = spoken(tick * step, end)
         parts.append(f'<text class="faint" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>')
-    parts += [row(bar, TOP + ROW * position, scale, reference, unit) for position, bar in enumerate(bars)]
+    for position, bar in enumerate(bars):
+        said = spoken(bar.summary.median, end)
+        if reference is not None:
+            said += f" · {bar.summary.median / reference:.2f} of {unit}"
+        parts.append(row(bar, TOP + ROW * position, scale, said))
     if reference is not None:
         x = LABEL + reference * scale
         parts.append(f'<line class="mark" x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{bottom}"/>')
@@ -62,13 +66,10 @@ def draw(title: str, bars: Sequence[Bar], reference: float | None, unit: str = "
     )
 
 
-def row(bar: Bar, top: float, scale: float, reference: float | None, unit: str) -> str:
+def row(bar: Bar, top: float, scale: float, said: str) -> str:
     middle = top + BAR / 2
     width = bar.summary.median * scale
     low, high = (LABEL + seconds * scale for seconds in (bar.summary.low, bar.summary.high))
-    said = f"{bar.summary.median:.2f} s"
-    if reference is not None:
-        said += f" · {bar.summary.median / reference:.2f} of {unit}"
     return (
         f'<text x="{LABEL - 8}" y="{middle + 4.5:.1f}" text-anchor="end">{escape(bar.name)}</text>'
         f'<rect class="{bar.kind}" x="{LABEL}" y="{top:.1f}" width="{width:.1f}" height="{BAR}" rx="2"/>'
@@ -78,10 +79,15 @@ def row(bar: Bar, top: float, scale: float, reference: float | None, unit: str) 
     )
 
 
+def spoken(seconds: float, end: float) -> str:
+    """Write a time on an axis that goes to `end`: in milliseconds where that is below a second."""
+    return f"{seconds * 1000:.3g} ms" if end < 1 else f"{seconds:.3g} s"
+
+
 def tick_step(largest: float) -> float:
     """A round step, in seconds, that makes four to ten ticks."""
-    step = 0.01
-    for factor in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000):
+    step = 0.001
+    for factor in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000):
         step = factor / 100
         if largest / step <= 9:
             break

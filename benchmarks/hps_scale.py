@@ -24,11 +24,12 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import report
+from chart import Bar, draw
+from measure import Summary
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -166,7 +167,7 @@ def scale_table(sizes: list[int], slots: int) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def plot_table(slots: int) -> Iterator[str]:
+def plot_jobs(slots: int) -> dict[str, Summary]:
     """Compare ten plot jobs through the embedded HPS with the same ten through `run`; both warm."""
     with tempfile.TemporaryDirectory(prefix="hps-plots-") as name:
         folder = Path(name)
@@ -186,12 +187,22 @@ def plot_table(slots: int) -> Iterator[str]:
                 subprocess.run([*COMMAND, *words, *last, "-q"], cwd=folder, check=True)
                 seconds[way].append(time.perf_counter() - begun)
                 assert len(list(target.glob("*/plot.png"))) == 10
+    return {way: Summary.of_walls(found) for way, found in seconds.items()}
+
+
+def plot_table(summaries: dict[str, Summary]) -> Iterator[str]:
     yield "| ten plot jobs | min | median | max | ÷ run |"
     yield "|---|--:|--:|--:|--:|"
-    base = statistics.median(seconds["`offline-bundle run -j 10`"])
-    for way, found in seconds.items():
-        middle = statistics.median(found)
-        yield f"| {way} | {min(found):.2f} | **{middle:.2f}** | {max(found):.2f} | {middle / base:.2f} |"
+    base = next(iter(summaries.values())).median
+    for way, found in summaries.items():
+        yield f"| {way} | {found.low:.2f} | **{found.median:.2f}** | {found.high:.2f} | {found.median / base:.2f} |"
+
+
+def chart(summaries: dict[str, Summary]) -> str:
+    bars = [
+        Bar(way.strip("`").split()[1], each, "floor" if " run " in way else "ours") for way, each in summaries.items()
+    ]
+    return draw("Ten plot jobs: run -j 10, and submit --embedded -j 10", bars, bars[0].summary.median, "run")
 
 
 def main() -> None:
@@ -209,12 +220,14 @@ def main() -> None:
         f"No-op jobs, {options.slots} at a time. {datetime.now(tz=UTC):%Y-%m-%d}. Machine: {report.machine()}.",
         "",
     ]
-    for line in chain(scale_table(options.jobs, options.slots), [""], plot_table(options.slots)):
+    for line in scale_table(options.jobs, options.slots):
         print(line, flush=True)
         lines.append(line)
+    plots = plot_jobs(options.slots)
+    compared = ["", *plot_table(plots)]
+    print(*compared, sep="\n")
     if options.write:
-        page = ROOT / "docs" / "benchmarks.md"
-        page.write_text(report.replace_section(page.read_text(), "hps", "\n".join(lines)))
+        report.publish(ROOT / "docs" / "benchmarks.md", "hps", "\n".join([*lines, *compared]), chart(plots))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,11 @@ class Summary:
         cpu = statistics.median(sample.cpu for sample in samples)
         return cls(min(walls), statistics.median(walls), max(walls), cpu)
 
+    @classmethod
+    def of_walls(cls, walls: Sequence[float]) -> "Summary":
+        """Of wall times alone; CPU is not known."""
+        return cls(min(walls), statistics.median(walls), max(walls), 0.0)
+
 
 @dataclass(frozen=True)
 class Place:

@@ -177,3 +177,11 @@ def replace_section(page: str, key: str, text: str) -> str:
     if not found or not closed:
         raise ValueError(f"the page has no markers {begin} and {end}")
     return f"{before}{begin}\n{text}\n{end}{after}"
+
+
+def publish(page: Path, key: str, text: str, chart: str) -> None:
+    """Put text between a page's markers, and below it the chart, which becomes a file beside the page."""
+    picture = page.with_name(f"benchmarks-{key}.svg")
+    picture.write_text(chart, encoding="utf-8")
+    text += f"\n\n![Medians, with whiskers from the fastest to the slowest run]({picture.name})"
+    page.write_text(replace_section(page.read_text(encoding="utf-8"), key, text), encoding="utf-8")

@@ -2,10 +2,11 @@
 
     python benchmarks/scale.py [--local N] [--slurm N] [--no-traffic] [--write]       by default 10000 and 1000 jobs
 
---write puts them into docs/benchmarks.md. No-op jobs run by `offline-bundle submit` on this machine and by a real
-Slurm, in namespaces of this machine (root only): the cost per job. Then strace counts what the first and what a later
-start of the plot example by the launcher ask of the bundle's folder: system calls that name or read a file in it, and
-bytes. That bundle is built first, from the package index. 0 jobs leave a part out.
+--write puts them into docs/benchmarks.md, with a chart. No-op jobs run by `offline-bundle submit` on this machine and
+by a real Slurm, in namespaces of this machine (root only): the cost per job. Then strace counts what the first and what
+a later start of the plot example by the launcher ask of the bundle's folder: system calls that name or read a file in
+it, and bytes. That bundle is built first, from the package index. 0 jobs leave a part out. All of it takes minutes, and
+leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import report  # noqa: E402 - beside this file
+from chart import Bar, draw  # noqa: E402 - the same
+from measure import Summary  # noqa: E402 - the same
 
 from runner.folder import PRIVATE_NAME  # noqa: E402 - after the path above
 from runner.slurm_script import ATTEMPTS, INPUTS, LOGS, render_script  # noqa: E402
@@ -66,14 +69,41 @@ class Traffic:
         return sum(self.calls[name] for name in _NAMING | _LISTING) - self.opens
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What jobs by an engine cost, or what stands beside them."""
+
+    title: str
+    jobs: int
+    seconds: float
+    kind: str
+    """As for `chart.Bar`."""
+
+    @property
+    def per_job(self) -> float:
+        return self.seconds / self.jobs
+
+    def row(self) -> str:
+        cells = (self.title, f"{self.jobs:,}", f"{self.seconds:.1f} s", f"**{self.per_job * 1000:.1f} ms**")
+        return f"| {' | '.join(cells)} |"
+
+    def bar(self) -> Bar:
+        return Bar(f"{self.title.split(',')[0].strip('`')}, {self.jobs:,}", Summary.of_walls([self.per_job]), self.kind)
+
+
+def say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
 def environment(**changes: str) -> dict[str, str]:
     dropped = ("OFFLINE_BUNDLE", "VIRTUAL_ENV", "XDG_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return kept | changes
 
 
-def submit(bundle: Path, folder: Path, jobs: int, engine: str, variables: dict[str, str]) -> float:
-    """Run no-ops to their end; return the seconds."""
+def submit(bundle: Path, folder: Path, jobs: int, engine: str, variables: dict[str, str]) -> Cost:
+    """Run no-ops to their end."""
+    say(f"{jobs:,} jobs by --engine {engine}")
     script = next((bundle / "scripts").glob("*.py"))
     command = [sys.executable, str(ROOT / "offline_bundle.py"), "submit", str(script), "--bundle", str(bundle)]
     options = ["--engine", engine, "-j", str(jobs), "--download", str(folder), "-q"]
@@ -82,23 +112,34 @@ def submit(bundle: Path, folder: Path, jobs: int, engine: str, variables: dict[s
     seconds = time.perf_counter() - begin
     ended = sum(1 for _ in folder.glob("job-*/.job.json"))
     assert ended == jobs, f"{ended} of {jobs} have ended"
-    return seconds
+    return Cost(f"{engine}, `submit -q` from its start to its end", jobs, seconds, "ours")
 
 
-def bare(python: Path, starts: int) -> float:
-    """Seconds that an interpreter of the environment takes to start and end, as many at once as there are cores."""
+def bare(python: Path, starts: int) -> Cost:
+    """Start and end an interpreter of the environment, as many at once as there are cores."""
+    say(f"{starts:,} bare starts of the interpreter")
     cores = len(os.sched_getaffinity(0))
     script = f"seq {starts} | xargs -P {cores} -n 1 {python} -c pass"
     begin = time.perf_counter()
     subprocess.run(["sh", "-c", script], check=True)
-    return (time.perf_counter() - begin) / starts
+    return Cost("interpreter, a bare start", starts, time.perf_counter() - begin, "floor")
 
 
-def measure_jobs(local: int, slurm: int) -> list[str]:
-    """One row for each engine and number of jobs."""
+def sbatch_alone(cluster: SlurmCluster, tasks: int, folder: Path) -> Cost:
+    """Run an array that does nothing."""
+    say(f"{tasks:,} tasks of Slurm that are `true`")
+    script = folder / "true.sh"
+    script.write_text("#!/bin/sh\ntrue\n")
+    begin = time.perf_counter()
+    cluster.ask("sbatch", "--wait", f"--array=1-{tasks}", "--output=/dev/null", str(script), seconds=600)
+    return Cost("`true`, as tasks of Slurm alone", tasks, time.perf_counter() - begin, "floor")
+
+
+def measure_jobs(local: int, slurm: int) -> list[Cost]:
+    """The costs by each engine and number of jobs, each after what it is to be compared with."""
     from uv import find_uv_bin  # noqa: PLC0415 - not needed for --help
 
-    rows = []
+    costs = []
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         folder = Path(name)
         bundle = make_bundle(folder / "bundle", {"noop": BundleScript()})
@@ -106,34 +147,28 @@ def measure_jobs(local: int, slurm: int) -> list[str]:
         variables = {"OFFLINE_BUNDLE_CACHE": str(cache), "OFFLINE_BUNDLE_UV": find_uv_bin()}
         submit(bundle, folder / "first", 1, "local", variables)
         [python] = cache.glob("environments/*/env/bin/python")
-        floor = bare(python, 400)
-        for jobs in [local // 10, local] if local else []:
-            seconds = submit(bundle, folder / f"local-{jobs}", jobs, "local", variables)
-            rows.append(row("local", jobs, seconds, f"{floor * 1000:.1f} ms, a bare start of the interpreter"))
+        if local:
+            costs.append(bare(python, 400))
+            costs += [
+                submit(bundle, folder / f"local-{jobs}", jobs, "local", variables) for jobs in (local // 10, local)
+            ]
         if slurm:
+            say("starting a Slurm")
             with SlurmCluster(folder / "slurm", cpus=4) as cluster:
                 variables |= cluster.variables
-                for jobs in (slurm // 10, slurm):
-                    compared = sbatch_alone(cluster, jobs, folder)
-                    seconds = submit(bundle, folder / f"slurm-{jobs}", jobs, "slurm", variables)
-                    rows.append(
-                        row("slurm", jobs, seconds, f"{compared * 1000:.1f} ms, a task of Slurm that is `true`")
-                    )
-    return rows
+                variables["PATH"] = f"{plain_python(folder)}{os.pathsep}{variables['PATH']}"
+                costs.append(sbatch_alone(cluster, max(1, slurm // 5), folder))
+                sizes = (max(1, slurm // 10), slurm)
+                costs += [submit(bundle, folder / f"slurm-{jobs}", jobs, "slurm", variables) for jobs in sizes]
+    return costs
 
 
-def sbatch_alone(cluster: SlurmCluster, jobs: int, folder: Path) -> float:
-    """Seconds per task of an array that does nothing."""
-    script = folder / "true.sh"
-    script.write_text("#!/bin/sh\ntrue\n")
-    begin = time.perf_counter()
-    cluster.ask("sbatch", "--wait", f"--array=1-{jobs}", "--output=/dev/null", str(script))
-    return (time.perf_counter() - begin) / jobs
-
-
-def row(engine: str, jobs: int, seconds: float, floor: str) -> str:
-    cells = (engine, f"{jobs:,}", f"{seconds:.1f} s", f"**{seconds / jobs * 1000:.1f} ms**", floor)
-    return f"| {' | '.join(cells)} |"
+def plain_python(folder: Path) -> Path:
+    """Make a folder whose `python3` is an interpreter: on this machine it may be a script that looks for one."""
+    place = folder / "bin"
+    place.mkdir()
+    (place / "python3").symlink_to(Path(sys.executable).resolve())
+    return place
 
 
 def measure_traffic() -> list[str]:
@@ -143,11 +178,13 @@ def measure_traffic() -> list[str]:
         folder = Path(name)
         bundle = folder / "bundle"
         command = [sys.executable, str(ROOT / "offline_bundle.py"), "build", str(EXAMPLE), "-o", str(bundle), "-q"]
+        say("building the bundle of the plot example")
         subprocess.run(command, check=True, env=environment())
         size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
         held = sum(1 for path in bundle.rglob("*") if path.is_file())
         launcher = ["python3", str(bundle / "run.py"), str(EXAMPLE)]
-        variables = {"OFFLINE_BUNDLE_CACHE": str(folder / "cache")}
+        path = f"{plain_python(folder)}{os.pathsep}{os.environ['PATH']}"
+        variables = {"OFFLINE_BUNDLE_CACHE": str(folder / "cache"), "PATH": path}
         for title in ("first start on a node", "every further start"):
             work = folder / title
             work.mkdir()
@@ -189,6 +226,7 @@ def trace_job(bundle: Path, results: Path, variables: dict[str, str]) -> Traffic
 
 def trace(command: list[str], folder: Path, work: Path, variables: dict[str, str]) -> Traffic:
     """Run *command* in *work*; count what it asks of *folder*."""
+    say(f"tracing what {Path(command[1]).name} asks of {folder.name}")
     log = work / "trace"
     names = ",".join(f"?{name}" for name in sorted(_NAMING | _READS | _LISTING | {"mmap"}))  # ?: if this machine has it
     words = [
@@ -267,22 +305,25 @@ def main() -> None:
     parser.add_argument("--no-traffic", action="store_true")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    lines = [f"Machine: {report.machine()}. No-ops by `submit -q`, from its start to its end, with the page.", ""]
-    if options.local or options.slurm:
-        lines += ["| engine | jobs | all | per job | for comparison |", "|---|--:|--:|--:|---|"]
-        lines += measure_jobs(options.local, options.slurm)
+    if options.write and (options.no_traffic or not options.local or not options.slurm):
+        parser.error("--write is for the whole of it")
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    lines = [f"No-ops, {day}. Machine: {report.machine()}.", ""]
+    costs = measure_jobs(options.local, options.slurm) if options.local or options.slurm else []
+    if costs:
+        lines += ["| | jobs | all | per job |", "|---|--:|--:|--:|", *(cost.row() for cost in costs), ""]
     if not options.no_traffic:
         lines += [
-            "",
             "The plot example by the launcher: what its processes ask of the bundle, in the last two rows of others.",
             "",
         ]
         lines += ["| | opens | other calls that name a file | files read | bytes |", "|---|--:|--:|--:|--:|"]
         lines += measure_traffic()
-    text = "\n".join(lines)
+    text = "\n".join(lines).rstrip()
     print(text)
     if options.write:
-        PAGE.write_text(report.replace_section(PAGE.read_text(encoding="utf-8"), "scale", text), encoding="utf-8")
+        chart = draw("Time per job: all of it, by the number of jobs", [cost.bar() for cost in costs], None)
+        report.publish(PAGE, "scale", text, chart)
 
 
 if __name__ == "__main__":

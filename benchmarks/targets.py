@@ -2,7 +2,7 @@
 
     python benchmarks/targets.py                     three rounds, of workload S
     python benchmarks/targets.py --workload M --runs 5
-    python benchmarks/targets.py --write             also put the table into docs/benchmarks.md
+    python benchmarks/targets.py --write             also put table and chart into docs/benchmarks.md
 
 It asks the index, and needs a development environment of the project. Exit status: 1 when the claim does not hold.
 """
@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import report
+from chart import Bar, draw
 from measure import Place, Sample, Summary, run
 from workload import HERE
 
@@ -45,8 +46,7 @@ def main() -> int:
     text = render(arguments.workload, arguments.runs, samples, sizes, ratio)
     print(text)
     if arguments.write:
-        page = arguments.write.read_text(encoding="utf-8")
-        arguments.write.write_text(report.replace_section(page, KEY, text), encoding="utf-8")
+        report.publish(arguments.write, KEY, text, chart(samples))
     return int(ratio > LIMIT)
 
 
@@ -98,6 +98,13 @@ def render(workload: str, rounds: int, samples: dict[str, list[Sample]], sizes: 
     measured = f"All three take {ratio:.2f} times the slowest single one of their round (median)"
     lines += ["", f"{measured}; promised: at most {LIMIT}: {verdict}."]
     return "\n".join(lines)
+
+
+def chart(samples: dict[str, list[Sample]]) -> str:
+    summaries = {name: Summary.of(of_name) for name, of_name in samples.items()}
+    slowest = max(summary.median for name, summary in summaries.items() if name != TOGETHER)
+    bars = [Bar(name, summary, "ours" if name == TOGETHER else "bar") for name, summary in summaries.items()]
+    return draw("One build for three targets, and for each alone", bars, slowest, "one")
 
 
 if __name__ == "__main__":

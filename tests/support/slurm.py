@@ -198,10 +198,10 @@ class SlurmCluster:
                 for group, _, _ in os.walk(_CGROUPS / f"slurm_{node}", topdown=False):
                     Path(group).rmdir()
 
-    def ask(self, *command: str) -> str:
-        """Run one of Slurm's commands."""
+    def ask(self, *command: str, seconds: float = 60) -> str:
+        """Run one of Slurm's commands, which may take so long."""
         done = subprocess.run(
-            command, env={**os.environ, **self.variables}, capture_output=True, text=True, check=False, timeout=60
+            command, env={**os.environ, **self.variables}, capture_output=True, text=True, check=False, timeout=seconds
         )
         assert done.returncode == 0, f"{command}: {done.stderr}\n{self._tell()}"
         return done.stdout
