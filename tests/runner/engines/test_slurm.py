@@ -444,3 +444,26 @@ def test_a_job_that_the_kernel_ends_for_its_memory(
     said = capsys.readouterr()
     assert "1 done, 1 out of memory" in said.out
     assert "  job-0002: out of memory\n" in said.err
+
+
+@pytest.mark.slow
+def test_a_job_of_a_lost_node_begins_anew_on_another(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with SlurmCluster(tmp_path / "slurm") as losing:
+        for name, value in losing.variables.items():
+            monkeypatch.setenv(name, value)
+        asked = ["--engine", "slurm", "--bundle", bundle, "-j", 1, "--set", "what=sleep", "--output", "plot.png"]
+        assert (
+            run(submit_command, "eval.py", *asked, "--no-wait", "--download", "out", "--slurm-option", "requeue") == 0
+        )
+        wait_until(lambda: bool(list(Path("out/.submission/attempts").glob("job-0001.0.*/leak.txt"))))
+        [array] = array_ids(Path("out"))
+        lost = losing.ask("squeue", "--noheader", f"--jobs={array}", "--format=%N").strip()
+        losing.kill_node(lost)
+        wait_until(lambda: "BeginTime" in losing.ask("squeue", "--noheader", f"--jobs={array}", "--format=%r"))
+        losing.ask("scontrol", "update", f"JobId={array}_1", "StartTime=now+2")
+        assert run(jobs_command, "out", "--wait") == 0, capsys.readouterr().err
+    found = json.loads(Path("out/job-0001/.job.json").read_text())
+    assert found["restart"] == 1
+    assert found["node"] != lost
