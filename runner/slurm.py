@@ -30,6 +30,11 @@ _PASSING = re.compile(
 _LIMIT = re.compile(r"(?i)submit ?limit|job limit|MaxSubmit|QOSMax|AssocMax|too many|limit on number|MaxJobCount")
 """What sbatch says of a user who has as many jobs in the queue as is allowed."""
 
+_UNCONFIGURED = re.compile(r"(?i)configuration source|DNS SRV lookup|slurm\.conf")
+"""What the commands say where there is no configuration for them."""
+
+_PREFIX = re.compile(r"^\w+: (?:error|fatal): ")
+
 
 class SlurmError(BundleError):
     """A command of Slurm failed: exit 1."""
@@ -124,10 +129,10 @@ def work_directory(job_id: str) -> Path | None:
     """Ask for the working directory of a job; None where Slurm does not know it (any more)."""
     try:
         said = _run(["scontrol", "show", "job", job_id])
-    except UnreachableError:
+    except SlurmError as error:
+        if "Invalid job id" in error.message:
+            return None
         raise
-    except SlurmError:
-        return None
     match = re.search(r"^\s*WorkDir=(.+)$", said, re.MULTILINE)
     return Path(match[1]) if match else None
 
@@ -163,6 +168,10 @@ def _run(command: Sequence[str]) -> str:
         raise UnreachableError(f"{command[0]} has not answered for {_SECONDS} seconds") from error
     if done.returncode == 0:
         return done.stdout
-    said = " ".join(done.stderr.split()) or f"it left with exit code {done.returncode}"
+    lines = [_PREFIX.sub("", line).strip() for line in done.stderr.splitlines()]
+    said = "; ".join(filter(None, lines)) or f"it left with exit code {done.returncode}"
+    if _UNCONFIGURED.search(said) and not _PASSING.search(said):
+        hint = "submit from a login node of the cluster, or have SLURM_CONF name its slurm.conf"
+        raise InputError(f"{command[0]} is here, and knows of no cluster: {said}", hint=hint)
     kind = UnreachableError if _PASSING.search(said) else SubmitLimitError if _LIMIT.search(said) else SlurmError
     raise kind(f"{command[0]}: {said}", hint="this is Slurm's own message")

@@ -72,7 +72,18 @@ def test_what_a_command_says_is_told_apart(bin_folder: Path, said: str, kind: ty
     with pytest.raises(SlurmError) as raised:
         slurm.submit(bin_folder / "job.sh", [], [])
     assert type(raised.value) is kind
-    assert said in raised.value.message
+    assert raised.value.message == f"sbatch: {said.removeprefix('sbatch: error: ')}"
+
+
+def test_commands_without_a_cluster(bin_folder: Path) -> None:
+    said = "scontrol: error: fetch_config: DNS SRV lookup failed\\nscontrol: fatal: no configuration source"
+    put(bin_folder, "scontrol", f"printf '{said}\\n' >&2; exit 1")
+    for asked in (slurm.array_limit, lambda: slurm.work_directory("12")):
+        with pytest.raises(InputError, match="scontrol is here, and knows of no cluster: fetch_config: DNS") as raised:
+            asked()
+        assert "SLURM_CONF" in str(raised.value.hint)
+    put(bin_folder, "scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    assert slurm.work_directory("12") is None
 
 
 def test_the_cluster_s_name_beside_the_identifier(bin_folder: Path) -> None:

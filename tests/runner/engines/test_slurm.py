@@ -286,7 +286,7 @@ def test_only_so_many_in_the_queue_the_others_follow(
     asked = ["--engine", "slurm", "--bundle", bundle, "-j", 5, "--set", "n=1", "--name", "limited", "--download", "out"]
     assert run(submit_command, "eval.py", *asked) == 0
     said = capsys.readouterr()
-    assert said.err.count("not all jobs may be in the queue at once (sbatch: sbatch: error: QOSMax") == 1
+    assert said.err.count("not all jobs may be in the queue at once (sbatch: QOSMax") == 1
     assert "5 done" in said.out
     assert len(array_ids(Path("out"))) == 2
 
@@ -421,7 +421,7 @@ def test_a_slurm_with_accounting(
         capsys.readouterr()
         assert run(submit_command, "eval.py", *asked, *limited) == 0
         said = capsys.readouterr()
-        assert said.err.count("not all jobs may be in the queue at once (sbatch: sbatch: error: ") == 1
+        assert said.err.count("not all jobs may be in the queue at once (sbatch: ") == 1
         assert "QOSMaxSubmitJobPerUserLimit" in said.err
         assert "5 done" in said.out
 
