@@ -23,7 +23,7 @@ from builder.node import read_node
 from builder.pip_tools import PipToolsResolver
 from builder.plan import builders_for, older_pythons, pair_up
 from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver, resolve_for_one_of, uv_version_here
-from builder.script import Script, read_scripts
+from builder.script import Script, notes_for_uv, read_scripts
 from builder.script_lock import ScriptLock, check_files, read_script_locks
 from builder.stored_logins import StoredLogins
 from wheelhouse import prepare
@@ -230,6 +230,7 @@ def prepare_request(request: BuildRequest, uv: str) -> Prepared:
     credentials = _credentials(scripts, options, uv)
     script_locks, notes = read_script_locks(free, uv, options, credentials, is_locked=request.is_locked)
     trust = uv_config.trust(scripts, options.insecure_hosts)
+    notes = [*notes_for_uv(scripts), *notes]
     return Prepared(scripts, pairs, options, credentials, trust, script_locks, notes)
 
 

@@ -79,6 +79,20 @@ class Script:
         return dict(self.metadata.get("tool", {}).get("uv", {}))
 
 
+def notes_for_uv(scripts: Iterable[Script]) -> list[str]:
+    """Scripts whose block uv itself overlooks: it goes by the first `# /// script`, which must begin a line for it."""
+    notes = []
+    for script in scripts:
+        first = script.source.find(_OPENING.encode())
+        if first > 0 and script.source[first - 1] not in b"\r\n":
+            what = "a byte order mark" if script.source[:first] == b"\xef\xbb\xbf" else f"`{_OPENING}` within a line"
+            notes.append(
+                f"{printable(str(script.path))}: uv overlooks its metadata because of {what} before it: `uv run` goes "
+                "without its dependencies; run.py and `offline-bundle run` do not"
+            )
+    return notes
+
+
 def read_scripts(paths: Sequence[Path]) -> tuple[Script, ...]:
     """Read every script; raise one `InputError` with all faults of all of them."""
     scripts: list[Script] = []

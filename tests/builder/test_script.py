@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.script import parse_script, read_script, read_scripts
+from builder.resolve import find_uv
+from builder.script import notes_for_uv, parse_script, read_script, read_scripts
 from wheelhouse.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,6 +113,19 @@ class TestSoundScripts:
     def test_several_scripts_keep_their_order(self, tmp_path: Path) -> None:
         paths = [write(tmp_path, name) for name in ("eval.py", "b.py", "a.py")]
         assert [script.name for script in read_scripts(paths)] == ["eval", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "what"),
+    [("\ufeff", "a byte order mark"), ('"""Has a `# /// script` block."""\n', "within a line"), ("#!/bin/x\n", None)],
+)
+def test_metadata_that_uv_overlooks_is_told(prefix: str, what: str | None, tmp_path: Path) -> None:
+    script = read_script(write(tmp_path, "eval.py", prefix + HEADER))
+    notes = notes_for_uv([script])
+    assert [what in note for note in notes if what] == [True] * bool(what)
+    command = [find_uv(), "export", "--script", script.path, "--frozen", "--offline", "--no-config"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert ("does not contain a PEP 723 metadata tag" in said) is bool(notes)
 
 
 class TestFaultyBlocks:
