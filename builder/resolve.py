@@ -502,8 +502,8 @@ def _named_failure(where: str, text: str, words: str) -> BundleError | None:
         kind = ResolveError if _GONE.search(words) else FetchError
         hint = "check the address in the script; this machine must reach it (HTTPS_PROXY, SSL_CERT_FILE)"
         return kind(f"{where}: {file['what']} cannot be fetched", problems=problems, hint=hint)
-    if "Distribution not found at" in words:
-        hint = "check the path in the script: it is taken from the folder that the script is in"
+    if "Distribution not found at" in words or "does not appear to be a Python project" in words:
+        hint = "check the path in the script: it is taken from the folder that the script is in, and leads to a project"
         return ResolveError(where, problems=problems, hint=hint)
     if "Required uv version" in words:
         hint = "change `required-version` in [tool.uv], or use an offline-bundle that comes with that uv"

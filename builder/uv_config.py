@@ -137,7 +137,7 @@ def refuse_unreadable_settings(scripts: Iterable[Script], uv: str) -> None:
                     fault = f"uv cannot read `{printable(key)}` in [tool.uv]: {words}"
                     break
             else:
-                key, fault = "", f"uv cannot read [tool.uv]: {words}"
+                key, fault = "", f"uv cannot read the metadata: {words}"
         faults.append((script, line, (key, named[1] if named else ""), fault))
     if faults:
         hint = "correct the table: `uv run` does not read it either, and a script has fewer settings than a project"

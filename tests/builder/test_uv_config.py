@@ -36,7 +36,7 @@ class TestUnreadableSettings:
                 "`sources` in [tool.uv]: cannot specify",
             ),
             (["index-url = 'https://user:secret@host.invalid:99999'"], 6, "`index-url` in [tool.uv]: invalid port"),
-            (["preview-features = []", "preview = true"], 7, "[tool.uv]: cannot specify both `preview` and"),
+            (["preview-features = []", "preview = true"], 7, "the metadata: cannot specify both `preview` and"),
         ],
     )
     def test_the_line_and_uvs_words(self, tmp_path: Path, lines: list[str], line: int, fault: str) -> None:
@@ -46,6 +46,11 @@ class TestUnreadableSettings:
         (problem,) = caught.value.problems
         assert problem.startswith(f"{read.path}:{line}: uv cannot read {fault}")
         assert "secret" not in problem
+
+    def test_a_requirement_that_only_uv_cannot_read(self, tmp_path: Path) -> None:
+        read = script(tmp_path, "dependencies = [", "'a @ {place}',", "]", "[tool.uv]", "offline = false")
+        with pytest.raises(InputError, match=r"eval.py:4: uv cannot read the metadata: relative path without"):
+            refuse_unreadable_settings([read], find_uv())
 
     def test_of_several_scripts_each_is_named(self, tmp_path: Path) -> None:
         scripts = [script(tmp_path, *lines, name=name) for name, lines in {
