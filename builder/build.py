@@ -15,7 +15,7 @@ from builder import interpreters, locked, node_uv, uv_config
 from builder.cache import DownloadCache
 from builder.choose import Choice, choose, refuse_builds
 from builder.collect import Collector, Index, check_closures, source_of
-from builder.compose import LockedScript, compose
+from builder.compose import Composition, LockedScript, compose
 from builder.credentials import Credentials, redact
 from builder.fetch import FetchProgress, warm_up
 from builder.forms import Workshop, add_forms, has_cache
@@ -36,6 +36,7 @@ from wheelhouse.store import BundleWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from builder.interpreters import PythonArchive
     from builder.target import Target
     from builder.trust import Trust
     from wheelhouse.manifest import Manifest
@@ -124,64 +125,30 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     with BundleWriter(request.output, on_wait=lambda: progress.waiting(request.output)) as writer:
         progress.step(f"Resolving {', '.join(script.path.name for script in prepared.scripts)}")
         resolved = resolve_request(request, prepared, uv, writer.current)
-        resolutions, choices = resolved.resolutions, resolved.choices
-        uv_resolutions, uv_choices = resolved.uv_resolutions, resolved.uv_choices
         writer.distrust(resolved.damaged)
-
         collector = Collector(
             writer, Path(prepare.cache_directory()), prepared.credentials, uv, prepared.options, prepared.trust
         )
-        indexes = [_ask_indexes(resolved.resolver, *pair, collector) for pair in zip(resolutions, choices, strict=True)]
-        uv_indexes = [_ask_indexes(resolved.uv_resolver, resolution, [choice], collector)
-                      for resolution, choice in zip(uv_resolutions, uv_choices, strict=True)]  # fmt: skip
-        brought = _bring(resolved, collector)
-        restored = locked.pythons_to_restore(writer.current, resolved.damaged)
-        wanted = [*(choice for group in choices for choice in group), *uv_choices]
-        collector.fetch([*wanted, *resolved.leftovers, *restored.values()], progress.transfer)
-        if resolved.offers:
-            progress.step(f"Fetching {', '.join(sorted({offer.key for offer in resolved.offers.values()}))}")
-        pythons = interpreters.fetch_archives(uv, resolved.offers, collector.cache_root, prepared.credentials)
-        progress.step(f"Checking and writing {request.output}")
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # taking uv out of its wheels costs a third of a second each
-            wheels_of_uv = zip(uv_resolutions, uv_choices, uv_indexes, strict=True)
-            unpacking = [pool.submit(_node_uv, collector, *triple) for triple in wheels_of_uv]
-            locks = [collector.lock(*triple) for triple in zip(resolutions, choices, indexes, strict=True)]
-            closure_notes = check_closures(locks, writer.current)
-            uvs = gather(unpacking)
-
-        has_pythons = bool(pythons or (writer.current and writer.current.pythons))
-        with_cache = "cache" in request.formats or has_cache(writer.current)
-        files = launcher(with_cache=with_cache, has_pythons=has_pythons)
-        epoch = _epoch(request, writer.current)
-        composition = compose(resolved.before, locks, uvs, pythons, launcher=files, epoch=epoch)
-        archives = {path: collector.fetched[choice.location].path for path, choice in restored.items()}
-        contents = {**composition.contents, **collector.leftovers(resolved.leftovers), **archives}
-        composition = replace(composition, contents=contents)
-        if request.is_locked and writer.current:
-            locked.refuse_other_files(writer.current, composition.manifest)  # before any of it runs
+        parts = _collect(resolved, collector, progress)
         workshop = partial(_workshop, writer, uv, prepared.options, progress)
-        composition, notes = add_forms(request.formats, composition, writer.current, workshop)
-        metadata = partial(metadata_of, composition.manifest, composition.contents, request.output)
-        manifest, inventories = add_inventories(composition.manifest, metadata, writer.current)
-        if request.is_locked and writer.current:
-            locked.refuse_lost_environments(writer.current, manifest, notes)
-            locked.refuse_other_files(writer.current, manifest)
-            inventories = inventories or locked.restore_inventories(manifest, metadata, resolved.damaged)
+        composition, notes = _put_together(request, resolved, parts, writer.current, workshop)
         was_signed = (request.output / SIGNATURE).exists()
-        changed = writer.commit(manifest, {**composition.contents, **inventories}, sign=request.sign)
-    signature_notes = [_UNSIGNED] if was_signed and not (request.output / SIGNATURE).exists() else []
-    transferred = [file for file in collector.fetched.values() if not file.from_cache or file.sha256 in brought]
+        changed = writer.commit(composition.manifest, composition.contents, sign=request.sign)
+    if was_signed and not (request.output / SIGNATURE).exists():
+        notes = [*notes, _UNSIGNED]
+    transferred = [file for file in collector.fetched.values() if not file.from_cache or file.sha256 in parts.brought]
+    files = composition.manifest.files
     return BuildReport(
         output=request.output,
-        locks=tuple(locks),
-        files=len(manifest.files),
-        size=sum(file.size or 0 for file in manifest.files.values()),
+        locks=tuple(parts.locks),
+        files=len(files),
+        size=sum(file.size or 0 for file in files.values()),
         fetched=len(transferred),
         fetched_size=sum(file.size for file in transferred),
         from_cache=len(collector.fetched) - len(transferred),
         built=tuple(collector.built),
         changed=changed,
-        notes=(*prepared.notes, *resolved.notes, *closure_notes, *notes, *signature_notes),
+        notes=(*prepared.notes, *resolved.notes, *parts.notes, *notes),
     )
 
 
@@ -308,6 +275,73 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
     return Resolved(
         resolver, resolutions, choices, uv_resolver, uv_resolutions, uv_choices, offers, before, damaged, leftovers
     )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What goes into the bundle: fetched or built, verified, and at hand."""
+
+    locks: Sequence[LockedScript]
+    uvs: Sequence[node_uv.NodeUv]
+    pythons: Sequence[PythonArchive]
+    others: Mapping[str, bytes | Path]
+    """Files to be brought back that no lock names: path in the bundle -> content."""
+    brought: set[str]
+    """sha256 of the files that the resolver had to fetch itself."""
+    notes: Sequence[str]
+
+
+def _collect(resolved: Resolved, collector: Collector, progress: BuildProgress) -> _Parts:
+    """Fetch or build everything, and check it."""
+    current = collector.writer.current
+    pairs = list(zip(resolved.resolutions, resolved.choices, strict=True))
+    uv_pairs = list(zip(resolved.uv_resolutions, resolved.uv_choices, strict=True))
+    indexes = [_ask_indexes(resolved.resolver, *pair, collector) for pair in pairs]
+    uv_indexes = [_ask_indexes(resolved.uv_resolver, found, [choice], collector) for found, choice in uv_pairs]
+    brought = _bring(resolved, collector)
+    restored = locked.pythons_to_restore(current, resolved.damaged)
+    wanted = [*(choice for group in resolved.choices for choice in group), *resolved.uv_choices]
+    collector.fetch([*wanted, *resolved.leftovers, *restored.values()], progress.transfer)
+    if resolved.offers:
+        progress.step(f"Fetching {', '.join(sorted({offer.key for offer in resolved.offers.values()}))}")
+    pythons = interpreters.fetch_archives(collector.uv, resolved.offers, collector.cache_root, collector.credentials)
+    progress.step(f"Checking and writing {collector.writer.directory}")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # taking uv out of its wheels costs a third of a second each
+        unpacking = [
+            pool.submit(_node_uv, collector, *pair, index) for pair, index in zip(uv_pairs, uv_indexes, strict=True)
+        ]
+        locks = [collector.lock(*pair, index) for pair, index in zip(pairs, indexes, strict=True)]
+        notes = check_closures(locks, current)
+        uvs = gather(unpacking)
+    archives = {path: collector.fetched[choice.location].path for path, choice in restored.items()}
+    return _Parts(locks, uvs, pythons, {**collector.leftovers(resolved.leftovers), **archives}, brought, notes)
+
+
+def _put_together(
+    request: BuildRequest,
+    resolved: Resolved,
+    parts: _Parts,
+    current: Manifest | None,
+    workshop: Callable[[], Workshop],
+) -> tuple[Composition, Sequence[str]]:
+    """Compose the bundle, with its other forms and its inventories; the second result is what the user should know."""
+    has_pythons = bool(parts.pythons or (current and current.pythons))
+    with_cache = "cache" in request.formats or has_cache(current)
+    files = launcher(with_cache=with_cache, has_pythons=has_pythons)
+    composition = compose(
+        resolved.before, parts.locks, parts.uvs, parts.pythons, launcher=files, epoch=_epoch(request, current)
+    )
+    composition = replace(composition, contents={**composition.contents, **parts.others})
+    if request.is_locked and current:
+        locked.refuse_other_files(current, composition.manifest)  # before any of it runs
+    composition, notes = add_forms(request.formats, composition, current, workshop)
+    metadata = partial(metadata_of, composition.manifest, composition.contents, request.output)
+    manifest, inventories = add_inventories(composition.manifest, metadata, current)
+    if request.is_locked and current:
+        locked.refuse_lost_environments(current, manifest, notes)
+        locked.refuse_other_files(current, manifest)
+        inventories = inventories or locked.restore_inventories(manifest, metadata, resolved.damaged)
+    return replace(composition, manifest=manifest, contents={**composition.contents, **inventories}), notes
 
 
 def _is_settled(request: BuildRequest, current: Manifest | None, script: Script) -> bool:
