@@ -44,7 +44,7 @@ class NoOp(ApplicationExecution):
         pass
 """
 BATCH = 1000
-ROUNDS = 3
+ROUNDS = 5
 COMMAND = (sys.executable, "-m", "offline_bundle")
 PLOT = ROOT / "examples" / "python_uv" / "eval.py"
 COLUMNS = (
