@@ -258,7 +258,8 @@ def choose_python(requires_python: str | None, is_installed: Callable[[str], boo
     admitted = admitted_pythons(requires_python)
     if not admitted:
         raise InputError(
-            f'no known Python satisfies requires-python = "{requires_python}"', hint="name one with --python-version"
+            f'no known Python satisfies requires-python = "{requires_python}"',
+            hint="correct it; a Python newer than this offline-bundle knows is named with --python-version",
         )
     if len(admitted) == 1:
         return admitted[0]
