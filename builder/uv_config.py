@@ -114,6 +114,10 @@ def pinned_names(script: Script) -> set[str]:
     } - asked_for
 
 
+_RELATIVE = re.compile(r"relative path without a working directory: \.\.?/")
+"""Of `name @ ./folder`, which uv takes in projects only, and a build takes from the script's folder."""
+
+
 def refuse_unreadable_settings(scripts: Iterable[Script], uv: str) -> None:
     """Raise InputError (exit 2) for every script whose `[tool.uv]` table uv cannot read; `uv run` refuses it too.
 
@@ -123,7 +127,7 @@ def refuse_unreadable_settings(scripts: Iterable[Script], uv: str) -> None:
     faults = []
     for script in scripts:
         found = _unreadable(script.path.resolve(), uv) if script.settings else None
-        if found is None:
+        if found is None or _RELATIVE.search(found[1]):
             continue
         line, words = found
         named = re.search(r"[`\"]([^`\"]+)[`\"]", words)

@@ -654,7 +654,8 @@ def only(folder: Path, pattern: str) -> Path:
 def test_a_wheel_of_other_bytes_is_refused(ready: Node, tmp_path: Path) -> None:
     wheel = only(ready.bundle, "*.whl")
     size = wheel.stat().st_size
-    evil = make_wheel(tmp_path / "evil", "alpha", files={"alpha.py": "VERSION = '6.6'\n"})
+    files = {"alpha.py": "VERSION = '6.6'\n"}
+    evil = make_wheel(tmp_path / "evil", "alpha", requires_python=">=3.8,<3.9", files=files)
     assert evil.stat().st_size == size, "a valid wheel of the same size"
     shutil.copyfile(evil, wheel)
     said = ready.failure(5, "-q", ready.script())
