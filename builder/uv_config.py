@@ -153,7 +153,7 @@ def _unreadable(path: Path, uv: str) -> tuple[int, str] | None:
     # With --frozen uv asks nobody and looks for no interpreter.
     command = [uv, "export", "--script", str(path), "--frozen", "--offline", "--no-config", "--color", "never"]
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
-        said = redact(run_uv(command, Path(folder)).stderr)
+        said = redact(run_uv(command, Path(folder), COLUMNS="9999").stderr)  # it breaks lines where a terminal ends
     found = re.match(r"error: TOML parse error at line (\d+), .*\n(?:[\d ]* \|.*\n)*(.*)", said)
     return (int(found[1]) - 1, printable(found[2])) if found else None
 

@@ -52,8 +52,10 @@ class TestUnreadableSettings:
         with pytest.raises(InputError, match=r"eval.py:4: uv cannot read the metadata: relative path without"):
             refuse_unreadable_settings([read], find_uv())
 
-    def test_a_path_from_the_scripts_folder_is_no_fault(self, tmp_path: Path) -> None:
-        read = script(tmp_path, "dependencies = ['a @ ./a']", "[tool.uv]", "offline = false")
+    def test_a_path_from_the_scripts_folder_is_no_fault(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "60")  # uv breaks what it quotes
+        others = ", ".join(f"'somewhat-longer-{number}'" for number in range(9))
+        read = script(tmp_path, f"dependencies = ['a @ ./a', {others}]", "[tool.uv]", "offline = false")
         refuse_unreadable_settings([read], find_uv())
 
     def test_of_several_scripts_each_is_named(self, tmp_path: Path) -> None:
