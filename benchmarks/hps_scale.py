@@ -1,6 +1,6 @@
 """How the embedded HPS takes many jobs: no-ops, each in a process of its own, created, counted and evaluated.
 
-    python benchmarks/hps_scale.py [--slots N] [--write] [JOBS...]          by default 1000 10000
+    python benchmarks/hps_scale.py [--slots N] [--write] [--plots] [JOBS...]          by default 1000 10000
 
 --write puts the tables into docs/benchmarks.md. Per number of jobs, on a fresh server in a process of its own: seconds
 to create them with the real client (1,000 to a request), milliseconds to read a project's statistics with all of them
@@ -8,7 +8,8 @@ there, seconds to evaluate, and the server's CPU time and largest memory. Growth
 stay the same from row to row.
 
 Then ten plot jobs end to end, server start included, beside the same ten through `offline-bundle run`, in turns: for
-this the bundle of examples/python_uv/eval.py is built first.
+this the bundle of examples/python_uv/eval.py is built first. --plots measures only them; the table above theirs in the
+page stays.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ BATCH = 1000
 ROUNDS = 5
 COMMAND = (sys.executable, "-m", "offline_bundle")
 PLOT = ROOT / "examples" / "python_uv" / "eval.py"
+_PLOTS = "Ten plots, end to end."
 COLUMNS = (
     *("jobs", "create", "per 1,000", "statistics", "evaluate", "per job", "first fifth", "last fifth"),
     *("server's CPU per job", "its memory", "on disk"),
@@ -210,24 +212,32 @@ def main() -> None:
     parser.add_argument("jobs", nargs="*", type=int, default=[1000, 10_000])
     parser.add_argument("--slots", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
+    parser.add_argument("--plots", action="store_true", help="only the ten plots")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve(options.serve, options.slots)
         return
     os.environ["HOME"] = tempfile.mkdtemp(prefix="hps-scale-home-")
-    lines = [
-        f"No-op jobs, {options.slots} at a time. {datetime.now(tz=UTC):%Y-%m-%d}. Machine: {report.machine()}.",
-        "",
-    ]
-    for line in scale_table(options.jobs, options.slots):
-        print(line, flush=True)
-        lines.append(line)
+    page = ROOT / "docs" / "benchmarks.md"
+    lines = []
+    if not options.plots:
+        lines = [f"No-op jobs, {options.slots} at a time. {today()}", ""]
+        for line in scale_table(options.jobs, options.slots):
+            print(line, flush=True)
+            lines.append(line)
+    elif options.write:
+        before, _, _ = report.section(page, "hps").partition(_PLOTS)
+        lines = before.strip().splitlines()
     plots = plot_jobs(options.slots)
-    compared = ["", *plot_table(plots)]
+    compared = ["", f"{_PLOTS} {today()}", "", *plot_table(plots)]
     print(*compared, sep="\n")
     if options.write:
-        report.publish(ROOT / "docs" / "benchmarks.md", "hps", "\n".join([*lines, *compared]), chart(plots))
+        report.publish(page, "hps", "\n".join([*lines, *compared]), chart(plots))
+
+
+def today() -> str:
+    return f"{datetime.now(tz=UTC):%Y-%m-%d}. Machine: {report.machine()}."
 
 
 if __name__ == "__main__":

@@ -179,6 +179,12 @@ def replace_section(page: str, key: str, text: str) -> str:
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 
+def section(page: Path, key: str) -> str:
+    """What stands between a page's markers."""
+    _, _, rest = page.read_text(encoding="utf-8").partition(f"<!-- bench:{key} -->\n")
+    return rest.partition(f"<!-- /bench:{key} -->")[0]
+
+
 def publish(page: Path, key: str, text: str, chart: str) -> None:
     """Put text between a page's markers, and below it the chart, which becomes a file beside the page."""
     picture = page.with_name(f"benchmarks-{key}.svg")
