@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from builder.compose import Composition
-from wheelhouse.errors import FetchError, first_problems
+from wheelhouse.errors import FetchError
 from wheelhouse.manifest import BundledFile
-from wheelhouse.unpack import path_problems
+from wheelhouse.unpack import first_problems, path_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

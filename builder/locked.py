@@ -21,11 +21,11 @@ from builder.choose import Choice
 from builder.compose import bundled_script, metadata_changes
 from builder.resolve import Resolution
 from builder.target import Target
-from wheelhouse.errors import FetchError, IntegrityError, OutOfDateError, first_problems
+from wheelhouse.errors import FetchError, IntegrityError, OutOfDateError
 from wheelhouse.facts import INVENTORIES
 from wheelhouse.inventory import render_inventories
 from wheelhouse.manifest import CHECKSUMS, BundledFile, BundledPackage, Manifest, Source
-from wheelhouse.unpack import sha256_of
+from wheelhouse.unpack import first_problems, sha256_of
 from wheelhouse.verify import verify
 
 if TYPE_CHECKING:

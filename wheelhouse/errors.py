@@ -12,15 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_MOST_PROBLEMS = 20
-
-
-def first_problems(problems: Sequence[str]) -> list[str]:
-    """As many as a reader will look at, and how many more there are: a ready environment has thousands of files."""
-    more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
-    return [*problems[:_MOST_PROBLEMS], *more]
-
-
 class BundleError(Exception):
     """An error of ours, or of the machine's: exit 1. The base of all others."""
 

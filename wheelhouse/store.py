@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from wheelhouse.errors import IntegrityError, first_problems
+from wheelhouse.errors import IntegrityError
 from wheelhouse.manifest import (
     CHECKSUMS,
     MANIFEST,
@@ -34,6 +34,7 @@ from wheelhouse.refusals import as_bundle_errors
 from wheelhouse.unpack import (
     PENDING,
     file_digest,
+    first_problems,
     install,
     journal_paths,
     real_folder,

@@ -1233,9 +1233,14 @@ def read_table(document: bytes) -> Table:
         raise Refusal(5, f"{MANIFEST} has another format than {FORMAT}", hint)
     problems = [*_table_problems(fields), *_file_problems(fields.get("files"))]
     if problems:
-        more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
-        raise Refusal(5, f"{MANIFEST} does not describe a bundle", _AGAIN, [*problems[:_MOST_PROBLEMS], *more])
+        raise Refusal(5, f"{MANIFEST} does not describe a bundle", _AGAIN, first_problems(problems))
     return Table(document, fields)
+
+
+def first_problems(problems: "Sequence[str]") -> "list[str]":
+    """Return as many as a reader will look at, and how many more there are: some folders have thousands of files."""
+    more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
+    return [*problems[:_MOST_PROBLEMS], *more]
 
 
 def parse_object(content: bytes, name: str) -> "dict[str, Any]":
