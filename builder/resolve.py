@@ -164,17 +164,16 @@ def resolve_for_one_of(resolver: Resolver, script: Script, target: Target, other
     try:
         return resolver.resolve(script, target)
     except (NoWheelError, NotBuiltError) as error:
-        lacking = {problem.partition(":")[0] for problem in error.problems}
         for other in others:
             try:
                 found = resolver.resolve(script, other)
             except (ResolveError, NotBuiltError):
                 continue
-            if not lacking <= {str(package.name) for package in found.lock.packages}:
+            if not error.packages <= {str(package.name) for package in found.lock.packages}:
                 break  # it has no wheel of them either, and goes back to versions from before they were needed
             note = (
-                f"no wheel for Python {target.python} of {', '.join(sorted(lacking))}: Python {other.python} is taken "
-                "instead; --python-version takes another"
+                f"no wheel for Python {target.python} of {', '.join(sorted(error.packages))}: "
+                f"Python {other.python} is taken instead; --python-version takes another"
             )
             return replace(found, warnings=(*found.warnings, note))
         raise
@@ -527,11 +526,13 @@ def _unusable(script: Script, target: Target, missing: Mapping[str, str]) -> Bun
     if unfit or sources:
         hints.append("or try a newer libc floor (--python-platform) or another Python (--python-version)")
     kind = NotBuiltError if sources else NoWheelError
-    return kind(
+    error = kind(
         f"{script.path} for {target.name}: no file that fits the target for {', '.join([*sources, *unfit])}",
         problems=problems,
         hint=", ".join(hints),
     )
+    error.packages = frozenset(missing)
+    return error
 
 
 def _available(name: str, text: str) -> str:

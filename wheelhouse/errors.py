@@ -47,11 +47,17 @@ class FetchError(BundleError):
 
 
 class NoWheelError(ResolveError):
-    """No file of some package fits the target: exit 3. Another Python may have one."""
+    """No file of some *packages* fits the target: exit 3. Another Python may have one."""
+
+    packages: frozenset[str] = frozenset()
+    """Their normalised names."""
 
 
 class NotBuiltError(FetchError):
-    """Only sources of some package fit the target, and building is not allowed: exit 4. So may it here."""
+    """The same, but there are sources, which are not allowed to be built: exit 4."""
+
+    packages: frozenset[str] = frozenset()
+    """The normalised names of all of them."""
 
 
 class IntegrityError(BundleError):
