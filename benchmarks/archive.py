@@ -10,7 +10,6 @@ the disk when a clock starts, and what each command leaves to be written is meas
 """
 
 import argparse
-import datetime as dt
 import hashlib
 import os
 import random
@@ -91,9 +90,8 @@ def main() -> int:
 
 
 def heading(rounds: int) -> str:
-    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
     python = ".".join(map(str, sys.version_info[:3]))
-    return f"{NOTE}\n\n{today}, rounds: {rounds}. Machine: {report.machine()}. Python {python}."
+    return f"{NOTE}\n\n{report.today()}, rounds: {rounds}. Machine: {report.machine()}. Python {python}."
 
 
 def given(bundle: Path) -> Case:

@@ -11,7 +11,6 @@ that were measured, 1 when one does not, or when the floor or offline-bundle fai
 """
 
 import argparse
-import datetime as dt
 import os
 import shutil
 import sys
@@ -158,9 +157,8 @@ def install_tools(bench: Bench, wanted: Sequence[str]) -> tuple[list[Tool], dict
 
 
 def describe(bench: Bench, rounds: int) -> str:
-    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
     return (
-        f"{today}, rounds: {rounds}, target: {bench.target.abi} {bench.target.uv_platform}. "
+        f"{report.today()}, rounds: {rounds}, target: {bench.target.abi} {bench.target.uv_platform}. "
         f"Machine: {report.machine()}. "
         f"Python {'.'.join(map(str, sys.version_info[:3]))} runs offline-bundle and the floor, "
         f"Python {bench.target.python} the peers."

@@ -9,7 +9,6 @@ claims hold, 1 when one does not.
 """
 
 import argparse
-import datetime as dt
 import shutil
 import sys
 import tempfile
@@ -138,8 +137,7 @@ def claims_of(times: Times) -> list[Claim]:
 
 
 def render(times: Times, claims: list[Claim], rounds: int) -> str:
-    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    heading = f"{today}, rounds: {rounds}. Machine: {report.machine()}. uv {uv_version_here()}."
+    heading = f"{report.today()}, rounds: {rounds}. Machine: {report.machine()}. uv {uv_version_here()}."
     columns = [(title, state) for title in SCRIPTS for state in ("cold", "warm")]
     lines = ["| way | " + " | ".join(f"{title}, {state}" for title, state in columns) + " |"]
     lines.append("|---|" + "--:|" * len(columns))

@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -220,9 +219,10 @@ def main() -> None:
         return
     os.environ["HOME"] = tempfile.mkdtemp(prefix="hps-scale-home-")
     page = ROOT / "docs" / "benchmarks.md"
+    when = f"{report.today()}. Machine: {report.machine()}."
     lines = []
     if not options.plots:
-        lines = [f"No-op jobs, {options.slots} at a time. {today()}", ""]
+        lines = [f"No-op jobs, {options.slots} at a time. {when}", ""]
         for line in scale_table(options.jobs, options.slots):
             print(line, flush=True)
             lines.append(line)
@@ -230,14 +230,10 @@ def main() -> None:
         before, _, _ = report.section(page, "hps").partition(_PLOTS)
         lines = before.strip().splitlines()
     plots = plot_jobs(options.slots)
-    compared = ["", f"{_PLOTS} {today()}", "", *plot_table(plots)]
+    compared = ["", f"{_PLOTS} {when}", "", *plot_table(plots)]
     print(*compared, sep="\n")
     if options.write:
         report.publish(page, "hps", "\n".join([*lines, *compared]), chart(plots))
-
-
-def today() -> str:
-    return f"{datetime.now(tz=UTC):%Y-%m-%d}. Machine: {report.machine()}."
 
 
 if __name__ == "__main__":

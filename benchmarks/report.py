@@ -1,5 +1,6 @@
 """The report: Markdown sections for docs/benchmarks.md and the charts beside it. Text in, text out."""
 
+import datetime as dt
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -150,6 +151,11 @@ def tools_section(made: Mapping[str, str], notes: Mapping[str, str], not_run: Ma
     text = "| tool | what it makes | how it is run |\n|---|---|---|\n" + "\n".join(lines)
     skipped = "\n".join(f"- **{name}**: {why}" for name, why in not_run.items())
     return f"{text}\n\nNot in the tables:\n\n{skipped}"
+
+
+def today() -> str:
+    """The date, in UTC."""
+    return dt.datetime.now(tz=dt.UTC).date().isoformat()
 
 
 def machine() -> str:

@@ -307,8 +307,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.write and (options.no_traffic or not options.local or not options.slurm):
         parser.error("--write is for the whole of it")
-    day = time.strftime("%Y-%m-%d", time.gmtime())
-    lines = [f"No-ops, {day}. Machine: {report.machine()}.", ""]
+    lines = [f"No-ops, {report.today()}. Machine: {report.machine()}.", ""]
     costs = measure_jobs(options.local, options.slurm) if options.local or options.slurm else []
     if costs:
         lines += ["| | jobs | all | per job |", "|---|--:|--:|--:|", *(cost.row() for cost in costs), ""]

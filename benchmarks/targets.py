@@ -8,7 +8,6 @@ It asks the index, and needs a development environment of the project. Exit stat
 """
 
 import argparse
-import datetime as dt
 import os
 import shutil
 import statistics
@@ -80,10 +79,9 @@ def median_ratio(samples: dict[str, list[Sample]]) -> float:
 
 
 def render(workload: str, rounds: int, samples: dict[str, list[Sample]], sizes: dict[str, int], ratio: float) -> str:
-    day = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d")
     about = f"{rounds} rounds in turns, workload {workload}, Python {PYTHON}, caches cold."
     lines = [
-        f"{day}, {about} Machine: {report.machine()}.",
+        f"{report.today()}, {about} Machine: {report.machine()}.",
         "",
         "| targets | median | fastest to slowest | CPU | bundle |",
         "|---|--:|--:|--:|--:|",
