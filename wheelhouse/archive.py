@@ -9,6 +9,7 @@ and here. This module writes archives, and unpacks into bundles that hold someth
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +110,8 @@ def pack(
             *map(_leading_entry, contents, contents.values()),
             *map(table.entry, names),
         ]
+        if since is not None:
+            entries, contents = _fold(directory, output, entries, contents, table.time)
         size = far_side.lay_out(entries)[-1].end + 2 * _BLOCK
         far_side.refuse_without_space(output.parent, size)
         with _open_output(output, size, split_size) as volume:
@@ -236,6 +239,37 @@ def _leading_members(directory: Path, document: bytes, table: Table) -> dict[str
 def _leading_entry(path: str, content: bytes) -> Entry:
     comment = None if path in {MANIFEST, CHECKSUMS} else far_side.mark_comment(content)
     return Entry(path, far_side.sha256_of(content), len(content), comment=comment)
+
+
+def _fold(
+    directory: Path, output: Path, entries: list[Entry], contents: dict[str, bytes], time: int
+) -> tuple[list[Entry], dict[str, bytes]]:
+    """Put the members of a difference that grow with the bundle into one; leave them as they are if they are huge."""
+    lists: list[Entry] = []
+    rest: list[Entry] = []
+    for entry in entries:
+        (lists if entry.path in contents or far_side.is_listed(entry.path) else rest).append(entry)
+    if far_side.lay_out(lists)[-1].end > far_side.LARGEST_LISTS:
+        return entries, contents
+    import gzip  # noqa: PLC0415 -- only a difference needs it
+
+    folded, damaged = io.BytesIO(), []
+    with gzip.GzipFile("", "wb", fileobj=folded, mtime=0) as tar:
+        for entry in lists:
+            content = contents[entry.path] if entry.path in contents else _read_regular(directory / entry.path)
+            if far_side.sha256_of(content) != entry.sha256:
+                damaged.append(entry)
+            tar.write(entry.header(time) + content + bytes(entry.end - entry.offset - entry.size))
+        tar.write(bytes(2 * _BLOCK))
+    if damaged:
+        _explain(directory, output, contents[MANIFEST], damaged)
+    content = folded.getvalue()
+    return [_leading_entry(far_side.LISTS, content), *rest], {far_side.LISTS: content}
+
+
+def _read_regular(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
 
 
 def _read_base(since: Path) -> Table:

@@ -21,13 +21,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
+from wheelhouse.unpack import REPORT, SBOM
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from wheelhouse.manifest import BundledTarget, Manifest
 
-SBOM = "sbom.cdx.json"
-REPORT = "report.html"
 INVENTORIES = frozenset({SBOM, REPORT})
 
 _LONGEST = 200

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wheelhouse.facts import INVENTORIES, REPORT, SBOM, wheels_of
+from wheelhouse.facts import INVENTORIES, wheels_of
 from wheelhouse.index import described
-from wheelhouse.unpack import sha256_of
+from wheelhouse.unpack import REPORT, SBOM, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

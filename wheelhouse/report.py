@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wheelhouse.diff import diff
-from wheelhouse.facts import REPORT, machine_of, parse_facts, wheels_of
+from wheelhouse.facts import machine_of, parse_facts, wheels_of
 from wheelhouse.manifest import CHECKSUMS
 from wheelhouse.text import count, megabytes
+from wheelhouse.unpack import REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

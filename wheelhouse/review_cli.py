@@ -210,7 +210,7 @@ def _print_diff(changes: BundleDiff) -> None:
     click.echo(
         f"{count(len(files.added), 'file')} added, {len(files.removed)} removed, {len(files.changed)} changed; "
         f"{megabytes(changes.old_size)} before, {megabytes(changes.new_size)} now, "
-        f"{megabytes(changes.to_carry)} to carry."
+        f"at most {megabytes(changes.to_carry)} to carry."
     )
 
 

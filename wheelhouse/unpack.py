@@ -6,7 +6,7 @@
 `pack` puts this file beside each archive, so that a site which has nothing of ours can review it and use it; the
 command `offline-bundle unpack` runs the same functions, and can merge bundles besides. What it does:
 
-1. reads bundle.json, the first member, and knows from it each byte of the archive but the contents (`Archive`);
+1. reads bundle.json, at its beginning, and knows from it each byte of the archive but the contents (`Archive`);
    whatever differs from that is refused: there is nothing else in a tar for a hostile medium to play with;
 2. copies each file it needs to DIR/.writer/incoming, taking its sha256 on the way, and checks that;
 3. checks the files that stay, then renames the new ones into place, bundle.json last (`install`).
@@ -42,6 +42,8 @@ FORMAT = 1
 MANIFEST = "bundle.json"
 SIGNATURE = "bundle.json.sig"
 CHECKSUMS = "SHA256SUMS"
+SBOM = "sbom.cdx.json"
+REPORT = "report.html"
 WRITER = ".writer"
 """The folder inside a bundle that belongs to its one writer."""
 PENDING = f"{WRITER}/pending.json"
@@ -49,6 +51,10 @@ INCOMING = f"{WRITER}/incoming"
 """Files on their way out of an archive: each is complete when its digest says so."""
 DELTA = f"{WRITER}/delta.json"
 """The member that makes an archive a difference: which files it brings, and for which bundle."""
+LISTS = f"{WRITER}/lists.tar.gz"
+"""The first member of a difference: what grows with the bundle and not with the change, as a tar of its own."""
+LARGEST_LISTS = 128 * 1024 * 1024
+"""Bytes of that tar, at the most: what would be longer is not folded."""
 PART_INDEX = ".parts.sha256"
 """What follows an archive's name in that of the list of its parts, for `sha256sum -c`."""
 MOST_ANCESTORS = 100
@@ -522,12 +528,14 @@ class Archive:
     """An archive, open for reading: what it must be to the byte, from its manifest.
 
     Its members, in this order: bundle.json, SHA256SUMS, then bundle.json.sig and .writer/delta.json where there are
-    any, then the files by path. Raises Refusal where the beginning is not that.
+    any, then the files by path. In a difference the first ones, inventories and locks are folded into one, and read
+    as if they were not. Raises Refusal where the beginning is not that.
     """
 
     def __init__(self, volume: "Volume") -> None:
-        self.volume = volume
         self.name = volume.name
+        lists = read_lists(volume)
+        self.volume = Unfolded(volume, lists) if lists else volume
         self.document = self._read_document()
         """bundle.json, as it stands there."""
         self.table = read_table(self.document)
@@ -538,7 +546,9 @@ class Archive:
         self.entries = lay_out([first, second])
         if self._read_header(first) != first.header(self.table.time):
             self._refuse_start(f"the header of {MANIFEST} is not what `pack` writes")
-        if volume.read(second.offset, second.size) != sums:
+        if lists and lists.time != self.table.time:
+            refuse_lists(self.name, "the time in its header is not the bundle's")
+        if self.volume.read(second.offset, second.size) != sums:
             raise Refusal(5, f"{self.name}: {MANIFEST} and {CHECKSUMS} do not match, or one of them is cut off", _AGAIN)
         self.signature = self._read_mark(SIGNATURE)
         delta = self._read_mark(DELTA)
@@ -550,14 +560,18 @@ class Archive:
             self.base = (base, generation)
         self.brought = frozenset(names)
         """Paths of the bundle's files that it holds, SHA256SUMS apart."""
+        leading = len(self.entries)
+        listed = [path for path in names if lists and is_listed(path)]
+        names = [*listed, *(path for path in names if not (lists and is_listed(path)))]
         self.entries = lay_out([*self.entries, *map(self.table.entry, names)])
+        if lists and (delta is None or self.entries[leading + len(listed) - 1].end != len(lists.content)):
+            refuse_lists(self.name, "it does not hold what it should")
         self.size = self.entries[-1].end + _END
         """What it must have, in bytes, to the end of the last part."""
 
     def parts_with(self, entries: "Iterable[Entry]") -> "list[str]":
         """Name the parts in which any of *entries* lie."""
-        spans = [part for entry in entries for part in self.volume.spans(entry.start, entry.end - entry.start)]
-        return sorted({part.name for part, _, _ in spans})
+        return sorted({name for each in entries for name in self.volume.parts_at(each.start, each.end - each.start)})
 
     def _read_document(self) -> bytes:
         header = self.volume.read(0, _BLOCK)
@@ -591,6 +605,63 @@ class Archive:
             raise Refusal(5, f"{self.name}: {path} is damaged", _AGAIN)
         self.entries = lay_out([*self.entries, entry])
         return content
+
+
+class Lists:
+    """What the first member of a difference holds, unfolded."""
+
+    def __init__(self, content: bytes, end: int, time: int) -> None:
+        self.content = content
+        """A tar, without the zeros at its end."""
+        self.end = end
+        """Where that member ends in the archive."""
+        self.time = time
+        """What its header says, in seconds since 1970."""
+
+
+def is_listed(path: str) -> bool:
+    """Whether the file at *path* changes with every package, however few of them change."""
+    return path in (REPORT, SBOM) or path.startswith("locks/")
+
+
+def read_lists(volume: "Volume") -> "Optional[Lists]":
+    """Unfold the first member of a difference; None where another one stands. Raises Refusal for a damaged one."""
+    start = 3 * _BLOCK
+    blocks = volume.read(0, start)
+    if blocks[:100] != render_header(LISTS, 0, 0, comment="")[:100]:
+        return None
+    fields = re.fullmatch(rb"([0-7]{11})\0([0-7]{11})\0", blocks[2 * _BLOCK + 124 : 2 * _BLOCK + 148])
+    if not fields:
+        refuse_lists(volume.name, "its header is not what `pack` writes")
+    size, time = int(fields[1], 8), int(fields[2], 8)
+    content = volume.read(start, min(size, 2 * LARGEST_LISTS))
+    entry = Entry(LISTS, "", size, comment=mark_comment(content))
+    if len(content) != size or blocks != entry.header(time):
+        refuse_lists(volume.name, "it is cut off, or its sha256 is not what its header says")
+    if volume.read(start + size, entry.end - start - size).strip(b"\0"):
+        refuse_lists(volume.name, "the padding after it is not zero")
+    return Lists(_unfold(volume.name, content), entry.end, time)
+
+
+def _unfold(name: str, content: bytes) -> bytes:
+    """Inflate a tar that is one gzip stream and nothing more, up to its end."""
+    try:
+        import zlib
+    except ImportError:
+        raise Refusal(1, f"{sys.executable} has no zlib, which a difference needs", "use another Python") from None
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        tar = inflater.decompress(content, LARGEST_LISTS + _END + 1)
+    except zlib.error as error:
+        refuse_lists(name, str(error))
+    if not inflater.eof or inflater.unused_data or tar[-_END:] != bytes(_END):
+        refuse_lists(name, f"it is not one tar of at most {LARGEST_LISTS} bytes")
+    return tar[:-_END]
+
+
+def refuse_lists(name: str, what: str) -> "NoReturn":
+    """Raise for a difference that does not begin as it should."""
+    raise Refusal(5, f"{name}: {LISTS} is damaged: {what}", _AGAIN)
 
 
 def mark_comment(content: bytes) -> str:
@@ -763,7 +834,7 @@ def _refuse_framing(archive: Archive, directory: str) -> None:
     if size < archive.size or cut:
         bad = archive.volume.missing_after(archive.size)
         keep_good_parts(archive, directory, bad)
-        refuse_damage(archive, cut or {_THE_END: f"it has {size} bytes, and not {archive.size}"}, bad)
+        refuse_damage(archive, cut or {_THE_END: _other_size(archive)}, bad)
     time = archive.table.time
     damage = {entry.path: _framing_damage(archive.volume, entry, time) for entry in archive.entries}
     damage[_THE_END] = _end_damage(archive)
@@ -773,7 +844,12 @@ def _refuse_framing(archive: Archive, directory: str) -> None:
 def _end_damage(archive: Archive) -> "Optional[str]":
     if archive.volume.read(archive.size - _END, _END + 1) == bytes(_END):
         return None
-    return f"{archive.volume.size} bytes, and not {archive.size} that end in zeros"
+    return f"{_other_size(archive)} that end in zeros"
+
+
+def _other_size(archive: Archive) -> str:
+    volume = archive.volume
+    return f"it has {volume.stored(volume.size)} bytes, and not {volume.stored(archive.size)}"
 
 
 def _copy_out(volume: "Volume", entry: Entry, place: str, progress: "Progress") -> str:
@@ -844,6 +920,8 @@ class Volume:
         self.name = name
         self.index = index
         """Path of the list of parts."""
+        self.store: Optional[str] = None
+        """Where its good parts are kept when others must come again; None for nowhere."""
         self.parts = list(parts)
         self.size = sum(part.size for part in self.parts)
 
@@ -863,6 +941,14 @@ class Volume:
                 return
             yield part, offset, length
             offset, count = 0, count - length
+
+    def stored(self, offset: int) -> int:
+        """Tell where in the parts, one after the other, *offset* lies."""
+        return offset
+
+    def parts_at(self, offset: int, count: int) -> "set[str]":
+        """Name the parts in which *count* bytes at *offset* lie."""
+        return {part.name for part, _, _ in self.spans(offset, count)}
 
     def read(self, offset: int, count: int) -> bytes:
         """Read *count* bytes at *offset*: fewer at the end."""
@@ -895,6 +981,38 @@ class Volume:
         return short or [f"{match['archive']}.{n:0{width}}" for n in range(len(self.parts) + 1, -(-size // whole) + 1)]
 
 
+class Unfolded(Volume):
+    """A difference as it would be without its first member, but with the members that this holds in its place."""
+
+    def __init__(self, volume: Volume, lists: Lists) -> None:
+        super().__init__(volume.name, volume.parts, volume.index)
+        self._volume = volume
+        self._lists = lists
+        self._shift = len(lists.content) - lists.end
+        self.size += self._shift
+
+    def stored(self, offset: int) -> int:
+        """Tell where it lies in the parts: that is not known of what is folded."""
+        return max(self._lists.end, offset - self._shift)
+
+    def parts_at(self, offset: int, count: int) -> "set[str]":
+        """Name the parts of the first member for what is folded."""
+        folded = self._volume.parts_at(0, self._lists.end) if offset < len(self._lists.content) else set()
+        start = self.stored(offset)
+        return folded | self._volume.parts_at(start, self.stored(offset + count) - start)
+
+    def chunks(self, offset: int, count: int) -> "Iterator[memoryview]":
+        """Read what is folded from memory, and the rest from the parts."""
+        folded = memoryview(self._lists.content)[offset : offset + count]
+        if folded:
+            yield folded
+        yield from self._volume.chunks(self.stored(offset + len(folded)), count - len(folded))
+
+    def missing_after(self, size: int) -> "list[str]":
+        """Name the parts that are missing at the end, or too long."""
+        return self._volume.missing_after(self.stored(size))
+
+
 class OpenArchives:
     """The archives that FILEs are, open as long as the `with` block lasts."""
 
@@ -904,7 +1022,7 @@ class OpenArchives:
     def __enter__(self) -> "list[Archive]":
         """Open them, differences after the bundles that they may be from."""
         try:
-            archives = [Archive(volume) for volume in self._volumes]
+            archives = [_read_archive(volume) for volume in self._volumes]
         except BaseException:
             self.__exit__()
             raise
@@ -914,6 +1032,19 @@ class OpenArchives:
         """Close them."""
         for volume in self._volumes:
             volume.close()
+
+
+def _read_archive(volume: Volume) -> Archive:
+    """Read the beginning of an archive; where it is damaged, the good parts are kept and the others named."""
+    try:
+        return Archive(volume)
+    except Refusal as refusal:
+        if refusal.code != 5 or not volume.parts[0].number:
+            raise
+        bad = sorted(volume.bad_parts())
+        _keep_parts(volume.store, {p.number: p.path for p in volume.parts if p.name not in bad}, volume.index)
+        blame = [f"damaged: {name}" for name in bad] or [f"it begins in {volume.parts[0].name}"]
+        raise Refusal(5, refusal.message, refusal.hint, [*refusal.problems, *blame]) from None
 
 
 def open_archives(files: "Iterable[PathLike]", directory: "Optional[PathLike]" = None) -> OpenArchives:
@@ -992,6 +1123,7 @@ def _volume_of_parts(name: str, found: "dict[int, str]", index: "Optional[str]",
             part.name, part.sha256 = listed.get(number, (f"{name}.{number:03}", None))
             parts.append(part)
     volume = Volume(name, parts, index)
+    volume.store = store
     missing = [listed[n][0] if listed else f"{name}.{n:03}" for n in wanted if n not in places]
     if missing:
         bad = sorted(volume.bad_parts())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -26,7 +27,7 @@ from wheelhouse.manifest import (
     render_checksums,
 )
 from wheelhouse.store import BundleWriter
-from wheelhouse.unpack import Archive, Entry, open_archives
+from wheelhouse.unpack import LISTS, Archive, Entry, mark_comment, open_archives
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -163,6 +164,22 @@ def archive_of(document: bytes, contents: Mapping[str, bytes]) -> bytes:
         entry = Entry(path, "", len(content), is_executable=path.startswith("uv/"))
         pieces += [entry.header(1767225600), content, bytes(-len(content) % 512)]
     return b"".join(pieces) + bytes(1024)
+
+
+def unfolded(difference: bytes) -> tuple[bytes, bytes]:
+    """The tar inside the first member of a difference, and what follows that member."""
+    with tarfile.open(fileobj=io.BytesIO(difference)) as tar:
+        first = tar.next()
+        assert first is not None
+        assert first.name == LISTS
+        content = tar.extractfile(first).read()  # type: ignore[union-attr]
+    return gzip.decompress(content), difference[first.offset_data + len(content) + -len(content) % 512 :]
+
+
+def folded(content: bytes, rest: bytes, *, time: int = 1767225600) -> bytes:
+    """A difference as `pack` would write it, were *content* what its first member holds."""
+    entry = Entry(LISTS, "", len(content), comment=mark_comment(content))
+    return entry.header(time) + content + bytes(-len(content) % 512) + rest
 
 
 def checksums_of(manifest: Manifest) -> bytes:

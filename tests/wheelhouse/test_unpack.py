@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.archives import archive_of, no_fsync, put_bundle, tar_of, tree, wheel_path
+from tests.support.archives import archive_of, folded, no_fsync, opened, put_bundle, tar_of, tree, unfolded, wheel_path
 from tests.wheelhouse.test_signature import allowing, make_key, public
 from wheelhouse import unpack as far_side
 from wheelhouse.archive import pack, unpack, verify_archive
@@ -493,14 +494,77 @@ def test_a_manifest_that_does_not_fit_its_archive_is_refused(
     site.refuses(archive_of(json.dumps(bent).encode(), contents), "evil.tar" if bend is drop_file else "")
 
 
-def test_a_bent_difference_is_refused(site: Site, tmp_path: Path) -> None:
+@pytest.fixture
+def difference(tmp_path: Path) -> bytes:
     bundle = put_bundle(tmp_path / "bundle")
     shutil.copytree(bundle, tmp_path / "old")
     put_bundle(bundle, {"eval": {"alpha": "2.0"}})
     pack(bundle, tmp_path / "d.tar", since=tmp_path / "old")
-    good = (tmp_path / "d.tar").read_bytes()
-    assert b'"base-generation": 1' in good
-    site.refuses(good.replace(b'"base-generation": 1', b'"base-generation": 2'), ".writer/delta.json")
+    return (tmp_path / "d.tar").read_bytes()
+
+
+def test_a_bent_difference_is_refused(site: Site, difference: bytes) -> None:
+    lists, rest = unfolded(difference)
+    assert folded(gzip.compress(lists, mtime=0), rest)[:512] == difference[:512]
+    assert b'"base-generation": 1' in lists
+    bent = lists.replace(b'"base-generation": 1', b'"base-generation": 2')
+    site.refuses(folded(gzip.compress(bent), rest), ".writer/delta.json")
+
+
+def without_last_list(lists: bytes) -> bytes:
+    at = lists.rindex(b"locks/")
+    assert at % 512 == 0
+    return lists[:at] + bytes(1024)
+
+
+LISTS = {
+    "not compressed": lambda lists: lists,
+    "no tar": lambda _: gzip.compress(b"evil"),
+    "cut": lambda lists: gzip.compress(lists)[:-9],
+    "something after it": lambda lists: gzip.compress(lists) + b"evil",
+    "a second stream after it": lambda lists: gzip.compress(lists) + gzip.compress(b"evil"),
+    "another checksum": lambda lists: gzip.compress(lists)[:-8] + bytes(8),
+    "no end": lambda lists: gzip.compress(lists[:-1024]),
+    "half a block more": lambda lists: gzip.compress(lists[:-1024] + bytes(256) + lists[-1024:]),
+    "another member": lambda lists: gzip.compress(lists[:-1024] + far_side.render_header("evil", 0, 0) + bytes(1024)),
+    "a member less": lambda lists: gzip.compress(without_last_list(lists)),
+    "nothing": lambda _: gzip.compress(bytes(1024)),
+    "a bomb": lambda lists: gzip.compress(lists[:-1024] + bytes(far_side.LARGEST_LISTS), 1),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_that_are_not_what_they_should_be_are_refused(site: Site, difference: bytes, kind: str) -> None:
+    lists, rest = unfolded(difference)
+    site.refuses(folded(LISTS[kind](lists), rest), "evil.tar")
+
+
+def test_a_header_of_lists_that_lies_is_refused(site: Site, difference: bytes) -> None:
+    lists, rest = unfolded(difference)
+    content = gzip.compress(lists)
+    good = folded(content, rest)
+    site.refuses(folded(content, rest, time=1), "the time in its header")
+    site.refuses(good.replace(b"sha256=", b"sha256:"), ".writer/lists.tar.gz is damaged")
+    site.refuses(good[:1124] + b"8" + good[1125:], ".writer/lists.tar.gz is damaged")
+    site.refuses(good[:2000], ".writer/lists.tar.gz is damaged: it is cut off")
+    site.refuses(good.replace(content + b"\0", content + b"x"), "the padding after it is not zero")
+
+
+def test_only_a_difference_is_folded(site: Site, tmp_path: Path) -> None:
+    whole = good_archive(tmp_path)
+    with opened(tmp_path / "good.tar") as archive:
+        end = next(entry.start for entry in archive.entries if entry.path == "run.py")
+        lists = [entry for entry in archive.entries if entry.start < end]
+    assert {entry.path.split("/")[0] for entry in lists} == {"bundle.json", "SHA256SUMS", "locks"}
+    site.refuses(folded(gzip.compress(whole[:end] + bytes(1024)), whole[end:]), "it does not hold what it should")
+
+
+def test_a_python_without_zlib_is_told(difference: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert difference
+    monkeypatch.setitem(sys.modules, "zlib", None)
+    with pytest.raises(far_side.Refusal, match="has no zlib") as caught:
+        far_side.open_archives([tmp_path / "d.tar"]).__enter__()
+    assert caught.value.code == 1
 
 
 @pytest.mark.parametrize("folder", ["wheels", ".writer", "simple/alpha", ".writer/incoming", ".writer/tmp"])
