@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import report
 from chart import Bar, draw
@@ -37,7 +38,8 @@ _PIECE = 1 << 20
 NOTE = (
     "`tar` copies and looks at nothing. `pack` also hashes every byte of the archive, read back from it, before it "
     "gives it its name, and `unpack` every byte that it writes. All are whole commands, the interpreter's start "
-    "included. None waits for the disk: how long it takes until all is written to it stands in the last column."
+    "included. None waits for the disk: how long it takes until all is written to it stands apart, and the last column "
+    "counts it, for the archive as for tar's."
 )
 
 
@@ -60,6 +62,11 @@ class Times:
     @property
     def median(self) -> float:
         return Summary.of(self.samples).median
+
+    @property
+    def median_on_disk(self) -> float:
+        """Until all that it wrote is on the disk, too."""
+        return median(sample.wall + flush for sample, flush in zip(self.samples, self.flushes, strict=True))
 
 
 def main() -> int:
@@ -175,6 +182,9 @@ def commands(bundle: Path, work: Path, programs: Path) -> dict[str, tuple[list[s
 AGAINST = {"pack": "tar -c", "unpack": "tar -x", "unpack.py": "tar -x", "verify": "sha256sum -c"}
 
 
+WRITES = ("pack", "unpack", "unpack.py")
+
+
 def measured(action: Callable[[], None]) -> float:
     start = time.perf_counter()
     action()
@@ -186,17 +196,23 @@ def speed(times: Mapping[str, Times], name: str) -> float:
     return times[AGAINST[name]].median / times[name].median
 
 
+def speed_on_disk(times: Mapping[str, Times], name: str) -> float:
+    """The same until all is on the disk."""
+    return times[AGAINST[name]].median_on_disk / times[name].median_on_disk
+
+
 def table(times: Mapping[str, Times]) -> str:
     lines = []
     for name, one in times.items():
         summary = Summary.of(one.samples)
         share = f"{speed(times, name):.2f} of {AGAINST[name]}" if name in AGAINST else ""
-        flush = sorted(one.flushes)[len(one.flushes) // 2]
+        on_disk = f"{speed_on_disk(times, name):.2f}" if name in WRITES else ""
         lines.append(
             f"| {name} | {summary.low:.3f} | **{summary.median:.3f}** | {summary.high:.3f} | {summary.cpu:.3f} "
-            f"| {share} | {flush:.3f} |"
+            f"| {share} | {median(one.flushes):.3f} | {on_disk} |"
         )
-    head = "| what | min | median | max | CPU | speed | flush after it |\n|---|--:|--:|--:|--:|---|--:|"
+    names = "| what | min | median | max | CPU | speed | flush after it | speed with it |"
+    head = f"{names}\n|---|--:|--:|--:|--:|---|--:|--:|"
     return "\n".join([head, *lines])
 
 
@@ -208,13 +224,11 @@ def chart(case: Case, times: Mapping[str, Times]) -> str:
 
 def claims_of(case: Case, times: Mapping[str, Times]) -> list[Claim]:
     limits = {"pack": TAR_SHARE, "unpack": TAR_SHARE, "verify": HASH_SHARE}
+    speeds = [(f"{name} at", limit, name, speed(times, name)) for name, limit in limits.items()]
+    speeds += [(f"{name}, flush included, at", TAR_SHARE, name, speed_on_disk(times, name)) for name in WRITES]
     return [
-        Claim(
-            f"{case.title}: {name} at no less than {limit} of the speed of `{AGAINST[name]}`",
-            f"{speed(times, name):.2f}",
-            speed(times, name) >= limit,
-        )
-        for name, limit in limits.items()
+        Claim(f"{case.title}: {what} no less than {limit} of the speed of `{AGAINST[name]}`", f"{it:.2f}", it >= limit)
+        for what, limit, name, it in speeds
     ]
 
 

@@ -483,9 +483,10 @@ def _remove_with_folders(directory: str, path: str) -> None:
 
 def remove_tree(folder: str) -> None:
     """Remove what an interrupted run left, if anything."""
-    import shutil
+    if os.path.lexists(folder):
+        import shutil  # slow to import, and most often of no use
 
-    shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # --- the archive --------------------------------------------------------------------------------------------
