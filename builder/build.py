@@ -4,45 +4,41 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import wheelhouse
-from builder import interpreters, locked, node_uv, uv_config
-from builder.cache import DownloadCache
-from builder.choose import Choice, choose, refuse_builds
-from builder.collect import Collector, Index, check_closures, source_of
-from builder.compose import Composition, LockedScript, compose
+from builder import interpreters, node_uv, uv_config
 from builder.credentials import Credentials, redact
-from builder.fetch import FetchProgress, warm_up
-from builder.forms import Workshop, add_forms, has_cache
 from builder.node import read_node
-from builder.pip_tools import PipToolsResolver
 from builder.plan import builders_for, older_pythons, pair_up
-from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver, resolve_for_one_of, uv_version_here
+from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver, resolve_for_one_of
 from builder.script import Script, notes_for_uv, read_scripts
 from builder.script_lock import ScriptLock, check_files, read_script_locks
 from builder.stored_logins import StoredLogins
 from wheelhouse import prepare
-from wheelhouse.errors import BundleError, InputError
+from wheelhouse.errors import BundleError
 from wheelhouse.gather import gather
-from wheelhouse.inventory import add_inventories, metadata_of
 from wheelhouse.manifest import MANIFEST, SIGNATURE, read_manifest
 from wheelhouse.store import BundleWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from builder.interpreters import PythonArchive
+    from builder.choose import Choice
+    from builder.compose import LockedScript
+    from builder.fetch import FetchProgress
     from builder.target import Target
     from builder.trust import Trust
     from wheelhouse.manifest import Manifest
 
 # uv processes side by side: they wait for the index more than they compute.
 _RESOLVERS = 8
+# Seconds in which only they are being started: two threads that compute side by side hinder one another.
+_HEAD_START = 0.03
 _UNSIGNED = "the bundle carries no signature any more: that was over what it held before. Sign it: --sign, or `sign`"
 
 
@@ -120,18 +116,20 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     Raises InputError (2), ResolveError (3), FetchError (4), IntegrityError (5) or BundleError (1); the bundle in place
     is then as it was.
     """
-    threading.Thread(target=warm_up, daemon=True).start()
     prepared = prepare_request(request, uv)
     with BundleWriter(request.output, on_wait=lambda: progress.waiting(request.output)) as writer:
         progress.step(f"Resolving {', '.join(script.path.name for script in prepared.scripts)}")
+        threading.Thread(target=_get_ready, args=(prepared.pairs, writer.current, request.output), daemon=True).start()
         resolved = resolve_request(request, prepared, uv, writer.current)
+        from builder.assemble import Collector, collect, put_together, workshop_of  # noqa: PLC0415 - see _get_ready
+
         writer.distrust(resolved.damaged)
         collector = Collector(
             writer, Path(prepare.cache_directory()), prepared.credentials, uv, prepared.options, prepared.trust
         )
-        parts = _collect(resolved, collector, progress)
-        workshop = partial(_workshop, writer, uv, prepared.options, progress)
-        composition, notes = _put_together(request, resolved, parts, writer.current, workshop)
+        parts = collect(resolved, collector, progress)
+        workshop = partial(workshop_of, writer, uv, prepared.options, progress)
+        composition, notes = put_together(request, resolved, parts, writer.current, workshop)
         was_signed = (request.output / SIGNATURE).exists()
         changed = writer.commit(composition.manifest, composition.contents, sign=request.sign)
     if was_signed and not (request.output / SIGNATURE).exists():
@@ -150,6 +148,20 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         changed=changed,
         notes=(*prepared.notes, *resolved.notes, *parts.notes, *notes),
     )
+
+
+def _get_ready(pairs: Iterable[tuple[Script, Target]], current: Manifest | None, directory: Path) -> None:
+    """Do what comes after the resolution, and waits for none of its results, while the resolver runs.
+
+    Nothing depends on it: what was read or rendered here is kept by its content, and asked for again.
+    """
+    time.sleep(_HEAD_START)
+    from builder.assemble import read_ahead  # noqa: PLC0415 - a tenth of a second, better spent here
+    from builder.fetch import warm_up  # noqa: PLC0415 - the same
+
+    if current is not None:
+        read_ahead(pairs, current, directory)
+    warm_up()
 
 
 @dataclass(frozen=True)
@@ -176,6 +188,8 @@ def prepare_request(request: BuildRequest, uv: str) -> Prepared:
     nodes = [read_node(path) for path in request.nodes]
     current = None
     if request.is_locked:
+        from builder import locked  # noqa: PLC0415 - slow to import
+
         current = read_manifest(request.output) if (request.output / MANIFEST).exists() else None
         has_flags = bool(request.python_versions or request.platforms or nodes)
 
@@ -245,8 +259,11 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
     damaged: frozenset[str] = frozenset()
     leftovers: Sequence[Choice] = ()
     lacking = interpreters.lacking(prepared.pairs, current) if request.with_python else {}
-    settled = {target for script, target in prepared.pairs if _is_settled(request, current, script)}
-    locked.refuse_lacking_pythons(target.name for target in lacking if target in settled)
+    if request.is_locked:
+        from builder import locked  # noqa: PLC0415 - slow to import
+
+        settled = {target for script, target in prepared.pairs if _is_settled(request, current, script)}
+        locked.refuse_lacking_pythons(target.name for target in lacking if target in settled)
     offers = interpreters.choose_archives(uv, lacking, credentials)
     fresh = [target for script, target in prepared.pairs if not _is_settled(request, current, script)]
     uv_targets = node_uv.lacking(
@@ -258,7 +275,8 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
         damaged = locked.damaged_files(request.output)
         before = locked.without_lost_forms(current, damaged)
         leftovers = locked.leftovers(current, scripts, damaged)
-        resolver = locked.LockedResolver(current, request.output, damaged, _places(scripts, options), resolver)
+        places = locked.local_places(_places(scripts, options))
+        resolver = locked.LockedResolver(current, request.output, damaged, places, resolver)
         uv_resolver = locked.LockedUv(current, uv_resolver)
         wanted = None if request.is_uv_default else request.uv_version
         python = prepared.pairs[0][1].python
@@ -268,6 +286,8 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
     is_chosen = request.python_versions or request.nodes or request.is_locked or request.with_python
     alternatives = _none if is_chosen or options.allow_build else older_pythons
     resolutions, uv_resolutions = _resolve(resolver, prepared.pairs, alternatives, uv_resolver, uv_pairs)
+    from builder.choose import choose, refuse_builds  # noqa: PLC0415 - see _get_ready
+
     choices = [choose(resolution) for resolution in resolutions]
     refuse_builds(zip(resolutions, choices, strict=True), options.allows)
     check_files(prepared.script_locks, zip(resolutions, choices, strict=True))
@@ -277,88 +297,16 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
     )
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What goes into the bundle: fetched or built, verified, and at hand."""
-
-    locks: Sequence[LockedScript]
-    uvs: Sequence[node_uv.NodeUv]
-    pythons: Sequence[PythonArchive]
-    others: Mapping[str, bytes | Path]
-    """Files to be brought back that no lock names: path in the bundle -> content."""
-    brought: set[str]
-    """sha256 of the files that the resolver had to fetch itself."""
-    notes: Sequence[str]
-
-
-def _collect(resolved: Resolved, collector: Collector, progress: BuildProgress) -> _Parts:
-    """Fetch or build everything, and check it."""
-    current = collector.writer.current
-    pairs = list(zip(resolved.resolutions, resolved.choices, strict=True))
-    uv_pairs = list(zip(resolved.uv_resolutions, resolved.uv_choices, strict=True))
-    indexes = [_ask_indexes(resolved.resolver, *pair, collector) for pair in pairs]
-    uv_indexes = [_ask_indexes(resolved.uv_resolver, found, [choice], collector) for found, choice in uv_pairs]
-    brought = _bring(resolved, collector)
-    restored = locked.pythons_to_restore(current, resolved.damaged)
-    wanted = [*(choice for group in resolved.choices for choice in group), *resolved.uv_choices]
-    collector.fetch([*wanted, *resolved.leftovers, *restored.values()], progress.transfer)
-    if resolved.offers:
-        progress.step(f"Fetching {', '.join(sorted({offer.key for offer in resolved.offers.values()}))}")
-    pythons = interpreters.fetch_archives(collector.uv, resolved.offers, collector.cache_root, collector.credentials)
-    progress.step(f"Checking and writing {collector.writer.directory}")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # taking uv out of its wheels costs a third of a second each
-        unpacking = [
-            pool.submit(_node_uv, collector, *pair, index) for pair, index in zip(uv_pairs, uv_indexes, strict=True)
-        ]
-        locks = [collector.lock(*pair, index) for pair, index in zip(pairs, indexes, strict=True)]
-        notes = check_closures(locks, current)
-        uvs = gather(unpacking)
-    archives = {path: collector.fetched[choice.location].path for path, choice in restored.items()}
-    return _Parts(locks, uvs, pythons, {**collector.leftovers(resolved.leftovers), **archives}, brought, notes)
-
-
-def _put_together(
-    request: BuildRequest,
-    resolved: Resolved,
-    parts: _Parts,
-    current: Manifest | None,
-    workshop: Callable[[], Workshop],
-) -> tuple[Composition, Sequence[str]]:
-    """Compose the bundle, with its other forms and its inventories; the second result is what the user should know."""
-    has_pythons = bool(parts.pythons or (current and current.pythons))
-    with_cache = "cache" in request.formats or has_cache(current)
-    files = launcher(with_cache=with_cache, has_pythons=has_pythons)
-    composition = compose(
-        resolved.before, parts.locks, parts.uvs, parts.pythons, launcher=files, epoch=_epoch(request, current)
-    )
-    composition = replace(composition, contents={**composition.contents, **parts.others})
-    if request.is_locked and current:
-        locked.refuse_other_files(current, composition.manifest)  # before any of it runs
-    composition, notes = add_forms(request.formats, composition, current, workshop)
-    metadata = partial(metadata_of, composition.manifest, composition.contents, request.output)
-    manifest, inventories = add_inventories(composition.manifest, metadata, current)
-    if request.is_locked and current:
-        locked.refuse_lost_environments(current, manifest, notes)
-        locked.refuse_other_files(current, manifest)
-        inventories = inventories or locked.restore_inventories(manifest, metadata, resolved.damaged)
-    return replace(composition, manifest=manifest, contents={**composition.contents, **inventories}), notes
-
-
 def _is_settled(request: BuildRequest, current: Manifest | None, script: Script) -> bool:
     """Whether the bundle's own locks decide everything about *script*."""
     return request.is_locked and current is not None and script.name in current.scripts
 
 
-def _places(scripts: Sequence[Script], options: ResolveOptions) -> list[Path]:
-    """Local folders of wheels that the scripts and the flags name."""
+def _places(scripts: Sequence[Script], options: ResolveOptions) -> list[str]:
+    """Folders and pages of wheels that the scripts and the flags name."""
     tables = [uv_config.absolute_settings(script.settings, script.path.resolve().parent) for script in scripts]
     named = [place for table in tables for place in table.get("find-links", []) if isinstance(place, str)]
-    return locked.local_places([*named, *options.find_links])
-
-
-def _workshop(writer: BundleWriter, uv: str, options: ResolveOptions, progress: BuildProgress) -> Workshop:
-    progress.step("Making what is ready to run")
-    return Workshop(writer.directory, writer.workplace, uv, uv_version_here(), options)
+    return [*named, *options.find_links]
 
 
 def _resolver(
@@ -369,6 +317,9 @@ def _resolver(
     pins: Mapping[str, str] | None = None,
 ) -> Resolver:
     if request.resolver == "pip-tools":
+        from builder.cache import DownloadCache  # noqa: PLC0415 - slow to import
+        from builder.pip_tools import PipToolsResolver  # noqa: PLC0415 - the same
+
         return PipToolsResolver(options, DownloadCache(Path(prepare.cache_directory())))
     return UvResolver(uv, options, credentials, pins)
 
@@ -406,65 +357,3 @@ def _resolve(
                 problems=error.problems,
                 hint="name another one with --uv-version, or leave it out with --no-uv",
             ) from error
-
-
-def _bring(resolved: Resolved, collector: Collector) -> set[str]:
-    """Have the resolvers fetch what they must fetch themselves, of what the bundle does not hold; the sha256 of it."""
-    brought: set[str] = set()
-    for resolution, choices in zip(resolved.resolutions, resolved.choices, strict=True):
-        brought |= resolved.resolver.bring(resolution, [choice for choice in choices if not collector.holds(choice)])
-    for resolution, choice in zip(resolved.uv_resolutions, resolved.uv_choices, strict=True):
-        brought |= resolved.uv_resolver.bring(resolution, [choice])
-    return brought
-
-
-def _ask_indexes(
-    resolver: Resolver, resolution: Resolution, choices: Sequence[Choice], collector: Collector
-) -> Future[Index] | None:
-    """Ask, while the files come in, which index each package came from; not where the bundle knows it already."""
-    if all(collector.holds(choice) for choice in choices):
-        return None
-    answer: Future[Index] = Future()
-
-    def ask() -> None:
-        try:
-            answer.set_result(resolver.index_of(resolution))
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the answer gets it
-            answer.set_exception(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    return answer
-
-
-def _node_uv(
-    collector: Collector, resolution: Resolution, choice: Choice, index: Future[Index] | None
-) -> node_uv.NodeUv:
-    found = index.result().get("uv") if index else None
-    wheel = collector.fetched[choice.location].path
-    return node_uv.unpack(resolution.target.platform, choice, wheel, source_of(choice, found))
-
-
-def launcher(*, with_cache: bool, has_pythons: bool) -> dict[str, bytes]:
-    """The launcher's files as they stand beside us: what is reviewed is what runs."""
-    beside = Path(wheelhouse.__file__).parent
-    names = ["run.py", "prepare.py", "policy.py", *(["uv_cache.py"] if with_cache else [])]
-    names += ["interpreter.py", "run.sh"] if has_pythons else []
-    return {name: (beside / name).read_bytes() for name in names}
-
-
-def _epoch(request: BuildRequest, current: Manifest | None) -> int | None:
-    """What dates the bundle: SOURCE_DATE_EPOCH, or the date that the locks have already, or (None) the newest file."""
-    epoch = _source_date_epoch()
-    return locked.timestamp(current) if epoch is None and request.is_locked and current else epoch
-
-
-def _source_date_epoch() -> int | None:
-    """SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/), seconds since 1970."""
-    text = os.environ.get("SOURCE_DATE_EPOCH")
-    if not text:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        hint = "give it as seconds since 1970, or unset it"
-        raise InputError(f"SOURCE_DATE_EPOCH is not a number: {text}", hint=hint) from None

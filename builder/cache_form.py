@@ -27,7 +27,7 @@ import tomli_w
 from packaging.utils import canonicalize_name
 
 from builder import free_threaded, node_uv, uv_config
-from builder.forms import has_cache, locks_of, with_locks
+from builder.forms import forms_of, locks_of, with_locks
 from builder.index_proxy import Answers, IndexProxy
 from builder.script import Script, parse_script
 from builder.target import Target, host_platform
@@ -54,10 +54,6 @@ class CacheForm:
         """Whether a lock has no cache, or one for another uv than its nodes'."""
         return any(_is_lacking(manifest, target, lock) for _, target, lock in locks_of(manifest))
 
-    def is_in(self, manifest: Manifest) -> bool:
-        """Whether any lock has one."""
-        return has_cache(manifest)
-
     def add(self, composition: Composition, workshop: Workshop) -> Composition:
         """Fill the cache for all locks that lack it."""
         manifest = composition.manifest
@@ -73,7 +69,7 @@ class CacheForm:
                     workshop.notes.append(f"{name}.py for {target} is left out of the cache: {fault}")
                 else:
                     wanted.append(found)
-        if not wanted and not has_cache(manifest):
+        if not wanted and "cache" not in forms_of(manifest):
             raise InputError(
                 "--format cache: uv would take none of the scripts from a cache",
                 problems=workshop.notes,

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from builder.build import launcher, prepare_request, resolve_request
+from builder.assemble import launcher
+from builder.build import prepare_request, resolve_request
 from builder.build_wheel import tree_digest
 from builder.compose import UV_TOML, bundled_script, metadata_changes, script_is_same
 from builder.credentials import without_credentials
-from builder.forms import has_cache, lacking_forms
+from builder.forms import forms_of
 from wheelhouse import __version__
 from wheelhouse.diff import diff
 from wheelhouse.errors import OutOfDateError
@@ -149,7 +150,10 @@ def expected_manifest(current: Manifest, resolved: Resolved) -> Manifest:
     for target, offer in resolved.offers.items():
         version = ".".join(map(str, offer.version))
         pythons[target.name] = BundledPython(version=version, implementation="cpython", path=offer.bundle_path)
-    fixed = {**launcher(with_cache=has_cache(current), has_pythons=bool(pythons)), "uv.toml": UV_TOML.encode()}
+    fixed = {
+        **launcher(with_cache="cache" in forms_of(current), has_pythons=bool(pythons)),
+        "uv.toml": UV_TOML.encode(),
+    }
     files |= {path: described(content) for path, content in fixed.items()}
     return replace(
         current,
@@ -184,7 +188,7 @@ def changes_between(old: Manifest, new: Manifest) -> Iterator[Change]:
             yield _package_change(change)
     yield from _yanked(old, new)
     yield from _program_changes(old, new, found)
-    for name in (*launcher(with_cache=has_cache(old), has_pythons=bool(new.pythons)), "uv.toml"):
+    for name in (*launcher(with_cache="cache" in forms_of(old), has_pythons=bool(new.pythons)), "uv.toml"):
         if name in (*found.files.added, *found.files.changed):
             yield Change(kind="launcher-changed", message=f"{name} is another one in this offline-bundle", name=name)
     if old.created_by != new.created_by:
@@ -248,7 +252,7 @@ def _yanked(old: Manifest, new: Manifest) -> Iterator[Change]:
 
 
 def _missing_forms(names: Sequence[str], manifest: Manifest) -> Iterator[Change]:
-    for name in lacking_forms(names, manifest):
+    for name in sorted({*names} - forms_of(manifest)):
         yield Change(kind="format-added", message=f"the bundle does not have the form {name} yet", name=name)
 
 

@@ -156,7 +156,6 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     from packaging.utils import canonicalize_name
 
     from builder.build import BuildRequest, build
-    from builder.check import check
     from builder.ci_cli import tell_check
     from builder.progress import make_progress
     from builder.resolve import ResolveOptions, find_uv, uv_version_here
@@ -198,6 +197,8 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     started = time.monotonic()
     with make_progress(is_quiet=quiet or as_json) as progress:
         if is_check:
+            from builder.check import check
+
             checked = check(request, find_uv(), progress)
         else:
             report = build(request, find_uv(), progress)

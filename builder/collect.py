@@ -14,14 +14,14 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from builder.build_wheel import WheelBuilder
 from builder.cache import DownloadCache
 from builder.closure import capped_pythons, closure_problems, overridden_names
-from builder.compose import LockedScript, WheelFile, render_lock
+from builder.compose import LockedScript, WheelFile
 from builder.credentials import without_credentials
 from builder.fetch import Download, Fetched, fetch
 from wheelhouse.errors import FetchError
 from wheelhouse.gather import gather
 from wheelhouse.manifest import Source
 from wheelhouse.refusals import as_bundle_errors
-from wheelhouse.unpack import refuse_without_space
+from wheelhouse.unpack import refuse_without_space, sha256_of
 from wheelhouse.wheel import metadata_of_wheel, parse_metadata
 
 if TYPE_CHECKING:
@@ -106,17 +106,22 @@ class Collector:
             wheel = replace(wheel, size=file.size, source=source_of(choice, index))
         else:
             known = self.writer.current.files[f"wheels/{choice.filename}"] if self.writer.current else None
-            metadata = self._held_metadata(choice)
-            content = metadata.read_bytes() if metadata else metadata_of_wheel(held)
-            wheel = _read_wheel(choice.filename, held, choice.hashes["sha256"], content)
+            metadata = self._held_metadata(choice) or metadata_of_wheel(held)
+            wheel = _read_wheel(choice.filename, held, choice.hashes["sha256"], metadata)
             source = known.source if known and known.source else Source()
             wheel = replace(wheel, size=held.stat().st_size, source=source)
         return replace(wheel, upload_time=choice.upload_time, yanked=resolution.yanked.get(choice.name))
 
-    def _held_metadata(self, choice: Choice) -> Path | None:
+    def _held_metadata(self, choice: Choice) -> bytes | None:
+        """The METADATA beside a wheel of the bundle; None, and it is written anew, where it is not what it was."""
         path = f"wheels/{choice.filename}.metadata"
         known = self.writer.current.files.get(path) if self.writer.current else None
-        return self.writer.holds(path, known.sha256) if known and known.sha256 else None
+        place = self.writer.holds(path, known.sha256) if known and known.sha256 else None
+        content = place.read_bytes() if place else None
+        if content is None or known is None or sha256_of(content) == known.sha256:
+            return content
+        self.writer.distrust([path])
+        return None
 
     def leftovers(self, choices: Iterable[Choice]) -> dict[str, bytes | Path]:
         """Files of the bundle, by their paths, for fetched wheels that belong to no lock."""
@@ -153,7 +158,7 @@ def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> t
     for lock in locks:
         resolution = lock.resolution
         known = current.files.get(lock.lock_path) if current else None
-        if known and known.sha256 == hashlib.sha256(render_lock(lock)).hexdigest():
+        if known and known.sha256 == hashlib.sha256(lock.content).hexdigest():
             continue
         found = closure_problems(
             resolution.script.dependencies,

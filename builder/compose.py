@@ -9,6 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
@@ -96,6 +97,25 @@ class LockedScript:
         """Where its lock lies in the bundle."""
         return f"locks/{self.resolution.script.name}/pylock.{self.resolution.target.name}.toml"
 
+    @cached_property
+    def content(self) -> bytes:
+        """Its lock: PEP 751, its wheels relative paths into the bundle: it moves with it."""
+        packages: list[dict[str, Any]] = []
+        for wheel in sorted(self.wheels, key=lambda wheel: wheel.name):
+            file: dict[str, Any] = {"name": wheel.filename, "path": f"../../{wheel.bundle_path}", "size": wheel.size}
+            if wheel.upload_time:
+                file["upload-time"] = wheel.upload_time.astimezone(UTC)
+            packages.append(
+                {"name": wheel.name, "version": wheel.version, "wheels": [{**file, "hashes": {"sha256": wheel.sha256}}]}
+            )
+        document = {
+            "lock-version": "1.0",
+            "created-by": "offline-bundle",
+            "requires-python": f">={self.resolution.full_version}",
+            "packages": packages,
+        }
+        return tomli_w.dumps(document).encode()
+
 
 @dataclass(frozen=True)
 class Composition:
@@ -129,7 +149,7 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
         scripts[script.name] = _bundled_script(before, scripts.get(script.name), entry)
         contents[f"scripts/{script.name}.py"] = script.source
         paths = scripts[script.name].locks[entry.resolution.target.name]
-        contents[paths.lock] = render_lock(entry)
+        contents[paths.lock] = entry.content
         contents[paths.requirements] = _render_requirements(entry).encode()
     wheels = [wheel for entry in locked for wheel in entry.wheels]
     archives = [(python.bundle_path, python.sha256) for python in pythons]
@@ -166,25 +186,6 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
         pythons=brought,
     )
     return Composition(manifest, contents)
-
-
-def render_lock(entry: LockedScript) -> bytes:
-    """A PEP 751 lock whose wheels are relative paths into the bundle: it moves with it."""
-    packages: list[dict[str, Any]] = []
-    for wheel in sorted(entry.wheels, key=lambda wheel: wheel.name):
-        file: dict[str, Any] = {"name": wheel.filename, "path": f"../../{wheel.bundle_path}", "size": wheel.size}
-        if wheel.upload_time:
-            file["upload-time"] = wheel.upload_time.astimezone(UTC)
-        packages.append(
-            {"name": wheel.name, "version": wheel.version, "wheels": [{**file, "hashes": {"sha256": wheel.sha256}}]}
-        )
-    document = {
-        "lock-version": "1.0",
-        "created-by": "offline-bundle",
-        "requires-python": f">={entry.resolution.full_version}",
-        "packages": packages,
-    }
-    return tomli_w.dumps(document).encode()
 
 
 def bundled_script(script: Script, locks: Mapping[str, BundledLock]) -> BundledScript:
@@ -231,7 +232,7 @@ def _bundled_script(before: Manifest, known: BundledScript | None, entry: Locked
         libc=libc_floor(tag_sets, target),
         packages={wheel.name: BundledPackage(version=wheel.version, wheel=wheel.bundle_path) for wheel in entry.wheels},
     )
-    others[target.name] = _with_forms(before, known, others[target.name], target.name, render_lock(entry))
+    others[target.name] = _with_forms(before, known, others[target.name], target.name, entry.content)
     made = bundled_script(script, others)
     return known if known and replace(known, origins=()) == made else made
 

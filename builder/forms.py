@@ -1,6 +1,6 @@
-"""The forms in which a bundle serves its scripts: one interface, `Form`, and the forms by name, `FORMS`.
+"""The forms in which a bundle serves its scripts: what makes one (`Form`), and which of them a bundle has (`forms_of`).
 
-index   the wheels, a static index over them and the locks: always there, the others are made from it
+index   what `compose` writes, the wheels, a static index over them and the locks: the others are made from it
 cache   `cache/`, a filled UV_CACHE_DIR for one version of uv (`builder/cache_form.py`)
 venv    `envs/`, a ready environment per script and target (`builder/venv_form.py`)
 
@@ -59,32 +59,9 @@ class Form(Protocol):
         """Whether some lock is not served in this form yet, and should be."""
         ...
 
-    def is_in(self, manifest: Manifest) -> bool:
-        """Whether a bundle has this form already."""
-        ...
-
     def add(self, composition: Composition, workshop: Workshop) -> Composition:
         """Make what is lacking. Raises InputError (exit 2) or FetchError (exit 4)."""
         ...
-
-
-class IndexForm:
-    """What `compose` writes: nothing is left to do."""
-
-    def lacks(self, manifest: Manifest) -> bool:
-        """Never: each wheel stands in the index."""
-        del manifest
-        return False
-
-    def is_in(self, manifest: Manifest) -> bool:
-        """Always."""
-        del manifest
-        return True
-
-    def add(self, composition: Composition, workshop: Workshop) -> Composition:
-        """The bundle as it is."""
-        del workshop
-        return composition
 
 
 def add_forms(
@@ -92,23 +69,19 @@ def add_forms(
 ) -> tuple[Composition, list[str]]:
     """Make the forms that are asked for, and those that the bundle (*current*) has, of every lock; notes besides."""
     notes: list[str] = []
-    for name, form in _forms().items():
-        is_wanted = name in names or (current is not None and form.is_in(current))
-        if is_wanted and form.lacks(composition.manifest):
+    for form in _makers({*names, *forms_of(current)}):
+        if form.lacks(composition.manifest):
             workshop = make_workshop()
             composition = form.add(composition, workshop)
             notes += workshop.notes
     return composition, notes
 
 
-def lacking_forms(names: Collection[str], manifest: Manifest) -> list[str]:
-    """Those of *names* that a bundle does not have at all."""
-    return [name for name, form in _forms().items() if name in names and not form.is_in(manifest)]
-
-
-def has_cache(manifest: Manifest | None) -> bool:
-    """Whether a bundle has the form `cache`."""
-    return manifest is not None and any(lock.cache for _, _, lock in locks_of(manifest))
+def forms_of(manifest: Manifest | None) -> set[str]:
+    """Names of the forms that a bundle has, for any of its locks."""
+    locks = [lock for _, _, lock in locks_of(manifest)] if manifest else []
+    ready = {"cache": any(lock.cache for lock in locks), "venv": any(lock.environment for lock in locks)}
+    return {"index", *(name for name, is_there in ready.items() if is_there)}
 
 
 def locks_of(manifest: Manifest) -> Iterator[tuple[str, str, BundledLock]]:
@@ -150,8 +123,13 @@ def _described(path: Path) -> BundledFile:
     return BundledFile(sha256=digest, size=found.st_size, executable=bool(found.st_mode & 0o100))
 
 
-def _forms() -> dict[str, Form]:
-    from builder.cache_form import CacheForm  # noqa: PLC0415 - what it needs is slow to import
-    from builder.venv_form import VenvForm  # noqa: PLC0415 - as above
+def _makers(names: Collection[str]) -> Iterator[Form]:
+    """What makes the forms *names* out of the index."""
+    if "cache" in names:
+        from builder.cache_form import CacheForm  # noqa: PLC0415 - slow to import, and most bundles lack it
 
-    return {"index": IndexForm(), "cache": CacheForm(), "venv": VenvForm()}
+        yield CacheForm()
+    if "venv" in names:
+        from builder.venv_form import VenvForm  # noqa: PLC0415 - the same
+
+        yield VenvForm()

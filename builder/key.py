@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder import uv_config
-from builder.build import launcher
+from builder.assemble import launcher
 from builder.credentials import without_credentials
-from builder.locked import has_uv_lock, uv_lock_path
 from builder.node import read_node
 from builder.plan import pair_up
 from builder.resolve import uv_version_here
 from builder.script import Script, read_scripts
+from builder.script_lock import has_uv_lock, uv_lock_path
 from wheelhouse import __version__, prepare
 from wheelhouse.manifest import FORMAT
 

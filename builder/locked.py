@@ -20,6 +20,7 @@ from packaging.version import Version
 from builder.choose import Choice
 from builder.compose import bundled_script, metadata_changes
 from builder.resolve import Resolution
+from builder.script_lock import has_uv_lock, uv_lock_path
 from builder.target import Target
 from wheelhouse.errors import FetchError, IntegrityError, OutOfDateError
 from wheelhouse.facts import INVENTORIES
@@ -65,16 +66,6 @@ def locked_pairs(
     if problems:
         raise OutOfDateError("the locks do not answer what is asked", problems=problems, hint=_AGAIN)
     return pairs
-
-
-def uv_lock_path(script: Script) -> Path:
-    """Where `uv lock --script` puts a script's lock."""
-    return script.path.with_name(f"{script.path.name}.lock")
-
-
-def has_uv_lock(script: Script) -> bool:
-    """Whether there is one."""
-    return uv_lock_path(script).is_file()
 
 
 def damaged_files(directory: Path) -> frozenset[str]:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import tomli_w
-from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 
 from builder import free_threaded, uv_config
@@ -30,6 +29,8 @@ from wheelhouse.errors import BundleError, FetchError, NotBuiltError, NoWheelErr
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from packaging.pylock import Pylock
 
     from builder.choose import Choice
     from builder.script import Script
@@ -417,6 +418,8 @@ def _reached(names: Collection[str], lock: Path, text: str) -> set[str]:
 
 
 def _read_lock(path: Path) -> Pylock:
+    from packaging.pylock import Pylock  # noqa: PLC0415 - slow to import: `builder.build` loads it while uv runs
+
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     for package in document.get("packages", []):
         for key in ("directory", "archive"):

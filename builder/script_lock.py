@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from builder import uv_config
 from builder.credentials import redact
-from builder.locked import has_uv_lock, uv_lock_path
 from wheelhouse.errors import InputError, IntegrityError, OutOfDateError
 
 if TYPE_CHECKING:
@@ -41,6 +40,16 @@ class ScriptLock:
     """File name -> sha256 of every file that it names."""
     commits: Mapping[str, str]
     """Package name -> commit, of those from git."""
+
+
+def uv_lock_path(script: Script) -> Path:
+    """Where `uv lock --script` puts a script's lock."""
+    return script.path.with_name(f"{script.path.name}.lock")
+
+
+def has_uv_lock(script: Script) -> bool:
+    """Whether there is one."""
+    return uv_lock_path(script).is_file()
 
 
 def read_script_locks(

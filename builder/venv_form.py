@@ -44,10 +44,6 @@ class VenvForm:
         """Whether a lock has no environment."""
         return any(lock.environment is None for _, _, lock in locks_of(manifest))
 
-    def is_in(self, manifest: Manifest) -> bool:
-        """Whether any lock has one."""
-        return any(lock.environment for _, _, lock in locks_of(manifest))
-
     def add(self, composition: Composition, workshop: Workshop) -> Composition:
         """Make one for each lock that lacks it; those that cannot be made here are left out, and named."""
         manifest = composition.manifest

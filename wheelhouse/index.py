@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -47,10 +48,19 @@ def render_index(files: Mapping[str, BundledFile]) -> dict[str, bytes]:
         projects.setdefault(file.name or str(canonicalize_name(entry.filename.partition("-")[0])), []).append(entry)
     names = sorted(projects)
     pages = {f"{INDEX}index.html": simple.render_root_html(names), f"{INDEX}index.json": simple.render_root_json(names)}
+    contents: dict[str, bytes] = {path: text.encode() for path, text in pages.items()}
     for name, entries in projects.items():
-        pages[f"{INDEX}{name}/index.html"] = simple.render_project_html(name, entries)
-        pages[f"{INDEX}{name}/index.json"] = simple.render_project_json(name, entries)
-    return {path: text.encode() for path, text in pages.items()}
+        contents |= _project_pages(name, tuple(entries))
+    return contents
+
+
+@lru_cache(maxsize=4096)
+def _project_pages(name: str, entries: tuple[simple.IndexFile, ...]) -> Mapping[str, bytes]:
+    """Render them once: a build renders those of the bundle while it waits for the resolver, and then asks again."""
+    return {
+        f"{INDEX}{name}/index.html": simple.render_project_html(name, entries).encode(),
+        f"{INDEX}{name}/index.json": simple.render_project_json(name, entries).encode(),
+    }
 
 
 def wheel_problems(paths: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from wheelhouse.facts import INVENTORIES, wheels_of
 from wheelhouse.index import described
+from wheelhouse.refusals import damaged
 from wheelhouse.unpack import REPORT, SBOM, sha256_of
 
 if TYPE_CHECKING:
@@ -48,13 +49,21 @@ def render_inventories(manifest: Manifest, metadata: Mapping[str, bytes], before
 
 
 def metadata_of(manifest: Manifest, contents: Mapping[str, bytes | Path], directory: Path) -> dict[str, bytes]:
-    """Gather METADATA of all wheels: from *contents* about to be written, else from the bundle at *directory*."""
-    found = {}
+    """Gather METADATA of all wheels: from *contents* about to be written, else from the bundle at *directory*.
+
+    Raises IntegrityError where they are not there.
+    """
+    found, lost = {}, []
     for wheel in wheels_of(manifest):
         path = f"{wheel}.metadata"
         if path in manifest.files:
             content = contents.get(path, directory / path)
-            found[wheel] = content if isinstance(content, bytes) else content.read_bytes()
+            try:
+                found[wheel] = content if isinstance(content, bytes) else content.read_bytes()
+            except OSError:
+                lost.append(path)
+    if lost:
+        raise damaged(directory, lost)
     return found
 
 

@@ -6,13 +6,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wheelhouse.errors import BundleError, InputError, IntegrityError, SignatureError
-from wheelhouse.unpack import Refusal, os_hint
+from wheelhouse.unpack import Refusal, first_problems, os_hint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _CLASSES = {error.exit_code: error for error in (InputError, IntegrityError, SignatureError)}
+
+
+def damaged(directory: Path, lost: Sequence[str]) -> IntegrityError:
+    """The error for files (*lost*) of the bundle at *directory* that are needed, and cannot be brought back."""
+    return IntegrityError(
+        f"{directory} is damaged: {len(lost)} of its files are missing or changed",
+        problems=first_problems(lost),
+        hint=f"see `offline-bundle verify {directory}`; build its scripts again into a new folder",
+    )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,11 +31,10 @@ from wheelhouse.manifest import (
     render_checksums,
 )
 from wheelhouse.prepare import FileLock
-from wheelhouse.refusals import as_bundle_errors
+from wheelhouse.refusals import as_bundle_errors, damaged
 from wheelhouse.unpack import (
     PENDING,
     file_digest,
-    first_problems,
     install,
     journal_paths,
     real_folder,
@@ -69,7 +69,7 @@ class BundleWriter:
         self.current_bytes = b""
         """The same as it lies there."""
         self._abandoned: list[Manifest] = []
-        self._distrusted: frozenset[str] = frozenset()
+        self._distrusted: set[str] = set()
         self._on_wait = on_wait
         self._lock: FileLock | None = None
 
@@ -103,7 +103,7 @@ class BundleWriter:
 
     def distrust(self, paths: Collection[str]) -> None:
         """From now on the bundle does not hold the files at *paths*: somebody read them and found other bytes."""
-        self._distrusted = frozenset(paths)
+        self._distrusted.update(paths)
 
     def holds(self, path: str, sha256: str) -> Path | None:
         """The file at *path* when the bundle has it with that digest, by the manifest and the size on disk.
@@ -179,7 +179,7 @@ class BundleWriter:
         if self.current is None:
             return first
         same = replace(first, generation=self.current.generation, ancestors=self.current.ancestors)
-        if same.to_json() == self.current.to_json():
+        if same == self.current or same.to_json() == self.current.to_json():
             return self.current
         ancestors = (sha256_of(self.current_bytes), *self.current.ancestors)
         return replace(first, generation=self.current.generation + 1, ancestors=ancestors[:MOST_ANCESTORS])
@@ -219,11 +219,7 @@ class BundleWriter:
             self._refuse_other_bytes(path, file.sha256 or "")
             wanted[path] = contents[path]
         if lost:
-            raise IntegrityError(
-                f"{self.directory} is damaged: {len(lost)} of its files are missing or changed",
-                problems=first_problems(lost),
-                hint=f"see `offline-bundle verify {self.directory}`; build its scripts again into a new folder",
-            )
+            raise damaged(self.directory, lost)
         return wanted
 
     def _refuse_other_bytes(self, path: str, sha256: str) -> None:
@@ -329,7 +325,7 @@ def _size(path: Path) -> int | None:
         status = path.lstat()
     except OSError:
         return None
-    return status.st_size if path.is_file() and not path.is_symlink() else None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _read(path: Path) -> bytes | None:

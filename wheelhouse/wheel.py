@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from packaging.metadata import parse_email
@@ -15,6 +16,8 @@ from wheelhouse.errors import IntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from packaging.metadata import RawMetadata
 
 _LARGEST_METADATA = 32 * 1024 * 1024
 _HINT = "fetch the wheel again; if its index serves it so, report it to the project"
@@ -50,12 +53,17 @@ def metadata_of_wheel(path: Path, filename: str | None = None) -> bytes:
 def parse_metadata(content: bytes, *, where: str = "METADATA") -> WheelMetadata:
     """Read METADATA; *where* names it in the IntegrityError that is raised when it has no name or version."""
     # What follows the headers is the description: long, and of no use here.
-    headers, _, _ = content.replace(b"\r\n", b"\n").partition(b"\n\n")
-    raw, _ = parse_email(headers)
+    raw = _read_headers(content.replace(b"\r\n", b"\n").partition(b"\n\n")[0])
     name, version = raw.get("name"), raw.get("version")
     if not name or not version:
         raise IntegrityError(f"{where} lacks {'a name' if not name else 'a version'}", hint=_HINT)
     return WheelMetadata(name, version, raw.get("requires_python"), tuple(raw.get("requires_dist", ())))
+
+
+@lru_cache(maxsize=4096)
+def _read_headers(headers: bytes) -> RawMetadata:
+    """Read them once: a build reads those of the bundle while it waits for the resolver, and then asks again."""
+    return parse_email(headers)[0]
 
 
 def _metadata_member(filename: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:

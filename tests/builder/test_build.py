@@ -195,6 +195,13 @@ def test_building_again_downloads_nothing_and_rewrites_nothing(factory: Factory,
     assert not (factory.bundle / ".writer" / "pending.json").exists()
 
 
+def test_what_comes_after_the_resolver_is_not_loaded_before_it() -> None:
+    late = ["builder.assemble", "builder.choose", "builder.locked", "builder.pip_tools", "builder.session", "requests"]
+    code = f"import sys, builder.build; print([name for name in {late} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_same_inputs_give_the_same_bytes_elsewhere(
     factory: Factory, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -475,6 +482,13 @@ def test_a_missing_file_of_the_bundle_is_brought_back(factory: Factory, packages
     (factory.bundle / "SHA256SUMS").write_text("")
     assert factory.build(script).changed
     assert digests(factory.bundle) == before
+    metadata = factory.bundle / "wheels/leaf-1.0-py3-none-any.whl.metadata"
+    metadata.unlink()
+    assert factory.build(script).changed
+    assert digests(factory.bundle) == before
+    metadata.write_bytes(metadata.read_bytes().replace(b"Name: leaf", b"Name: LEAF"))
+    assert factory.build(script).changed
+    assert digests(factory.bundle) == before
 
 
 def test_a_damaged_file_that_only_another_script_needs_is_named(factory: Factory, packages: Path) -> None:
@@ -484,6 +498,9 @@ def test_a_damaged_file_that_only_another_script_needs_is_named(factory: Factory
     (factory.bundle / "wheels/leaf-1.0-py3-none-any.whl").unlink()
     text = factory.fails(IntegrityError, factory.script("other", name="two"))
     assert "wheels/leaf-1.0-py3-none-any.whl" in text
+    (factory.bundle / "wheels/leaf-1.0-py3-none-any.whl.metadata").unlink()
+    text = factory.fails(IntegrityError, factory.script("other", name="two"))
+    assert "wheels/leaf-1.0-py3-none-any.whl.metadata" in text
 
 
 def test_an_index_without_hashes_is_served_too(factory: Factory, tmp_path: Path) -> None:
