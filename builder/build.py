@@ -15,7 +15,7 @@ from builder import interpreters, node_uv, uv_config
 from builder.credentials import Credentials, redact
 from builder.node import read_node
 from builder.plan import builders_for, older_pythons, pair_up
-from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver, resolve_for_one_of
+from builder.resolve import Resolution, ResolveOptions, Resolver, UvResolver
 from builder.script import Script, notes_for_uv, read_scripts
 from builder.script_lock import ScriptLock, check_files, read_script_locks
 from builder.stored_logins import StoredLogins
@@ -253,9 +253,7 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
     Raises ResolveError (3), FetchError (4), IntegrityError (5), or with `is_locked` OutOfDateError (9).
     """
     scripts, options, credentials = prepared.scripts, prepared.options, prepared.credentials
-    pins = {name: lock.constraints for name, lock in prepared.script_locks.items()}
-    resolver: Resolver = _resolver(request, options, credentials, uv, pins)
-    uv_resolver: Resolver = _resolver(request, replace(options, exclude_newer=None, constraints=()), credentials, uv)
+    resolver, uv_resolver = _resolvers(request, prepared, uv)
     damaged: frozenset[str] = frozenset()
     leftovers: Sequence[Choice] = ()
     lacking = interpreters.lacking(prepared.pairs, current) if request.with_python else {}
@@ -282,10 +280,7 @@ def resolve_request(request: BuildRequest, prepared: Prepared, uv: str, current:
         python = prepared.pairs[0][1].python
         lost = locked.uv_to_restore(current, damaged, python, wanted=wanted)
         uv_pairs += [(node_uv.as_script(version, scripts), target) for version, target in lost]
-    # What the user chose is kept to; and what is to be built or brought is planned for the Python chosen first.
-    is_chosen = request.python_versions or request.nodes or request.is_locked or request.with_python
-    alternatives = _none if is_chosen or options.allow_build else older_pythons
-    resolutions, uv_resolutions = _resolve(resolver, prepared.pairs, alternatives, uv_resolver, uv_pairs)
+    resolutions, uv_resolutions = _resolve(resolver, prepared.pairs, uv_resolver, uv_pairs)
     from builder.choose import choose, refuse_builds  # noqa: PLC0415 - see _get_ready
 
     choices = [choose(resolution) for resolution in resolutions]
@@ -309,19 +304,21 @@ def _places(scripts: Sequence[Script], options: ResolveOptions) -> list[str]:
     return [*named, *options.find_links]
 
 
-def _resolver(
-    request: BuildRequest,
-    options: ResolveOptions,
-    credentials: Credentials,
-    uv: str,
-    pins: Mapping[str, str] | None = None,
-) -> Resolver:
+def _resolvers(request: BuildRequest, prepared: Prepared, uv: str) -> tuple[Resolver, Resolver]:
+    """Who resolves the scripts, and who the uv for the nodes: to that, dates and constraints do not apply."""
+    options = prepared.options
+    of_uv = replace(options, exclude_newer=None, constraints=())
     if request.resolver == "pip-tools":
         from builder.cache import DownloadCache  # noqa: PLC0415 - slow to import
         from builder.pip_tools import PipToolsResolver  # noqa: PLC0415 - the same
 
-        return PipToolsResolver(options, DownloadCache(Path(prepare.cache_directory())))
-    return UvResolver(uv, options, credentials, pins)
+        cache = DownloadCache(Path(prepare.cache_directory()))
+        return PipToolsResolver(options, cache), PipToolsResolver(of_uv, cache)
+    pins = {name: lock.constraints for name, lock in prepared.script_locks.items()}
+    # What the user chose is kept to; and what is to be built or brought is planned for the Python chosen first.
+    is_chosen = request.python_versions or request.nodes or request.is_locked or request.with_python
+    others = None if is_chosen or options.allow_build else older_pythons
+    return UvResolver(uv, options, prepared.credentials, pins, others), UvResolver(uv, of_uv, prepared.credentials)
 
 
 def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) -> Credentials:
@@ -332,21 +329,15 @@ def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) ->
     return Credentials.for_indexes([*locations, *map(uv_config.split_index, flags)], os.environ, ask)
 
 
-def _none(_script: Script, _target: Target) -> tuple[Target, ...]:
-    """No other targets."""
-    return ()
-
-
 def _resolve(
     resolver: Resolver,
     pairs: Sequence[tuple[Script, Target]],
-    alternatives: Callable[[Script, Target], Iterable[Target]],
     uv_resolver: Resolver,
     uv_pairs: Sequence[tuple[Script, Target]],
 ) -> tuple[list[Resolution], list[Resolution]]:
     """All locks, resolved side by side: of the scripts, and of the uv for the nodes."""
     with ThreadPoolExecutor(_RESOLVERS) as pool:
-        of_scripts = [pool.submit(resolve_for_one_of, resolver, *pair, alternatives(*pair)) for pair in pairs]
+        of_scripts = [pool.submit(resolver.resolve, script, target) for script, target in pairs]
         of_uv = [pool.submit(uv_resolver.resolve, script, target) for script, target in uv_pairs]
         resolutions = gather(of_scripts)
         try:

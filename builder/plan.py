@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from builder import uv_config
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from builder.script import Script
+
+# Interpreters that are looked for side by side: each look starts processes.
+_LOOKUPS = 2
 
 
 def pair_up(
@@ -60,9 +64,11 @@ def older_pythons(script: Script, target: Target) -> Iterator[Target]:
     if _names_a_source(script):
         return
     admitted = admitted_pythons(script.requires_python)
-    for python in admitted[admitted.index(target.python) + 1 :] if target.python in admitted else ():
-        if _is_installed(python):
-            yield Target(python, target.platform)
+    older = admitted[admitted.index(target.python) + 1 :] if target.python in admitted else []
+    with ThreadPoolExecutor(_LOOKUPS) as pool:
+        for python, is_there in zip(older, pool.map(_is_installed, older), strict=True):
+            if is_there:
+                yield Target(python, target.platform)
 
 
 def builders_for(pairs: Sequence[tuple[Script, Target]], *, is_building: bool) -> dict[str, str]:

@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -28,7 +29,7 @@ from wheelhouse.errors import BundleError, FetchError, NotBuiltError, NoWheelErr
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from packaging.pylock import Pylock
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 _MOST_FAULTS = 50
 # And so many are looked at one by one: each costs a run of uv.
 _MOST_SUSPECTS = 8
+# Alternatives that are tried side by side.
+_TRIALS = 3
 # What uv says when it is no puzzle that has no solution: an index that wants other credentials than it got (it goes on
 # without what it cannot see), one that cannot be asked, and a build that failed.
 _REFUSAL = re.compile(
@@ -139,7 +142,7 @@ class Resolver(Protocol):
     """A resolver turns a script and a target into exact files."""
 
     def resolve(self, script: Script, target: Target) -> Resolution:
-        """The lock.
+        """The lock, which tells the target that it is for.
 
         Raises ResolveError (exit 3), or FetchError (exit 4) when an index cannot be asked or a build is not allowed.
         """
@@ -157,46 +160,70 @@ class Resolver(Protocol):
         ...
 
 
-def resolve_for_one_of(resolver: Resolver, script: Script, target: Target, others: Iterable[Target]) -> Resolution:
-    """The lock for *target* or, where it lacks wheels, for the first of *others* that lacks none; it then says so.
-
-    Raises as `Resolver.resolve` does for *target*.
-    """
-    try:
-        return resolver.resolve(script, target)
-    except (NoWheelError, NotBuiltError) as error:
-        for other in others:
-            try:
-                found = resolver.resolve(script, other)
-            except (ResolveError, NotBuiltError):
-                continue
-            if not error.packages <= {str(package.name) for package in found.lock.packages}:
-                break  # it has no wheel of them either, and goes back to versions from before they were needed
-            note = (
-                f"no wheel for Python {target.python} of {', '.join(sorted(error.packages))}: "
-                f"Python {other.python} is taken instead; --python-version takes another"
-            )
-            return replace(found, warnings=(*found.warnings, note))
-        raise
-
-
 class UvResolver:
     """`uv pip compile` on a temporary project that says what the script says."""
 
     def __init__(
-        self, uv: str, options: ResolveOptions, credentials: Credentials, pins: Mapping[str, str] | None = None
+        self,
+        uv: str,
+        options: ResolveOptions,
+        credentials: Credentials,
+        pins: Mapping[str, str] | None = None,
+        alternatives: Callable[[Script, Target], Iterable[Target]] | None = None,
     ) -> None:
         """*uv* is the executable; secrets in *credentials* are never repeated from its output.
 
-        *pins* has further constraints for single scripts: name -> text of a constraints file.
+        *pins* has further constraints for single scripts: name -> text of a constraints file. *alternatives* are the
+        targets that may be taken instead of one that lacks wheels.
         """
         self._pins = pins or {}
+        self._alternatives = alternatives
         self._uv = uv
         self._options = options
         self._credentials = credentials
 
     def resolve(self, script: Script, target: Target) -> Resolution:
-        """See `Resolver.resolve`."""
+        """See `Resolver.resolve`.
+
+        Where *target* lacks wheels, the lock is for the first of its alternatives that lacks none, and says so.
+        """
+        try:
+            return self._resolve(script, target)
+        except (NoWheelError, NotBuiltError) as error:
+            found = self._resolve_for_another(script, target, error.packages)
+            if found is None:
+                raise
+            return found
+
+    def _resolve_for_another(self, script: Script, target: Target, lacking: frozenset[str]) -> Resolution | None:
+        """The lock for the first of *target*'s alternatives that has one, if it has the packages that are *lacking*.
+
+        They are tried side by side, in their order: where none has one, it would take long to hear of that otherwise.
+        """
+        pool = ThreadPoolExecutor(_TRIALS)
+        try:
+            trials = [
+                (other, pool.submit(self._resolve, script, other, is_trial=True))
+                for other in (self._alternatives(script, target) if self._alternatives else ())
+            ]
+            for other, trial in trials:
+                try:
+                    found = trial.result()
+                except (ResolveError, NotBuiltError):
+                    continue
+                if not lacking <= {str(package.name) for package in found.lock.packages}:
+                    break  # it has no wheel of them either, and goes back to versions from before they were needed
+                note = (
+                    f"no wheel for Python {target.python} of {', '.join(sorted(lacking))}: "
+                    f"Python {other.python} is taken instead; --python-version takes another"
+                )
+                return replace(found, warnings=(*found.warnings, note))
+            return None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _resolve(self, script: Script, target: Target, *, is_trial: bool = False) -> Resolution:
+        """The lock for exactly this target; in a trial nobody wants to know all that it lacks, and why."""
         uv_config.refuse_forced_builds(script, self._options.allows)
         full_version = target.full_version(script.requires_python)
         settings = uv_config.absolute_settings(script.settings, script.path.resolve().parent)
@@ -222,6 +249,8 @@ class UvResolver:
                 unfit = (_need_other_wheels(text) | unbuilt) - missing.keys()
                 if allowed:
                     built |= allowed
+                elif unfit and is_trial:
+                    raise NoWheelError(f"no wheel for {target.name} of {', '.join(sorted(unfit))}")
                 elif unfit and len(missing) < _MOST_FAULTS:
                     missing |= dict.fromkeys(sorted(unfit), text) | dict.fromkeys(sorted(unbuilt), "")
                 elif missing:
@@ -526,8 +555,7 @@ def _unusable(script: Script, target: Target, missing: Mapping[str, str]) -> Bun
             + " ".join(f"--allow-build {name}" for name in sources)
             + " (it runs code of the package on this machine)"
         )
-    if unfit or sources:
-        hints.append("or try a newer libc floor (--python-platform) or another Python (--python-version)")
+    hints.append("or try a newer libc floor (--python-platform) or another Python (--python-version)")
     kind = NotBuiltError if sources else NoWheelError
     error = kind(
         f"{script.path} for {target.name}: no file that fits the target for {', '.join([*sources, *unfit])}",

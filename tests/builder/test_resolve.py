@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from builder import uv_config
 from builder.choose import choose
 from builder.credentials import Credentials
-from builder.resolve import Resolution, ResolveOptions, UvResolver, find_uv, resolve_for_one_of
+from builder.resolve import Resolution, ResolveOptions, UvResolver, find_uv
 from builder.script import read_script
 from builder.target import make_target
 from tests.support.distributions import make_buildable_sdist, make_source_tree, make_wheel
@@ -17,9 +18,10 @@ from tests.support.index_server import Fault, IndexServer
 from wheelhouse.errors import BundleError, FetchError, NotBuiltError, ResolveError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from builder.script import Script
     from builder.target import Target
 
 
@@ -331,9 +333,10 @@ class TestOtherPythons:
     """Where nobody chose a Python, one that has wheels is better than a newer one that has none."""
 
     def resolve(self, workshop: Workshop, name: str, *pythons: str) -> Resolution:
-        resolver = UvResolver(find_uv(), ResolveOptions(default_index=workshop.index.url), Credentials())
         first, *others = (make_target(python, "x86_64-manylinux_2_28") for python in pythons)
-        return resolve_for_one_of(resolver, read_script(workshop.script(name)), first, iter(others))
+        options = ResolveOptions(default_index=workshop.index.url)
+        resolver = UvResolver(find_uv(), options, Credentials(), alternatives=lambda *_: iter(others))
+        return resolver.resolve(read_script(workshop.script(name)), first)
 
     def test_the_first_with_wheels_is_taken_and_said(self, workshop: Workshop, packages: Path) -> None:
         for tag in ("cp310-cp310", "cp311-cp311"):
@@ -343,11 +346,23 @@ class TestOtherPythons:
         assert found.target.python == "3.11"
         assert found.warnings[-1].startswith("no wheel for Python 3.13 of native: Python 3.11 is taken instead")
 
-    def test_where_none_has_them_it_is_said_of_the_first(self, workshop: Workshop, packages: Path) -> None:
+    def test_where_none_has_them_it_is_said_of_the_first(
+        self, workshop: Workshop, packages: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         make_buildable_sdist(packages, "native")
+        run_uv, asked = uv_config.run_uv, []
+
+        def run(command: Sequence[str], place: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+            asked.append(command[command.index("--python-version") + 1])
+            return run_uv(command, place, **variables)
+
+        monkeypatch.setattr(uv_config, "run_uv", run)
+        others = ["3.12", "3.11"]
         with pytest.raises(NotBuiltError, match="cp313") as caught:
-            self.resolve(workshop, "native", "3.13", "3.12")
+            self.resolve(workshop, "native", "3.13", *others)
         assert "--allow-build native" in (caught.value.hint or "")
+        assert sorted(asked[-len(others) :]) == sorted(f"{other}.0" for other in others)  # each one once
+        assert set(asked[: -len(others)]) == {"3.13.0"}
 
     def test_one_that_goes_without_what_lacks_is_not_taken(self, workshop: Workshop, packages: Path) -> None:
         make_wheel(packages, "native", "2.0", tag="cp311-cp311-manylinux_2_28_x86_64", requires=["source-only"])
@@ -358,14 +373,15 @@ class TestOtherPythons:
             self.resolve(workshop, "native", "3.13", "3.11")
 
     def test_no_other_is_tried_for_what_no_python_mends(self, workshop: Workshop) -> None:
-        def others() -> Iterator[Target]:
+        def others(_script: Script, _target: Target) -> Iterator[Target]:
             raise AssertionError
             yield
 
-        resolver = UvResolver(find_uv(), ResolveOptions(default_index=workshop.index.url), Credentials())
+        options = ResolveOptions(default_index=workshop.index.url)
+        resolver = UvResolver(find_uv(), options, Credentials(), alternatives=others)
         script = read_script(workshop.script("nothing"))
         with pytest.raises(ResolveError, match="nothing"):
-            resolve_for_one_of(resolver, script, make_target("3.12", "x86_64-manylinux_2_28"), others())
+            resolver.resolve(script, make_target("3.12", "x86_64-manylinux_2_28"))
 
 
 @pytest.mark.parametrize(
