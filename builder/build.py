@@ -212,6 +212,8 @@ def prepare_request(request: BuildRequest, uv: str) -> Prepared:
     script_locks, notes = read_script_locks(free, uv, options, credentials, is_locked=request.is_locked)
     trust = uv_config.trust(scripts, options.insecure_hosts)
     notes = [*notes_for_uv(scripts), *notes]
+    if not (request.with_python or nodes):  # those are held against the Pythons that there are
+        notes += interpreters.notes_on_unknown(pairs, uv, credentials)
     return Prepared(scripts, pairs, options, credentials, trust, script_locks, notes)
 
 

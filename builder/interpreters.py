@@ -97,12 +97,7 @@ def choose_archives(
     """
     if not wanted:
         return {}
-    command = [uv, "python", "list", "--only-downloads", "--all-versions", "--all-platforms", "--all-arches"]
-    with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
-        done = uv_config.run_uv([*command, "--output-format", "json", "--color", "never"], Path(folder))
-    if done.returncode:
-        raise _failure("uv's list of Pythons cannot be had", done, credentials)
-    offers = [offer for entry in json.loads(done.stdout) if (offer := _read(entry)) is not None]
+    offers = _offers(uv, credentials)
     chosen, problems = {}, []
     for target, requirements in wanted.items():
         key = _key(target)
@@ -130,6 +125,32 @@ def choose_archives(
     return chosen
 
 
+def notes_on_unknown(pairs: Iterable[tuple[Script, Target]], uv: str, credentials: Credentials) -> list[str]:
+    """What to say of scripts that ask for a later patch release than any that uv's list or this machine has.
+
+    That is no error: the release may have come out since, or be a site's own. More often it is a slip of the pen, and
+    then the launcher would be the first to tell, on the node.
+    """
+    asked = {(script, target.version): target.full_version(script.requires_python) for script, target in pairs}
+    later = {pair: _numbers(version) for pair, version in asked.items() if not version.endswith(".0")}
+    if not later:
+        return []
+    try:
+        offers = _offers(uv, credentials)
+    except FetchError:
+        return []
+    notes = []
+    for (script, minor), version in later.items():
+        newest = max((offer.version for offer in offers if offer.version[:2] == minor), default=version)
+        if version > newest and prepare.find_interpreter(minor, script.requires_python) is None:
+            notes.append(
+                f'{script.path}: requires-python = "{script.requires_python}" admits no Python {minor[0]}.{minor[1]} '
+                f"before {'.'.join(map(str, version))}; uv's list ends with {'.'.join(map(str, newest))}, this machine "
+                "has none that fits, and on nodes like that the script does not start (exit 7)"
+            )
+    return notes
+
+
 def fetch_archives(
     uv: str, offers: Mapping[Target, Offer], cache: Path, credentials: Credentials
 ) -> list[PythonArchive]:
@@ -151,6 +172,16 @@ def fetch_archives(
         )
         for path, (offer, targets) in zip(paths, serves.items(), strict=True)
     ]
+
+
+def _offers(uv: str, credentials: Credentials) -> list[Offer]:
+    """All of uv's list; raises FetchError (exit 4) where there is none."""
+    command = [uv, "python", "list", "--only-downloads", "--all-versions", "--all-platforms", "--all-arches"]
+    with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+        done = uv_config.run_uv([*command, "--output-format", "json", "--color", "never"], Path(folder))
+    if done.returncode:
+        raise _failure("uv's list of Pythons cannot be had", done, credentials)
+    return [offer for entry in json.loads(done.stdout) if (offer := _read(entry)) is not None]
 
 
 def _fetch(uv: str, offer: Offer, cache: Path, credentials: Credentials) -> Path:

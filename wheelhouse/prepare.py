@@ -131,9 +131,10 @@ def prepare(
     return environment
 
 
-def find_interpreter(minor: "tuple[int, int]") -> "Optional[str]":
-    """Return the path of this machine's first CPython of *minor*, in the order in which a launch looks."""
-    return next((found.path for found in _Interpreters(None, _Node()).of_minor(minor)), None)
+def find_interpreter(minor: "tuple[int, int]", requires: "Optional[str]" = None) -> "Optional[str]":
+    """Return the path of this machine's first CPython of *minor* that *requires* admits, as a launch looks for it."""
+    found = _Interpreters(None, _Node()).of_minor(minor)
+    return next((python.path for python in found if python_matches(requires, python.version)), None)
 
 
 class Environment:

@@ -43,6 +43,16 @@ BROUGHT = f"python/{RELEASE}/{FILENAME}"
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the archive is made of a Linux Python")
 
 
+def test_a_patch_release_that_nobody_knows_is_noted_and_the_bundle_made(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    script = factory.script("leaf")
+    source = script.read_text()
+    for wanted, is_known in ((f"=={HERE}.98", False), (f">={HERE}.1,<{HERE}.99", True)):
+        script.write_text(source.replace(f"=={HERE}", wanted))
+        notes = [note for note in factory.build(script).notes if "does not start (exit 7)" in note]
+        assert [f'requires-python = "{wanted}" admits no' in note for note in notes] == ([] if is_known else [True])
+
+
 def chosen(python: str, platform: str, *requirements: str | None) -> str:
     target = make_target(python, platform)
     [offer] = choose_archives(find_uv(), {target: requirements or (None,)}, Credentials()).values()
