@@ -7,6 +7,7 @@ which one must be in the message, and `# flags:` of the build. A few run by defa
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from tests.support.command_line import call
 
@@ -75,5 +77,6 @@ def test_every_header_builds_and_runs_offline_or_its_fault_is_named(path: Path, 
         str(tmp_path / "bundle"),
         "--sealed",
     ]
-    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    variables = {**os.environ, "OFFLINE_BUNDLE_UV": find_uv_bin()}
+    ran = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr

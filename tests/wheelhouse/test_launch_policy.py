@@ -10,13 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from tests.support.bundles import BundleScript, make_bundle
 from tests.wheelhouse.test_signature import allowing, make_key, public
 from wheelhouse import policy, run
 from wheelhouse.signature import sign
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are POSIX's")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are POSIX's"),
+]
 
 
 @pytest.fixture
@@ -30,6 +33,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     allowing(folder, f"alice {public(folder / 'alice')}")
     (folder / "policy.json").write_text(json.dumps({"allowed-signers": "allowed_signers", "signer": "alice"}))
     monkeypatch.setenv("OFFLINE_BUNDLE_POLICY", str(folder / "policy.json"))
+    monkeypatch.setenv("OFFLINE_BUNDLE_UV", find_uv_bin())
     return folder
 
 
