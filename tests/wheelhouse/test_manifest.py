@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.characters import CHARACTERS
 from wheelhouse.errors import InputError, IntegrityError
 from wheelhouse.manifest import (
     BundledFile,
@@ -337,15 +338,20 @@ def test_a_wrong_shape_anywhere_never_ends_in_a_traceback(wrong: object) -> None
 
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([DIGEST, WHEEL]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(CHARACTERS, max_size=8)
+    | st.sampled_from([DIGEST, WHEEL]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(CHARACTERS, max_size=5), inner, max_size=3),
     max_leaves=8,
 )
 _TOP = st.sampled_from(["created-by", "timestamp", "scripts", "targets", "uv", "files"])
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.dictionaries(_TOP, _JSON | st.dictionaries(st.text(max_size=5), _JSON, max_size=3)))
+@given(st.dictionaries(_TOP, _JSON | st.dictionaries(st.text(CHARACTERS, max_size=5), _JSON, max_size=3)))
 def test_any_json_is_read_or_refused(parts: dict[str, Any]) -> None:
     try:
         Manifest.from_json(json.dumps({**document(), **parts}))

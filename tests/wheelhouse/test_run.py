@@ -29,6 +29,7 @@ from tests.support.bundles import (
     this_platform,
     write_manifest,
 )
+from tests.support.characters import CHARACTERS
 from tests.support.distributions import make_wheel
 from wheelhouse import policy, prepare, run
 
@@ -247,7 +248,7 @@ def test_requirements_have_one_spelling(spellings: list[str], canonical: str | N
     assert found == {canonical or "a @ https://host.invalid/a-1.0.whl#sha256=AB"}
 
 
-NAMES = st.from_regex(r"\A[A-Za-z0-9]([A-Za-z0-9._-]{0,5}[A-Za-z0-9])?\Z")
+NAMES = st.from_regex(r"\A[A-Za-z0-9]([A-Za-z0-9._-]{0,5}[A-Za-z0-9])?\Z", alphabet=CHARACTERS)
 CLAUSES = st.builds(
     lambda *parts: "".join(parts),
     st.sampled_from([">=", "<", "!=", " == ", "~= "]),

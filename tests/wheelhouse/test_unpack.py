@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.archives import archive_of, folded, no_fsync, opened, put_bundle, tar_of, tree, unfolded, wheel_path
+from tests.support.characters import CHARACTERS
 from tests.wheelhouse.test_signature import allowing, make_key, public
 from wheelhouse import unpack as far_side
 from wheelhouse.archive import pack, unpack, verify_archive
@@ -434,8 +435,10 @@ def test_no_manifest_makes_it_stumble(data: st.DataObject, tmp_path_factory: pyt
     places += [(document["files"], key) for key in document["files"]]
     places += [(file, key) for file in document["files"].values() for key in ("sha256", "size", "name")]
     table, key = data.draw(st.sampled_from(places))
-    leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
-    table[key] = data.draw(st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+    leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(CHARACTERS, max_size=5)
+    table[key] = data.draw(
+        st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(CHARACTERS), inner))
+    )
     (folder / "x.tar").write_bytes(archive_of(json.dumps(document).encode(), contents))
     try:
         unpack([folder / "x.tar"], folder / "new")
