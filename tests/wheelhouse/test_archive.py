@@ -24,7 +24,7 @@ from tests.support.archives import (
     tree,
     wheel_path,
 )
-from tests.wheelhouse.test_store import ROOT, kill_at_random
+from tests.wheelhouse.test_store import ROOT, Victim
 from wheelhouse import archive as archive_module
 from wheelhouse import unpack as far_side
 from wheelhouse.archive import pack, parse_size, read_archive, unpack, verify_archive
@@ -868,22 +868,18 @@ def test_two_packs_do_not_write_one_file(bundle: Path, tmp_path: Path) -> None:
 
 # Killed
 
-PACKS = """
-import os, sys
+IMPORTS = """
+os.fsync = lambda _: None
 from pathlib import Path
-from wheelhouse.archive import pack
-print("ready", flush=True)
+from wheelhouse.archive import pack, unpack
+"""
+PACKS = """
 while True:
     pack(Path(sys.argv[1]), Path(sys.argv[2]))
     pack(Path(sys.argv[1]), Path(sys.argv[3]), split_size=100_000)
 """
 
 UNPACKS = """
-import os, sys
-from pathlib import Path
-from wheelhouse.archive import unpack
-os.fsync = lambda _: None
-print("ready", flush=True)
 while True:
     unpack([Path(sys.argv[2])], Path(sys.argv[1]), allow_rollback=True)
     unpack([Path(sys.argv[3])], Path(sys.argv[1]))
@@ -897,20 +893,21 @@ def test_a_pack_killed_at_any_moment_leaves_a_whole_archive_or_none(tmp_path: Pa
     out = tmp_path / "out"
     out.mkdir()
     pack(bundle, tmp_path / "wanted.tar")
-    for _ in range(kills):
-        kill_at_random(PACKS, bundle, out / "b.tar", out / "p.tar", chance=chance)
-        if (out / "b.tar").exists():
-            assert (out / "b.tar").read_bytes() == (tmp_path / "wanted.tar").read_bytes()
-        if (out / "p.tar.parts.sha256").exists():
-            assert verify_archive([out / "p.tar.parts.sha256"]).ok
-        pack(bundle, out / "b.tar")
-        pack(bundle, out / "p.tar", split_size=100_000)
-        assert verify_archive([out / "p.tar.001"]).ok
-        assert verify_archive([out / "b.tar"]).ok
-        assert not list(out.glob(".*"))
-        if chance.random() < 0.5:
-            shutil.rmtree(out)
-            out.mkdir()
+    with Victim(IMPORTS, PACKS, bundle, out / "b.tar", out / "p.tar") as packs:
+        for _ in range(kills):
+            packs.kill_at_random(chance)
+            if (out / "b.tar").exists():
+                assert (out / "b.tar").read_bytes() == (tmp_path / "wanted.tar").read_bytes()
+            if (out / "p.tar.parts.sha256").exists():
+                assert verify_archive([out / "p.tar.parts.sha256"]).ok
+            pack(bundle, out / "b.tar")
+            pack(bundle, out / "p.tar", split_size=100_000)
+            assert verify_archive([out / "p.tar.001"]).ok
+            assert verify_archive([out / "b.tar"]).ok
+            assert not list(out.glob(".*"))
+            if chance.random() < 0.5:
+                shutil.rmtree(out)
+                out.mkdir()
 
 
 @pytest.mark.parametrize("kills", SLOW_100)
@@ -924,16 +921,17 @@ def test_an_unpack_killed_at_any_moment_leaves_the_old_or_the_new_bundle(tmp_pat
     trees["two"] = tree(bundle)
     live = tmp_path / "live"
     unpack([tmp_path / "one.tar"], live)
-    for _ in range(kills):
-        kill_at_random(UNPACKS, live, tmp_path / "one.tar", tmp_path / "two.tar", chance=chance)
-        if (live / "bundle.json").exists():
-            report = verify(live)
-            assert report.ok, report.problems
-            assert (live / "bundle.json").read_bytes() in {wanted["bundle.json"] for wanted in trees.values()}
-        name = chance.choice(["one", "two"])
-        unpack([tmp_path / f"{name}.tar"], live, allow_rollback=True)
-        assert tree(live) == trees[name]
-        assert is_whole(live)
-        assert [path.name for path in (live / ".writer").iterdir()] == ["lock"]
-        if chance.random() < 0.3:
-            shutil.rmtree(live)
+    with Victim(IMPORTS, UNPACKS, live, tmp_path / "one.tar", tmp_path / "two.tar") as unpacks:
+        for _ in range(kills):
+            unpacks.kill_at_random(chance)
+            if (live / "bundle.json").exists():
+                report = verify(live)
+                assert report.ok, report.problems
+                assert (live / "bundle.json").read_bytes() in {wanted["bundle.json"] for wanted in trees.values()}
+            name = chance.choice(["one", "two"])
+            unpack([tmp_path / f"{name}.tar"], live, allow_rollback=True)
+            assert tree(live) == trees[name]
+            assert is_whole(live)
+            assert [path.name for path in (live / ".writer").iterdir()] == ["lock"]
+            if chance.random() < 0.3:
+                shutil.rmtree(live)

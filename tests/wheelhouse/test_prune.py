@@ -15,7 +15,7 @@ from offline_bundle import run_command_line
 from tests.support.archives import small_disk
 from tests.support.reviewed import LINUX, MAC, WINDOWS, Shelf
 from tests.wheelhouse.test_signature import allowing, make_key, public
-from tests.wheelhouse.test_store import kill_at_random
+from tests.wheelhouse.test_store import Victim
 from wheelhouse.errors import BundleError, InputError, SignatureError
 from wheelhouse.manifest import SIGNATURE, read_manifest
 from wheelhouse.prune import RETIRED, drop, prune, unneeded, without
@@ -269,15 +269,15 @@ def test_a_read_only_bundle_is_told(bundle: Path, tmp_path: Path) -> None:
         assert files_of(fixed) == before
 
 
-PRUNES = """
-import os, sys
+IMPORTS = """
 from datetime import timedelta
 from pathlib import Path
 from wheelhouse.prune import prune
 from wheelhouse.signature import sign
 os.fsync = lambda _: None
 bundle = Path(sys.argv[1])
-print("ready", flush=True)
+"""
+PRUNES = """
 prune(bundle, drop_scripts=["study"], grace=timedelta(), key=sys.argv[2])
 while True:
     sign(bundle, sys.argv[3])
@@ -295,21 +295,22 @@ def test_a_prune_or_signing_killed_at_any_moment_can_be_run_again(bundle: Path, 
     sign(bundle, str(keys[0]))
     live = tmp_path / "live"
     seen = set()
-    for _ in range(kills):
-        shutil.copytree(bundle, live)
-        kill_at_random(PRUNES, live, *keys, chance=chance, within=1.0)
-        report = verify(live)
-        assert report.ok, report.problems
-        assert check_signature(live, trust).identity in {"alice", "bob"}
-        seen.add((read_manifest(live).generation, report.is_settled))
-        dropped = ["study"] if "study" in read_manifest(live).scripts else []
-        prune(live, drop_scripts=dropped, grace=NOW, key=str(keys[0]))
-        sign(live, str(keys[1]))
-        assert_whole(live)
-        assert list(read_manifest(live).scripts) == ["eval"]
-        assert check_signature(live, trust).identity == "bob"
-        assert {path.name for path in (live / ".writer").iterdir()} == {"lock"}
-        shutil.rmtree(live)
+    with Victim(IMPORTS, PRUNES, live, *keys) as prunes:
+        for _ in range(kills):
+            shutil.copytree(bundle, live)
+            prunes.kill_at_random(chance, within=1.0)
+            report = verify(live)
+            assert report.ok, report.problems
+            assert check_signature(live, trust).identity in {"alice", "bob"}
+            seen.add((read_manifest(live).generation, report.is_settled))
+            dropped = ["study"] if "study" in read_manifest(live).scripts else []
+            prune(live, drop_scripts=dropped, grace=NOW, key=str(keys[0]))
+            sign(live, str(keys[1]))
+            assert_whole(live)
+            assert list(read_manifest(live).scripts) == ["eval"]
+            assert check_signature(live, trust).identity == "bob"
+            assert {path.name for path in (live / ".writer").iterdir()} == {"lock"}
+            shutil.rmtree(live)
     assert kills < 50 or len(seen) > 1  # or else nothing was tested
 
 

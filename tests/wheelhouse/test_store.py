@@ -6,11 +6,11 @@ import random
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -242,33 +242,60 @@ def test_readers_see_a_whole_manifest_while_it_is_exchanged(tmp_path: Path) -> N
     assert not faults
 
 
-BUILDS = """
-import os, sys
+IMPORTS = """
 os.fsync = lambda _: None
 from pathlib import Path
 from tests.support.archives import put_bundle
 from tests.wheelhouse.test_store import NEW, OLD
-print("ready", flush=True)
+"""
+BUILDS = """
 while True:
     put_bundle(Path(sys.argv[1]), {"eval": NEW}, text="two")
     put_bundle(Path(sys.argv[1]), {"eval": OLD}, text="one")
 """
 
 
-def kill_at_random(program: str, *arguments: object, chance: random.Random, within: float = 0.2) -> None:
-    """Run *program* until it says that it is ready, and some moments longer."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert child.stdout is not None
-    with child.stdout as ready:
-        assert ready.readline() == b"ready\n"
+_FORKS = """
+for _ in sys.stdin:  # a process for each line, and this one waits for its end
+    child = os.fork()
+    if not child:
+        break
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
+else:
+    sys.exit()
+"""
+
+
+class Victim:
+    """A program to be killed as often as one likes: each time a new process, but what it imports is loaded once."""
+
+    def __init__(self, imports: str, body: str, *arguments: object) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"import os, sys\n{imports}{_FORKS}{body}", *map(str, arguments)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def kill_at_random(self, chance: random.Random, *, within: float = 0.2) -> None:
+        """Start it, and kill it some moments later."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        child = int(self._process.stdout.readline())
         time.sleep(chance.random() * within)
-    child.kill()
-    assert child.wait() == -signal.SIGKILL
+        os.kill(child, signal.SIGKILL)
+        assert int(self._process.stdout.readline()) == signal.SIGKILL
 
 
 @pytest.mark.parametrize("kills", [15, pytest.param(100, marks=pytest.mark.slow)])
@@ -280,18 +307,19 @@ def test_a_build_killed_at_any_moment_leaves_the_old_or_the_new_bundle(tmp_path:
         for text, packages in (("one", OLD), ("two", NEW))
     }
     interrupted = 0
-    for _ in range(kills):
-        kill_at_random(BUILDS, bundle, chance=chance)
-        report = verify(bundle)
-        assert report.ok, report.problems
-        interrupted += not report.is_settled
-        text = chance.choice(["one", "two"])
-        put_bundle(bundle, {"eval": OLD if text == "one" else NEW}, text=text)
-        assert is_whole(bundle)
-        found = tree(bundle)
-        for name in ("bundle.json", "SHA256SUMS"):  # these have the generation
-            del found[name]
-        assert found == {path: content for path, content in wanted[text].items() if path in found}
-        assert len(found) == len(wanted[text]) - 2
-        assert sorted(path.name for path in (bundle / ".writer").iterdir()) == ["lock"]
+    with Victim(IMPORTS, BUILDS, bundle) as builds:
+        for _ in range(kills):
+            builds.kill_at_random(chance)
+            report = verify(bundle)
+            assert report.ok, report.problems
+            interrupted += not report.is_settled
+            text = chance.choice(["one", "two"])
+            put_bundle(bundle, {"eval": OLD if text == "one" else NEW}, text=text)
+            assert is_whole(bundle)
+            found = tree(bundle)
+            for name in ("bundle.json", "SHA256SUMS"):  # these have the generation
+                del found[name]
+            assert found == {path: content for path, content in wanted[text].items() if path in found}
+            assert len(found) == len(wanted[text]) - 2
+            assert sorted(path.name for path in (bundle / ".writer").iterdir()) == ["lock"]
     assert kills < 50 or interrupted  # or else nothing was tested
