@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import jsonschema
 import pytest
 
 from builder.annotate import Finding, findings, github_annotations, sarif
+from tests.support.command_line import Told, call
 from tests.support.distributions import make_wheel
 from wheelhouse.errors import InputError, ResolveError
 
@@ -32,9 +32,10 @@ def script(path: Path, *dependencies: str) -> Path:
     return path
 
 
-def build(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "offline_bundle.py"), "build", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def build(folder: Path, *arguments: str) -> Told:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return call("build", *arguments)
 
 
 def results(path: Path) -> list[tuple[str, str, int]]:
@@ -53,8 +54,8 @@ def test_every_fault_of_every_script_stands_at_its_line(tmp_path: Path) -> None:
     script(tmp_path / "in here" / "two,x.py", "also wrong!")
     arguments = ("one.py", "in here/two,x.py", "-o", "bundle", "--annotations", "github", "--sarif", "out.sarif")
     outcome = build(tmp_path, *arguments)
-    assert outcome.returncode == InputError.exit_code
-    commands = [line.split("::")[1] for line in outcome.stderr.splitlines() if line.startswith("::error ")]
+    assert outcome.code == InputError.exit_code
+    commands = [line.split("::")[1] for line in outcome.err.splitlines() if line.startswith("::error ")]
     assert commands == [
         "error file=one.py,line=5,title=bad-script",
         "error file=one.py,line=6,title=bad-script",
@@ -70,12 +71,12 @@ def test_what_cannot_be_resolved_stands_at_the_requirement(tmp_path: Path, index
     script(tmp_path / "job.py", "leaf", "Absent.Thing>=2")
     arguments = ("job.py", "-o", "bundle", "--no-uv", "--default-index", index.url, "--sarif", "out.sarif")
     outcome = build(tmp_path, *arguments, "--annotations", "github", "--json")
-    assert outcome.returncode == ResolveError.exit_code
-    assert json.loads(outcome.stdout)["error"]["code"] == ResolveError.exit_code
-    assert "::error file=job.py,line=5,title=unresolvable::job.py cannot be resolved for cp" in outcome.stderr
+    assert outcome.code == ResolveError.exit_code
+    assert json.loads(outcome.out)["error"]["code"] == ResolveError.exit_code
+    assert "::error file=job.py,line=5,title=unresolvable::job.py cannot be resolved for cp" in outcome.err
     assert results(tmp_path / "out.sarif") == [("unresolvable", "job.py", 5)]
     script(tmp_path / "job.py", "leaf")
-    assert build(tmp_path, *arguments).returncode == 0
+    assert build(tmp_path, *arguments).code == 0
     assert results(tmp_path / "out.sarif") == []
 
 
@@ -87,18 +88,18 @@ def test_an_out_of_date_bundle_stands_at_the_script(
     make_wheel(packages, "leaf")
     script(tmp_path / "job.py", "other", "leaf")
     arguments = ("job.py", "-o", "bundle", "--no-uv", "--default-index", index.url)
-    assert build(tmp_path, *arguments).returncode == 0
+    assert build(tmp_path, *arguments).code == 0
     make_wheel(packages, "leaf", "2.0")
     outcome = build(tmp_path, *arguments, "--check", *form, "--sarif", "out.sarif", "--annotations", "github")
-    assert outcome.returncode == 9
+    assert outcome.code == 9
     assert results(tmp_path / "out.sarif") == [("out-of-date", "job.py", 5)]
-    assert ": leaf 1.0 → 2.0" in outcome.stderr
+    assert ": leaf 1.0 → 2.0" in outcome.err
 
 
 def test_a_sarif_file_that_cannot_be_written_is_said_before_anything_is_done(tmp_path: Path) -> None:
     outcome = build(tmp_path, "none.py", "-o", "bundle", "--sarif", "absent/out.sarif")
-    assert outcome.returncode == InputError.exit_code
-    assert "--sarif absent/out.sarif: there is no folder absent" in outcome.stderr
+    assert outcome.code == InputError.exit_code
+    assert "--sarif absent/out.sarif: there is no folder absent" in outcome.err
 
 
 def test_no_text_can_end_an_annotation_and_begin_another() -> None:

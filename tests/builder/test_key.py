@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.builder.test_build import HERE, Factory
+from tests.support.command_line import Told, call
 from tests.support.distributions import make_wheel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.index_server import IndexServer
 
-ROOT = Path(__file__).parents[2]
 HEADER = '# /// script\n# requires-python = ">=3.9"\n# dependencies = ["numpy>=2", "rich"]\n# ///\n'
 
 
-def show(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "offline_bundle.py"), "show", *arguments]
-    environment = {**os.environ, **variables}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+def show(folder: Path, *arguments: str, **variables: str) -> Told:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, text in variables.items():
+            patch.setenv(name, text)
+        return call("show", *arguments)
 
 
 def key(folder: Path, *arguments: str, **variables: str) -> str:
-    outcome = show(folder, "--key", *arguments, **variables)
-    assert (outcome.returncode, outcome.stderr) == (0, "")
-    assert re.fullmatch(r"[0-9a-f]{64}\n", outcome.stdout)
-    return outcome.stdout.strip()
+    told = show(folder, "--key", *arguments, **variables)
+    assert (told.code, told.err) == (0, "")
+    assert re.fullmatch(r"[0-9a-f]{64}\n", told.out)
+    return told.out.strip()
 
 
 TARGETS = ("--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_28")
@@ -90,7 +90,7 @@ def test_a_bundle_has_a_key_of_its_content(tmp_path: Path, index: IndexServer, p
     assert (
         key(tmp_path, "bundle")
         == key(tmp_path, "other")
-        == json.loads(show(tmp_path, "other", "--key", "--json").stdout)["key"]
+        == json.loads(show(tmp_path, "other", "--key", "--json").out)["key"]
     )
     make_wheel(packages, "leaf", "2.0")
     other.build(other.script("leaf"))
@@ -110,6 +110,6 @@ def test_a_bundle_has_a_key_of_its_content(tmp_path: Path, index: IndexServer, p
 )
 def test_what_cannot_be_shown_is_said(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "eval.py").write_text(HEADER.replace(">=3.9", f"=={HERE}"))
-    outcome = show(tmp_path, *arguments)
-    assert (outcome.returncode, outcome.stdout) == (2, "")
-    assert "Traceback" not in outcome.stderr
+    told = show(tmp_path, *arguments)
+    assert (told.code, told.out) == (2, "")
+    assert "Traceback" not in told.err
