@@ -43,6 +43,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The environment is prepared by whichever test comes first; installing and compiling it takes its time."""
+    return tmp_path_factory.mktemp("node") / "cache"
+
+
 def sealed(command: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run in an empty network namespace, in *folder*."""
     folder.mkdir(exist_ok=True)
@@ -57,7 +63,22 @@ def is_plot(path: Path) -> bool:
     return path.read_bytes().startswith(PNG) and path.stat().st_size > 10_000
 
 
-def test_jobs_through_the_runner(bundle: Path, python: str, tmp_path: Path) -> None:
+def test_the_launcher_with_nothing_of_ours_installed(
+    bundle: Path, python: str, node_cache: Path, tmp_path: Path
+) -> None:
+    """`env -i`: no PATH but the system's, no uv but the bundle's."""
+    variables = {
+        "HOME": str(tmp_path / "home"),
+        "PATH": "/usr/bin:/bin",
+        "OFFLINE_BUNDLE_PYTHON": python,
+        "OFFLINE_BUNDLE_CACHE": str(node_cache),
+    }
+    command = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())]
+    sealed([*command, python, "-I", str(bundle / "run.py"), str(EXAMPLE)], tmp_path / "job")
+    assert is_plot(tmp_path / "job/plot.png")
+
+
+def test_jobs_through_the_runner(bundle: Path, python: str, node_cache: Path, tmp_path: Path) -> None:
     words = [
         "run",
         str(EXAMPLE),
@@ -71,16 +92,19 @@ def test_jobs_through_the_runner(bundle: Path, python: str, tmp_path: Path) -> N
         "--python",
         python,
     ]
-    subprocess.run([sys.executable, "-m", "offline_bundle", *words], check=True)
+    variables = {**os.environ, "OFFLINE_BUNDLE_CACHE": str(node_cache)}
+    subprocess.run([sys.executable, "-m", "offline_bundle", *words], env=variables, check=True)
     plots = sorted((tmp_path / "jobs").glob("*/plot.png"))
     assert len(plots) == 3
     assert all(map(is_plot, plots))
 
 
-def test_ten_jobs_through_slurm(bundle: Path, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_jobs_through_slurm(
+    bundle: Path, python: str, node_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A real Slurm, whose nodes have no network but loopback."""
     monkeypatch.setenv("OFFLINE_BUNDLE_PYTHON", python)
-    monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(node_cache))
     words = ["submit", str(EXAMPLE), "--bundle", str(bundle), "--engine", "slurm", "-j", "10", "--output", "plot.png"]
     with SlurmCluster(tmp_path / "slurm") as cluster:
         command = [sys.executable, "-m", "offline_bundle", *words, "--download", str(tmp_path / "jobs")]
@@ -88,15 +112,7 @@ def test_ten_jobs_through_slurm(bundle: Path, python: str, tmp_path: Path, monke
     plots = sorted((tmp_path / "jobs").glob("*/plot.png"))
     assert len(plots) == 10
     assert all(map(is_plot, plots))
-    assert len(list((tmp_path / "cache/environments").glob("*/complete.json"))) == 1
-
-
-def test_the_launcher_with_nothing_of_ours_installed(bundle: Path, python: str, tmp_path: Path) -> None:
-    """`env -i`: no PATH but the system's, no uv but the bundle's."""
-    variables = {"HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin", "OFFLINE_BUNDLE_PYTHON": python}
-    command = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())]
-    sealed([*command, python, "-I", str(bundle / "run.py"), str(EXAMPLE)], tmp_path / "job")
-    assert is_plot(tmp_path / "job/plot.png")
+    assert len(list((node_cache / "environments").glob("*/complete.json"))) == 1
 
 
 def test_an_unmodified_uv_run(bundle: Path, python: str, tmp_path: Path) -> None:
@@ -108,6 +124,7 @@ def test_plain_pip(bundle: Path, python: str, tmp_path: Path) -> None:
     subprocess.run([python, "-m", "venv", str(tmp_path / "env")], check=True)
     [requirements] = (bundle / "locks/eval").glob("requirements-*.txt")
     pip = [str(tmp_path / "env/bin/python"), "-m", "pip", "install", "--quiet", "--no-index", "--require-hashes"]
+    pip += ["--no-compile"]  # for one run of the script that is not worth the time
     sealed([*pip, "--find-links", str(bundle / "wheels"), "-r", str(requirements)], tmp_path / "job")
     sealed([str(tmp_path / "env/bin/python"), str(EXAMPLE)], tmp_path / "job")
     assert is_plot(tmp_path / "job/plot.png")
