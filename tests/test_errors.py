@@ -22,6 +22,7 @@ import pytest
 from builder.resolve import find_uv
 from offline_bundle import cli, run_command_line
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
+from tests.support.command_line import HERE
 from tests.support.distributions import make_buildable_sdist, make_wheel
 from tests.support.index_server import Fault, IndexServer
 from tests.wheelhouse.test_signature import allowing, make_key, public
@@ -56,7 +57,7 @@ def place(tmp_path: Path, index: IndexServer, packages: Path, monkeypatch: pytes
     make_buildable_sdist(packages, "sourceonly")
     index.fault("*/files/gone-*.whl", Fault.status(404))
     for name, dependency in {"job": "leaf", "lost": "nosuchpackage", "src": "sourceonly", "gone": "gone"}.items():
-        write_script(f"{name}.py", f'dependencies = ["{dependency}"]')
+        write_script(f"{name}.py", f'dependencies = ["{dependency}"]', f'requires-python = "=={HERE}"')
     write_script("old.py", 'requires-python = "<3"')
     write_script("words.py", "dependencies = leaf")
     write_script("other.py", 'dependencies = ["alpha", "beta"]')

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from builder.annotate import Finding, findings, github_annotations, sarif
-from tests.support.command_line import Told, call
+from tests.support.command_line import HERE, Told, call
 from tests.support.distributions import make_wheel
 from wheelhouse.errors import InputError, ResolveError
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def script(path: Path, *dependencies: str) -> Path:
     lines = ["#!/usr/bin/env python3", "# /// script", "# dependencies = ["]
     lines += [f"#   {json.dumps(text)}," for text in dependencies]
-    path.write_text("\n".join([*lines, "# ]", "# ///", ""]))
+    path.write_text("\n".join([*lines, "# ]", f'# requires-python = "=={HERE}"', "# ///", ""]))
     return path
 
 
