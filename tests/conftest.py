@@ -18,13 +18,47 @@ if TYPE_CHECKING:
 
 # A shell that starts pytest in the background has it ignore Ctrl-C, and programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Nor is every process that a test starts to compile all modules anew, as it would where a container image says so.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _DROPPED = ("UV_", "PIP_", "XDG_", "OFFLINE_BUNDLE", "SOURCE_DATE_EPOCH", "VIRTUAL_ENV", "NETRC")
+_COVERAGE = "COVERAGE_PROCESS"
+_LONGEST = (
+    "tests/test_end_to_end.py",
+    "tests/wheelhouse/test_run.py",
+    "tests/wheelhouse/test_unpack.py",
+    "tests/runner/engines/test_slurm.py",
+    "tests/test_offline_bundle.py",
+    "tests/runner/test_submit_cli.py",
+    "tests/ci/test_prebake.py",
+    "tests/builder/test_build.py",
+    "tests/wheelhouse/test_simple.py",
+    "tests/wheelhouse/test_archive.py",
+    "tests/runner/embedded/test_evaluator.py",
+)
+"""The files that take longest, which come first: whichever came last would have one core to itself."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep pytest-xdist to our order; its own begins with the files that have most tests, not the longest."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parents[1] / name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fresh HOME with nothing in it."""
+def own_home(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A fresh HOME with nothing in it.
+
+    Every Python that a test starts would measure coverage, and be ten times as slow to start: so only those of the
+    tests marked `measured` do.
+    """
+    dropped = _DROPPED if request.node.get_closest_marker("measured") else (*_DROPPED, _COVERAGE)
     real_home = Path.home()
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv(
@@ -32,7 +66,7 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     )
     monkeypatch.setenv("PYENV_ROOT", os.environ.get("PYENV_ROOT") or str(real_home / ".pyenv"))
     for name in list(os.environ):
-        if name.startswith(_DROPPED) and name != "UV_PYTHON_INSTALL_DIR":
+        if name.startswith(dropped) and name != "UV_PYTHON_INSTALL_DIR":
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)

@@ -18,6 +18,8 @@ from uv import find_uv_bin
 
 from tests.support.bundles import BundleScript, make_bundle
 
+pytestmark = pytest.mark.measured
+
 ROOT = Path(__file__).parents[2]
 FRONT_DOOR = [sys.executable, str(ROOT / "offline_bundle.py")]
 BODY = "import os, signal, sys, time\nimport alpha\nexec(sys.argv[1])\n"

@@ -17,6 +17,8 @@ from runner import probe
 from tests.support.machine import bubblewrap, pyenv_interpreter
 from wheelhouse import prepare, run
 
+pytestmark = pytest.mark.measured
+
 PROBE = Path(probe.__file__)
 
 

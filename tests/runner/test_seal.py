@@ -18,6 +18,8 @@ from wheelhouse.errors import BundleError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.measured
+
 LOOK_AROUND = """
 import errno, os, socket
 for address in ("192.0.2.1", "10.0.0.1", "2001:db8::1"):

@@ -266,6 +266,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.measured
 def test_ctrl_c_leaves_the_jobs_running_and_says_how_to_return(
     script: Path, bundle: Path, hps: EmbeddedHps, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,8 @@ from offline_bundle import cli
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.machine import program
 
+pytestmark = pytest.mark.measured
+
 PROGRAMS = Path(sys.executable).parent
 
 

@@ -18,6 +18,7 @@ from wheelhouse import policy, run
 from wheelhouse.signature import sign
 
 pytestmark = [
+    pytest.mark.measured,
     pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are POSIX's"),
 ]
 

@@ -52,6 +52,7 @@ time.sleep(600)
 
 
 class TestAJob:
+    @pytest.mark.measured
     def test_what_a_script_sees_and_leaves(self, hps: Hps) -> None:
         submitted = hps.submit(
             """

@@ -274,6 +274,7 @@ def test_a_killed_server_leaves_no_process_and_its_jobs_are_taken_up(
     assert len(pids.read_text().split()) == 3
 
 
+@pytest.mark.measured
 def test_the_command_serves_what_it_says_how_to_try(tmp_path: Path) -> None:
     front = [sys.executable, "-m", "offline_bundle"]
     command = [*front, "embedded-hps", "--data", str(tmp_path / "data dir"), "--slots", "1"]

@@ -21,6 +21,8 @@ from tests.support.bundles import BundleScript, make_bundle
 if TYPE_CHECKING:
     import click
 
+pytestmark = pytest.mark.measured
+
 ROOT = Path(__file__).parents[3]
 BODY = """
 import alpha, json, os, pathlib, sys, time
