@@ -1,4 +1,4 @@
-"""The front door: commands, exit codes and messages as a user meets them, in processes of their own."""
+"""The front door: commands, exit codes and messages as a user meets them, most in processes of their own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from runner.seal import seal_command
+from tests.support import command_line
 from tests.support.distributions import make_wheel
 from tests.support.index_server import Fault, IndexServer
 from wheelhouse.errors import BundleError
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.measured
+
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 OFFLINE_BUNDLE = [sys.executable, "-m", "offline_bundle"]
 
 
-def call(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*OFFLINE_BUNDLE, *map(str, words)], capture_output=True, text=True, check=False, cwd=cwd)
+def call(*words: object) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*OFFLINE_BUNDLE, *map(str, words)], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
@@ -72,8 +75,8 @@ def test_help_is_quick_because_it_imports_little() -> None:
 
 @pytest.mark.parametrize("command", ["build", "run", "verify", "show"])
 def test_every_command_explains_itself(command: str) -> None:
-    assert command in call("--help").stdout
-    assert "Usage:" in call(command, "--help").stdout
+    assert command in command_line.call("--help").out
+    assert "Usage:" in command_line.call(command, "--help").out
 
 
 @pytest.mark.parametrize(
@@ -94,15 +97,19 @@ def test_every_command_explains_itself(command: str) -> None:
         ["show", "."],
     ],
 )
-def test_bad_usage_is_exit_2_in_words_and_in_json(tmp_path: Path, script: Path, words: list[str]) -> None:
-    plain = call(*words, cwd=script.parent)
-    assert plain.returncode == 2
-    assert plain.stderr.strip()
-    assert plain.stdout == ""
-    told = call(*words, "--json", cwd=script.parent)
-    assert told.returncode == 2
+def test_bad_usage_is_exit_2_in_words_and_in_json(
+    tmp_path: Path, script: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(script.parent)
+    plain = command_line.call(*words)
+    assert plain.code == 2
+    assert plain.err.strip()
+    assert plain.out == ""
+    assert "Traceback" not in plain.err
+    told = command_line.call(*words, "--json")
+    assert told.code == 2
     if "nosuch" not in words[:1]:
-        error = json.loads(told.stdout)["error"]
+        error = json.loads(told.out)["error"]
         assert error["code"] == 2
         assert error["message"]
         assert set(error) == {"code", "message", "hint"}
