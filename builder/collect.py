@@ -90,26 +90,33 @@ class Collector:
     def lock(self, resolution: Resolution, choices: Sequence[Choice], index: Future[Index] | None) -> LockedScript:
         """The script with its wheels at hand. Raises FetchError (exit 4), or IntegrityError (exit 5) for a wheel."""
         indexes = index.result() if index else {}
+        held = [self._held(resolution, choice) for choice in choices]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            wheels = gather(
-                pool.submit(self._wheel, resolution, choice, indexes.get(choice.name)) for choice in choices
+            others = gather(
+                pool.submit(self._wheel, resolution, choice, indexes.get(choice.name))
+                for choice, wheel in zip(choices, held, strict=True)
+                if wheel is None
             )
+        wheels = [*filter(None, held), *others]
         return LockedScript(resolution, tuple(sorted(wheels, key=lambda wheel: wheel.name)))
 
     def _wheel(self, resolution: Resolution, choice: Choice, index: str | None) -> WheelFile:
         if choice.kind != "wheel":
             return self._build(resolution, choice, index)
+        file = self.fetched[choice.location]
+        wheel = _read_wheel(choice.filename, file.path, file.sha256, metadata_of_wheel(file.path, choice.filename))
+        wheel = replace(wheel, size=file.size, source=source_of(choice, index))
+        return replace(wheel, upload_time=choice.upload_time, yanked=resolution.yanked.get(choice.name))
+
+    def _held(self, resolution: Resolution, choice: Choice) -> WheelFile | None:
         held = self.holds(choice)
         if held is None:
-            file = self.fetched[choice.location]
-            wheel = _read_wheel(choice.filename, file.path, file.sha256, metadata_of_wheel(file.path, choice.filename))
-            wheel = replace(wheel, size=file.size, source=source_of(choice, index))
-        else:
-            known = self.writer.current.files[f"wheels/{choice.filename}"] if self.writer.current else None
-            metadata = self._held_metadata(choice) or metadata_of_wheel(held)
-            wheel = _read_wheel(choice.filename, held, choice.hashes["sha256"], metadata)
-            source = known.source if known and known.source else Source()
-            wheel = replace(wheel, size=held.stat().st_size, source=source)
+            return None
+        known = self.writer.current.files[f"wheels/{choice.filename}"] if self.writer.current else None
+        metadata = self._held_metadata(choice) or metadata_of_wheel(held)
+        wheel = _read_wheel(choice.filename, held, choice.hashes["sha256"], metadata)
+        source = known.source if known and known.source else Source()
+        wheel = replace(wheel, size=held.stat().st_size, source=source)
         return replace(wheel, upload_time=choice.upload_time, yanked=resolution.yanked.get(choice.name))
 
     def _held_metadata(self, choice: Choice) -> bytes | None:
