@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Condition
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from wheelhouse import unpack as far_side
 from wheelhouse.errors import BundleError, InputError, IntegrityError
@@ -438,12 +438,27 @@ def _write(  # noqa: PLR0913, PLR0917
 
 
 def _append_member(volume: _GrowingVolume, entry: Entry, time: int, content: bytes | Path) -> None:
-    _append(volume, entry.header(time))
+    padding = bytes(entry.end - entry.offset - entry.size)
+    if not isinstance(content, bytes) and far_side.is_small(entry.size):
+        content = _read_small(content, entry.size)
     if isinstance(content, bytes):
-        _append(volume, content)
-    else:
-        _append_file(volume, entry, content)
-    _append(volume, bytes(entry.end - entry.offset - entry.size))
+        _append(volume, entry.header(time) + content + padding)
+        return
+    _append(volume, entry.header(time))
+    _append_file(volume, entry, content)
+    _append(volume, padding)
+
+
+def _read_small(path: Path, size: int) -> bytes:
+    with open_regular(path) as file:
+        content = file.read(size)
+    if len(content) < size:
+        _refuse_shorter(path)
+    return content
+
+
+def _refuse_shorter(path: Path) -> NoReturn:
+    raise IntegrityError(f"{path} became shorter while it was packed", hint="run it again")
 
 
 def _append(volume: _GrowingVolume, content: bytes) -> None:
@@ -462,8 +477,8 @@ def _append_file(volume: _GrowingVolume, entry: Entry, path: Path) -> None:
             place = start
             for part, _, length in volume.spans(volume.length, min(_PIECE, entry.size - start)):
                 copied = far_side.copy_range(file.fileno(), place, length, part.target)
-                if copied < length:  # it has become shorter; what follows must keep its place all the same
-                    raise IntegrityError(f"{path} became shorter while it was packed", hint="run it again")
+                if copied < length:  # what follows must keep its place
+                    _refuse_shorter(path)
                 place += length
             volume.grow(place - start)
 

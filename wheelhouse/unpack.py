@@ -734,19 +734,30 @@ def refuse_damage(archive: Archive, damage: "Mapping[str, str]", parts: "Sequenc
 
 def damage_of(volume: "Volume", entry: Entry, time: int, progress: "Progress" = None) -> "Optional[str]":
     """Say what is wrong with one member, its header, content and padding; None when nothing is."""
-    framing = _framing_damage(volume, entry, time)
+    if is_small(entry.size):
+        member = memoryview(volume.read(entry.start, entry.end - entry.start))
+        header, content = member[: entry.header_size], member[entry.header_size :][: entry.size]
+        framing = _framing_damage(entry, time, header, member[entry.header_size + entry.size :])
+        chunks: Iterable[memoryview] = [content]
+    else:
+        framing = _read_framing_damage(volume, entry, time)
+        chunks = volume.chunks(entry.offset, entry.size)
     if framing:
         return framing
-    digest = _digest_of(volume.chunks(entry.offset, entry.size), progress)
+    digest = _digest_of(chunks, progress)
     return None if digest == entry.sha256 else f"expected sha256 {entry.sha256}, found {digest}"
 
 
-def _framing_damage(volume: "Volume", entry: Entry, time: int) -> "Optional[str]":
+def _read_framing_damage(volume: "Volume", entry: Entry, time: int) -> "Optional[str]":
     header = volume.read(entry.start, entry.header_size)
-    if header != entry.header(time):
-        return f"its header is not what `pack` writes: {_describe(header)}"
     padding = volume.read(entry.offset + entry.size, entry.end - entry.offset - entry.size)
-    return "the padding after it is not zero" if padding.strip(b"\0") else None
+    return _framing_damage(entry, time, memoryview(header), memoryview(padding))
+
+
+def _framing_damage(entry: Entry, time: int, header: memoryview, padding: memoryview) -> "Optional[str]":
+    if header != entry.header(time):
+        return f"its header is not what `pack` writes: {_describe(bytes(header))}"
+    return "the padding after it is not zero" if bytes(padding).strip(b"\0") else None
 
 
 def _describe(header: bytes) -> str:
@@ -836,10 +847,22 @@ def _refuse_framing(archive: Archive, directory: str) -> None:
         bad = archive.volume.missing_after(archive.size)
         keep_good_parts(archive, directory, bad)
         refuse_damage(archive, cut or {_THE_END: _other_size(archive)}, bad)
+    if _is_framed(archive):
+        return
     time = archive.table.time
-    damage = {entry.path: _framing_damage(archive.volume, entry, time) for entry in archive.entries}
+    damage = {entry.path: _read_framing_damage(archive.volume, entry, time) for entry in archive.entries}
     damage[_THE_END] = _end_damage(archive)
     _refuse_members(archive, directory, {path: what for path, what in damage.items() if what})
+
+
+def _is_framed(archive: Archive) -> bool:
+    """Whether all between the contents is as it should be: padding and the next header are read as one."""
+    volume, time, place = archive.volume, archive.table.time, 0
+    for entry in archive.entries:
+        if volume.read(place, entry.offset - place) != bytes(entry.start - place) + entry.header(time):
+            return False
+        place = entry.offset + entry.size
+    return volume.read(place, archive.size - place + 1) == bytes(archive.size - place)
 
 
 def _end_damage(archive: Archive) -> "Optional[str]":
