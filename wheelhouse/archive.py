@@ -408,7 +408,8 @@ def _write(  # noqa: PLR0913, PLR0917
 ) -> list[Entry]:
     """Write all members; return those that, read back, are not what the manifest says.
 
-    Reading follows close behind writing, in other threads but for small members.
+    Reading follows close behind writing, in other threads but for small members; this one joins them when all is
+    written, and begins with the largest, or that would be read alone at the end.
     """
     tell = far_side.one_at_a_time(progress)
 
@@ -417,7 +418,7 @@ def _write(  # noqa: PLR0913, PLR0917
 
     checks: list[tuple[Entry, Future[str | None]]] = []
     damaged = []
-    with ThreadPoolExecutor(far_side.usable_workers()) as pool:
+    with ThreadPoolExecutor(max(1, far_side.usable_workers() - 1)) as pool:
         try:
             for entry in entries:
                 if not far_side.is_small(entry.size):
@@ -426,12 +427,15 @@ def _write(  # noqa: PLR0913, PLR0917
                 if far_side.is_small(entry.size) and damage(entry):
                     damaged.append(entry)
             _append(volume, bytes(2 * _BLOCK))
+            volume.complete()
+            checks.sort(key=lambda check: check[0].size, reverse=True)
+            damaged += [entry for entry, check in checks if check.cancel() and damage(entry)]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
             volume.complete()
-    damaged += [entry for entry, found in checks if found.result()]
+    damaged += [entry for entry, check in checks if not check.cancelled() and check.result()]
     is_ended = volume.read(entries[-1].end, 3 * _BLOCK) == bytes(2 * _BLOCK)
     is_exact = all(os.fstat(part.descriptor).st_size == part.size for part in volume.parts)
     return damaged if is_ended and is_exact else list(entries)
