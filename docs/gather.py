@@ -1,16 +1,17 @@
-"""Gather the pages of the documentation into one folder, which `mkdocs` then builds: `make docs`.
+"""Gather the pages of the documentation into one folder for mkdocs: `make docs`.
 
-What lies in docs/ is copied. Three kinds of page are made here, from what they describe, so that they cannot differ
-from it: the command reference (from the commands themselves), a page for each example, and its files as a ZIP.
+Tracked pages of docs/ are copied. Four kinds of page are generated from what they describe, so that they cannot
+differ from it: the command reference, the changelog, a page for each example, and the example's files as a ZIP.
 
-mkdocs sees plain Markdown only. No plugin and no hook of its own is used beyond search and offline, so that another
-generator can take over: Material for MkDocs ends in May 2027, and its successor Zensical reads the same mkdocs.yml.
+mkdocs reads plain Markdown only: no hooks, and no plugins besides search and offline (docs/adr/0026).
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -21,90 +22,153 @@ import click
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from offline_bundle import cli  # noqa: E402 - found by the line before, also where nothing is installed
+from offline_bundle.cli import cli  # noqa: E402 - found by the line before, also where nothing is installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+COMMANDS_MARKER = "<!-- commands -->"
+"""Where reference/commands.md gets the commands."""
 _COPIED = (".md", ".svg", ".json", ".js")
-_EXAMPLE_LINK = re.compile(r"\]\(\.\./examples/([a-z0-9_]+)/[^)]*\)")
-"""A link to an example's file, as it works in the clone; in the site each example has a page."""
+_EXAMPLE_LINK = re.compile(r"\]\(((?:\.\./)*)\.\./examples/([a-z0-9_]+)/[^)]*\)")
+"""A link to a file of an example, as it works in the checkout. In the site each example has a page."""
 _LANGUAGES = {".py": "python", ".csv": "text", ".toml": "toml", ".md": "markdown"}
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-_WIDTH = 100
+_NO_LIMIT = sys.maxsize
 
 
-def gather(place: Path) -> None:
-    """Write every page, picture and file of the site to *place*, anew."""
-    shutil.rmtree(place, ignore_errors=True)
-    for source in sorted((ROOT / "docs").rglob("*")):
+def gather(target: Path) -> None:
+    """Write every page, picture and file of the site to *target*, which is emptied first."""
+    shutil.rmtree(target, ignore_errors=True)
+    for source in tracked_files(ROOT / "docs"):
         if source.suffix in _COPIED:
-            target = place / source.relative_to(ROOT / "docs")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.suffix == ".md":
-                text = source.read_text(encoding="utf-8")
-                target.write_text(_EXAMPLE_LINK.sub(r"](examples/\1.md)", text), encoding="utf-8")
-            else:
-                shutil.copyfile(source, target)
-    (place / "commands.md").write_text(commands_page(), encoding="utf-8")
-    examples = place / "examples"
-    examples.mkdir()
-    for folder in example_folders():
-        (examples / f"{folder.name}.md").write_text(example_page(folder), encoding="utf-8")
-        write_zip(folder, examples / f"{folder.name}.zip")
+            copy = target / source.relative_to(ROOT / "docs")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+    for page in target.rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(_EXAMPLE_LINK.sub(r"](\1examples/\2.md)", text), encoding="utf-8")
+    _insert_commands(target / "reference" / "commands.md")
+    (target / "changelog.md").write_text(changelog_page(), encoding="utf-8")
+    _write_examples(target / "examples")
 
 
-def commands_page() -> str:
-    """Render the reference of every command and option."""
+def tracked_files(folder: Path) -> list[Path]:
+    """List the files of *folder* that git tracks, sorted. Outside a checkout, list all files."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--", str(folder)]
+    names: list[str] = []
+    if (
+        ROOT / ".git"
+    ).exists():  # else an enclosing repository, which tracks nothing here, would answer
+        names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(
+            "\0"
+        )
+    paths = [ROOT / name for name in names if name] or list(folder.rglob("*"))
+    return sorted(path for path in paths if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _insert_commands(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace(COMMANDS_MARKER, commands_reference()), encoding="utf-8")
+
+
+def commands_reference() -> str:
+    """Render every command and option as Markdown."""
     context = click.Context(cli, info_name="offline-bundle")
-    lines = ["# Commands", "", cli.help or "", "", "| command | |", "|---|---|"]
     commands = [(name, cli.get_command(context, name)) for name in cli.list_commands(context)]
-    found = [(name, command) for name, command in commands if command is not None]
-    lines += [f"| [{name}](#{name}) | {_cell(command.get_short_help_str(limit=_WIDTH))} |" for name, command in found]
-    for name, command in found:
-        lines += ["", f"## {name}", "", *_command(command, click.Context(command, context, info_name=name))]
-    return "\n".join([*lines, ""])
+    shown = [
+        (name, command) for name, command in commands if command is not None and not command.hidden
+    ]
+    lines = ["| command | description |", "|---|---|"]
+    lines += [
+        f"| [{name}](#{name}) | {_cell(command.get_short_help_str(_NO_LIMIT))} |"
+        for name, command in shown
+    ]
+    for name, command in shown:
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            *_command(command, click.Context(command, context, info_name=name)),
+        ]
+    return "\n".join(lines)
 
 
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     pieces = " ".join(command.collect_usage_pieces(context))
-    yield from ("```text", f"{context.command_path} {pieces}", "```", "", *_paragraphs(command.help or ""))
-    yield from ("", "| option | |", "|---|---|")
-    for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record:
-            yield f"| `{_cell(record[0])}` | {_cell(record[1])} |"
+    yield from (
+        "```text",
+        f"{context.command_path} {pieces}",
+        "```",
+        "",
+        *_paragraphs(command.help or ""),
+    )
+    rows = [row for parameter in command.get_params(context) if (row := _row(parameter, context))]
+    yield from ("| option | description |", "|---|---|", *rows) if rows else ()
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            nested = command.get_command(context, name)
+            if nested is not None and not nested.hidden:
+                yield from ("", f"### {context.info_name} {name}", "")
+                yield from _command(nested, click.Context(nested, context, info_name=name))
+
+
+def _row(parameter: click.Parameter, context: click.Context) -> str | None:
+    """Render an option. Arguments without a description are in the usage line already."""
+    record = parameter.get_help_record(context)
+    return f"| `{_code(record[0])}` | {_cell(record[1])} |" if record and record[1] else None
 
 
 def _paragraphs(text: str) -> list[str]:
-    r"""Split a command's help as click does: a line with \b alone keeps the next lines as they are."""
-    found: list[str] = []
-    for paragraph in text.split("\n\n"):
-        is_kept = paragraph.startswith("\b")
-        body = paragraph.removeprefix("\b\n")
-        found += ["```text", body, "```", ""] if is_kept else [body, ""]
-    return found
+    r"""Render a command's help as click does: a paragraph after a line with only \b is preformatted."""
+    lines: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text)):
+        first, _, others = paragraph.partition("\n")
+        is_preformatted = first.strip() == "\b"
+        lines += (
+            ["```text", inspect.cleandoc(others), "```", ""] if is_preformatted else [paragraph, ""]
+        )
+    return lines
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """Escape the text of a table's cell, but not what is in backticks: code is shown as it is."""
+    parts = _code(text).split("`")
+    return "`".join(
+        part.replace("<", "&lt;") if number % 2 == 0 else part for number, part in enumerate(parts)
+    )
+
+
+def _code(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def changelog_page() -> str:
+    """Return CHANGELOG.md with its links made relative to the site's top."""
+    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
+
+
+def _write_examples(target: Path) -> None:
+    target.mkdir()
+    for folder in example_folders():
+        (target / f"{folder.name}.md").write_text(example_page(folder), encoding="utf-8")
+        write_zip(folder, target / f"{folder.name}.zip")
 
 
 def example_folders() -> list[Path]:
-    """Every folder of examples/ that says what it is."""
+    """List the folders of examples/ that have a README."""
     return sorted(path.parent for path in (ROOT / "examples").glob("*/README.md"))
 
 
 def example_files(folder: Path) -> list[Path]:
-    """The files of an example, sorted; what running it leaves behind is none of them."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return sorted(path for path in files if path.suffix in _LANGUAGES and "__pycache__" not in path.parts)
+    """List the files of an example, sorted, without the files that running it leaves behind."""
+    return [path for path in tracked_files(folder) if path.suffix in _LANGUAGES]
 
 
 def example_page(folder: Path) -> str:
-    """Render its README, then each of its files."""
+    """Render the example's README, then each of its files."""
     lines = [(folder / "README.md").read_text(encoding="utf-8").rstrip(), ""]
-    lines += [f"All of it: [{folder.name}.zip]({folder.name}.zip)"]
+    lines += [f"Download all files: [{folder.name}.zip]({folder.name}.zip)"]
     for path in example_files(folder):
         if path.name != "README.md":
             name = path.relative_to(folder).as_posix()
@@ -113,11 +177,13 @@ def example_page(folder: Path) -> str:
     return "\n".join([*lines, ""])
 
 
-def write_zip(folder: Path, place: Path) -> None:
-    """Pack an example; the same files give the same bytes."""
-    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
+def write_zip(folder: Path, target: Path) -> None:
+    """Pack an example. The same files give the same bytes."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in example_files(folder):
-            entry = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}", _ZIP_TIME)
+            entry = zipfile.ZipInfo(
+                f"{folder.name}/{path.relative_to(folder).as_posix()}", _ZIP_TIME
+            )
             entry.external_attr = 0o100644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, path.read_bytes())

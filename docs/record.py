@@ -71,7 +71,12 @@ def run(command: str, folder: Path) -> tuple[int, str]:
     environment.pop("NO_COLOR", None)
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        shlex.split(command), cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+        shlex.split(command),
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
     ) as process:
         os.close(theirs)
         shown = b""
