@@ -32,6 +32,8 @@ COMMANDS_MARKER = "<!-- commands -->"
 _COPIED = (".md", ".svg", ".json", ".js")
 _EXAMPLE_LINK = re.compile(r"\]\(((?:\.\./)*)\.\./examples/([a-z0-9_]+)/[^)]*\)")
 """A link to a file of an example, as it works in the checkout. In the site each example has a page."""
+_STANDALONE_LINK = re.compile(r"\]\(((?:\.\./)*)\.\./runner/standalone/([a-z_]+\.py)\)")
+"""A link to a file that is copied to nodes alone. The site has a copy for readers without a checkout."""
 _LANGUAGES = {".py": "python", ".csv": "text", ".toml": "toml", ".md": "markdown"}
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _NO_LIMIT = sys.maxsize
@@ -42,15 +44,23 @@ def gather(target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     for source in tracked_files(ROOT / "docs"):
         if source.suffix in _COPIED:
-            copy = target / source.relative_to(ROOT / "docs")
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
+            copy_file(source, target / source.relative_to(ROOT / "docs"))
     for page in target.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
-        page.write_text(_EXAMPLE_LINK.sub(r"](\1examples/\2.md)", text), encoding="utf-8")
+        text = _EXAMPLE_LINK.sub(r"](\1examples/\2.md)", text)
+        page.write_text(_STANDALONE_LINK.sub(r"](\1standalone/\2)", text), encoding="utf-8")
+    for source in tracked_files(ROOT / "runner" / "standalone"):
+        if source.name != "__init__.py":
+            copy_file(source, target / "standalone" / source.name)
     _insert_commands(target / "reference" / "commands.md")
     (target / "changelog.md").write_text(changelog_page(), encoding="utf-8")
     _write_examples(target / "examples")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file and make the folders of its target."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
 
 
 def tracked_files(folder: Path) -> list[Path]:
