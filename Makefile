@@ -1,32 +1,46 @@
-# `make demo` and `make test` set themselves up: they need git, make and a Python of 3.11 or newer, and nothing else.
-# PYTHON=… names the Python to use.
+# `make demo` and `make test` set themselves up. They need git, make and Python 3.11 or newer.
+# PYTHON=/path/to/python3 selects the Python; ARGS="…" passes arguments to pytest or to the benchmarks.
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 BIN := .venv/bin
 READY := .venv/.ready
+COMPILE := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --no-header --no-annotate
+MINIMUM_PYTHON := 3.11
 
-.PHONY: help setup demo test test-all lint format bench docs recording requirements clean
+.PHONY: help setup demo test test-all unit lint format bench docs recording requirements \
+	system-packages package changelog clean
 
 help:
-	@echo "make demo      build a bundle of examples/python_uv/eval.py, cut the network, run ten plot jobs from it"
-	@echo "make test      every test but the slow ones, with coverage"
-	@echo "make test-all  the slow ones too"
-	@echo "make lint      ruff and mypy"
-	@echo "make bench     the benchmarks, side by side; writes docs/benchmarks.md"
-	@echo "make docs      the documentation as a site, in site/; opens from there, without a network"
-	@echo "make recording README's picture of a terminal anew, from a real run"
+	@echo "make demo             build the example's bundle, cut the network, run ten plot jobs from it"
+	@echo "make test             run every test except the slow ones"
+	@echo "make test-all         run every test"
+	@echo "make unit             run the unit tests: no process, no network"
+	@echo "make lint             run ruff, mypy, lint-imports and the word list"
+	@echo "make format           format the code"
+	@echo "make bench            run the benchmarks; writes docs/benchmarks.md"
+	@echo "make docs             build the documentation as a site in site/, to be read offline"
+	@echo "make recording        record the terminal session of README.md again"
+	@echo "make requirements     resolve and pin the development tools again"
+	@echo "make system-packages  install the Debian packages that the tests use"
+	@echo "make package          build the sdist and the wheel into dist/ and check them"
+	@echo "make changelog        print the next release's section of CHANGELOG.md"
+	@echo "make setup            create .venv with every tool, pinned by hash"
+	@echo "make clean            remove .venv and everything that was built"
 
 setup: $(READY)
 
-# Everything is pinned by hash. pip brings uv, and uv the rest, which is faster; the project itself comes on top, editable,
-# without looking anything up.
+# Everything is pinned by hash. pip installs uv; uv installs the rest, which is faster.
+# The project itself is installed last, editable, without a look-up.
 $(READY): requirements-uv.txt requirements-dev.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "no Python of 3.11 or newer on PATH; name one: make PYTHON=/path/to/python3"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: no Python $(MINIMUM_PYTHON) or newer on PATH"; \
+		echo "hint: name one: make PYTHON=/path/to/python3"; exit 1; }
 	@echo "Setting up .venv with $$($(PYTHON) --version) …"
-	@$(PYTHON) -m venv --clear .venv || { echo "hint: on Debian and Ubuntu, venv is the package python3-venv"; exit 1; }
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-uv.txt
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode --requirement requirements-dev.txt
+	@$(PYTHON) -m venv --clear .venv || { echo "hint: on Debian and Ubuntu, install python3-venv"; exit 1; }
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --require-hashes \
+		--requirement requirements-uv.txt
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode \
+		--requirement requirements-dev.txt
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -39,10 +53,15 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
+unit: $(READY)
+	$(BIN)/python -m pytest -n auto --dist loadfile tests/unit $(ARGS)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_words.py
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -51,7 +70,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py --write docs/benchmarks.md $(ARGS)
 
-# The banner about the future of MkDocs is answered in docs/gather.py.
+# docs/gather.py explains why the MkDocs 2 warning is off.
 docs: $(READY)
 	$(BIN)/python docs/gather.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -59,14 +78,26 @@ docs: $(READY)
 recording: $(READY)
 	$(BIN)/python docs/record.py
 
-# Without the names of the index: uv and pip know their defaults.
+# The pinned files name no index: uv and pip have their defaults.
 requirements: $(READY)
-	$(BIN)/uv pip compile requirements-dev.in pyproject.toml --extra embedded --extra keyring --extra pip-tools --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements-dev.txt
-	$(BIN)/uv pip compile pyproject.toml --constraint requirements-dev.txt --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements.txt
-	grep '^uv==' requirements-dev.txt | tr -d ' \\' | $(BIN)/uv pip compile - --generate-hashes \
-		--no-emit-index-url --no-header --no-annotate --output-file requirements-uv.txt
+	$(COMPILE) requirements-dev.in pyproject.toml --extra embedded --extra keyring --universal \
+		--python-version $(MINIMUM_PYTHON) --upgrade --output-file requirements-dev.txt
+	$(COMPILE) pyproject.toml --constraint requirements-dev.txt --universal \
+		--python-version $(MINIMUM_PYTHON) --upgrade --output-file requirements.txt
+	grep '^uv==' requirements-dev.txt | tr -d ' \\' | $(COMPILE) - --output-file requirements-uv.txt
+
+# Before `make setup`: .ci/run installs these packages first.
+system-packages:
+	@$(or $(PYTHON),python3) tools/system_packages.py $(ARGS)
+
+# --no-isolation: the build uses the pinned hatchling of .venv.
+package: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/twine check --strict dist/*
+
+changelog: $(READY)
+	@$(BIN)/towncrier build --draft
 
 clean:
-	rm -rf .venv build site demo .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf .venv build dist site demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage*
