@@ -27,8 +27,8 @@ from chart import Bar, draw
 from measure import Place, Sample, Summary, run
 from report import Claim
 
-from wheelhouse.manifest import BundledFile, Manifest
-from wheelhouse.store import BundleWriter
+from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
+from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 TAR_SHARE = 0.8  # of tar's speed, at the least
 HASH_SHARE = 1.5  # of the speed of `sha256sum -c`
@@ -68,16 +68,28 @@ class Times:
     @property
     def median_on_disk(self) -> float:
         """Until all that it wrote is on the disk, too."""
-        return median(sample.wall + flush for sample, flush in zip(self.samples, self.flushes, strict=True))
+        return median(
+            sample.wall + flush for sample, flush in zip(self.samples, self.flushes, strict=True)
+        )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, help="a bundle to measure with, in place of made-up ones")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--bundle", type=Path, help="a bundle to measure with, in place of made-up ones"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default: 5)")
-    parser.add_argument("--bin", type=Path, default=Path(sys.executable).parent, help="where our programs are")
-    parser.add_argument("--directory", type=Path, help="where to work (default: the temporary directory)")
-    parser.add_argument("--write", type=Path, nargs="?", const=DEFAULT_PAGE, metavar="PAGE", help="write into PAGE")
+    parser.add_argument(
+        "--bin", type=Path, default=Path(sys.executable).parent, help="where our programs are"
+    )
+    parser.add_argument(
+        "--directory", type=Path, help="where to work (default: the temporary directory)"
+    )
+    parser.add_argument(
+        "--write", type=Path, nargs="?", const=DEFAULT_PAGE, metavar="PAGE", help="write into PAGE"
+    )
     arguments = parser.parse_args()
     workspace = Path(tempfile.mkdtemp(prefix="bench-archive-", dir=arguments.directory))
     blocks, claims, picture = [heading(arguments.rounds)], [], ""
@@ -90,8 +102,13 @@ def main() -> int:
                 picture = chart(case, times)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
-    lines = [f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |" for claim in claims]
-    text = "\n\n".join([*blocks, "| claim | measured | holds |\n|---|---|---|\n" + "\n".join(lines)])
+    lines = [
+        f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |"
+        for claim in claims
+    ]
+    text = "\n\n".join(
+        [*blocks, "| claim | measured | holds |\n|---|---|---|\n" + "\n".join(lines)]
+    )
     print(text)
     if arguments.write:
         report.publish(arguments.write, KEY, text, picture)
@@ -117,7 +134,9 @@ def made_up(workspace: Path) -> Iterator[Case]:
         is_claimed=True,
     )
     large = [600_000_000, 200_000_000, *falling]
-    yield Case(f"138 wheels, {sum(large) / 1e6:.0f} MB", made(workspace / "large", large), is_claimed=True)
+    yield Case(
+        f"138 wheels, {sum(large) / 1e6:.0f} MB", made(workspace / "large", large), is_claimed=True
+    )
     small = made(workspace / "small", [20_000] * 2000)
     yield Case("2,000 wheels of 20 kB, for information", small, is_claimed=False)
 
@@ -136,10 +155,14 @@ def made(folder: Path, sizes: Iterable[int]) -> Path:
             for start in range(0, size, _PIECE):
                 file.write(noise.randbytes(min(_PIECE, size - start)))
         with place.open("rb") as file:
-            files[path] = BundledFile(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size=size)
+            files[path] = BundledFile(
+                sha256=hashlib.file_digest(file, "sha256").hexdigest(), size=size
+            )
         contents[path] = place
     with BundleWriter(folder) as writer:
-        writer.commit(Manifest(created_by="x 0", timestamp="2026-01-01T00:00:00Z", files=files), contents)
+        writer.commit(
+            Manifest(created_by="x 0", timestamp="2026-01-01T00:00:00Z", files=files), contents
+        )
     shutil.rmtree(staging)
     return folder
 
@@ -170,7 +193,9 @@ def measure(case: Case, workspace: Path, programs: Path, rounds: int) -> dict[st
 def commands(bundle: Path, work: Path, programs: Path) -> dict[str, tuple[list[str], Path]]:
     """What is measured, and where it runs: later ones use what earlier ones made."""
     ours, archive = str(programs / "offline-bundle"), work / "ours.tar"
-    pack_by_hand = f"tar -cf {work}/hand.tar --exclude=./.writer . && openssl dgst -sha256 {work}/hand.tar"
+    pack_by_hand = (
+        f"tar -cf {work}/hand.tar --exclude=./.writer . && openssl dgst -sha256 {work}/hand.tar"
+    )
     unpack_by_hand = f"tar -xf {archive} && find . -type f -exec openssl dgst -sha256 {{}} +"
     return {
         "tar -c": (["tar", "-cf", str(work / "tar.tar"), "--exclude=./.writer", "."], bundle),
@@ -178,7 +203,10 @@ def commands(bundle: Path, work: Path, programs: Path) -> dict[str, tuple[list[s
         PACK_BY_HAND: (["sh", "-c", pack_by_hand], bundle),
         "tar -x": (["tar", "-xf", str(archive)], work / "plain"),
         "unpack": ([ours, "unpack", str(archive), "-o", str(work / "unpacked")], work),
-        "unpack.py": ([sys.executable, f"{archive}.unpack.py", str(archive), "-o", str(work / "alone")], work),
+        "unpack.py": (
+            [sys.executable, f"{archive}.unpack.py", str(archive), "-o", str(work / "alone")],
+            work,
+        ),
         UNPACK_BY_HAND: (["sh", "-c", unpack_by_hand], work / "by-hand"),
         "sha256sum -c": (["sha256sum", "-c", "--quiet", "SHA256SUMS"], bundle),
         "verify": ([ours, "verify", str(bundle)], work),
@@ -225,16 +253,26 @@ def table(times: Mapping[str, Times]) -> str:
 
 def chart(case: Case, times: Mapping[str, Times]) -> str:
     peers = {*AGAINST.values(), PACK_BY_HAND, UNPACK_BY_HAND}
-    bars = [Bar(name, Summary.of(each.samples), "floor" if name in peers else "ours") for name, each in times.items()]
+    bars = [
+        Bar(name, Summary.of(each.samples), "floor" if name in peers else "ours")
+        for name, each in times.items()
+    ]
     return draw(case.title, bars, None)
 
 
 def claims_of(case: Case, times: Mapping[str, Times]) -> list[Claim]:
     limits = {"pack": TAR_SHARE, "unpack": TAR_SHARE, "verify": HASH_SHARE}
     speeds = [(f"{name} at", limit, name, speed(times, name)) for name, limit in limits.items()]
-    speeds += [(f"{name}, flush included, at", TAR_SHARE, name, speed_on_disk(times, name)) for name in WRITES]
+    speeds += [
+        (f"{name}, flush included, at", TAR_SHARE, name, speed_on_disk(times, name))
+        for name in WRITES
+    ]
     return [
-        Claim(f"{case.title}: {what} no less than {limit} of the speed of `{AGAINST[name]}`", f"{it:.2f}", it >= limit)
+        Claim(
+            f"{case.title}: {what} no less than {limit} of the speed of `{AGAINST[name]}`",
+            f"{it:.2f}",
+            it >= limit,
+        )
         for what, limit, name, it in speeds
     ]
 

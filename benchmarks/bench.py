@@ -24,6 +24,8 @@ import report
 from jobs import JOBS, PARALLEL, JobsResult, measure_jobs
 from measure import Place, RunError, Sample, Summary, redacted, run_all
 from report import Claim, Row, Section
+from workload import HERE, Target, Workload
+
 from tools import (
     ALL,
     NOT_RUN,
@@ -37,7 +39,6 @@ from tools import (
     find_python,
     find_uv,
 )
-from workload import HERE, Target, Workload
 
 COLD_LIMIT = {"S": 1.6, "M": 1.5}  # floors
 REBUILD_LIMIT = 0.15  # of the cold build, plus the resolve
@@ -84,12 +85,20 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     keys = [tool.key for tool in ALL]
-    parser.add_argument("--workload", choices=["S", "M", "all", "none"], help="default: all, or none with --jobs")
+    parser.add_argument(
+        "--workload", choices=["S", "M", "all", "none"], help="default: all, or none with --jobs"
+    )
     parser.add_argument("--runs", type=int, default=3, help="rounds (default: 3)")
-    parser.add_argument("--tools", nargs="+", choices=keys, default=keys, metavar="TOOL", help=", ".join(keys))
-    parser.add_argument("--jobs", action="store_true", help="measure the jobs; without --workload, only them")
+    parser.add_argument(
+        "--tools", nargs="+", choices=keys, default=keys, metavar="TOOL", help=", ".join(keys)
+    )
+    parser.add_argument(
+        "--jobs", action="store_true", help="measure the jobs; without --workload, only them"
+    )
     parser.add_argument(
         "--write",
         type=Path,
@@ -98,10 +107,16 @@ def parse_arguments() -> argparse.Namespace:
         metavar="PAGE",
         help="put tables and charts into PAGE",
     )
-    parser.add_argument("--bin", type=Path, default=Path(sys.executable).parent, help="where our programs are")
+    parser.add_argument(
+        "--bin", type=Path, default=Path(sys.executable).parent, help="where our programs are"
+    )
     parser.add_argument("--python", type=Path, help="a plain CPython 3.12")
-    parser.add_argument("--index", default=index_of_caller(), metavar="URL", help="ask this index, all tools alike")
-    parser.add_argument("--directory", type=Path, help="where to work (default: the temporary directory)")
+    parser.add_argument(
+        "--index", default=index_of_caller(), metavar="URL", help="ask this index, all tools alike"
+    )
+    parser.add_argument(
+        "--directory", type=Path, help="where to work (default: the temporary directory)"
+    )
     arguments = parser.parse_args()
     if arguments.workload is None:
         arguments.jobs, arguments.workload = True, "none" if arguments.jobs else "all"
@@ -134,7 +149,9 @@ def measure_and_report(arguments: argparse.Namespace, bench: Bench, workspace: P
     if arguments.write:
         write_page(arguments.write, sections, charts)
     failed = {"floor", Ours.key} & {name for section in sections for name in section.failures}
-    return int(bool(failed) or not all(claim.holds for section in sections for claim in section.claims))
+    return int(
+        bool(failed) or not all(claim.holds for section in sections for claim in section.claims)
+    )
 
 
 def install_tools(bench: Bench, wanted: Sequence[str]) -> tuple[list[Tool], dict[str, str]]:
@@ -165,7 +182,9 @@ def describe(bench: Bench, rounds: int) -> str:
     )
 
 
-def measure_workload(workload: Workload, tools: list[Tool], workspace: Path, rounds: int) -> Findings:
+def measure_workload(
+    workload: Workload, tools: list[Tool], workspace: Path, rounds: int
+) -> Findings:
     """Measure all tools in turns. A tool that fails is left out of the rounds that follow."""
     findings = Findings()
     for number in range(1, rounds + 1):
@@ -177,7 +196,9 @@ def measure_workload(workload: Workload, tools: list[Tool], workspace: Path, rou
                 place = Place.make(place.root)
                 measure_tool(tool, workload, place, findings)
                 wall = findings.samples[tool.key][-1].wall
-                say(f"{workload.key} {number}/{rounds} {tool.key}: {wall:.2f} s, {findings.made[tool.key]}")
+                say(
+                    f"{workload.key} {number}/{rounds} {tool.key}: {wall:.2f} s, {findings.made[tool.key]}"
+                )
             except RunError as error:
                 say(f"{workload.key} {number}/{rounds} {tool.key} FAILED: {redacted(str(error))}")
                 findings.failures[tool.key] = str(error)
@@ -205,14 +226,20 @@ def measure_tool(tool: Tool, workload: Workload, place: Place, findings: Finding
         findings.add(f"{tool.key}: {label}", run_all(commands, environment, place.work))
 
 
-def workload_section(workload: Workload, tools: list[Tool], findings: Findings, heading: str) -> Section:
+def workload_section(
+    workload: Workload, tools: list[Tool], findings: Findings, heading: str
+) -> Section:
     asked = ", ".join(workload.requirements)
     section = Section(workload.key, f"`{asked}`. {heading}", failures=findings.failures)
     for tool in tools:
         if tool.key in findings.samples and tool.key not in findings.failures:
             row = Row(tool.key, tool.version, findings.summary(tool.key), findings.made[tool.key])
             section.rows.append(row)
-    labels = [label for label in findings.samples if ": " in label and label.split(": ")[0] not in findings.failures]
+    labels = [
+        label
+        for label in findings.samples
+        if ": " in label and label.split(": ")[0] not in findings.failures
+    ]
     section.extras = [Row(label, "", findings.summary(label), "") for label in labels]
     if Ours.key in findings.samples and Ours.key not in findings.failures:
         section.claims = workload_claims(workload.key, section.rows, findings)
@@ -236,7 +263,9 @@ def workload_claims(key: str, rows: list[Row], findings: Findings) -> list[Claim
         again = findings.summary(f"{Ours.key}: unchanged rebuild").median
         resolve = findings.summary("floor: resolve, warm").median
         limit = REBUILD_LIMIT * ours + resolve
-        text = f"unchanged rebuild at most {REBUILD_LIMIT} of the cold build, plus the (warm) resolve"
+        text = (
+            f"unchanged rebuild at most {REBUILD_LIMIT} of the cold build, plus the (warm) resolve"
+        )
         claims.append(Claim(text, f"{again:.2f} s of {limit:.2f} s", again <= limit))
     return claims
 
@@ -247,14 +276,19 @@ def rivals(rows: list[Row]) -> dict[str, list[Row]]:
         "below every other tool that leaves wheels": [
             row for row in rows if row.name not in {Ours.key, Floor.key, UvTarget.key}
         ],
-        f"below `{UvTarget.key}`, which leaves none": [row for row in rows if row.name == UvTarget.key],
+        f"below `{UvTarget.key}`, which leaves none": [
+            row for row in rows if row.name == UvTarget.key
+        ],
     }
     return {text: group for text, group in groups.items() if group}
 
 
-def jobs_section(bench: Bench, workspace: Path, rounds: int, tools: list[Tool], heading: str) -> Section:
+def jobs_section(
+    bench: Bench, workspace: Path, rounds: int, tools: list[Tool], heading: str
+) -> Section:
     section = Section(
-        "jobs", f"Workload S as a plot job, {JOBS} of them, each in its own directory. {JOBS_NOTE} {heading}"
+        "jobs",
+        f"Workload S as a plot job, {JOBS} of them, each in its own directory. {JOBS_NOTE} {heading}",
     )
     ours = next((tool for tool in tools if isinstance(tool, Ours)), None)
     if ours is None:
@@ -274,11 +308,26 @@ def jobs_section(bench: Bench, workspace: Path, rounds: int, tools: list[Tool], 
             Summary.of(result.uv_run),
             "as the script stands: the environment anew each time",
         ),
-        Row("ten uv run, warm", uv, Summary.of(result.uv_run_warm), "`==3.12.*`: the environment stays"),
-        Row(Ours.key, ours.version, Summary.of(result.ours), f"`run -j {JOBS} --parallel {PARALLEL}`, warm"),
+        Row(
+            "ten uv run, warm",
+            uv,
+            Summary.of(result.uv_run_warm),
+            "`==3.12.*`: the environment stays",
+        ),
+        Row(
+            Ours.key,
+            ours.version,
+            Summary.of(result.ours),
+            f"`run -j {JOBS} --parallel {PARALLEL}`, warm",
+        ),
     ]
     section.extras = [
-        Row("launcher, empty script", "", Summary.of(result.launcher), "`python BUNDLE/run.py empty.py`"),
+        Row(
+            "launcher, empty script",
+            "",
+            Summary.of(result.launcher),
+            "`python BUNDLE/run.py empty.py`",
+        ),
         Row("bare interpreter", "", Summary.of(result.interpreter), "`ENV/bin/python empty.py`"),
     ]
     section.claims = jobs_claims(result)
@@ -290,7 +339,11 @@ def jobs_claims(result: JobsResult) -> list[Claim]:
     sides = {"ten uv run": result.uv_run, "ten uv run, warm": result.uv_run_warm}
     ratios = {name: ours / Summary.of(samples).median for name, samples in sides.items()}
     parallel = [
-        Claim(f"ten jobs, two at a time: at most {JOBS_LIMIT} of {name}", f"{ratio:.2f}", ratio <= JOBS_LIMIT)
+        Claim(
+            f"ten jobs, two at a time: at most {JOBS_LIMIT} of {name}",
+            f"{ratio:.2f}",
+            ratio <= JOBS_LIMIT,
+        )
         for name, ratio in ratios.items()
     ]
     milliseconds = f"{result.overhead * 1000:.1f} ms"
@@ -317,7 +370,10 @@ def draw_workload(section: Section) -> dict[str, str]:
 def draw_jobs(section: Section) -> dict[str, str]:
     if not section.rows:
         return {}
-    bars = [chart.Bar(row.name, row.summary, "ours" if row.name == Ours.key else "bar") for row in section.rows]
+    bars = [
+        chart.Bar(row.name, row.summary, "ours" if row.name == Ours.key else "bar")
+        for row in section.rows
+    ]
     section.chart = "benchmarks-jobs.svg"
     title = f"{JOBS} plot jobs, warm: seconds (median, min to max)"
     return {section.chart: chart.draw(title, bars, section.rows[0].summary.median, "uv run")}

@@ -6,7 +6,11 @@ from html import escape
 
 from measure import Summary
 
-WIDTH, LABEL, VALUE = 880, 190, 175  # pixels: the picture, the names on the left, the numbers on the right
+WIDTH, LABEL, VALUE = (
+    880,
+    190,
+    175,
+)  # pixels: the picture, the names on the left, the numbers on the right
 ROW, BAR, TOP, BOTTOM = 30, 16, 44, 34
 PLOT = WIDTH - LABEL - VALUE
 
@@ -48,7 +52,9 @@ def draw(title: str, bars: Sequence[Bar], reference: float | None, unit: str = "
         x = LABEL + tick * step * scale
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{bottom}"/>')
         label = spoken(tick * step, end)
-        parts.append(f'<text class="faint" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>')
+        parts.append(
+            f'<text class="faint" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
+        )
     for position, bar in enumerate(bars):
         said = spoken(bar.summary.median, end)
         if reference is not None:
@@ -87,7 +93,26 @@ def spoken(seconds: float, end: float) -> str:
 def tick_step(largest: float) -> float:
     """A round step, in seconds, that makes four to ten ticks."""
     step = 0.001
-    for factor in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000):
+    for factor in (
+        0.1,
+        0.2,
+        0.5,
+        1,
+        2,
+        5,
+        10,
+        20,
+        50,
+        100,
+        200,
+        500,
+        1000,
+        2000,
+        5000,
+        10000,
+        20000,
+        50000,
+    ):
         step = factor / 100
         if largest / step <= 9:
             break

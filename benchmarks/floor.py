@@ -100,7 +100,9 @@ def main() -> None:
     start = time.perf_counter()
     subprocess.run(compile_command(arguments.uv, arguments.pyproject, lock, target), check=True)
     resolved = time.perf_counter()
-    largest_first = sorted(chosen_wheels(lock, target).values(), key=lambda wheel: -wheel.get("size", 0))
+    largest_first = sorted(
+        chosen_wheels(lock, target).values(), key=lambda wheel: -wheel.get("size", 0)
+    )
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(lambda wheel: download(wheel, wheels), largest_first))
     fetched = time.perf_counter()

@@ -21,8 +21,8 @@ from measure import Place, RunError, Sample, Summary, run, run_all
 from report import Claim
 from workload import HERE
 
-from builder.resolve import find_uv, uv_version_here
-from wheelhouse import prepare
+from offline_bundle.builder.resolve.uv import find_uv, uv_version_here
+from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 
 DEFAULT_PAGE = HERE.parent / "docs" / "benchmarks.md"
 CHART = "benchmarks-forms.svg"
@@ -40,12 +40,18 @@ Times = dict[tuple[str, str, str], list[Sample]]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7, help="rounds (default: 7)")
-    parser.add_argument("--directory", type=Path, help="where to work (default: the temporary directory)")
-    parser.add_argument("--write", type=Path, nargs="?", const=DEFAULT_PAGE, metavar="PAGE", help="write into PAGE")
+    parser.add_argument(
+        "--directory", type=Path, help="where to work (default: the temporary directory)"
+    )
+    parser.add_argument(
+        "--write", type=Path, nargs="?", const=DEFAULT_PAGE, metavar="PAGE", help="write into PAGE"
+    )
     arguments = parser.parse_args()
-    python = prepare.find_interpreter((3, 12))
+    python = find_interpreter((3, 12))
     if python is None:
         sys.exit("error: the scripts are for Python 3.12, and there is none here")
     workspace = Path(tempfile.mkdtemp(prefix="bench-forms-", dir=arguments.directory))
@@ -71,7 +77,12 @@ def build(workspace: Path, form: str, python: str) -> Path:
     place = Place.make(workspace / f"build-{form}")
     scripts = [str(script(place.work, name)) for name in SCRIPTS.values()]
     bundle = workspace / f"bundle-{form}"
-    command = [str(Path(sys.executable).parent / "build-offline-bundle"), *scripts, "-o", str(bundle)]
+    command = [
+        str(Path(sys.executable).parent / "build-offline-bundle"),
+        *scripts,
+        "-o",
+        str(bundle),
+    ]
     environment = place.environment([Path(find_uv()).parent, Path(python).parent], None)
     run([*command, "--format", form], environment, place.work)
     place.remove()
@@ -107,7 +118,9 @@ def measure(workspace: Path, bundles: Mapping[str, Path], python: str, rounds: i
     return times
 
 
-def ways(bundles: Mapping[str, Path], python: str, path: str) -> dict[str, tuple[list[list[str]], dict[str, str]]]:
+def ways(
+    bundles: Mapping[str, Path], python: str, path: str
+) -> dict[str, tuple[list[list[str]], dict[str, str]]]:
     """What is compared: commands of a cold node, of which the last is also the warm one, and variables."""
     uv = find_uv()
     index, cache, venv = bundles["index"], bundles["cache"], bundles["venv"]
@@ -129,7 +142,9 @@ def claims_of(times: Times) -> list[Claim]:
     claims = []
     for title in SCRIPTS:
         for state in ("cold", "warm"):
-            share = 0.5 if (title, state) == ("first line", "cold") else 1.0  # a plot's own work is the same for all
+            share = (
+                0.5 if (title, state) == ("first line", "cold") else 1.0
+            )  # a plot's own work is the same for all
             measured = median(times, "venv", title, state) / median(times, PLAIN, title, state)
             text = f"{title}, {state}: venv takes at most {share} of `{PLAIN}`"
             claims.append(Claim(text, f"{measured:.2f}", measured <= share))
@@ -137,7 +152,9 @@ def claims_of(times: Times) -> list[Claim]:
 
 
 def render(times: Times, claims: list[Claim], rounds: int) -> str:
-    heading = f"{report.today()}, rounds: {rounds}. Machine: {report.machine()}. uv {uv_version_here()}."
+    heading = (
+        f"{report.today()}, rounds: {rounds}. Machine: {report.machine()}. uv {uv_version_here()}."
+    )
     columns = [(title, state) for title in SCRIPTS for state in ("cold", "warm")]
     lines = ["| way | " + " | ".join(f"{title}, {state}" for title, state in columns) + " |"]
     lines.append("|---|" + "--:|" * len(columns))
@@ -147,9 +164,14 @@ def render(times: Times, claims: list[Claim], rounds: int) -> str:
         lines.append(f"| {way} | " + " | ".join(texts) + " |")
     table = "\n".join(lines)
     picture = f"![Medians, with whiskers from the fastest to the slowest run]({CHART})"
-    rows = [f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |" for claim in claims]
+    rows = [
+        f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |"
+        for claim in claims
+    ]
     verdict = "| claim | measured | holds |\n|---|---|---|\n" + "\n".join(rows)
-    return "\n\n".join([NOTE, heading, f"Seconds, median (fastest to slowest):\n\n{table}", picture, verdict])
+    return "\n\n".join(
+        [NOTE, heading, f"Seconds, median (fastest to slowest):\n\n{table}", picture, verdict]
+    )
 
 
 def chart(times: Times) -> str:
@@ -161,7 +183,9 @@ def chart(times: Times) -> str:
         if (title, when) == ("first line", state)
     ]
     reference = median(times, PLAIN, "first line", "cold")
-    return draw("To the first line of a script: numpy and matplotlib", bars, reference, "cold uv run")
+    return draw(
+        "To the first line of a script: numpy and matplotlib", bars, reference, "cold uv run"
+    )
 
 
 if __name__ == "__main__":

@@ -49,14 +49,23 @@ COMMAND = (sys.executable, "-m", "offline_bundle")
 PLOT = ROOT / "examples" / "python_uv" / "eval.py"
 _PLOTS = "Ten plots, end to end."
 COLUMNS = (
-    *("jobs", "create", "per 1,000", "statistics", "evaluate", "per job", "first fifth", "last fifth"),
+    *(
+        "jobs",
+        "create",
+        "per 1,000",
+        "statistics",
+        "evaluate",
+        "per job",
+        "first fifth",
+        "last fifth",
+    ),
     *("server's CPU per job", "its memory", "on disk"),
 )
 
 
 def serve(data: str, slots: int) -> None:
     """Serve until standard input ends; then tell largest memory and seconds of CPU, of this process alone."""
-    from runner.embedded import EmbeddedHps  # noqa: PLC0415 - the other process has no need of it
+    from offline_bundle.runner.hps_server import EmbeddedHps  # noqa: PLC0415 - the other process has no need of it
 
     software = {"none": {"version": "1"}}
     with EmbeddedHps(Path(data), slots=slots, software=software) as hps:
@@ -69,14 +78,18 @@ def serve(data: str, slots: int) -> None:
 def measure(jobs: int, slots: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="hps-scale-") as folder:
         command = [sys.executable, __file__, "--serve", folder, "--slots", str(slots)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as server:
             assert server.stdin
             assert server.stdout
             url, username, password = json.loads(server.stdout.readline())
             found = drive(url, username, password, jobs)
             server.stdin.close()
             found["memory"], found["cpu"] = json.loads(server.stdout.readline())
-            found["disk"] = float(sum(path.lstat().st_blocks * 512 for path in Path(folder).rglob("*")))
+            found["disk"] = float(
+                sum(path.lstat().st_blocks * 512 for path in Path(folder).rglob("*"))
+            )
     return found
 
 
@@ -97,7 +110,9 @@ def drive(url: str, username: str, password: str, jobs: int) -> dict[str, float]
     jms = JmsApi(client)
     project = jms.create_project(Project(name="no-ops", active=False))
     api = ProjectApi(client, project.id)
-    script = api.create_files([File(name="exec_script", evaluation_path="exec.py", src=io.BytesIO(NO_OP))])[0]
+    script = api.create_files(
+        [File(name="exec_script", evaluation_path="exec.py", src=io.BytesIO(NO_OP))]
+    )[0]
     task = TaskDefinition(
         name="no-op",
         execution_level=0,
@@ -106,7 +121,9 @@ def drive(url: str, username: str, password: str, jobs: int) -> dict[str, float]
         execution_script_id=script.id,
     )
     ids = [api.create_task_definitions([task])[0].id]
-    definition = api.create_job_definitions([JobDefinition(name="no-op", active=True, task_definition_ids=ids)])[0]
+    definition = api.create_job_definitions(
+        [JobDefinition(name="no-op", active=True, task_definition_ids=ids)]
+    )[0]
 
     begun = time.perf_counter()
     for start in range(0, jobs, BATCH):
@@ -130,7 +147,12 @@ def drive(url: str, username: str, password: str, jobs: int) -> dict[str, float]
     while seen[-1][1] < jobs:
         time.sleep(0.5)
         states = jms.get_projects(id=project.id, statistics=True)[0].statistics["eval_status"]
-        seen.append((time.perf_counter() - begun, states["evaluated"] + states["failed"] + states["timeout"]))
+        seen.append(
+            (
+                time.perf_counter() - begun,
+                states["evaluated"] + states["failed"] + states["timeout"],
+            )
+        )
     assert states["evaluated"] == jobs, states
     return {
         "create": creating,
@@ -175,15 +197,38 @@ def plot_jobs(slots: int) -> dict[str, Summary]:
         bundle = folder / "bundle"
         subprocess.run([*COMMAND, "build", PLOT, "-o", bundle, "-q"], check=True)
         ways = {
-            "`offline-bundle run -j 10`": ["run", PLOT, "--bundle", bundle, "-j", "10", "--parallel", str(slots)],
-            "`offline-bundle submit --embedded -j 10`": ["submit", PLOT, "--bundle", bundle, "--embedded", "-j", "10"],
+            "`offline-bundle run -j 10`": [
+                "run",
+                PLOT,
+                "--bundle",
+                bundle,
+                "-j",
+                "10",
+                "--parallel",
+                str(slots),
+            ],
+            "`offline-bundle submit --embedded -j 10`": [
+                "submit",
+                PLOT,
+                "--bundle",
+                bundle,
+                "--embedded",
+                "-j",
+                "10",
+            ],
         }
         seconds: dict[str, list[float]] = {way: [] for way in ways}
-        subprocess.run([*COMMAND, "run", PLOT, "--bundle", bundle, "-q"], cwd=folder, check=True)  # the environment
+        subprocess.run(
+            [*COMMAND, "run", PLOT, "--bundle", bundle, "-q"], cwd=folder, check=True
+        )  # the environment
         for turn in range(ROUNDS):
             for number, (way, words) in enumerate(ways.items()):
                 target = folder / f"{turn}-{number}"
-                last = ["--output", target] if words[0] == "run" else ["--output", "plot.png", "--download", target]
+                last = (
+                    ["--output", target]
+                    if words[0] == "run"
+                    else ["--output", "plot.png", "--download", target]
+                )
                 begun = time.perf_counter()
                 subprocess.run([*COMMAND, *words, *last, "-q"], cwd=folder, check=True)
                 seconds[way].append(time.perf_counter() - begun)
@@ -201,16 +246,23 @@ def plot_table(summaries: dict[str, Summary]) -> Iterator[str]:
 
 def chart(summaries: dict[str, Summary]) -> str:
     bars = [
-        Bar(way.strip("`").split()[1], each, "floor" if " run " in way else "ours") for way, each in summaries.items()
+        Bar(way.strip("`").split()[1], each, "floor" if " run " in way else "ours")
+        for way, each in summaries.items()
     ]
-    return draw("Ten plot jobs: run -j 10, and submit --embedded -j 10", bars, bars[0].summary.median, "run")
+    return draw(
+        "Ten plot jobs: run -j 10, and submit --embedded -j 10", bars, bars[0].summary.median, "run"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("jobs", nargs="*", type=int, default=[1000, 10_000])
     parser.add_argument("--slots", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write the tables into docs/benchmarks.md"
+    )
     parser.add_argument("--plots", action="store_true", help="only the ten plots")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()

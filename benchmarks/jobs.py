@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from measure import Place, RunError, Sample, run, run_all
-from tools import Bench, Ours
 from workload import HERE
+
+from tools import Bench, Ours
 
 JOBS = 10
 PARALLEL = 2
@@ -32,7 +33,10 @@ class JobsResult:
     @property
     def overhead(self) -> float:
         """Seconds that the launcher adds to a start of the bare interpreter: difference of medians."""
-        medians = [statistics.median(sample.wall for sample in side) for side in (self.launcher, self.interpreter)]
+        medians = [
+            statistics.median(sample.wall for sample in side)
+            for side in (self.launcher, self.interpreter)
+        ]
         return medians[0] - medians[1]
 
 
@@ -50,7 +54,13 @@ class Node:
         """Run ten jobs, two at a time, with `offline-bundle run`."""
         output = self.place.work / name
         command = [
-            *[str(self.ours.directory / "offline-bundle"), "run", str(PLOT), "--bundle", str(self.bundle)],
+            *[
+                str(self.ours.directory / "offline-bundle"),
+                "run",
+                str(PLOT),
+                "--bundle",
+                str(self.bundle),
+            ],
             *["-j", str(JOBS), "--parallel", str(PARALLEL), "--output", str(output)],
         ]
         sample = run_all([command], self.environment, self.place.work)
@@ -59,12 +69,21 @@ class Node:
 
     def ten_uv_runs(self, name: str, script: Path) -> Sample:
         """Run ten jobs one after the other with `uv run`."""
-        options = ["run", "--quiet", "--offline", "--no-index", "--find-links", str(self.bundle / "wheels")]
+        options = [
+            "run",
+            "--quiet",
+            "--offline",
+            "--no-index",
+            "--find-links",
+            str(self.bundle / "wheels"),
+        ]
         samples = []
         for number in range(JOBS):
             directory = self.place.work / name / str(number)
             directory.mkdir(parents=True)
-            samples.append(run([str(self.bench.uv), *options, str(script)], self.environment, directory))
+            samples.append(
+                run([str(self.bench.uv), *options, str(script)], self.environment, directory)
+            )
         check_results(self.place.work / name)
         return Sample(sum(sample.wall for sample in samples), sum(sample.cpu for sample in samples))
 
@@ -74,13 +93,17 @@ class Node:
         return {path for top in tops for path in top.rglob("*")}
 
 
-def measure_jobs(bench: Bench, ours: Ours, root: Path, rounds: int, say: Callable[[str], None]) -> JobsResult:
+def measure_jobs(
+    bench: Bench, ours: Ours, root: Path, rounds: int, say: Callable[[str], None]
+) -> JobsResult:
     """Build the bundle once, warm both sides up, then measure them in turns. Raises RunError."""
     place, baseline = Place.make(root / "jobs-ours"), Place.make(root / "jobs-uv-run")
     bundle = place.root / "bundle"
     environment = place.environment([ours.directory, *bench.search_path()], bench.index)
     node = Node(bench, ours, bundle, place, environment)
-    plain = Node(bench, ours, bundle, baseline, baseline.environment(bench.search_path(), bench.index))
+    plain = Node(
+        bench, ours, bundle, baseline, baseline.environment(bench.search_path(), bench.index)
+    )
     build = [str(ours.directory / "build-offline-bundle"), str(PLOT), "-o", str(bundle), "--no-uv"]
     run(build, environment, place.work)
     result = JobsResult()
@@ -94,8 +117,12 @@ def measure_jobs(bench: Bench, ours: Ours, root: Path, rounds: int, say: Callabl
         result.ours.append(node.ten_jobs(f"ours-{number}"))
         result.new_files += len(node.files() - before)
         result.uv_run_warm.append(plain.ten_uv_runs(f"warm-{number}", widened))
-        times = ", ".join(f"{side[-1].wall:.2f} s" for side in (result.uv_run, result.ours, result.uv_run_warm))
-        say(f"jobs {number}/{rounds}: ten uv run, ours, ten uv run with a warm environment: {times}")
+        times = ", ".join(
+            f"{side[-1].wall:.2f} s" for side in (result.uv_run, result.ours, result.uv_run_warm)
+        )
+        say(
+            f"jobs {number}/{rounds}: ten uv run, ours, ten uv run with a warm environment: {times}"
+        )
     environments = [path.parent for path in place.root.rglob("pyvenv.cfg")]
     result.environments = len(environments)
     if not environments:

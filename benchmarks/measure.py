@@ -16,7 +16,9 @@ from pathlib import Path
 FREE_SPACE_NEEDED = 6 << 30  # bytes
 TIME_LIMIT = 1800  # seconds
 # What would let the caller's configuration into a measured run. Certificates and proxies stay.
-FOREIGN = re.compile(r"^(UV_|PIP_|PYTHON|PYENV_|PEX_|XDG_|CONDA|OFFLINE_BUNDLE_|VIRTUAL_ENV$|SOURCE_DATE_EPOCH$)")
+FOREIGN = re.compile(
+    r"^(UV_|PIP_|PYTHON|PYENV_|PEX_|XDG_|CONDA|OFFLINE_BUNDLE_|VIRTUAL_ENV$|SOURCE_DATE_EPOCH$)"
+)
 KEPT = {"PIP_CERT", "PIP_PROXY", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"}
 
 
@@ -94,7 +96,11 @@ class Place:
 
     def environment(self, path: Iterable[Path], index: str | None) -> dict[str, str]:
         """What a run sees: nothing of the caller's configuration, empty caches, programs of `path` first."""
-        kept = {name: value for name, value in os.environ.items() if name in KEPT or not FOREIGN.match(name)}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name in KEPT or not FOREIGN.match(name)
+        }
         programs = os.pathsep.join([*map(str, path), "/usr/local/bin", "/usr/bin", "/bin"])
         return {
             **kept,
@@ -144,15 +150,21 @@ def run(command: Sequence[str], environment: Mapping[str, str], directory: Path)
     text = log.read_text(encoding="utf-8", errors="replace")
     log.unlink()
     if process.returncode != 0:
-        raise RunError(f"`{Path(command[0]).name}` ended with {process.returncode}: {last_words(text)}")
+        raise RunError(
+            f"`{Path(command[0]).name}` ended with {process.returncode}: {last_words(text)}"
+        )
     return Sample(wall, usage.ru_utime + usage.ru_stime, text)
 
 
-def run_all(commands: Iterable[Sequence[str]], environment: Mapping[str, str], directory: Path) -> Sample:
+def run_all(
+    commands: Iterable[Sequence[str]], environment: Mapping[str, str], directory: Path
+) -> Sample:
     """Run commands one after the other; their times add up."""
     samples = [run(command, environment, directory) for command in commands]
     wall = sum(sample.wall for sample in samples)
-    return Sample(wall, sum(sample.cpu for sample in samples), "".join(sample.output for sample in samples))
+    return Sample(
+        wall, sum(sample.cpu for sample in samples), "".join(sample.output for sample in samples)
+    )
 
 
 def last_words(text: str) -> str:

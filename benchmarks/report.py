@@ -47,7 +47,7 @@ The text between the markers is written by the harness: `make bench`, or
 
 ## Forms
 
-`python benchmarks/forms.py --write` measures this and writes it here. What the forms are: [Forms](forms.md).
+`python benchmarks/forms.py --write` measures this and writes it here. What the forms are: [Formats](how-to/formats.md).
 
 <!-- bench:forms -->
 <!-- /bench:forms -->
@@ -113,15 +113,22 @@ def render(section: Section) -> str:
     if section.rows:
         blocks.append(table(section.rows))
     if section.extras:
-        blocks.append("Measured in the same rounds, not compared:\n\n" + plain_table(section.extras))
+        blocks.append(
+            "Measured in the same rounds, not compared:\n\n" + plain_table(section.extras)
+        )
     if section.chart:
-        blocks.append(f"![Medians, with whiskers from the fastest to the slowest run]({section.chart})")
+        blocks.append(
+            f"![Medians, with whiskers from the fastest to the slowest run]({section.chart})"
+        )
     if section.failures:
-        failed = "\n".join(f"- **{name}**: {redacted(why)}" for name, why in section.failures.items())
+        failed = "\n".join(
+            f"- **{name}**: {redacted(why)}" for name, why in section.failures.items()
+        )
         blocks.append("Did not finish:\n\n" + failed)
     if section.claims:
         lines = [
-            f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |" for claim in section.claims
+            f"| {claim.text} | {claim.measured} | {'yes' if claim.holds else '**no**'} |"
+            for claim in section.claims
         ]
         blocks.append("| claim | measured | holds |\n|---|---|---|\n" + "\n".join(lines))
     return "\n\n".join(blocks)
@@ -146,7 +153,9 @@ def plain_table(rows: Sequence[Row]) -> str:
     return "| what | min | median | max | |\n|---|--:|--:|--:|---|\n" + "\n".join(lines)
 
 
-def tools_section(made: Mapping[str, str], notes: Mapping[str, str], not_run: Mapping[str, str]) -> str:
+def tools_section(
+    made: Mapping[str, str], notes: Mapping[str, str], not_run: Mapping[str, str]
+) -> str:
     lines = [f"| {name} | {made[name]} | {note} |" for name, note in notes.items()]
     text = "| tool | what it makes | how it is run |\n|---|---|---|\n" + "\n".join(lines)
     skipped = "\n".join(f"- **{name}**: {why}" for name, why in not_run.items())
@@ -165,7 +174,9 @@ def machine() -> str:
     cores = len(re.findall(r"^processor\s*:", read("/proc/cpuinfo"), re.MULTILINE))
     size = f"{int(memory[1]) / 1048576:.0f} GiB of memory" if memory else "memory unknown"
     name = f" ({model[1].strip()})" if model else ""
-    return f"{cores} cores{name}, {size}, Linux {platform.release()}, {' '.join(platform.libc_ver())}"
+    return (
+        f"{cores} cores{name}, {size}, Linux {platform.release()}, {' '.join(platform.libc_ver())}"
+    )
 
 
 def read(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What many jobs cost, and what a start takes from the share: figures for docs/scale.md.
+"""What many jobs cost, and what a start takes from the share: figures for docs/explanation/scale.md.
 
     python benchmarks/scale.py [--local N] [--slurm N] [--no-traffic] [--write]       by default 10000 and 1000 jobs
 
@@ -30,8 +30,13 @@ import report  # noqa: E402 - beside this file
 from chart import Bar, draw  # noqa: E402 - the same
 from measure import Summary  # noqa: E402 - the same
 
-from runner.folder import PRIVATE_NAME  # noqa: E402 - after the path above
-from runner.slurm_script import ATTEMPTS, INPUTS, LOGS, render_script  # noqa: E402
+from offline_bundle.runner.engines.slurm.batch_script import (  # noqa: E402
+    ATTEMPTS,
+    INPUTS,
+    LOGS,
+    render_script,
+)
+from offline_bundle.runner.results.folder import PRIVATE_NAME  # noqa: E402 - after the path above
 from tests.support.bundles import BundleScript, make_bundle  # noqa: E402
 from tests.support.slurm import SlurmCluster  # noqa: E402
 
@@ -42,8 +47,30 @@ _OPENED = re.compile(r"^\d+<([^>]*)>")
 _NAMED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _READS = {"read", "pread64", "readv", "preadv", "preadv2", "copy_file_range", "sendfile"}
 _NAMING = {
-    *("openat", "open", "stat", "lstat", "newfstatat", "statx", "access", "faccessat2", "readlink", "readlinkat"),
-    *("mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "symlink", "symlinkat", "chdir"),
+    *(
+        "openat",
+        "open",
+        "stat",
+        "lstat",
+        "newfstatat",
+        "statx",
+        "access",
+        "faccessat2",
+        "readlink",
+        "readlinkat",
+    ),
+    *(
+        "mkdir",
+        "mkdirat",
+        "rename",
+        "renameat",
+        "renameat2",
+        "unlink",
+        "unlinkat",
+        "symlink",
+        "symlinkat",
+        "chdir",
+    ),
 }
 _LISTING = {"getdents64"}
 
@@ -84,11 +111,20 @@ class Cost:
         return self.seconds / self.jobs
 
     def row(self) -> str:
-        cells = (self.title, f"{self.jobs:,}", f"{self.seconds:.1f} s", f"**{self.per_job * 1000:.1f} ms**")
+        cells = (
+            self.title,
+            f"{self.jobs:,}",
+            f"{self.seconds:.1f} s",
+            f"**{self.per_job * 1000:.1f} ms**",
+        )
         return f"| {' | '.join(cells)} |"
 
     def bar(self) -> Bar:
-        return Bar(f"{self.title.split(',')[0].strip('`')}, {self.jobs:,}", Summary.of_walls([self.per_job]), self.kind)
+        return Bar(
+            f"{self.title.split(',')[0].strip('`')}, {self.jobs:,}",
+            Summary.of_walls([self.per_job]),
+            self.kind,
+        )
 
 
 def say(what: str) -> None:
@@ -105,7 +141,14 @@ def submit(bundle: Path, folder: Path, jobs: int, engine: str, variables: dict[s
     """Run no-ops to their end."""
     say(f"{jobs:,} jobs by --engine {engine}")
     script = next((bundle / "scripts").glob("*.py"))
-    command = [sys.executable, str(ROOT / "offline_bundle.py"), "submit", str(script), "--bundle", str(bundle)]
+    command = [
+        sys.executable,
+        str(ROOT / "offline_bundle.py"),
+        "submit",
+        str(script),
+        "--bundle",
+        str(bundle),
+    ]
     options = ["--engine", engine, "-j", str(jobs), "--download", str(folder), "-q"]
     begin = time.perf_counter()
     subprocess.run([*command, *options], check=True, env=environment(**variables))
@@ -131,7 +174,9 @@ def sbatch_alone(cluster: SlurmCluster, tasks: int, folder: Path) -> Cost:
     script = folder / "true.sh"
     script.write_text("#!/bin/sh\ntrue\n")
     begin = time.perf_counter()
-    cluster.ask("sbatch", "--wait", f"--array=1-{tasks}", "--output=/dev/null", str(script), seconds=600)
+    cluster.ask(
+        "sbatch", "--wait", f"--array=1-{tasks}", "--output=/dev/null", str(script), seconds=600
+    )
     return Cost("`true`, as tasks of Slurm alone", tasks, time.perf_counter() - begin, "floor")
 
 
@@ -150,7 +195,8 @@ def measure_jobs(local: int, slurm: int) -> list[Cost]:
         if local:
             costs.append(bare(python, 400))
             costs += [
-                submit(bundle, folder / f"local-{jobs}", jobs, "local", variables) for jobs in (local // 10, local)
+                submit(bundle, folder / f"local-{jobs}", jobs, "local", variables)
+                for jobs in (local // 10, local)
             ]
         if slurm:
             say("starting a Slurm")
@@ -159,7 +205,10 @@ def measure_jobs(local: int, slurm: int) -> list[Cost]:
                 variables["PATH"] = f"{plain_python(folder)}{os.pathsep}{variables['PATH']}"
                 costs.append(sbatch_alone(cluster, max(1, slurm // 5), folder))
                 sizes = (max(1, slurm // 10), slurm)
-                costs += [submit(bundle, folder / f"slurm-{jobs}", jobs, "slurm", variables) for jobs in sizes]
+                costs += [
+                    submit(bundle, folder / f"slurm-{jobs}", jobs, "slurm", variables)
+                    for jobs in sizes
+                ]
     return costs
 
 
@@ -177,7 +226,15 @@ def measure_traffic() -> list[str]:
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         folder = Path(name)
         bundle = folder / "bundle"
-        command = [sys.executable, str(ROOT / "offline_bundle.py"), "build", str(EXAMPLE), "-o", str(bundle), "-q"]
+        command = [
+            sys.executable,
+            str(ROOT / "offline_bundle.py"),
+            "build",
+            str(EXAMPLE),
+            "-o",
+            str(bundle),
+            "-q",
+        ]
         say("building the bundle of the plot example")
         subprocess.run(command, check=True, env=environment())
         size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
@@ -190,20 +247,44 @@ def measure_traffic() -> list[str]:
             work.mkdir()
             found = trace(launcher, bundle, work, variables)
             assert (work / "plot.png").exists()
-            cells = (title, f"{found.opens:,}", f"{found.looks:,}", f"{len(found.files):,}", amount(found.size))
+            cells = (
+                title,
+                f"{found.opens:,}",
+                f"{found.looks:,}",
+                f"{len(found.files):,}",
+                amount(found.size),
+            )
             rows.append(f"| {' | '.join(cells)} |")
-        made = [path for path in (folder / "cache").rglob("*") if path.is_file() and not path.is_symlink()]
-        inside = sum(path.stat().st_blocks * 512 for path in {path.stat().st_ino: path for path in made}.values())
+        made = [
+            path
+            for path in (folder / "cache").rglob("*")
+            if path.is_file() and not path.is_symlink()
+        ]
+        inside = sum(
+            path.stat().st_blocks * 512
+            for path in {path.stat().st_ino: path for path in made}.values()
+        )
         env = sum(1 for path in (folder / "cache/environments").rglob("*") if path.is_file())
         work = folder / "imports"
         work.mkdir()
         found = trace(launcher, folder / "cache/environments", work, variables)
-        cells = ("the same start, of the environment instead", f"{found.opens:,}", f"{found.looks:,}")
+        cells = (
+            "the same start, of the environment instead",
+            f"{found.opens:,}",
+            f"{found.looks:,}",
+        )
         rows.append(f"| {' | '.join((*cells, f'{len(found.files):,}', amount(found.size)))} |")
         found = trace_job(bundle, folder / "results", variables)
-        cells = ("a job of Slurm, of the folder of its results", f"{found.opens:,}", f"{found.looks:,}")
+        cells = (
+            "a job of Slurm, of the folder of its results",
+            f"{found.opens:,}",
+            f"{found.looks:,}",
+        )
         rows.append(f"| {' | '.join((*cells, f'{len(found.files):,}', amount(found.size)))} |")
-        rows += ["", f"The bundle has {held} files, {amount(size)}; the cache of the node {amount(inside)}, its "]
+        rows += [
+            "",
+            f"The bundle has {held} files, {amount(size)}; the cache of the node {amount(inside)}, its ",
+        ]
         rows[-1] += f"environment {env:,} files."
     return rows
 
@@ -216,7 +297,9 @@ def trace_job(bundle: Path, results: Path, variables: dict[str, str]) -> Traffic
     shutil.copy(EXAMPLE, private / INPUTS)
     script = results.parent / "job.sh"  # Slurm keeps a copy of its own
     script.write_text(
-        render_script(folder=results, bundle=str(bundle), script=EXAMPLE.name, jobs=1, outputs=["plot.png"])
+        render_script(
+            folder=results, bundle=str(bundle), script=EXAMPLE.name, jobs=1, outputs=["plot.png"]
+        )
     )
     identifiers = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "1", "SLURM_JOB_ID": "2"}
     found = trace(["sh", str(script), "0"], results, results.parent, variables | identifiers)
@@ -228,7 +311,9 @@ def trace(command: list[str], folder: Path, work: Path, variables: dict[str, str
     """Run *command* in *work*; count what it asks of *folder*."""
     say(f"tracing what {Path(command[1]).name} asks of {folder.name}")
     log = work / "trace"
-    names = ",".join(f"?{name}" for name in sorted(_NAMING | _READS | _LISTING | {"mmap"}))  # ?: if this machine has it
+    names = ",".join(
+        f"?{name}" for name in sorted(_NAMING | _READS | _LISTING | {"mmap"})
+    )  # ?: if this machine has it
     words = [
         shutil.which("strace") or "strace",
         "-f",
@@ -299,7 +384,9 @@ def amount(size: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--local", type=int, default=10_000, metavar="N")
     parser.add_argument("--slurm", type=int, default=1000, metavar="N")
     parser.add_argument("--no-traffic", action="store_true")
@@ -310,18 +397,28 @@ def main() -> None:
     lines = [f"No-ops, {report.today()}. Machine: {report.machine()}.", ""]
     costs = measure_jobs(options.local, options.slurm) if options.local or options.slurm else []
     if costs:
-        lines += ["| | jobs | all | per job |", "|---|--:|--:|--:|", *(cost.row() for cost in costs), ""]
+        lines += [
+            "| | jobs | all | per job |",
+            "|---|--:|--:|--:|",
+            *(cost.row() for cost in costs),
+            "",
+        ]
     if not options.no_traffic:
         lines += [
             "The plot example by the launcher: what its processes ask of the bundle, in the last two rows of others.",
             "",
         ]
-        lines += ["| | opens | other calls that name a file | files read | bytes |", "|---|--:|--:|--:|--:|"]
+        lines += [
+            "| | opens | other calls that name a file | files read | bytes |",
+            "|---|--:|--:|--:|--:|",
+        ]
         lines += measure_traffic()
     text = "\n".join(lines).rstrip()
     print(text)
     if options.write:
-        chart = draw("Time per job: all of it, by the number of jobs", [cost.bar() for cost in costs], None)
+        chart = draw(
+            "Time per job: all of it, by the number of jobs", [cost.bar() for cost in costs], None
+        )
         report.publish(PAGE, "scale", text, chart)
 
 

@@ -29,12 +29,20 @@ DEFAULT_PAGE = HERE.parent / "docs" / "benchmarks.md"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workload", choices=["S", "M"], default="S")
     parser.add_argument("--runs", type=int, default=3, help="rounds (default: 3)")
-    parser.add_argument("--write", type=Path, nargs="?", const=DEFAULT_PAGE, metavar="PAGE", help="write into PAGE")
-    parser.add_argument("--bin", type=Path, default=Path(sys.executable).parent, help="where our programs are")
-    parser.add_argument("--directory", type=Path, help="where to work (default: the temporary directory)")
+    parser.add_argument(
+        "--write", type=Path, nargs="?", const=DEFAULT_PAGE, metavar="PAGE", help="write into PAGE"
+    )
+    parser.add_argument(
+        "--bin", type=Path, default=Path(sys.executable).parent, help="where our programs are"
+    )
+    parser.add_argument(
+        "--directory", type=Path, help="where to work (default: the temporary directory)"
+    )
     arguments = parser.parse_args()
     workspace = Path(tempfile.mkdtemp(prefix="bench-", dir=arguments.directory))
     try:
@@ -59,13 +67,18 @@ def measure(
     for number in range(1, rounds + 1):
         for name, platforms in builds.items():
             place = Place.make(workspace / f"{number}-{name.replace(' ', '-')}")
-            command = [str(programs / "build-offline-bundle"), str(HERE / "workloads" / f"{workload}.py")]
+            command = [
+                str(programs / "build-offline-bundle"),
+                str(HERE / "workloads" / f"{workload}.py"),
+            ]
             command += ["--output", str(place.out), "--python-version", PYTHON, "--quiet"]
             command += [part for platform in platforms for part in ("--python-platform", platform)]
             index = os.environ.get("UV_DEFAULT_INDEX")
             sample = run(command, place.environment([programs], index), place.work)
             samples.setdefault(name, []).append(sample)
-            sizes[name] = sum(path.stat().st_size for path in place.out.rglob("*") if path.is_file())
+            sizes[name] = sum(
+                path.stat().st_size for path in place.out.rglob("*") if path.is_file()
+            )
             place.remove()
             print(f"{number}/{rounds} {name}: {sample.wall:.2f} s", file=sys.stderr, flush=True)
     return samples, sizes
@@ -75,10 +88,18 @@ def median_ratio(samples: dict[str, list[Sample]]) -> float:
     """Median over the rounds of: all three, to the slowest of the single ones in the same round."""
     alone = zip(*(samples[platform] for platform in PLATFORMS), strict=True)
     slowest = [max(sample.wall for sample in group) for group in alone]
-    return statistics.median(sample.wall / limit for sample, limit in zip(samples[TOGETHER], slowest, strict=True))
+    return statistics.median(
+        sample.wall / limit for sample, limit in zip(samples[TOGETHER], slowest, strict=True)
+    )
 
 
-def render(workload: str, rounds: int, samples: dict[str, list[Sample]], sizes: dict[str, int], ratio: float) -> str:
+def render(
+    workload: str,
+    rounds: int,
+    samples: dict[str, list[Sample]],
+    sizes: dict[str, int],
+    ratio: float,
+) -> str:
     about = f"{rounds} rounds in turns, workload {workload}, Python {PYTHON}, caches cold."
     lines = [
         f"{report.today()}, {about} Machine: {report.machine()}.",
@@ -101,7 +122,10 @@ def render(workload: str, rounds: int, samples: dict[str, list[Sample]], sizes: 
 def chart(samples: dict[str, list[Sample]]) -> str:
     summaries = {name: Summary.of(of_name) for name, of_name in samples.items()}
     slowest = max(summary.median for name, summary in summaries.items() if name != TOGETHER)
-    bars = [Bar(name, summary, "ours" if name == TOGETHER else "bar") for name, summary in summaries.items()]
+    bars = [
+        Bar(name, summary, "ours" if name == TOGETHER else "bar")
+        for name, summary in summaries.items()
+    ]
     return draw("One build for three targets, and for each alone", bars, slowest, "one")
 
 

@@ -119,7 +119,15 @@ class Tool(ABC):
         wanted.write_text("\n".join(sorted(names)), encoding="utf-8")
         target = self.bench.target
         command = [
-            *[str(self.bench.uv), "pip", "compile", str(wanted), "--quiet", "--offline", "--no-index"],
+            *[
+                str(self.bench.uv),
+                "pip",
+                "compile",
+                str(wanted),
+                "--quiet",
+                "--offline",
+                "--no-index",
+            ],
             *["--find-links", str(flat), "--python-version", target.python],
             *["--python-platform", target.uv_platform, "-o", str(place.root / "resolved.txt")],
         ]
@@ -145,14 +153,24 @@ class Floor(Tool):
     def commands(self, place: Place, workload: Workload) -> list[list[str]]:
         del workload
         pyproject = place.work / "pyproject.toml"
-        program = [sys.executable, str(HERE / "floor.py"), str(self.bench.uv), str(pyproject), str(place.out)]
+        program = [
+            sys.executable,
+            str(HERE / "floor.py"),
+            str(self.bench.uv),
+            str(pyproject),
+            str(place.out),
+        ]
         return [[*program, "--python", self.bench.target.python]]
 
     def follow_ups(self, place: Place, workload: Workload) -> dict[str, list[list[str]]]:
         del workload
         pyproject = place.work / "pyproject.toml"
         again = place.root / "pylock.again.toml"
-        return {"resolve, warm": [compile_command(str(self.bench.uv), pyproject, again, self.bench.target)]}
+        return {
+            "resolve, warm": [
+                compile_command(str(self.bench.uv), pyproject, again, self.bench.target)
+            ]
+        }
 
     def check(self, place: Place, workload: Workload, expected: Expected) -> str:
         del workload
@@ -174,7 +192,9 @@ class Ours(Tool):
     def install(self) -> None:
         program = self.directory / "build-offline-bundle"
         if not program.exists():
-            raise MissingToolError(f"there is no build-offline-bundle in {self.directory}: see --bin")
+            raise MissingToolError(
+                f"there is no build-offline-bundle in {self.directory}: see --bin"
+            )
         compile_installed(self.directory / "python", HERE.parent)
         self.version = version_of([str(self.directory / "offline-bundle"), "--version"])
 
@@ -201,7 +221,9 @@ class Peer(Tool):
 
     package: str
     pinned: str
-    programs: tuple[str, ...] = ()  # asked for --help once, so that nothing is read for the first time
+    programs: tuple[
+        str, ...
+    ] = ()  # asked for --help once, so that nothing is read for the first time
 
     @property
     def venv(self) -> Path:
@@ -220,8 +242,18 @@ class Peer(Tool):
             uv = str(self.bench.uv)
             requirements = {f"{self.package}=={self.pinned}", f"pip=={PIP_VERSION}"}
             interpreter = ["--python", str(self.venv / "bin" / "python")]
-            install = [uv, "pip", "install", *interpreter, "--compile-bytecode", *sorted(requirements)]
-            for command in ([uv, "venv", "--python", str(self.bench.python), str(self.venv)], install):
+            install = [
+                uv,
+                "pip",
+                "install",
+                *interpreter,
+                "--compile-bytecode",
+                *sorted(requirements),
+            ]
+            for command in (
+                [uv, "venv", "--python", str(self.bench.python), str(self.venv)],
+                install,
+            ):
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 if done.returncode:
                     raise MissingToolError(f"cannot be installed: {done.stderr.strip()[-300:]}")
@@ -243,7 +275,15 @@ class PipDownload(Peer):
         tags = [argument for tag in target.platform_tags for argument in ("--platform", tag)]
         return [
             [
-                *[self.program("python"), "-m", "pip", "download", "--quiet", "--dest", str(place.out)],
+                *[
+                    self.program("python"),
+                    "-m",
+                    "pip",
+                    "download",
+                    "--quiet",
+                    "--dest",
+                    str(place.out),
+                ],
                 *["--python-version", target.python, "--implementation", "cp", "--abi", target.abi],
                 *[*tags, "--only-binary", ":all:", *workload.requirements],
             ]
@@ -299,7 +339,9 @@ class AirgapBundle(Peer):
     target_libc = "manylinux_2_17"
 
     def prepare(self, place: Place, workload: Workload) -> None:
-        (place.work / "requirements.in").write_text("\n".join(workload.requirements), encoding="utf-8")
+        (place.work / "requirements.in").write_text(
+            "\n".join(workload.requirements), encoding="utf-8"
+        )
         (place.work / "airgap.toml").write_text(
             '[bundle]\nname = "workload"\nversion = "0"\n'
             f'[platform]\ntargets = ["linux/amd64"]\npython = "{self.bench.target.python}"\n'
@@ -336,16 +378,26 @@ class AirgapBundle(Peer):
     def check(self, place: Place, workload: Workload, expected: Expected) -> str:
         del workload  # other versions than the floor's: its own lock says what must be there
         lock = (place.work / "requirements.lock").read_text(encoding="utf-8")
-        names = frozenset(str(canonicalize_name(name)) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
+        names = frozenset(
+            str(canonicalize_name(name)) for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)
+        )
         unpack = (
             "import sys, tarfile, zstandard\n"
             "with open(sys.argv[1], 'rb') as file, zstandard.open(file) as plain:\n"
             "    tarfile.open(fileobj=plain, mode='r|').extractall(sys.argv[2], filter='data')\n"
         )
         unpacked = place.root / "unpacked"
-        command = [self.program("python"), "-c", unpack, str(place.out / "workload.tar.zst"), str(unpacked)]
+        command = [
+            self.program("python"),
+            "-c",
+            unpack,
+            str(place.out / "workload.tar.zst"),
+            str(unpacked),
+        ]
         subprocess.run(command, check=True)
-        return self.check_wheels(place, sorted(unpacked.rglob("*.whl")), Expected(names, expected.digests))
+        return self.check_wheels(
+            place, sorted(unpacked.rglob("*.whl")), Expected(names, expected.digests)
+        )
 
 
 class UvPack(Peer):
@@ -360,7 +412,9 @@ class UvPack(Peer):
     )
 
     def prepare(self, place: Place, workload: Workload) -> None:
-        linux = "[tool.uv]\nenvironments = [\"sys_platform == 'linux' and platform_machine == '%s'\"]\n"
+        linux = (
+            "[tool.uv]\nenvironments = [\"sys_platform == 'linux' and platform_machine == '%s'\"]\n"
+        )
         text = workload.pyproject(self.bench.target.python) + linux % self.bench.target.machine
         (place.work / "pyproject.toml").write_text(text, encoding="utf-8")
 
@@ -396,7 +450,9 @@ class Morgan(Peer):
         tag = f"platform_tag = manylinux.*_{self.bench.target.machine}"
         described = re.sub(r"^platform_tag = .*$", tag, described, flags=re.MULTILINE)
         wanted = "".join(f"{requirement} =\n" for requirement in workload.requirements)
-        (place.out / "morgan.ini").write_text(f"{described}[requirements]\n{wanted}", encoding="utf-8")
+        (place.out / "morgan.ini").write_text(
+            f"{described}[requirements]\n{wanted}", encoding="utf-8"
+        )
 
     def commands(self, place: Place, workload: Workload) -> list[list[str]]:
         del workload
@@ -431,7 +487,14 @@ class Pex(Peer):
 
     def download(self, directory: Path, requirements: Iterable[str]) -> list[str]:
         return [
-            *[self.program("pex3"), "download", "--dest-dir", str(directory), "--pip-version", self.pip],
+            *[
+                self.program("pex3"),
+                "download",
+                "--dest-dir",
+                str(directory),
+                "--pip-version",
+                self.pip,
+            ],
             *["--python", self.program("python"), "--wheel", "--no-build"],
             *(["--no-pypi", "--index", self.bench.index] if self.bench.index else []),
             *requirements,
@@ -442,7 +505,16 @@ class Pex(Peer):
         return self.check_wheels(place, sorted(place.out.glob("*.whl")), expected)
 
 
-ALL: tuple[type[Tool], ...] = (Floor, Ours, PipDownload, UvTarget, AirgapBundle, UvPack, Morgan, Pex)
+ALL: tuple[type[Tool], ...] = (
+    Floor,
+    Ours,
+    PipDownload,
+    UvTarget,
+    AirgapBundle,
+    UvPack,
+    Morgan,
+    Pex,
+)
 
 NOT_RUN = {
     "pixi-pack": "it is not on PyPI, and what it packs are conda environments from conda channels.",
@@ -454,17 +526,26 @@ def check_names(wheels: Iterable[str], expected: frozenset[str]) -> frozenset[st
     """Names of distributions among wheel file names. Raises RunError when an expected one is missing."""
     names = frozenset(str(parse_wheel_filename(wheel)[0]) for wheel in wheels)
     if missing := expected - names:
-        raise RunError(f"{len(missing)} of {len(expected)} not there: {', '.join(sorted(missing)[:8])}")
+        raise RunError(
+            f"{len(missing)} of {len(expected)} not there: {', '.join(sorted(missing)[:8])}"
+        )
     return names
 
 
 def compile_installed(python: Path, directory: Path) -> None:
     """Compile an interpreter's packages and a source directory, as an installer would have."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     purelib = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = subprocess.run(purelib, capture_output=True, text=True, check=True).stdout.strip()
     command = [str(python), "-m", "compileall", "-q", packages, str(directory)]
-    subprocess.run([*command, "-x", r"/(\.peers|\.git|demo)/"], env=environment, capture_output=True, check=False)
+    subprocess.run(
+        [*command, "-x", r"/(\.peers|\.git|demo)/"],
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
 
 
 def version_of(command: Sequence[str]) -> str:

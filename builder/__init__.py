@@ -1,1 +1,1 @@
-"""The connected side: scripts and targets in, locks and files out. Imports `wheelhouse` only."""
+"""The connected side: scripts and targets in, a bundle out. Imports `wheelhouse` only."""

@@ -14,31 +14,36 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import wheelhouse
-from builder import interpreters, locked, node_uv
-from builder.collect import Collector, Index, check_closures, source_of
-from builder.compose import Composition, LockedScript, compose
-from builder.forms import Workshop, add_forms, forms_of
-from builder.resolve import uv_version_here
-from wheelhouse.errors import BundleError, InputError
-from wheelhouse.gather import gather
-from wheelhouse.index import render_index
-from wheelhouse.inventory import add_inventories, metadata_of
-from wheelhouse.wheel import parse_metadata
+from offline_bundle.builder.compose import Composition, LockedScript, compose
+from offline_bundle.builder.extras import python_builds, uv_binaries
+from offline_bundle.builder.formats.base import Workshop, add_forms, forms_of
+from offline_bundle.builder.resolve import from_manifest
+from offline_bundle.builder.resolve.uv import uv_version_here
+from offline_bundle.builder.wheels.collect import Collector, Index, check_closures, source_of
+from offline_bundle.wheelhouse.derived.index_pages import render_index
+from offline_bundle.wheelhouse.derived.inventories import add_inventories, metadata_of
+from offline_bundle.wheelhouse.derived.wheel_metadata import parse_metadata
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+from offline_bundle.wheelhouse.runtime.parallel import gather
+from offline_bundle.wheelhouse.store.shipped import bundle_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from builder.build import BuildProgress, BuildRequest, Resolved
-    from builder.choose import Choice
-    from builder.interpreters import PythonArchive
-    from builder.resolve import Resolution, ResolveOptions, Resolver
-    from builder.script import Script
-    from builder.target import Target
-    from wheelhouse.manifest import Manifest
-    from wheelhouse.store import BundleWriter
+    from offline_bundle.builder.extras.python_builds import PythonArchive
+    from offline_bundle.builder.inputs.scripts import Script
+    from offline_bundle.builder.inputs.targets import Target
+    from offline_bundle.builder.pipeline import BuildProgress, BuildRequest, Resolved
+    from offline_bundle.builder.resolve.select import Choice
+    from offline_bundle.builder.resolve.uv import (
+        Resolution,
+        ResolveOptions,
+        Resolver,
+    )
+    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.store.writer import BundleWriter
 
-__all__ = ["Collector", "Parts", "collect", "launcher", "put_together", "read_ahead", "workshop_of"]
+__all__ = ["Collector", "Parts", "collect", "put_together", "read_ahead", "workshop_of"]
 
 
 def read_ahead(pairs: Iterable[tuple[Script, Target]], current: Manifest, directory: Path) -> None:
@@ -47,7 +52,11 @@ def read_ahead(pairs: Iterable[tuple[Script, Target]], current: Manifest, direct
     Nothing is checked or decided here, and what cannot be read is left to those who need it.
     """
     for script, target in pairs:
-        lock = current.scripts[script.name].locks.get(target.name) if script.name in current.scripts else None
+        lock = (
+            current.scripts[script.name].locks.get(target.name)
+            if script.name in current.scripts
+            else None
+        )
         for package in lock.packages.values() if lock and target.tag_set else ():
             with suppress(OSError, BundleError):
                 parse_metadata((directory / f"{package.wheel}.metadata").read_bytes())
@@ -59,7 +68,7 @@ class Parts:
     """What goes into the bundle: fetched or built, verified, and at hand."""
 
     locks: Sequence[LockedScript]
-    uvs: Sequence[node_uv.NodeUv]
+    uvs: Sequence[uv_binaries.NodeUv]
     pythons: Sequence[PythonArchive]
     others: Mapping[str, bytes | Path]
     """Files to be brought back that no lock names: path in the bundle -> content."""
@@ -74,24 +83,35 @@ def collect(resolved: Resolved, collector: Collector, progress: BuildProgress) -
     pairs = list(zip(resolved.resolutions, resolved.choices, strict=True))
     uv_pairs = list(zip(resolved.uv_resolutions, resolved.uv_choices, strict=True))
     indexes = [_ask_indexes(resolved.resolver, *pair, collector) for pair in pairs]
-    uv_indexes = [_ask_indexes(resolved.uv_resolver, found, [choice], collector) for found, choice in uv_pairs]
+    uv_indexes = [
+        _ask_indexes(resolved.uv_resolver, found, [choice], collector) for found, choice in uv_pairs
+    ]
     brought = _bring(resolved, collector)
-    restored = locked.pythons_to_restore(current, resolved.damaged)
+    restored = from_manifest.pythons_to_restore(current, resolved.damaged)
     wanted = [*(choice for group in resolved.choices for choice in group), *resolved.uv_choices]
     collector.fetch([*wanted, *resolved.leftovers, *restored.values()], progress.transfer)
     if resolved.offers:
-        progress.step(f"Fetching {', '.join(sorted({offer.key for offer in resolved.offers.values()}))}")
-    pythons = interpreters.fetch_archives(collector.uv, resolved.offers, collector.cache_root, collector.credentials)
+        progress.step(
+            f"Fetching {', '.join(sorted({offer.key for offer in resolved.offers.values()}))}"
+        )
+    pythons = python_builds.fetch_archives(
+        collector.uv, resolved.offers, collector.cache_root, collector.credentials
+    )
     progress.step(f"Checking and writing {collector.writer.directory}")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # taking uv out of its wheels costs a third of a second each
+    with ThreadPoolExecutor(
+        os.cpu_count()
+    ) as pool:  # taking uv out of its wheels costs a third of a second each
         unpacking = [
-            pool.submit(_node_uv, collector, *pair, index) for pair, index in zip(uv_pairs, uv_indexes, strict=True)
+            pool.submit(_node_uv, collector, *pair, index)
+            for pair, index in zip(uv_pairs, uv_indexes, strict=True)
         ]
         locks = [collector.lock(*pair, index) for pair, index in zip(pairs, indexes, strict=True)]
         notes = check_closures(locks, current)
         uvs = gather(unpacking)
     archives = {path: collector.fetched[choice.location].path for path, choice in restored.items()}
-    return Parts(locks, uvs, pythons, {**collector.leftovers(resolved.leftovers), **archives}, brought, notes)
+    return Parts(
+        locks, uvs, pythons, {**collector.leftovers(resolved.leftovers), **archives}, brought, notes
+    )
 
 
 def put_together(
@@ -104,24 +124,35 @@ def put_together(
     """Compose the bundle, with its other forms and its inventories; the second result is what the user should know."""
     has_pythons = bool(parts.pythons or (current and current.pythons))
     with_cache = "cache" in request.formats or "cache" in forms_of(current)
-    files = launcher(with_cache=with_cache, has_pythons=has_pythons)
+    files = bundle_files(with_cache=with_cache, with_pythons=has_pythons)
     composition = compose(
-        resolved.before, parts.locks, parts.uvs, parts.pythons, launcher=files, epoch=_epoch(request, current)
+        resolved.before,
+        parts.locks,
+        parts.uvs,
+        parts.pythons,
+        launcher=files,
+        epoch=_epoch(request, current),
     )
     composition = replace(composition, contents={**composition.contents, **parts.others})
     if request.is_locked and current:
-        locked.refuse_other_files(current, composition.manifest)  # before any of it runs
+        from_manifest.refuse_other_files(current, composition.manifest)  # before any of it runs
     composition, notes = add_forms(request.formats, composition, current, workshop)
     metadata = partial(metadata_of, composition.manifest, composition.contents, request.output)
     manifest, inventories = add_inventories(composition.manifest, metadata, current)
     if request.is_locked and current:
-        locked.refuse_lost_environments(current, manifest, notes)
-        locked.refuse_other_files(current, manifest)
-        inventories = inventories or locked.restore_inventories(manifest, metadata, resolved.damaged)
-    return replace(composition, manifest=manifest, contents={**composition.contents, **inventories}), notes
+        from_manifest.refuse_lost_environments(current, manifest, notes)
+        from_manifest.refuse_other_files(current, manifest)
+        inventories = inventories or from_manifest.restore_inventories(
+            manifest, metadata, resolved.damaged
+        )
+    return replace(
+        composition, manifest=manifest, contents={**composition.contents, **inventories}
+    ), notes
 
 
-def workshop_of(writer: BundleWriter, uv: str, options: ResolveOptions, progress: BuildProgress) -> Workshop:
+def workshop_of(
+    writer: BundleWriter, uv: str, options: ResolveOptions, progress: BuildProgress
+) -> Workshop:
     """Where other forms are made; asked for only when one has to be."""
     progress.step("Making what is ready to run")
     return Workshop(writer.directory, writer.workplace, uv, uv_version_here(), options)
@@ -131,7 +162,9 @@ def _bring(resolved: Resolved, collector: Collector) -> set[str]:
     """Have the resolvers fetch what they must fetch themselves, of what the bundle does not hold; the sha256 of it."""
     brought: set[str] = set()
     for resolution, choices in zip(resolved.resolutions, resolved.choices, strict=True):
-        brought |= resolved.resolver.bring(resolution, [choice for choice in choices if not collector.holds(choice)])
+        brought |= resolved.resolver.bring(
+            resolution, [choice for choice in choices if not collector.holds(choice)]
+        )
     for resolution, choice in zip(resolved.uv_resolutions, resolved.uv_choices, strict=True):
         brought |= resolved.uv_resolver.bring(resolution, [choice])
     return brought
@@ -157,24 +190,20 @@ def _ask_indexes(
 
 def _node_uv(
     collector: Collector, resolution: Resolution, choice: Choice, index: Future[Index] | None
-) -> node_uv.NodeUv:
+) -> uv_binaries.NodeUv:
     found = index.result().get("uv") if index else None
     wheel = collector.fetched[choice.location].path
-    return node_uv.unpack(resolution.target.platform, choice, wheel, source_of(choice, found))
-
-
-def launcher(*, with_cache: bool, has_pythons: bool) -> dict[str, bytes]:
-    """The launcher's files as they stand beside us: what is reviewed is what runs."""
-    beside = Path(wheelhouse.__file__).parent
-    names = ["run.py", "prepare.py", "policy.py", *(["uv_cache.py"] if with_cache else [])]
-    names += ["interpreter.py", "run.sh"] if has_pythons else []
-    return {name: (beside / name).read_bytes() for name in names}
+    return uv_binaries.unpack(resolution.target.platform, choice, wheel, source_of(choice, found))
 
 
 def _epoch(request: BuildRequest, current: Manifest | None) -> int | None:
     """What dates the bundle: SOURCE_DATE_EPOCH, or the date that the locks have already, or (None) the newest file."""
     epoch = _source_date_epoch()
-    return locked.timestamp(current) if epoch is None and request.is_locked and current else epoch
+    return (
+        from_manifest.timestamp(current)
+        if epoch is None and request.is_locked and current
+        else epoch
+    )
 
 
 def _source_date_epoch() -> int | None:

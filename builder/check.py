@@ -1,7 +1,7 @@
 """Whether a bundle is what building it now would make it, and if not, what would change: `build --check`.
 
 Everything is resolved anew, and nothing is written or fetched: not a wheel, not even a lock file in the bundle's
-folder, which may be read-only. What a build would make is put together as a manifest, and `wheelhouse.diff` compares.
+folder, which may be read-only. What a build would make is put together as a manifest, and `offline_bundle.wheelhouse.store.diff` compares.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from builder.assemble import launcher
-from builder.build import prepare_request, resolve_request
-from builder.build_wheel import tree_digest
-from builder.compose import UV_TOML, bundled_script, metadata_changes, script_is_same
-from builder.credentials import without_credentials
-from builder.forms import forms_of
-from wheelhouse import __version__
-from wheelhouse.diff import diff
-from wheelhouse.errors import OutOfDateError
-from wheelhouse.index import described
-from wheelhouse.manifest import (
+from offline_bundle import __version__
+from offline_bundle.builder.compose import (
+    UV_TOML,
+    bundled_script,
+    metadata_changes,
+    script_is_same,
+)
+from offline_bundle.builder.fetch.credentials import without_credentials
+from offline_bundle.builder.formats.base import forms_of
+from offline_bundle.builder.pipeline import prepare_request, resolve_request
+from offline_bundle.builder.wheels.build_from_source import tree_digest
+from offline_bundle.wheelhouse.derived.index_pages import described
+from offline_bundle.wheelhouse.runtime.commit import check_is_bundle_folder
+from offline_bundle.wheelhouse.runtime.errors import OutOfDateError, translate_os_errors
+from offline_bundle.wheelhouse.runtime.manifest import (
     CHECKSUMS,
     MANIFEST,
     BundledFile,
@@ -34,18 +38,18 @@ from wheelhouse.manifest import (
     Manifest,
     read_manifest,
 )
-from wheelhouse.refusals import as_bundle_errors
-from wheelhouse.unpack import refuse_foreign
+from offline_bundle.wheelhouse.store.diff import diff
+from offline_bundle.wheelhouse.store.shipped import bundle_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from builder.build import BuildProgress, BuildRequest, Resolved
-    from builder.choose import Choice
-    from builder.resolve import Resolution
-    from wheelhouse.diff import BundleDiff, PackageChange
-    from wheelhouse.manifest import BundledScript
+    from offline_bundle.builder.pipeline import BuildProgress, BuildRequest, Resolved
+    from offline_bundle.builder.resolve.select import Choice
+    from offline_bundle.builder.resolve.uv import Resolution
+    from offline_bundle.wheelhouse.runtime.manifest import BundledScript
+    from offline_bundle.wheelhouse.store.diff import BundleDiff, PackageChange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,9 @@ class CheckReport:
             return None
         problems = [change.message for change in self.changes]
         return OutOfDateError(
-            f"{self.bundle} is out of date", problems=problems, hint="build it again, with the same options but --check"
+            f"{self.bundle} is out of date",
+            problems=problems,
+            hint="build it again, with the same options but --check",
         )
 
     def raise_if_out_of_date(self) -> None:
@@ -113,15 +119,17 @@ class CheckReport:
 def check(request: BuildRequest, uv: str, progress: BuildProgress) -> CheckReport:
     """Compare the bundle at `request.output` with what building it now would make.
 
-    Raises as `builder.build.build` does for what would make the build fail: InputError (2), ResolveError (3),
+    Raises as `offline_bundle.builder.pipeline.build` does for what would make the build fail: InputError (2), ResolveError (3),
     FetchError (4), IntegrityError (5) for a broken manifest.
     """
     prepared = prepare_request(request, uv)
-    with as_bundle_errors(request.output):
-        refuse_foreign(str(request.output))
+    with translate_os_errors(request.output):
+        check_is_bundle_folder(str(request.output))
         is_there = (request.output / MANIFEST).exists()
     if not is_there:
-        return CheckReport(request.output, (Change(kind="no-bundle", message="there is no bundle yet"),))
+        return CheckReport(
+            request.output, (Change(kind="no-bundle", message="there is no bundle yet"),)
+        )
     current = read_manifest(request.output)
     progress.step(f"Resolving {', '.join(script.path.name for script in prepared.scripts)}")
     resolved = resolve_request(request, prepared, uv, current)
@@ -142,16 +150,20 @@ def expected_manifest(current: Manifest, resolved: Resolved) -> Manifest:
         scripts[script.name] = _with_lock(current, scripts.get(script.name), resolution, choices)
         targets[target.name] = BundledTarget(python=target.python, platform=target.platform)
         files[f"scripts/{script.name}.py"] = described(script.source)
-        for choice, package in zip(choices, scripts[script.name].locks[target.name].packages.values(), strict=True):
+        for choice, package in zip(
+            choices, scripts[script.name].locks[target.name].packages.values(), strict=True
+        ):
             files[package.wheel] = _wheel_file(current.files.get(package.wheel), resolution, choice)
     for resolution, choice in zip(resolved.uv_resolutions, resolved.uv_choices, strict=True):
         uvs[resolution.target.platform] = BundledUv(version=choice.version or "", path="")
     pythons = dict(current.pythons)
     for target, offer in resolved.offers.items():
         version = ".".join(map(str, offer.version))
-        pythons[target.name] = BundledPython(version=version, implementation="cpython", path=offer.bundle_path)
+        pythons[target.name] = BundledPython(
+            version=version, implementation="cpython", path=offer.bundle_path
+        )
     fixed = {
-        **launcher(with_cache="cache" in forms_of(current), has_pythons=bool(pythons)),
+        **bundle_files(with_cache="cache" in forms_of(current), with_pythons=bool(pythons)),
         "uv.toml": UV_TOML.encode(),
     }
     files |= {path: described(content) for path, content in fixed.items()}
@@ -175,7 +187,9 @@ def changes_between(old: Manifest, new: Manifest) -> Iterator[Change]:
             script, _, target = key.partition("/")
             if script in old.scripts:
                 verb = (
-                    "is not in the bundle yet" if kind == "added" else "goes, as the metadata changed: build for it too"
+                    "is not in the bundle yet"
+                    if kind == "added"
+                    else "goes, as the metadata changed: build for it too"
                 )
                 message = f"{script} for {target} {verb}"
                 yield Change(kind=f"target-{kind}", message=message, script=script, target=target)
@@ -188,12 +202,21 @@ def changes_between(old: Manifest, new: Manifest) -> Iterator[Change]:
             yield _package_change(change)
     yield from _yanked(old, new)
     yield from _program_changes(old, new, found)
-    for name in (*launcher(with_cache="cache" in forms_of(old), has_pythons=bool(new.pythons)), "uv.toml"):
+    for name in (
+        *bundle_files(with_cache="cache" in forms_of(old), with_pythons=bool(new.pythons)),
+        "uv.toml",
+    ):
         if name in (*found.files.added, *found.files.changed):
-            yield Change(kind="launcher-changed", message=f"{name} is another one in this offline-bundle", name=name)
+            yield Change(
+                kind="launcher-changed",
+                message=f"{name} is another one in this offline-bundle",
+                name=name,
+            )
     if old.created_by != new.created_by:
         message = f"it was made by {old.created_by}, this is {new.created_by}"
-        yield Change(kind="version-changed", message=message, old=old.created_by, new=new.created_by)
+        yield Change(
+            kind="version-changed", message=message, old=old.created_by, new=new.created_by
+        )
 
 
 def _program_changes(old: Manifest, new: Manifest, found: BundleDiff) -> Iterator[Change]:
@@ -201,13 +224,24 @@ def _program_changes(old: Manifest, new: Manifest, found: BundleDiff) -> Iterato
         was = old.uv[platform].version if platform in old.uv else None
         now = new.uv[platform].version
         kind, message = ("uv-changed", f"{was} → {now}") if was else ("uv-added", f"{now} is added")
-        yield Change(kind=kind, message=f"uv for {platform}: {message}", name=platform, old=was, new=now)
+        yield Change(
+            kind=kind, message=f"uv for {platform}: {message}", name=platform, old=was, new=now
+        )
     for target in (*found.pythons.added, *found.pythons.changed):
         was = old.pythons[target].version if target in old.pythons else None
         now = new.pythons[target].version
-        kind, message = ("python-changed", f"{was} → {now}") if was else ("python-added", f"Python {now} is added")
+        kind, message = (
+            ("python-changed", f"{was} → {now}")
+            if was
+            else ("python-added", f"Python {now} is added")
+        )
         yield Change(
-            kind=kind, message=f"interpreter for {target}: {message}", target=target, name="python", old=was, new=now
+            kind=kind,
+            message=f"interpreter for {target}: {message}",
+            target=target,
+            name="python",
+            old=was,
+            new=now,
         )
 
 
@@ -215,9 +249,14 @@ def _script_changes(old: Manifest, new: Manifest) -> Iterator[Change]:
     for name, script in new.scripts.items():
         known = old.scripts.get(name)
         if known is None:
-            yield Change(kind="script-added", message=f"{name} is not in the bundle yet", script=name)
+            yield Change(
+                kind="script-added", message=f"{name} is not in the bundle yet", script=name
+            )
         elif (known.block, known.settings) != (script.block, script.settings):
-            what = "; ".join(metadata_changes(known, script)) or "its metadata block is written in another way"
+            what = (
+                "; ".join(metadata_changes(known, script))
+                or "its metadata block is written in another way"
+            )
             yield Change(kind="script-changed", message=f"{name}: {what}", script=name)
         elif old.files[known.path].sha256 != new.files[script.path].sha256:
             message = f"{name}: its code changed, its metadata did not"
@@ -238,7 +277,13 @@ def _package_change(change: PackageChange) -> Change:
     message = f"{where}: {what}"
     kind = f"package-{change.kind}"
     return Change(
-        kind=kind, message=message, script=change.script, target=change.target, name=change.name, old=old, new=new
+        kind=kind,
+        message=message,
+        script=change.script,
+        target=change.target,
+        name=change.name,
+        old=old,
+        new=new,
     )
 
 
@@ -246,14 +291,26 @@ def _yanked(old: Manifest, new: Manifest) -> Iterator[Change]:
     for path, file in new.files.items():
         known = old.files.get(path)
         if known and known.version and known.yanked != file.yanked:
-            state = f"was yanked from its index ({file.yanked})" if file.yanked is not None else "is no longer yanked"
+            state = (
+                f"was yanked from its index ({file.yanked})"
+                if file.yanked is not None
+                else "is no longer yanked"
+            )
             message = f"{known.name} {known.version} {state}"
-            yield Change(kind="package-yanked", message=message, name=known.name, old=known.version, new=known.version)
+            yield Change(
+                kind="package-yanked",
+                message=message,
+                name=known.name,
+                old=known.version,
+                new=known.version,
+            )
 
 
 def _missing_forms(names: Sequence[str], manifest: Manifest) -> Iterator[Change]:
     for name in sorted({*names} - forms_of(manifest)):
-        yield Change(kind="format-added", message=f"the bundle does not have the form {name} yet", name=name)
+        yield Change(
+            kind="format-added", message=f"the bundle does not have the form {name} yet", name=name
+        )
 
 
 def _missing_files(directory: Path, manifest: Manifest) -> Iterator[Change]:
@@ -261,21 +318,29 @@ def _missing_files(directory: Path, manifest: Manifest) -> Iterator[Change]:
 
     A manifest without even checksums and launcher beside it is a lock under version control: it lacks nothing.
     """
-    if not any((directory / path).exists() for path in (CHECKSUMS, *launcher(with_cache=False, has_pythons=False))):
+    if not any(
+        (directory / path).exists()
+        for path in (CHECKSUMS, *bundle_files(with_cache=False, with_pythons=False))
+    ):
         return
     for path, file in manifest.files.items():
         place = directory / path
-        with as_bundle_errors(directory):
+        with translate_os_errors(directory):
             is_whole = place.is_file() and file.size in {None, place.stat().st_size}
         if not is_whole:
             yield Change(kind="file-missing", message=f"{path} is missing or cut short", name=path)
 
 
 def _with_lock(
-    current: Manifest, known: BundledScript | None, resolution: Resolution, choices: tuple[Choice, ...]
+    current: Manifest,
+    known: BundledScript | None,
+    resolution: Resolution,
+    choices: tuple[Choice, ...],
 ) -> BundledScript:
     script, target = resolution.script, resolution.target
-    locks: dict[str, BundledLock] = dict(known.locks) if known and script_is_same(known, script) else {}
+    locks: dict[str, BundledLock] = (
+        dict(known.locks) if known and script_is_same(known, script) else {}
+    )
     packages = {choice.name: _package(current, resolution, choice) for choice in choices}
     locks[target.name] = BundledLock(lock="", requirements="", libc=None, packages=packages)
     return bundled_script(script, locks)
@@ -297,16 +362,25 @@ def _package(current: Manifest, resolution: Resolution, choice: Choice) -> Bundl
         version = known.version if known and same else choice.version
         return BundledPackage(version=version or "", wheel=path)
     for path, file in current.files.items():
-        if file.name == canonicalize_name(choice.name) and _is_built_from(file, choice) and _fits(path, resolution):
+        if (
+            file.name == canonicalize_name(choice.name)
+            and _is_built_from(file, choice)
+            and _fits(path, resolution)
+        ):
             return BundledPackage(version=file.version or "", wheel=path)
-    return BundledPackage(version=choice.version or "from source", wheel=f"wheels/{choice.name} (to be built)")
+    return BundledPackage(
+        version=choice.version or "from source", wheel=f"wheels/{choice.name} (to be built)"
+    )
 
 
 def _is_built_from(file: BundledFile, choice: Choice) -> bool:
     if file.source is None or file.source.built_from is None:
         return False
     if choice.kind == "git":
-        return (file.source.git, file.source.commit) == (without_credentials(choice.location), choice.commit)
+        return (file.source.git, file.source.commit) == (
+            without_credentials(choice.location),
+            choice.commit,
+        )
     if choice.kind == "directory":
         return file.source.built_from == tree_digest(Path(choice.location))
     return file.source.built_from == choice.hashes.get("sha256")
@@ -314,6 +388,8 @@ def _is_built_from(file: BundledFile, choice: Choice) -> bool:
 
 def _fits(path: str, resolution: Resolution) -> bool:
     try:
-        return bool(parse_wheel_filename(path.removeprefix("wheels/"))[3] & resolution.target.tag_set)
+        return bool(
+            parse_wheel_filename(path.removeprefix("wheels/"))[3] & resolution.target.tag_set
+        )
     except InvalidWheelFilename:
         return False

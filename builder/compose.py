@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from packaging.utils import parse_wheel_filename
 
-from builder.target import libc_floor
-from wheelhouse import __version__, prepare
-from wheelhouse.errors import IntegrityError
-from wheelhouse.index import INDEX, described, render_index, with_needs
-from wheelhouse.manifest import (
+from offline_bundle import __version__
+from offline_bundle.builder.inputs.targets import libc_floor
+from offline_bundle.wheelhouse.derived.index_pages import INDEX, described, render_index, with_needs
+from offline_bundle.wheelhouse.derived.python_downloads import render_downloads
+from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.manifest import (
     CHECKSUMS,
     BundledFile,
     BundledLock,
@@ -31,17 +32,18 @@ from wheelhouse.manifest import (
     Manifest,
     Source,
 )
-from wheelhouse.pythons import render_downloads
+from offline_bundle.wheelhouse.runtime.pep723 import block_digest, settings_digest
+from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from builder.interpreters import PythonArchive
-    from builder.node_uv import NodeUv
-    from builder.resolve import Resolution
-    from builder.script import Script
-    from wheelhouse.wheel import WheelMetadata
+    from offline_bundle.builder.extras.python_builds import PythonArchive
+    from offline_bundle.builder.extras.uv_binaries import NodeUv
+    from offline_bundle.builder.inputs.scripts import Script
+    from offline_bundle.builder.resolve.uv import Resolution
+    from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
 _NO_TIME = "1980-01-01T00:00:00Z"
 
@@ -102,11 +104,19 @@ class LockedScript:
         """Its lock: PEP 751, its wheels relative paths into the bundle: it moves with it."""
         packages: list[dict[str, Any]] = []
         for wheel in sorted(self.wheels, key=lambda wheel: wheel.name):
-            file: dict[str, Any] = {"name": wheel.filename, "path": f"../../{wheel.bundle_path}", "size": wheel.size}
+            file: dict[str, Any] = {
+                "name": wheel.filename,
+                "path": f"../../{wheel.bundle_path}",
+                "size": wheel.size,
+            }
             if wheel.upload_time:
                 file["upload-time"] = wheel.upload_time.astimezone(UTC)
             packages.append(
-                {"name": wheel.name, "version": wheel.version, "wheels": [{**file, "hashes": {"sha256": wheel.sha256}}]}
+                {
+                    "name": wheel.name,
+                    "version": wheel.version,
+                    "wheels": [{**file, "hashes": {"sha256": wheel.sha256}}],
+                }
             )
         document = {
             "lock-version": "1.0",
@@ -153,7 +163,9 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
         contents[paths.requirements] = _render_requirements(entry).encode()
     wheels = [wheel for entry in locked for wheel in entry.wheels]
     archives = [(python.bundle_path, python.sha256) for python in pythons]
-    _refuse_other_bytes(before, [*((wheel.bundle_path, wheel.sha256) for wheel in wheels), *archives])
+    _refuse_other_bytes(
+        before, [*((wheel.bundle_path, wheel.sha256) for wheel in wheels), *archives]
+    )
     files = _kept_files(before, scripts)
     for wheel in _unique(wheel for entry in locked for wheel in entry.wheels):
         files[wheel.bundle_path] = _bundled_wheel(wheel)
@@ -168,8 +180,13 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
         )
         for python in pythons
     }
-    files |= {path: described(content) for path, content in contents.items() if isinstance(content, bytes)}
-    files |= {uv.bundle_path: replace(files[uv.bundle_path], source=uv.source, version=uv.version) for uv in uvs}
+    files |= {
+        path: described(content) for path, content in contents.items() if isinstance(content, bytes)
+    }
+    files |= {
+        uv.bundle_path: replace(files[uv.bundle_path], source=uv.source, version=uv.version)
+        for uv in uvs
+    }
     targets = _targets(before, scripts, locked)
     brought = _pythons(before, targets, pythons)
     pages = {**render_index(files), **render_downloads(brought, targets, files)}
@@ -181,7 +198,10 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
         timestamp=_timestamp(files.values(), epoch),
         scripts=scripts,
         targets=targets,
-        uv={**before.uv, **{uv.platform: BundledUv(version=uv.version, path=uv.bundle_path) for uv in uvs}},
+        uv={
+            **before.uv,
+            **{uv.platform: BundledUv(version=uv.version, path=uv.bundle_path) for uv in uvs},
+        },
         files=with_needs(files, scripts),
         pythons=brought,
     )
@@ -192,17 +212,17 @@ def bundled_script(script: Script, locks: Mapping[str, BundledLock]) -> BundledS
     """What a manifest says of *script* with these *locks*."""
     return BundledScript(
         path=f"scripts/{script.name}.py",
-        block=prepare.block_digest(script.block),
+        block=block_digest(script.block),
         dependencies=script.dependencies,
         requires_python=script.requires_python,
-        settings=prepare.settings_digest(script.settings),
+        settings=settings_digest(script.settings),
         locks=locks,
     )
 
 
 def metadata_changes(known: BundledScript, script: BundledScript) -> list[str]:
     """What *script* asks for differently from *known*, in words; empty where it asks for the same."""
-    before, now = (set(map(prepare.canonical_requirement, entry.dependencies)) for entry in (known, script))
+    before, now = (set(map(canonical_requirement, entry.dependencies)) for entry in (known, script))
     changes = [f"now needs {text}" for text in sorted(now - before)]
     changes += [f"no longer needs {text}" for text in sorted(before - now)]
     if known.requires_python != script.requires_python:
@@ -215,14 +235,16 @@ def metadata_changes(known: BundledScript, script: BundledScript) -> list[str]:
 def script_is_same(known: BundledScript, script: Script) -> bool:
     """Whether *script* asks for the same as the one in the bundle: then locks for its other targets stay good."""
     return (
-        sorted(map(prepare.canonical_requirement, known.dependencies))
-        == sorted(map(prepare.canonical_requirement, script.dependencies))
+        sorted(map(canonical_requirement, known.dependencies))
+        == sorted(map(canonical_requirement, script.dependencies))
         and known.requires_python == script.requires_python
-        and known.settings == prepare.settings_digest(script.settings)
+        and known.settings == settings_digest(script.settings)
     )
 
 
-def _bundled_script(before: Manifest, known: BundledScript | None, entry: LockedScript) -> BundledScript:
+def _bundled_script(
+    before: Manifest, known: BundledScript | None, entry: LockedScript
+) -> BundledScript:
     script, target = entry.resolution.script, entry.resolution.target
     others = dict(known.locks) if known and script_is_same(known, script) else {}
     tag_sets = (parse_wheel_filename(wheel.filename)[3] for wheel in entry.wheels)
@@ -230,9 +252,14 @@ def _bundled_script(before: Manifest, known: BundledScript | None, entry: Locked
         lock=entry.lock_path,
         requirements=f"locks/{script.name}/requirements-{target.name}.txt",
         libc=libc_floor(tag_sets, target),
-        packages={wheel.name: BundledPackage(version=wheel.version, wheel=wheel.bundle_path) for wheel in entry.wheels},
+        packages={
+            wheel.name: BundledPackage(version=wheel.version, wheel=wheel.bundle_path)
+            for wheel in entry.wheels
+        },
     )
-    others[target.name] = _with_forms(before, known, others[target.name], target.name, entry.content)
+    others[target.name] = _with_forms(
+        before, known, others[target.name], target.name, entry.content
+    )
     made = bundled_script(script, others)
     return known if known and replace(known, origins=()) == made else made
 
@@ -250,7 +277,10 @@ def _with_forms(
 def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[str, BundledFile]:
     """What stays of the bundle before: all but pages, which are rendered anew, and locks that no script has now."""
     named = {
-        path for script in scripts.values() for lock in script.locks.values() for path in (lock.lock, lock.requirements)
+        path
+        for script in scripts.values()
+        for lock in script.locks.values()
+        for path in (lock.lock, lock.requirements)
     }
     return {
         path: replace(file, needed_by=())
@@ -317,7 +347,9 @@ def _pythons(
 ) -> dict[str, BundledPython]:
     known = dict(before.pythons)
     for archive in archives:
-        python = BundledPython(version=archive.version, implementation="cpython", path=archive.bundle_path)
+        python = BundledPython(
+            version=archive.version, implementation="cpython", path=archive.bundle_path
+        )
         known |= {target.name: python for target in archive.targets}
     return {name: python for name, python in known.items() if name in targets}
 

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.seal import seal_command
-from wheelhouse import prepare
-from wheelhouse.errors import BundleError, JobsFailedError
+from offline_bundle.runner.network import seal_command
+from offline_bundle.wheelhouse.runtime.errors import BundleError, JobsFailedError
+from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,16 +33,30 @@ def demonstrate(folder: Path, *, jobs: int, say: Callable[[str], None]) -> tuple
     script, bundle, plots = folder / "eval.py", folder / "bundle", folder / "plots"
     _prepare_folder(folder, script, plots)
     _provide_python(say)
-    submit = ["submit", script, "--bundle", bundle, "--embedded", "-j", jobs, "--output", "plot.png"]
+    submit = [
+        "submit",
+        script,
+        "--bundle",
+        bundle,
+        "--embedded",
+        "-j",
+        jobs,
+        "--output",
+        "plot.png",
+    ]
     say("\n# On the connected side: a bundle of everything the script needs")
     _step(["build", script, "-o", bundle], say)
     say("\n# Is it whole?")
     _step(["verify", bundle], say)
-    say("\n# On the other side of the gap, where there is no network: plot jobs through an HPS of our own")
+    say(
+        "\n# On the other side of the gap, where there is no network: plot jobs through an HPS of our own"
+    )
     _step([*submit, "--download", plots], say, is_sealed=True)
     found = tuple(sorted(plots.glob("*/plot.png")))
     if len(found) != jobs:
-        raise JobsFailedError(f"{len(found)} plots came of {jobs} jobs", hint=f"look at {plots}/*/console_output.txt")
+        raise JobsFailedError(
+            f"{len(found)} plots came of {jobs} jobs", hint=f"look at {plots}/*/console_output.txt"
+        )
     return found
 
 
@@ -51,8 +65,10 @@ class StepError(BundleError):
 
     def __init__(self, command: str, exit_code: int) -> None:
         message = f"the demonstration ends here: `{command}` left with exit code {exit_code}"
-        super().__init__(message, hint="what it says is above; the steps before it need not be done again")
-        self.exit_code = exit_code  # type: ignore[misc] # that command's own, and no class's
+        super().__init__(
+            message, hint="what it says is above; the steps before it need not be done again"
+        )
+        self.exit_code = exit_code
 
 
 def _prepare_folder(folder: Path, script: Path, plots: Path) -> None:
@@ -69,12 +85,16 @@ def _prepare_folder(folder: Path, script: Path, plots: Path) -> None:
 def _provide_python(say: Callable[[str], None]) -> None:
     """A node brings its own interpreter; where this machine has none that fits, uv installs one, online."""
     wanted = ".".join(map(str, PYTHON))
-    if prepare.find_interpreter(PYTHON) is not None:
+    if find_interpreter(PYTHON) is not None:
         return
     say(f"# This machine has no Python {wanted}: let uv install one while there is a network")
-    if subprocess.run([sys.executable, "-m", "uv", "python", "install", wanted], check=False).returncode:
+    if subprocess.run(
+        [sys.executable, "-m", "uv", "python", "install", wanted], check=False
+    ).returncode:
         hint = f"install Python {wanted} by other means, and try again"
-        raise BundleError(f"Python {wanted} is needed to run the plots, and uv could not install it", hint=hint)
+        raise BundleError(
+            f"Python {wanted} is needed to run the plots, and uv could not install it", hint=hint
+        )
 
 
 def _step(words: Sequence[object], say: Callable[[str], None], *, is_sealed: bool = False) -> None:

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from runner.request import Request
-    from runner.results_page import JobEntry
+    from offline_bundle.runner.request import Request
+    from offline_bundle.runner.results.page.page import JobEntry
 
 ENGINES: Mapping[str, str] = {
-    "hps": "runner.engines.hps",
-    "slurm": "runner.engines.slurm",
-    "local": "runner.engines.local",
+    "hps": "offline_bundle.runner.engines.hps.engine",
+    "slurm": "offline_bundle.runner.engines.slurm.engine",
+    "local": "offline_bundle.runner.engines.local.engine",
 }
 """Name → module; the first is the default. A further engine is one more file, and one more line here."""
 
@@ -95,7 +95,9 @@ class Counts:
 
     def describe(self) -> str:
         """Say it in a line: `3 running, 7 evaluated`."""
-        return ", ".join(f"{number:,} {state}" for state, number in self.by_state.items()) or "no jobs"
+        return (
+            ", ".join(f"{number:,} {state}" for state, number in self.by_state.items()) or "no jobs"
+        )
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,9 @@ class Engine(Protocol):
     def standstill(self, project: ProjectState) -> str:
         """Say why no job may have started yet."""
 
-    def results(self, project: ProjectState, directory: Path, progress: Callable[[int, int], None] = ...) -> Results:
+    def results(
+        self, project: ProjectState, directory: Path, progress: Callable[[int, int], None] = ...
+    ) -> Results:
         """Have what the jobs left in *directory*, with the page; *progress* is told the bytes there, and all."""
 
     def failures(self, project: ProjectState, limit: int) -> list[Failure]:

@@ -9,11 +9,18 @@ from __future__ import annotations
 import shlex
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from runner.engine import FAILED, Counts, Engine, Failure, ProjectState, Results
-from wheelhouse.errors import BundleError, FetchError, JobsFailedError
-from wheelhouse.unpack import printable
+from offline_bundle.runner.engine import (
+    FAILED,
+    Counts,
+    Engine,
+    Failure,
+    ProjectState,
+    Results,
+)
+from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, JobsFailedError
+from offline_bundle.wheelhouse.runtime.paths import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +57,10 @@ class Outcome:
         if self.counts.failed > len(self.failures):
             problems.append(f"… and {self.counts.failed - len(self.failures)} more")
         if self.fault:
-            problems += ["and the download:", *(f"  {line}" for line in str(self.fault).splitlines())]
+            problems += [
+                "and the download:",
+                *(f"  {line}" for line in str(self.fault).splitlines()),
+            ]
         return JobsFailedError(
             f"{self.counts.failed} of {self.counts.total} jobs of {self.name} failed",
             problems=problems,
@@ -70,7 +80,8 @@ class Outcome:
             "project": {"id": self.project_id, "name": self.name},
             "jobs": {"total": self.counts.total, "states": dict(self.counts.by_state)},
             "failed": [
-                {"job": failure.job, "state": failure.state, "console": failure.tail} for failure in self.failures
+                {"job": failure.job, "state": failure.state, "console": failure.tail}
+                for failure in self.failures
             ],
             "download": results
             and {
@@ -85,7 +96,7 @@ class Outcome:
 class JobsGoOnError(BundleError):
     """Ctrl-C while watching: exit 130, and the jobs go on."""
 
-    exit_code: ClassVar[int] = 130
+    exit_code = 130
 
 
 def watch(

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from wheelhouse.errors import InputError, NotInBundleError
-from wheelhouse.manifest import read_manifest
-from wheelhouse.prepare import LaunchError, canonical_requirement, read_block
-from wheelhouse.text import count
+from offline_bundle.wheelhouse.cli.output import count
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
+from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.pep723 import read_block
+from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from runner.values import JobValues
+    from offline_bundle.runner.values import JobValues
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,15 @@ def check(request: Request) -> None:
     dependencies = _read_dependencies(request.script)
     names = [request.script.name, *(path.name for path in request.inputs)]
     problems = [f"{path} is no file" for path in request.inputs if not path.is_file()]
-    problems += [f"two files are named {name}" for name in sorted({name for name in names if names.count(name) > 1})]
-    problems += [f"the output {name!r} {fault}" for name in request.outputs if (fault := _output_fault(name, names))]
+    problems += [
+        f"two files are named {name}"
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    problems += [
+        f"the output {name!r} {fault}"
+        for name in request.outputs
+        if (fault := _output_fault(name, names))
+    ]
     clashing = sorted(set(request.output_values) & set(request.values.types))
     problems += [f"{name} is both an input and an output value" for name in clashing]
     if problems:
@@ -78,7 +86,7 @@ def _read_dependencies(script: Path) -> dict[str, str]:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         hint = "the lines between `# /// script` and `# ///` are TOML, each behind `# `"
         raise InputError(f"{script}: its metadata cannot be read: {error}", hint=hint) from error
-    except LaunchError as error:
+    except BundleError as error:
         raise InputError(f"{script}: {error.message}", hint=error.hint) from None
     if table is None:
         hint = "begin it with a `# /// script` block that lists its dependencies (PEP 723)"
@@ -90,13 +98,16 @@ def _check_bundle(script: Path, dependencies: Mapping[str, str], bundle: Path) -
     """Refuse what no node could run; the launcher on the node decides about the rest."""
     scripts = read_manifest(bundle).scripts.values()
     missing = [
-        dependencies.keys() - {canonical_requirement(text) for text in entry.dependencies} for entry in scripts
+        dependencies.keys() - {canonical_requirement(text) for text in entry.dependencies}
+        for entry in scripts
     ] or [set(dependencies)]
     fewest = min(missing, key=len)
     if fewest:
         named = ", ".join(dependencies[key] for key in sorted(fewest))
         hint = f"on the connected side: build-offline-bundle {script.name} -o DIR, then carry the bundle over again"
-        raise NotInBundleError(f"{script} needs {named}, which the bundle {bundle} does not hold", hint=hint)
+        raise NotInBundleError(
+            f"{script} needs {named}, which the bundle {bundle} does not hold", hint=hint
+        )
 
 
 def _output_fault(name: str, taken: Sequence[str]) -> str | None:

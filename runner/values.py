@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wheelhouse.errors import InputError
+from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,13 +52,19 @@ def plan_values(settings: Sequence[str], table: Path | None, *, jobs: int) -> Jo
     twice = sorted(constants.keys() & columns.keys())
     if twice:
         names = ", ".join(twice)
-        raise InputError(f"given both by --set and by {table}: {names}", hint="give each value in one place")
+        raise InputError(
+            f"given both by --set and by {table}: {names}", hint="give each value in one place"
+        )
     types = {name: _type_of([text]) for name, text in constants.items()}
     types |= {name: _type_of(cells) for name, cells in columns.items()}
     fixed = {name: _CONVERTERS[types[name]](text) for name, text in constants.items()}
-    converted = {name: [_CONVERTERS[types[name]](cell) for cell in cells] for name, cells in columns.items()}
+    converted = {
+        name: [_CONVERTERS[types[name]](cell) for cell in cells] for name, cells in columns.items()
+    }
     count = len(next(iter(columns.values()))) if columns else jobs
-    rows = tuple({**fixed, **{name: cells[row] for name, cells in converted.items()}} for row in range(count))
+    rows = tuple(
+        {**fixed, **{name: cells[row] for name, cells in converted.items()}} for row in range(count)
+    )
     return JobValues(types=types, rows=rows)
 
 
@@ -73,7 +79,9 @@ def _parse_settings(settings: Sequence[str]) -> dict[str, str]:
             problems.append(f"{name.strip()} is given twice")
         constants[name.strip()] = text.strip()
     if problems:
-        raise InputError("--set cannot be read", problems=problems, hint="for example --set thickness=0.5")
+        raise InputError(
+            "--set cannot be read", problems=problems, hint="for example --set thickness=0.5"
+        )
     return constants
 
 
@@ -82,9 +90,13 @@ def _read_table(path: Path) -> dict[str, list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
-            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
+            lines = [
+                (reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)
+            ]
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", hint="check its path and permissions") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}", hint="check its path and permissions"
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         hint = "save it as CSV: UTF-8 text, values separated by commas"
         raise InputError(f"{path} is not a CSV file: {error}", hint=hint) from error
@@ -110,7 +122,9 @@ def _row_problems(names: Sequence[str], lines: Sequence[tuple[int, Sequence[str]
     problems = []
     for number, row in lines:
         if len(row) != len(names):
-            problems.append(f"line {number}: {len(row)} values where the first line names {len(names)}")
+            problems.append(
+                f"line {number}: {len(row)} values where the first line names {len(names)}"
+            )
         else:
             missing = [name for name, cell in zip(names, row, strict=True) if not cell]
             problems += [f"line {number}: no value for {', '.join(missing)}"] if missing else []
@@ -132,7 +146,11 @@ def _is_integer(cell: str) -> bool:
 def _is_number(cell: str) -> bool:
     """Whether it is a finite decimal number: NaN has no place in JSON, and `1_000` is a name."""
     try:
-        return math.isfinite(float(cell)) and "_" not in cell and (_is_integer(cell) or not cell.strip("+-").isdigit())
+        return (
+            math.isfinite(float(cell))
+            and "_" not in cell
+            and (_is_integer(cell) or not cell.strip("+-").isdigit())
+        )
     except ValueError:
         return False
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from offline_bundle.wheelhouse.store.writer import BundleWriter
+from tests.support import programs
 from tests.support.index_server import IndexServer
 from tests.support.schema import is_valid_manifest
-from wheelhouse.store import BundleWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +50,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    summary = programs.summarize(terminalreporter.stats.get("skipped", []))
+    if summary:
+        terminalreporter.section("missing programs")
+        terminalreporter.line(summary)
+
+
 @pytest.fixture(autouse=True)
 def own_home(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """A fresh HOME with nothing in it.
 
@@ -62,7 +72,8 @@ def own_home(
     real_home = Path.home()
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv(
-        "UV_PYTHON_INSTALL_DIR", os.environ.get("UV_PYTHON_INSTALL_DIR") or str(real_home / ".local/share/uv/python")
+        "UV_PYTHON_INSTALL_DIR",
+        os.environ.get("UV_PYTHON_INSTALL_DIR") or str(real_home / ".local/share/uv/python"),
     )
     monkeypatch.setenv("PYENV_ROOT", os.environ.get("PYENV_ROOT") or str(real_home / ".pyenv"))
     for name in list(os.environ):

@@ -23,12 +23,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from runner.embedded import EmbeddedHps
-from runner.engines.hps import HpsEngine
-from runner.follow import watch
-from runner.seal import seal_command
-from runner.server import Server, connect
-from runner.watch import list_projects
+from offline_bundle.runner.engines.hps.engine import HpsEngine
+from offline_bundle.runner.engines.hps.projects import list_projects
+from offline_bundle.runner.engines.hps.session import Server, connect
+from offline_bundle.runner.follow import watch
+from offline_bundle.runner.hps_server import EmbeddedHps
+from offline_bundle.runner.network import seal_command
 
 _MODULES = (  # noqa: SIM905 - it reads better
     "jms/test_files.py jms/test_jobs.py jms/test_projects.py jms/test_jms_api.py jms/test_tasks.py"
@@ -48,9 +48,13 @@ _HEADER = """# /// script
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkout", type=Path)
-    parser.add_argument("modules", nargs="*", default=_MODULES, help="below CHECKOUT/tests  [default: those named]")
+    parser.add_argument(
+        "modules", nargs="*", default=_MODULES, help="below CHECKOUT/tests  [default: those named]"
+    )
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--example", action="store_true", help="the example instead of the tests")
     parser.add_argument("--sealed-in", type=Path, help=argparse.SUPPRESS)
@@ -61,7 +65,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="upstream-") as folder:
         if options.example:
             prepare_example(checkout, Path(folder))
-            again = [sys.executable, __file__, str(checkout), "--python", options.python, "--sealed-in", folder]
+            again = [
+                sys.executable,
+                __file__,
+                str(checkout),
+                "--python",
+                options.python,
+                "--sealed-in",
+                folder,
+            ]
             return subprocess.run(seal_command(again), check=False).returncode
         return run_tests(checkout, Path(folder), options.python, options.modules)
 
@@ -70,7 +82,9 @@ def run_tests(checkout: Path, folder: Path, python: str, modules: list[str]) -> 
     """Run test modules of the checkout; return pytest's exit code."""
     with EmbeddedHps(folder / "hps", tls=True) as hps:
         for name in _DEFAULT_SCRIPTS:
-            (hps.data / "storage" / "default_execution_scripts" / name).write_text("# a site's own\n")
+            (hps.data / "storage" / "default_execution_scripts" / name).write_text(
+                "# a site's own\n"
+            )
         environment = {
             "HPS_TEST_URL": hps.url,
             "HPS_TEST_USERNAME": hps.username,
@@ -81,7 +95,9 @@ def run_tests(checkout: Path, folder: Path, python: str, modules: list[str]) -> 
         }
         tests = [str(checkout / "tests" / name) for name in modules]
         command = [python, "-m", "pytest", "-q", "-rfEsxX", "-p", "no:cacheprovider", *tests]
-        return subprocess.run(command, cwd=folder, env=_environment(folder) | environment, check=False).returncode
+        return subprocess.run(
+            command, cwd=folder, env=_environment(folder) | environment, check=False
+        ).returncode
 
 
 def prepare_example(checkout: Path, folder: Path) -> None:
@@ -97,7 +113,16 @@ def prepare_example(checkout: Path, folder: Path) -> None:
 def run_example(folder: Path, python: str) -> int:
     """Start the HPS, run the example's `project_setup.py` as its page says, and wait for its jobs."""
     with EmbeddedHps(folder / "hps", bundle=folder / "bundle") as hps:
-        command = [python, "project_setup.py", "-U", hps.url, "-u", hps.username, "-p", hps.password]
+        command = [
+            python,
+            "project_setup.py",
+            "-U",
+            hps.url,
+            "-u",
+            hps.username,
+            "-p",
+            hps.password,
+        ]
         subprocess.run(command, cwd=folder / "example", env=_environment(folder), check=True)
         with connect(Server(url=hps.url, username=hps.username, password=hps.password)) as session:
             (project,) = list_projects(session)

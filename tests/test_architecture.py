@@ -1,4 +1,4 @@
-"""The house's floors, held to the code: see docs/architecture.md."""
+"""The house's floors, held to the code: see docs/explanation/architecture.md."""
 
 from __future__ import annotations
 
@@ -29,13 +29,24 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_a_floor_imports_nothing_from_above_or_beside(package: str) -> None:
     faults = {
-        path.name: found for path in (ROOT / package).rglob("*.py") if (found := imported(path) & FORBIDDEN[package])
+        path.name: found
+        for path in (ROOT / package).rglob("*.py")
+        if (found := imported(path) & FORBIDDEN[package])
     }
     assert faults == {}
 
 
 @pytest.mark.parametrize(
-    "name", ["run.py", "prepare.py", "policy.py", "interpreter.py", "unpack.py", "uv_cache.py", "uv_stand_in.py"]
+    "name",
+    [
+        "run.py",
+        "prepare.py",
+        "policy.py",
+        "interpreter.py",
+        "unpack.py",
+        "uv_cache.py",
+        "uv_stand_in.py",
+    ],
 )
 def test_the_launcher_needs_the_standard_library_only(name: str) -> None:
     import sys
@@ -61,12 +72,19 @@ def test_no_file_names_a_registry_host_or_a_folder_of_a_machine() -> None:
         "templates",
         ".github",
     ]
-    files = [path for folder in folders for path in (ROOT / folder).rglob("*")] + list(ROOT.glob("*"))
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*")] + list(
+        ROOT.glob("*")
+    )
     faults = []
     for path in files:
         if path.name.startswith(".coverage"):
             continue
-        if path.is_file() and path.suffix in suffixes and ".peers" not in path.parts and ".venv" not in path.parts:
+        if (
+            path.is_file()
+            and path.suffix in suffixes
+            and ".peers" not in path.parts
+            and ".venv" not in path.parts
+        ):
             text = path.read_text(encoding="utf-8", errors="replace")
             faults += [f"{path.relative_to(ROOT)}: {word}" for word in words if word in text]
     assert faults == []

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.resolve import find_uv
-from runner.seal import seal_command
+from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.runner.network import seal_command
+from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 from tests.support.slurm import SlurmCluster
-from wheelhouse import prepare
 
 EXAMPLE = Path(__file__).parent.parent / "examples/python_uv/eval.py"
 PNG = b"\x89PNG\r\n"
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.registry
 @pytest.fixture(scope="module")
 def python() -> str:
     """The example is for Python 3.12; uv installs one where the machine has none."""
-    found = prepare.find_interpreter((3, 12))
+    found = find_interpreter((3, 12))
     if found is None:
         subprocess.run([find_uv(), "python", "install", "3.12"], check=False)
-        found = prepare.find_interpreter((3, 12))
+        found = find_interpreter((3, 12))
     if found is None:
-        pytest.skip("no Python 3.12 here, and none to be had") if not os.environ.get("CI") else pytest.fail(
-            "no Python 3.12"
-        )
+        pytest.skip("no Python 3.12 here, and none to be had") if not os.environ.get(
+            "CI"
+        ) else pytest.fail("no Python 3.12")
     return found
 
 
@@ -53,7 +53,12 @@ def sealed(command: list[str], folder: Path, **variables: str) -> subprocess.Com
     """Run in an empty network namespace, in *folder*."""
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
-        seal_command(command), cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+        seal_command(command),
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done
@@ -78,7 +83,9 @@ def test_the_launcher_with_nothing_of_ours_installed(
     assert is_plot(tmp_path / "job/plot.png")
 
 
-def test_jobs_through_the_runner(bundle: Path, python: str, node_cache: Path, tmp_path: Path) -> None:
+def test_jobs_through_the_runner(
+    bundle: Path, python: str, node_cache: Path, tmp_path: Path
+) -> None:
     words = [
         "run",
         str(EXAMPLE),
@@ -105,9 +112,27 @@ def test_ten_jobs_through_slurm(
     """A real Slurm, whose nodes have no network but loopback."""
     monkeypatch.setenv("OFFLINE_BUNDLE_PYTHON", python)
     monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(node_cache))
-    words = ["submit", str(EXAMPLE), "--bundle", str(bundle), "--engine", "slurm", "-j", "10", "--output", "plot.png"]
+    words = [
+        "submit",
+        str(EXAMPLE),
+        "--bundle",
+        str(bundle),
+        "--engine",
+        "slurm",
+        "-j",
+        "10",
+        "--output",
+        "plot.png",
+    ]
     with SlurmCluster(tmp_path / "slurm") as cluster:
-        command = [sys.executable, "-m", "offline_bundle", *words, "--download", str(tmp_path / "jobs")]
+        command = [
+            sys.executable,
+            "-m",
+            "offline_bundle",
+            *words,
+            "--download",
+            str(tmp_path / "jobs"),
+        ]
         subprocess.run(command, env={**os.environ, **cluster.variables}, check=True)
     plots = sorted((tmp_path / "jobs").glob("*/plot.png"))
     assert len(plots) == 10
@@ -116,36 +141,73 @@ def test_ten_jobs_through_slurm(
 
 
 def test_an_unmodified_uv_run(bundle: Path, python: str, tmp_path: Path) -> None:
-    sealed([find_uv(), "run", str(EXAMPLE)], tmp_path / "job", UV_CONFIG_FILE=str(bundle / "uv.toml"), UV_PYTHON=python)
+    sealed(
+        [find_uv(), "run", str(EXAMPLE)],
+        tmp_path / "job",
+        UV_CONFIG_FILE=str(bundle / "uv.toml"),
+        UV_PYTHON=python,
+    )
     assert is_plot(tmp_path / "job/plot.png")
 
 
 def test_plain_pip(bundle: Path, python: str, tmp_path: Path) -> None:
     subprocess.run([python, "-m", "venv", str(tmp_path / "env")], check=True)
     [requirements] = (bundle / "locks/eval").glob("requirements-*.txt")
-    pip = [str(tmp_path / "env/bin/python"), "-m", "pip", "install", "--quiet", "--no-index", "--require-hashes"]
+    pip = [
+        str(tmp_path / "env/bin/python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--require-hashes",
+    ]
     pip += ["--no-compile"]  # for one run of the script that is not worth the time
-    sealed([*pip, "--find-links", str(bundle / "wheels"), "-r", str(requirements)], tmp_path / "job")
+    sealed(
+        [*pip, "--find-links", str(bundle / "wheels"), "-r", str(requirements)], tmp_path / "job"
+    )
     sealed([str(tmp_path / "env/bin/python"), str(EXAMPLE)], tmp_path / "job")
     assert is_plot(tmp_path / "job/plot.png")
 
 
 def test_uv_installs_from_the_static_index(bundle: Path, python: str, tmp_path: Path) -> None:
     index = (bundle / "simple").as_uri()
-    uv = [find_uv(), "pip", "install", "--quiet", "--target", str(tmp_path / "site"), "--python", python]
+    uv = [
+        find_uv(),
+        "pip",
+        "install",
+        "--quiet",
+        "--target",
+        str(tmp_path / "site"),
+        "--python",
+        python,
+    ]
     sealed([*uv, "--default-index", index, "matplotlib"], tmp_path / "job")
     assert (tmp_path / "site/matplotlib").is_dir()
 
 
 @pytest.mark.slow
-def test_the_page_that_a_newcomer_copies_from_runs_from_the_clone(bundle: Path, python: str, tmp_path: Path) -> None:
+def test_the_page_that_a_newcomer_copies_from_runs_from_the_clone(
+    bundle: Path, python: str, tmp_path: Path
+) -> None:
     """`uv run project_setup.py` with a home and caches of its own: uv resolves and installs all it needs."""
-    from runner.embedded import EmbeddedHps
+    from offline_bundle.runner.hps_server import EmbeddedHps
 
     del python
     page = EXAMPLE.with_name("project_setup.py")
     with EmbeddedHps(tmp_path / "hps", bundle=bundle, tls=True) as hps:
-        options = ["-U", hps.url, "-u", hps.username, "-p", hps.password, "-j", "2", "--ca-file", hps.ca_file]
+        options = [
+            "-U",
+            hps.url,
+            "-u",
+            hps.username,
+            "-p",
+            hps.password,
+            "-j",
+            "2",
+            "--ca-file",
+            hps.ca_file,
+        ]
         done = subprocess.run(
             [find_uv(), "run", page, *options, "--bundle", bundle],
             cwd=tmp_path,

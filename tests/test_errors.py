@@ -19,14 +19,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from builder.resolve import find_uv
-from offline_bundle import cli, run_command_line
+from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.cli import cli, run_command_line
+from offline_bundle.wheelhouse.runtime.manifest import Manifest, render_checksums
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
 from tests.support.command_line import HERE
 from tests.support.distributions import make_buildable_sdist, make_wheel
 from tests.support.index_server import Fault, IndexServer
 from tests.wheelhouse.test_signature import allowing, make_key, public
-from wheelhouse.manifest import Manifest, render_checksums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,14 @@ SNAPSHOT = Path(__file__).with_name("errors.txt")
 SECRET = "s3cret-of-this-test"
 DOCUMENTED = {1, 2, 3, 4, 5, 6, 7, 8, 9}
 ERRORS = {
-    *("BundleError", "InputError", "ResolveError", "FetchError", "IntegrityError", "SignatureError"),
+    *(
+        "BundleError",
+        "InputError",
+        "ResolveError",
+        "FetchError",
+        "IntegrityError",
+        "SignatureError",
+    ),
     *("NotInBundleError", "JobsFailedError", "OutOfDateError", "LaunchError", "Refusal"),
 }
 
@@ -44,7 +51,9 @@ Case = tuple[str, list[str], int]
 
 
 @pytest.fixture
-def place(tmp_path: Path, index: IndexServer, packages: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(
+    tmp_path: Path, index: IndexServer, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A folder with scripts good and bad, bundles whole and damaged, archives and keys; the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
@@ -56,8 +65,15 @@ def place(tmp_path: Path, index: IndexServer, packages: Path, monkeypatch: pytes
     make_wheel(packages, "gone")
     make_buildable_sdist(packages, "sourceonly")
     index.fault("*/files/gone-*.whl", Fault.status(404))
-    for name, dependency in {"job": "leaf", "lost": "nosuchpackage", "src": "sourceonly", "gone": "gone"}.items():
-        write_script(f"{name}.py", f'dependencies = ["{dependency}"]', f'requires-python = "=={HERE}"')
+    for name, dependency in {
+        "job": "leaf",
+        "lost": "nosuchpackage",
+        "src": "sourceonly",
+        "gone": "gone",
+    }.items():
+        write_script(
+            f"{name}.py", f'dependencies = ["{dependency}"]', f'requires-python = "=={HERE}"'
+        )
     write_script("old.py", 'requires-python = "<3"')
     write_script("words.py", "dependencies = leaf")
     write_script("other.py", 'dependencies = ["alpha", "beta"]')
@@ -66,7 +82,10 @@ def place(tmp_path: Path, index: IndexServer, packages: Path, monkeypatch: pytes
     Path("latin.py").write_bytes(b"# caf\xe9\n")
     Path("full").mkdir()
     Path("full/mine.txt").touch()
-    make_bundle(Path("whole"), {"eval": BundleScript(), "bad": BundleScript(body="raise SystemExit('no such mesh')")})
+    make_bundle(
+        Path("whole"),
+        {"eval": BundleScript(), "bad": BundleScript(body="raise SystemExit('no such mesh')")},
+    )
     manifest = read_manifest(Path("whole"))
     manifest["files"]["SHA256SUMS"] = {}
     document = json.dumps(manifest).encode()
@@ -111,15 +130,31 @@ def cases() -> Iterator[Case]:
         ("no such Python", ["build", "job.py", "-o", "b", "--python-version", "three"], 2),
         ("no Python that fits", ["build", "old.py", "-o", "b"], 2),
         ("no such platform", ["build", "job.py", "-o", "b", "--python-platform", "vax"], 2),
-        ("no such glibc", ["build", "job.py", "-o", "b", "--python-platform", "x86_64-manylinux_2_19"], 2),
-        ("options that exclude each other", ["build", "job.py", "-o", "b", "--no-uv", "--uv-version", "0.9"], 2),
+        (
+            "no such glibc",
+            ["build", "job.py", "-o", "b", "--python-platform", "x86_64-manylinux_2_19"],
+            2,
+        ),
+        (
+            "options that exclude each other",
+            ["build", "job.py", "-o", "b", "--no-uv", "--uv-version", "0.9"],
+            2,
+        ),
         ("no such constraints", ["build", "job.py", "-o", "b", "--constraint", "nosuch.txt"], 2),
         ("no such package", ["build", "lost.py", "-o", "b", "--no-uv"], 3),
         ("only a source distribution", ["build", "src.py", "-o", "b", "--no-uv"], 4),
         ("a wheel that is gone", ["build", "gone.py", "-o", "b", "--no-uv"], 4),
         (
             "an index that is not there, with a password",
-            ["build", "job.py", "-o", "b", "--no-uv", "--default-index", f"http://me:{SECRET}@127.0.0.1:9/simple"],
+            [
+                "build",
+                "job.py",
+                "-o",
+                "b",
+                "--no-uv",
+                "--default-index",
+                f"http://me:{SECRET}@127.0.0.1:9/simple",
+            ],
             4,
         ),
         ("no bundle to check", ["build", "job.py", "-o", "b", "--no-uv", "--check"], 9),
@@ -147,14 +182,42 @@ def cases() -> Iterator[Case]:
     yield from (
         ("no such script to run", ["run", "nosuch.py", "--bundle", "whole"], 2),
         ("no bundle named", ["run", "job.py"], 2),
-        ("dependencies that are not in the bundle", ["run", "other.py", "--bundle", "whole", "-j", "1"], 7),
-        ("a bundle for other nodes", ["run", "foreign/scripts/eval.py", "--bundle", "foreign", "-j", "1"], 7),
-        ("no such interpreter", ["run", "whole/scripts/eval.py", "--bundle", "whole", "-j", "1", "--python", "/x"], 2),
-        ("a script that fails", ["run", "whole/scripts/bad.py", "--bundle", "whole", "-j", "1", "-q"], 8),
-        ("jobs' options without jobs", ["run", "job.py", "--bundle", "whole", "--parallel", "2"], 2),
-        ("jobs' folders that are taken", ["run", "job.py", "--bundle", "whole", "-j", "1", "--output", "taken"], 2),
+        (
+            "dependencies that are not in the bundle",
+            ["run", "other.py", "--bundle", "whole", "-j", "1"],
+            7,
+        ),
+        (
+            "a bundle for other nodes",
+            ["run", "foreign/scripts/eval.py", "--bundle", "foreign", "-j", "1"],
+            7,
+        ),
+        (
+            "no such interpreter",
+            ["run", "whole/scripts/eval.py", "--bundle", "whole", "-j", "1", "--python", "/x"],
+            2,
+        ),
+        (
+            "a script that fails",
+            ["run", "whole/scripts/bad.py", "--bundle", "whole", "-j", "1", "-q"],
+            8,
+        ),
+        (
+            "jobs' options without jobs",
+            ["run", "job.py", "--bundle", "whole", "--parallel", "2"],
+            2,
+        ),
+        (
+            "jobs' folders that are taken",
+            ["run", "job.py", "--bundle", "whole", "-j", "1", "--output", "taken"],
+            2,
+        ),
         ("a table and a number", ["submit", "job.py", "--values", "values.csv", "-j", "3"], 2),
-        ("a table with a name twice", ["submit", "job.py", "--bundle", "whole", "--values", "values.csv"], 2),
+        (
+            "a table with a name twice",
+            ["submit", "job.py", "--bundle", "whole", "--values", "values.csv"],
+            2,
+        ),
         ("no bundle for the embedded HPS", ["submit", "job.py", "--embedded"], 2),
         ("a variable that is none", ["submit", "job.py", "--bundle", "/share", "--env", "X"], 2),
         ("a size of memory that is none", ["submit", "job.py", "--memory", "much"], 2),
@@ -163,25 +226,37 @@ def cases() -> Iterator[Case]:
     )
 
 
-def provoke(words: list[str], capfd: pytest.CaptureFixture[str], tidy: Callable[[str], str]) -> tuple[int, str]:
+def provoke(
+    words: list[str], capfd: pytest.CaptureFixture[str], tidy: Callable[[str], str]
+) -> tuple[int, str]:
     capfd.readouterr()
     code = run_command_line(cli, words, "offline-bundle")
     said = capfd.readouterr()
     return code, tidy(said.out + said.err)
 
 
-def test_every_error_side_by_side(place: Path, index: IndexServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_every_error_side_by_side(
+    place: Path, index: IndexServer, capfd: pytest.CaptureFixture[str]
+) -> None:
     (place / "taken/job-0001").mkdir(parents=True)
     (place / "taken/job-0001/old.txt").touch()
 
     def tidy(text: str) -> str:
         text = "".join(
-            line for line in text.splitlines(keepends=True) if not line.startswith(("Resolving", "Fetching"))
+            line
+            for line in text.splitlines(keepends=True)
+            if not line.startswith(("Resolving", "Fetching"))
         )
         text = text.replace(f":{urlsplit(index.url).port}/", ":PORT/")
-        text = re.sub(r"its interpreters: .*|this node: .*", lambda line: f"{line[0].partition(':')[0]}: …", text)
+        text = re.sub(
+            r"its interpreters: .*|this node: .*",
+            lambda line: f"{line[0].partition(':')[0]}: …",
+            text,
+        )
         text = (
-            text.replace(str(place.resolve()), "HERE").replace(str(ROOT), "CLONE").replace(os.environ["HOME"], "HOME")
+            text.replace(str(place.resolve()), "HERE")
+            .replace(str(ROOT), "CLONE")
+            .replace(os.environ["HOME"], "HOME")
         )
         text = re.sub(r"\b[0-9a-f]{64}\b", "SHA256", text)
         text = re.sub(r"cp3\d+-[a-z0-9_]+(?:-[a-z0-9_]+)*|x86_64-manylinux_2_\d+", "TARGET", text)
@@ -196,7 +271,9 @@ def test_every_error_side_by_side(place: Path, index: IndexServer, capfd: pytest
     found = "\n".join(blocks)
     if os.environ.get("UPDATE_ERRORS"):
         SNAPSHOT.write_text(found, encoding="utf-8")
-    difference = difflib.unified_diff(SNAPSHOT.read_text(encoding="utf-8").splitlines(), found.splitlines(), n=1)
+    difference = difflib.unified_diff(
+        SNAPSHOT.read_text(encoding="utf-8").splitlines(), found.splitlines(), n=1
+    )
     assert faults == []
     assert list(difference) == []
 
@@ -211,7 +288,10 @@ def faults_of(code: int, expected: int, said: str) -> Iterator[str]:
     has_hint = any(line.startswith("hint: ") for line in lines)
     if not has_hint and not all("; " in line for line in lines if line.startswith("  ")):
         yield "it does not say what to do next, neither in the end nor with each problem"
-    if any(line.startswith("error: ") for line in lines[1:]) or sum(line.startswith("hint: ") for line in lines) > 1:
+    if (
+        any(line.startswith("error: ") for line in lines[1:])
+        or sum(line.startswith("hint: ") for line in lines) > 1
+    ):
         yield "more than one error, or one that does not come first"
     if any(line.startswith(("error: ", "hint: ")) and line.endswith((".", "!")) for line in lines):
         yield "a message ends with a full stop"
@@ -223,7 +303,11 @@ def faults_of(code: int, expected: int, said: str) -> Iterator[str]:
 
 def test_programs_are_told_the_same(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     del place
-    for words in (["verify", "nosuch", "--json"], ["build", "--json"], ["build", "nosuch.py", "-o", "b", "--json"]):
+    for words in (
+        ["verify", "nosuch", "--json"],
+        ["build", "--json"],
+        ["build", "nosuch.py", "-o", "b", "--json"],
+    ):
         capfd.readouterr()
         code = run_command_line(cli, words, "offline-bundle")
         error = json.loads(capfd.readouterr().out)["error"]
@@ -241,6 +325,9 @@ def test_every_error_in_the_code_says_what_to_do_next() -> None:
                 if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ERRORS:
                     continue
                 third = 3 if getattr(node.func, "id", "") in {"LaunchError", "Refusal"} else 99
-                if not any(keyword.arg == "hint" for keyword in node.keywords) and len(node.args) < third:
+                if (
+                    not any(keyword.arg == "hint" for keyword in node.keywords)
+                    and len(node.args) < third
+                ):
                     silent.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert silent == []

@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.build import BuildRequest, build
-from builder.progress import make_progress
-from builder.resolve import ResolveOptions, find_uv, uv_version_here
+from offline_bundle.builder.cli.progress import make_progress
+from offline_bundle.builder.pipeline import BuildRequest, build
+from offline_bundle.builder.resolve.uv import (
+    ResolveOptions,
+    find_uv,
+    uv_version_here,
+)
+from offline_bundle.wheelhouse.store.verify import verify
 from tests.support.distributions import make_wheel
 from tests.support.index_server import IndexServer
 from tests.support.node import PYTHON, Node, site
-from wheelhouse.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +63,16 @@ class Site:
 def uv_of(version: str, folder: Path) -> Path:
     if version == uv_version_here():
         return Path(find_uv())
-    command = [find_uv(), "pip", "install", "--quiet", "--target", str(folder), "--python", sys.executable]
+    command = [
+        find_uv(),
+        "pip",
+        "install",
+        "--quiet",
+        "--target",
+        str(folder),
+        "--python",
+        sys.executable,
+    ]
     subprocess.run([*command, "--no-deps", f"uv=={version}"], check=True)
     return folder / "bin" / "uv"
 
@@ -78,7 +91,9 @@ def make_uv_wheel(folder: Path, version: str, program: Path) -> None:
         pytest.param(DOCUMENTED, marks=pytest.mark.registry),
     ],
 )
-def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def built(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     version = uv_version_here() if request.param == "newest" else request.param
     with ExitStack() as stack:
         share, node = stack.enter_context(site())
@@ -149,7 +164,11 @@ def test_a_job_may_remove_the_environment_that_it_says_it_ran_in(built: Site) ->
         shutil.rmtree(prefix)
         started.append(prefix)
     assert started[0] != started[1]
-    home = Path(built.node.run(built.node.python, built.bundle / "run.py", "--prepare", script).stdout.strip())
+    home = Path(
+        built.node.run(
+            built.node.python, built.bundle / "run.py", "--prepare", script
+        ).stdout.strip()
+    )
     assert (home / "bin" / "python").exists()
     assert (home / "lib" / f"python{PYTHON}" / "site-packages" / "alpha.py").exists()
 
@@ -164,7 +183,13 @@ def test_an_execution_script_that_starts_uv(form: str, built: Site) -> None:
     }
     uv, variables = task[form]
     if form == "cache":
-        built.node.run(built.node.python, built.bundle / "uv_cache.py", "--uv", built.uv, variables["UV_CACHE_DIR"])
+        built.node.run(
+            built.node.python,
+            built.bundle / "uv_cache.py",
+            "--uv",
+            built.uv,
+            variables["UV_CACHE_DIR"],
+        )
     code = f"""
 import os
 from ansys.rep.evaluator.task_manager import ApplicationExecution, Context
@@ -178,7 +203,9 @@ names = ("parameter_values", "resource_requirements", "execution_context", "inpu
 Execution(Context({{"environment": {variables!r}, "expected_return_code": 0, **dict.fromkeys(names, {{}})}})).execute()
 """
     shim = Path(__file__).parent.parent / "runner/embedded/shim"
-    ran = built.node.run(built.node.python, "-c", code, PYTHONPATH=_for_everybody(shim, built.bundle.parent))
+    ran = built.node.run(
+        built.node.python, "-c", code, PYTHONPATH=_for_everybody(shim, built.bundle.parent)
+    )
     assert SAID in ran.stdout
 
 
@@ -192,14 +219,20 @@ def test_venv_without_anything_of_ours(built: Site) -> None:
 
 
 def test_cache_from_a_read_only_share(built: Site) -> None:
-    made = built.node.run(built.node.python, built.bundle / "uv_cache.py", PATH=f"{built.uv.parent}:/usr/bin:/bin")
+    made = built.node.run(
+        built.node.python, built.bundle / "uv_cache.py", PATH=f"{built.uv.parent}:/usr/bin:/bin"
+    )
     folder = made.stdout.strip()
     assert built.uv_run(UV_CACHE_DIR=folder, UV_OFFLINE="1").stdout == SAID
-    assert built.uv_run(UV_CACHE_DIR=folder).stdout == SAID  # nobody told it to be offline: its pages are fresh
+    assert (
+        built.uv_run(UV_CACHE_DIR=folder).stdout == SAID
+    )  # nobody told it to be offline: its pages are fresh
 
 
 def test_cache_that_its_user_can_write(built: Site) -> None:
-    copy = built.node.give(Path(shutil.copytree(built.bundle / "cache", built.node.folder / "cache")))
+    copy = built.node.give(
+        Path(shutil.copytree(built.bundle / "cache", built.node.folder / "cache"))
+    )
     assert built.uv_run(UV_CACHE_DIR=copy, UV_OFFLINE="1").stdout == SAID
 
 
@@ -214,7 +247,10 @@ def test_the_example_in_each_form(version: str, tmp_path: Path) -> None:
         script = share / "eval.py"
         script.write_text(text, encoding="utf-8")
         request = BuildRequest(
-            scripts=(script,), output=tmp_path / "bundle", uv_version=version, formats=("cache", "venv")
+            scripts=(script,),
+            output=tmp_path / "bundle",
+            uv_version=version,
+            formats=("cache", "venv"),
         )
         build(request, find_uv(), progress)
         bundle = Path(shutil.move(tmp_path / "bundle", share / "uvcache"))

@@ -31,7 +31,9 @@ def _expectation(path: Path) -> tuple[set[int], re.Pattern[str] | None]:
 
 
 def _needs_an_index(path: Path) -> bool:
-    return not (path.stem in _CHEAP or (path.stem.startswith("broken_") and 2 in _expectation(path)[0]))
+    return not (
+        path.stem in _CHEAP or (path.stem.startswith("broken_") and 2 in _expectation(path)[0])
+    )
 
 
 def _cases() -> list[object]:
@@ -49,13 +51,17 @@ def test_the_collection_is_large_and_of_both_kinds() -> None:
 
 
 @pytest.mark.parametrize("path", _cases())
-def test_every_header_builds_and_runs_offline_or_its_fault_is_named(path: Path, tmp_path: Path) -> None:
+def test_every_header_builds_and_runs_offline_or_its_fault_is_named(
+    path: Path, tmp_path: Path
+) -> None:
     codes, words = _expectation(path)
     script = tmp_path / path.name
     shutil.copy(path, script)
     shutil.copytree(HEADERS / "neighbour", tmp_path / "neighbour")
     flags = re.findall(r"^# flags: (.*)$", path.read_text("utf-8", "replace"), re.MULTILINE)
-    built = call("build", script, "-o", tmp_path / "bundle", "--no-uv", "--json", *" ".join(flags).split())
+    built = call(
+        "build", script, "-o", tmp_path / "bundle", "--no-uv", "--json", *" ".join(flags).split()
+    )
     assert built.code in codes, built.out + built.err
     assert "Traceback" not in built.err
     if built.code:
@@ -78,5 +84,7 @@ def test_every_header_builds_and_runs_offline_or_its_fault_is_named(path: Path, 
         "--sealed",
     ]
     variables = {**os.environ, "OFFLINE_BUNDLE_UV": find_uv_bin()}
-    ran = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        words, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr

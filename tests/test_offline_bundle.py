@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.seal import seal_command
+from offline_bundle.runner.network import seal_command
+from offline_bundle.wheelhouse.runtime.errors import BundleError
 from tests.support import command_line
 from tests.support.distributions import make_wheel
 from tests.support.index_server import Fault, IndexServer
-from wheelhouse.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,9 @@ OFFLINE_BUNDLE = [sys.executable, "-m", "offline_bundle"]
 
 
 def call(*words: object) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*OFFLINE_BUNDLE, *map(str, words)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*OFFLINE_BUNDLE, *map(str, words)], capture_output=True, text=True, check=False
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
@@ -150,13 +152,21 @@ def test_show_lists_scripts_targets_and_packages(bundle: Path) -> None:
     for word in ("job", HERE, "leaf", "1.0"):
         assert word in text
     document = json.loads(call("show", bundle, "--json").stdout)
-    assert [(lock["script"], lock["python"], lock["packages"]) for lock in document["locks"]] == [("job", HERE, 1)]
+    assert [(lock["script"], lock["python"], lock["packages"]) for lock in document["locks"]] == [
+        ("job", HERE, 1)
+    ]
     assert document["packages"][0]["needed_by"] == [f"job/{document['locks'][0]['target']}"]
 
 
 def test_the_unresolvable_is_exit_3(tmp_path: Path, index: IndexServer) -> None:
     done = call(
-        "build", write_script(tmp_path, "no-such"), "-o", tmp_path / "b", "--default-index", index.url, "--no-uv"
+        "build",
+        write_script(tmp_path, "no-such"),
+        "-o",
+        tmp_path / "b",
+        "--default-index",
+        index.url,
+        "--no-uv",
     )
     assert done.returncode == 3
     assert "no-such was not found" in done.stderr
@@ -174,14 +184,18 @@ def test_without_a_network_it_says_so(tmp_path: Path, script: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
-def test_a_wheel_that_cannot_be_fetched_is_exit_4_and_named(tmp_path: Path, script: Path, index: IndexServer) -> None:
+def test_a_wheel_that_cannot_be_fetched_is_exit_4_and_named(
+    tmp_path: Path, script: Path, index: IndexServer
+) -> None:
     index.fault("*.whl", Fault.status(404))
     done = call("build", script, "-o", tmp_path / "b", "--default-index", index.url, "--no-uv")
     assert done.returncode == 4
     assert "leaf-1.0-py3-none-any.whl" in done.stderr
 
 
-def test_ctrl_c_leaves_the_bundle_as_it_was(bundle: Path, packages: Path, script: Path, index: IndexServer) -> None:
+def test_ctrl_c_leaves_the_bundle_as_it_was(
+    bundle: Path, packages: Path, script: Path, index: IndexServer
+) -> None:
     before = (bundle / "bundle.json").read_bytes()
     make_wheel(packages, "slow", padding=200_000)
     index.fault("*slow*.whl", Fault.trickle(0.5))
@@ -195,7 +209,10 @@ def test_ctrl_c_leaves_the_bundle_as_it_was(bundle: Path, packages: Path, script
         "--no-uv",
     ]
     process = subprocess.Popen(
-        [*OFFLINE_BUNDLE, *map(str, words)], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*OFFLINE_BUNDLE, *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 60
     while not index.requests_for("*slow*.whl"):
@@ -212,7 +229,9 @@ def test_ctrl_c_leaves_the_bundle_as_it_was(bundle: Path, packages: Path, script
     assert call(*words).returncode == 0
 
 
-def test_two_builds_at_once_into_one_bundle_both_count(tmp_path: Path, packages: Path, index: IndexServer) -> None:
+def test_two_builds_at_once_into_one_bundle_both_count(
+    tmp_path: Path, packages: Path, index: IndexServer
+) -> None:
     make_wheel(packages, "one")
     make_wheel(packages, "two")
     processes = []
@@ -226,11 +245,16 @@ def test_two_builds_at_once_into_one_bundle_both_count(tmp_path: Path, packages:
             index.url,
             "--no-uv",
         ]
-        processes.append(subprocess.Popen([*OFFLINE_BUNDLE, *map(str, words)], stderr=subprocess.PIPE, text=True))
+        processes.append(
+            subprocess.Popen([*OFFLINE_BUNDLE, *map(str, words)], stderr=subprocess.PIPE, text=True)
+        )
     for process in processes:
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 0, stderr
-    assert {lock["script"] for lock in json.loads(call("show", tmp_path / "b", "--json").stdout)["locks"]} == {
+    assert {
+        lock["script"]
+        for lock in json.loads(call("show", tmp_path / "b", "--json").stdout)["locks"]
+    } == {
         "one",
         "two",
     }
@@ -242,7 +266,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "small"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(command, capture_output=True, check=False).returncode != 0
+    ):
         if os.environ.get("CI") and os.getuid() == 0:
             pytest.fail("a small tmpfs cannot be mounted")
         pytest.skip("mounting a small tmpfs needs root")
@@ -254,7 +281,9 @@ def test_a_full_disk_is_exit_1_and_loses_nothing(
     small_disk: Path, tmp_path: Path, script: Path, packages: Path, index: IndexServer
 ) -> None:
     target = small_disk / "bundle"
-    assert call("build", script, "-o", target, "--default-index", index.url, "--no-uv").returncode == 0
+    assert (
+        call("build", script, "-o", target, "--default-index", index.url, "--no-uv").returncode == 0
+    )
     before = (target / "bundle.json").read_bytes()
     make_wheel(packages, "large", padding=400_000)
     large = write_script(tmp_path, "large", name="large")
@@ -266,9 +295,13 @@ def test_a_full_disk_is_exit_1_and_loses_nothing(
     assert call("verify", target).returncode == 0
 
 
-def test_a_place_that_may_not_be_written_is_exit_1(tmp_path: Path, script: Path, index: IndexServer) -> None:
+def test_a_place_that_may_not_be_written_is_exit_1(
+    tmp_path: Path, script: Path, index: IndexServer
+) -> None:
     """For root nothing is forbidden: a file system that takes no files stands in."""
-    done = call("build", script, "-o", "/proc/offline-bundle-test", "--default-index", index.url, "--no-uv")
+    done = call(
+        "build", script, "-o", "/proc/offline-bundle-test", "--default-index", index.url, "--no-uv"
+    )
     assert done.returncode == 1
     assert "/proc/offline-bundle-test" in done.stderr
     assert "hint:" in done.stderr

@@ -1,6 +1,1 @@
-"""The bundle itself: its format, manifest, index, verification and launcher.
-
-The ground floor of the house: `builder` and `runner` stand on it, it imports neither.
-"""
-
-__version__ = "0.1.0"
+"""The bundle: format, store, derived files, transport, signing. Imports neither `builder` nor `runner`."""

@@ -30,6 +30,12 @@ for row in range(2, POINTS):
     right[row] = curvature[row - 1] * step**2
 deflection = np.linalg.solve(matrix, right)
 
-np.savetxt("deflection.csv", np.column_stack([x, deflection]), delimiter=",", header="x,deflection", comments="")
+np.savetxt(
+    "deflection.csv",
+    np.column_stack([x, deflection]),
+    delimiter=",",
+    header="x,deflection",
+    comments="",
+)
 Path("output_parameters.json").write_text(json.dumps({"deflection": float(deflection[-1])}))
 print(f"{length} m, {load} N, {height} m: {deflection[-1] * 1000:.2f} mm")

@@ -55,7 +55,9 @@ class OfflineBundleExecution(ApplicationExecution):  # type: ignore[misc]  # its
         """Find everything, run the launcher, read the results."""
         log.info("Start execution script of offline-bundle")
         uv = find_uv(self.context.software)
-        environment = merge_environments(os.environ, uv.get("environment"), self.context.environment)
+        environment = merge_environments(
+            os.environ, uv.get("environment"), self.context.environment
+        )
         script = find_script(self.context.input_files, environment.get("OFFLINE_BUNDLE_SCRIPT"))
         bundle = find_bundle(self.context.input_files, environment)
         executable = unquoted(uv.get("executable") or "")
@@ -96,7 +98,9 @@ def merge_environments(*layers: Mapping[str, Any] | None) -> dict[str, str]:
     """Merge as HPS does: the evaluator's, then the software's registration, then the task definition's."""
     merged: dict[str, str] = {}
     for layer in layers:
-        merged.update({str(name): str(value) for name, value in (layer or {}).items() if value is not None})
+        merged.update(
+            {str(name): str(value) for name, value in (layer or {}).items() if value is not None}
+        )
     return merged
 
 
@@ -113,13 +117,18 @@ def find_script(inputs: Sequence[Mapping[str, Any]], chosen: str | None) -> Path
         given = [path for name, path in paths.items() if chosen in {name, path.name}]
         path = given[0] if given else Path(chosen).absolute()
         if not path.is_file():
-            raise FileNotFoundError(f"OFFLINE_BUNDLE_SCRIPT={chosen} is neither an input file nor a file here")
+            raise FileNotFoundError(
+                f"OFFLINE_BUNDLE_SCRIPT={chosen} is neither an input file nor a file here"
+            )
         return path
     own = Path(__file__).resolve()
     scripts = {
         name: path
         for name, path in paths.items()
-        if path.suffix == ".py" and not path.name.endswith(UNPACKER) and path.resolve() != own and name != "exec_script"
+        if path.suffix == ".py"
+        and not path.name.endswith(UNPACKER)
+        and path.resolve() != own
+        and name != "exec_script"
     }
     for name in SCRIPT_NAMES:
         if name in scripts:
@@ -128,7 +137,9 @@ def find_script(inputs: Sequence[Mapping[str, Any]], chosen: str | None) -> Path
     if len(candidates) == 1:
         return candidates[0]
     names = ", ".join(sorted(path.name for path in candidates)) or "none"
-    raise RuntimeError(f"which input file is the script? There is: {names}. Name one with OFFLINE_BUNDLE_SCRIPT")
+    raise RuntimeError(
+        f"which input file is the script? There is: {names}. Name one with OFFLINE_BUNDLE_SCRIPT"
+    )
 
 
 def has_metadata(path: Path) -> bool:
@@ -145,7 +156,9 @@ def find_bundle(inputs: Sequence[Mapping[str, Any]], environment: Mapping[str, s
     if named and not archives:
         if os.access(Path(named) / MANIFEST, os.R_OK):
             return Path(named)
-        raise FileNotFoundError(f"no bundle at OFFLINE_BUNDLE={named}: this node cannot read a {MANIFEST} there")
+        raise FileNotFoundError(
+            f"no bundle at OFFLINE_BUNDLE={named}: this node cannot read a {MANIFEST} there"
+        )
     archives = archives or [path for path in paths if path.suffix == ".tar"]
     if len(archives) != 1:
         raise RuntimeError(
@@ -154,14 +167,21 @@ def find_bundle(inputs: Sequence[Mapping[str, Any]], environment: Mapping[str, s
         )
     unpackers = [path for path in paths if path.name.endswith(UNPACKER)]
     if not unpackers:
-        raise RuntimeError(f"{archives[0].name} cannot be unpacked: there is no input file *{UNPACKER}")
+        raise RuntimeError(
+            f"{archives[0].name} cannot be unpacked: there is no input file *{UNPACKER}"
+        )
     return unpack_once(archives[0], unpackers[0], environment)
 
 
 def bundle_of_uv(environment: Mapping[str, str]) -> str:
     """Return the bundle that uv is set up for: its uv.toml or its cache is named. Empty where it is none."""
-    places = [Path(unquoted(environment.get(name, ""))).parent for name in ("UV_CONFIG_FILE", "UV_CACHE_DIR")]
-    return next((str(place) for place in places if place.is_absolute() and (place / MANIFEST).is_file()), "")
+    places = [
+        Path(unquoted(environment.get(name, ""))).parent
+        for name in ("UV_CONFIG_FILE", "UV_CACHE_DIR")
+    ]
+    return next(
+        (str(place) for place in places if place.is_absolute() and (place / MANIFEST).is_file()), ""
+    )
 
 
 def unpack_once(archive: Path, unpacker: Path, environment: Mapping[str, str]) -> Path:
@@ -183,9 +203,13 @@ def archive_digest(archive: Path) -> str:
     """Return the sha256 of the manifest, an archive's first member: it has the digests of all the others."""
     with tarfile.open(archive, "r:") as opened:
         member = opened.next()
-        content = opened.extractfile(member) if member is not None and member.name == MANIFEST else None
+        content = (
+            opened.extractfile(member) if member is not None and member.name == MANIFEST else None
+        )
         if content is None:
-            raise RuntimeError(f"{archive.name} is no archive of a bundle: its first file is not {MANIFEST}")
+            raise RuntimeError(
+                f"{archive.name} is no archive of a bundle: its first file is not {MANIFEST}"
+            )
         return hashlib.sha256(content.read()).hexdigest()
 
 
@@ -201,10 +225,14 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = folder.lstat()
-            is_own = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
+            is_own = not hasattr(os, "getuid") or (
+                found.st_uid == os.getuid() and not found.st_mode & 0o022
+            )
             if is_own and not folder.is_symlink() and os.access(folder, os.W_OK):
                 return folder
-    raise RuntimeError("there is no cache folder that is this user's alone; name one with OFFLINE_BUNDLE_CACHE")
+    raise RuntimeError(
+        "there is no cache folder that is this user's alone; name one with OFFLINE_BUNDLE_CACHE"
+    )
 
 
 @contextlib.contextmanager
@@ -218,10 +246,14 @@ def locked(path: Path) -> Iterator[None]:
 
 def launcher_python() -> str:
     """Return the Python for the launcher: the evaluator's, or one on PATH where that is no plain Python."""
-    is_plain = "python" in Path(sys.executable or "").name.lower() and not getattr(sys, "frozen", False)
+    is_plain = "python" in Path(sys.executable or "").name.lower() and not getattr(
+        sys, "frozen", False
+    )
     found = sys.executable if is_plain else shutil.which("python3") or shutil.which("python")
     if not found:
-        raise RuntimeError("this node has no Python to start the launcher with: neither python3 nor python is on PATH")
+        raise RuntimeError(
+            "this node has no Python to start the launcher with: neither python3 nor python is on PATH"
+        )
     return found
 
 
@@ -239,7 +271,9 @@ def read_parameters() -> dict[str, Any]:
     try:
         values = json.loads(OUTPUT_PARAMETERS.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RuntimeError(f"{OUTPUT_PARAMETERS}, which the script wrote, is not JSON: {error}") from error
+        raise RuntimeError(
+            f"{OUTPUT_PARAMETERS}, which the script wrote, is not JSON: {error}"
+        ) from error
     if not isinstance(values, dict):
         raise TypeError(f"{OUTPUT_PARAMETERS}, which the script wrote, is not a JSON object")
     log.info(f"Output parameters: {', '.join(sorted(values)) or 'none'}")

@@ -9,7 +9,7 @@
 
     uv run project_setup.py --url https://hps.example:8443/hps --username repuser --num-jobs 10 --bundle /shared/bundle
 
-Copy this page and change it: the steps behind are in `runner.submit`, `runner.watch` and `runner.results`. In a
+Copy this page and change it: the steps behind are in `offline_bundle.runner.engines.hps.submit`, `offline_bundle.runner.engines.hps.projects` and `offline_bundle.runner.engines.hps.results`. In a
 copy elsewhere, the last line of the metadata names the folder of your clone of offline-bundle. Where the evaluators'
 registration of uv names the bundle, leave out --bundle.
 """
@@ -19,13 +19,13 @@ import os
 import sys
 from pathlib import Path
 
-from runner.engines.hps import HpsEngine
-from runner.follow import follow
-from runner.password import find_password
-from runner.server import Server, connect
-from runner.submit import Submission
-from runner.values import plan_values
-from wheelhouse.errors import BundleError
+from offline_bundle.runner.engines.hps.engine import HpsEngine
+from offline_bundle.runner.engines.hps.password import find_password
+from offline_bundle.runner.engines.hps.session import Server, connect
+from offline_bundle.runner.engines.hps.submit import Submission
+from offline_bundle.runner.follow import follow
+from offline_bundle.runner.values import plan_values
+from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 HERE = Path(__file__).parent
 
@@ -36,7 +36,10 @@ def main() -> int:
     parser.add_argument("-U", "--url", default="https://localhost:8443/hps")
     parser.add_argument("-u", "--username", default="repuser")
     parser.add_argument(
-        "-p", "--password", default=os.environ.get("HPS_PASSWORD"), help="better in HPS_PASSWORD, or from the keyring"
+        "-p",
+        "--password",
+        default=os.environ.get("HPS_PASSWORD"),
+        help="better in HPS_PASSWORD, or from the keyring",
     )
     parser.add_argument("-j", "--num-jobs", type=int, default=10)
     parser.add_argument("--bundle", help="the bundle's directory, as the nodes see it")
@@ -53,11 +56,18 @@ def main() -> int:
     )
     try:
         password = find_password(options.url, options.username, options.password)
-        server = Server(url=options.url, username=options.username, password=password, ca_file=options.ca_file)
+        server = Server(
+            url=options.url, username=options.username, password=password, ca_file=options.ca_file
+        )
         with connect(server, notice=print) as session:
             engine = HpsEngine(session)
             project = engine.submit(submission, progress=print)
-            outcome = follow(engine, project, directory=options.download, show=lambda jobs: print(jobs.describe()))
+            outcome = follow(
+                engine,
+                project,
+                directory=options.download,
+                show=lambda jobs: print(jobs.describe()),
+            )
             outcome.raise_if_failed()
     except BundleError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)

@@ -1,1 +1,1 @@
-"""The engines, each in a module of its own; see `runner/engine.py` for what they are."""
+"""Engines that run jobs: this machine, Slurm, HPS. They do not import one another."""

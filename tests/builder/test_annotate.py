@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from builder.annotate import Finding, findings, github_annotations, sarif
+from offline_bundle.builder.cli.ci_reports import (
+    Finding,
+    findings,
+    github_annotations,
+    sarif,
+)
+from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
 from tests.support.command_line import HERE, Told, call
 from tests.support.distributions import make_wheel
-from wheelhouse.errors import InputError, ResolveError
 
 if TYPE_CHECKING:
     from tests.support.index_server import IndexServer
@@ -44,7 +49,9 @@ def results(path: Path) -> list[tuple[str, str, int]]:
     for result in run["results"]:
         assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
         place = result["locations"][0]["physicalLocation"]
-        found.append((result["ruleId"], place["artifactLocation"]["uri"], place["region"]["startLine"]))
+        found.append(
+            (result["ruleId"], place["artifactLocation"]["uri"], place["region"]["startLine"])
+        )
     return found
 
 
@@ -52,10 +59,21 @@ def test_every_fault_of_every_script_stands_at_its_line(tmp_path: Path) -> None:
     (tmp_path / "in here").mkdir()
     script(tmp_path / "one.py", "fine", "not a requirement", ">=2")
     script(tmp_path / "in here" / "two,x.py", "also wrong!")
-    arguments = ("one.py", "in here/two,x.py", "-o", "bundle", "--annotations", "github", "--sarif", "out.sarif")
+    arguments = (
+        "one.py",
+        "in here/two,x.py",
+        "-o",
+        "bundle",
+        "--annotations",
+        "github",
+        "--sarif",
+        "out.sarif",
+    )
     outcome = build(tmp_path, *arguments)
     assert outcome.code == InputError.exit_code
-    commands = [line.split("::")[1] for line in outcome.err.splitlines() if line.startswith("::error ")]
+    commands = [
+        line.split("::")[1] for line in outcome.err.splitlines() if line.startswith("::error ")
+    ]
     assert commands == [
         "error file=one.py,line=5,title=bad-script",
         "error file=one.py,line=6,title=bad-script",
@@ -66,14 +84,28 @@ def test_every_fault_of_every_script_stands_at_its_line(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_what_cannot_be_resolved_stands_at_the_requirement(tmp_path: Path, index: IndexServer, packages: Path) -> None:
+def test_what_cannot_be_resolved_stands_at_the_requirement(
+    tmp_path: Path, index: IndexServer, packages: Path
+) -> None:
     make_wheel(packages, "leaf")
     script(tmp_path / "job.py", "leaf", "Absent.Thing>=2")
-    arguments = ("job.py", "-o", "bundle", "--no-uv", "--default-index", index.url, "--sarif", "out.sarif")
+    arguments = (
+        "job.py",
+        "-o",
+        "bundle",
+        "--no-uv",
+        "--default-index",
+        index.url,
+        "--sarif",
+        "out.sarif",
+    )
     outcome = build(tmp_path, *arguments, "--annotations", "github", "--json")
     assert outcome.code == ResolveError.exit_code
     assert json.loads(outcome.out)["error"]["code"] == ResolveError.exit_code
-    assert "::error file=job.py,line=5,title=unresolvable::job.py cannot be resolved for cp" in outcome.err
+    assert (
+        "::error file=job.py,line=5,title=unresolvable::job.py cannot be resolved for cp"
+        in outcome.err
+    )
     assert results(tmp_path / "out.sarif") == [("unresolvable", "job.py", 5)]
     script(tmp_path / "job.py", "leaf")
     assert build(tmp_path, *arguments).code == 0
@@ -90,27 +122,38 @@ def test_an_out_of_date_bundle_stands_at_the_script(
     arguments = ("job.py", "-o", "bundle", "--no-uv", "--default-index", index.url)
     assert build(tmp_path, *arguments).code == 0
     make_wheel(packages, "leaf", "2.0")
-    outcome = build(tmp_path, *arguments, "--check", *form, "--sarif", "out.sarif", "--annotations", "github")
+    outcome = build(
+        tmp_path, *arguments, "--check", *form, "--sarif", "out.sarif", "--annotations", "github"
+    )
     assert outcome.code == 9
     assert results(tmp_path / "out.sarif") == [("out-of-date", "job.py", 5)]
     assert ": leaf 1.0 → 2.0" in outcome.err
 
 
-def test_a_sarif_file_that_cannot_be_written_is_said_before_anything_is_done(tmp_path: Path) -> None:
+def test_a_sarif_file_that_cannot_be_written_is_said_before_anything_is_done(
+    tmp_path: Path,
+) -> None:
     outcome = build(tmp_path, "none.py", "-o", "bundle", "--sarif", "absent/out.sarif")
     assert outcome.code == InputError.exit_code
     assert "--sarif absent/out.sarif: there is no folder absent" in outcome.err
 
 
 def test_no_text_can_end_an_annotation_and_begin_another() -> None:
-    text = github_annotations([Finding("failed", "100%\r\n::set-output name=x::y", Path("a,b:c.py"), 1)])
-    assert text == "::error file=a%2Cb%3Ac.py,line=1,title=failed::100%25%0D%0A::set-output name=x::y\n"
+    text = github_annotations(
+        [Finding("failed", "100%\r\n::set-output name=x::y", Path("a,b:c.py"), 1)]
+    )
+    assert (
+        text
+        == "::error file=a%2Cb%3Ac.py,line=1,title=failed::100%25%0D%0A::set-output name=x::y\n"
+    )
 
 
 def test_errors_of_several_scripts_told_together_are_told_apart(tmp_path: Path) -> None:
     paths = [script(tmp_path / name, "leaf") for name in ("one.py", "two.py")]
     problems = [
-        f"{path} cannot be resolved for cp312-x" if part == 0 else "  because leaf" for path in paths for part in (0, 1)
+        f"{path} cannot be resolved for cp312-x" if part == 0 else "  because leaf"
+        for path in paths
+        for part in (0, 1)
     ]
     found = findings(ResolveError("2 of 2 failed", problems=problems, hint="try again"), paths)
     assert [(one.path, one.line) for one in found] == [(paths[0], 4), (paths[1], 4)]
@@ -119,7 +162,11 @@ def test_errors_of_several_scripts_told_together_are_told_apart(tmp_path: Path) 
 
 def sample_log() -> dict[str, Any]:
     return sarif(
-        [Finding("bad-script", "wrong", Path("eval.py"), 3), Finding("failed", "worse", ROOT.parent / "b.py", 1)], 2
+        [
+            Finding("bad-script", "wrong", Path("eval.py"), 3),
+            Finding("failed", "worse", ROOT.parent / "b.py", 1),
+        ],
+        2,
     )
 
 
@@ -129,9 +176,19 @@ def test_the_log_is_valid_by_the_schema_of_sarif(tmp_path: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("npm, which brings the schema of SARIF, is not on this machine")
-    command = [npm, "pack", "--silent", "--pack-destination", str(tmp_path), "@microsoft/jest-sarif@1.0.0-beta.0"]
+    command = [
+        npm,
+        "pack",
+        "--silent",
+        "--pack-destination",
+        str(tmp_path),
+        "@microsoft/jest-sarif@1.0.0-beta.0",
+    ]
     subprocess.run(
-        command, check=True, capture_output=True, env={**os.environ, "npm_config_cache": str(tmp_path / "npm")}
+        command,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "npm_config_cache": str(tmp_path / "npm")},
     )
     archive = next(tmp_path.glob("*.tgz")).read_bytes()
     with tarfile.open(fileobj=io.BytesIO(archive)) as package:

@@ -13,21 +13,32 @@ from typing import TYPE_CHECKING
 import pytest
 from packaging.pylock import Pylock
 
-from builder.build import BuildReport, BuildRequest, build
-from builder.resolve import ResolveOptions, find_uv
-from builder.target import host_platform
+from offline_bundle.builder.inputs.targets import host_platform
+from offline_bundle.builder.pipeline import BuildReport, BuildRequest, build
+from offline_bundle.builder.resolve.uv import ResolveOptions, find_uv
+from offline_bundle.wheelhouse.runtime.errors import (
+    BundleError,
+    FetchError,
+    InputError,
+    IntegrityError,
+    ResolveError,
+)
+from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest
+from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from tests.builder.test_resolve import make_repository, trap
 from tests.support.archives import small_disk
-from tests.support.distributions import make_buildable_sdist, make_source_tree, make_wheel, sha256_of
+from tests.support.distributions import (
+    make_buildable_sdist,
+    make_source_tree,
+    make_wheel,
+    sha256_of,
+)
 from tests.support.index_server import Fault, IndexServer
-from wheelhouse.errors import BundleError, FetchError, InputError, IntegrityError, ResolveError
-from wheelhouse.manifest import Manifest, read_manifest
-from wheelhouse.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.fetch import FetchProgress
+    from offline_bundle.builder.fetch.pool import FetchProgress
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 TARGET = f"cp{HERE.replace('.', '')}-{host_platform()}"
@@ -35,7 +46,7 @@ TARGET = f"cp{HERE.replace('.', '')}-{host_platform()}"
 
 class Silence:
     def __init__(self) -> None:
-        from builder.fetch import NoProgress
+        from offline_bundle.builder.fetch.pool import NoProgress
 
         self.transfer: FetchProgress = NoProgress()
         self.waited = False
@@ -56,9 +67,17 @@ class Factory:
         self.bundle = folder / "bundle"
 
     def script(self, *dependencies: str, name: str = "job", tool: str = "", body: str = "") -> Path:
-        header = [f'requires-python = "=={HERE}"', f"dependencies = {list(dependencies)!r}", *tool.splitlines()]
+        header = [
+            f'requires-python = "=={HERE}"',
+            f"dependencies = {list(dependencies)!r}",
+            *tool.splitlines(),
+        ]
         path = self.folder / f"{name}.py"
-        path.write_text("# /// script\n" + "".join(f"# {line}".rstrip() + "\n" for line in header) + f"# ///\n{body}")
+        path.write_text(
+            "# /// script\n"
+            + "".join(f"# {line}".rstrip() + "\n" for line in header)
+            + f"# ///\n{body}"
+        )
         return path
 
     def build(self, *scripts: Path, allow: tuple[str, ...] = (), **changes: object) -> BuildReport:
@@ -84,7 +103,11 @@ def factory(tmp_path: Path, index: IndexServer) -> Factory:
 def snapshot(folder: Path) -> dict[str, tuple[str, int, int]]:
     """Path -> digest, inode and time of every file but the writer's."""
     return {
-        path.relative_to(folder).as_posix(): (sha256_of(path), path.stat().st_ino, path.stat().st_mtime_ns)
+        path.relative_to(folder).as_posix(): (
+            sha256_of(path),
+            path.stat().st_ino,
+            path.stat().st_mtime_ns,
+        )
         for path in sorted(folder.rglob("*"))
         if path.is_file() and ".writer" not in path.parts
     }
@@ -113,7 +136,9 @@ def test_a_bundle_holds_what_the_format_says(factory: Factory, packages: Path) -
     }  # fmt: skip
     assert sha256_of(factory.bundle / "wheels" / wheel.name) == sha256_of(wheel)
     assert (
-        subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=factory.bundle, check=False).returncode
+        subprocess.run(
+            ["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=factory.bundle, check=False
+        ).returncode
         == 0
     )
 
@@ -131,12 +156,16 @@ def test_too_small_a_disk_is_told_before_anything_is_fetched(
         told = factory.fails(BundleError, factory.script("large"))
         assert f"{wheel.stat().st_size:,} bytes are needed, " in told
         assert str(disk) in told
-        assert ("OFFLINE_BUNDLE_CACHE" if full == "cache" else "name another folder with -o") in told
+        assert (
+            "OFFLINE_BUNDLE_CACHE" if full == "cache" else "name another folder with -o"
+        ) in told
         assert not factory.bundle.exists()
     assert not factory.index.requests_for(r"\.whl$")
 
 
-def test_a_disk_that_fills_up_all_the_same_loses_nothing(factory: Factory, packages: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_all_the_same_loses_nothing(
+    factory: Factory, packages: Path, tmp_path: Path
+) -> None:
     """The index does not tell the size, so that nobody can ask for room."""
     make_wheel(packages, "leaf")
     wheel = make_wheel(packages, "large", padding=3_000_000)
@@ -151,7 +180,9 @@ def test_a_disk_that_fills_up_all_the_same_loses_nothing(factory: Factory, packa
         raise_for_problems(verify(factory.bundle))
 
 
-def test_the_lock_is_a_valid_pep_751_lock_with_relative_paths(factory: Factory, packages: Path) -> None:
+def test_the_lock_is_a_valid_pep_751_lock_with_relative_paths(
+    factory: Factory, packages: Path
+) -> None:
     wheel = make_wheel(packages, "leaf")
     factory.build(factory.script("leaf"))
     path = factory.bundle / f"locks/job/pylock.{TARGET}.toml"
@@ -159,11 +190,19 @@ def test_the_lock_is_a_valid_pep_751_lock_with_relative_paths(factory: Factory, 
     [package] = lock.packages
     assert package.wheels
     [entry] = package.wheels
-    assert (path.parent / str(entry.path)).resolve() == (factory.bundle / "wheels" / wheel.name).resolve()
-    assert (entry.hashes, entry.size, entry.url) == ({"sha256": sha256_of(wheel)}, wheel.stat().st_size, None)
+    assert (path.parent / str(entry.path)).resolve() == (
+        factory.bundle / "wheels" / wheel.name
+    ).resolve()
+    assert (entry.hashes, entry.size, entry.url) == (
+        {"sha256": sha256_of(wheel)},
+        wheel.stat().st_size,
+        None,
+    )
 
 
-def test_the_manifest_tells_where_each_file_came_from_and_who_needs_it(factory: Factory, packages: Path) -> None:
+def test_the_manifest_tells_where_each_file_came_from_and_who_needs_it(
+    factory: Factory, packages: Path
+) -> None:
     wheel = make_wheel(packages, "leaf", requires_python=">=3.8")
     factory.index.describe(wheel.name, upload_time="2025-03-04T05:06:07Z")
     factory.build(factory.script("leaf"))
@@ -182,7 +221,9 @@ def test_the_manifest_tells_where_each_file_came_from_and_who_needs_it(factory: 
     assert factory.manifest.timestamp == "2025-03-04T05:06:07Z"
 
 
-def test_building_again_downloads_nothing_and_rewrites_nothing(factory: Factory, packages: Path) -> None:
+def test_building_again_downloads_nothing_and_rewrites_nothing(
+    factory: Factory, packages: Path
+) -> None:
     make_wheel(packages, "leaf")
     script = factory.script("leaf")
     factory.build(script)
@@ -196,8 +237,15 @@ def test_building_again_downloads_nothing_and_rewrites_nothing(factory: Factory,
 
 
 def test_what_comes_after_the_resolver_is_not_loaded_before_it() -> None:
-    late = ["builder.assemble", "builder.choose", "builder.locked", "builder.pip_tools", "builder.session", "requests"]
-    code = f"import sys, builder.build; print([name for name in {late} if name in sys.modules])"
+    late = [
+        "offline_bundle.builder.assemble",
+        "offline_bundle.builder.resolve.select",
+        "offline_bundle.builder.resolve.from_manifest",
+        "offline_bundle.builder.resolve.pip_tools",
+        "offline_bundle.builder.fetch.http",
+        "requests",
+    ]
+    code = f"import sys, offline_bundle.builder.pipeline; print([name for name in {late} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -214,7 +262,9 @@ def test_the_same_inputs_give_the_same_bytes_elsewhere(
     assert digests(tmp_path / "second") == digests(factory.bundle)
 
 
-def test_source_date_epoch_dates_the_bundle(factory: Factory, packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_date_epoch_dates_the_bundle(
+    factory: Factory, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_wheel(packages, "leaf")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     factory.build(factory.script("leaf"))
@@ -235,7 +285,10 @@ def test_a_second_script_shares_the_wheels(factory: Factory, packages: Path) -> 
         "extra-1.0-py3-none-any.whl"
     ]
     assert set(factory.manifest.scripts) == {"one", "two"}
-    assert factory.manifest.files["wheels/shared-1.0-py3-none-any.whl"].needed_by == (f"one/{TARGET}", f"two/{TARGET}")
+    assert factory.manifest.files["wheels/shared-1.0-py3-none-any.whl"].needed_by == (
+        f"one/{TARGET}",
+        f"two/{TARGET}",
+    )
     raise_for_problems(verify(factory.bundle))
 
 
@@ -251,7 +304,9 @@ def test_several_scripts_and_targets_in_one_call(factory: Factory, packages: Pat
     one, two = factory.script("leaf", name="one"), factory.script("native", name="two")
     for script in (one, two):
         script.write_text(script.read_text().replace(f"=={HERE}", ">=3.11"))
-    factory.build(one, two, python_versions=("3.11", "3.12"), platforms=("x86_64-manylinux_2_28", "windows"))
+    factory.build(
+        one, two, python_versions=("3.11", "3.12"), platforms=("x86_64-manylinux_2_28", "windows")
+    )
     manifest = factory.manifest
     expected = {
         f"cp{python}-{platform}"
@@ -262,7 +317,10 @@ def test_several_scripts_and_targets_in_one_call(factory: Factory, packages: Pat
     assert set(manifest.scripts["one"].locks) == set(manifest.scripts["two"].locks) == expected
     assert manifest.scripts["two"].locks["cp312-x86_64-manylinux_2_28"].libc == "2.17"
     assert (
-        manifest.scripts["two"].locks["cp312-x86_64-pc-windows-msvc"].packages["native"].wheel.endswith("win_amd64.whl")
+        manifest.scripts["two"]
+        .locks["cp312-x86_64-pc-windows-msvc"]
+        .packages["native"]
+        .wheel.endswith("win_amd64.whl")
     )
     raise_for_problems(verify(factory.bundle))
 
@@ -290,10 +348,18 @@ def test_a_changed_body_changes_only_the_script(factory: Factory, packages: Path
     factory.build(factory.script("leaf", body="print('new')\n"))
     after = snapshot(factory.bundle)
     changed = {path for path in after if after[path] != before[path]}
-    assert changed == {"scripts/job.py", "bundle.json", "SHA256SUMS", "report.html", "sbom.cdx.json"}
+    assert changed == {
+        "scripts/job.py",
+        "bundle.json",
+        "SHA256SUMS",
+        "report.html",
+        "sbom.cdx.json",
+    }
 
 
-def test_the_same_name_with_other_bytes_is_refused_and_nothing_changes(factory: Factory, packages: Path) -> None:
+def test_the_same_name_with_other_bytes_is_refused_and_nothing_changes(
+    factory: Factory, packages: Path
+) -> None:
     make_wheel(packages, "leaf")
     factory.build(factory.script("leaf"))
     before = snapshot(factory.bundle)
@@ -307,7 +373,9 @@ def test_the_same_name_with_other_bytes_is_refused_and_nothing_changes(factory: 
     assert snapshot(factory.bundle) == before
 
 
-def test_what_a_folder_holds_that_is_no_bundle_is_left_alone(factory: Factory, packages: Path) -> None:
+def test_what_a_folder_holds_that_is_no_bundle_is_left_alone(
+    factory: Factory, packages: Path
+) -> None:
     make_wheel(packages, "leaf")
     factory.bundle.mkdir()
     (factory.bundle / "thesis.txt").write_text("years of work")
@@ -358,7 +426,9 @@ def test_errors_of_all_scripts_come_together(factory: Factory, packages: Path) -
 
 
 def test_scripts_without_a_target_are_named_together(factory: Factory) -> None:
-    text = factory.fails(InputError, factory.script(name="one"), factory.script(name="two"), python_versions=("3.9",))
+    text = factory.fails(
+        InputError, factory.script(name="one"), factory.script(name="two"), python_versions=("3.9",)
+    )
     assert "one.py: Python 3.9 is not admitted" in text
     assert "two.py: Python 3.9 is not admitted" in text
 
@@ -375,7 +445,9 @@ def test_a_path_source_of_the_users_own_is_built_without_a_flag(
     make_wheel(packages, "leaf")
     tree = make_source_tree(tmp_path / "own", "own", "3.1", requires=["leaf"])
     (tree / "build").mkdir()
-    script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own", editable = true }')
+    script = factory.script(
+        "own", tool='[tool.uv.sources]\nown = { path = "own", editable = true }'
+    )
     report = factory.build(script)
     assert report.built == ("own-3.1-py3-none-any.whl",)
     file = factory.manifest.files["wheels/own-3.1-py3-none-any.whl"]
@@ -387,7 +459,9 @@ def test_a_path_source_of_the_users_own_is_built_without_a_flag(
     assert snapshot(factory.bundle) == before
 
 
-def test_a_changed_path_source_of_the_same_version_is_refused(factory: Factory, tmp_path: Path) -> None:
+def test_a_changed_path_source_of_the_same_version_is_refused(
+    factory: Factory, tmp_path: Path
+) -> None:
     make_source_tree(tmp_path / "own", "own", declared=[])
     script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own" }')
     factory.build(script)
@@ -396,11 +470,15 @@ def test_a_changed_path_source_of_the_same_version_is_refused(factory: Factory, 
 
 
 def test_a_git_source_is_built_where_allowed(factory: Factory, tmp_path: Path) -> None:
-    repository = make_repository(make_source_tree(tmp_path / "repository", "vcs", declared=[], code=trap(tmp_path)))
+    repository = make_repository(
+        make_source_tree(tmp_path / "repository", "vcs", declared=[], code=trap(tmp_path))
+    )
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True
     ).stdout.strip()
-    script = factory.script("vcs", tool=f'[tool.uv.sources]\nvcs = {{ git = "{repository.as_uri()}" }}')
+    script = factory.script(
+        "vcs", tool=f'[tool.uv.sources]\nvcs = {{ git = "{repository.as_uri()}" }}'
+    )
     text = factory.fails(FetchError, script)
     assert "vcs (" in text
     assert "--allow-build vcs" in text
@@ -412,7 +490,9 @@ def test_a_git_source_is_built_where_allowed(factory: Factory, tmp_path: Path) -
     assert (source.git, source.commit) == (repository.as_uri(), commit)
 
 
-def test_an_sdist_is_built_where_allowed_and_only_once(factory: Factory, packages: Path, tmp_path: Path) -> None:
+def test_an_sdist_is_built_where_allowed_and_only_once(
+    factory: Factory, packages: Path, tmp_path: Path
+) -> None:
     make_buildable_sdist(packages, "source", code=trap(tmp_path))
     script = factory.script("source")
     assert "--allow-build source" in factory.fails(FetchError, script)
@@ -427,18 +507,26 @@ def test_an_sdist_is_built_where_allowed_and_only_once(factory: Factory, package
 
 def test_a_lying_sdist_is_found_out(factory: Factory, packages: Path) -> None:
     make_buildable_sdist(packages, "liar", requires=["surprise"], declared=[])
-    assert "liar 1.0 needs surprise" in factory.fails(FetchError, factory.script("liar"), allow=("liar",))
+    assert "liar 1.0 needs surprise" in factory.fails(
+        FetchError, factory.script("liar"), allow=("liar",)
+    )
 
 
 def test_nothing_is_built_for_another_machine(factory: Factory, packages: Path) -> None:
     make_buildable_sdist(packages, "source", declared=[])
-    text = factory.fails(FetchError, factory.script("source"), allow=("source",), platforms=("windows",))
+    text = factory.fails(
+        FetchError, factory.script("source"), allow=("source",), platforms=("windows",)
+    )
     assert "which this machine cannot do" in text
 
 
 def test_a_build_that_fails_shows_its_own_last_words(factory: Factory, packages: Path) -> None:
-    make_buildable_sdist(packages, "broken", declared=[], code="raise RuntimeError('no compiler here')")
-    assert "no compiler here" in factory.fails(FetchError, factory.script("broken"), allow=("broken",))
+    make_buildable_sdist(
+        packages, "broken", declared=[], code="raise RuntimeError('no compiler here')"
+    )
+    assert "no compiler here" in factory.fails(
+        FetchError, factory.script("broken"), allow=("broken",)
+    )
 
 
 def test_yanked_and_its_reason_reach_the_index(factory: Factory, packages: Path) -> None:
@@ -446,7 +534,10 @@ def test_yanked_and_its_reason_reach_the_index(factory: Factory, packages: Path)
     factory.index.describe(wheel.name, yanked="broken on Tuesdays")
     report = factory.build(factory.script("pulled==1.0"))
     assert factory.manifest.files[f"wheels/{wheel.name}"].yanked == "broken on Tuesdays"
-    assert 'data-yanked="broken on Tuesdays"' in (factory.bundle / "simple/pulled/index.html").read_text()
+    assert (
+        'data-yanked="broken on Tuesdays"'
+        in (factory.bundle / "simple/pulled/index.html").read_text()
+    )
     assert any("yanked" in note for note in report.notes)
 
 
@@ -454,7 +545,10 @@ def test_secrets_are_nowhere_in_the_bundle(packages: Path, tmp_path: Path) -> No
     make_wheel(packages, "leaf")
     with IndexServer(packages, username="kate", password="s3cr3t-word") as server:
         factory = Factory(tmp_path, server)
-        factory.build(factory.script("leaf"), options=ResolveOptions(default_index=server.url_with_credentials()))
+        factory.build(
+            factory.script("leaf"),
+            options=ResolveOptions(default_index=server.url_with_credentials()),
+        )
     for path in factory.bundle.rglob("*"):
         assert not path.is_file() or b"s3cr3t-word" not in path.read_bytes(), path
 
@@ -491,7 +585,9 @@ def test_a_missing_file_of_the_bundle_is_brought_back(factory: Factory, packages
     assert digests(factory.bundle) == before
 
 
-def test_a_damaged_file_that_only_another_script_needs_is_named(factory: Factory, packages: Path) -> None:
+def test_a_damaged_file_that_only_another_script_needs_is_named(
+    factory: Factory, packages: Path
+) -> None:
     make_wheel(packages, "leaf")
     make_wheel(packages, "other")
     factory.build(factory.script("leaf"))
@@ -508,7 +604,9 @@ def test_an_index_without_hashes_is_served_too(factory: Factory, tmp_path: Path)
     wheel = make_wheel(tmp_path / "links", "leaf")
     factory.build(
         factory.script("leaf"),
-        options=ResolveOptions(find_links=(str(tmp_path / "links"),), default_index=factory.index.url),
+        options=ResolveOptions(
+            find_links=(str(tmp_path / "links"),), default_index=factory.index.url
+        ),
     )
     file = factory.manifest.files[f"wheels/{wheel.name}"]
     assert file.sha256 == hashlib.sha256(wheel.read_bytes()).hexdigest()
@@ -518,11 +616,18 @@ def test_an_index_without_hashes_is_served_too(factory: Factory, tmp_path: Path)
 def make_uv_wheel(folder: Path, version: str) -> None:
     """A wheel such as uv's own: the executable lies among its scripts."""
     files = {f"uv-{version}.data/scripts/uv": f"#!/bin/sh\necho uv {version}\n"}
-    make_wheel(folder, "uv", version, tag="py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64", files=files)
+    make_wheel(
+        folder,
+        "uv",
+        version,
+        tag="py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64",
+        files=files,
+    )
 
 
 @pytest.mark.skipif(
-    not host_platform().startswith("x86_64-manylinux"), reason="the wheel made here is for x86_64 Linux"
+    not host_platform().startswith("x86_64-manylinux"),
+    reason="the wheel made here is for x86_64 Linux",
 )
 def test_uv_for_the_nodes_comes_out_of_its_own_wheel_and_stays_at_the_chosen_version(
     factory: Factory, packages: Path
@@ -537,7 +642,9 @@ def test_uv_for_the_nodes_comes_out_of_its_own_wheel_and_stays_at_the_chosen_ver
         factory.build(script, uv_version=version, **choice)
         raise_for_problems(verify(factory.bundle))
         assert factory.manifest.uv["x86_64-manylinux_2_17"].path == "uv/x86_64-manylinux_2_17/uv"
-        return subprocess.run([executable], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            [executable], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     assert build_with("0.1.0") == "uv 0.1.0"
     assert build_with("0.2.0", is_uv_default=True) == "uv 0.1.0"

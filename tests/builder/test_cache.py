@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.cache import DownloadCache
-from wheelhouse.errors import BundleError
+from offline_bundle.builder.fetch.cache import DownloadCache
+from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,7 +77,9 @@ def test_only_a_digest_is_a_digest(cache: DownloadCache, digest: str) -> None:
 
 
 class TestPartial:
-    def test_what_arrived_is_there_the_next_time_with_its_validator(self, cache: DownloadCache) -> None:
+    def test_what_arrived_is_there_the_next_time_with_its_validator(
+        self, cache: DownloadCache
+    ) -> None:
         with contextlib.suppress(KeyboardInterrupt), cache.partial(DIGEST) as partial:
             cache.append(partial, b"one")
             partial.validator = '"v1"'
@@ -180,8 +182,8 @@ class TestNoRoom:
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
-from builder.cache import DownloadCache
-from wheelhouse.errors import BundleError
+from offline_bundle.builder.fetch.cache import DownloadCache
+from offline_bundle.wheelhouse.runtime.errors import BundleError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 cache = DownloadCache(Path({str(cache.root)!r}))
 try:
@@ -190,6 +192,8 @@ try:
 except BundleError as error:
     print(error.message, error.hint)
 """
-        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
         assert f"cannot write to the download cache {cache.root}: File too large" in told
         assert "OFFLINE_BUNDLE_CACHE" in told

@@ -12,26 +12,32 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.resolve import find_uv, uv_version_here
-from builder.target import host_platform
+from offline_bundle.builder.inputs.targets import host_platform
+from offline_bundle.builder.resolve.uv import find_uv, uv_version_here
+from offline_bundle.wheelhouse.runtime.errors import (
+    FetchError,
+    InputError,
+    IntegrityError,
+    OutOfDateError,
+)
+from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+from offline_bundle.wheelhouse.store.prune import prune
+from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
+from offline_bundle.wheelhouse.transport.archive import pack, unpack
 from tests.builder.test_build import HERE, TARGET, Factory, factory, make_uv_wheel, snapshot
 from tests.support.distributions import make_source_tree, make_wheel
-from wheelhouse.archive import pack, unpack
-from wheelhouse.errors import FetchError, InputError, IntegrityError, OutOfDateError
-from wheelhouse.manifest import read_manifest
-from wheelhouse.prune import prune
-from wheelhouse.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.build import BuildReport
+    from offline_bundle.builder.pipeline import BuildReport
     from tests.support.index_server import IndexServer
 
 __all__ = ["factory"]
 
 pytestmark = pytest.mark.skipif(
-    not host_platform().startswith("x86_64-manylinux"), reason="the uv wheel made here is for x86_64 Linux"
+    not host_platform().startswith("x86_64-manylinux"),
+    reason="the uv wheel made here is for x86_64 Linux",
 )
 VERSION = uv_version_here()
 
@@ -54,15 +60,24 @@ def run(bundle: Path, folder: Path, script: Path, *, expect: int = 0) -> str:
     """`uv run SCRIPT` on a writable copy of the cache, with an address for every index that nobody answers."""
     cache = folder / "cache"
     subprocess.run(["cp", "-r", bundle / "cache", cache], check=True)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "UV_CACHE_DIR": str(cache), "UV_OFFLINE": "1"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "UV_CACHE_DIR": str(cache),
+        "UV_OFFLINE": "1",
+    }
     command = [find_uv(), "run", "--python", sys.executable, str(script)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == expect, done.stderr
     subprocess.run(["rm", "-r", cache], check=True)
     return done.stdout if not expect else done.stderr
 
 
-def test_it_has_what_is_locked_and_no_link(factory: Factory, packages: Path, tmp_path: Path) -> None:
+def test_it_has_what_is_locked_and_no_link(
+    factory: Factory, packages: Path, tmp_path: Path
+) -> None:
     script = factory.script("tree", body="import leaf; print(leaf.VERSION)")
     build(factory, script)
     make_wheel(packages, "leaf", "2.0")  # published after the build
@@ -91,7 +106,9 @@ def test_building_again_changes_nothing_and_needs_no_flag(factory: Factory) -> N
     assert snapshot(factory.bundle) == before
 
 
-def test_what_is_added_later_joins_it_and_rewrites_no_archive(factory: Factory, packages: Path, tmp_path: Path) -> None:
+def test_what_is_added_later_joins_it_and_rewrites_no_archive(
+    factory: Factory, packages: Path, tmp_path: Path
+) -> None:
     first = factory.script("tree", name="first", body="import leaf; print(leaf.VERSION)")
     build(factory, first)
     before = snapshot(factory.bundle)
@@ -103,13 +120,20 @@ def test_what_is_added_later_joins_it_and_rewrites_no_archive(factory: Factory, 
     assert kept
     assert all(before[path] == after[path] for path in kept)
     assert run(factory.bundle, tmp_path, second) == "2.0\n"
-    assert run(factory.bundle, tmp_path, first) in {"1.0\n", "2.0\n"}  # uv takes the newest there is; the launcher 1.0
+    assert run(factory.bundle, tmp_path, first) in {
+        "1.0\n",
+        "2.0\n",
+    }  # uv takes the newest there is; the launcher 1.0
 
 
 @pytest.mark.slow
 def test_targets_of_other_machines_and_pythons(factory: Factory, packages: Path) -> None:
     make_wheel(packages, "native", tag="cp313-cp313-win_amd64")
-    make_wheel(packages, "native", tag=f"cp{HERE.replace('.', '')}-cp{HERE.replace('.', '')}-manylinux_2_17_x86_64")
+    make_wheel(
+        packages,
+        "native",
+        tag=f"cp{HERE.replace('.', '')}-cp{HERE.replace('.', '')}-manylinux_2_17_x86_64",
+    )
     text = "# /// script\n# dependencies = ['native']\n# ///\n"
     script = factory.folder / "wide.py"
     script.write_text(text)
@@ -124,7 +148,9 @@ def test_targets_of_other_machines_and_pythons(factory: Factory, packages: Path)
     assert len(list(factory.bundle.glob("cache/archive-*/*/*/WHEEL"))) == 3
 
 
-def test_programs_inside_packages_stay_programs(factory: Factory, packages: Path, tmp_path: Path) -> None:
+def test_programs_inside_packages_stay_programs(
+    factory: Factory, packages: Path, tmp_path: Path
+) -> None:
     wheel = make_wheel(packages, "solver", files={"solver_bin/readme": "no program"})
     with zipfile.ZipFile(wheel, "a") as archive:
         entry = zipfile.ZipInfo("solver_bin/solve")
@@ -148,7 +174,9 @@ def test_an_index_of_the_scripts_own_answers_under_its_own_address(
     assert run(factory.bundle, tmp_path, script) == "1.0\n"
 
 
-def test_a_script_that_uv_would_not_take_from_a_cache_is_left_out_and_named(factory: Factory, tmp_path: Path) -> None:
+def test_a_script_that_uv_would_not_take_from_a_cache_is_left_out_and_named(
+    factory: Factory, tmp_path: Path
+) -> None:
     make_source_tree(tmp_path / "own", "own")
     script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own" }')
     alone = factory.fails(InputError, script, uv_version=VERSION, formats=("cache",))
@@ -164,7 +192,13 @@ def test_it_needs_to_know_the_nodes_uv(factory: Factory) -> None:
 
 
 def test_a_uv_that_cannot_be_had_for_this_machine(factory: Factory, packages: Path) -> None:
-    make_wheel(packages, "uv", "0.0.7", tag="py3-none-win_amd64", files={"uv-0.0.7.data/scripts/uv.exe": "MZ"})
+    make_wheel(
+        packages,
+        "uv",
+        "0.0.7",
+        tag="py3-none-win_amd64",
+        files={"uv-0.0.7.data/scripts/uv.exe": "MZ"},
+    )
     text = factory.fails(
         FetchError,
         factory.script("leaf"),
@@ -192,14 +226,18 @@ def test_locks_alone_do_not_bring_it_back_and_say_so(factory: Factory) -> None:
     raise_for_problems(verify(place))
 
 
-def test_a_uv_that_is_not_the_bundles_is_not_started(factory: Factory, packages: Path, tmp_path: Path) -> None:
+def test_a_uv_that_is_not_the_bundles_is_not_started(
+    factory: Factory, packages: Path, tmp_path: Path
+) -> None:
     """Not one that somebody put into the bundle, nor one that an index gives for the locked one."""
     evil = f"#!/bin/sh\ntouch {tmp_path}/ran\n"
     make_uv_wheel(packages, "0.0.5")
     script = factory.script("leaf")
     factory.build(script, uv_version="0.0.5")
     (factory.bundle / "uv/x86_64-manylinux_2_17/uv").write_text(evil)
-    assert "is not what bundle.json says" in factory.fails(IntegrityError, script, formats=("cache",))
+    assert "is not what bundle.json says" in factory.fails(
+        IntegrityError, script, formats=("cache",)
+    )
     make_wheel(
         packages, "uv", "0.0.5", tag="py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64",
         files={"uv-0.0.5.data/scripts/uv": evil},
@@ -222,8 +260,14 @@ def test_two_bundles_become_one_and_say_whom_their_cache_serves(
     pack(other.bundle, tmp_path / "other.tar")
     unpack([tmp_path / "other.tar"], factory.bundle)
     raise_for_problems(verify(factory.bundle))
-    served = {name: script.locks[TARGET].cache for name, script in read_manifest(factory.bundle).scripts.items()}
-    assert served == {"old": VERSION, "new": None}  # one page lists leaf, and it is the one of the bundle in place
+    served = {
+        name: script.locks[TARGET].cache
+        for name, script in read_manifest(factory.bundle).scripts.items()
+    }
+    assert served == {
+        "old": VERSION,
+        "new": None,
+    }  # one page lists leaf, and it is the one of the bundle in place
     build(factory, new, formats=())
     assert {script.locks[TARGET].cache for script in factory.manifest.scripts.values()} == {VERSION}
     assert run(factory.bundle, tmp_path, new) == "2.0\n"

@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.build import BuildRequest
-from builder.check import CheckReport, check
-from builder.resolve import ResolveOptions, find_uv
+from offline_bundle.builder.check import CheckReport, check
+from offline_bundle.builder.pipeline import BuildRequest
+from offline_bundle.builder.resolve.uv import ResolveOptions, find_uv
+from offline_bundle.wheelhouse.runtime.errors import (
+    InputError,
+    IntegrityError,
+    OutOfDateError,
+    ResolveError,
+)
 from tests.builder.test_build import HERE, TARGET, Factory, Silence, make_uv_wheel, snapshot
 from tests.builder.test_resolve import make_repository
 from tests.support.distributions import make_buildable_sdist, make_source_tree, make_wheel
-from wheelhouse.errors import InputError, IntegrityError, OutOfDateError, ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +88,9 @@ def test_targets_and_scripts_that_are_missing_are_named(checker: Checker, packag
     assert checker.messages(one, two) == ["two is not in the bundle yet"]
     checker.build(one, platforms=("windows",))
     one = checker.script("leaf>=1")
-    assert f"job for {windows} goes, as the metadata changed: build for it too" in checker.messages(one)
+    assert f"job for {windows} goes, as the metadata changed: build for it too" in checker.messages(
+        one
+    )
 
 
 def test_a_manifest_alone_can_be_checked(checker: Checker, packages: Path) -> None:
@@ -117,7 +124,9 @@ def test_another_uv_for_the_nodes_is_reported(checker: Checker, packages: Path) 
     assert checker.messages(script, uv_version="2.0") == ["uv for x86_64-manylinux_2_17: 1.0 → 2.0"]
 
 
-def test_what_was_built_from_a_source_is_known_by_the_source(checker: Checker, packages: Path, tmp_path: Path) -> None:
+def test_what_was_built_from_a_source_is_known_by_the_source(
+    checker: Checker, packages: Path, tmp_path: Path
+) -> None:
     make_buildable_sdist(packages, "archived")
     own = make_source_tree(tmp_path / "own", "own")
     repository = make_repository(make_source_tree(tmp_path / "kept", "kept"))
@@ -136,9 +145,12 @@ def test_another_launcher_and_another_version_are_reported(
     make_wheel(packages, "leaf")
     script = checker.script("leaf")
     checker.build(script)
-    monkeypatch.setattr("builder.check.__version__", "99")
-    monkeypatch.setattr("builder.check.launcher", lambda **_: {"run.py": b"other"})
-    assert [change.kind for change in checker.check(script).changes] == ["launcher-changed", "version-changed"]
+    monkeypatch.setattr("offline_bundle.builder.check.__version__", "99")
+    monkeypatch.setattr("offline_bundle.builder.check.launcher", lambda **_: {"run.py": b"other"})
+    assert [change.kind for change in checker.check(script).changes] == [
+        "launcher-changed",
+        "version-changed",
+    ]
 
 
 def test_faults_keep_their_own_exit_codes(checker: Checker, packages: Path) -> None:
@@ -167,10 +179,20 @@ def command_line(*arguments: str, **variables: str) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
-def test_the_command_says_it_in_words_and_as_json_also_of_a_read_only_bundle(checker: Checker, packages: Path) -> None:
+def test_the_command_says_it_in_words_and_as_json_also_of_a_read_only_bundle(
+    checker: Checker, packages: Path
+) -> None:
     make_wheel(packages, "leaf")
     script = checker.script("leaf")
-    arguments = (str(script), "-o", str(checker.bundle), "--default-index", checker.index.url, "--no-uv", "--check")
+    arguments = (
+        str(script),
+        "-o",
+        str(checker.bundle),
+        "--default-index",
+        checker.index.url,
+        "--no-uv",
+        "--check",
+    )
     missing = command_line(*arguments)
     assert (missing.returncode, missing.stdout) == (OutOfDateError.exit_code, "")
     assert "is out of date\n  there is no bundle yet\n" in missing.stderr
@@ -198,5 +220,7 @@ def test_a_form_that_the_bundle_lacks(checker: Checker, packages: Path) -> None:
     make_wheel(packages, "leaf")
     script = checker.script("leaf")
     checker.build(script)
-    assert checker.messages(script, formats=("index", "cache")) == ["the bundle does not have the form cache yet"]
+    assert checker.messages(script, formats=("index", "cache")) == [
+        "the bundle does not have the form cache yet"
+    ]
     assert checker.messages(script, formats=("index",)) == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle import cli, run_command_line
+from offline_bundle.cli import cli, run_command_line
 from tests.support.archives import tree
 from tests.support.distributions import make_wheel
 from tests.wheelhouse.test_signature import allowing, keys, public
@@ -32,8 +32,19 @@ class Signed:
 
     def build(self, package: str, *options: object) -> int:
         script = self.folder / "job.py"
-        script.write_text(f'# /// script\n# requires-python = "=={HERE}"\n# dependencies = ["{package}"]\n# ///\n')
-        return self.call("build", script, "-o", self.bundle, "--default-index", self.index.url, "--no-uv", *options)
+        script.write_text(
+            f'# /// script\n# requires-python = "=={HERE}"\n# dependencies = ["{package}"]\n# ///\n'
+        )
+        return self.call(
+            "build",
+            script,
+            "-o",
+            self.bundle,
+            "--default-index",
+            self.index.url,
+            "--no-uv",
+            *options,
+        )
 
     def verify(self) -> int:
         return self.call("verify", self.bundle, "--allowed-signers", self.allowed)
@@ -50,13 +61,17 @@ def signed(tmp_path: Path, index: IndexServer, packages: Path, keys: Path) -> Si
     return Signed(tmp_path, index, keys / "alice")
 
 
-def test_verify_accepts_what_build_signs(signed: Signed, keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_accepts_what_build_signs(
+    signed: Signed, keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert signed.verify() == 0
     assert "alice" in capsys.readouterr().err
     before = tree(signed.bundle)
     assert signed.build("leaf", "--sign", keys / "alice") == 0
     assert tree(signed.bundle) == before
-    assert signed.build("other", "--sign", keys / "mallory") == 0  # another manifest, signed by somebody else
+    assert (
+        signed.build("other", "--sign", keys / "mallory") == 0
+    )  # another manifest, signed by somebody else
     assert signed.verify() == 6
     assert signed.build("other", "--sign", keys / "alice") == 0
     assert signed.verify() == 0
@@ -93,7 +108,11 @@ def test_what_cannot_be_signed_is_told_and_leaves_the_bundle_as_it_was(  # noqa:
     told: str,
 ) -> None:
     before = tree(signed.bundle)
-    key = {"no such key": tmp_path / "nowhere", "no key at all": Path(__file__), "no passphrase": keys / "sealed"}
+    key = {
+        "no such key": tmp_path / "nowhere",
+        "no key at all": Path(__file__),
+        "no passphrase": keys / "sealed",
+    }
     if trouble == "no ssh-keygen":
         monkeypatch.setenv("PATH", str(tmp_path))
     if trouble == "no passphrase":  # whoever is asked for it gives the wrong one
@@ -117,8 +136,19 @@ def test_a_key_that_is_not_there_is_told_before_anything_is_asked_of_the_index(
 ) -> None:
     make_wheel(packages, "leaf")
     script = tmp_path / "job.py"
-    script.write_text('# /// script\n# requires-python = ">=3.9"\n# dependencies = ["leaf"]\n# ///\n')
-    words = ["build", script, "-o", tmp_path / "b", "--default-index", index.url, "--sign", tmp_path / "nowhere"]
+    script.write_text(
+        '# /// script\n# requires-python = ">=3.9"\n# dependencies = ["leaf"]\n# ///\n'
+    )
+    words = [
+        "build",
+        script,
+        "-o",
+        tmp_path / "b",
+        "--default-index",
+        index.url,
+        "--sign",
+        tmp_path / "nowhere",
+    ]
     assert Signed.call(*words) == 2
     assert not index.requests_for("leaf")
     assert not (tmp_path / "b").exists()

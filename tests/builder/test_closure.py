@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import pytest
 
-from builder.closure import capped_pythons, closure_problems, overridden_names
-from builder.target import make_target
-from wheelhouse.wheel import WheelMetadata
+from offline_bundle.builder.inputs.targets import make_target
+from offline_bundle.builder.wheels.closure import capped_pythons, closure_problems, overridden_names
+from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
 ENVIRONMENT = make_target("3.12", "linux").environment("3.12.0")
 
 
-def wheel(name: str, version: str = "1.0", *requires: str, python: str | None = None) -> WheelMetadata:
+def wheel(
+    name: str, version: str = "1.0", *requires: str, python: str | None = None
+) -> WheelMetadata:
     return WheelMetadata(name, version, python, requires)
 
 
-def problems(roots: list[str], *wheels: WheelMetadata, overridden: frozenset[str] = frozenset()) -> list[str]:
+def problems(
+    roots: list[str], *wheels: WheelMetadata, overridden: frozenset[str] = frozenset()
+) -> list[str]:
     return closure_problems(roots, {entry.name: entry for entry in wheels}, ENVIRONMENT, overridden)
 
 
@@ -22,23 +26,36 @@ def test_a_closed_set_has_no_problems() -> None:
 
 
 def test_a_missing_package_is_named_with_who_needs_it() -> None:
-    assert problems(["a"], wheel("a", "1.0", "B_c>=2")) == ["a 1.0 needs B_c>=2, which the lock does not hold"]
+    assert problems(["a"], wheel("a", "1.0", "B_c>=2")) == [
+        "a 1.0 needs B_c>=2, which the lock does not hold"
+    ]
 
 
 def test_a_wrong_version_is_named() -> None:
-    assert problems(["a"], wheel("a", "1.0", "b>=2"), wheel("b", "1.5")) == ["a 1.0 needs b>=2, the lock holds 1.5"]
+    assert problems(["a"], wheel("a", "1.0", "b>=2"), wheel("b", "1.5")) == [
+        "a 1.0 needs b>=2, the lock holds 1.5"
+    ]
 
 
 def test_markers_are_the_targets() -> None:
     assert problems(["a; sys_platform == 'win32'"]) == []
-    assert problems(["a"], wheel("a", "1.0", "b; sys_platform == 'win32'", "c; python_version < '3.9'")) == []
+    assert (
+        problems(
+            ["a"], wheel("a", "1.0", "b; sys_platform == 'win32'", "c; python_version < '3.9'")
+        )
+        == []
+    )
 
 
 def test_extras_are_followed_only_when_asked_for() -> None:
     with_extra = wheel("a", "1.0", "b; extra == 'plot'", "c; extra == 'Test.Me'")
     assert problems(["a"], with_extra) == []
-    assert problems(["a[plot]"], with_extra) == ["a 1.0 needs b; extra == 'plot', which the lock does not hold"]
-    assert problems(["a[test-me]"], with_extra) == ["a 1.0 needs c; extra == 'Test.Me', which the lock does not hold"]
+    assert problems(["a[plot]"], with_extra) == [
+        "a 1.0 needs b; extra == 'plot', which the lock does not hold"
+    ]
+    assert problems(["a[test-me]"], with_extra) == [
+        "a 1.0 needs c; extra == 'Test.Me', which the lock does not hold"
+    ]
 
 
 def test_an_extra_that_refers_to_its_own_package_ends() -> None:
@@ -51,7 +68,9 @@ def test_prereleases_in_the_lock_count() -> None:
 
 
 def test_a_wheel_for_another_python_is_a_problem() -> None:
-    assert problems(["a"], wheel("a", python=">=3.13")) == ["a 1.0 needs Python >=3.13, the target has 3.12.0"]
+    assert problems(["a"], wheel("a", python=">=3.13")) == [
+        "a 1.0 needs Python >=3.13, the target has 3.12.0"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +90,9 @@ def test_a_wheel_for_another_python_is_a_problem() -> None:
         ("", True, True),
     ],
 )
-def test_of_an_upper_end_the_user_is_told_as_uv_does_not_heed_it(asked: str, begins: bool, ends: bool) -> None:  # noqa: FBT001 - a table
+def test_of_an_upper_end_the_user_is_told_as_uv_does_not_heed_it(
+    asked: str, begins: bool, ends: bool
+) -> None:  # noqa: FBT001 - a table
     entry = wheel("a", python=asked)
     assert (problems(["a"], entry) == []) is begins
     assert (capped_pythons([entry], "3.12.0") == []) is ends
@@ -79,7 +100,10 @@ def test_of_an_upper_end_the_user_is_told_as_uv_does_not_heed_it(asked: str, beg
 
 def test_overrides_are_the_users_business() -> None:
     names = overridden_names({"override-dependencies": ["b==9"], "exclude-dependencies": ["c"]})
-    assert problems(["a"], wheel("a", "1.0", "b<2", "c"), wheel("b", "9"), overridden=frozenset(names)) == []
+    assert (
+        problems(["a"], wheel("a", "1.0", "b<2", "c"), wheel("b", "9"), overridden=frozenset(names))
+        == []
+    )
 
 
 def test_lines_that_no_installer_reads_are_passed_over() -> None:

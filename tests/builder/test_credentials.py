@@ -4,7 +4,11 @@ import base64
 
 import pytest
 
-from builder.credentials import Credentials, redact, without_credentials
+from offline_bundle.builder.fetch.credentials import (
+    Credentials,
+    redact,
+    without_credentials,
+)
 
 INDEX = "https://alice:s3cret-word@pypi.corp.example/team/simple/"
 
@@ -39,7 +43,11 @@ class TestForUrl:
 
     @pytest.mark.parametrize(
         "url",
-        ["https://pypi.corp.example:443/a", "https://PYPI.corp.example./a", "HTTPS://pypi.corp.example/a"],
+        [
+            "https://pypi.corp.example:443/a",
+            "https://PYPI.corp.example./a",
+            "HTTPS://pypi.corp.example/a",
+        ],
     )
     def test_the_same_origin_written_otherwise(self, url: str) -> None:
         assert credentials((None, INDEX)).for_url(url) == ("alice", "s3cret-word")
@@ -53,7 +61,9 @@ class TestForUrl:
         assert known.for_url("https://h.example/pypi/one/packages/a.whl") == ("one", "1")
 
     def test_a_path_segment_is_compared_whole(self) -> None:
-        known = credentials((None, "https://a:1@h.example/team/"), (None, "https://b:2@h.example/team-b/"))
+        known = credentials(
+            (None, "https://a:1@h.example/team/"), (None, "https://b:2@h.example/team-b/")
+        )
         assert known.for_url("https://h.example/team-b/x.whl") == ("b", "2")
 
     def test_environment_of_a_named_index_wins_over_its_url(self) -> None:
@@ -69,10 +79,16 @@ class TestForUrl:
         assert known.for_url("https://h.example/x") == ("", "tok")
 
     def test_token_as_user_name(self) -> None:
-        assert credentials((None, "https://tok@h.example/")).for_url("https://h.example/x") == ("tok", "")
+        assert credentials((None, "https://tok@h.example/")).for_url("https://h.example/x") == (
+            "tok",
+            "",
+        )
 
     def test_a_url_of_its_own_comes_first(self) -> None:
-        assert credentials((None, INDEX)).for_url("https://eve:x@pypi.corp.example/y") == ("eve", "x")
+        assert credentials((None, INDEX)).for_url("https://eve:x@pypi.corp.example/y") == (
+            "eve",
+            "x",
+        )
 
     def test_nothing_configured(self) -> None:
         assert credentials((None, "https://h.example/")).for_url("https://h.example/x") is None
@@ -80,7 +96,9 @@ class TestForUrl:
 
 class TestAdvice:
     def test_names_the_variables_of_the_index(self) -> None:
-        advice = credentials(("corp-pypi", "https://h.example/simple/")).advice("https://h.example/files/x.whl")
+        advice = credentials(("corp-pypi", "https://h.example/simple/")).advice(
+            "https://h.example/files/x.whl"
+        )
         assert "UV_INDEX_CORP_PYPI_USERNAME" in advice
         assert "UV_INDEX_CORP_PYPI_PASSWORD" in advice
         assert "machine h.example" in advice
@@ -121,25 +139,37 @@ class TestWithoutCredentials:
 class TestRedact:
     def test_urls_in_any_text(self) -> None:
         text = "error: Failed to fetch: `https://u:p@h.example/simple/a/`, and 'http://t@i.example' (at x@y)"
-        expected = "error: Failed to fetch: `https://h.example/simple/a/`, and 'http://i.example' (at x@y)"
+        expected = (
+            "error: Failed to fetch: `https://h.example/simple/a/`, and 'http://i.example' (at x@y)"
+        )
         assert redact(text) == expected
 
     def test_two_urls_without_a_space_between(self) -> None:
         assert redact('["https://a:b@h/x","https://c:d@i/y"]') == '["https://h/x","https://i/y"]'
 
-    @pytest.mark.parametrize("form", ["p@ss/w%rd-1", "p%40ss%2Fw%25rd-1", base64.b64encode(b"al:p@ss/w%rd-1").decode()])
+    @pytest.mark.parametrize(
+        "form", ["p@ss/w%rd-1", "p%40ss%2Fw%25rd-1", base64.b64encode(b"al:p@ss/w%rd-1").decode()]
+    )
     def test_known_secrets_in_every_form(self, form: str) -> None:
         known = credentials((None, "https://al:p%40ss%2Fw%25rd-1@h.example/"))
         assert redact(f"Authorization: Basic {form}!", known) == "Authorization: Basic ****!"
 
     def test_a_token_as_user_name_is_a_secret(self) -> None:
-        assert redact("pypi-token-abc", credentials((None, "https://pypi-token-abc@h.example/"))) == "****"
+        assert (
+            redact("pypi-token-abc", credentials((None, "https://pypi-token-abc@h.example/")))
+            == "****"
+        )
 
     def test_a_short_secret_leaves_words_whole(self) -> None:
-        assert redact("a canal: a", credentials((None, "https://u:a@h.example/"))) == "**** canal: ****"
+        assert (
+            redact("a canal: a", credentials((None, "https://u:a@h.example/")))
+            == "**** canal: ****"
+        )
 
     def test_secrets_from_the_environment(self) -> None:
-        known = credentials(("c", "https://h.example/"), UV_INDEX_C_USERNAME="u", UV_INDEX_C_PASSWORD="long-secret")
+        known = credentials(
+            ("c", "https://h.example/"), UV_INDEX_C_USERNAME="u", UV_INDEX_C_PASSWORD="long-secret"
+        )
         assert redact("xlong-secretx", known) == "x****x"
 
     def test_is_idempotent(self) -> None:

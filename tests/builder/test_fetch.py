@@ -21,11 +21,17 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from builder.cache import DownloadCache
-from builder.credentials import Credentials
-from builder.fetch import Download, Fetched, FetchProgress, fetch
+from offline_bundle.builder.fetch.cache import DownloadCache
+from offline_bundle.builder.fetch.credentials import Credentials
+from offline_bundle.builder.fetch.pool import (
+    Download,
+    Fetched,
+    FetchProgress,
+    fetch,
+)
+from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, InputError
 from tests.support.index_server import Fault, IndexServer
-from wheelhouse.errors import BundleError, FetchError, InputError
+from tests.support.programs import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +93,9 @@ class Fetcher:
             sleep=self.pauses.append,
         )
 
-    def failure(self, *downloads: Download, credentials: Credentials | None = None, workers: int = 8) -> FetchError:
+    def failure(
+        self, *downloads: Download, credentials: Credentials | None = None, workers: int = 8
+    ) -> FetchError:
         with pytest.raises(FetchError) as caught:
             self(*downloads, credentials=credentials, workers=workers)
         return caught.value
@@ -128,9 +136,13 @@ class TestFetch:
             filename = f"p{number}-1.0-py3-none-any.whl"
             (packages / filename).write_bytes(content)
             digest = hashlib.sha256(content).hexdigest()
-            downloads.append(Download(server.file_url(filename), filename, {"sha256": digest}, len(content)))
+            downloads.append(
+                Download(server.file_url(filename), filename, {"sha256": digest}, len(content))
+            )
         fetched = fetch_all(*downloads)
-        assert [file.sha256 for file in fetched] == [download.hashes["sha256"] for download in downloads]
+        assert [file.sha256 for file in fetched] == [
+            download.hashes["sha256"] for download in downloads
+        ]
         assert [file.size for file in fetched] == [download.size for download in downloads]
         assert all(cache.get(file.sha256, file.size) == file.path for file in fetched)
         assert not any(file.from_cache for file in fetched)
@@ -152,7 +164,9 @@ class TestFetch:
         )
         assert len(server.requests) == 1
 
-    def test_a_rotted_file_is_fetched_again(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_a_rotted_file_is_fetched_again(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         [first] = fetch_all(alpha)
         first.path.chmod(0o644)
         first.path.write_bytes(WRONG)
@@ -165,7 +179,9 @@ class TestFetch:
         other_url = Download(alpha.url + "?mirror", alpha.filename, alpha.hashes, alpha.size)
         bare = without_promises(alpha)
         assert len({file.path for file in fetch_all(alpha, other_url, bare, bare, alpha)}) == 1
-        assert len(server.requests) == 2  # without a digest, it takes a request to know that it is the same
+        assert (
+            len(server.requests) == 2
+        )  # without a digest, it takes a request to know that it is the same
 
     def test_headers(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
         fetch_all(alpha)
@@ -174,8 +190,13 @@ class TestFetch:
         assert request.headers["Accept-Encoding"] == "identity"
         assert request.headers["Authorization"] is None
 
-    def test_connections_are_kept(self, alpha: Download, server: IndexServer, fetch_all: Fetcher) -> None:
-        fetch_all(*(Download(f"{alpha.url}?{number}", NAME, {}, len(CONTENT)) for number in range(30)), workers=3)
+    def test_connections_are_kept(
+        self, alpha: Download, server: IndexServer, fetch_all: Fetcher
+    ) -> None:
+        fetch_all(
+            *(Download(f"{alpha.url}?{number}", NAME, {}, len(CONTENT)) for number in range(30)),
+            workers=3,
+        )
         assert len(server.requests) == 30
         assert len(server._server._connections) <= 3
 
@@ -184,10 +205,15 @@ class TestFetch:
     ) -> None:
         content = gzip.compress(b"a tar file" * 1000)
         (packages / "beta-1.0.tar.gz").write_bytes(content)
-        server.fault("*", Fault.change_headers(content_encoding="gzip", content_type="application/x-tar"))
+        server.fault(
+            "*", Fault.change_headers(content_encoding="gzip", content_type="application/x-tar")
+        )
         digest = hashlib.sha256(content).hexdigest()
         url = server.file_url("beta-1.0.tar.gz")
-        assert fetch_all(Download(url, "beta", {"sha256": digest}, len(content)))[0].path.read_bytes() == content
+        assert (
+            fetch_all(Download(url, "beta", {"sha256": digest}, len(content)))[0].path.read_bytes()
+            == content
+        )
 
     def test_progress(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
         class Watch:
@@ -237,7 +263,10 @@ class TestVerification:
         [problem] = error.problems
         [(algorithm, expected)] = [pair for pair in hashes.items() if set(pair[1]) == {"0"}]
         got = hashlib.new(algorithm, CONTENT).hexdigest()
-        assert problem == f"{NAME} from {alpha.url}: {algorithm} does not match: expected {expected}, got {got}"
+        assert (
+            problem
+            == f"{NAME} from {alpha.url}: {algorithm} does not match: expected {expected}, got {got}"
+        )
         assert error.exit_code == 4
         assert len(server.requests) == 1
         assert fetch_all.pauses == []
@@ -246,13 +275,17 @@ class TestVerification:
 
     @pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha384", "sha512", "blake2b"])
     def test_other_digests(self, algorithm: str, alpha: Download, fetch_all: Fetcher) -> None:
-        [file] = fetch_all(without_promises(alpha, **{algorithm: hashlib.new(algorithm, CONTENT).hexdigest()}))
+        [file] = fetch_all(
+            without_promises(alpha, **{algorithm: hashlib.new(algorithm, CONTENT).hexdigest()})
+        )
         assert (file.sha256, file.size) == (SHA256, len(CONTENT))
 
     def test_no_digest(self, alpha: Download, fetch_all: Fetcher) -> None:
         assert fetch_all(without_promises(alpha))[0].sha256 == SHA256
 
-    def test_only_an_unknown_digest(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_only_an_unknown_digest(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         error = fetch_all.failure(without_promises(alpha, crc32="00"))
         assert "checked here: crc32" in str(error)
         assert server.requests == []
@@ -277,24 +310,31 @@ class TestVerification:
         assert f"expected {len(CONTENT)} bytes, got more" in str(error)
         assert fetch_all.partials() == []
 
-    def test_a_whole_body_without_a_length(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_a_whole_body_without_a_length(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         server.fault("*", Fault.change_headers(content_length=None))
         assert fetch_all(without_promises(alpha))[0].sha256 == SHA256
 
-    def test_a_chunked_body_that_is_cut(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_a_chunked_body_that_is_cut(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         server.fault("*", Fault(1, headers={"Content-Length": None}, cut_after=300_000))
         assert fetch_all(without_promises(alpha))[0].sha256 == SHA256
         assert len(server.requests) == 2
 
     def test_wrong_bytes(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
         server.fault("*", Fault.wrong_bytes(WRONG))
-        assert f"expected {SHA256}, got {hashlib.sha256(WRONG).hexdigest()}" in str(fetch_all.failure(alpha))
+        assert f"expected {SHA256}, got {hashlib.sha256(WRONG).hexdigest()}" in str(
+            fetch_all.failure(alpha)
+        )
         assert len(server.requests) == 1
 
 
 class TestResume:
     @pytest.mark.parametrize(
-        "fault", [Fault.cut(600_000, times=1), Fault(1, cut_after=600_000, is_reset=True, pause=0.0005)]
+        "fault",
+        [Fault.cut(600_000, times=1), Fault(1, cut_after=600_000, is_reset=True, pause=0.0005)],
     )
     def test_within_a_run_only_the_rest_is_asked_for(
         self, fault: Fault, server: IndexServer, alpha: Download, fetch_all: Fetcher
@@ -310,9 +350,17 @@ class TestResume:
     def test_many_cuts(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
         server.fault("*", Fault.cut(250_000, times=4))
         assert fetch_all(alpha)[0].sha256 == SHA256
-        assert ranges(server) == [None, "bytes=250000-", "bytes=500000-", "bytes=750000-", "bytes=1000000-"]
+        assert ranges(server) == [
+            None,
+            "bytes=250000-",
+            "bytes=500000-",
+            "bytes=750000-",
+            "bytes=1000000-",
+        ]
 
-    def test_the_next_run_goes_on(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_the_next_run_goes_on(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         server.fault("*", Fault.cut(100_000, times=5))
         error = fetch_all.failure(alpha)
         assert "cut after 500000 bytes (5 tries)" in str(error)
@@ -333,7 +381,12 @@ class TestResume:
 
     @pytest.mark.parametrize("left", [WRONG, WRONG[:1000], WRONG + b"x"])
     def test_a_partial_file_that_has_rotted_is_begun_again(
-        self, left: bytes, server: IndexServer, alpha: Download, cache: DownloadCache, fetch_all: Fetcher
+        self,
+        left: bytes,
+        server: IndexServer,
+        alpha: Download,
+        cache: DownloadCache,
+        fetch_all: Fetcher,
     ) -> None:
         with cache.partial(SHA256) as partial:
             cache.append(partial, left)
@@ -341,7 +394,9 @@ class TestResume:
         assert ranges(server)[-1] is None
         assert len(server.requests) <= 2
 
-    def test_a_server_that_ignores_ranges(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_a_server_that_ignores_ranges(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         server.fault("*", Fault.cut(600_000, times=1))
         server.fault("*", Fault.no_ranges())
         assert fetch_all(alpha)[0].sha256 == SHA256
@@ -349,7 +404,12 @@ class TestResume:
 
     @pytest.mark.parametrize(
         "told",
-        ["bytes 0-1023999/1024000", "bytes 600000-1023998/1023999", "nonsense", "bytes 599999-1023999/*"],
+        [
+            "bytes 0-1023999/1024000",
+            "bytes 600000-1023998/1023999",
+            "nonsense",
+            "bytes 599999-1023999/*",
+        ],
     )
     def test_a_server_that_sends_another_range(
         self, told: str, server: IndexServer, alpha: Download, fetch_all: Fetcher
@@ -373,7 +433,9 @@ class TestResume:
     def test_a_file_replaced_unnoticed_is_begun_again_once(
         self, server: IndexServer, alpha: Download, fetch_all: Fetcher
     ) -> None:
-        server.fault("*", Fault(1, headers={"ETag": None, "Last-Modified": None}, body=WRONG, cut_after=9000))
+        server.fault(
+            "*", Fault(1, headers={"ETag": None, "Last-Modified": None}, body=WRONG, cut_after=9000)
+        )
         assert fetch_all(alpha)[0].path.read_bytes() == CONTENT
         assert ranges(server) == [None, "bytes=9000-", None]
 
@@ -384,7 +446,9 @@ class TestResume:
         assert fetch_all(without_promises(alpha))[0].path.read_bytes() == CONTENT
         assert ranges(server) == [None, None]
 
-    def test_a_weak_tag_is_no_condition(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_a_weak_tag_is_no_condition(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         server.fault("*", Fault(1, headers={"ETag": 'W/"1"'}, cut_after=9000))
         fetch_all(alpha)
         assert server.requests[1].headers["If-Range"].endswith("GMT")
@@ -400,16 +464,22 @@ class TestResume:
 
 class TestRetry:
     @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
-    def test_a_status_that_may_pass(self, code: int, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_a_status_that_may_pass(
+        self, code: int, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         server.fault("*", Fault.status(code, times=4))
         assert fetch_all(alpha)[0].sha256 == SHA256
         assert len(server.requests) == 5
         for number, seconds in enumerate(fetch_all.pauses):
             assert 0.25 * 2**number <= seconds <= 0.75 * 2**number
 
-    def test_five_tries_and_no_more(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_five_tries_and_no_more(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         server.fault("*", Fault.status(503))
-        assert f"{NAME} from {alpha.url}: HTTP 503 Service Unavailable (5 tries)" in str(fetch_all.failure(alpha))
+        assert f"{NAME} from {alpha.url}: HTTP 503 Service Unavailable (5 tries)" in str(
+            fetch_all.failure(alpha)
+        )
         assert len(server.requests) == 5
         assert len(fetch_all.pauses) == 4
 
@@ -442,7 +512,9 @@ class TestRetry:
         else:
             assert fetch_all.pauses == []
 
-    def test_retry_after_a_date(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_retry_after_a_date(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
         server.fault("*", Fault.status(503, times=1, retry_after=soon))
         fetch_all(alpha)
@@ -451,7 +523,10 @@ class TestRetry:
     @pytest.mark.parametrize(
         ("code", "told"),
         [
-            (401, "HTTP 401 Unauthorized: credentials are needed; set UV_INDEX_CORP_USERNAME and UV_INDEX"),
+            (
+                401,
+                "HTTP 401 Unauthorized: credentials are needed; set UV_INDEX_CORP_USERNAME and UV_INDEX",
+            ),
             (403, "HTTP 403 Forbidden: credentials are needed; ~/.netrc"),
             (404, "HTTP 404 Not Found; resolve anew"),
             (410, "HTTP 410 Gone; resolve anew"),
@@ -470,17 +545,27 @@ class TestRetry:
         assert hint in str(error.hint)
         assert len(server.requests) == 1
 
-    def test_a_reset_connection(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_a_reset_connection(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         server.fault("*", Fault.reset(times=2))
         assert fetch_all(alpha)[0].sha256 == SHA256
         assert len(server.requests) == 3
 
-    def test_a_connection_that_is_always_reset(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_a_connection_that_is_always_reset(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         server.fault("*", Fault.reset())
-        assert re.search(r"Connection (reset by peer|aborted)|closed connection", str(fetch_all.failure(alpha)))
+        assert re.search(
+            r"Connection (reset by peer|aborted)|closed connection", str(fetch_all.failure(alpha))
+        )
 
     def test_a_server_that_falls_asleep(
-        self, server: IndexServer, alpha: Download, monkeypatch: pytest.MonkeyPatch, fetch_all: Fetcher
+        self,
+        server: IndexServer,
+        alpha: Download,
+        monkeypatch: pytest.MonkeyPatch,
+        fetch_all: Fetcher,
     ) -> None:
         monkeypatch.setenv("UV_HTTP_TIMEOUT", "0.2")
         server.fault("*", Fault.trickle(1.0))
@@ -500,13 +585,17 @@ class TestRetry:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             base = f"http://127.0.0.1:{unused.getsockname()[1]}"
-            downloads = [Download(f"{base}/{number}", str(number), {}, None) for number in range(20)]
+            downloads = [
+                Download(f"{base}/{number}", str(number), {}, None) for number in range(20)
+            ]
             error = fetch_all.failure(*downloads, workers=2)
         assert len(error.problems) == 20
         assert all("Connection refused" in problem for problem in error.problems)
         assert len(fetch_all.pauses) <= 8
 
-    @pytest.mark.parametrize("url", ["http://[broken/x", "ftp://127.0.0.1/x", "http:///x", "git+https://127.0.0.1/x"])
+    @pytest.mark.parametrize(
+        "url", ["http://[broken/x", "ftp://127.0.0.1/x", "http:///x", "git+https://127.0.0.1/x"]
+    )
     def test_a_url_that_is_none(self, url: str, fetch_all: Fetcher) -> None:
         assert f"alpha from {url}" in str(fetch_all.failure(Download(url, "alpha", {}, None)))
         assert fetch_all.pauses == []
@@ -565,8 +654,12 @@ class TestCredentials:
         assert fetch_all(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
 
     def test_refused_ones_are_said_to_be(self, private: IndexServer, fetch_all: Fetcher) -> None:
-        known = Credentials.for_indexes([(None, private.url.replace("//", "//alice:wr0ng-word@"))], {})
-        error = fetch_all.failure(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
+        known = Credentials.for_indexes(
+            [(None, private.url.replace("//", "//alice:wr0ng-word@"))], {}
+        )
+        error = fetch_all.failure(
+            Download(private.file_url(NAME), NAME, {}, None), credentials=known
+        )
         assert "HTTP 401 Unauthorized: the credentials were refused" in str(error)
 
     def test_a_redirect_takes_them_to_no_other_port(
@@ -575,7 +668,9 @@ class TestCredentials:
         known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
         with IndexServer(packages) as other:
             private.fault("*", Fault.redirect(other.file_url(NAME)))
-            fetch_all(Download(private.file_url(NAME), NAME, {"sha256": SHA256}, None), credentials=known)
+            fetch_all(
+                Download(private.file_url(NAME), NAME, {"sha256": SHA256}, None), credentials=known
+            )
             [request] = other.requests
         assert private.requests[0].headers["Authorization"]
         assert request.headers["Authorization"] is None
@@ -585,11 +680,15 @@ class TestCredentials:
         self, server: IndexServer, private: IndexServer, fetch_all: Fetcher
     ) -> None:
         server_url = server.url.replace("//", "//bob:other-word@")
-        known = Credentials.for_indexes([(None, server_url), (None, private.url_with_credentials())], {})
+        known = Credentials.for_indexes(
+            [(None, server_url), (None, private.url_with_credentials())], {}
+        )
         server.fault("*", Fault.redirect(private.file_url(NAME)))
         assert fetch_all(Download(server.file_url(NAME), NAME, {}, None), credentials=known)
 
-    def test_a_redirect_on_the_same_host_keeps_them(self, private: IndexServer, fetch_all: Fetcher) -> None:
+    def test_a_redirect_on_the_same_host_keeps_them(
+        self, private: IndexServer, fetch_all: Fetcher
+    ) -> None:
         known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
         private.fault("*", Fault.redirect(f"/files/{NAME}?again", times=1, code=307))
         assert fetch_all(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
@@ -604,7 +703,9 @@ class TestCredentials:
             fetch_all(alpha)
             assert ranges(other) == [None, "bytes=500000-"]
 
-    def test_redirects_without_end(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_redirects_without_end(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         server.fault("*", Fault.redirect(alpha.url))
         assert "redirects" in str(fetch_all.failure(alpha))
 
@@ -651,13 +752,19 @@ class TestLocal:
         assert fetch_all(by_url)[0].from_cache
 
     def test_a_changed_file(self, packages: Path, fetch_all: Fetcher) -> None:
-        error = fetch_all.failure(Download((packages / NAME).as_uri(), NAME, {"sha256": "0" * 64}, None))
+        error = fetch_all.failure(
+            Download((packages / NAME).as_uri(), NAME, {"sha256": "0" * 64}, None)
+        )
         assert "sha256 does not match" in str(error)
         assert fetch_all.stored() == []
         assert fetch_all.partials() == []
 
-    @pytest.mark.parametrize(("name", "told"), [("missing", "No such file"), (".", "Is a directory")])
-    def test_a_file_that_cannot_be_read(self, name: str, told: str, packages: Path, fetch_all: Fetcher) -> None:
+    @pytest.mark.parametrize(
+        ("name", "told"), [("missing", "No such file"), (".", "Is a directory")]
+    )
+    def test_a_file_that_cannot_be_read(
+        self, name: str, told: str, packages: Path, fetch_all: Fetcher
+    ) -> None:
         assert told in str(fetch_all.failure(Download(f"file://{packages / name}", NAME, {}, None)))
 
 
@@ -723,6 +830,7 @@ class TestCertificates:
     @staticmethod
     def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         """Make a self-signed certificate for 127.0.0.1, with its key in the same file."""
+        require("openssl")
         path = tmp_path_factory.mktemp("tls") / "server.pem"
         command = [
             "openssl",
@@ -735,7 +843,11 @@ class TestCertificates:
             "-nodes",
         ]
         names = ["-subj", "/CN=loopback", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-        subprocess.run([*command, *names, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
+        subprocess.run(
+            [*command, *names, "-keyout", path, "-out", f"{path}.crt"],
+            check=True,
+            capture_output=True,
+        )
         path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
         return path
 
@@ -778,19 +890,25 @@ class TestCertificates:
 
     def test_not_trusted(self, secure: IndexServer, download: Download, fetch_all: Fetcher) -> None:
         error = fetch_all.failure(download)
-        assert "the server's certificate is not trusted: self-signed certificate" in str(error).replace(
-            "self ", "self-"
-        )
+        assert "the server's certificate is not trusted: self-signed certificate" in str(
+            error
+        ).replace("self ", "self-")
         assert "SSL_CERT_FILE" in str(error.hint)
         assert fetch_all.pauses == []
         assert secure.requests == []
 
     def test_for_another_host(
-        self, download: Download, certificate: Path, monkeypatch: pytest.MonkeyPatch, fetch_all: Fetcher
+        self,
+        download: Download,
+        certificate: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        fetch_all: Fetcher,
     ) -> None:
         monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
         url = download.url.replace("127.0.0.1", "localhost")
-        assert "not trusted: Hostname mismatch" in str(fetch_all.failure(Download(url, NAME, {}, None)))
+        assert "not trusted: Hostname mismatch" in str(
+            fetch_all.failure(Download(url, NAME, {}, None))
+        )
 
     @pytest.mark.parametrize("content", [None, "no certificate"])
     def test_unreadable(
@@ -805,7 +923,9 @@ class TestCertificates:
         if content:
             path.write_text(content)
         monkeypatch.setenv("SSL_CERT_FILE", str(path))
-        with pytest.raises(BundleError, match=f"cannot read the certificates in {re.escape(str(path))}"):
+        with pytest.raises(
+            BundleError, match=f"cannot read the certificates in {re.escape(str(path))}"
+        ):
             fetch_all(download)
 
     @pytest.mark.parametrize("is_secure", [False, True])
@@ -831,7 +951,9 @@ class TestCertificates:
         interrupt(download, cache, SSL_CERT_FILE=f"{certificate}.crt")
 
 
-def test_proxy(server: IndexServer, monkeypatch: pytest.MonkeyPatch, fetch_all: Fetcher, cache: DownloadCache) -> None:
+def test_proxy(
+    server: IndexServer, monkeypatch: pytest.MonkeyPatch, fetch_all: Fetcher, cache: DownloadCache
+) -> None:
     monkeypatch.setenv("http_proxy", server.base.replace("//", "//proxy:pr0xy-word@"))
     url = f"http://files.index.invalid/files/{NAME}"
     assert fetch_all(Download(url, NAME, {"sha256": SHA256}, None))[0].sha256 == SHA256
@@ -840,7 +962,9 @@ def test_proxy(server: IndexServer, monkeypatch: pytest.MonkeyPatch, fetch_all: 
     assert request.headers["Proxy-Authorization"]
     monkeypatch.setenv("no_proxy", "index.invalid")
     (cache.root / "downloads/sha256" / SHA256[:2] / SHA256).unlink()
-    assert "files.index.invalid" in str(fetch_all.failure(Download(url, NAME, {"sha256": SHA256}, None)))
+    assert "files.index.invalid" in str(
+        fetch_all.failure(Download(url, NAME, {"sha256": SHA256}, None))
+    )
 
 
 def child(code: str, **environ: str) -> subprocess.Popen[str]:
@@ -849,9 +973,9 @@ def child(code: str, **environ: str) -> subprocess.Popen[str]:
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
-from builder.cache import DownloadCache
-from builder.credentials import Credentials
-from builder.fetch import Download, fetch, warm_up
+from offline_bundle.builder.fetch.cache import DownloadCache
+from offline_bundle.builder.fetch.credentials import Credentials
+from offline_bundle.builder.fetch.pool import Download, fetch, warm_up
 """
     return subprocess.Popen(
         [sys.executable, "-c", start + code],
@@ -900,7 +1024,9 @@ class TestProcesses:
         server.fault("*", Fault.trickle(0.2))
         interrupt(alpha, cache)
 
-    def test_two_builds_at_once(self, server: IndexServer, alpha: Download, fetch_all: Fetcher) -> None:
+    def test_two_builds_at_once(
+        self, server: IndexServer, alpha: Download, fetch_all: Fetcher
+    ) -> None:
         server.fault("*", Fault.trickle(0.0005))
         code = f"""
 cache = DownloadCache(Path({str(fetch_all.cache.root)!r}))
@@ -934,7 +1060,9 @@ print(json.dumps([before, "requests" in sys.modules]))
         assert json.loads(output) == [False, True]
 
 
-def test_a_cache_that_cannot_be_written_ends_everything(tmp_path: Path, server: IndexServer, alpha: Download) -> None:
+def test_a_cache_that_cannot_be_written_ends_everything(
+    tmp_path: Path, server: IndexServer, alpha: Download
+) -> None:
     (tmp_path / "file").write_text("in the way")
     downloads = [Download(f"{alpha.url}?{number}", NAME, {}, None) for number in range(50)]
     with pytest.raises(BundleError, match="cannot write to the download cache") as caught:
@@ -943,7 +1071,9 @@ def test_a_cache_that_cannot_be_written_ends_everything(tmp_path: Path, server: 
     assert server.requests == []
 
 
-def test_an_error_in_the_progress_display_is_not_swallowed(alpha: Download, fetch_all: Fetcher) -> None:
+def test_an_error_in_the_progress_display_is_not_swallowed(
+    alpha: Download, fetch_all: Fetcher
+) -> None:
     class Broken:
         def begin(self, files: int, size: int | None) -> None: ...
 

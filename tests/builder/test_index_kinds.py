@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.builder.test_resolve import trap
-from tests.support.command_line import HERE, Told, call, indexes, read_bundle, versions, write_script
+from tests.support.command_line import (
+    HERE,
+    Told,
+    call,
+    indexes,
+    read_bundle,
+    versions,
+    write_script,
+)
 from tests.support.distributions import make_buildable_sdist, make_wheel, sha256_of
 from tests.support.index_server import Fault, IndexServer
 
@@ -35,13 +43,26 @@ class Site:
         """The lines of a script that pin packages to the private index."""
         lines = ["[[tool.uv.index]]", 'name = "own"', f'url = "{self.private.url}"']
         lines += ["explicit = true"] if explicit else []
-        return "\n".join([*lines, "[tool.uv.sources]", *(f'{name} = {{ index = "own" }}' for name in names)])
+        return "\n".join(
+            [*lines, "[tool.uv.sources]", *(f'{name} = {{ index = "own" }}' for name in names)]
+        )
 
     def build(self, *dependencies: str, tool: str = "", flags: tuple[object, ...] = ()) -> Told:
         script = write_script(self.folder, *dependencies, tool=tool)
-        return call("build", script, "-o", self.bundle, "--no-uv", "--default-index", self.public.url, *flags)
+        return call(
+            "build",
+            script,
+            "-o",
+            self.bundle,
+            "--no-uv",
+            "--default-index",
+            self.public.url,
+            *flags,
+        )
 
-    def builds(self, *dependencies: str, tool: str = "", flags: tuple[object, ...] = ()) -> dict[str, str]:
+    def builds(
+        self, *dependencies: str, tool: str = "", flags: tuple[object, ...] = ()
+    ) -> dict[str, str]:
         told = self.build(*dependencies, tool=tool, flags=flags)
         assert told.code == 0, told.text
         return versions(self.bundle)
@@ -59,7 +80,9 @@ def private(tmp_path: Path) -> Iterator[IndexServer]:
 
 
 @pytest.fixture
-def site(tmp_path: Path, index: IndexServer, private: IndexServer, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(
+    tmp_path: Path, index: IndexServer, private: IndexServer, monkeypatch: pytest.MonkeyPatch
+) -> Site:
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     return Site(tmp_path, index, private)
 
@@ -116,12 +139,17 @@ class TestPins:
         make_wheel(site.private.packages_dir, "internal", "1.0")
 
     @pytest.mark.parametrize(
-        "strategy", ["unsafe-best-match", *(pytest.param(name, marks=pytest.mark.slow) for name in _OTHERS)]
+        "strategy",
+        ["unsafe-best-match", *(pytest.param(name, marks=pytest.mark.slow) for name in _OTHERS)],
     )
-    def test_under_every_strategy_and_after_a_rebuild_from_the_cache(self, site: Site, strategy: str) -> None:
+    def test_under_every_strategy_and_after_a_rebuild_from_the_cache(
+        self, site: Site, strategy: str
+    ) -> None:
         for _ in range(2):
             flags = ("--index-strategy", strategy)
-            assert site.builds("internal", tool=site.pin("internal"), flags=flags) == {"internal": "1.0"}
+            assert site.builds("internal", tool=site.pin("internal"), flags=flags) == {
+                "internal": "1.0"
+            }
             assert indexes(site.bundle) == {"internal": site.private.url.rstrip("/")}
             site.anew()
         assert not site.public.requests_for("*internal*")
@@ -166,7 +194,9 @@ class TestPins:
         assert site.private.file_url("internal-1.0-py3-none-any.whl") in told.err
         assert not site.public.requests
 
-    def test_the_same_file_name_with_the_other_indexs_bytes_is_not_in_its_place(self, site: Site) -> None:
+    def test_the_same_file_name_with_the_other_indexs_bytes_is_not_in_its_place(
+        self, site: Site
+    ) -> None:
         """The bundle has the public file already; the pinned one has the same name and other bytes."""
         wheel = make_wheel(site.public.packages_dir, "internal", "1.0", padding=10)
         (site.public.packages_dir / "internal-99.0-py3-none-any.whl").unlink()
@@ -201,9 +231,18 @@ class TestVersions:
             "torch>=2.1.dev1": "2.1.dev3",
             "torch==1.5": "1.5",
         }
-        scripts = [write_script(site.folder, text, name=f"job{number}") for number, text in enumerate(expected)]
-        scripts.append(write_script(site.folder, "torch>2", tool="[tool.uv]\nprerelease = 'allow'", name="job6"))
-        told = call("build", *scripts, "-o", site.bundle, "--no-uv", "--default-index", site.public.url)
+        scripts = [
+            write_script(site.folder, text, name=f"job{number}")
+            for number, text in enumerate(expected)
+        ]
+        scripts.append(
+            write_script(
+                site.folder, "torch>2", tool="[tool.uv]\nprerelease = 'allow'", name="job6"
+            )
+        )
+        told = call(
+            "build", *scripts, "-o", site.bundle, "--no-uv", "--default-index", site.public.url
+        )
         assert told.code == 0, told.text
         found = [versions(site.bundle, script.stem)["torch"] for script in scripts]
         assert found == [*expected.values(), "2.1.dev3"]
@@ -217,7 +256,11 @@ class TestVersions:
         assert "it melts" in site.build("torch==1.5").err
 
     def test_extras_and_markers(self, site: Site) -> None:
-        requires = ["fast; extra == 'speed'", "winonly; sys_platform == 'win32'", f"new; python_version >= '{HERE}'"]
+        requires = [
+            "fast; extra == 'speed'",
+            "winonly; sys_platform == 'win32'",
+            f"new; python_version >= '{HERE}'",
+        ]
         make_wheel(site.public.packages_dir, "app", requires=requires)
         for name in ("fast", "new"):
             make_wheel(site.public.packages_dir, name)
@@ -239,13 +282,17 @@ class TestPoorIndexes:
         wheel = make_wheel(site.public.packages_dir, "leaf")
         site.public.describe(wheel.name, size=None)
         assert site.builds("leaf") == {"leaf": "1.0"}
-        assert read_bundle(site.bundle)["files"][f"wheels/{wheel.name}"]["sha256"] == sha256_of(wheel)
+        assert read_bundle(site.bundle)["files"][f"wheels/{wheel.name}"]["sha256"] == sha256_of(
+            wheel
+        )
 
     def test_with_nothing_but_md5(self, site: Site) -> None:
         site.public.hashes = ("md5",)
         wheel = make_wheel(site.public.packages_dir, "leaf")
         assert site.builds("leaf") == {"leaf": "1.0"}
-        assert read_bundle(site.bundle)["files"][f"wheels/{wheel.name}"]["sha256"] == sha256_of(wheel)
+        assert read_bundle(site.bundle)["files"][f"wheels/{wheel.name}"]["sha256"] == sha256_of(
+            wheel
+        )
         site.anew()
         site.public.describe(wheel.name, hashes={"md5": "0" * 32})
         make_wheel(site.public.packages_dir, "leaf", padding=1)  # other bytes: not in the cache
@@ -276,9 +323,13 @@ class TestRefusals:
     def _leaf(self, site: Site) -> None:
         make_wheel(site.public.packages_dir, "leaf")
 
-    @pytest.mark.parametrize("code", [401, 404, 503, *(pytest.param(code, marks=pytest.mark.slow) for code in _MORE)])
+    @pytest.mark.parametrize(
+        "code", [401, 404, 503, *(pytest.param(code, marks=pytest.mark.slow) for code in _MORE)]
+    )
     @pytest.mark.parametrize("what", ["/simple/*", "*.whl"])
-    def test_a_status_names_the_index_and_no_password(self, site: Site, code: int, what: str) -> None:
+    def test_a_status_names_the_index_and_no_password(
+        self, site: Site, code: int, what: str
+    ) -> None:
         site.public.username, site.public.password = "kate", "s3cr3t-word"
         site.public.fault(what, Fault.status(code, retry_after="0"))
         script = write_script(site.folder, "leaf")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from builder.resolve import find_uv
+from offline_bundle.builder.resolve.uv import find_uv
 from tests.support.command_line import call, indexes, read_bundle, versions, write_script
 from tests.support.distributions import make_wheel, sha256_of
 from tests.support.index_server import IndexServer
@@ -48,7 +48,10 @@ def programs() -> Path:
     key = hashlib.sha256(" ".join(SERVERS).encode()).hexdigest()[:16]
     place = Path(tempfile.gettempdir()) / f"offline-bundle-tests-{os.getuid()}" / f"servers-{key}"
     if not (place / "complete").exists():
-        for command in (["venv", "--clear", place], ["pip", "install", "--python", place, *SERVERS]):
+        for command in (
+            ["venv", "--clear", place],
+            ["pip", "install", "--python", place, *SERVERS],
+        ):
             subprocess.run([find_uv(), *command], check=True, capture_output=True)
         (place / "complete").touch()
     return place / "bin"
@@ -56,7 +59,10 @@ def programs() -> Path:
 
 @contextmanager
 def running(command: list[object], port: int, log: Path) -> Iterator[str]:
-    with log.open("wb") as output, subprocess.Popen(list(map(str, command)), stdout=output, stderr=output) as process:
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(list(map(str, command)), stdout=output, stderr=output) as process,
+    ):
         try:
             for _ in range(600):
                 try:
@@ -90,14 +96,24 @@ def pypiserver(tmp_path: Path, wheels: Path, programs: Path) -> Iterator[str]:
     digest = base64.b64encode(hashlib.sha1(PASSWORD.encode()).digest()).decode()
     (tmp_path / "users").write_text(f"{USER}:{{SHA}}{digest}\n")
     port = free_port()
-    command = [programs / "pypi-server", "run", "--interface", "127.0.0.1", "--port", port, "--disable-fallback"]
+    command = [
+        programs / "pypi-server",
+        "run",
+        "--interface",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--disable-fallback",
+    ]
     command += ["--authenticate", "list,download,update", "--passwords", tmp_path / "users", wheels]
     with running(command, port, tmp_path / "pypiserver.log") as base:
         yield f"{base}/simple/"
 
 
 @pytest.fixture
-def devpi(tmp_path: Path, wheels: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def devpi(
+    tmp_path: Path, wheels: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """The URL of the simple index `kate/corp`.
 
     devpi lets everybody read its pages; who may have the files is for a plugin to say: here is one, a distribution on
@@ -113,32 +129,57 @@ def devpi(tmp_path: Path, wheels: Path, programs: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugin"))
     port, state = free_port(), tmp_path / "devpi"
     root = secrets.token_hex(8)
-    initial = [programs / "devpi-init", "--serverdir", state, "--no-root-pypi", "--root-passwd", root]
+    initial = [
+        programs / "devpi-init",
+        "--serverdir",
+        state,
+        "--no-root-pypi",
+        "--root-passwd",
+        root,
+    ]
     subprocess.run(list(map(str, initial)), check=True, capture_output=True)
-    command = [programs / "devpi-server", "--serverdir", state, "--host", "127.0.0.1", "--port", port]
+    command = [
+        programs / "devpi-server",
+        "--serverdir",
+        state,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+    ]
     with running(command, port, tmp_path / "devpi.log") as base:
         json = {"Accept": "application/json"}
-        requests.put(f"{base}/{USER}", json={"password": PASSWORD}, headers=json, timeout=30).raise_for_status()
+        requests.put(
+            f"{base}/{USER}", json={"password": PASSWORD}, headers=json, timeout=30
+        ).raise_for_status()
         done = requests.post(
             f"{base}/+login", json={"user": USER, "password": PASSWORD}, headers=json, timeout=30
         ).json()
         token = base64.b64encode(f"{USER}:{done['result']['password']}".encode()).decode()
         login = {"X-Devpi-Auth": token, **json}
         index = {"type": "stage", "bases": [], "volatile": True}
-        requests.put(f"{base}/{USER}/corp", json=index, headers=login, timeout=30).raise_for_status()
+        requests.put(
+            f"{base}/{USER}/corp", json=index, headers=login, timeout=30
+        ).raise_for_status()
         for wheel in sorted(wheels.glob("*.whl")):
             name, version = wheel.name.split("-")[:2]
             form = {":action": "file_upload", "name": name, "version": version}
             with wheel.open("rb") as file:
                 files = {"content": (wheel.name, file)}
-                sent = requests.post(f"{base}/{USER}/corp/", data=form, files=files, headers=login, timeout=30)
+                sent = requests.post(
+                    f"{base}/{USER}/corp/", data=form, files=files, headers=login, timeout=30
+                )
             sent.raise_for_status()
         yield f"{base}/{USER}/corp/+simple/"
 
 
 @pytest.mark.parametrize("server", ["pypiserver", "devpi"])
 def test_a_pinned_package_with_its_local_version(
-    server: str, request: pytest.FixtureRequest, tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+    server: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    wheels: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Beside a public index that has the same name in a higher version."""
     url = request.getfixturevalue(server)
@@ -148,7 +189,15 @@ def test_a_pinned_package_with_its_local_version(
     tool += '[tool.uv.sources]\ninternal = { index = "corp" }\nhelper = { index = "corp" }'
     script = write_script(tmp_path, "internal", tool=tool)
     with IndexServer(tmp_path / "public") as public:
-        words = ("build", script, "-o", tmp_path / "bundle", "--no-uv", "--default-index", public.url)
+        words = (
+            "build",
+            script,
+            "-o",
+            tmp_path / "bundle",
+            "--no-uv",
+            "--default-index",
+            public.url,
+        )
         refused = call(*words)
         assert refused.code == 4, refused.text
         assert url.removesuffix("+simple/").removesuffix("simple/") in refused.err
@@ -167,7 +216,9 @@ def test_a_pinned_package_with_its_local_version(
 
 
 @pytest.mark.parametrize("server", ["pypiserver", "devpi"])
-def test_by_pip(server: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_pip(
+    server: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = request.getfixturevalue(server)
     monkeypatch.setenv("PIP_INDEX_URL", url.replace("//", f"//{USER}:{PASSWORD}@", 1))
     script = write_script(tmp_path, "internal")

@@ -12,11 +12,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.credentials import Credentials
-from builder.interpreters import choose_archives, lacking
-from builder.resolve import ResolveOptions, find_uv, uv_version_here
-from builder.script import read_scripts
-from builder.target import Target, host_platform, make_target
+from offline_bundle.builder.extras.python_builds import choose_archives, lacking
+from offline_bundle.builder.fetch.credentials import Credentials
+from offline_bundle.builder.inputs.scripts import read_scripts
+from offline_bundle.builder.inputs.targets import Target, host_platform, make_target
+from offline_bundle.builder.resolve.uv import (
+    ResolveOptions,
+    find_uv,
+    uv_version_here,
+)
+from offline_bundle.wheelhouse.runtime.cache_dir import cache_directory
+from offline_bundle.wheelhouse.runtime.errors import (
+    FetchError,
+    IntegrityError,
+    OutOfDateError,
+    ResolveError,
+)
+from offline_bundle.wheelhouse.runtime.manifest import BundledPython, Manifest, read_manifest
+from offline_bundle.wheelhouse.store.contents import contents
+from offline_bundle.wheelhouse.store.diff import diff
+from offline_bundle.wheelhouse.store.prune import prune
+from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
+from offline_bundle.wheelhouse.transport.archive import pack, unpack
+from offline_bundle.wheelhouse.transport.merge import Side, merge, refuse_other_wheels
 from tests.builder.test_build import HERE, TARGET, Factory, digests, factory
 from tests.builder.test_node import node_json
 from tests.support.distributions import make_wheel, sha256_of
@@ -24,15 +42,6 @@ from tests.support.interpreters import FILENAME, KEY, RELEASE, VERSION, python_m
 from tests.support.mirror_server import serve
 from tests.wheelhouse.test_launch_python import bare_root, run_bare
 from tests.wheelhouse.test_run import Node
-from wheelhouse import prepare
-from wheelhouse.archive import pack, unpack
-from wheelhouse.diff import diff
-from wheelhouse.errors import FetchError, IntegrityError, OutOfDateError, ResolveError
-from wheelhouse.manifest import BundledPython, Manifest, read_manifest
-from wheelhouse.merge import Side, merge, refuse_other_wheels
-from wheelhouse.prune import prune
-from wheelhouse.show import contents
-from wheelhouse.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,17 +49,23 @@ if TYPE_CHECKING:
 __all__ = ["factory"]
 
 BROUGHT = f"python/{RELEASE}/{FILENAME}"
-linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the archive is made of a Linux Python")
+linux_only = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the archive is made of a Linux Python"
+)
 
 
-def test_a_patch_release_that_nobody_knows_is_noted_and_the_bundle_made(factory: Factory, packages: Path) -> None:
+def test_a_patch_release_that_nobody_knows_is_noted_and_the_bundle_made(
+    factory: Factory, packages: Path
+) -> None:
     make_wheel(packages, "leaf")
     script = factory.script("leaf")
     source = script.read_text()
     for wanted, is_known in ((f"=={HERE}.98", False), (f">={HERE}.1,<{HERE}.99", True)):
         script.write_text(source.replace(f"=={HERE}", wanted))
         notes = [note for note in factory.build(script).notes if "does not start (exit 7)" in note]
-        assert [f'requires-python = "{wanted}" admits no' in note for note in notes] == ([] if is_known else [True])
+        assert [f'requires-python = "{wanted}" admits no' in note for note in notes] == (
+            [] if is_known else [True]
+        )
 
 
 def chosen(python: str, platform: str, *requirements: str | None) -> str:
@@ -87,13 +102,21 @@ def test_what_all_scripts_of_a_target_admit_is_taken() -> None:
 
 
 def test_targets_that_uv_has_no_python_for_are_all_named() -> None:
-    wanted = {make_target("3.12", "linux"): ("==3.12.99", None), Target("3.99", "x86_64-manylinux_2_28"): (None,)}
+    wanted = {
+        make_target("3.12", "linux"): ("==3.12.99", None),
+        Target("3.99", "x86_64-manylinux_2_28"): (None,),
+    }
     wanted[make_target("3.13t", "linux")] = ("==3.13.0",)
     with pytest.raises(ResolveError) as caught:
         choose_archives(find_uv(), wanted, Credentials())
     *unknown, packed = caught.value.problems
-    assert unknown == ["cp312-x86_64-manylinux_2_28 (requires-python ==3.12.99)", "cp399-x86_64-manylinux_2_28"]
-    assert packed.startswith("cp313t-x86_64-manylinux_2_28 (requires-python ==3.13.0): only cpython-3.13.0+")
+    assert unknown == [
+        "cp312-x86_64-manylinux_2_28 (requires-python ==3.12.99)",
+        "cp399-x86_64-manylinux_2_28",
+    ]
+    assert packed.startswith(
+        "cp313t-x86_64-manylinux_2_28 (requires-python ==3.13.0): only cpython-3.13.0+"
+    )
     assert packed.endswith(".tar.zst, and no node's Python before 3.14 can unpack that")
 
 
@@ -127,7 +150,9 @@ class Mirrored:
 
 
 @pytest.fixture
-def mirrored(factory: Factory, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirrored:
+def mirrored(
+    factory: Factory, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Mirrored:
     make_wheel(packages, "leaf")
     return Mirrored(factory, tmp_path, monkeypatch)
 
@@ -138,9 +163,13 @@ def test_a_bundle_brings_its_interpreter(mirrored: Mirrored, tmp_path: Path) -> 
     with serve(python_mirror().folder, "user:hunter2") as (address, asked):
         mirrored.use(f"http://user:hunter2@{address}")
         manifest = mirrored.build()
-        assert manifest.pythons == {TARGET: BundledPython(version=VERSION, implementation="cpython", path=BROUGHT)}
+        assert manifest.pythons == {
+            TARGET: BundledPython(version=VERSION, implementation="cpython", path=BROUGHT)
+        }
         assert (
-            manifest.files[BROUGHT].sha256 == sha256_of(factory.bundle / BROUGHT) == sha256_of(python_mirror().archive)
+            manifest.files[BROUGHT].sha256
+            == sha256_of(factory.bundle / BROUGHT)
+            == sha256_of(python_mirror().archive)
         )
         source = manifest.files[BROUGHT].source
         assert source is not None
@@ -151,7 +180,11 @@ def test_a_bundle_brings_its_interpreter(mirrored: Mirrored, tmp_path: Path) -> 
             == manifest.files[BROUGHT].sha256
         )
         raise_for_problems(verify(factory.bundle))
-        assert not [path for path in factory.bundle.rglob("*.*") if path.is_file() and b"hunter2" in path.read_bytes()]
+        assert not [
+            path
+            for path in factory.bundle.rglob("*.*")
+            if path.is_file() and b"hunter2" in path.read_bytes()
+        ]
         before, count = digests(factory.bundle), len(asked)
         assert not factory.build(factory.script("leaf"), uv_version=None, with_python=True).changed
         mirrored.build(output=tmp_path / "another")
@@ -166,7 +199,9 @@ def test_later_builds_without_the_flag_keep_it_and_add_none(mirrored: Mirrored) 
     mirrored.use(python_mirror().folder.as_uri())
     mirrored.build()
     other = factory.script("leaf", name="other")
-    platform = host_platform().replace("x86_64", "?").replace("aarch64", "x86_64").replace("?", "aarch64")
+    platform = (
+        host_platform().replace("x86_64", "?").replace("aarch64", "x86_64").replace("?", "aarch64")
+    )
     manifest = mirrored.build(other, with_python=False, platforms=(host_platform(), platform))
     assert list(manifest.pythons) == [TARGET]
     assert len(manifest.targets) == 2
@@ -203,7 +238,9 @@ def test_it_is_carried_shown_compared_and_pruned(mirrored: Mirrored, tmp_path: P
 def other_release(manifest: Manifest, version: str) -> Manifest:
     path = f"python/20260101/cpython-{version}.tar.gz"
     python = BundledPython(version=version, implementation="cpython", path=path)
-    return replace(manifest, pythons={TARGET: python}, files={**manifest.files, path: manifest.files[BROUGHT]})
+    return replace(
+        manifest, pythons={TARGET: python}, files={**manifest.files, path: manifest.files[BROUGHT]}
+    )
 
 
 @linux_only
@@ -215,12 +252,16 @@ def test_of_two_interpreters_for_one_target_merging_takes_the_newer(mirrored: Mi
         for order in ((manifest, other), (other, manifest)):
             merged = merge(*(Side(one, digit * 64) for one, digit in zip(order, "12", strict=True)))
             assert merged.manifest.pythons[TARGET].version == wins
-            assert json.loads(merged.pages["python-downloads.json"]).popitem()[1]["patch"] == int(wins.split(".")[2])
+            assert json.loads(merged.pages["python-downloads.json"]).popitem()[1]["patch"] == int(
+                wins.split(".")[2]
+            )
 
 
 @linux_only
 @pytest.mark.parametrize("fault", ["digest", "missing", "builtin"])
-def test_what_uv_cannot_verify_is_not_brought(fault: str, mirrored: Mirrored, tmp_path: Path) -> None:
+def test_what_uv_cannot_verify_is_not_brought(
+    fault: str, mirrored: Mirrored, tmp_path: Path
+) -> None:
     """`builtin`: no list of a site's own, but a mirror that serves something else under the names that uv knows."""
     with serve(tmp_path / "served") as (address, asked):
         (tmp_path / "served").mkdir()
@@ -229,12 +270,16 @@ def test_what_uv_cannot_verify_is_not_brought(fault: str, mirrored: Mirrored, tm
         elif fault == "missing":
             mirrored.use(f"http://{address}")
         else:
-            [offer] = choose_archives(find_uv(), {make_target(HERE, host_platform()): (None,)}, Credentials()).values()
+            [offer] = choose_archives(
+                find_uv(), {make_target(HERE, host_platform()): (None,)}, Credentials()
+            ).values()
             place = tmp_path / "served" / offer.release / offer.filename
             place.parent.mkdir()
             place.write_bytes(python_mirror().archive.read_bytes())
             mirrored.patch.setenv("UV_PYTHON_INSTALL_MIRROR", f"http://user:hunter2@{address}")
-        message = mirrored.factory.fails(FetchError, mirrored.factory.script("leaf"), uv_version=None, with_python=True)
+        message = mirrored.factory.fails(
+            FetchError, mirrored.factory.script("leaf"), uv_version=None, with_python=True
+        )
     assert "cannot be fetched" in message
     assert "hunter2" not in message
     assert ("404" if fault == "missing" else "Hash mismatch") in message
@@ -243,12 +288,14 @@ def test_what_uv_cannot_verify_is_not_brought(fault: str, mirrored: Mirrored, tm
 
 
 @linux_only
-def test_a_kept_archive_that_was_damaged_is_fetched_anew(mirrored: Mirrored, tmp_path: Path) -> None:
+def test_a_kept_archive_that_was_damaged_is_fetched_anew(
+    mirrored: Mirrored, tmp_path: Path
+) -> None:
     mirrored.use(python_mirror().folder.as_uri())
     mirrored.build()
     with serve(python_mirror().folder) as (address, asked):
         mirrored.use(f"http://{address}")
-        [kept] = (Path(prepare.cache_directory()) / "python-archives" / KEY).iterdir()
+        [kept] = (Path(cache_directory()) / "python-archives" / KEY).iterdir()
         kept.write_bytes(b"damaged")
         mirrored.build(output=tmp_path / "another")
         assert asked
@@ -313,12 +360,18 @@ def test_locked_brings_a_lost_one_back_and_adds_none(mirrored: Mirrored) -> None
 
 @linux_only
 @pytest.mark.registry
-@pytest.mark.parametrize("version", [uv_version_here(), pytest.param("0.7.19", marks=pytest.mark.slow)])
-def test_a_job_runs_in_a_root_with_a_shell_and_libc_only(version: str, tmp_path: Path, mirrored: Mirrored) -> None:
+@pytest.mark.parametrize(
+    "version", [uv_version_here(), pytest.param("0.7.19", marks=pytest.mark.slow)]
+)
+def test_a_job_runs_in_a_root_with_a_shell_and_libc_only(
+    version: str, tmp_path: Path, mirrored: Mirrored
+) -> None:
     """No Python, no uv, no coreutils, no network: with uv's own static build, which needs nothing but the kernel."""
     mirrored.use(python_mirror().folder.as_uri())
     node = Node(tmp_path)
-    script = mirrored.factory.script("six", body="import six, sys\nprint(six.__version__, sys.base_prefix)\n")
+    script = mirrored.factory.script(
+        "six", body="import six, sys\nprint(six.__version__, sys.base_prefix)\n"
+    )
     mirrored.build(script, output=node.bundle, uv_version=version, options=ResolveOptions())
     done = run_bare(*bare_root(node, "/share/bundle/run.sh", script.name))
     assert done.returncode == 0, done.stderr

@@ -43,7 +43,10 @@ def test_what_does_not_decide_a_bundle_does_not_change_its_key(tmp_path: Path) -
     for folder, body in ((here, ""), (there, "print('another body')\n")):
         folder.mkdir()
         (folder / "eval.py").write_text(
-            HEADER.replace('"numpy>=2", "rich"', '"rich",  "NumPy >=2"' if body else '"numpy>=2", "rich"') + body
+            HEADER.replace(
+                '"numpy>=2", "rich"', '"rich",  "NumPy >=2"' if body else '"numpy>=2", "rich"'
+            )
+            + body
         )
         (folder / "limits.txt").write_text("idna<4\n")
     index = "https://{}index.example/simple"
@@ -79,7 +82,9 @@ def test_what_decides_a_bundle_changes_its_key(tmp_path: Path) -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_a_bundle_has_a_key_of_its_content(tmp_path: Path, index: IndexServer, packages: Path) -> None:
+def test_a_bundle_has_a_key_of_its_content(
+    tmp_path: Path, index: IndexServer, packages: Path
+) -> None:
     make_wheel(packages, "leaf")
     factory, other = Factory(tmp_path, index), Factory(tmp_path, index)
     other.bundle = tmp_path / "other"

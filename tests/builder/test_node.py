@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from builder.node import read_node
-from builder.plan import pair_up
-from builder.script import Script, read_scripts
-from builder.target import host_platform
-from runner import probe
+from offline_bundle.builder.inputs.node_file import read_node
+from offline_bundle.builder.inputs.plan import pair_up
+from offline_bundle.builder.inputs.scripts import Script, read_scripts
+from offline_bundle.builder.inputs.targets import host_platform
+from offline_bundle.runner.standalone import probe
+from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
 from tests.builder.test_build import HERE, Factory, factory
 from tests.support.distributions import make_wheel
-from wheelhouse.errors import InputError, ResolveError
 
 __all__ = ["factory"]
 
@@ -56,11 +56,17 @@ def script(tmp_path: Path) -> Script:
         ({}, "x86_64-manylinux_2_28"),
         ({"libc": {"family": "glibc", "version": "2.17"}}, "x86_64-manylinux_2_17"),
         ({"libc": {"family": "glibc", "version": "2.30"}}, "x86_64-manylinux_2_28"),
-        ({"libc": {"family": "glibc", "version": "2.39"}, "machine": "aarch64"}, "aarch64-manylinux_2_39"),
+        (
+            {"libc": {"family": "glibc", "version": "2.39"}, "machine": "aarch64"},
+            "aarch64-manylinux_2_39",
+        ),
         ({"libc": {"family": "glibc", "version": "2.99"}}, "x86_64-manylinux_2_40"),
         ({"libc": {"family": "musl", "version": "1.2.5"}}, "x86_64-unknown-linux-musl"),
         ({"libc": {"family": "musl", "version": None}}, "x86_64-unknown-linux-musl"),
-        ({"system": "Darwin", "machine": "aarch64", "libc": None, "macos": "14.5"}, "aarch64-apple-darwin"),
+        (
+            {"system": "Darwin", "machine": "aarch64", "libc": None, "macos": "14.5"},
+            "aarch64-apple-darwin",
+        ),
         ({"system": "Windows", "libc": None}, "x86_64-pc-windows-msvc"),
     ],
 )
@@ -80,7 +86,9 @@ def test_the_platform_is_the_best_that_uv_knows_and_the_node_meets(
         ({"system": "Darwin", "libc": None, "macos": "12.7"}, "macOS 13 and newer, this is 12.7"),
     ],
 )
-def test_a_node_that_uv_resolves_nothing_for_is_refused(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
+def test_a_node_that_uv_resolves_nothing_for_is_refused(
+    changes: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
     with pytest.raises(ResolveError, match=reason):
         read_node(node_json(tmp_path, **changes))
 
@@ -118,13 +126,20 @@ def test_a_node_without_a_fitting_python_is_refused_and_its_own_are_named(
     requires: str | None, asked: tuple[str, ...], lacks: str, tmp_path: Path, script: Script
 ) -> None:
     script = replace(script, requires_python=requires)
-    pythons = [python("3.12.1"), python("3.14.0", release="candidate"), python("3.11.1", implementation="pypy")]
+    pythons = [
+        python("3.12.1"),
+        python("3.14.0", release="candidate"),
+        python("3.11.1", implementation="pypy"),
+    ]
     pythons += [python("3.10.1", bits=32), python("3.10.2", libc=None)]
     nodes = [read_node(node_json(tmp_path, pythons=pythons))]
     with pytest.raises(ResolveError) as caught:
         pair_up([script], asked, [], nodes)
     [problem] = caught.value.problems
-    assert f"the node has no {lacks}; it has 3.12.1, 3.14.0 cpython candidate, 3.11.1 pypy, " in problem
+    assert (
+        f"the node has no {lacks}; it has 3.12.1, 3.14.0 cpython candidate, 3.11.1 pypy, "
+        in problem
+    )
     assert "3.10.1 cpython of 32 bits, 3.10.2 cpython for another libc" in problem
     assert "--with-python" in problem
     assert pair_up([script], asked, [], nodes, brings_python=True)
@@ -134,10 +149,18 @@ def test_several_nodes_give_each_target_once(tmp_path: Path, script: Script) -> 
     nodes = [
         node_json(tmp_path, "a.json"),
         node_json(tmp_path, "b.json", pythons=[python("3.12.7")]),
-        node_json(tmp_path, "c.json", pythons=[python("3.9.1")], libc={"family": "glibc", "version": "2.17"}),
+        node_json(
+            tmp_path,
+            "c.json",
+            pythons=[python("3.9.1")],
+            libc={"family": "glibc", "version": "2.17"},
+        ),
     ]
     pairs = pair_up([script], (), (), [read_node(path) for path in nodes])
-    assert [target.name for _, target in pairs] == ["cp312-x86_64-manylinux_2_28", "cp39-x86_64-manylinux_2_17"]
+    assert [target.name for _, target in pairs] == [
+        "cp312-x86_64-manylinux_2_28",
+        "cp39-x86_64-manylinux_2_17",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +198,16 @@ def test_a_malformed_node_json_is_refused_naming_file_and_field(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100000, b'{"format": ' + b"9" * 10000 + b"}", b" " * (1 << 21)]
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100000,
+        b'{"format": ' + b"9" * 10000 + b"}",
+        b" " * (1 << 21),
+    ],
 )
 def test_what_is_no_node_json_at_all_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "node.json"
@@ -187,7 +219,9 @@ def test_what_is_no_node_json_at_all_is_refused(content: bytes, tmp_path: Path) 
             read_node(other)
 
 
-def test_what_probe_says_of_this_machine_is_built_for(factory: Factory, packages: Path, tmp_path: Path) -> None:
+def test_what_probe_says_of_this_machine_is_built_for(
+    factory: Factory, packages: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "this.json"
     path.write_text(probe.render(probe.describe()))
     make_wheel(packages, "leaf")
@@ -212,7 +246,17 @@ def test_a_bundle_for_three_nodes_at_once(factory: Factory, packages: Path, tmp_
 
 
 def test_the_command_refuses_node_beside_platform(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "offline_bundle", "build", "x.py", "-o", "out", "--node", str(node_json(tmp_path))]
+    command = [
+        sys.executable,
+        "-m",
+        "offline_bundle",
+        "build",
+        "x.py",
+        "-o",
+        "out",
+        "--node",
+        str(node_json(tmp_path)),
+    ]
     done = subprocess.run(
         [*command, "--python-platform", "linux"],
         capture_output=True,

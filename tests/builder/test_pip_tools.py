@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.target import host_platform
+from offline_bundle.builder.inputs.targets import host_platform
+from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 from tests.builder.test_resolve import trap
-from tests.support.command_line import HERE, Told, call, indexes, read_bundle, versions, write_script
+from tests.support.command_line import (
+    HERE,
+    Told,
+    call,
+    indexes,
+    read_bundle,
+    versions,
+    write_script,
+)
 from tests.support.distributions import make_buildable_sdist, make_wheel, sha256_of
 from tests.support.index_server import Fault, IndexServer
-from wheelhouse import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,10 +48,16 @@ class PipSite:
         )
 
     def build(
-        self, *dependencies: str, flags: tuple[object, ...] = (), tool: str = "", python: str = f"=={HERE}"
+        self,
+        *dependencies: str,
+        flags: tuple[object, ...] = (),
+        tool: str = "",
+        python: str = f"=={HERE}",
     ) -> Told:
         script = write_script(self.folder, *dependencies, tool=tool, python=python)
-        return call("build", script, "-o", self.bundle, "--no-uv", "--resolver", "pip-tools", *flags)
+        return call(
+            "build", script, "-o", self.bundle, "--no-uv", "--resolver", "pip-tools", *flags
+        )
 
 
 @pytest.fixture
@@ -53,9 +67,16 @@ def pip_site(tmp_path: Path, index: IndexServer, monkeypatch: pytest.MonkeyPatch
     return PipSite(tmp_path, index)
 
 
-def test_the_same_bundle_as_by_uv(pip_site: PipSite, packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_bundle_as_by_uv(
+    pip_site: PipSite, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All but what pip does not know: upload times."""
-    make_wheel(packages, "top", requires=["Leaf.Thing>=1", "never; sys_platform == 'win32'"], requires_python=">=3.8")
+    make_wheel(
+        packages,
+        "top",
+        requires=["Leaf.Thing>=1", "never; sys_platform == 'win32'"],
+        requires_python=">=3.8",
+    )
     for version in ("1.0", "1.5", "2.0rc1"):
         make_wheel(packages, "Leaf.Thing", version)
     pip_site.index.upload_time = None
@@ -71,7 +92,9 @@ def test_the_same_bundle_as_by_uv(pip_site: PipSite, packages: Path, monkeypatch
     by_uv = pip_site.folder / "by-uv"
     monkeypatch.setenv("UV_DEFAULT_INDEX", pip_site.index.url_with_credentials())
     assert call("build", pip_site.folder / "job.py", "-o", by_uv, "--no-uv").code == 0
-    for path in sorted(path for path in by_uv.rglob("*") if path.is_file() and ".writer" not in path.parts):
+    for path in sorted(
+        path for path in by_uv.rglob("*") if path.is_file() and ".writer" not in path.parts
+    ):
         twin = pip_site.bundle / path.relative_to(by_uv)
         assert twin.is_file(), twin
         if path.name not in {"bundle.json", "SHA256SUMS", "sbom.cdx.json", "report.html"}:
@@ -81,7 +104,9 @@ def test_the_same_bundle_as_by_uv(pip_site: PipSite, packages: Path, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_rebuild_downloads_nothing_into_the_cache_and_changes_nothing(pip_site: PipSite, packages: Path) -> None:
+def test_a_rebuild_downloads_nothing_into_the_cache_and_changes_nothing(
+    pip_site: PipSite, packages: Path
+) -> None:
     make_wheel(packages, "leaf")
     assert pip_site.build("leaf").code == 0
     before = {path: path.stat().st_mtime_ns for path in pip_site.bundle.rglob("*")}
@@ -114,7 +139,9 @@ def test_what_is_allowed_is_built_and_nothing_else(pip_site: PipSite, packages: 
     assert told.code == 0, told.text
     assert versions(pip_site.bundle) == {"source": "1.0", "leaf": "1.0"}
     [source] = [
-        file["source"] for file in read_bundle(pip_site.bundle)["files"].values() if file.get("name") == "source"
+        file["source"]
+        for file in read_bundle(pip_site.bundle)["files"].values()
+        if file.get("name") == "source"
     ]
     assert source["built-from"] == sha256_of(packages / "source-1.0.tar.gz")
 
@@ -124,7 +151,10 @@ def test_what_is_allowed_is_built_and_nothing_else(pip_site: PipSite, packages: 
     [
         (("--python-platform", "windows"), "-x86_64-pc-windows-msvc cannot be served by pip-tools"),
         (("--python-platform", "aarch64-manylinux_2_28"), "this is x86_64-"),
-        (("--python-platform", "x86_64-unknown-linux-musl"), "pip resolves for the machine it runs on"),
+        (
+            ("--python-platform", "x86_64-unknown-linux-musl"),
+            "pip resolves for the machine it runs on",
+        ),
         (("--python-version", "3.14"), "there is no Python 3.14 here"),
         (("--python-version", "3.13t"), "there is no Python 3.13t here"),
     ],
@@ -132,7 +162,7 @@ def test_what_is_allowed_is_built_and_nothing_else(pip_site: PipSite, packages: 
 def test_a_target_that_is_not_this_machine_is_refused_by_name(
     pip_site: PipSite, flags: tuple[str, ...], told: str
 ) -> None:
-    if "3.14" in flags and prepare.find_interpreter((3, 14)):
+    if "3.14" in flags and find_interpreter((3, 14)):
         pytest.skip("this machine has a Python 3.14")
     answer = pip_site.build("leaf", flags=flags, python=">=3.8")
     assert answer.code == 3
@@ -142,7 +172,9 @@ def test_a_target_that_is_not_this_machine_is_refused_by_name(
 
 
 @pytest.mark.slow
-def test_a_wheel_for_a_newer_libc_than_the_target_has_is_refused_by_name(pip_site: PipSite, packages: Path) -> None:
+def test_a_wheel_for_a_newer_libc_than_the_target_has_is_refused_by_name(
+    pip_site: PipSite, packages: Path
+) -> None:
     tag = f"cp{HERE.replace('.', '')}"
     make_wheel(packages, "native", tag=f"{tag}-{tag}-{host_platform().partition('-')[2]}_x86_64")
     told = pip_site.build("native", flags=("--python-platform", "x86_64-manylinux_2_17"))
@@ -168,7 +200,9 @@ def test_settings_that_only_uv_understands_are_refused_by_name(pip_site: PipSite
     url = "http://127.0.0.1:1/simple"
     [tool.uv.sources]
     leaf = { index = "own" }"""
-    told = pip_site.build("leaf", "tree @ ./tree", "vcs @ git+https://kate:s3cr3t-word@127.0.0.1/x.git", tool=tool)
+    told = pip_site.build(
+        "leaf", "tree @ ./tree", "vcs @ git+https://kate:s3cr3t-word@127.0.0.1/x.git", tool=tool
+    )
     assert told.code == 3
     for name in ("exclude-newer", "override-dependencies", "index", "sources", "tree @", "vcs @"):
         assert name in told.err
@@ -177,7 +211,9 @@ def test_settings_that_only_uv_understands_are_refused_by_name(pip_site: PipSite
 
 
 def test_flags_that_only_uv_understands_are_refused(pip_site: PipSite) -> None:
-    told = pip_site.build("leaf", flags=("--default-index", "http://kate:s3cr3t-word@127.0.0.1/", "--index", "/x"))
+    told = pip_site.build(
+        "leaf", flags=("--default-index", "http://kate:s3cr3t-word@127.0.0.1/", "--index", "/x")
+    )
     assert told.code == 2
     assert "--index, --default-index cannot be combined with --resolver pip-tools" in told.err
     assert "s3cr3t-word" not in told.text
@@ -190,7 +226,9 @@ def test_constraints_of_script_and_command_line_hold(pip_site: PipSite, packages
         make_wheel(packages, "two", version)
     (pip_site.folder / "constraints.txt").write_text("two<2\n")
     tool = '[tool.uv]\nconstraint-dependencies = ["one<3"]'
-    told = pip_site.build("one", "two", tool=tool, flags=("--constraint", pip_site.folder / "constraints.txt"))
+    told = pip_site.build(
+        "one", "two", tool=tool, flags=("--constraint", pip_site.folder / "constraints.txt")
+    )
     assert told.code == 0, told.text
     assert versions(pip_site.bundle) == {"one": "2.0", "two": "1.0"}
 
@@ -213,9 +251,12 @@ class TestFailures:
         assert "Traceback" not in told.text
 
     @pytest.mark.parametrize(
-        "code", [401, pytest.param(403, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.slow)]
+        "code",
+        [401, pytest.param(403, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.slow)],
     )
-    def test_an_index_that_cannot_be_asked(self, pip_site: PipSite, packages: Path, code: int) -> None:
+    def test_an_index_that_cannot_be_asked(
+        self, pip_site: PipSite, packages: Path, code: int
+    ) -> None:
         make_wheel(packages, "leaf")
         pip_site.index.fault("/simple/*", Fault.status(code))
         told = pip_site.build("leaf")
@@ -234,13 +275,15 @@ class TestFailures:
         assert "leaf-1.0-py3-none-any.whl" in told.err
         assert "Traceback" not in told.text
 
-    def test_pip_tools_is_not_installed(self, pip_site: PipSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_pip_tools_is_not_installed(
+        self, pip_site: PipSite, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         from importlib.metadata import PackageNotFoundError
 
         def nothing(name: str) -> object:
             raise PackageNotFoundError(name)
 
-        monkeypatch.setattr("builder.pip_tools.distribution", nothing)
+        monkeypatch.setattr("offline_bundle.builder.resolve.pip_tools.distribution", nothing)
         told = pip_site.build("leaf")
         assert told.code == 2
         assert "offline-bundle[pip-tools]" in told.err
@@ -269,18 +312,26 @@ def test_a_yanked_pin(pip_site: PipSite, packages: Path) -> None:
     told = pip_site.build("pulled==1.0")
     assert told.code == 0, told.text
     assert "`pulled==1.0` is yanked" in told.err
-    [file] = [file for file in read_bundle(pip_site.bundle)["files"].values() if file.get("name") == "pulled"]
+    [file] = [
+        file
+        for file in read_bundle(pip_site.bundle)["files"].values()
+        if file.get("name") == "pulled"
+    ]
     assert "yanked" in file
 
 
 @pytest.mark.slow
 def test_another_python_of_this_machine(pip_site: PipSite, packages: Path) -> None:
-    interpreter = prepare.find_interpreter(tuple(map(int, OTHER.split("."))))  # type: ignore[arg-type]
+    interpreter = find_interpreter(tuple(map(int, OTHER.split("."))))  # type: ignore[arg-type]
     if interpreter is None:
         pytest.skip(f"this machine has no Python {OTHER}")
     tag = f"cp{OTHER.replace('.', '')}"
     make_wheel(packages, "native", tag=f"{tag}-{tag}-manylinux_2_17_x86_64")
-    make_wheel(packages, "native", tag=f"cp{HERE.replace('.', '')}-cp{HERE.replace('.', '')}-manylinux_2_17_x86_64")
+    make_wheel(
+        packages,
+        "native",
+        tag=f"cp{HERE.replace('.', '')}-cp{HERE.replace('.', '')}-manylinux_2_17_x86_64",
+    )
     told = pip_site.build("native", python=f"=={OTHER}.*")
     assert told.code == 0, told.text
     [wheel] = (pip_site.bundle / "wheels").glob("*.whl")
@@ -289,7 +340,9 @@ def test_another_python_of_this_machine(pip_site: PipSite, packages: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.registry
-def test_the_same_wheels_as_by_uv_from_the_real_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_wheels_as_by_uv_from_the_real_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PIP_CONFIG_FILE")
     script = write_script(tmp_path, "numpy", "requests[socks]", "rich")
     for resolver in ("uv", "pip-tools"):

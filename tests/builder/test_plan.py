@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder import plan
-from builder.script import Script, read_script
-from builder.target import make_target
+from offline_bundle.builder.inputs import plan
+from offline_bundle.builder.inputs.scripts import Script, read_script
+from offline_bundle.builder.inputs.targets import make_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def script(folder: Path, header: str) -> Script:
     path = folder / "eval.py"
-    path.write_text("# /// script\n" + "".join(f"# {line}\n" for line in header.splitlines()) + "# ///\n")
+    path.write_text(
+        "# /// script\n" + "".join(f"# {line}\n" for line in header.splitlines()) + "# ///\n"
+    )
     return read_script(path)
 
 
@@ -23,7 +25,9 @@ def older(read: Script, python: str) -> list[str]:
     return [other.name for other in plan.older_pythons(read, target)]
 
 
-def test_older_pythons_are_those_here_that_the_script_admits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_pythons_are_those_here_that_the_script_admits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(plan, "_is_installed", {"3.13", "3.11", "3.10", "3.8"}.__contains__)
     names = ["cp311-x86_64-manylinux_2_28", "cp310-x86_64-manylinux_2_28"]
     assert older(script(tmp_path, 'requires-python = ">=3.9"'), "3.13") == names

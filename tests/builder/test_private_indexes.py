@@ -16,12 +16,13 @@ from urllib.parse import quote
 
 import pytest
 
-from builder.resolve import find_uv
+from offline_bundle.builder.resolve.uv import find_uv
 from tests.builder.test_fetch import TunnelProxy
 from tests.support.command_line import Told, call, versions, write_script
 from tests.support.distributions import make_buildable_sdist, make_wheel, sha256_of
 from tests.support.index_server import IndexServer
 from tests.support.nginx import PASSWORD, USER, Certificates, Nginx, make_certificates
+from tests.support.programs import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("OFFLINE_BUNDLE_CACHE", str(folder / "cache"))
         patch.setenv("UV_CACHE_DIR", str(folder / "uv-cache"))
         script = write_script(folder, "top")
-        told = call("build", script, "-o", folder / "bundle", "--no-uv", "--default-index", index.url)
+        told = call(
+            "build", script, "-o", folder / "bundle", "--no-uv", "--default-index", index.url
+        )
     assert told.code == 0, told.text
     return folder / "bundle"
 
@@ -83,7 +86,13 @@ class Client:
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
     monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    for name in (
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "SSL_CLIENT_CERT",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+    ):
         monkeypatch.delenv(name, raising=False)
     return Client(tmp_path)
 
@@ -92,7 +101,9 @@ class TestCredentials:
     """All ways that uv knows; ours must know the same, or the files could not be had."""
 
     def test_none_are_asked_for_by_name(self, client: Client, private: Nginx) -> None:
-        told = client.build("--index", f"corp={private.url}simple/", "--default-index", f"{private.url}simple/")
+        told = client.build(
+            "--index", f"corp={private.url}simple/", "--default-index", f"{private.url}simple/"
+        )
         assert told.code == 4
         assert f"{private.url}simple/" in told.err
         assert "UV_INDEX_CORP_USERNAME" in told.err
@@ -109,10 +120,14 @@ class TestCredentials:
         assert told.code == 4
         assert "wr0ng-word" not in told.text
 
-    def test_in_the_environment(self, client: Client, private: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_in_the_environment(
+        self, client: Client, private: Nginx, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("UV_INDEX_CORP_PYPI_USERNAME", USER)
         monkeypatch.setenv("UV_INDEX_CORP_PYPI_PASSWORD", PASSWORD)
-        tool = f'[[tool.uv.index]]\nname = "corp-pypi"\nurl = "{private.url}simple/"\ndefault = true'
+        tool = (
+            f'[[tool.uv.index]]\nname = "corp-pypi"\nurl = "{private.url}simple/"\ndefault = true'
+        )
         client.builds(tool=tool)
 
     @pytest.mark.parametrize("who", ["", pytest.param(f"{USER}@", marks=pytest.mark.slow)])
@@ -122,17 +137,36 @@ class TestCredentials:
 
     @pytest.mark.parametrize("who", ["", pytest.param(f"{USER}@", marks=pytest.mark.slow)])
     def test_in_uvs_own_store(self, client: Client, private: Nginx, who: str) -> None:
-        login = [find_uv(), "auth", "login", f"{private.url}simple/", "--username", USER, "--password", "-"]
+        login = [
+            find_uv(),
+            "auth",
+            "login",
+            f"{private.url}simple/",
+            "--username",
+            USER,
+            "--password",
+            "-",
+        ]
         subprocess.run(login, input=PASSWORD, text=True, check=True, capture_output=True)
         client.builds("--default-index", f"{private.url.replace('//', f'//{who}')}simple/")
 
-    @pytest.mark.parametrize("service", ["{url}simple/", pytest.param("127.0.0.1:{port}", marks=pytest.mark.slow)])
-    def test_in_a_keyring(self, client: Client, private: Nginx, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        "service", ["{url}simple/", pytest.param("127.0.0.1:{port}", marks=pytest.mark.slow)]
+    )
+    def test_in_a_keyring(
+        self, client: Client, private: Nginx, service: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A real keyring, its file in the test's own home; the program is the one that is installed beside us."""
         monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyrings.alt.file.PlaintextKeyring")
         program = Path(sys.executable).with_name("keyring")
         service = service.format(url=private.url, port=private.port)
-        subprocess.run([program, "set", service, USER], input=PASSWORD, text=True, check=True, capture_output=True)
+        subprocess.run(
+            [program, "set", service, USER],
+            input=PASSWORD,
+            text=True,
+            check=True,
+            capture_output=True,
+        )
         url = f"{private.url.replace('//', f'//{USER}@')}simple/"
         assert client.build("--default-index", url).code == 4  # uv is not told to ask it
         monkeypatch.setenv("UV_KEYRING_PROVIDER", "subprocess")
@@ -143,19 +177,28 @@ class TestCredentials:
         page = f"{private.url.replace('//', f'//{LOGIN}@')}wheels/"
         client.builds("--find-links", page, tool="[tool.uv]\nno-index = true")
 
-    def test_of_a_find_links_page_in_the_script(self, client: Client, private: Nginx, own_home: Path) -> None:
+    def test_of_a_find_links_page_in_the_script(
+        self, client: Client, private: Nginx, own_home: Path
+    ) -> None:
         (own_home / ".netrc").write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")
         client.builds(tool=f'[tool.uv]\nno-index = true\nfind-links = ["{private.url}wheels/"]')
 
     def test_of_an_exclusive_index_beside_a_public_one(
-        self, client: Client, private: Nginx, index: IndexServer, packages: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        client: Client,
+        private: Nginx,
+        index: IndexServer,
+        packages: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         make_wheel(packages, "leaf")
         make_wheel(packages, "top", "99.0", requires=["leaf"])
         monkeypatch.setenv("UV_INDEX_OWN_USERNAME", USER)
         monkeypatch.setenv("UV_INDEX_OWN_PASSWORD", PASSWORD)
         tool = f'[[tool.uv.index]]\nname = "own"\nurl = "{private.url}simple/"\nexplicit = true\n'
-        client.builds("--default-index", index.url, tool=f'{tool}[tool.uv.sources]\ntop = {{ index = "own" }}')
+        client.builds(
+            "--default-index", index.url, tool=f'{tool}[tool.uv.sources]\ntop = {{ index = "own" }}'
+        )
         assert not any(request.headers["Authorization"] for request in index.requests)
 
     @pytest.mark.slow
@@ -164,7 +207,9 @@ class TestCredentials:
         client.builds("--resolver", "pip-tools")
 
     def test_none_for_a_find_links_page(self, client: Client, private: Nginx) -> None:
-        told = client.build("--find-links", f"{private.url}wheels/", tool="[tool.uv]\nno-index = true")
+        told = client.build(
+            "--find-links", f"{private.url}wheels/", tool="[tool.uv]\nno-index = true"
+        )
         assert told.code == 4
         assert f"{private.url}wheels/ is not for us to read" in told.err
         assert "uv auth login" in told.err
@@ -173,17 +218,23 @@ class TestCredentials:
 class TestCertificates:
     @pytest.fixture(scope="class")
     @staticmethod
-    def secure(served: Path, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    def secure(
+        served: Path, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Nginx]:
         folder = tmp_path_factory.mktemp("nginx") / "secure"
         with Nginx(folder, served, has_password=False, certificate=certificates.server) as server:
             yield server
 
     @pytest.fixture(scope="class")
     @staticmethod
-    def mutual(served: Path, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    def mutual(
+        served: Path, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Nginx]:
         folder = tmp_path_factory.mktemp("nginx") / "mutual"
         authority = certificates.authority
-        with Nginx(folder, served, certificate=certificates.server, client_authority=authority) as server:
+        with Nginx(
+            folder, served, certificate=certificates.server, client_authority=authority
+        ) as server:
             yield server
 
     def test_an_unknown_authority_is_not_trusted(self, client: Client, secure: Nginx) -> None:
@@ -193,15 +244,25 @@ class TestCertificates:
         assert f"{secure.url}simple/" in told.err
 
     def test_named_in_a_variable(
-        self, client: Client, secure: Nginx, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+        self,
+        client: Client,
+        secure: Nginx,
+        certificates: Certificates,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
         client.builds("--default-index", f"{secure.url}simple/")
 
     @pytest.mark.slow
     def test_in_a_folder(
-        self, client: Client, secure: Nginx, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        client: Client,
+        secure: Nginx,
+        certificates: Certificates,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        require("openssl")
         folder = tmp_path / "trusted"
         folder.mkdir()
         shutil.copy(certificates.authority, folder / "authority.pem")
@@ -210,10 +271,19 @@ class TestCertificates:
         client.builds("--default-index", f"{secure.url}simple/")
 
     @pytest.mark.parametrize(
-        "how", ["flag", *(pytest.param(how, marks=pytest.mark.slow) for how in ("variable", "configuration"))]
+        "how",
+        [
+            "flag",
+            *(pytest.param(how, marks=pytest.mark.slow) for how in ("variable", "configuration")),
+        ],
     )
     def test_a_host_that_is_not_to_be_checked(
-        self, client: Client, secure: Nginx, own_home: Path, monkeypatch: pytest.MonkeyPatch, how: str
+        self,
+        client: Client,
+        secure: Nginx,
+        own_home: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        how: str,
     ) -> None:
         host = f"127.0.0.1:{secure.port}" if how == "variable" else "127.0.0.1"
         if how == "variable":
@@ -225,11 +295,17 @@ class TestCertificates:
         client.builds("--default-index", f"{secure.url}simple/", *flags)
 
     def test_another_host_is_still_checked(self, client: Client, secure: Nginx) -> None:
-        told = client.build("--default-index", f"{secure.url}simple/", "--allow-insecure-host", "localhost")
+        told = client.build(
+            "--default-index", f"{secure.url}simple/", "--allow-insecure-host", "localhost"
+        )
         assert told.code == 4
 
     def test_a_clients_own(
-        self, client: Client, mutual: Nginx, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+        self,
+        client: Client,
+        mutual: Nginx,
+        certificates: Certificates,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """With a password on top of it."""
         monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
@@ -240,18 +316,29 @@ class TestCertificates:
 
     @pytest.mark.parametrize("content", [None, "no certificate"])
     def test_a_clients_own_that_cannot_be_used(
-        self, client: Client, secure: Nginx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+        self,
+        client: Client,
+        secure: Nginx,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        content: str | None,
     ) -> None:
         if content:
             (tmp_path / "client.pem").write_text(content)
         monkeypatch.setenv("SSL_CLIENT_CERT", str(tmp_path / "client.pem"))
-        told = client.build("--default-index", f"{secure.url}simple/", "--allow-insecure-host", "127.0.0.1")
+        told = client.build(
+            "--default-index", f"{secure.url}simple/", "--allow-insecure-host", "127.0.0.1"
+        )
         assert told.code in {1, 4}
         assert "client.pem" in told.err
 
     @pytest.mark.slow
     def test_of_pip(
-        self, client: Client, mutual: Nginx, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+        self,
+        client: Client,
+        mutual: Nginx,
+        certificates: Certificates,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("PIP_INDEX_URL", f"{mutual.url.replace('//', f'//{LOGIN}@')}simple/")
         monkeypatch.setenv("PIP_CERT", str(certificates.authority))
@@ -292,7 +379,10 @@ def test_no_process_has_a_password_on_its_command_line(
     """Flags, the script and variables name indexes with passwords; one package is built, which asks them too."""
     make_buildable_sdist(tmp_path / "packages", "top", requires=["leaf"])
     make_wheel(tmp_path / "packages", "leaf")
-    with IndexServer(tmp_path / "packages", username=USER, password="s3cr3t-word") as server, CommandLines() as lines:
+    with (
+        IndexServer(tmp_path / "packages", username=USER, password="s3cr3t-word") as server,
+        CommandLines() as lines,
+    ):
         url = server.url_with_credentials()
         if resolver == "uv":
             flags: tuple[object, ...] = ("--default-index", url, "--find-links", url)
@@ -330,9 +420,11 @@ def test_through_a_proxy_and_not(
 
 @pytest.mark.slow
 class TestPlaces:
-    """Where else an index may be named, as docs/private-indexes.md shows it."""
+    """Where else an index may be named, as docs/how-to/private-indexes.md shows it."""
 
-    def test_in_uvs_variable(self, client: Client, private: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_in_uvs_variable(
+        self, client: Client, private: Nginx, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("UV_INDEX", f"corp={private.url.replace('//', f'//{LOGIN}@')}simple/")
         client.builds()
 
@@ -340,7 +432,9 @@ class TestPlaces:
         self, client: Client, private: Nginx, own_home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (own_home / ".config/uv").mkdir(parents=True)
-        (own_home / ".config/uv/uv.toml").write_text(f'[[index]]\nname = "corp"\nurl = "{private.url}simple/"\n')
+        (own_home / ".config/uv/uv.toml").write_text(
+            f'[[index]]\nname = "corp"\nurl = "{private.url}simple/"\n'
+        )
         monkeypatch.setenv("UV_INDEX_CORP_USERNAME", USER)
         monkeypatch.setenv("UV_INDEX_CORP_PASSWORD", PASSWORD)
         client.builds()
@@ -358,7 +452,9 @@ class TestPlaces:
         monkeypatch.chdir(tmp_path)
         client.builds("--find-links", "./my wheels, all of them", tool="[tool.uv]\nno-index = true")
 
-    def test_a_script_that_holds_a_password_is_said_to(self, client: Client, private: Nginx) -> None:
+    def test_a_script_that_holds_a_password_is_said_to(
+        self, client: Client, private: Nginx
+    ) -> None:
         url = f"{private.url.replace('//', f'//{LOGIN}@')}simple/"
         told = client.build(tool=f'[[tool.uv.index]]\nurl = "{url}"\ndefault = true')
         assert told.code == 0, told.text

@@ -7,22 +7,32 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import uv_config
-from builder.choose import choose
-from builder.credentials import Credentials
-from builder.resolve import Resolution, ResolveOptions, UvResolver, find_uv
-from builder.script import read_script
-from builder.target import make_target
+from offline_bundle.builder.fetch.credentials import Credentials
+from offline_bundle.builder.inputs.scripts import read_script
+from offline_bundle.builder.inputs.targets import make_target
+from offline_bundle.builder.resolve import uv_settings
+from offline_bundle.builder.resolve.select import choose
+from offline_bundle.builder.resolve.uv import (
+    Resolution,
+    ResolveOptions,
+    UvResolver,
+    find_uv,
+)
+from offline_bundle.wheelhouse.runtime.errors import (
+    BundleError,
+    FetchError,
+    NotBuiltError,
+    ResolveError,
+)
 from tests.support.distributions import make_buildable_sdist, make_source_tree, make_wheel
 from tests.support.index_server import Fault, IndexServer
-from wheelhouse.errors import BundleError, FetchError, NotBuiltError, ResolveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from builder.script import Script
-    from builder.target import Target
+    from offline_bundle.builder.inputs.scripts import Script
+    from offline_bundle.builder.inputs.targets import Target
 
 
 class Workshop:
@@ -33,18 +43,31 @@ class Workshop:
         self.index = index
 
     def script(self, *dependencies: str, tool: str = "", python: str = ">=3.11") -> Path:
-        header = [f'requires-python = "{python}"', f"dependencies = {list(dependencies)!r}", *tool.splitlines()]
+        header = [
+            f'requires-python = "{python}"',
+            f"dependencies = {list(dependencies)!r}",
+            *tool.splitlines(),
+        ]
         path = self.folder / "job.py"
-        path.write_text("# /// script\n" + "".join(f"# {line}".rstrip() + "\n" for line in header) + "# ///\n")
+        path.write_text(
+            "# /// script\n" + "".join(f"# {line}".rstrip() + "\n" for line in header) + "# ///\n"
+        )
         return path
 
     def resolve(
-        self, path: Path, *, platform: str = "x86_64-manylinux_2_28", default: bool = True, **options: object
+        self,
+        path: Path,
+        *,
+        platform: str = "x86_64-manylinux_2_28",
+        default: bool = True,
+        **options: object,
     ) -> Resolution:
         if default:
             options.setdefault("default_index", self.index.url)
         allow = frozenset(options.pop("allow", ()))  # type: ignore[call-overload]
-        resolver = UvResolver(find_uv(), ResolveOptions(allow_build=allow, **options), Credentials())  # type: ignore[arg-type]
+        resolver = UvResolver(
+            find_uv(), ResolveOptions(allow_build=allow, **options), Credentials()
+        )  # type: ignore[arg-type]
         return resolver.resolve(read_script(path), make_target("3.12", platform))
 
     def fails(self, path: Path, kind: type[BundleError], **options: object) -> str:
@@ -63,7 +86,11 @@ def versions(resolution: Resolution) -> dict[str, str]:
 
 
 def test_the_whole_closure_is_locked(workshop: Workshop, packages: Path) -> None:
-    make_wheel(packages, "top", requires=["middle>=1; python_version >= '3.8'", "never; sys_platform == 'win32'"])
+    make_wheel(
+        packages,
+        "top",
+        requires=["middle>=1; python_version >= '3.8'", "never; sys_platform == 'win32'"],
+    )
     make_wheel(packages, "middle", "1.5")
     make_wheel(packages, "middle", "0.9")
     assert versions(workshop.resolve(workshop.script("top"))) == {"top": "1.0", "middle": "1.5"}
@@ -74,25 +101,35 @@ def test_requires_python_of_two_parts_means_the_minor(workshop: Workshop, packag
     assert workshop.resolve(workshop.script("top", python="==3.12")).full_version == "3.12.0"
 
 
-def test_wheels_for_the_target_are_found_whatever_the_host_is(workshop: Workshop, packages: Path) -> None:
+def test_wheels_for_the_target_are_found_whatever_the_host_is(
+    workshop: Workshop, packages: Path
+) -> None:
     make_wheel(packages, "native", tag="cp312-cp312-macosx_11_0_arm64")
     make_wheel(packages, "native", tag="cp312-cp312-win_amd64")
     resolution = workshop.resolve(workshop.script("native"), platform="x86_64-pc-windows-msvc")
-    assert [choice.filename for choice in choose(resolution)] == ["native-1.0-cp312-cp312-win_amd64.whl"]
+    assert [choice.filename for choice in choose(resolution)] == [
+        "native-1.0-cp312-cp312-win_amd64.whl"
+    ]
 
 
 def test_exclude_newer_of_the_script_holds(workshop: Workshop, packages: Path) -> None:
-    workshop.index.describe(make_wheel(packages, "dated", "1.0").name, upload_time="2024-01-01T00:00:00Z")
-    workshop.index.describe(make_wheel(packages, "dated", "2.0").name, upload_time="2025-01-01T00:00:00Z")
+    workshop.index.describe(
+        make_wheel(packages, "dated", "1.0").name, upload_time="2024-01-01T00:00:00Z"
+    )
+    workshop.index.describe(
+        make_wheel(packages, "dated", "2.0").name, upload_time="2025-01-01T00:00:00Z"
+    )
     tool = '[tool.uv]\nexclude-newer = "2024-06-01T00:00:00Z"'
     assert versions(workshop.resolve(workshop.script("dated", tool=tool))) == {"dated": "1.0"}
     assert versions(workshop.resolve(workshop.script("dated"))) == {"dated": "2.0"}
-    assert versions(workshop.resolve(workshop.script("dated"), exclude_newer="2024-06-01T00:00:00Z")) == {
-        "dated": "1.0"
-    }
+    assert versions(
+        workshop.resolve(workshop.script("dated"), exclude_newer="2024-06-01T00:00:00Z")
+    ) == {"dated": "1.0"}
 
 
-def test_constraints_overrides_resolution_and_prerelease_of_the_script_hold(workshop: Workshop, packages: Path) -> None:
+def test_constraints_overrides_resolution_and_prerelease_of_the_script_hold(
+    workshop: Workshop, packages: Path
+) -> None:
     for version in ("1.0", "2.0", "3.0rc1"):
         make_wheel(packages, "thing", version)
     make_wheel(packages, "user", requires=["thing<2"])
@@ -103,7 +140,10 @@ def test_constraints_overrides_resolution_and_prerelease_of_the_script_hold(work
         'prerelease = "allow"': "3.0rc1",
     }
     for line, version in expectations.items():
-        assert versions(workshop.resolve(workshop.script("thing", tool=f"[tool.uv]\n{line}")))["thing"] == version
+        assert (
+            versions(workshop.resolve(workshop.script("thing", tool=f"[tool.uv]\n{line}")))["thing"]
+            == version
+        )
 
 
 def test_a_package_pinned_to_an_index_comes_from_there_and_from_nowhere_else(
@@ -121,18 +161,26 @@ def test_a_package_pinned_to_an_index_comes_from_there_and_from_nowhere_else(
         (tmp_path / "cache").mkdir()
         os.environ["UV_CACHE_DIR"] = str(tmp_path / "cache")
         try:
-            assert "internal" in workshop.fails(workshop.script("internal", tool=tool), ResolveError)
+            assert "internal" in workshop.fails(
+                workshop.script("internal", tool=tool), ResolveError
+            )
         finally:
             del os.environ["UV_CACHE_DIR"]
     assert not workshop.index.requests_for("*internal*")
 
 
-def test_a_local_source_is_never_replaced_by_an_index(workshop: Workshop, packages: Path, tmp_path: Path) -> None:
+def test_a_local_source_is_never_replaced_by_an_index(
+    workshop: Workshop, packages: Path, tmp_path: Path
+) -> None:
     make_wheel(packages, "mine", "99.0")
     make_source_tree(tmp_path / "mine", "mine", "1.0", declared=[])
     tool = '[tool.uv.sources]\nmine = { path = "mine" }'
     [choice] = choose(workshop.resolve(workshop.script("mine", tool=tool)))
-    assert (choice.kind, choice.location, choice.is_local) == ("directory", str(tmp_path / "mine"), True)
+    assert (choice.kind, choice.location, choice.is_local) == (
+        "directory",
+        str(tmp_path / "mine"),
+        True,
+    )
     assert not workshop.index.requests_for("*mine*")
 
 
@@ -155,7 +203,9 @@ def test_the_users_configuration_counts(workshop: Workshop, packages: Path, own_
     make_wheel(packages, "thing", "2.0")
     configuration = own_home / ".config/uv/uv.toml"
     configuration.parent.mkdir(parents=True)
-    configuration.write_text(f'resolution = "lowest"\n[[index]]\nurl = "{workshop.index.url}"\ndefault = true\n')
+    configuration.write_text(
+        f'resolution = "lowest"\n[[index]]\nurl = "{workshop.index.url}"\ndefault = true\n'
+    )
     assert versions(workshop.resolve(workshop.script("thing"), default=False)) == {"thing": "1.0"}
 
 
@@ -166,7 +216,9 @@ def test_a_configuration_file_named_by_the_environment_does_not_switch_off_the_s
     make_wheel(packages, "thing", "2.0")
     make_wheel(tmp_path / "elsewhere" / "more", "other")
     named = tmp_path / "elsewhere" / "site.toml"
-    named.write_text(f'find-links = ["./more"]\n[[index]]\nurl = "{workshop.index.url}"\ndefault = true\n')
+    named.write_text(
+        f'find-links = ["./more"]\n[[index]]\nurl = "{workshop.index.url}"\ndefault = true\n'
+    )
     monkeypatch.setenv("UV_CONFIG_FILE", str(named))
     tool = '[tool.uv]\nconstraint-dependencies = ["thing<2"]'
     script = workshop.script("thing", "other", tool=tool)
@@ -180,7 +232,9 @@ def test_no_config_does_not_switch_off_the_scripts_settings(
     make_wheel(packages, "thing", "2.0")
     monkeypatch.setenv("UV_NO_CONFIG", "1")
     assert versions(
-        workshop.resolve(workshop.script("thing", tool='[tool.uv]\nconstraint-dependencies = ["thing<2"]'))
+        workshop.resolve(
+            workshop.script("thing", tool='[tool.uv]\nconstraint-dependencies = ["thing<2"]')
+        )
     ) == {"thing": "1.0"}
 
 
@@ -189,8 +243,14 @@ def test_flags_count(workshop: Workshop, packages: Path, tmp_path: Path) -> None
     make_wheel(packages, "thing", "2.0")
     make_wheel(tmp_path / "more", "other")
     (tmp_path / "constraints.txt").write_text("thing<2\n")
-    options = {"constraints": (tmp_path / "constraints.txt",), "find_links": (str(tmp_path / "more"),)}
-    assert versions(workshop.resolve(workshop.script("thing", "other"), **options)) == {"thing": "1.0", "other": "1.0"}  # type: ignore[arg-type]
+    options = {
+        "constraints": (tmp_path / "constraints.txt",),
+        "find_links": (str(tmp_path / "more"),),
+    }
+    assert versions(workshop.resolve(workshop.script("thing", "other"), **options)) == {
+        "thing": "1.0",
+        "other": "1.0",
+    }  # type: ignore[arg-type]
 
 
 def test_the_unresolvable_is_told_in_uvs_own_words(workshop: Workshop, packages: Path) -> None:
@@ -205,7 +265,9 @@ def test_the_unresolvable_is_told_in_uvs_own_words(workshop: Workshop, packages:
 
 
 def test_an_unknown_package_is_named(workshop: Workshop) -> None:
-    assert "no-such-thing was not found" in workshop.fails(workshop.script("no-such-thing"), ResolveError)
+    assert "no-such-thing was not found" in workshop.fails(
+        workshop.script("no-such-thing"), ResolveError
+    )
 
 
 def test_an_unreachable_index_is_no_unsolvable_puzzle(workshop: Workshop) -> None:
@@ -217,12 +279,17 @@ def test_an_unreachable_index_is_no_unsolvable_puzzle(workshop: Workshop) -> Non
         del os.environ["UV_HTTP_RETRIES"]
 
 
-def test_every_package_without_a_fitting_wheel_is_named_at_once(workshop: Workshop, packages: Path) -> None:
+def test_every_package_without_a_fitting_wheel_is_named_at_once(
+    workshop: Workshop, packages: Path
+) -> None:
     make_wheel(packages, "top", requires=["newer", "elsewhere"])
     make_wheel(packages, "newer", tag="cp312-cp312-manylinux_2_31_x86_64")
     make_wheel(packages, "elsewhere", tag="cp312-cp312-win_amd64")
     text = workshop.fails(workshop.script("top"), ResolveError)
-    assert "newer: no wheel fits; wheels are available for `newer` (v1.0) on the following platform: `many" in text
+    assert (
+        "newer: no wheel fits; wheels are available for `newer` (v1.0) on the following platform: `many"
+        in text
+    )
     assert "elsewhere: no wheel fits" in text
     assert "newer libc floor" in text
 
@@ -243,15 +310,20 @@ def test_every_package_that_would_have_to_be_built_is_named_and_none_runs(
     assert not (tmp_path / "it-ran").exists()
 
 
-def test_a_git_source_that_needs_its_backend_is_named_and_does_not_run(workshop: Workshop, tmp_path: Path) -> None:
-    repository = make_repository(make_source_tree(tmp_path / "repository", "vcs", code=trap(tmp_path)))
+def test_a_git_source_that_needs_its_backend_is_named_and_does_not_run(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    repository = make_repository(
+        make_source_tree(tmp_path / "repository", "vcs", code=trap(tmp_path))
+    )
     text = workshop.fails(workshop.script(f"vcs @ git+{repository.as_uri()}"), FetchError)
     assert "--allow-build vcs" in text
     assert not (tmp_path / "it-ran").exists()
 
 
 @pytest.mark.parametrize(
-    "line", ['no-binary-package = ["source"]', "no-binary = true", '[tool.uv.pip]\nno-binary = ["source"]']
+    "line",
+    ['no-binary-package = ["source"]', "no-binary = true", '[tool.uv.pip]\nno-binary = ["source"]'],
 )
 def test_a_script_cannot_lift_the_ban_on_building(
     workshop: Workshop, packages: Path, tmp_path: Path, line: str
@@ -263,7 +335,11 @@ def test_a_script_cannot_lift_the_ban_on_building(
 
 
 def test_neither_can_the_users_configuration_or_environment(
-    workshop: Workshop, packages: Path, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop,
+    packages: Path,
+    tmp_path: Path,
+    own_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_buildable_sdist(packages, "source", code=trap(tmp_path))
     (own_home / ".config/uv").mkdir(parents=True)
@@ -278,13 +354,20 @@ def test_neither_can_the_users_configuration_or_environment(
 def test_what_is_allowed_is_built(workshop: Workshop, packages: Path, tmp_path: Path) -> None:
     make_buildable_sdist(packages, "source", requires=["leaf"], code=trap(tmp_path))
     make_wheel(packages, "leaf")
-    resolution = workshop.resolve(workshop.script("source"), allow=["source"], interpreters={"3.12": sys.executable})
+    resolution = workshop.resolve(
+        workshop.script("source"), allow=["source"], interpreters={"3.12": sys.executable}
+    )
     assert versions(resolution) == {"source": "1.0", "leaf": "1.0"}
-    assert {choice.name: choice.kind for choice in choose(resolution)} == {"source": "sdist", "leaf": "wheel"}
+    assert {choice.name: choice.kind for choice in choose(resolution)} == {
+        "source": "sdist",
+        "leaf": "wheel",
+    }
     assert (tmp_path / "it-ran").exists()
 
 
-def test_a_wheel_is_preferred_to_building_what_may_be_built(workshop: Workshop, packages: Path) -> None:
+def test_a_wheel_is_preferred_to_building_what_may_be_built(
+    workshop: Workshop, packages: Path
+) -> None:
     make_wheel(packages, "both")
     make_buildable_sdist(packages, "both")
     [choice] = choose(workshop.resolve(workshop.script("both"), allow=["both"]))
@@ -296,14 +379,18 @@ def test_a_yanked_pin_comes_with_its_reason(workshop: Workshop, packages: Path) 
     assert workshop.resolve(workshop.script("pulled==1.0")).yanked == {"pulled": 'it "broke"'}
 
 
-def test_the_index_of_each_package_is_known(workshop: Workshop, packages: Path, tmp_path: Path) -> None:
+def test_the_index_of_each_package_is_known(
+    workshop: Workshop, packages: Path, tmp_path: Path
+) -> None:
     make_wheel(packages, "public")
     private = tmp_path / "private"
     make_wheel(private, "internal")
     with IndexServer(private) as own:
         options = ResolveOptions(default_index=workshop.index.url, indexes=(f"own={own.url}",))
         resolver = UvResolver(find_uv(), options, Credentials())
-        resolution = resolver.resolve(read_script(workshop.script("public", "internal")), make_target("3.12", "linux"))
+        resolution = resolver.resolve(
+            read_script(workshop.script("public", "internal")), make_target("3.12", "linux")
+        )
         indexes = resolver.index_of(resolution)
         assert {name: url.rstrip("/") for name, url in indexes.items()} == {
             "public": workshop.index.url.rstrip("/"),
@@ -311,20 +398,28 @@ def test_the_index_of_each_package_is_known(workshop: Workshop, packages: Path, 
         }
 
 
-def test_secrets_of_an_index_are_in_no_lock_and_in_no_message(packages: Path, tmp_path: Path) -> None:
+def test_secrets_of_an_index_are_in_no_lock_and_in_no_message(
+    packages: Path, tmp_path: Path
+) -> None:
     make_wheel(packages, "thing")
     with IndexServer(packages, username="kate", password="s3cr3t-word") as server:
         url = server.url_with_credentials()
         shop = Workshop(tmp_path, server)
         resolution = shop.resolve(shop.script("thing"), default_index=url)
         assert "s3cr3t-word" not in repr(resolution.lock)
-        assert "s3cr3t-word" not in shop.fails(shop.script("nothing"), ResolveError, default_index=url)
+        assert "s3cr3t-word" not in shop.fails(
+            shop.script("nothing"), ResolveError, default_index=url
+        )
 
 
 def make_repository(folder: Path) -> Path:
     """Commit *folder* as a git repository."""
     identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.invalid"]
-    for command in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "--message", "first"]):
+    for command in (
+        ["init", "--quiet"],
+        ["add", "--all"],
+        [*identity, "commit", "--quiet", "--message", "first"],
+    ):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
 
@@ -335,24 +430,32 @@ class TestOtherPythons:
     def resolve(self, workshop: Workshop, name: str, *pythons: str) -> Resolution:
         first, *others = (make_target(python, "x86_64-manylinux_2_28") for python in pythons)
         options = ResolveOptions(default_index=workshop.index.url)
-        resolver = UvResolver(find_uv(), options, Credentials(), alternatives=lambda *_: iter(others))
+        resolver = UvResolver(
+            find_uv(), options, Credentials(), alternatives=lambda *_: iter(others)
+        )
         return resolver.resolve(read_script(workshop.script(name)), first)
 
-    def test_the_first_with_wheels_is_taken_and_said(self, workshop: Workshop, packages: Path) -> None:
+    def test_the_first_with_wheels_is_taken_and_said(
+        self, workshop: Workshop, packages: Path
+    ) -> None:
         for tag in ("cp310-cp310", "cp311-cp311"):
             make_wheel(packages, "native", tag=f"{tag}-manylinux_2_28_x86_64")
         make_buildable_sdist(packages, "native")
         found = self.resolve(workshop, "native", "3.13", "3.12", "3.11", "3.10")
         assert found.target.python == "3.11"
-        assert found.warnings[-1].startswith("no wheel for Python 3.13 of native: Python 3.11 is taken instead")
+        assert found.warnings[-1].startswith(
+            "no wheel for Python 3.13 of native: Python 3.11 is taken instead"
+        )
 
     def test_where_none_has_them_it_is_said_of_the_first(
         self, workshop: Workshop, packages: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_buildable_sdist(packages, "native")
-        run_uv, asked = uv_config.run_uv, []
+        run_uv, asked = uv_settings.run_uv, []
 
-        def run(command: Sequence[str], place: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        def run(
+            command: Sequence[str], place: Path, **variables: str
+        ) -> subprocess.CompletedProcess[str]:
             asked.append(command[command.index("--python-version") + 1])
             return run_uv(command, place, **variables)
 
@@ -361,12 +464,28 @@ class TestOtherPythons:
         with pytest.raises(NotBuiltError, match="cp313") as caught:
             self.resolve(workshop, "native", "3.13", *others)
         assert "--allow-build native" in (caught.value.hint or "")
-        assert sorted(asked[-len(others) :]) == sorted(f"{other}.0" for other in others)  # each one once
+        assert sorted(asked[-len(others) :]) == sorted(
+            f"{other}.0" for other in others
+        )  # each one once
         assert set(asked[: -len(others)]) == {"3.13.0"}
 
-    def test_one_that_goes_without_what_lacks_is_not_taken(self, workshop: Workshop, packages: Path) -> None:
-        make_wheel(packages, "native", "2.0", tag="cp311-cp311-manylinux_2_28_x86_64", requires=["source-only"])
-        make_wheel(packages, "native", "2.0", tag="cp313-cp313-manylinux_2_28_x86_64", requires=["source-only"])
+    def test_one_that_goes_without_what_lacks_is_not_taken(
+        self, workshop: Workshop, packages: Path
+    ) -> None:
+        make_wheel(
+            packages,
+            "native",
+            "2.0",
+            tag="cp311-cp311-manylinux_2_28_x86_64",
+            requires=["source-only"],
+        )
+        make_wheel(
+            packages,
+            "native",
+            "2.0",
+            tag="cp313-cp313-manylinux_2_28_x86_64",
+            requires=["source-only"],
+        )
         make_wheel(packages, "native", "1.0", tag="cp311-cp311-manylinux_2_28_x86_64")
         make_buildable_sdist(packages, "source-only")
         with pytest.raises(NotBuiltError, match="source-only"):
@@ -386,9 +505,15 @@ class TestOtherPythons:
 
 @pytest.mark.parametrize(
     ("place", "said"),
-    [("@nosuch", "nosuch"), ("#subdirectory=nosuch", "no subdirectory `nosuch`"), ("-gone", "not appear to be a git")],
+    [
+        ("@nosuch", "nosuch"),
+        ("#subdirectory=nosuch", "no subdirectory `nosuch`"),
+        ("-gone", "not appear to be a git"),
+    ],
 )
-def test_a_repository_that_cannot_be_read_is_no_failed_build(workshop: Workshop, place: str, said: str) -> None:
+def test_a_repository_that_cannot_be_read_is_no_failed_build(
+    workshop: Workshop, place: str, said: str
+) -> None:
     url = make_repository(make_source_tree(workshop.folder, "thing")).as_uri()
     text = workshop.fails(workshop.script(f"thing @ git+{url}{place}"), ResolveError)
     assert f"thing @ git+{url}{place} cannot be read" in text
@@ -423,15 +548,21 @@ def test_a_free_threaded_target_takes_its_own_wheels_whatever_interpreter_is_her
     make_wheel(packages, "native", "1.0", tag="cp314-cp314-manylinux_2_28_x86_64")
     make_wheel(packages, "native", "1.0", tag="cp314-cp314t-manylinux_2_28_x86_64")
     make_wheel(packages, "stable", tag="cp311-abi3-manylinux_2_28_x86_64")
-    resolver = UvResolver(find_uv(), ResolveOptions(default_index=workshop.index.url), Credentials())
+    resolver = UvResolver(
+        find_uv(), ResolveOptions(default_index=workshop.index.url), Credentials()
+    )
     script = read_script(workshop.script("native"))
     [choice] = choose(resolver.resolve(script, make_target("3.14t", "x86_64-manylinux_2_28")))
     assert choice.filename == "native-1.0-cp314-cp314t-manylinux_2_28_x86_64.whl"
     with pytest.raises(ResolveError, match="stable"):
-        resolver.resolve(read_script(workshop.script("stable")), make_target("3.14t", "x86_64-manylinux_2_28"))
+        resolver.resolve(
+            read_script(workshop.script("stable")), make_target("3.14t", "x86_64-manylinux_2_28")
+        )
 
 
-def test_building_is_no_advice_where_the_sources_are_for_other_pythons_too(workshop: Workshop, packages: Path) -> None:
+def test_building_is_no_advice_where_the_sources_are_for_other_pythons_too(
+    workshop: Workshop, packages: Path
+) -> None:
     sdist = make_buildable_sdist(packages, "modern")
     workshop.index.describe(sdist.name, requires_python=">=3.13")
     text = workshop.fails(workshop.script("modern"), ResolveError)

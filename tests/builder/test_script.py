@@ -10,10 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.resolve import find_uv
-from builder.script import notes_for_uv, parse_script, read_script, read_scripts
+from offline_bundle.builder.inputs.scripts import (
+    notes_for_uv,
+    parse_script,
+    read_script,
+    read_scripts,
+)
+from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.wheelhouse.runtime.errors import InputError
 from tests.support.characters import CHARACTERS
-from wheelhouse.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +40,9 @@ def fault_of(source: str | bytes) -> str:
 
 
 def header(*lines: str) -> str:
-    return "\n".join(["#!/usr/bin/env python3", "# /// script", *(f"# {line}" for line in lines), "# ///", ""])
+    return "\n".join(
+        ["#!/usr/bin/env python3", "# /// script", *(f"# {line}" for line in lines), "# ///", ""]
+    )
 
 
 def write(folder: Path, name: str, source: str = HEADER) -> Path:
@@ -46,7 +53,10 @@ def write(folder: Path, name: str, source: str = HEADER) -> Path:
 
 class TestSoundScripts:
     def test_everything_is_read(self, tmp_path: Path) -> None:
-        source = HEADER.replace("# ///\n", "# [tool.uv]\n# exclude-newer = '2026-01-01'\n# ///\n") + "print()\n"
+        source = (
+            HEADER.replace("# ///\n", "# [tool.uv]\n# exclude-newer = '2026-01-01'\n# ///\n")
+            + "print()\n"
+        )
         script = read_script(write(tmp_path, "eval.py", source))
         assert script.path == tmp_path / "eval.py"
         assert script.name == "eval"
@@ -76,7 +86,9 @@ class TestSoundScripts:
         assert script.source == source
         assert "\r" not in script.block
 
-    @pytest.mark.parametrize("line", ["dependencies = []", "", "[tool.other]", "frob = 1", "name = 'x'"])
+    @pytest.mark.parametrize(
+        "line", ["dependencies = []", "", "[tool.other]", "frob = 1", "name = 'x'"]
+    )
     def test_no_dependencies_and_unknown_keys(self, line: str) -> None:
         script = parse_script(EVAL, header(line).encode())
         assert script.dependencies == ()
@@ -88,7 +100,9 @@ class TestSoundScripts:
         assert (script.block, script.dependencies, script.requires_python) == ("", (), None)
 
     def test_empty_comment_lines_and_multi_line_lists(self) -> None:
-        source = header("dependencies = [", '  "numpy",  # why', "", '  "rich",', "]").replace("# \n", "#\n")
+        source = header("dependencies = [", '  "numpy",  # why', "", '  "rich",', "]").replace(
+            "# \n", "#\n"
+        )
         assert parse_script(EVAL, source.encode()).dependencies == ("numpy", "rich")
 
     @pytest.mark.parametrize(
@@ -107,9 +121,14 @@ class TestSoundScripts:
         script = parse_script(EVAL, header(f'dependencies = ["{requirement}"]').encode())
         assert script.dependencies == (requirement,)
 
-    @pytest.mark.parametrize("specifier", ["", "==3.12", "==3.12.*", ">=3.11,<3.14", "~=3.11", ">=3.13-dev"])
+    @pytest.mark.parametrize(
+        "specifier", ["", "==3.12", "==3.12.*", ">=3.11,<3.14", "~=3.11", ">=3.13-dev"]
+    )
     def test_requires_python_that_uv_takes(self, specifier: str) -> None:
-        assert parse_script(EVAL, header(f'requires-python = "{specifier}"').encode()).requires_python == specifier
+        assert (
+            parse_script(EVAL, header(f'requires-python = "{specifier}"').encode()).requires_python
+            == specifier
+        )
 
     def test_several_scripts_keep_their_order(self, tmp_path: Path) -> None:
         paths = [write(tmp_path, name) for name in ("eval.py", "b.py", "a.py")]
@@ -118,7 +137,11 @@ class TestSoundScripts:
 
 @pytest.mark.parametrize(
     ("prefix", "what"),
-    [("\ufeff", "a byte order mark"), ('"""Has a `# /// script` block."""\n', "within a line"), ("#!/bin/x\n", None)],
+    [
+        ("\ufeff", "a byte order mark"),
+        ('"""Has a `# /// script` block."""\n', "within a line"),
+        ("#!/bin/x\n", None),
+    ],
 )
 def test_metadata_that_uv_overlooks_is_told(prefix: str, what: str | None, tmp_path: Path) -> None:
     script = read_script(write(tmp_path, "eval.py", prefix + HEADER))
@@ -138,7 +161,9 @@ class TestFaultyBlocks:
         pasted = caught.value.hint.split("\n\n", 1)[1]
         assert parse_script(EVAL, pasted.encode()).dependencies == ("numpy", "matplotlib")
 
-    @pytest.mark.parametrize("line", ["# /// script ", "#/// script", "# /// Script", "  # /// script"])
+    @pytest.mark.parametrize(
+        "line", ["# /// script ", "#/// script", "# /// Script", "  # /// script"]
+    )
     def test_almost_an_opening_is_named(self, line: str) -> None:
         fault = fault_of(f"#!/bin/x\n{line}\n# dependencies = []\n# ///\n")
         assert fault.startswith("eval.py:2: ")
@@ -190,7 +215,16 @@ class TestFaultyMetadata:
     @pytest.mark.parametrize(
         "requirement",
         [
-            *("foo =! 3", "foo 1.0", "-foo", "", "foo>=1 <2", "foo~=1", "foo>=1.*", "foo; frob == '1'"),
+            *(
+                "foo =! 3",
+                "foo 1.0",
+                "-foo",
+                "",
+                "foo>=1 <2",
+                "foo~=1",
+                "foo>=1.*",
+                "foo; frob == '1'",
+            ),
             *("./local", "https://host.invalid/foo.whl", "foo @ ", "f o @ ./x", "foo[a b]"),
         ],
     )
@@ -237,7 +271,9 @@ class TestFaultyMetadata:
         assert ";" in fault
 
     def test_all_faults_of_one_script_at_once_in_the_order_of_lines(self) -> None:
-        faults = faults_of(header("requires-python = '3'", "dependencies = [", "'=1',", "2,", "'a b']", "tool = 1"))
+        faults = faults_of(
+            header("requires-python = '3'", "dependencies = [", "'=1',", "2,", "'a b']", "tool = 1")
+        )
         lines = [fault.split(" ")[0] for fault in faults]
         assert lines == ["eval.py:3:", "eval.py:4:", "eval.py:5:", "eval.py:7:", "eval.py:8:"]
 
@@ -374,7 +410,9 @@ def test_any_bytes_parse_or_are_refused(source: bytes) -> None:
 
 
 def test_reading_imports_nothing_heavy() -> None:
-    code = "import sys, builder.script; print(*sys.modules)"
+    code = "import sys, offline_bundle.builder.inputs.scripts; print(*sys.modules)"
     root = Path(__file__).parents[2]
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root
+    ).stdout
     assert not {"click", "rich", "requests", "email", "urllib.request"} & set(loaded.split())

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import free_threaded
-from builder.choose import choose
-from builder.credentials import Credentials
-from builder.resolve import ResolveOptions, UvResolver, find_uv
-from builder.script import read_script
-from builder.target import make_target
-from wheelhouse.errors import BundleError
+from offline_bundle.builder.fetch.credentials import Credentials
+from offline_bundle.builder.inputs.scripts import read_script
+from offline_bundle.builder.inputs.targets import make_target
+from offline_bundle.builder.resolve import free_threaded
+from offline_bundle.builder.resolve.select import choose
+from offline_bundle.builder.resolve.uv import ResolveOptions, UvResolver, find_uv
+from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,11 +50,17 @@ def test_the_same_wheels_as_uv_takes(name: str, tmp_path: Path) -> None:
             break
         except BundleError as error:  # not every package has wheels for every target
             text = "\n".join(error.problems)
-            unfit = {package for package in wanted if re.search(rf"(?<![\w-]){package}(?!\w)", text)}
+            unfit = {
+                package for package in wanted if re.search(rf"(?<![\w-]){package}(?!\w)", text)
+            }
             assert unfit, text
             wanted = [package for package in wanted if package not in unfit]
     ours = {choice.name: choice.filename for choice in choose(resolution)}
-    python = ["--python", free_threaded.stand_in(tmp_path / "interpreter")] if target.is_free_threaded else []
+    python = (
+        ["--python", free_threaded.stand_in(tmp_path / "interpreter")]
+        if target.is_free_threaded
+        else []
+    )
     command = [
         find_uv(),
         "pip",
@@ -65,8 +71,16 @@ def test_the_same_wheels_as_uv_takes(name: str, tmp_path: Path) -> None:
         ":all:",
         "--no-python-downloads",
     ]
-    command += ["--python-version", resolution.full_version, "--python-platform", target.platform, *python]
-    done = subprocess.run(command, input="\n".join(wanted), capture_output=True, text=True, check=True)
+    command += [
+        "--python-version",
+        resolution.full_version,
+        "--python-platform",
+        target.platform,
+        *python,
+    ]
+    done = subprocess.run(
+        command, input="\n".join(wanted), capture_output=True, text=True, check=True
+    )
     selected = dict(re.findall(r"Selecting: ([^ =]+)==\S+ \[[^\]]*\] \((\S+)\)", done.stderr))
     assert len(wanted) >= 20
     assert ours == {package: selected.get(package) for package in ours}

@@ -6,9 +6,16 @@ import pytest
 from packaging import tags
 from packaging.utils import parse_wheel_filename
 
-from builder.resolve import find_uv
-from builder.target import KNOWN_MINORS, Target, choose_python, host_platform, libc_floor, make_target
-from wheelhouse.errors import InputError
+from offline_bundle.builder.inputs.targets import (
+    KNOWN_MINORS,
+    Target,
+    choose_python,
+    host_platform,
+    libc_floor,
+    make_target,
+)
+from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.wheelhouse.runtime.errors import InputError
 
 
 def test_a_targets_name_has_no_dot() -> None:
@@ -38,7 +45,8 @@ def test_bad_versions_are_refused(python: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "platform", ["solaris", "x86_64-manylinux_2_27", "x86_64-manylinux_2_99", "manylinux_2_28_x86_64"]
+    "platform",
+    ["solaris", "x86_64-manylinux_2_27", "x86_64-manylinux_2_99", "manylinux_2_28_x86_64"],
 )
 def test_unknown_platforms_are_refused(platform: str) -> None:
     with pytest.raises(InputError):
@@ -66,7 +74,11 @@ def test_every_platform_of_ours_is_one_of_uvs() -> None:
     ("platform", "filename", "fits"),
     [
         ("x86_64-manylinux_2_28", "a-1-cp312-cp312-manylinux_2_28_x86_64.whl", True),
-        ("x86_64-manylinux_2_28", "a-1-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl", True),
+        (
+            "x86_64-manylinux_2_28",
+            "a-1-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+            True,
+        ),
         ("x86_64-manylinux_2_28", "a-1-cp312-cp312-manylinux2014_x86_64.whl", True),
         ("x86_64-manylinux_2_28", "a-1-cp312-cp312-manylinux1_x86_64.whl", True),
         ("x86_64-manylinux_2_28", "a-1-cp312-cp312-manylinux_2_31_x86_64.whl", False),
@@ -101,12 +113,15 @@ def test_tags_agree_with_packaging_for_this_machine() -> None:
     """`packaging` computes them for the interpreter that runs; ours must be the same, up to coarser libc floors."""
     here = Target(f"3.{tags.interpreter_version()[1:]}", host_platform())
     ours = set(here.tags)
-    theirs = [tag for tag in tags.sys_tags() if tag.platform != "any" and "manylinux" in tag.platform]
+    theirs = [
+        tag for tag in tags.sys_tags() if tag.platform != "any" and "manylinux" in tag.platform
+    ]
     floor = here.glibc or (0, 0)
     within = [
         tag
         for tag in theirs
-        if not tag.platform.startswith("manylinux_") or tuple(map(int, tag.platform.split("_")[1:3])) <= floor
+        if not tag.platform.startswith("manylinux_")
+        or tuple(map(int, tag.platform.split("_")[1:3])) <= floor
     ]
     assert within
     assert set(within) <= ours
@@ -131,7 +146,9 @@ def test_markers_are_the_targets() -> None:
         ("~=3.11", "3.12.0"),
     ],
 )
-def test_a_target_is_resolved_for_the_lowest_patch_release_admitted(requires: str | None, full: str) -> None:
+def test_a_target_is_resolved_for_the_lowest_patch_release_admitted(
+    requires: str | None, full: str
+) -> None:
     assert make_target("3.12", "linux").full_version(requires) == full
 
 
@@ -162,15 +179,28 @@ def test_no_known_python_is_an_error() -> None:
     ("filenames", "floor"),
     [
         (["a-1-py3-none-any.whl"], None),
-        (["a-1-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl", "b-1-py3-none-any.whl"], "2.27"),
+        (
+            [
+                "a-1-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+                "b-1-py3-none-any.whl",
+            ],
+            "2.27",
+        ),
         (["a-1-cp312-cp312-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"], "2.17"),
-        (["a-1-cp312-cp312-manylinux1_x86_64.whl", "b-1-cp312-cp312-manylinux_2_28_x86_64.whl"], "2.28"),
+        (
+            ["a-1-cp312-cp312-manylinux1_x86_64.whl", "b-1-cp312-cp312-manylinux_2_28_x86_64.whl"],
+            "2.28",
+        ),
         (["a-1-cp312-cp312-linux_x86_64.whl"], "2.28"),
     ],
 )
 def test_the_libc_floor_is_what_the_wheels_need(filenames: list[str], floor: str | None) -> None:
     target = make_target("3.12", "x86_64-manylinux_2_28")
     assert (
-        libc_floor([parse_wheel_filename("a-1-cp312-cp312-win_amd64.whl")[3]], make_target("3.12", "windows")) is None
+        libc_floor(
+            [parse_wheel_filename("a-1-cp312-cp312-win_amd64.whl")[3]],
+            make_target("3.12", "windows"),
+        )
+        is None
     )
     assert libc_floor([parse_wheel_filename(name)[3] for name in filenames], target) == floor

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.resolve import find_uv
-from builder.script import Script, read_script
-from builder.uv_config import refuse_unreadable_settings
-from wheelhouse.errors import InputError
+from offline_bundle.builder.inputs.scripts import Script, read_script
+from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.builder.resolve.uv_settings import refuse_unreadable_settings
+from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 def script(folder: Path, *lines: str, name: str = "eval.py") -> Script:
     path = folder / name
-    path.write_text("\n".join(["#!/bin/x", "# /// script", *(f"# {line}".rstrip() for line in lines), "# ///", ""]))
+    path.write_text(
+        "\n".join(
+            ["#!/bin/x", "# /// script", *(f"# {line}".rstrip() for line in lines), "# ///", ""]
+        )
+    )
     return read_script(path)
 
 
@@ -25,21 +29,51 @@ class TestUnreadableSettings:
     @pytest.mark.parametrize(
         ("lines", "line", "fault"),
         [
-            (["exclude-newer = '2026-01-01'", "exclude-newr = 1"], 7, "`exclude-newr` in [tool.uv]: unknown field"),
-            (["environments = [\"os_name == 'nt'\"]"], 6, "`environments` in [tool.uv]: unknown field"),
-            (["offline = false", "index = 'here'"], 7, "`index` in [tool.uv]: invalid type: string"),
-            (["exclude-newer = 'yesterdays'"], 6, "`exclude-newer` in [tool.uv]: `yesterdays` could not be parsed"),
-            (["constraint-dependencies = [", "'a',", "'b=3']"], 8, "`constraint-dependencies` in [tool.uv]: no such"),
+            (
+                ["exclude-newer = '2026-01-01'", "exclude-newr = 1"],
+                7,
+                "`exclude-newr` in [tool.uv]: unknown field",
+            ),
+            (
+                ["environments = [\"os_name == 'nt'\"]"],
+                6,
+                "`environments` in [tool.uv]: unknown field",
+            ),
+            (
+                ["offline = false", "index = 'here'"],
+                7,
+                "`index` in [tool.uv]: invalid type: string",
+            ),
+            (
+                ["exclude-newer = 'yesterdays'"],
+                6,
+                "`exclude-newer` in [tool.uv]: `yesterdays` could not be parsed",
+            ),
+            (
+                ["constraint-dependencies = [", "'a',", "'b=3']"],
+                8,
+                "`constraint-dependencies` in [tool.uv]: no such",
+            ),
             (
                 ["[tool.uv.sources]", "a = { path = 'y', workspace = true }"],
                 7,
                 "`sources` in [tool.uv]: cannot specify",
             ),
-            (["index-url = 'https://user:secret@host.invalid:99999'"], 6, "`index-url` in [tool.uv]: invalid port"),
-            (["preview-features = []", "preview = true"], 7, "the metadata: cannot specify both `preview` and"),
+            (
+                ["index-url = 'https://user:secret@host.invalid:99999'"],
+                6,
+                "`index-url` in [tool.uv]: invalid port",
+            ),
+            (
+                ["preview-features = []", "preview = true"],
+                7,
+                "the metadata: cannot specify both `preview` and",
+            ),
         ],
     )
-    def test_the_line_and_uvs_words(self, tmp_path: Path, lines: list[str], line: int, fault: str) -> None:
+    def test_the_line_and_uvs_words(
+        self, tmp_path: Path, lines: list[str], line: int, fault: str
+    ) -> None:
         read = script(tmp_path, "dependencies = []", "", "[tool.uv]", *lines)
         with pytest.raises(InputError) as caught:
             refuse_unreadable_settings([read], find_uv())
@@ -48,14 +82,22 @@ class TestUnreadableSettings:
         assert "secret" not in problem
 
     def test_a_requirement_that_only_uv_cannot_read(self, tmp_path: Path) -> None:
-        read = script(tmp_path, "dependencies = [", "'a @ {place}',", "]", "[tool.uv]", "offline = false")
-        with pytest.raises(InputError, match=r"eval.py:4: uv cannot read the metadata: relative path without"):
+        read = script(
+            tmp_path, "dependencies = [", "'a @ {place}',", "]", "[tool.uv]", "offline = false"
+        )
+        with pytest.raises(
+            InputError, match=r"eval.py:4: uv cannot read the metadata: relative path without"
+        ):
             refuse_unreadable_settings([read], find_uv())
 
-    def test_a_path_from_the_scripts_folder_is_no_fault(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_path_from_the_scripts_folder_is_no_fault(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("COLUMNS", "60")  # uv breaks what it quotes
         others = ", ".join(f"'somewhat-longer-{number}'" for number in range(9))
-        read = script(tmp_path, f"dependencies = ['a @ ./a', {others}]", "[tool.uv]", "offline = false")
+        read = script(
+            tmp_path, f"dependencies = ['a @ ./a', {others}]", "[tool.uv]", "offline = false"
+        )
         refuse_unreadable_settings([read], find_uv())
 
     def test_of_several_scripts_each_is_named(self, tmp_path: Path) -> None:

@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.target import host_platform
+from offline_bundle.builder.inputs.targets import host_platform
 from tests.builder.test_build import HERE, TARGET, Factory, digests, factory, snapshot
 from tests.support.distributions import make_wheel
 from tests.wheelhouse.test_signature import allowing, make_key, public
-from wheelhouse import prepare
-from wheelhouse.archive import pack, unpack
-from wheelhouse.errors import FetchError, InputError
-from wheelhouse.prune import prune
-from wheelhouse.signature import sign
-from wheelhouse.verify import raise_for_problems, verify
+
+pass
+from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
+from offline_bundle.wheelhouse.signing import sign
+from offline_bundle.wheelhouse.store.prune import prune
+from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
+from offline_bundle.wheelhouse.transport.archive import pack, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.build import BuildReport
+    from offline_bundle.builder.pipeline import BuildReport
     from tests.support.index_server import IndexServer
 
 __all__ = ["factory"]
@@ -72,7 +73,9 @@ def test_it_holds_packages_and_bytecode_and_no_link(factory: Factory) -> None:
     assert (place / "bin" / "leaf").stat().st_mode & 0o111
 
 
-def test_the_same_inputs_give_the_same_bytes_elsewhere(factory: Factory, index: IndexServer, tmp_path: Path) -> None:
+def test_the_same_inputs_give_the_same_bytes_elsewhere(
+    factory: Factory, index: IndexServer, tmp_path: Path
+) -> None:
     build(factory, factory.script("leaf"))
     (tmp_path / "other").mkdir()
     other = Factory(tmp_path / "other", index)
@@ -93,7 +96,9 @@ def test_the_locks_alone_bring_it_back(factory: Factory, monkeypatch: pytest.Mon
     assert digests(place) == digests(factory.bundle)
     (place / "envs/bin/uv").write_text("another")
     monkeypatch.setattr(prepare, "find_interpreter", lambda _: None)
-    assert f"no Python {HERE} is here" in factory.fails(InputError, script, output=place, is_locked=True)
+    assert f"no Python {HERE} is here" in factory.fails(
+        InputError, script, output=place, is_locked=True
+    )
 
 
 def test_building_again_changes_nothing_and_needs_no_flag(factory: Factory) -> None:
@@ -146,7 +151,11 @@ def test_what_cannot_be_made_here_is_named(factory: Factory) -> None:
     assert any("windows" in note and "no ready environment" in note for note in report.notes)
     assert environment(factory)
     text = factory.fails(
-        InputError, script, formats=FORMATS, platforms=("x86_64-pc-windows-msvc",), output=factory.folder / "other"
+        InputError,
+        script,
+        formats=FORMATS,
+        platforms=("x86_64-pc-windows-msvc",),
+        output=factory.folder / "other",
     )
     assert "no environment can be made here" in text
     assert "free-threaded Pythons leave out --format venv" in text
@@ -154,7 +163,9 @@ def test_what_cannot_be_made_here_is_named(factory: Factory) -> None:
 
 def test_a_python_that_is_not_here(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "find_interpreter", lambda _: None)
-    assert f"no Python {HERE} is here" in factory.fails(InputError, factory.script("leaf"), formats=FORMATS)
+    assert f"no Python {HERE} is here" in factory.fails(
+        InputError, factory.script("leaf"), formats=FORMATS
+    )
 
 
 def test_names_that_a_file_system_cannot_hold(factory: Factory, packages: Path) -> None:
@@ -174,7 +185,9 @@ def test_a_site_with_a_policy_reads_it_through(
     make_key(tmp_path / "alice")
     allowing(tmp_path, f"alice {public(tmp_path / 'alice')}")
     sign(factory.bundle, str(tmp_path / "alice"))
-    (tmp_path / "policy.json").write_text(json.dumps({"allowed-signers": "allowed_signers", "signer": "alice"}))
+    (tmp_path / "policy.json").write_text(
+        json.dumps({"allowed-signers": "allowed_signers", "signer": "alice"})
+    )
     monkeypatch.setenv("OFFLINE_BUNDLE_POLICY", str(tmp_path / "policy.json"))
     [module] = environment(factory).glob("lib/*/site-packages/leaf.py")
     right = module.read_bytes()

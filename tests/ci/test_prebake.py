@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 from tests.support.distributions import make_wheel
-from wheelhouse.manifest import read_manifest
+from tests.support.programs import require
 
 if TYPE_CHECKING:
     from tests.support.index_server import IndexServer
@@ -64,7 +65,9 @@ class Runner:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.text += outcome.stdout
-        self.outputs[step["id"]] = dict(line.split("=", 1) for line in results.read_text().splitlines())
+        self.outputs[step["id"]] = dict(
+            line.split("=", 1) for line in results.read_text().splitlines()
+        )
         return outcome.returncode
 
     def use_cache(self, step: dict[str, Any]) -> int:
@@ -78,7 +81,12 @@ class Runner:
             return 0
         assert step["uses"].startswith("actions/cache/restore@")
         wanted = [given["key"], *given["restore-keys"].split()]
-        found = [path for start in wanted for key, path in reversed(self.caches.items()) if key.startswith(start)]
+        found = [
+            path
+            for start in wanted
+            for key, path in reversed(self.caches.items())
+            if key.startswith(start)
+        ]
         if found:
             shutil.copytree(found[0], place, dirs_exist_ok=True)
         return 0
@@ -109,13 +117,20 @@ def workspace(tmp_path: Path, packages: Path) -> Path:
     folder = tmp_path / "work space"
     folder.mkdir()
     for name in ("eval.py", "my job.py"):
-        (folder / name).write_text('# /// script\n# requires-python = ">=3.11"\n# dependencies = ["leaf"]\n# ///\n')
+        (folder / name).write_text(
+            '# /// script\n# requires-python = ">=3.11"\n# dependencies = ["leaf"]\n# ///\n'
+        )
     return folder
 
 
 @pytest.fixture
 def runner(workspace: Path, index: IndexServer) -> Runner:
-    inputs = {"scripts": "eval.py\nmy job.py\n", "output": "the bundle", "args": "--no-uv", **TARGETS}
+    inputs = {
+        "scripts": "eval.py\nmy job.py\n",
+        "output": "the bundle",
+        "args": "--no-uv",
+        **TARGETS,
+    }
     return Runner(workspace, inputs, {"UV_DEFAULT_INDEX": index.url})
 
 
@@ -158,7 +173,9 @@ def test_the_action_fails_with_annotations_and_the_exit_code(runner: Runner) -> 
     assert "::error file=my job.py,line=1,title=out-of-date::" in runner.text
 
 
-@pytest.mark.parametrize("name", ["scripts", "output", "python-versions", "platforms", "args", "python"])
+@pytest.mark.parametrize(
+    "name", ["scripts", "output", "python-versions", "platforms", "args", "python"]
+)
 def test_no_input_is_taken_for_shell_text(runner: Runner, name: str) -> None:
     """An input comes from whoever opened a pull request, in the worst case."""
     mark = "$(touch pwned) `touch pwned`; touch pwned\"; touch pwned; \"'; touch pwned; '* ? [a-z] \\ %s"
@@ -202,12 +219,18 @@ def repository(folder: Path) -> Path:
     for name in ("offline_bundle.py", "requirements.txt", "requirements-uv.txt"):
         shutil.copyfile(ROOT / name, folder / name)
     identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.invalid"]
-    for command in (["init", "-q", "-b", "main"], ["add", "-A"], [*identity, "commit", "-q", "-m", "first"]):
+    for command in (
+        ["init", "-q", "-b", "main"],
+        ["add", "-A"],
+        [*identity, "commit", "-q", "-m", "first"],
+    ):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
 
 
-def test_the_gitlab_job_builds_the_bundle(workspace: Path, index: IndexServer, tmp_path: Path) -> None:
+def test_the_gitlab_job_builds_the_bundle(
+    workspace: Path, index: IndexServer, tmp_path: Path
+) -> None:
     source = repository(tmp_path / "source").as_uri()
     inputs = {"scripts": "eval.py\nmy job.py\n", "source": source, "args": "--no-uv", **TARGETS}
     job = component(inputs)
@@ -228,7 +251,9 @@ def test_the_gitlab_job_builds_the_bundle(workspace: Path, index: IndexServer, t
 
 @pytest.mark.slow
 @pytest.mark.registry
-def test_the_tool_is_set_up_from_the_pinned_requirements_alone(runner: Runner, index: IndexServer) -> None:
+def test_the_tool_is_set_up_from_the_pinned_requirements_alone(
+    runner: Runner, index: IndexServer
+) -> None:
     runner.inputs["python"] = sys.executable
     del runner.environment["UV_DEFAULT_INDEX"]
     runner.inputs["args"] += f"\n--default-index\n{index.url}"
@@ -238,14 +263,23 @@ def test_the_tool_is_set_up_from_the_pinned_requirements_alone(runner: Runner, i
 
 def test_the_actions_requirements_are_those_that_are_tested() -> None:
     def pins(name: str) -> set[str]:
-        return set(re.findall(r"^\S+==\S+", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
+        return set(
+            re.findall(r"^\S+==\S+", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+        )
 
     assert pins("requirements.txt") <= pins("requirements-dev.txt")
     assert pins("requirements-uv.txt") <= pins("requirements.txt")
 
 
 def lint(schema: str, *paths: Path) -> None:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", *map(str, paths)]
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        f"vendor.{schema}",
+        *map(str, paths),
+    ]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
 
@@ -258,9 +292,17 @@ def test_the_action_and_the_workflows_are_what_github_takes() -> None:
 def actionlint(workflow: str) -> str:
     """What is wrong with a workflow of this repository, also inside its `run` steps and in what it hands to actions."""
     programs = Path(sys.executable).parent
-    command = [str(programs / "actionlint"), "-oneline", "-shellcheck", str(programs / "shellcheck"), "-pyflakes="]
+    command = [
+        str(programs / "actionlint"),
+        "-oneline",
+        "-shellcheck",
+        str(programs / "shellcheck"),
+        "-pyflakes=",
+    ]
     command += ["-stdin-filename", ".github/workflows/linted.yml", "-"]
-    return subprocess.run(command, input=workflow, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    return subprocess.run(
+        command, input=workflow, cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout
 
 
 def as_workflow(action: dict[str, Any]) -> str:
@@ -273,9 +315,13 @@ def as_workflow(action: dict[str, Any]) -> str:
 
 def test_actionlint_has_nothing_to_say() -> None:
     *examples, _ = snippets("yaml")
-    workflows = [path.read_text(encoding="utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml")]
+    workflows = [
+        path.read_text(encoding="utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml")
+    ]
     workflows += [text.replace("OWNER/offline-bundle@main", "./") for text in examples]
-    assert [actionlint(text) for text in [as_workflow(ACTION), *workflows]] == [""] * (len(workflows) + 1)
+    assert [actionlint(text) for text in [as_workflow(ACTION), *workflows]] == [""] * (
+        len(workflows) + 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -312,7 +358,11 @@ def test_shell_files_pass_shellcheck() -> None:
 
 
 def snippets(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "docs" / "ci.md").read_text(encoding="utf-8"), re.DOTALL)
+    return re.findall(
+        rf"```{kind}\n(.*?)```",
+        (ROOT / "docs" / "how-to" / "ci.md").read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
 
 
 def test_the_pages_pipelines_are_valid_and_name_inputs_that_there_are(tmp_path: Path) -> None:
@@ -322,7 +372,11 @@ def test_the_pages_pipelines_are_valid_and_name_inputs_that_there_are(tmp_path: 
         path.write_text(text)
         lint("github-workflows", path)
         [job] = yaml.safe_load(text)["jobs"].values()
-        used = [step["with"] for step in job["steps"] if step.get("uses", "").startswith("OWNER/offline-bundle@")]
+        used = [
+            step["with"]
+            for step in job["steps"]
+            if step.get("uses", "").startswith("OWNER/offline-bundle@")
+        ]
         assert [given.keys() - ACTION["inputs"].keys() for given in used] == [set()]
     (tmp_path / "gitlab.yml").write_text(pipeline)
     lint("gitlab-ci", tmp_path / "gitlab.yml")
@@ -331,24 +385,40 @@ def test_the_pages_pipelines_are_valid_and_name_inputs_that_there_are(tmp_path: 
 
 
 def test_the_pages_commands_run_as_they_stand(workspace: Path, index: IndexServer) -> None:
+    require("ssh-keygen")
     install, lock, again, sign = snippets("shell")
     assert install.startswith("uv tool install ./offline-bundle\n")
     (workspace / "allowed_signers").touch()
     subprocess.run(["git", "init", "-q"], cwd=workspace, check=True)
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key"], cwd=workspace, check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "key"], cwd=workspace, check=True
+    )
     public = (workspace / "key.pub").read_text()
     (workspace / "allowed_signers").write_text(f"ci {public}")
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": programs, "UV_DEFAULT_INDEX": index.url, "SIGNING_KEY": "key"}
+    environment = {
+        **os.environ,
+        "PATH": programs,
+        "UV_DEFAULT_INDEX": index.url,
+        "SIGNING_KEY": "key",
+    }
     # The page leaves uv for the nodes in; here it would come from the public index.
     texts = [
-        text.replace("eval.py -o", "eval.py --no-uv -o") for text in (lock, again, sign, install.partition("\n")[2])
+        text.replace("eval.py -o", "eval.py --no-uv -o")
+        for text in (lock, again, sign, install.partition("\n")[2])
     ]
     clean = "git clean -qfdX\n"
     for text in (texts[0], clean + texts[1], *texts[2:]):
         outcome = subprocess.run(
-            ["bash", "-e", "-c", text], cwd=workspace, env=environment, capture_output=True, text=True, check=False
+            ["bash", "-e", "-c", text],
+            cwd=workspace,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert outcome.returncode == 0, outcome.stderr
-    staged = subprocess.run(["git", "ls-files"], cwd=workspace, capture_output=True, text=True, check=True).stdout
+    staged = subprocess.run(
+        ["git", "ls-files"], cwd=workspace, capture_output=True, text=True, check=True
+    ).stdout
     assert staged.split() == [".gitignore", "bundle/bundle.json"]

@@ -17,13 +17,20 @@ NOT_TIMES = {"tools"}
 def sections() -> dict[str, str]:
     """Heading as links name it → text."""
     parts = re.split(r"^## (.*)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    slugs = [re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in parts[::2]]
+    slugs = [
+        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in parts[::2]
+    ]
     return dict(zip(slugs, parts[1::2], strict=True))
 
 
 def test_each_claim_of_readme_has_its_row() -> None:
     """`at most N` of a bullet stands, and holds, in the section that the bullet links to."""
-    told = (ROOT / "README.md").read_text(encoding="utf-8").partition("## How fast\n")[2].partition("\n## ")[0]
+    told = (
+        (ROOT / "README.md")
+        .read_text(encoding="utf-8")
+        .partition("## How fast\n")[2]
+        .partition("\n## ")[0]
+    )
     bullets = [" ".join(bullet.split()) for bullet in told.split("\n- ")[1:]]
     assert bullets
     for bullet in bullets:
@@ -32,7 +39,9 @@ def test_each_claim_of_readme_has_its_row() -> None:
         assert limits, f"a claim without a figure: {bullet}"
         lines = sections()[anchor].splitlines()
         for limit in limits:
-            held = [line for line in lines if limit in line and re.search(r"\| yes \||: holds\.", line)]
+            held = [
+                line for line in lines if limit in line and re.search(r"\| yes \||: holds\.", line)
+            ]
             assert held, f"no row of #{anchor} says that {limit!r} holds"
 
 
@@ -40,7 +49,12 @@ def test_nothing_else_in_readme_speaks_of_speed() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     before, _, rest = text.partition("## How fast\n")
     others = before + rest.partition("\n## ")[2]
-    assert re.findall(r"[0-9.]+ ?(?:ms|seconds|minutes)\b|\b(?:faster|slower|quicker|times as)\b", others) == []
+    assert (
+        re.findall(
+            r"[0-9.]+ ?(?:ms|seconds|minutes)\b|\b(?:faster|slower|quicker|times as)\b", others
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("slug", sections())
@@ -54,13 +68,17 @@ def test_each_table_has_its_command_and_its_picture(slug: str) -> None:
         [picture] = re.findall(r"!\[[^]]*\]\(([^)]*\.svg)\)", text)
         tree = ET.fromstring((PAGE.parent / picture).read_text(encoding="utf-8"))
         assert tree.tag.endswith("}svg")
-        assert not [name for element in tree.iter() for name in element.attrib if name.endswith("href")]
+        assert not [
+            name for element in tree.iter() for name in element.attrib if name.endswith("href")
+        ]
 
 
 def test_the_plan_for_many_nodes_reckons_with_what_was_measured() -> None:
-    plan = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    plan = (ROOT / "docs" / "explanation" / "scale.md").read_text(encoding="utf-8")
     rows = re.findall(
-        r"^\|[^|]*(first start|every further start|start in an env)[^|]*\|([^|]*\|[^|]*)\|", plan, re.MULTILINE
+        r"^\|[^|]*(first start|every further start|start in an env)[^|]*\|([^|]*\|[^|]*)\|",
+        plan,
+        re.MULTILINE,
     )
     assert len(rows) == 3
     for title, figures in rows:

@@ -12,12 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.manifest import Manifest, unsafe_path
 from tests.support.bundles import make_bundle
 from tests.support.reviewed import LINUX, WINDOWS, Shelf
 from tests.support.schema import manifest_validator
 from tests.wheelhouse.test_manifest import whole_manifest
-from wheelhouse.errors import IntegrityError
-from wheelhouse.manifest import Manifest, unsafe_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ SCHEMA = VALIDATOR.schema
 BEYOND = re.compile(
     r"is not in targets|is not of Python|collides with|is a file, not a folder|'([^']+)' is not in files"
 )
-"""What the reader refuses besides: docs/bundle-format.md lists it."""
+"""What the reader refuses besides: docs/reference/bundle-format.md lists it."""
 WRONG = [
     None,
     True,
@@ -53,7 +53,13 @@ def places(value: object, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
     """The keys that lead to each value of a document."""
     if where:
         yield where
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, item in items:
         yield from places(item, (*where, key))
 
@@ -89,10 +95,15 @@ def full_document() -> dict[str, Any]:
     document["scripts"]["eval"]["origins"] = ["cd" * 32]
     [lock] = document["scripts"]["eval"]["locks"].values()
     lock |= {"cache": "0.13.9", "environment": "envs/eval"}
-    document["files"]["envs/eval/pyvenv.cfg"] = {"sha256": "ab" * 32, "size": 1, "executable": False}
+    document["files"]["envs/eval/pyvenv.cfg"] = {
+        "sha256": "ab" * 32,
+        "size": 1,
+        "executable": False,
+    }
     path = "python/20260211/cpython-3.12.12.tar.gz"
     document["pythons"] = {
-        name: {"version": "3.12.12", "implementation": "cpython", "path": path} for name in document["targets"]
+        name: {"version": "3.12.12", "implementation": "cpython", "path": path}
+        for name in document["targets"]
     }
     document["files"][path] = {"sha256": "ab" * 32, "size": 1}
     wheel = next(file for path, file in document["files"].items() if path.endswith(".whl"))
@@ -112,7 +123,11 @@ def test_the_schema_is_one() -> None:
 def test_every_key_that_is_written_is_in_the_schema_and_the_other_way_round() -> None:
     document = full_document()
     keys = {where[-1] for where in places(document) if isinstance(where[-1], str)}
-    names = {name for table in ("scripts", "targets", "uv", "pythons", "files") for name in document[table]}
+    names = {
+        name
+        for table in ("scripts", "targets", "uv", "pythons", "files")
+        for name in document[table]
+    }
     names |= {"numpy", *document["scripts"]["eval"]["locks"]}
     assert keys - names == set(named_properties(SCHEMA)) - {"SHA256SUMS"}
 
@@ -120,7 +135,9 @@ def test_every_key_that_is_written_is_in_the_schema_and_the_other_way_round() ->
 def test_manifests_of_bundles_are_valid(tmp_path: Path) -> None:
     shelf = Shelf()
     wheel = shelf.wheel("numpy", yanked="", requires_python=">=3.9")
-    manifest = shelf.write(tmp_path / "a", shelf.manifest({"eval": {LINUX: [wheel], WINDOWS: [wheel]}}, uv=["x86_64"]))
+    manifest = shelf.write(
+        tmp_path / "a", shelf.manifest({"eval": {LINUX: [wheel], WINDOWS: [wheel]}}, uv=["x86_64"])
+    )
     written = make_bundle(tmp_path / "b") / "bundle.json"
     for content in (manifest.to_json(), written.read_bytes(), json.dumps(full_document())):
         VALIDATOR.validate(json.loads(content))
@@ -139,14 +156,21 @@ def test_what_one_refuses_the_other_refuses() -> None:
         whole, container = changed(document, where)
         del container[where[-1]]
         variants.append(("(absent)", whole))
-        differing += [(where, value) for value, whole in variants if VALIDATOR.is_valid(whole) != (not refusals(whole))]
+        differing += [
+            (where, value)
+            for value, whole in variants
+            if VALIDATOR.is_valid(whole) != (not refusals(whole))
+        ]
     assert differing == []
 
 
 _LETTERS = st.characters(codec="ascii") | st.sampled_from("é-ß日 .:/\\")
 
 
-@given(st.text(_LETTERS, max_size=12) | st.sampled_from([".writer", "bundle.json", "a/bundle.json", "bundle.json.sig"]))
+@given(
+    st.text(_LETTERS, max_size=12)
+    | st.sampled_from([".writer", "bundle.json", "a/bundle.json", "bundle.json.sig"])
+)
 @example(".Writer/x")
 @example("BUNDLE.json")
 @example("nul.txt")
@@ -157,14 +181,18 @@ _LETTERS = st.characters(codec="ascii") | st.sampled_from("é-ß日 .:/\\")
 @example("a./b")
 @example("x" * 1025)
 def test_paths_are_safe_by_both(path: str) -> None:
-    if "\n" in path:  # Python's $ also matches before a last line end; that of ECMA 262, which schemas go by, does not
+    if (
+        "\n" in path
+    ):  # Python's $ also matches before a last line end; that of ECMA 262, which schemas go by, does not
         return
     schema = {"$ref": "#/$defs/path", "$defs": SCHEMA["$defs"]}
     assert Draft202012Validator(schema).is_valid(path) == (unsafe_path(path) is None)
 
 
 @pytest.mark.parametrize("key", ["scripts", "targets", "uv", "pythons"])
-@pytest.mark.parametrize("name", ["a/b", "", ".", "..", "a:b", ".writer", "bundle.json", "a ", "fine-1.0"])
+@pytest.mark.parametrize(
+    "name", ["a/b", "", ".", "..", "a:b", ".writer", "bundle.json", "a ", "fine-1.0"]
+)
 def test_names_are_usable_by_both(key: str, name: str) -> None:
     document = full_document()
     document[key][name] = next(iter(document[key].values()))

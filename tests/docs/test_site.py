@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
-LOADS = re.compile(r"<(?:script|img|source|iframe|link|video|audio|embed|object)\b[^>]*>", re.IGNORECASE)
+LOADS = re.compile(
+    r"<(?:script|img|source|iframe|link|video|audio|embed|object)\b[^>]*>", re.IGNORECASE
+)
 ADDRESS = re.compile(r"\b(?:src|href|data)=\"?((?:https?:)?//[^\"\s>]+)", re.IGNORECASE)
 
 
@@ -61,7 +63,9 @@ def search_results(dom: str) -> str:
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     html = sorted(site.rglob("*.html"))
     assert len(html) > 10
-    tags = [(page.name, tag) for page in html for tag in LOADS.findall(page.read_text(encoding="utf-8"))]
+    tags = [
+        (page.name, tag) for page in html for tag in LOADS.findall(page.read_text(encoding="utf-8"))
+    ]
     foreign = [(name, tag) for name, tag in tags if ADDRESS.search(tag)]
     assert foreign == []
     styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
@@ -71,7 +75,9 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
 def test_every_link_within_the_site_leads_somewhere(site: Path) -> None:
     dead = []
     for page in site.rglob("*.html"):
-        if page.name == "404.html":  # its links are absolute: it is shown for any address of a server
+        if (
+            page.name == "404.html"
+        ):  # its links are absolute: it is shown for any address of a server
             continue
         for link in re.findall(r"\bhref=\"([^\"]*)\"", page.read_text(encoding="utf-8")):
             parts = urlsplit(link)
@@ -83,8 +89,10 @@ def test_every_link_within_the_site_leads_somewhere(site: Path) -> None:
 
 
 def test_a_browser_shows_it_and_searches_it_from_a_folder(site: Path, tmp_path: Path) -> None:
-    found = visit(site / "index.html", tmp_path / "a", "--virtual-time-budget=10000", query="?q=cantilever")
-    assert "tutorial.html" in search_results(found.dom)
+    found = visit(
+        site / "index.html", tmp_path / "a", "--virtual-time-budget=10000", query="?q=cantilever"
+    )
+    assert "first-bundle.html" in search_results(found.dom)
     assert (found.console, found.requests) == ((), ())
 
 
@@ -99,7 +107,7 @@ def test_pages_in_folders_are_shown_too(site: Path, tmp_path: Path) -> None:
 def test_each_command_and_option_is_in_the_reference(pages: Path) -> None:
     import click
 
-    from offline_bundle import cli
+    from offline_bundle.cli import cli
 
     text = (pages / "commands.md").read_text(encoding="utf-8")
     context = click.Context(cli)

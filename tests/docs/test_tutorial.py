@@ -20,21 +20,26 @@ ROOT = Path(__file__).parents[2]
 def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
     """`make setup` finds this environment as already set up: it is the clone's, linked."""
     clone = tmp_path / "clone"
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
     for name in listed.stdout.decode().splitlines():
         if (ROOT / name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, clone / name)
     (clone / ".venv").symlink_to(Path(sys.executable).parents[1])
     (clone / ".venv" / ".ready").touch()
-    blocks = shell_blocks(ROOT / "docs" / "tutorial.md")
+    blocks = shell_blocks(ROOT / "docs" / "tutorials" / "first-bundle.md")
     assert blocks[0].startswith("make setup")
 
     done = type_in(blocks, clone)
 
     assert done.returncode == 0, done.stdout + done.stderr
     walk = clone / "walk"
-    texts = {path.read_text() for path in (*walk.glob("beam-jobs/*/*.txt"), *walk.glob("results/*/deflection.txt"))}
+    texts = {
+        path.read_text()
+        for path in (*walk.glob("beam-jobs/*/*.txt"), *walk.glob("results/*/deflection.txt"))
+    }
     assert "47.62 mm\n" in texts
     assert len(list(walk.glob("beam-jobs/*/deflection.txt"))) == 5
     assert len(list(walk.glob("results/*/deflection.txt"))) == 4

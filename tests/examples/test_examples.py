@@ -31,7 +31,9 @@ def follow_readme(name: str, place: Path) -> Path:
 def test_a_parameter_study_has_a_row_for_each_job(tmp_path: Path) -> None:
     folder = follow_readme("parameter_study", tmp_path)
     with (folder / "values.csv").open() as stream:
-        cases = [{name: float(text) for name, text in case.items()} for case in csv.DictReader(stream)]
+        cases = [
+            {name: float(text) for name, text in case.items()} for case in csv.DictReader(stream)
+        ]
     with (folder / "summary.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(cases)
@@ -44,7 +46,9 @@ def test_a_parameter_study_has_a_row_for_each_job(tmp_path: Path) -> None:
 def test_a_pyansys_script_computes_with_the_network_cut(tmp_path: Path) -> None:
     folder = follow_readme("pyansys", tmp_path)
     result = json.loads((folder / "pipe_flow.json").read_text())
-    assert result["reynolds"] == pytest.approx(998.2 * 4.5 * 0.3048 * 2 * 0.0254 / 1.002e-3, rel=1e-4)
+    assert result["reynolds"] == pytest.approx(
+        998.2 * 4.5 * 0.3048 * 2 * 0.0254 / 1.002e-3, rel=1e-4
+    )
     assert result["loss_kPa"] == pytest.approx(result["loss_psi"] * 6.894757, rel=1e-3)
 
 
@@ -52,7 +56,9 @@ def test_a_private_package_comes_from_its_own_index(tmp_path: Path) -> None:
     folder = follow_readme("private_package", tmp_path)
     assert "bar 40 x 60" in (folder / "beam.txt").read_text()
     files = json.loads((folder / "bundle" / "bundle.json").read_text())["files"]
-    sources = {file["name"]: file["source"] for path, file in files.items() if path.endswith(".whl")}
+    sources = {
+        file["name"]: file["source"] for path, file in files.items() if path.endswith(".whl")
+    }
     assert "url" not in sources["example-site-sections"]
     assert sources["tabulate"]["index"].startswith("https://")
 

@@ -5,7 +5,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.support.bundles import BundleScript, make_bundle
+from tests.support.programs import require
 
 pytestmark = pytest.mark.measured
 
@@ -36,7 +36,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def command(own_home: Path, cache: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def command(
+    own_home: Path, cache: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
     del own_home  # which clears the environment first
     monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(cache))
     monkeypatch.setenv("OFFLINE_BUNDLE_UV", find_uv_bin())
@@ -69,7 +71,9 @@ class TestHere:
         self, command: list[str], tmp_path: Path, options: list[str]
     ) -> None:
         code = "print(os.getpid(), flush=True); time.sleep(60)"
-        with subprocess.Popen([*command, *options, code], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        with subprocess.Popen(
+            [*command, *options, code], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+        ) as process:
             assert process.stdout
             assert process.stdout.readline() == f"{process.pid}\n"
             process.send_signal(signal.SIGTERM)
@@ -92,14 +96,20 @@ class TestHere:
         assert "Traceback" not in done.stderr
 
     @pytest.mark.parametrize("option", [["--output", "out"], ["--parallel", "2"], ["--json"]])
-    def test_options_about_jobs_need_jobs(self, command: list[str], tmp_path: Path, option: list[str]) -> None:
+    def test_options_about_jobs_need_jobs(
+        self, command: list[str], tmp_path: Path, option: list[str]
+    ) -> None:
         done = run([*command, *option, "print('started')"], tmp_path)
         assert done.returncode == 2
         assert f"{option[0]} is about jobs: give it together with -j" in done.stdout + done.stderr
         assert "started" not in done.stdout
 
-    @pytest.mark.parametrize(("index", "value"), [(3, "none.py"), (5, "none"), (3, "."), (5, "file")])
-    def test_paths_are_checked(self, command: list[str], tmp_path: Path, index: int, value: str) -> None:
+    @pytest.mark.parametrize(
+        ("index", "value"), [(3, "none.py"), (5, "none"), (3, "."), (5, "file")]
+    )
+    def test_paths_are_checked(
+        self, command: list[str], tmp_path: Path, index: int, value: str
+    ) -> None:
         (tmp_path / "file").write_text("")
         command[index] = value
         done = run(command, tmp_path)
@@ -114,15 +124,21 @@ class TestJobs:
         assert done.returncode == 0
         rows = [line.rstrip().split(maxsplit=3) for line in done.stdout.splitlines()]
         assert rows[0] == ["job", "state", "seconds", "files"]
-        assert [row[:2] for row in rows[1:4]] == [[f"job-000{index}", "done"] for index in (1, 2, 3)]
+        assert [row[:2] for row in rows[1:4]] == [
+            [f"job-000{index}", "done"] for index in (1, 2, 3)
+        ]
         assert rows[1][3] == "0.csv, 1.csv, 2.csv and 1 more"
         assert done.stdout.splitlines()[4].startswith("3 of 3 jobs done, the slowest in ")
         assert done.stdout.rstrip().endswith("their files are in eval-jobs")
         progress = [line for line in done.stderr.splitlines() if line.startswith("job-")]
-        assert sorted(line.split(",")[0] for line in progress) == [f"job-000{index}: done" for index in (1, 2, 3)]
+        assert sorted(line.split(",")[0] for line in progress) == [
+            f"job-000{index}: done" for index in (1, 2, 3)
+        ]
         assert (tmp_path / "eval-jobs" / "job-0003" / "plot.png").exists()
 
-    def test_failures_are_named_with_their_last_words(self, command: list[str], tmp_path: Path) -> None:
+    def test_failures_are_named_with_their_last_words(
+        self, command: list[str], tmp_path: Path
+    ) -> None:
         code = "if os.environ['OFFLINE_BUNDLE_JOB'] in '23': sys.exit('\\x1b[2Jno such mesh')"
         done = run([*command, "-j", "4", "--output", "out", code], tmp_path)
         assert done.returncode == 8
@@ -166,7 +182,11 @@ class TestJobs:
             "console": str(tmp_path / "out" / "job-0001" / "console.txt"),
             "files": [],
         }
-        assert (second["state"], second["exit_code"], second["signal"]) == ("killed by SIGABRT", None, 6)
+        assert (second["state"], second["exit_code"], second["signal"]) == (
+            "killed by SIGABRT",
+            None,
+            6,
+        )
         assert document["error"]["code"] == 8
         assert document["error"]["message"].startswith("1 of 2 jobs failed: 2\n")
 
@@ -183,7 +203,9 @@ class TestJobs:
     def test_interrupted(self, command: list[str], tmp_path: Path) -> None:
         code = "job = os.environ['OFFLINE_BUNDLE_JOB']\nif job == '2': open('up', 'w').close(); time.sleep(60)"
         jobs = [*command, "-j", "3", "--parallel", "1", "--output", "out", code]
-        with subprocess.Popen(jobs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        with subprocess.Popen(
+            jobs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        ) as process:
             limit = time.monotonic() + 20
             while not (tmp_path / "out" / "job-0002" / "up").exists():
                 assert time.monotonic() < limit
@@ -191,7 +213,10 @@ class TestJobs:
             process.send_signal(signal.SIGINT)
             said, errors = process.communicate(timeout=20)
         assert process.returncode == 130
-        assert [line.split(maxsplit=2)[0] for line in said.splitlines()[1:3]] == ["job-0001", "job-0002"]
+        assert [line.split(maxsplit=2)[0] for line in said.splitlines()[1:3]] == [
+            "job-0001",
+            "job-0002",
+        ]
         assert "killed by SIGINT" in said
         assert "error: interrupted: 1 of 3 jobs done, 1 ended early, 1 not started" in errors
 
@@ -239,14 +264,19 @@ class TestNothingLeavesTheMachine:
         ("code", "address"),
         [
             ("import socket; socket.socket().connect_ex(('192.0.2.7', 80))", "192.0.2.7"),
-            ("import socket; socket.socket(socket.AF_INET6).connect_ex(('2001:db8::7', 80))", "2001:db8::7"),
+            (
+                "import socket; socket.socket(socket.AF_INET6).connect_ex(('2001:db8::7', 80))",
+                "2001:db8::7",
+            ),
             (
                 "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('198.51.100.7', 53))",
                 "198.51.100.7",
             ),
         ],
     )
-    def test_an_attempt_would_be_seen(self, command: list[str], tmp_path: Path, code: str, address: str) -> None:
+    def test_an_attempt_would_be_seen(
+        self, command: list[str], tmp_path: Path, code: str, address: str
+    ) -> None:
         _, attempts = _traced([*command, "--sealed", "-q", code], tmp_path)
         assert attempts == [address]
 
@@ -258,20 +288,25 @@ class TestNothingLeavesTheMachine:
 
 def _traced(command: list[str], folder: Path) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """Run *command* under strace; return the addresses outside this machine it tried to reach, too."""
-    strace = shutil.which("strace")
-    if not strace:
-        reason = "strace is not installed: `apt-get install strace`"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    strace = require("strace")
     trace = folder / "trace.txt"
     # --seccomp-bpf stops the traced processes for these calls only
-    watch = [strace, "-f", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(trace)]
+    watch = [
+        strace,
+        "-f",
+        "--seccomp-bpf",
+        "-e",
+        "trace=connect,sendto,sendmsg,sendmmsg",
+        "-o",
+        str(trace),
+    ]
     done = run([*watch, *command], folder)
     calls = [line for line in trace.read_text().splitlines() if "AF_INET" in line]
     found = [re.search(r'inet_(?:addr|pton)\((?:AF_INET6, )?"([^"]+)"', line) for line in calls]
     assert all(found), calls
-    return done, [match[1] for match in found if match and not ipaddress.ip_address(match[1]).is_loopback]
+    return done, [
+        match[1] for match in found if match and not ipaddress.ip_address(match[1]).is_loopback
+    ]
 
 
 def _drain(descriptor: int, shown: list[bytes]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.resolve import find_uv
-from offline_bundle import run_command_line
-from runner import demo
-from runner.demo_cli import demo_command
+from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.cli import run_command_line
+from offline_bundle.runner import demo
+from offline_bundle.runner.cli.demo import demo_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,19 +33,26 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(demo, "seal_command", lambda command: ["sealed", *command])
-    monkeypatch.setattr("runner.demo.subprocess.run", run)
-    monkeypatch.setattr("wheelhouse.prepare.find_interpreter", lambda _: "python3.12")
+    monkeypatch.setattr("offline_bundle.runner.demo.subprocess.run", run)
+    monkeypatch.setattr(
+        "offline_bundle.wheelhouse.runtime.interpreters.find_interpreter", lambda _: "python3.12"
+    )
     return seen
 
 
 def test_the_steps_in_order(
-    steps: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    steps: list[list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo/plots/job-of-last-time").mkdir(parents=True)
     assert run_command_line(demo_command, ["-j", "3"], "demo") == 0
     assert [words[0] for words in steps] == ["build", "verify", "submit"]
-    assert (tmp_path / "demo/eval.py").read_text() == (ROOT / "examples/python_uv/eval.py").read_text()
+    assert (tmp_path / "demo/eval.py").read_text() == (
+        ROOT / "examples/python_uv/eval.py"
+    ).read_text()
     said = capsys.readouterr().out
     assert "$ offline-bundle build demo/eval.py -o demo/bundle" in said
     assert "3 plots, made offline" in said
@@ -61,16 +68,27 @@ def test_jobs_without_a_plot_are_told(
 
 
 def test_a_step_that_fails_ends_it_with_its_exit_code(
-    steps: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    steps: list[list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("runner.demo.subprocess.run", lambda command, **_: subprocess.CompletedProcess(command, 4))
+    monkeypatch.setattr(
+        "offline_bundle.runner.demo.subprocess.run",
+        lambda command, **_: subprocess.CompletedProcess(command, 4),
+    )
     assert run_command_line(demo_command, [], "demo") == 4
-    assert "`offline-bundle build demo/eval.py -o demo/bundle` left with exit code 4" in capsys.readouterr().err
+    assert (
+        "`offline-bundle build demo/eval.py -o demo/bundle` left with exit code 4"
+        in capsys.readouterr().err
+    )
     assert steps == []
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     assert run_command_line(demo_command, ["-o", str(tmp_path / "file" / "d")], "demo") == 1
     assert f"{tmp_path}/file/d cannot be used" in capsys.readouterr().err
@@ -87,7 +105,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_script_is_in_the_wheel(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        assert archive.read("runner/examples/eval.py") == (ROOT / "examples/python_uv/eval.py").read_bytes()
+        assert (
+            archive.read("runner/examples/eval.py")
+            == (ROOT / "examples/python_uv/eval.py").read_bytes()
+        )
 
 
 @pytest.mark.registry
@@ -95,7 +116,9 @@ def test_the_script_is_in_the_wheel(wheel: Path) -> None:
 def test_from_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
     """Its own environment, its own code: nothing of the clone is on the way."""
     python = tmp_path / "env/bin/python"
-    subprocess.run([find_uv(), "venv", "-q", "--python", sys.executable, tmp_path / "env"], check=True)
+    subprocess.run(
+        [find_uv(), "venv", "-q", "--python", sys.executable, tmp_path / "env"], check=True
+    )
     command = [find_uv(), "pip", "install", "-q", "--python", python, f"{wheel}[embedded]"]
     subprocess.run(command, check=True)
     command = [tmp_path / "env/bin/offline-bundle", "demo", "-j", "2"]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uv import find_uv_bin
 
+from offline_bundle.wheelhouse.runtime.archive.file_table import render_checksums
+from offline_bundle.wheelhouse.transport.archive import pack
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
-from wheelhouse import unpack
-from wheelhouse.archive import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,9 +85,20 @@ def run(module: ModuleType) -> Execute:
         from ansys.rep.evaluator.task_manager import Context
 
         document: dict[str, Any] = {
-            name: {} for name in ("environment", "parameter_values", "resource_requirements", "execution_context")
+            name: {}
+            for name in (
+                "environment",
+                "parameter_values",
+                "resource_requirements",
+                "execution_context",
+            )
         }
-        document |= {"input_files": [], "output_files": [], "software": [], "expected_return_code": 0}
+        document |= {
+            "input_files": [],
+            "output_files": [],
+            "software": [],
+            "expected_return_code": 0,
+        }
         context = Context(document | given)
         module.OfflineBundleExecution(context).execute()
         return context.parameter_values
@@ -105,7 +116,11 @@ def test_it_suits_an_old_python() -> None:
         name.split(".")[0]
         for node in ast.walk(ast.parse(SCRIPT.read_text()))
         if isinstance(node, (ast.Import, ast.ImportFrom))
-        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [one.name for one in node.names]
+        )
     }
     assert modules <= sys.stdlib_module_names | {"ansys"}
 
@@ -125,7 +140,12 @@ class TestTheScript:
         ],
     )
     def test_found(
-        self, module: ModuleType, task: Path, files: dict[str, str], chosen: str | None, expected: str
+        self,
+        module: ModuleType,
+        task: Path,
+        files: dict[str, str],
+        chosen: str | None,
+        expected: str,
     ) -> None:
         inputs = put(task, **files)
         for file in inputs:
@@ -137,12 +157,21 @@ class TestTheScript:
         ("files", "chosen", "message"),
         [
             ({}, None, "There is: none"),
-            ({"a": "", "b": ""}, None, r"There is: a\.py, b\.py\. Name one with OFFLINE_BUNDLE_SCRIPT"),
+            (
+                {"a": "", "b": ""},
+                None,
+                r"There is: a\.py, b\.py\. Name one with OFFLINE_BUNDLE_SCRIPT",
+            ),
             ({"a": ""}, "c", "neither an input file nor a file here"),
         ],
     )
     def test_not_found(
-        self, module: ModuleType, task: Path, files: dict[str, str], chosen: str | None, message: str
+        self,
+        module: ModuleType,
+        task: Path,
+        files: dict[str, str],
+        chosen: str | None,
+        message: str,
     ) -> None:
         with pytest.raises((RuntimeError, FileNotFoundError), match=message):
             module.find_script(put(task, **files), chosen)
@@ -163,14 +192,25 @@ class TestTheRest:
         assert module.unquoted(given) == expected
 
     def test_environments(self, module: ModuleType) -> None:
-        merged = module.merge_environments({"A": "1", "B": "1", "C": "1"}, None, {"B": 2, "C": 2}, {"C": 3, "D": None})
+        merged = module.merge_environments(
+            {"A": "1", "B": "1", "C": "1"}, None, {"B": 2, "C": 2}, {"C": 3, "D": None}
+        )
         assert merged == {"A": "1", "B": "2", "C": "3"}
 
-    @pytest.mark.parametrize(("variable", "place"), [("UV_CONFIG_FILE", "uv.toml"), ("UV_CACHE_DIR", "cache")])
-    def test_that_uv_is_registered_with(self, module: ModuleType, tmp_path: Path, variable: str, place: str) -> None:
+    @pytest.mark.parametrize(
+        ("variable", "place"), [("UV_CONFIG_FILE", "uv.toml"), ("UV_CACHE_DIR", "cache")]
+    )
+    def test_that_uv_is_registered_with(
+        self, module: ModuleType, tmp_path: Path, variable: str, place: str
+    ) -> None:
         bundle = make_bundle(tmp_path / "bundle")
         assert module.find_bundle([], {variable: f'"{bundle / place}"'}) == bundle
-        assert module.find_bundle([], {variable: str(tmp_path / "x" / place), "OFFLINE_BUNDLE": str(bundle)}) == bundle
+        assert (
+            module.find_bundle(
+                [], {variable: str(tmp_path / "x" / place), "OFFLINE_BUNDLE": str(bundle)}
+            )
+            == bundle
+        )
         with pytest.raises(RuntimeError, match="no bundle"):
             module.find_bundle([], {variable: str(tmp_path / place)})
 
@@ -195,13 +235,19 @@ class TestTheRest:
         with pytest.raises(RuntimeError, match="no Python"):
             module.launcher_python()
 
-    @pytest.mark.parametrize(("text", "error"), [("{", "is not JSON"), ("[1]", "is not a JSON object")])
-    def test_bad_output_parameters(self, module: ModuleType, task: Path, text: str, error: str) -> None:
+    @pytest.mark.parametrize(
+        ("text", "error"), [("{", "is not JSON"), ("[1]", "is not a JSON object")]
+    )
+    def test_bad_output_parameters(
+        self, module: ModuleType, task: Path, text: str, error: str
+    ) -> None:
         (task / "output_parameters.json").write_text(text)
         with pytest.raises((RuntimeError, TypeError), match=error):
             module.read_parameters()
 
-    def test_only_its_own_environment_goes(self, module: ModuleType, task: Path, tmp_path: Path) -> None:
+    def test_only_its_own_environment_goes(
+        self, module: ModuleType, task: Path, tmp_path: Path
+    ) -> None:
         own, shared, no_environment = task / ".venv", tmp_path / "shared", task / "data"
         for folder in (own, shared, no_environment):
             (folder / "bin").mkdir(parents=True)
@@ -226,7 +272,11 @@ class TestOnABundle:
         return put(task, eval=(bundle / "scripts" / "eval.py").read_text())
 
     def test_it_runs(
-        self, bundle: Path, script: list[dict[str, Any]], run: Execute, capfd: pytest.CaptureFixture[str]
+        self,
+        bundle: Path,
+        script: list[dict[str, Any]],
+        run: Execute,
+        capfd: pytest.CaptureFixture[str],
     ) -> None:
         software = [
             {
@@ -236,7 +286,10 @@ class TestOnABundle:
             }
         ]
         values = run(
-            input_files=script, software=software, environment={"MINE": "yes"}, parameter_values={"x": 1, "z": 0}
+            input_files=script,
+            software=software,
+            environment={"MINE": "yes"},
+            parameter_values={"x": 1, "z": 0},
         )
         assert (values["x"], values["z"], values["offline"], values["mine"]) == (2, 0, "1", "yes")
         assert Path(values["exe"]).exists(), "the shared environment must stay"
@@ -249,7 +302,9 @@ class TestOnABundle:
 
     def test_a_script_that_fails(self, bundle: Path, task: Path, run: Execute) -> None:
         inputs = put(task, eval=BundleScript(body="raise SystemExit(3)").text)
-        with pytest.raises(RuntimeError, match=r"^eval\.py failed: The command ended with return code 3$"):
+        with pytest.raises(
+            RuntimeError, match=r"^eval\.py failed: The command ended with return code 3$"
+        ):
             run(input_files=inputs, environment={"OFFLINE_BUNDLE": str(bundle)}, software=UV)
 
     @pytest.fixture
@@ -260,7 +315,7 @@ class TestOnABundle:
         document = json.dumps(manifest).encode()
         (bundle / "bundle.json").write_bytes(document)
         digests = {path: entry["sha256"] for path, entry in manifest["files"].items() if entry}
-        sums = unpack.render_checksums(digests, hashlib.sha256(document).hexdigest())
+        sums = render_checksums(digests, hashlib.sha256(document).hexdigest())
         (bundle / "SHA256SUMS").write_bytes(sums)
         pack(bundle, task / "offline-bundle.tar")
         return task / "offline-bundle.tar"
@@ -270,7 +325,10 @@ class TestOnABundle:
     ) -> None:
         unpacker = task / "offline-bundle.tar.unpack.py"
         unpacker.write_text(Path(unpack.__file__).read_text())
-        inputs = [*script, *({"name": path.name, "path": str(path)} for path in (archive, unpacker))]
+        inputs = [
+            *script,
+            *({"name": path.name, "path": str(path)} for path in (archive, unpacker)),
+        ]
         values = run(input_files=inputs, parameter_values={"x": 4}, software=UV)
         assert values["x"] == 5
         unpacked = [path for path in (tmp_path / "cache" / "bundles").iterdir() if path.is_dir()]
@@ -279,7 +337,9 @@ class TestOnABundle:
         (task / "input_parameters.json").unlink()
         unpacker.write_text("raise SystemExit('not again')")
         environment = {"OFFLINE_BUNDLE": "/another"}
-        values = run(input_files=inputs, environment=environment, parameter_values={"x": 1}, software=UV)
+        values = run(
+            input_files=inputs, environment=environment, parameter_values={"x": 1}, software=UV
+        )
         assert values["x"] == 2
 
     def test_a_damaged_archive(
@@ -290,7 +350,10 @@ class TestOnABundle:
         content[-3000] ^= 1
         archive.write_bytes(content)
         unpacker.write_text(Path(unpack.__file__).read_text())
-        inputs = [*script, *({"name": path.name, "path": str(path)} for path in (archive, unpacker))]
+        inputs = [
+            *script,
+            *({"name": path.name, "path": str(path)} for path in (archive, unpacker)),
+        ]
         with pytest.raises(RuntimeError, match="error: "):
             run(input_files=inputs)
         assert not list((tmp_path / "cache" / "bundles").glob("*/bundle.json"))

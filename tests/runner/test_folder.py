@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.folder import Ended, Ledger, Plan
+from offline_bundle.runner.results.folder import Ended, Ledger, Plan
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,11 +13,21 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from runner import local
-from runner.engine import job_name
-from runner.local import JobResult, Jobs, JobsInterruptedError, usable_cores
+from offline_bundle.runner.engine import job_name
+from offline_bundle.runner.engines.local import pool
+from offline_bundle.runner.engines.local.pool import (
+    JobResult,
+    Jobs,
+    JobsInterruptedError,
+    usable_cores,
+)
+from offline_bundle.wheelhouse.runtime.errors import (
+    BundleError,
+    InputError,
+    IntegrityError,
+    NotInBundleError,
+)
 from tests.support.bundles import BundleScript, make_bundle
-from wheelhouse.errors import BundleError, InputError, IntegrityError, NotInBundleError
 
 BODY = "import os, signal, sys, time\nimport alpha\nexec(sys.argv[1])\n"
 
@@ -45,14 +55,18 @@ def script(bundle: Path) -> Path:
 
 
 class TestResults:
-    def test_each_job_has_a_directory_and_a_console(self, script: Path, bundle: Path, tmp_path: Path) -> None:
+    def test_each_job_has_a_directory_and_a_console(
+        self, script: Path, bundle: Path, tmp_path: Path
+    ) -> None:
         code = (
             "print(*(os.environ['OFFLINE_BUNDLE_' + name] for name in ('JOB', 'JOBS')), sys.argv[2:])\n"
             "print(alpha.VERSION, os.getcwd(), file=sys.stderr)\n"
             "os.mkdir('plots'); open('plots/a.png', 'w').close(); open('b.csv', 'w').close()\n"
         )
         arguments = [code, "-q", "--", "x y"]
-        results = Jobs(script, bundle, jobs=3, directory=tmp_path / "out", arguments=arguments).run()
+        results = Jobs(
+            script, bundle, jobs=3, directory=tmp_path / "out", arguments=arguments
+        ).run()
         assert [result.index for result in results] == [1, 2, 3]
         for result in results:
             assert result.directory == tmp_path / "out" / f"job-000{result.index}"
@@ -64,7 +78,9 @@ class TestResults:
             assert result.files == ("b.csv", "plots/a.png")
             assert result.seconds > 0
 
-    def test_a_silent_job_leaves_no_console(self, script: Path, bundle: Path, tmp_path: Path) -> None:
+    def test_a_silent_job_leaves_no_console(
+        self, script: Path, bundle: Path, tmp_path: Path
+    ) -> None:
         (result,) = Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"]).run()
         assert (result.console, result.tail, result.files) == (None, "", ())
         assert list(result.directory.iterdir()) == []
@@ -76,7 +92,9 @@ class TestResults:
             "if job == '2': os.write(1, b'\\xff'); os.kill(os.getpid(), signal.SIGKILL)\n"
             "if job == '3': raise ValueError('no such mesh')\n"
         )
-        results = Jobs(script, bundle, jobs=4, directory=tmp_path, arguments=[code], parallel=1).run()
+        results = Jobs(
+            script, bundle, jobs=4, directory=tmp_path, arguments=[code], parallel=1
+        ).run()
         assert [result.state for result in results] == [
             "exit code 3",
             "killed by SIGKILL",
@@ -89,7 +107,9 @@ class TestResults:
         assert results[1].tail == "\ufffd"
         assert results[2].tail.endswith("ValueError: no such mesh")
 
-    def test_a_job_may_remove_its_console_and_directory(self, script: Path, bundle: Path, tmp_path: Path) -> None:
+    def test_a_job_may_remove_its_console_and_directory(
+        self, script: Path, bundle: Path, tmp_path: Path
+    ) -> None:
         code = "import shutil; print('x', flush=True); shutil.rmtree(os.getcwd()); sys.exit(4)"
         (result,) = Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
         assert (result.exit_code, result.console, result.tail, result.files) == (4, None, "", ())
@@ -100,7 +120,7 @@ class TestResults:
         def refuse(*_: object, **__: object) -> None:
             raise BlockingIOError(11, "Resource temporarily unavailable")
 
-        monkeypatch.setattr(local._Children, "start", refuse)
+        monkeypatch.setattr(pool._Children, "start", refuse)
         results = Jobs(script, bundle, jobs=2, directory=tmp_path, arguments=["pass"]).run()
         assert [result.exit_code for result in results] == [126, 126]
         assert results[0].tail == "could not be started: Resource temporarily unavailable"
@@ -114,7 +134,9 @@ class TestStarting:
     def test_so_many_at_a_time(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         code = "print(time.monotonic()); time.sleep(0.3); print(time.monotonic())"
         seen: list[JobResult] = []
-        results = Jobs(script, bundle, jobs=5, directory=tmp_path, arguments=[code], parallel=2).run(seen.append)
+        results = Jobs(
+            script, bundle, jobs=5, directory=tmp_path, arguments=[code], parallel=2
+        ).run(seen.append)
         changes = []
         for result in results:
             begin, end = map(float, result.tail.split())
@@ -127,11 +149,15 @@ class TestStarting:
 
     def test_one_after_the_other(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         code = "print(time.monotonic()); time.sleep(0.05); print(time.monotonic())"
-        results = Jobs(script, bundle, jobs=3, directory=tmp_path, arguments=[code], parallel=1).run()
+        results = Jobs(
+            script, bundle, jobs=3, directory=tmp_path, arguments=[code], parallel=1
+        ).run()
         moments = [float(moment) for result in results for moment in result.tail.split()]
         assert all(earlier < later for earlier, later in pairwise(moments))
 
-    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process to cores")
+    @pytest.mark.skipif(
+        not hasattr(os, "sched_setaffinity"), reason="this system pins no process to cores"
+    )
     def test_usable_cores_are_those_of_this_process(self) -> None:
         before = os.sched_getaffinity(0)
         try:
@@ -141,7 +167,9 @@ class TestStarting:
             os.sched_setaffinity(0, before)
         assert usable_cores() == len(before)
 
-    def test_works_outside_the_main_thread(self, script: Path, bundle: Path, tmp_path: Path) -> None:
+    def test_works_outside_the_main_thread(
+        self, script: Path, bundle: Path, tmp_path: Path
+    ) -> None:
         results: list[JobResult] = []
         thread = threading.Thread(
             target=lambda: results.extend(
@@ -152,22 +180,32 @@ class TestStarting:
         thread.join()
         assert [result.exit_code for result in results] == [5]
 
-    def test_stdin_is_empty_and_signals_are_default(self, script: Path, bundle: Path, tmp_path: Path) -> None:
+    def test_stdin_is_empty_and_signals_are_default(
+        self, script: Path, bundle: Path, tmp_path: Path
+    ) -> None:
         code = "print(repr(sys.stdin.read()), signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
         (result,) = Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
         assert result.tail == "'' True"
 
-    def test_relative_paths(self, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_relative_paths(
+        self, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.chdir(bundle.parent)
         script = Path(bundle.name, "scripts", "eval.py")
         python = os.path.relpath(sys.executable)
-        (result,) = Jobs(script, Path(bundle.name), jobs=1, directory=tmp_path, arguments=["pass"], python=python).run()
+        (result,) = Jobs(
+            script, Path(bundle.name), jobs=1, directory=tmp_path, arguments=["pass"], python=python
+        ).run()
         assert result.succeeded
 
     def test_sealed_jobs_have_no_network(self, script: Path, bundle: Path, tmp_path: Path) -> None:
-        code = "import socket; print([name for _, name in socket.if_nameindex()]); print(os.getuid())"
+        code = (
+            "import socket; print([name for _, name in socket.if_nameindex()]); print(os.getuid())"
+        )
         code += "; socket.create_connection(('192.0.2.1', 80), 5)"
-        results = Jobs(script, bundle, jobs=2, directory=tmp_path, arguments=[code], sealed=True).run()
+        results = Jobs(
+            script, bundle, jobs=2, directory=tmp_path, arguments=[code], sealed=True
+        ).run()
         for result in results:
             assert result.exit_code == 1
             assert result.tail.endswith("OSError: [Errno 101] Network is unreachable")
@@ -176,20 +214,33 @@ class TestStarting:
 
 
 class TestRefusals:
-    def test_results_are_never_overwritten(self, script: Path, bundle: Path, tmp_path: Path) -> None:
+    def test_results_are_never_overwritten(
+        self, script: Path, bundle: Path, tmp_path: Path
+    ) -> None:
         kept = tmp_path / "job-0002" / "plot.png"
         kept.parent.mkdir()
         kept.write_text("precious")
         (tmp_path / "job-0001").mkdir()
-        with pytest.raises(InputError, match=r"already holds .*job-0002\); nothing was started") as caught:
+        with pytest.raises(
+            InputError, match=r"already holds .*job-0002\); nothing was started"
+        ) as caught:
             Jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["print(1)"]).run()
         assert caught.value.hint
         assert "--output" in caught.value.hint
-        assert sorted(path.name for path in tmp_path.rglob("*")) == ["job-0001", "job-0002", "plot.png"]
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [
+            "job-0001",
+            "job-0002",
+            "plot.png",
+        ]
         kept.unlink()
-        assert all(run.succeeded for run in Jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["pass"]).run())
+        assert all(
+            run.succeeded
+            for run in Jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["pass"]).run()
+        )
 
-    def test_many_taken_directories_are_named_briefly(self, script: Path, bundle: Path, tmp_path: Path) -> None:
+    def test_many_taken_directories_are_named_briefly(
+        self, script: Path, bundle: Path, tmp_path: Path
+    ) -> None:
         for index in range(1, 8):
             (tmp_path / f"job-000{index}").write_text("a file")
         with pytest.raises(InputError, match="job-0005, …"):
@@ -197,14 +248,18 @@ class TestRefusals:
 
     def test_names_are_as_wide_as_the_last_number(self, tmp_path: Path) -> None:
         """A ledger of results finds jobs by the same names."""
-        directories = local._job_directories(tmp_path, 10_000)
+        directories = pool._job_directories(tmp_path, 10_000)
         assert [directories[0].name, directories[-1].name] == ["job-00001", "job-10000"]
-        assert [path.name for path in directories] == [job_name(number, 10_000) for number in range(1, 10_001)]
+        assert [path.name for path in directories] == [
+            job_name(number, 10_000) for number in range(1, 10_001)
+        ]
 
     def test_output_that_cannot_be_made(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(BundleError, match="cannot be made: Not a directory"):
-            Jobs(script, bundle, jobs=1, directory=tmp_path / "file" / "out", arguments=["pass"]).run()
+            Jobs(
+                script, bundle, jobs=1, directory=tmp_path / "file" / "out", arguments=["pass"]
+            ).run()
 
     def test_output_that_cannot_be_read(
         self, script: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -218,7 +273,9 @@ class TestRefusals:
             Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"]).run()
 
     @pytest.mark.parametrize("sealed", [False, True])
-    def test_what_the_launcher_has_to_say_is_said_once(self, bundle: Path, tmp_path: Path, *, sealed: bool) -> None:
+    def test_what_the_launcher_has_to_say_is_said_once(
+        self, bundle: Path, tmp_path: Path, *, sealed: bool
+    ) -> None:
         changed = tmp_path / "eval.py"
         changed.write_text(BundleScript(dependencies=("alpha", "beta")).text)
         with pytest.raises(NotInBundleError, match="beta") as caught:
@@ -249,9 +306,13 @@ class TestRefusals:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         broken = tmp_path / "run.py"
-        broken.write_text("import os, sys; print('Preparing ...', file=sys.stderr, flush=True); os.abort()")
+        broken.write_text(
+            "import os, sys; print('Preparing ...', file=sys.stderr, flush=True); os.abort()"
+        )
         monkeypatch.setattr(local, "_LAUNCHER", (sys.executable, str(broken)))
-        with pytest.raises(BundleError, match="ended with code -6 before any job was started") as caught:
+        with pytest.raises(
+            BundleError, match="ended with code -6 before any job was started"
+        ) as caught:
             Jobs(script, bundle, jobs=1, directory=tmp_path, sealed=True).run()
         assert caught.value.exit_code == 1
         assert capsys.readouterr().err == "Preparing ...\n"
@@ -277,7 +338,9 @@ class TestSignals:
         assert caught.value.message == "interrupted: 0 of 4 jobs done, 2 ended early, 2 not started"
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
-    def test_whole_process_groups_are_reached(self, script: Path, bundle: Path, tmp_path: Path) -> None:
+    def test_whole_process_groups_are_reached(
+        self, script: Path, bundle: Path, tmp_path: Path
+    ) -> None:
         code = (
             "import subprocess\n"
             "child = subprocess.Popen(['sleep', '60'])\n"
@@ -329,7 +392,7 @@ def test_run_here_is_the_script(script: Path, bundle: Path, tmp_path: Path) -> N
     code = f"""
 import json, os, sys
 from pathlib import Path
-from runner.local import run_here
+from offline_bundle.runner.engines.local.pool import run_here
 print(json.dumps([os.getpid(), os.getcwd()]))
 run_here(Path({str(script)!r}), Path({str(bundle)!r}), arguments=sys.argv[1:], options=["-q"])
 """
@@ -341,7 +404,7 @@ run_here(Path({str(script)!r}), Path({str(bundle)!r}), arguments=sys.argv[1:], o
         text=True,
         check=False,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(local.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(pool.__file__).parents[1])},
     )
     before, after, said = done.stdout.splitlines()
     assert json.loads(before) == json.loads(after)

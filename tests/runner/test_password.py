@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from runner.password import find_password
-from wheelhouse.errors import InputError
+from offline_bundle.runner.engines.hps.password import find_password
+from offline_bundle.wheelhouse.runtime.errors import InputError
 
 URL = "https://hps.example:8443/hps"
 

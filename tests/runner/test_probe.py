@@ -13,9 +13,13 @@ from typing import Any
 
 import pytest
 
-from runner import probe
-from tests.support.machine import bubblewrap, pyenv_interpreter
-from wheelhouse import prepare, run
+from offline_bundle.runner.standalone import probe
+from offline_bundle.wheelhouse.runtime.cache_dir import cache_candidates, cache_directory
+from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.launcher.warm_start import node_identity
+from tests.support.machine import pyenv_interpreter
+from tests.support.programs import require
 
 pytestmark = pytest.mark.measured
 
@@ -23,7 +27,9 @@ PROBE = Path(probe.__file__)
 
 
 def probed(*command: str, **variables: str) -> dict[str, Any]:
-    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     return document
@@ -48,27 +54,35 @@ def program(path: Path, text: str) -> Path:
 def test_it_runs_alone_on_old_and_new_pythons_and_says_the_same(minor: str, tmp_path: Path) -> None:
     alone = shutil.copy(PROBE, tmp_path / "probe.py")
     node = probed(
-        pyenv_interpreter(minor), str(alone), PATH="", PYENV_ROOT=str(tmp_path), UV_PYTHON_INSTALL_DIR=str(tmp_path)
+        pyenv_interpreter(minor),
+        str(alone),
+        PATH="",
+        PYENV_ROOT=str(tmp_path),
+        UV_PYTHON_INSTALL_DIR=str(tmp_path),
     )
     assert [python["version"].rpartition(".")[0] for python in node["pythons"]] == [minor]
-    assert (node["system"], node["machine"]) == run.node_identity()[:2]
-    assert f"{node['libc']['family']} {node['libc']['version']}" == run.node_identity()[2]
+    assert (node["system"], node["machine"]) == node_identity()[:2]
+    assert f"{node['libc']['family']} {node['libc']['version']}" == node_identity()[2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["probe.py"], "it writes nothing"
 
 
 def test_it_finds_caches_where_the_launcher_does(
     tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert probe.caches() == run.caches()
+    assert probe.caches() == cache_candidates()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    assert probe.caches() == run.caches() == [str(tmp_path / "cache/offline-bundle"), run.caches()[1]]
+    assert (
+        probe.caches()
+        == cache_candidates()
+        == [str(tmp_path / "cache/offline-bundle"), cache_candidates()[1]]
+    )
     monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", "relative")
-    assert probe.caches() == run.caches() == [str(Path.cwd() / "relative")]
+    assert probe.caches() == cache_candidates() == [str(Path.cwd() / "relative")]
     monkeypatch.delenv("OFFLINE_BUNDLE_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("HOME")
-    assert probe.caches() == run.caches()
+    assert probe.caches() == cache_candidates()
     assert own_home.is_dir()
 
 
@@ -91,19 +105,23 @@ def make_foreign(kind: str, folder: Path) -> Path:
     return cache
 
 
-@pytest.mark.parametrize("kind", ["sound", "file", "link", "shared", "no sticky bit", "other owner"])
-def test_it_judges_a_cache_as_the_launcher_does(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "kind", ["sound", "file", "link", "shared", "no sticky bit", "other owner"]
+)
+def test_it_judges_a_cache_as_the_launcher_does(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if kind == "other owner" and os.getuid() != 0:
         pytest.skip("only root can give a folder away")
     cache = make_foreign(kind, tmp_path)
     monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(cache))
     place = probe._cache_place(str(cache))
     if kind == "sound":
-        assert prepare.cache_directory() == str(cache)
+        assert cache_directory() == str(cache)
         assert (place["fault"], place["writable"], place["exists"]) == (None, True, True)
         return
-    with pytest.raises(prepare.LaunchError) as refused:
-        prepare.cache_directory()
+    with pytest.raises(BundleError) as refused:
+        cache_directory()
     assert place["fault"], refused.value.message
     assert place["fault"] in refused.value.message
 
@@ -134,14 +152,20 @@ def test_odd_entries_of_path_are_passed_over(tmp_path: Path) -> None:
     program(odd / "python3.14", "#!/bin/sh\necho '{\"version\": null}'\n")
     program(odd / "uv", "#!/bin/sh\necho gibberish\n")
     (tmp_path / "again").symlink_to(odd)
-    path = os.pathsep.join(["", ".", "relative", str(odd), str(tmp_path / "none"), str(tmp_path / "again"), str(odd)])
+    path = os.pathsep.join(
+        ["", ".", "relative", str(odd), str(tmp_path / "none"), str(tmp_path / "again"), str(odd)]
+    )
     empty = str(tmp_path / "none")
-    node = probed(sys.executable, str(PROBE), PATH=path, PYENV_ROOT=empty, UV_PYTHON_INSTALL_DIR=empty)
+    node = probed(
+        sys.executable, str(PROBE), PATH=path, PYENV_ROOT=empty, UV_PYTHON_INSTALL_DIR=empty
+    )
     assert [python["found"] for python in node["pythons"]] == ["this one"]
     assert node["uv"] == [{"path": str(odd / "uv"), "version": None}]
 
 
-def test_programs_that_hang_or_talk_without_end_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_that_hang_or_talk_without_end_are_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(probe, "_SECONDS", 1)
     hanging = tmp_path / "pid"
     program(tmp_path / "bin" / "python3", f"#!/bin/sh\nsleep 1000 & echo $! > {hanging}; wait\n")
@@ -157,9 +181,15 @@ def test_programs_that_hang_or_talk_without_end_are_ended(tmp_path: Path, monkey
 
 
 def test_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://user:hunter2@index.example/simple?token=hunter2#hunter2")
-    monkeypatch.setenv("UV_INDEX", "a=https://u:hunter2@one.example/x b=https://hunter2@two.example/y")
-    monkeypatch.setenv("UV_FIND_LINKS", "https://one.example/@x,https://u:hunt/er@hunter2@two.example")
+    monkeypatch.setenv(
+        "UV_DEFAULT_INDEX", "https://user:hunter2@index.example/simple?token=hunter2#hunter2"
+    )
+    monkeypatch.setenv(
+        "UV_INDEX", "a=https://u:hunter2@one.example/x b=https://hunter2@two.example/y"
+    )
+    monkeypatch.setenv(
+        "UV_FIND_LINKS", "https://one.example/@x,https://u:hunt/er@hunter2@two.example"
+    )
     monkeypatch.setenv("UV_INDEX_A_PASSWORD", "hunter2")
     monkeypatch.setenv("UV_PUBLISH_TOKEN", "hunter2")
     monkeypatch.setenv("HPS_PASSWORD", "hunter2")
@@ -174,21 +204,29 @@ def test_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_virtual_environment_is_told_by_its_base(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True
+    )
     empty = str(tmp_path / "none")
-    node = probed(str(tmp_path / "venv/bin/python"), str(PROBE), PATH="", PYENV_ROOT=empty, UV_PYTHON_INSTALL_DIR=empty)
+    node = probed(
+        str(tmp_path / "venv/bin/python"),
+        str(PROBE),
+        PATH="",
+        PYENV_ROOT=empty,
+        UV_PYTHON_INSTALL_DIR=empty,
+    )
     [python] = node["pythons"]
-    assert python["path"] == prepare.find_interpreter(sys.version_info[:2])
+    assert python["path"] == find_interpreter(sys.version_info[:2])
 
 
 def test_in_a_bare_root_what_cannot_be_found_is_null() -> None:
-    base = prepare.find_interpreter(sys.version_info[:2])
+    base = find_interpreter(sys.version_info[:2])
     assert base
     prefix = Path(base).parent.parent
     seen = [str(prefix), "/lib", "/lib64", "/usr/lib"]
     binds = [part for path in seen if Path(path).exists() for part in ("--ro-bind", path, path)]
     node = probed(
-        bubblewrap(), "--unshare-all", *binds, "--ro-bind", str(PROBE), "/probe.py", "--dev", "/dev",
+        require("bwrap"), "--unshare-all", *binds, "--ro-bind", str(PROBE), "/probe.py", "--dev", "/dev",
         "--clearenv", "--uid", "1000", base, "/probe.py", "--no-hostname",
     )  # fmt: skip
     assert node["hostname"] is None
@@ -200,19 +238,25 @@ def test_in_a_bare_root_what_cannot_be_found_is_null() -> None:
 
 def test_the_command_writes_a_file(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "offline_bundle", "probe", "--no-hostname", "-o"]
-    done = subprocess.run([*command, str(tmp_path / "node.json")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, str(tmp_path / "node.json")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     node = json.loads((tmp_path / "node.json").read_text())
     assert node["format"] == 1
     assert node["hostname"] is None
-    failed = subprocess.run([*command, str(tmp_path / "no" / "node.json")], capture_output=True, text=True, check=False)
+    failed = subprocess.run(
+        [*command, str(tmp_path / "no" / "node.json")], capture_output=True, text=True, check=False
+    )
     assert failed.returncode == 1
     assert "cannot be written" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 
 def test_it_explains_its_usage() -> None:
-    done = subprocess.run([sys.executable, str(PROBE), "--nonsense"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(PROBE), "--nonsense"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert "usage" in done.stderr
     assert not PROBE.stat().st_mode & stat.S_IWOTH

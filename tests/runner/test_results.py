@@ -7,28 +7,36 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.engine import Counts
-from runner.engines.hps import HpsEngine
-from runner.folder import check_free
-from runner.follow import follow, watch
-from runner.results import download, name_folders
-from runner.server import connect
-from runner.submit import submit
-from runner.transfer import checksum, safe_path
-from runner.values import plan_values
-from runner.watch import find_failures, find_project
+from offline_bundle.runner.engine import Counts
+from offline_bundle.runner.engines.hps.downloads import checksum, safe_path
+from offline_bundle.runner.engines.hps.engine import HpsEngine
+from offline_bundle.runner.engines.hps.projects import (
+    find_failures,
+    find_project,
+)
+from offline_bundle.runner.engines.hps.results import download, name_folders
+from offline_bundle.runner.engines.hps.session import connect
+from offline_bundle.runner.engines.hps.submit import submit
+from offline_bundle.runner.follow import follow, watch
+from offline_bundle.runner.results.folder import check_free
+from offline_bundle.runner.values import plan_values
+from offline_bundle.wheelhouse.runtime.errors import (
+    BundleError,
+    FetchError,
+    InputError,
+    JobsFailedError,
+)
 from tests.support.archives import small_disk
 from tests.support.jobs import CLIENT_LEAKS, embedded, make_submission, server_of
-from wheelhouse.errors import BundleError, FetchError, InputError, JobsFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import requests
 
-    from runner.embedded import EmbeddedHps
-    from runner.server import Session
-    from runner.submit import Submitted
+    from offline_bundle.runner.engines.hps.session import Session
+    from offline_bundle.runner.engines.hps.submit import Submitted
+    from offline_bundle.runner.hps_server import EmbeddedHps
 
 pytestmark = pytest.mark.filterwarnings(CLIENT_LEAKS)
 
@@ -65,7 +73,16 @@ def console(results: Path, job: str) -> str:
 
 def test_states_that_are_new_are_kept_and_the_known_come_in_their_order() -> None:
     counts = Counts.of_statistics(
-        {"eval_status": {"napping": 1, "failed": 2, "evaluated": 3, "running": 1, "timeout": 0, "aborted": 2}}
+        {
+            "eval_status": {
+                "napping": 1,
+                "failed": 2,
+                "evaluated": 3,
+                "running": 1,
+                "timeout": 0,
+                "aborted": 2,
+            }
+        }
     )
     assert counts.describe() == "1 running, 3 evaluated, 2 failed, 2 aborted, 1 napping"
     assert (counts.total, counts.under_way, counts.finished, counts.failed) == (9, 1, 8, 4)
@@ -91,8 +108,12 @@ def test_watching_ends_with_the_jobs_and_asks_little(
     assert len(answers[0]) < 1000
 
 
-def test_a_project_that_goes_while_it_is_watched_is_missed(session: Session, tmp_path: Path) -> None:
-    submitted = submit(session, make_submission(tmp_path, software="nobody's", name="stuck"), checks_software=False)
+def test_a_project_that_goes_while_it_is_watched_is_missed(
+    session: Session, tmp_path: Path
+) -> None:
+    submitted = submit(
+        session, make_submission(tmp_path, software="nobody's", name="stuck"), checks_software=False
+    )
 
     def remove(_: Counts) -> None:
         session.jms.delete_project(session.jms.get_project(submitted.project_id))
@@ -101,10 +122,14 @@ def test_a_project_that_goes_while_it_is_watched_is_missed(session: Session, tmp
         watch(HpsEngine(session), find_project(session, submitted.project_id), remove)
 
 
-def test_a_standstill_is_said_once(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.follow._STANDSTILL_SECONDS", 0.1)
-    monkeypatch.setattr("runner.follow._SHORTEST_PAUSE_SECONDS", 0.1)
-    submitted = submit(session, make_submission(tmp_path, software="nobody's", name="stuck"), checks_software=False)
+def test_a_standstill_is_said_once(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offline_bundle.runner.follow._STANDSTILL_SECONDS", 0.1)
+    monkeypatch.setattr("offline_bundle.runner.follow._SHORTEST_PAUSE_SECONDS", 0.1)
+    submitted = submit(
+        session, make_submission(tmp_path, software="nobody's", name="stuck"), checks_software=False
+    )
     seen: list[Counts] = []
     notices: list[str] = []
 
@@ -114,7 +139,12 @@ def test_a_standstill_is_said_once(session: Session, tmp_path: Path, monkeypatch
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        watch(HpsEngine(session), find_project(session, submitted.project_id), end, notice=notices.append)
+        watch(
+            HpsEngine(session),
+            find_project(session, submitted.project_id),
+            end,
+            notice=notices.append,
+        )
     assert len(notices) == 1
     assert "no job has been started yet" in notices[0]
 
@@ -126,21 +156,34 @@ def test_a_project_is_found_by_name_and_by_identifier(session: Session, plots: S
         find_project(session, "nothing like it")
 
 
-def test_failed_jobs_are_told_of_with_the_end_of_their_console(session: Session, plots: Submitted) -> None:
+def test_failed_jobs_are_told_of_with_the_end_of_their_console(
+    session: Session, plots: Submitted
+) -> None:
     (failure,) = find_failures(session, plots.project_id, 10)
     assert (failure.job, failure.state) == ("job-0002", "failed")
     assert "two is not a number of mine" in failure.tail
     outcome = follow(HpsEngine(session), find_project(session, plots.project_id))
-    with pytest.raises(JobsFailedError, match=r"1 of 3 jobs of .* failed\n  job-0002: failed\n    \|") as raised:
+    with pytest.raises(
+        JobsFailedError, match=r"1 of 3 jobs of .* failed\n  job-0002: failed\n    \|"
+    ) as raised:
         outcome.raise_if_failed()
     assert raised.value.exit_code == 8
     assert "--download" in str(raised.value.hint)
 
 
-def test_every_output_comes_down_verified_with_a_page(session: Session, plots: Submitted, tmp_path: Path) -> None:
+def test_every_output_comes_down_verified_with_a_page(
+    session: Session, plots: Submitted, tmp_path: Path
+) -> None:
     seen: list[tuple[int, int]] = []
-    results = download(session, plots.project_id, tmp_path / "out", progress=lambda done, of: seen.append((done, of)))
-    found = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    results = download(
+        session,
+        plots.project_id,
+        tmp_path / "out",
+        progress=lambda done, of: seen.append((done, of)),
+    )
+    found = sorted(
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")
+    )
     assert found == [
         ".offline-bundle.json",
         "index.html",
@@ -220,10 +263,14 @@ def test_a_full_disk_is_named_and_the_download_goes_on_later(
 ) -> None:
     """Not to look beforehand is as if another program took the room meanwhile."""
     body = "import os, pathlib\npathlib.Path('plot.png').write_bytes(os.urandom(300_000))"
-    submitted = submit(session, make_submission(tmp_path, body, values=plan_values([], None, jobs=2)))
+    submitted = submit(
+        session, make_submission(tmp_path, body, values=plan_values([], None, jobs=2))
+    )
     watch(HpsEngine(session), find_project(session, submitted.project_id))
     if not is_looked_at:
-        monkeypatch.setattr("runner.transfer._check_space", lambda _: None)
+        monkeypatch.setattr(
+            "offline_bundle.runner.engines.hps.downloads._check_space", lambda _: None
+        )
     with small_disk(tmp_path / "disk", 450_560) as disk:
         with pytest.raises(FetchError, match=r"the disk is full: .* and .*B are free") as raised:
             download(session, submitted.project_id, disk / "out")
@@ -235,7 +282,9 @@ def test_a_full_disk_is_named_and_the_download_goes_on_later(
         assert download(session, submitted.project_id, disk / "out").files == 4
 
 
-def test_the_results_of_two_projects_are_not_mixed(session: Session, plots: Submitted, tmp_path: Path) -> None:
+def test_the_results_of_two_projects_are_not_mixed(
+    session: Session, plots: Submitted, tmp_path: Path
+) -> None:
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(InputError, match="holds files of something else; nothing was downloaded"):
         download(session, plots.project_id, tmp_path)
@@ -243,19 +292,37 @@ def test_the_results_of_two_projects_are_not_mixed(session: Session, plots: Subm
         check_free(tmp_path)
     (tmp_path / "mine.txt").unlink()
     check_free(tmp_path)
-    (tmp_path / ".offline-bundle.json").write_text(json.dumps({"project": "another", "name": "another one"}))
-    with pytest.raises(InputError, match="holds the results of the project another one; nothing was downloaded"):
+    (tmp_path / ".offline-bundle.json").write_text(
+        json.dumps({"project": "another", "name": "another one"})
+    )
+    with pytest.raises(
+        InputError, match="holds the results of the project another one; nothing was downloaded"
+    ):
         download(session, plots.project_id, tmp_path)
 
 
-def test_a_directory_that_cannot_be_made_is_named(session: Session, plots: Submitted, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_named(
+    session: Session, plots: Submitted, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BundleError, match="file/out cannot be used: Not a directory"):
         download(session, plots.project_id, tmp_path / "file" / "out")
 
 
 def test_folders_are_the_jobs_names_where_those_can_be_folders() -> None:
-    jobs = ["job-1", "Job.0", "a/b", "../../etc", "", ".hidden", "JOB-1", "con", "x" * 300, "Größe", "index.html"]
+    jobs = [
+        "job-1",
+        "Job.0",
+        "a/b",
+        "../../etc",
+        "",
+        ".hidden",
+        "JOB-1",
+        "con",
+        "x" * 300,
+        "Größe",
+        "index.html",
+    ]
     folders = name_folders([(f"id{number}", name) for number, name in enumerate(jobs)])
     assert list(folders.values()) == [
         "job-1", "Job.0", "a_b", "etc", "job-id4", "hidden", "JOB-1-id6", "con_", "x" * 100, "Größe", "index.html_",
@@ -291,12 +358,14 @@ def test_checksums_are_those_of_hps(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_restart_of_the_server_while_files_come_down_is_ridden_out(tmp_path: Path) -> None:
-    from runner.embedded import EmbeddedHps
+    from offline_bundle.runner.hps_server import EmbeddedHps
 
     data, out = tmp_path / "hps", tmp_path / "out"
     first = EmbeddedHps(data=data)
     first.start()
-    second = EmbeddedHps(data=data, port=first.port, username=first.username, password=first.password)
+    second = EmbeddedHps(
+        data=data, port=first.port, username=first.username, password=first.password
+    )
     notices: list[str] = []
     try:
         with connect(server_of(first), notice=notices.append) as session:

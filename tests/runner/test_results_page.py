@@ -8,7 +8,11 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
-from runner.results_page import FileEntry, JobEntry, render_page
+from offline_bundle.runner.results.page.page import (
+    FileEntry,
+    JobEntry,
+    render_page,
+)
 from tests.support.browser import visit
 
 if TYPE_CHECKING:
@@ -53,11 +57,25 @@ def test_a_job_shows_its_state_time_values_pictures_and_files() -> None:
         FileEntry("j/console_output.txt", 5, is_console=True),
     )
     started = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-    text = render_page("Study", [job(1, "failed", files=files, seconds=3723.0, started=started, tail="it\nbroke")])
+    text = render_page(
+        "Study", [job(1, "failed", files=files, seconds=3723.0, started=started, tail="it\nbroke")]
+    )
     page = Page(text)
     assert [image["src"] for image in page.all("img")] == ["j/a%20b.png", "j/c.svg"]
-    assert {link["href"] for link in page.all("a")} == {"j/a%20b.png", "j/c.svg", "j/console_output.txt"}
-    for shown in (">failed<", ">1 h 2 min<", ">thickness<", ">0.1<", ">steel<", "it\nbroke", "2026-11-22 12:00:00"):
+    assert {link["href"] for link in page.all("a")} == {
+        "j/a%20b.png",
+        "j/c.svg",
+        "j/console_output.txt",
+    }
+    for shown in (
+        ">failed<",
+        ">1 h 2 min<",
+        ">thickness<",
+        ">0.1<",
+        ">steel<",
+        "it\nbroke",
+        "2026-11-22 12:00:00",
+    ):
         assert shown in text
     assert "1 job · 3 files, 25 B · the slowest 1 h 2 min" in text
 
@@ -98,12 +116,19 @@ def test_no_jobs_are_a_page_too() -> None:
 def test_ten_thousand_jobs_stay_a_page_that_can_be_sent() -> None:
     text = render_page("Study", [job(number) for number in range(10_000)])
     assert len(text) < 8_000_000
-    assert text.index("<template") < text.index("job-0300") < text.index("job-9999") < text.index("</template>")
+    assert (
+        text.index("<template")
+        < text.index("job-0300")
+        < text.index("job-9999")
+        < text.index("</template>")
+    )
 
 
 def picture() -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = struct.pack(">IIBBBBB", 8, 6, 8, 2, 0, 0, 0)
     rows = zlib.compress(b"".join(b"\0" + bytes((200, 30, 30)) * 8 for _ in range(6)))
@@ -159,7 +184,9 @@ def test_a_browser_shows_filters_and_sorts_it(tmp_path: Path) -> None:
     }
 
 
-def test_a_browser_runs_the_page_under_its_own_policy_and_lays_out_what_is_looked_at(tmp_path: Path) -> None:
+def test_a_browser_runs_the_page_under_its_own_policy_and_lays_out_what_is_looked_at(
+    tmp_path: Path,
+) -> None:
     page = tmp_path / "index.html"
     page.write_text(render_page("Study", [job(number) for number in range(1, 2001)]))
     seen = browse(page, tmp_path / "profile")

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SERVE = (
-    "import sys, pathlib, threading; from runner.embedded import EmbeddedHps\n"
+    "import sys, pathlib, threading; from offline_bundle.runner.hps_server import EmbeddedHps\n"
     "data, bundle, port = map(pathlib.Path, sys.argv[1:])\n"
     "hps = EmbeddedHps(data, bundle=bundle, port=int(str(port)), password='secret', slots=1, lifetime=2)\n"
     "hps.start(); print(hps.port, flush=True); threading.Event().wait()"
 )
 SUBMIT = (
-    "import sys; from offline_bundle import run_command_line; from runner.submit_cli import submit_command; "
+    "import sys; from offline_bundle import run_command_line; from offline_bundle.runner.cli.submit import submit_command; "
     "sys.exit(run_command_line(submit_command, sys.argv[1:], 'submit'))"
 )
 BODY = "import pathlib, time\ntime.sleep(1)\npathlib.Path('plot.txt').write_text('plotted')\n"
@@ -51,11 +51,21 @@ def test_a_server_killed_and_restarted_in_mid_run_and_tokens_that_expire(
     bundle = make_bundle(tmp_path / "bundle", {"eval": BundleScript(body=BODY)})
     data = tmp_path / "hps"
     with serving(data, bundle, 0) as (first, port):
-        options = ["-U", f"http://127.0.0.1:{port}/hps", "-j", "3", "--output", "plot.txt", "--download", "out"]
+        options = [
+            "-U",
+            f"http://127.0.0.1:{port}/hps",
+            "-j",
+            "3",
+            "--output",
+            "plot.txt",
+            "--download",
+            "out",
+        ]
         waiting = subprocess.Popen(
             [sys.executable, "-c", SUBMIT, bundle / "scripts" / "eval.py", *options, "--json"],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "HPS_PASSWORD": "secret", "PYTHONUNBUFFERED": "1"},
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT), "HPS_PASSWORD": "secret", "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -74,4 +84,6 @@ def test_a_server_killed_and_restarted_in_mid_run_and_tokens_that_expire(
     assert waiting.returncode == 0, said + notices
     assert notices == f"the connection to http://127.0.0.1:{port}/hps is back\n"
     assert json.loads(said)["jobs"] == {"total": 3, "states": {"evaluated": 3}}
-    assert sorted(path.read_text() for path in tmp_path.glob("out/job-*/plot.txt")) == ["plotted"] * 3
+    assert (
+        sorted(path.read_text() for path in tmp_path.glob("out/job-*/plot.txt")) == ["plotted"] * 3
+    )

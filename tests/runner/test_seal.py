@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner import seal
-from wheelhouse.errors import BundleError
+from offline_bundle.runner import network
+from offline_bundle.wheelhouse.runtime.errors import BundleError
+from tests.support.programs import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,33 +35,33 @@ assert os.path.exists("/dev/null") and os.path.exists("/proc/self/status")
 print(os.getuid(), os.getgid(), os.getcwd())
 """
 
-UNSHARE = [sys.executable, "-I", str(seal.HELPER)]
+UNSHARE = [sys.executable, "-I", str(network.HELPER)]
 BUBBLEWRAP = [*UNSHARE, "--bubblewrap", shutil.which("bwrap") or "bwrap"]
 
 
 @pytest.fixture(params=[UNSHARE, BUBBLEWRAP], ids=["unshare", "bubblewrap"])
 def mechanism(request: pytest.FixtureRequest) -> list[str]:
     command: list[str] = request.param
-    if command is BUBBLEWRAP and not shutil.which("bwrap"):
-        if os.environ.get("CI"):
-            pytest.fail("bubblewrap is not installed: `apt-get install bubblewrap`")
-        pytest.skip("bubblewrap is not installed")
+    if command is BUBBLEWRAP:
+        require("bwrap")
     return command
 
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
-    seal._working_mechanism.cache_clear()
+    network._working_mechanism.cache_clear()
     yield
-    seal._working_mechanism.cache_clear()
+    network._working_mechanism.cache_clear()
 
 
 def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, **options
+    )  # type: ignore[call-overload,no-any-return]
 
 
 def test_seal_command_seals(tmp_path: Path) -> None:
-    done = run(seal.seal_command([sys.executable, "-c", LOOK_AROUND]), cwd=tmp_path)
+    done = run(network.seal_command([sys.executable, "-c", LOOK_AROUND]), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == [str(os.getuid()), str(os.getgid()), str(tmp_path)]
 
@@ -76,7 +77,9 @@ def test_the_check_would_catch_a_network() -> None:
 
 def test_exit_code_streams_and_arguments_come_through(mechanism: list[str]) -> None:
     code = "import sys; print(sys.stdin.read(), sys.argv[1:]); sys.exit(7)"
-    done = run([*mechanism, "--", sys.executable, "-c", code, "--", "a b", "--bubblewrap"], input="in")
+    done = run(
+        [*mechanism, "--", sys.executable, "-c", code, "--", "a b", "--bubblewrap"], input="in"
+    )
     assert (done.returncode, done.stdout) == (7, "in ['--', 'a b', '--bubblewrap']\n")
 
 
@@ -88,7 +91,9 @@ def test_signals_come_through(mechanism: list[str], number: signal.Signals) -> N
         print("ready", flush=True)
         time.sleep(30)
     """)
-    with subprocess.Popen([*mechanism, "--", sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*mechanism, "--", sys.executable, "-c", code], stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(number)
@@ -107,7 +112,9 @@ def test_signals_ignored_by_python_are_restored(mechanism: list[str]) -> None:
 
 
 def test_unshare_keeps_the_process_id() -> None:
-    with subprocess.Popen([*UNSHARE, "--", "sh", "-c", "echo $$"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*UNSHARE, "--", "sh", "-c", "echo $$"], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.communicate()[0] == f"{process.pid}\n"
 
 
@@ -123,16 +130,17 @@ def test_inside_refuses_a_connected_network() -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="the other tests already run as an unprivileged user")
-@pytest.mark.parametrize(
-    "options", [[], ["--bubblewrap", shutil.which("bwrap") or "bwrap"]], ids=["unshare", "bubblewrap"]
-)
-def test_unprivileged_user(options: list[str]) -> None:
-    python = shutil.which("python3", path="/usr/bin:/usr/local/bin")  # our own may be in root's home
+@pytest.mark.parametrize("program", ["unshare", "bubblewrap"])
+def test_unprivileged_user(program: str) -> None:
+    options = ["--bubblewrap", require("bwrap")] if program == "bubblewrap" else []
+    python = shutil.which(
+        "python3", path="/usr/bin:/usr/local/bin"
+    )  # our own may be in root's home
     assert python
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o777)
         helper = Path(folder) / "seal_helper.py"
-        shutil.copy(seal.HELPER, helper)
+        shutil.copy(network.HELPER, helper)
         helper.chmod(0o644)
         code = f"{LOOK_AROUND}\nopen('made', 'w').close()"
         done = run(
@@ -159,7 +167,7 @@ def test_refuses_where_nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(seal, "HELPER", _broken_helper(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda _name: "/opt/bin/bwrap")
     with pytest.raises(BundleError) as caught:
-        seal.seal_command(["true"])
+        network.seal_command(["true"])
     assert caught.value.exit_code == 1
     first, second = caught.value.problems
     assert first == "unshare(2): unshare(2): Operation not permitted"
@@ -172,7 +180,7 @@ def test_says_that_bubblewrap_is_missing(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(seal, "HELPER", _broken_helper(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(BundleError) as caught:
-        seal.seal_command(["true"])
+        network.seal_command(["true"])
     assert caught.value.problems[1] == "bubblewrap: there is no `bwrap` on PATH"
 
 
@@ -181,11 +189,11 @@ def test_falls_back_to_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     helper.write_text("import sys\nsys.exit('--bubblewrap' not in sys.argv)\n")
     monkeypatch.setattr(seal, "HELPER", helper)
     monkeypatch.setattr(shutil, "which", lambda _name: "/opt/bin/bwrap")
-    assert seal.seal_command(["true"])[3:] == ["--bubblewrap", "/opt/bin/bwrap", "--", "true"]
+    assert network.seal_command(["true"])[3:] == ["--bubblewrap", "/opt/bin/bwrap", "--", "true"]
 
 
 def test_helper_that_hangs_or_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seal, "_PROBE_SECONDS", 0.2)
-    assert seal._fault_of(["sleep", "5"]) == "no answer within 0.2 seconds"
-    assert seal._fault_of([str(tmp_path / "none")]) == "No such file or directory"
-    assert seal._fault_of(["false"]) == "left with exit code 1"
+    assert network._fault_of(["sleep", "5"]) == "no answer within 0.2 seconds"
+    assert network._fault_of([str(tmp_path / "none")]) == "No such file or directory"
+    assert network._fault_of(["false"]) == "left with exit code 1"

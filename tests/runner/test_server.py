@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from runner.embedded import EmbeddedHps
-from runner.server import Server, ServerLostError, connect
+from offline_bundle.runner.engines.hps.session import (
+    Server,
+    ServerLostError,
+    connect,
+)
+from offline_bundle.runner.hps_server import EmbeddedHps
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from tests.support.jobs import embedded, server_of
-from wheelhouse.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +130,11 @@ def test_files_move_as_verified_as_the_rest_whatever_the_environment_says(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     before = dict(os.environ)
-    server = server_of(secure_hps) if way == "ca_file" else server_of(secure_hps, ca_file=None, is_insecure=True)
+    server = (
+        server_of(secure_hps)
+        if way == "ca_file"
+        else server_of(secure_hps, ca_file=None, is_insecure=True)
+    )
     with connect(server) as session:
         assert session.client.data_transfer_api.status(wait=True).ready
         assert session.client.data_transfer_client.binary_config.insecure is server.is_insecure
@@ -164,14 +172,18 @@ def test_tokens_that_last_for_seconds_are_enough(tmp_path: Path) -> None:
         time.sleep(2.5)
         assert session.ride_out(lambda: session.jms.get_projects(as_objects=False)) == []
         assert session.client.access_token != token
-        assert session.client.data_transfer_client.binary_config.token == session.client.access_token
+        assert (
+            session.client.data_transfer_client.binary_config.token == session.client.access_token
+        )
 
 
 def test_a_restart_of_the_server_is_ridden_out_and_said_once(tmp_path: Path) -> None:
     notices: list[str] = []
     first = EmbeddedHps(data=tmp_path)
     first.start()
-    second = EmbeddedHps(data=tmp_path, port=first.port, username=first.username, password=first.password)
+    second = EmbeddedHps(
+        data=tmp_path, port=first.port, username=first.username, password=first.password
+    )
     try:
         with connect(server_of(first), notice=notices.append) as session:
             first.stop()
@@ -193,7 +205,9 @@ def test_patience_ends(hps: EmbeddedHps) -> None:
     notices: list[str] = []
     with (
         connect(server_of(hps), notice=notices.append, patience=0.2) as session,
-        pytest.raises(ServerLostError, match="could not be reached any more: Connection reset by peer"),
+        pytest.raises(
+            ServerLostError, match="could not be reached any more: Connection reset by peer"
+        ),
     ):
         session.ride_out(lose)
     assert len(notices) == 1
@@ -210,5 +224,8 @@ def test_a_worker_that_does_not_start_is_named_as_such(hps: EmbeddedHps, own_hom
     worker = own_home / f".ansys/hps/data-transfer/binaries/worker/hpsdata-{build['version_hash']}"
     worker.parent.mkdir(parents=True)
     worker.write_text("#!/bin/sh\nexec sleep 20\n")
-    with connect(server_of(hps)) as session, pytest.raises(BundleError, match="file transfer does not start"):
+    with (
+        connect(server_of(hps)) as session,
+        pytest.raises(BundleError, match="file transfer does not start"),
+    ):
         session.ride_out(lambda: session.client.data_transfer_api)

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner import slurm
-from runner.slurm import SlurmError, SubmitLimitError, Tasks, UnreachableError, parse_indices
-from wheelhouse.errors import InputError
+from offline_bundle.runner.engines.slurm import commands
+from offline_bundle.runner.engines.slurm.commands import (
+    SlurmError,
+    SubmitLimitError,
+    Tasks,
+    UnreachableError,
+    parse_indices,
+)
+from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,35 +48,44 @@ def test_indices_as_slurm_writes_them(text: str, indices: list[int]) -> None:
 def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="there is no scontrol on PATH") as raised:
-        slurm.array_limit()
+        commands.array_limit()
     assert "login node" in str(raised.value.hint)
 
 
 def test_the_queue_is_asked_once_and_a_forgotten_job_is_none(bin_folder: Path) -> None:
-    put(bin_folder, "squeue", f'echo "$@" >>{bin_folder}/calls; echo "3-5%2|PENDING|Resources"; echo "1|RUNNING|None"')
-    assert slurm.queue("12") == [
+    put(
+        bin_folder,
+        "squeue",
+        f'echo "$@" >>{bin_folder}/calls; echo "3-5%2|PENDING|Resources"; echo "1|RUNNING|None"',
+    )
+    assert commands.queue("12") == [
         Tasks(frozenset({3, 4, 5}), "PENDING", "Resources"),
         Tasks(frozenset({1}), "RUNNING", "None"),
     ]
     assert len((bin_folder / "calls").read_text().splitlines()) == 1
     put(bin_folder, "squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
-    assert slurm.queue("12") == []
+    assert commands.queue("12") == []
 
 
 @pytest.mark.parametrize(
     ("said", "kind"),
     [
-        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", UnreachableError),
+        (
+            "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+            UnreachableError,
+        ),
         ("slurm_load_jobs error: Socket timed out on send/recv operation", UnreachableError),
         ("sbatch: error: QOSMaxSubmitJobPerUserLimit", SubmitLimitError),
         ("sbatch: error: AssocMaxSubmitJobLimit", SubmitLimitError),
         ("sbatch: error: invalid partition specified: x", SlurmError),
     ],
 )
-def test_what_a_command_says_is_told_apart(bin_folder: Path, said: str, kind: type[SlurmError]) -> None:
+def test_what_a_command_says_is_told_apart(
+    bin_folder: Path, said: str, kind: type[SlurmError]
+) -> None:
     put(bin_folder, "sbatch", f"echo '{said}' >&2; exit 1")
     with pytest.raises(SlurmError) as raised:
-        slurm.submit(bin_folder / "job.sh", [], [])
+        commands.submit(bin_folder / "job.sh", [], [])
     assert type(raised.value) is kind
     assert raised.value.message == f"sbatch: {said.removeprefix('sbatch: error: ')}"
 
@@ -78,32 +93,45 @@ def test_what_a_command_says_is_told_apart(bin_folder: Path, said: str, kind: ty
 def test_commands_without_a_cluster(bin_folder: Path) -> None:
     said = "scontrol: error: fetch_config: DNS SRV lookup failed\\nscontrol: fatal: no configuration source"
     put(bin_folder, "scontrol", f"printf '{said}\\n' >&2; exit 1")
-    for asked in (slurm.array_limit, lambda: slurm.work_directory("12")):
-        with pytest.raises(InputError, match="scontrol is here, and knows of no cluster: fetch_config: DNS") as raised:
+    for asked in (commands.array_limit, lambda: commands.work_directory("12")):
+        with pytest.raises(
+            InputError, match="scontrol is here, and knows of no cluster: fetch_config: DNS"
+        ) as raised:
             asked()
         assert "SLURM_CONF" in str(raised.value.hint)
-    put(bin_folder, "scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
-    assert slurm.work_directory("12") is None
+    put(
+        bin_folder, "scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+    )
+    assert commands.work_directory("12") is None
 
 
 def test_the_cluster_s_name_beside_the_identifier(bin_folder: Path) -> None:
     put(bin_folder, "sbatch", "echo '4711;north'")
-    assert slurm.submit(bin_folder / "job.sh", [], []) == "4711"
+    assert commands.submit(bin_folder / "job.sh", [], []) == "4711"
     put(bin_folder, "sbatch", "echo 'welcome to north'")
     with pytest.raises(SlurmError, match="'welcome to north', which is no job's identifier"):
-        slurm.submit(bin_folder / "job.sh", [], [])
+        commands.submit(bin_folder / "job.sh", [], [])
 
 
 def test_arrays_that_are_not_allowed(bin_folder: Path) -> None:
     put(bin_folder, "scontrol", "echo 'MaxArraySize            = 0'")
     with pytest.raises(SlurmError, match="allows no job arrays"):
-        slurm.array_limit()
+        commands.array_limit()
     put(bin_folder, "scontrol", "echo 'MaxArraySize            = 1001'")
-    assert slurm.array_limit() == 1000
+    assert commands.array_limit() == 1000
 
 
 def test_the_accounting_where_there_is_one(bin_folder: Path) -> None:
-    put(bin_folder, "sacct", "printf '12_1|COMPLETED\\n12_3|CANCELLED by 0\\n12_[4-5%%2]|CANCELLED by 0\\n'")
-    assert slurm.accounted("12") == {1: "COMPLETED", 3: "CANCELLED", 4: "CANCELLED", 5: "CANCELLED"}
+    put(
+        bin_folder,
+        "sacct",
+        "printf '12_1|COMPLETED\\n12_3|CANCELLED by 0\\n12_[4-5%%2]|CANCELLED by 0\\n'",
+    )
+    assert commands.accounted("12") == {
+        1: "COMPLETED",
+        3: "CANCELLED",
+        4: "CANCELLED",
+        5: "CANCELLED",
+    }
     put(bin_folder, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
-    assert slurm.accounted("12") == {}
+    assert commands.accounted("12") == {}

@@ -12,8 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from runner.folder import PRIVATE_NAME, read_record
-from runner.slurm_script import ATTEMPTS, INPUTS, LOGS, VALUES_NAME, render_script, render_values
+from offline_bundle.runner.engines.slurm.batch_script import (
+    ATTEMPTS,
+    INPUTS,
+    LOGS,
+    VALUES_NAME,
+    render_script,
+    render_values,
+)
+from offline_bundle.runner.results.folder import (
+    PRIVATE_NAME,
+    read_record,
+)
 
 NAME = 'it\'s $(touch broken) `touch broken` "quoted" 100%'
 LAUNCHER = """
@@ -50,9 +60,13 @@ class Node:
         slurm = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_JOB_ID": "41", "SLURM_JOB_ID": "42"}
         dropped = ("OFFLINE_BUNDLE", "TMPDIR", "SLURM")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-        return subprocess.Popen(["sh", str(script), str(offset)], env={**kept, **slurm, **(variables or {})}, text=True)
+        return subprocess.Popen(
+            ["sh", str(script), str(offset)], env={**kept, **slurm, **(variables or {})}, text=True
+        )
 
-    def run(self, task: int, offset: int = 0, variables: dict[str, str] | None = None, **given: object) -> int:
+    def run(
+        self, task: int, offset: int = 0, variables: dict[str, str] | None = None, **given: object
+    ) -> int:
         return self.start(task, offset, variables, **given).wait(30)
 
     def attempts(self) -> list[str]:
@@ -98,8 +112,14 @@ def test_a_script_that_fails_or_leaves_no_output(node: Node) -> None:
     assert node.run(1, variables={"CODE": "raise SystemExit(5)"}, outputs=["plot.png"]) == 5
     assert json.loads((node.results / "job-0001/.job.json").read_text())["code"] == 5
     assert node.run(2, outputs=["plot.png", "seen.json"]) == 1
-    assert "error: the script left no plot.png" in (node.results / "job-0002/console_output.txt").read_text()
-    assert [read_record(node.results / f"job-000{number}").state for number in (1, 2)] == ["failed", "failed"]  # type: ignore[union-attr]
+    assert (
+        "error: the script left no plot.png"
+        in (node.results / "job-0002/console_output.txt").read_text()
+    )
+    assert [read_record(node.results / f"job-000{number}").state for number in (1, 2)] == [
+        "failed",
+        "failed",
+    ]  # type: ignore[union-attr]
 
 
 def test_a_bundle_that_is_not_there(node: Node) -> None:
@@ -120,7 +140,9 @@ def test_a_node_without_any_python(node: Node, tmp_path: Path) -> None:
 
 
 def test_an_attempt_that_slurm_ends_leaves_no_result(node: Node) -> None:
-    process = node.start(1, variables={"CODE": "import time; print('up', flush=True); time.sleep(60)"})
+    process = node.start(
+        1, variables={"CODE": "import time; print('up', flush=True); time.sleep(60)"}
+    )
     console = node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0.42" / "console_output.txt"
     limit = time.monotonic() + 20
     while not (console.exists() and "up" in console.read_text()):
@@ -136,7 +158,10 @@ def test_an_attempt_that_slurm_ends_leaves_no_result(node: Node) -> None:
 
 
 def test_a_job_that_is_killed_waits_for_slurms_word(node: Node) -> None:
-    assert node.run(1, variables={"CODE": "import signal; os.kill(os.getpid(), signal.SIGKILL)"}) == 137
+    assert (
+        node.run(1, variables={"CODE": "import signal; os.kill(os.getpid(), signal.SIGKILL)"})
+        == 137
+    )
     assert not (node.results / "job-0001").exists()
     assert (node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0.42/.job.json").exists()
 
@@ -153,7 +178,9 @@ def test_of_two_attempts_the_first_that_ends_counts(node: Node) -> None:
     go.touch()
     assert given_up.wait(20) == 1
     assert json.loads((node.results / "job-0001/.job.json").read_text())["restart"] == 1
-    assert node.run(1, variables={"SLURM_RESTART_COUNT": "2"}) == 0  # and a third does not even begin
+    assert (
+        node.run(1, variables={"SLURM_RESTART_COUNT": "2"}) == 0
+    )  # and a third does not even begin
     assert node.attempts() == ["job-0001.0.42"]
 
 
@@ -179,11 +206,18 @@ def test_environments_are_kept_where_they_outlive_the_job(
             Path(value).mkdir(parents=True, exist_ok=True)
     assert node.run(1, variables=changes, **given) == 0
     _, found = seen(node.results / "job-0001")
-    assert found["OFFLINE_BUNDLE_CACHE"] == f"{place.format(local=local)}/offline-bundle-{os.getuid()}"
+    assert (
+        found["OFFLINE_BUNDLE_CACHE"] == f"{place.format(local=local)}/offline-bundle-{os.getuid()}"
+    )
 
 
 def test_a_cache_that_is_named_is_taken(node: Node) -> None:
     assert node.run(1, variables={"OFFLINE_BUNDLE_CACHE": "/the/site's"}) == 0
-    assert node.run(2, variables={"OFFLINE_BUNDLE_CACHE": "/the/site's"}, node_cache="/my own/$HOME") == 0
-    found = [seen(node.results / f"job-000{number}")[1]["OFFLINE_BUNDLE_CACHE"] for number in (1, 2)]
+    assert (
+        node.run(2, variables={"OFFLINE_BUNDLE_CACHE": "/the/site's"}, node_cache="/my own/$HOME")
+        == 0
+    )
+    found = [
+        seen(node.results / f"job-000{number}")[1]["OFFLINE_BUNDLE_CACHE"] for number in (1, 2)
+    ]
     assert found == ["/the/site's", "/my own/$HOME"]

@@ -4,23 +4,30 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.embedded import EmbeddedHps
-from runner.engines.hps import HpsEngine
-from runner.follow import follow, watch
-from runner.request import check
-from runner.server import connect
-from runner.submit import JOBS_PER_REQUEST, Submission, submit
-from runner.values import plan_values
-from runner.watch import find_project, list_projects
+from offline_bundle.runner.engines.hps.engine import HpsEngine
+from offline_bundle.runner.engines.hps.projects import (
+    find_project,
+    list_projects,
+)
+from offline_bundle.runner.engines.hps.session import connect
+from offline_bundle.runner.engines.hps.submit import (
+    JOBS_PER_REQUEST,
+    Submission,
+    submit,
+)
+from offline_bundle.runner.follow import follow, watch
+from offline_bundle.runner.hps_server import EmbeddedHps
+from offline_bundle.runner.request import check
+from offline_bundle.runner.values import plan_values
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.jobs import CLIENT_LEAKS, embedded, make_submission, server_of, write_script
-from wheelhouse.errors import BundleError, InputError, NotInBundleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runner.server import Session
+    from offline_bundle.runner.engines.hps.session import Session
 
 pytestmark = pytest.mark.filterwarnings(CLIENT_LEAKS)
 
@@ -54,7 +61,9 @@ open("plot.png", "w").write("x")
         environment={"MODE": "test"},
     )
     outcome = follow(
-        HpsEngine(session), find_project(session, submit(session, submission).project_id), directory=tmp_path / "out"
+        HpsEngine(session),
+        find_project(session, submit(session, submission).project_id),
+        directory=tmp_path / "out",
     )
     outcome.raise_if_failed()
     assert outcome.results
@@ -107,12 +116,20 @@ def test_the_project_is_what_was_asked_for(session: Session, tmp_path: Path) -> 
     assert task["success_criteria"]["require_all_output_files"] is True
     assert [software["name"] for software in task["software_requirements"]] == ["uv"]
     files = {file["id"]: file for file in api.get_files(as_objects=False)}
-    assert [files[name]["evaluation_path"] for name in task["input_file_ids"]] == ["eval.py", "mesh.dat"]
-    assert [files[name]["evaluation_path"] for name in task["output_file_ids"]] == ["plot.png", "out/data.csv"]
+    assert [files[name]["evaluation_path"] for name in task["input_file_ids"]] == [
+        "eval.py",
+        "mesh.dat",
+    ]
+    assert [files[name]["evaluation_path"] for name in task["output_file_ids"]] == [
+        "plot.png",
+        "out/data.csv",
+    ]
     assert files[task["execution_script_id"]]["evaluation_path"] == "exec_script.py"
 
 
-def test_projects_of_the_same_name_stay_unless_they_are_to_be_replaced(session: Session, tmp_path: Path) -> None:
+def test_projects_of_the_same_name_stay_unless_they_are_to_be_replaced(
+    session: Session, tmp_path: Path
+) -> None:
     one = make_submission(tmp_path, name="twin", values=plan_values([], None, jobs=1))
     first = submit(session, one)
     second = submit(session, one)
@@ -121,19 +138,28 @@ def test_projects_of_the_same_name_stay_unless_they_are_to_be_replaced(session: 
         second.project_id,
     }
     assert find_project(session, "twin").project_id == second.project_id
-    third = submit(session, make_submission(tmp_path, name="twin", replaces=True, values=one.values))
+    third = submit(
+        session, make_submission(tmp_path, name="twin", replaces=True, values=one.values)
+    )
     assert [found.project_id for found in list_projects(session, name="twin")] == [third.project_id]
 
 
-def test_jobs_are_created_in_batches(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.submit.JOBS_PER_REQUEST", 4)
+def test_jobs_are_created_in_batches(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offline_bundle.runner.engines.hps.submit.JOBS_PER_REQUEST", 4)
     steps: list[str] = []
-    submission = make_submission(tmp_path, "open('plot.png', 'w')", values=plan_values([], None, jobs=10))
+    submission = make_submission(
+        tmp_path, "open('plot.png', 'w')", values=plan_values([], None, jobs=10)
+    )
     submitted = submit(session, submission, progress=steps.append)
     assert submitted.jobs == 10
     assert steps[2:] == [f"creating the jobs: {done} of 10" for done in (4, 8, 10)]
     assert watch(HpsEngine(session), find_project(session, submitted.project_id)).total == 10
-    names = [job["name"] for job in session.project(submitted.project_id).get_jobs(as_objects=False, sort="name")]
+    names = [
+        job["name"]
+        for job in session.project(submitted.project_id).get_jobs(as_objects=False, sort="name")
+    ]
     assert names == [f"job-{number:04}" for number in range(1, 11)]
 
 
@@ -143,14 +169,16 @@ def test_a_submission_that_is_cut_short_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("runner.submit.define_job", interrupt)
+    monkeypatch.setattr("offline_bundle.runner.engines.hps.submit.define_job", interrupt)
     with pytest.raises(KeyboardInterrupt):
         submit(session, make_submission(tmp_path, name="cut short"))
     assert list_projects(session, name="cut short") == []
 
 
-def test_no_job_starts_before_all_are_there(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runner import submit as module
+def test_no_job_starts_before_all_are_there(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from offline_bundle.runner.engines.hps import submit
 
     seen = []
 
@@ -161,7 +189,9 @@ def test_no_job_starts_before_all_are_there(session: Session, tmp_path: Path, mo
     activate = module.activate
     monkeypatch.setattr(module, "activate", look)
     submit(session, make_submission(tmp_path))
-    assert [(found.is_active, dict(found.counts.by_state)) for found in seen] == [(False, {"pending": 3})]
+    assert [(found.is_active, dict(found.counts.by_state)) for found in seen] == [
+        (False, {"pending": 3})
+    ]
 
 
 def test_software_that_nobody_offers_is_refused(session: Session, tmp_path: Path) -> None:
@@ -180,7 +210,17 @@ def test_every_fault_is_found_before_anything_is_sent(tmp_path: Path) -> None:
     submission = make_submission(
         tmp_path,
         inputs=(tmp_path / "plot.png", tmp_path / "none", tmp_path / "eval.py"),
-        outputs=("plot.png", "../up", "/etc/passwd", "a\\b", "C:x", "", "a//b", "fine.txt", "sub/fine.txt"),
+        outputs=(
+            "plot.png",
+            "../up",
+            "/etc/passwd",
+            "a\\b",
+            "C:x",
+            "",
+            "a//b",
+            "fine.txt",
+            "sub/fine.txt",
+        ),
         values=plan_values(["y=1"], None, jobs=1),
         output_values=("y",),
     )
@@ -222,7 +262,9 @@ def test_a_bundle_that_lacks_something_is_refused_where_it_can_be_seen(tmp_path:
         check(Submission(script=script, bundle=str(bundle), values=plan_values([], None, jobs=1)))
     script = write_script(tmp_path, "", "more.py", '"alpha", "beta>2"')
     submission = Submission(script=script, bundle=str(bundle), values=plan_values([], None, jobs=1))
-    with pytest.raises(NotInBundleError, match=r"more.py needs beta>2, which the bundle .* does not hold"):
+    with pytest.raises(
+        NotInBundleError, match=r"more.py needs beta>2, which the bundle .* does not hold"
+    ):
         check(submission)
     check(Submission(script=script, bundle="/only/nodes/see/it", values=submission.values))
 

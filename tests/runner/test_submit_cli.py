@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle import run_command_line
-from runner.embedded import EmbeddedHps
-from runner.submit_cli import jobs_command, submit_command
+from offline_bundle.cli import run_command_line
+from offline_bundle.runner.cli.submit import jobs_command, submit_command
+from offline_bundle.runner.hps_server import EmbeddedHps
+from offline_bundle.wheelhouse.runtime.manifest import Manifest, render_checksums
 from tests.support.archives import small_disk
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
 from tests.support.jobs import CLIENT_LEAKS
-from wheelhouse.manifest import Manifest, render_checksums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,9 @@ pathlib.Path("plot.txt").write_text(str(n))
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_bundle(tmp_path_factory.mktemp("bundles") / "bundle", {"eval": BundleScript(body=BODY)})
+    folder = make_bundle(
+        tmp_path_factory.mktemp("bundles") / "bundle", {"eval": BundleScript(body=BODY)}
+    )
     manifest = read_manifest(folder)
     manifest["files"]["SHA256SUMS"] = {}
     document = json.dumps(manifest).encode()
@@ -77,7 +79,18 @@ def run(command: click.Command, *arguments: object) -> int:
 def test_submit_waits_downloads_and_says_what_came_of_it(
     script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = run(submit_command, script, "--bundle", bundle, "-j", 2, "--output", "plot.txt", "--download", "out")
+    code = run(
+        submit_command,
+        script,
+        "--bundle",
+        bundle,
+        "-j",
+        2,
+        "--output",
+        "plot.txt",
+        "--download",
+        "out",
+    )
     said = capsys.readouterr()
     assert code == 0, said.err
     assert "2 evaluated" in said.out
@@ -91,7 +104,9 @@ def test_failed_jobs_are_exit_code_8_with_the_launchers_words(
     script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("values.csv").write_text("n\n1\n2\n")
-    code = run(submit_command, script, "--bundle", bundle, "--values", "values.csv", "--output", "plot.txt")
+    code = run(
+        submit_command, script, "--bundle", bundle, "--values", "values.csv", "--output", "plot.txt"
+    )
     said = capsys.readouterr()
     assert code == 8
     assert "error: 1 of 2 jobs of eval - 2 jobs failed\n  job-0002: failed\n" in said.err
@@ -100,7 +115,19 @@ def test_failed_jobs_are_exit_code_8_with_the_launchers_words(
 
 
 def test_json_holds_it_all(script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = run(submit_command, script, "--bundle", bundle, "-j", 1, "--set", "n=2", "--download", "out", "--json")
+    code = run(
+        submit_command,
+        script,
+        "--bundle",
+        bundle,
+        "-j",
+        1,
+        "--set",
+        "n=2",
+        "--download",
+        "out",
+        "--json",
+    )
     said = capsys.readouterr()
     document = json.loads(said.out)
     assert code == document["error"]["code"] == 8
@@ -117,12 +144,16 @@ def test_a_bundle_that_the_nodes_cannot_read_is_named(
     assert f"no bundle at OFFLINE_BUNDLE={tmp_path}/not-there" in capsys.readouterr().err
 
 
-def test_an_output_that_is_missing_is_named(script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_is_missing_is_named(
+    script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(submit_command, script, "--bundle", bundle, "-j", 1, "--output", "other.txt") == 8
     assert "the output file other.txt (other.txt) is missing" in capsys.readouterr().err
 
 
-def test_unknown_software_is_bad_usage(script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_software_is_bad_usage(
+    script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(submit_command, script, "--bundle", bundle, "--software", "uvx") == 2
     assert "offers the software uvx; there is uv" in capsys.readouterr().err
 
@@ -140,8 +171,16 @@ def test_a_wrong_password_is_bad_usage_and_never_shown(
     ("fault", "exit_code", "said"),
     [
         ("port", 1, "cannot be reached: Connection refused\nhint: check the address and the port"),
-        ("path", 2, "no HPS answers at {url}: 404 Not Found\nhint: check the path of the URL, usually /hps"),
-        ("certificate", 2, "is not trusted: unable to get local issuer certificate\nhint: --ca-file FILE names"),
+        (
+            "path",
+            2,
+            "no HPS answers at {url}: 404 Not Found\nhint: check the path of the URL, usually /hps",
+        ),
+        (
+            "certificate",
+            2,
+            "is not trusted: unable to get local issuer certificate\nhint: --ca-file FILE names",
+        ),
     ],
 )
 def test_a_server_that_is_not_the_one_says_what_to_do(
@@ -161,7 +200,9 @@ def test_a_server_that_is_not_the_one_says_what_to_do(
             taken.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{taken.getsockname()[1]}/hps"
         if fault == "certificate":
-            url = stack.enter_context(EmbeddedHps(data=tmp_path / "secure", tls=True, software={})).url
+            url = stack.enter_context(
+                EmbeddedHps(data=tmp_path / "secure", tls=True, software={})
+            ).url
         assert run(submit_command, script, "-U", url, "-j", 1) == exit_code
     assert said.format(url=url) in capsys.readouterr().err
 
@@ -169,7 +210,9 @@ def test_a_server_that_is_not_the_one_says_what_to_do(
 def test_a_disk_that_is_full_when_results_come_is_exit_code_4(
     script: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script.write_text(script.read_text().replace("write_text(str(n))", "write_bytes(bytes(500_000))"))
+    script.write_text(
+        script.read_text().replace("write_text(str(n))", "write_bytes(bytes(500_000))")
+    )
     options = ["--bundle", bundle, "-j", 1, "--name", "large", "--output", "plot.txt"]
     with small_disk(tmp_path / "disk", 300_000) as disk:
         assert run(submit_command, script, *options, "--download", disk / "out") == 4
@@ -181,7 +224,18 @@ def test_a_disk_that_is_full_when_results_come_is_exit_code_4(
 
 
 def test_come_back_later(script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ("--bundle", bundle, "-j", 2, "--output", "plot.txt", "--name", "for later", "--download", "out")
+    arguments = (
+        "--bundle",
+        bundle,
+        "-j",
+        2,
+        "--output",
+        "plot.txt",
+        "--name",
+        "for later",
+        "--download",
+        "out",
+    )
     assert run(submit_command, script, *arguments, "--no-wait") == 0
     said = capsys.readouterr().out
     assert not Path("out").exists()
@@ -205,7 +259,10 @@ def test_a_directory_in_use_is_refused_before_anything_is_submitted(
 ) -> None:
     Path("out").mkdir()
     Path("out/mine").write_text("")
-    assert run(submit_command, script, "--bundle", bundle, "--name", "refused", "--download", "out") == 2
+    assert (
+        run(submit_command, script, "--bundle", bundle, "--name", "refused", "--download", "out")
+        == 2
+    )
     assert "nothing was submitted" in capsys.readouterr().err
     assert run(jobs_command, "refused") == 2
 
@@ -238,14 +295,35 @@ def test_sizes_are_what_people_write(script: Path) -> None:
     del script
     sizes = next(option for option in submit_command.params if option.name == "memory").type
     written = ["100MiB", "1gb", "0.5 GiB", "2K", "77"]
-    assert [sizes.convert(text, None, None) for text in written] == [100 * 2**20, 10**9, 2**29, 2000, 77]
+    assert [sizes.convert(text, None, None) for text in written] == [
+        100 * 2**20,
+        10**9,
+        2**29,
+        2000,
+        77,
+    ]
 
 
 @pytest.mark.parametrize("ways", [(), ("--ship-bundle",)])
 def test_without_an_hps_at_hand(
-    ways: tuple[str, ...], script: Path, bundle: Path, capsys: pytest.CaptureFixture[str], own_home: Path
+    ways: tuple[str, ...],
+    script: Path,
+    bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    own_home: Path,
 ) -> None:
-    code = run(submit_command, script, "--bundle", bundle, "--embedded", "-j", 3, "--output", "plot.txt", *ways)
+    code = run(
+        submit_command,
+        script,
+        "--bundle",
+        bundle,
+        "--embedded",
+        "-j",
+        3,
+        "--output",
+        "plot.txt",
+        *ways,
+    )
     said = capsys.readouterr()
     assert code == 0, said.err
     assert "3 evaluated" in said.out
@@ -258,20 +336,26 @@ def test_without_an_hps_at_hand(
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     code = (
-        "import sys; from offline_bundle import run_command_line; from runner.submit_cli import submit_command; "
+        "import sys; from offline_bundle import run_command_line; from offline_bundle.runner.cli.submit import submit_command; "
         "sys.exit(run_command_line(submit_command, sys.argv[1:], 'submit'))"
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 @pytest.mark.measured
 def test_ctrl_c_leaves_the_jobs_running_and_says_how_to_return(
     script: Path, bundle: Path, hps: EmbeddedHps, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script.write_text(script.read_text().replace('print("job', 'import time; time.sleep(2); print("job'))
-    process = start(script, "--bundle", bundle, "-j", 2, "--name", "left alone", "--output", "plot.txt")
+    script.write_text(
+        script.read_text().replace('print("job', 'import time; time.sleep(2); print("job')
+    )
+    process = start(
+        script, "--bundle", bundle, "-j", 2, "--name", "left alone", "--output", "plot.txt"
+    )
     assert process.stderr
     said = process.stderr.readline()
     assert said.startswith("0 of 2 jobs: ")
@@ -285,10 +369,21 @@ def test_ctrl_c_leaves_the_jobs_running_and_says_how_to_return(
     assert "2 evaluated" in capsys.readouterr().out
 
 
-def test_the_example_is_a_page_to_copy_from(script: Path, bundle: Path, hps: EmbeddedHps, tmp_path: Path) -> None:
+def test_the_example_is_a_page_to_copy_from(
+    script: Path, bundle: Path, hps: EmbeddedHps, tmp_path: Path
+) -> None:
     example = Path(shutil.copy(ROOT / "examples" / "python_uv" / "project_setup.py", tmp_path))
     script.write_text(script.read_text().replace("plot.txt", "plot.png"))
-    options = ["--url", hps.url, "--username", hps.username, "--password", PASSWORD, "--num-jobs", "2"]
+    options = [
+        "--url",
+        hps.url,
+        "--username",
+        hps.username,
+        "--password",
+        PASSWORD,
+        "--num-jobs",
+        "2",
+    ]
     done = subprocess.run(
         [sys.executable, example, *options, "--bundle", bundle],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -297,7 +392,10 @@ def test_the_example_is_a_page_to_copy_from(script: Path, bundle: Path, hps: Emb
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(path.parent.name for path in Path("plots").glob("*/plot.png")) == ["job-0001", "job-0002"]
+    assert sorted(path.parent.name for path in Path("plots").glob("*/plot.png")) == [
+        "job-0001",
+        "job-0002",
+    ]
     assert PASSWORD not in done.stdout + done.stderr
 
 
@@ -306,21 +404,30 @@ def test_help_tells_whose_options_they_are(capsys: pytest.CaptureFixture[str]) -
     common, *sections = capsys.readouterr().out.split("\nWith --engine ")
     assert "--values CSV" in common
     assert "--partition" not in common
-    assert [section.partition(":")[0] for section in sections] == ["hps", "slurm", "slurm or local", "local"]
+    assert [section.partition(":")[0] for section in sections] == [
+        "hps",
+        "slurm",
+        "slurm or local",
+        "local",
+    ]
     assert run(jobs_command, "--help") == 0
     assert "\nWith --engine hps:\n  -U, --url" in capsys.readouterr().out
 
 
 def test_help_is_fast_and_imports_no_client() -> None:
-    code = "import sys, runner.submit_cli; print([name for name in sys.modules if name.startswith(('ansys', 'httpx'))])"
+    code = "import sys, offline_bundle.runner.cli.submit; print([name for name in sys.modules if name.startswith(('ansys', 'httpx'))])"
     begin = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
     assert time.monotonic() - begin < 5
 
 
-def test_a_relative_bundle_is_named_so_that_jobs_find_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runner.submit_cli import as_nodes_name_it
+def test_a_relative_bundle_is_named_so_that_jobs_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from offline_bundle.runner.cli.submit import as_nodes_name_it
 
     (tmp_path / "bundle").mkdir()
     monkeypatch.chdir(tmp_path)

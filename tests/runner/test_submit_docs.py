@@ -1,4 +1,4 @@
-"""What docs/submit.md and docs/hps-administrator.md show is run as it stands there."""
+"""What docs/how-to/submit.md and docs/how-to/hps-administrator.md show is run as it stands there."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 import uv
 
-from offline_bundle import run_command_line
-from runner.embedded import EmbeddedHps
-from runner.submit_cli import submit_command
+from offline_bundle.cli import run_command_line
+from offline_bundle.runner.cli.submit import submit_command
+from offline_bundle.runner.hps_server import EmbeddedHps
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.jobs import CLIENT_LEAKS
 
@@ -31,7 +31,9 @@ pytestmark = pytest.mark.filterwarnings(CLIENT_LEAKS)
 def shown(page: str, name: str) -> str:
     """The code block under `<!-- example:NAME -->`."""
     found = re.search(
-        rf"<!-- example:{re.escape(name)} -->\n```\w*\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL
+        rf"<!-- example:{re.escape(name)} -->\n```\w*\n(.*?)```",
+        (ROOT / "docs" / "how-to" / page).read_text(),
+        re.DOTALL,
     )
     assert found
     return found[1]
@@ -54,7 +56,10 @@ def test_values_as_the_page_shows_them(
     outcome = json.loads(capsys.readouterr().out)
     assert code == 0, outcome["failed"]
     assert outcome["jobs"] == {"total": 3, "states": {"evaluated": 3}}
-    reports = [ast.literal_eval(path.read_text()) for path in sorted(Path("results").glob("job-*/report.txt"))]
+    reports = [
+        ast.literal_eval(path.read_text())
+        for path in sorted(Path("results").glob("job-*/report.txt"))
+    ]
     assert reports[0] == {"thickness": 0.5, "material": "steel", "load": 12}
     assert reports[2] == {"thickness": 1.0, "material": "copper", "load": 12}
     assert Path("results/job-0001/console_output.txt").is_file()
@@ -71,10 +76,23 @@ def test_a_registration_as_the_administrators_page_shows_it(
     text = shown("hps-administrator.md", "registration").replace("/shared/uvcache", str(bundle))
     registered = json.loads(text.replace("/opt/uv/uv", uv.find_uv_bin()).replace("/opt/uv", "/opt"))
     registered["environment"]["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    software = {registered["name"]: {key: value for key, value in registered.items() if key != "name"}}
+    software = {
+        registered["name"]: {key: value for key, value in registered.items() if key != "name"}
+    }
     script = shutil.copy(bundle / "scripts" / "eval.py", tmp_path)
     with EmbeddedHps(tmp_path / "hps", software=software) as hps:
         monkeypatch.setenv("HPS_PASSWORD", hps.password)
-        code = run(submit_command, script, "-U", hps.url, "-j", 2, "--output", "plot.txt", "--download", "results")
+        code = run(
+            submit_command,
+            script,
+            "-U",
+            hps.url,
+            "-j",
+            2,
+            "--output",
+            "plot.txt",
+            "--download",
+            "results",
+        )
     assert code == 0, capsys.readouterr().err
     assert len(list(Path("results").glob("job-*/plot.txt"))) == 2

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.values import plan_values
-from wheelhouse.errors import InputError
+from offline_bundle.runner.values import plan_values
+from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +23,17 @@ def test_without_values_every_job_has_none() -> None:
 
 
 def test_settings_go_to_every_job_and_are_what_they_look_like() -> None:
-    values = plan_values(["n=3", "x=0.5", "fast=True", "name=steel=mild", "id=007", "bad=nan"], None, jobs=2)
-    assert values.rows[0] == {"n": 3, "x": 0.5, "fast": True, "name": "steel=mild", "id": "007", "bad": "nan"}
+    values = plan_values(
+        ["n=3", "x=0.5", "fast=True", "name=steel=mild", "id=007", "bad=nan"], None, jobs=2
+    )
+    assert values.rows[0] == {
+        "n": 3,
+        "x": 0.5,
+        "fast": True,
+        "name": "steel=mild",
+        "id": "007",
+        "bad": "nan",
+    }
     assert values.rows[1] == values.rows[0]
     assert values.types == {
         "n": "int", "x": "float", "fast": "bool", "name": "string", "id": "string", "bad": "string",
@@ -32,9 +41,16 @@ def test_settings_go_to_every_job_and_are_what_they_look_like() -> None:
 
 
 def test_a_row_of_the_table_is_a_job(table: Path) -> None:
-    table.write_text('\ufeffthickness, material ,"n"\n1,steel,1\n2.5,"a, b",2\n\n3,Größe,3\n', encoding="utf-8")
+    table.write_text(
+        '\ufeffthickness, material ,"n"\n1,steel,1\n2.5,"a, b",2\n\n3,Größe,3\n', encoding="utf-8"
+    )
     values = plan_values(["kind=plot"], table, jobs=10)
-    assert values.types == {"kind": "string", "thickness": "float", "material": "string", "n": "int"}
+    assert values.types == {
+        "kind": "string",
+        "thickness": "float",
+        "material": "string",
+        "n": "int",
+    }
     assert values.rows == (
         {"kind": "plot", "thickness": 1.0, "material": "steel", "n": 1},
         {"kind": "plot", "thickness": 2.5, "material": "a, b", "n": 2},
@@ -45,13 +61,21 @@ def test_a_row_of_the_table_is_a_job(table: Path) -> None:
 
 def test_a_column_has_one_type_for_all_its_cells(table: Path) -> None:
     table.write_text("a,b,c,d\n1,true,1_000,9223372036854775808\n01,1,2,1\n")
-    assert plan_values([], table, jobs=1).types == {"a": "string", "b": "string", "c": "string", "d": "string"}
+    assert plan_values([], table, jobs=1).types == {
+        "a": "string",
+        "b": "string",
+        "c": "string",
+        "d": "string",
+    }
 
 
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
-        ("a,b\n1\n1,2\n1,\n", ["line 2: 1 values where the first line names 2", "line 4: no value for b"]),
+        (
+            "a,b\n1\n1,2\n1,\n",
+            ["line 2: 1 values where the first line names 2", "line 4: no value for b"],
+        ),
         ("a,,a\n1,2,3\n", ["column 2 has no name", "two columns are named a"]),
     ],
 )
@@ -88,7 +112,11 @@ def test_a_table_without_jobs_or_without_a_file_is_refused(table: Path) -> None:
 def test_faulty_settings_are_all_named() -> None:
     with pytest.raises(InputError) as raised:
         plan_values(["a", "=1", "b=1", "b=2"], None, jobs=1)
-    assert list(raised.value.problems) == ["'a' is not NAME=VALUE", "'=1' is not NAME=VALUE", "b is given twice"]
+    assert list(raised.value.problems) == [
+        "'a' is not NAME=VALUE",
+        "'=1' is not NAME=VALUE",
+        "b is given twice",
+    ]
 
 
 def test_a_value_comes_from_one_place(table: Path) -> None:

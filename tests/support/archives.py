@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wheelhouse.index import described, render_index, with_needs
-from wheelhouse.manifest import (
+from offline_bundle.wheelhouse.derived.index_pages import described, render_index, with_needs
+from offline_bundle.wheelhouse.runtime.archive.open import open_archives
+from offline_bundle.wheelhouse.runtime.archive.reader import Archive
+from offline_bundle.wheelhouse.runtime.archive.tar import Entry, header_digest
+from offline_bundle.wheelhouse.runtime.manifest import (
     BundledFile,
     BundledLock,
     BundledPackage,
@@ -26,8 +29,8 @@ from wheelhouse.manifest import (
     Manifest,
     render_checksums,
 )
-from wheelhouse.store import BundleWriter
-from wheelhouse.unpack import LISTS, Archive, Entry, mark_comment, open_archives
+from offline_bundle.wheelhouse.runtime.names import LISTS
+from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,16 +80,24 @@ def put_bundle(
     wheels: dict[str, BundledFile] = {}
     bundled = {}
     for name, packages in scripts.items():
-        lock, requirements = f"locks/{name}/pylock.{target}.toml", f"locks/{name}/requirements-{target}.txt"
+        lock, requirements = (
+            f"locks/{name}/pylock.{target}.toml",
+            f"locks/{name}/requirements-{target}.txt",
+        )
         source = f"# {name} {text}\n".encode()
-        listing = "".join(f"{package}=={version}\n" for package, version in sorted(packages.items())).encode()
+        listing = "".join(
+            f"{package}=={version}\n" for package, version in sorted(packages.items())
+        ).encode()
         contents |= {f"scripts/{name}.py": source, lock: b"# " + listing, requirements: listing}
         for package, version in packages.items():
             path = wheel_path(package, version)
             contents[path] = noise(path + wheel_seed, wheel_size)
             contents[f"{path}.metadata"] = f"Name: {package}\nVersion: {version}\n".encode()
             wheels[path] = BundledFile(
-                sha256=hashlib.sha256(contents[path]).hexdigest(), size=wheel_size, name=package, version=version
+                sha256=hashlib.sha256(contents[path]).hexdigest(),
+                size=wheel_size,
+                name=package,
+                version=version,
             )
         bundled[name] = BundledScript(
             path=f"scripts/{name}.py",
@@ -99,7 +110,10 @@ def put_bundle(
                     lock=lock,
                     requirements=requirements,
                     libc=None,
-                    packages={p: BundledPackage(version=v, wheel=wheel_path(p, v)) for p, v in packages.items()},
+                    packages={
+                        p: BundledPackage(version=v, wheel=wheel_path(p, v))
+                        for p, v in packages.items()
+                    },
                 )
             },
         )
@@ -144,7 +158,9 @@ def member_at(archive: Archive, offset: int) -> Entry | None:
     return next((entry for entry in archive.entries if entry.start <= offset < entry.end), None)
 
 
-def tar_of(members: list[tuple[tarfile.TarInfo, bytes]], *, format: int = tarfile.USTAR_FORMAT) -> bytes:  # noqa: A002
+def tar_of(
+    members: list[tuple[tarfile.TarInfo, bytes]], *, format: int = tarfile.USTAR_FORMAT
+) -> bytes:  # noqa: A002
     """A tar as anybody may make one."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
@@ -160,7 +176,11 @@ def archive_of(document: bytes, contents: Mapping[str, bytes]) -> bytes:
     digests["bundle.json"] = hashlib.sha256(document).hexdigest()
     sums = "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items())).encode()
     pieces = []
-    for path, content in [("bundle.json", document), ("SHA256SUMS", sums), *sorted(contents.items())]:
+    for path, content in [
+        ("bundle.json", document),
+        ("SHA256SUMS", sums),
+        *sorted(contents.items()),
+    ]:
         entry = Entry(path, "", len(content), is_executable=path.startswith("uv/"))
         pieces += [entry.header(1767225600), content, bytes(-len(content) % 512)]
     return b"".join(pieces) + bytes(1024)
@@ -173,12 +193,14 @@ def unfolded(difference: bytes) -> tuple[bytes, bytes]:
         assert first is not None
         assert first.name == LISTS
         content = tar.extractfile(first).read()  # type: ignore[union-attr]
-    return gzip.decompress(content), difference[first.offset_data + len(content) + -len(content) % 512 :]
+    return gzip.decompress(content), difference[
+        first.offset_data + len(content) + -len(content) % 512 :
+    ]
 
 
 def folded(content: bytes, rest: bytes, *, time: int = 1767225600) -> bytes:
     """A difference as `pack` would write it, were *content* what its first member holds."""
-    entry = Entry(LISTS, "", len(content), comment=mark_comment(content))
+    entry = Entry(LISTS, "", len(content), comment=header_digest(content))
     return entry.header(time) + content + bytes(-len(content) % 512) + rest
 
 
@@ -192,7 +214,9 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
     folder.mkdir()
     mount = shutil.which("mount")
     done = mount and subprocess.run(
-        [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, check=False
+        [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
+        capture_output=True,
+        check=False,
     )
     if not done or done.returncode:
         if os.environ.get("CI"):

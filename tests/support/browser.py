@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import socketserver
 import subprocess
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-import pytest
+from tests.support.programs import require
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
 _QUIET = (
     "--headless",
     "--no-sandbox",
@@ -43,20 +40,9 @@ class Visit:
     """The first line of every request that left the browser, but for those of its own to whoever made it."""
 
 
-def find_browser() -> str:
-    """Chromium's path; skips the test where there is none, and fails it in CI."""
-    found = next(filter(None, map(shutil.which, _NAMES)), None)
-    if found is None:
-        reason = "no Chromium on PATH (Debian: apt-get install chromium)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
-
-
 def visit(page: Path, profile: Path, *flags: str, query: str = "") -> Visit:
     """Open a file in the browser; everything it would fetch goes to a proxy that only takes notes."""
-    browser = find_browser()
+    browser = require("chromium")
     with _Proxy() as proxy:
         command = [
             browser,
@@ -97,4 +83,6 @@ class _Refuse(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         line = self.rfile.readline(8192).decode("latin-1").strip()
         self.server.seen.append(line)
-        self.wfile.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        self.wfile.write(
+            b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )

@@ -10,16 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offline_bundle.wheelhouse.derived.python_downloads import render_downloads
+from offline_bundle.wheelhouse.runtime.manifest import BundledFile, BundledPython, BundledTarget
+from offline_bundle.wheelhouse.runtime.pep723 import block_digest, read_block, settings_digest
 from tests.support.distributions import make_wheel, sha256_of
-from wheelhouse import policy, prepare, run
-from wheelhouse.manifest import BundledFile, BundledPython, BundledTarget
-from wheelhouse.pythons import render_downloads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-_MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+_MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(
+    platform.machine().lower(), platform.machine().lower()
+)
 
 
 def this_platform() -> str:
@@ -47,7 +49,11 @@ class BundleScript:
     @property
     def text(self) -> str:
         lines = [f"dependencies = {json.dumps(list(self.dependencies))}"]
-        lines += [f"requires-python = {json.dumps(self.requires_python)}"] if self.requires_python else []
+        lines += (
+            [f"requires-python = {json.dumps(self.requires_python)}"]
+            if self.requires_python
+            else []
+        )
         lines += ["", "[tool.uv]", *self.tool_uv.splitlines()] if self.tool_uv else []
         block = "".join(f"# {line}".rstrip() + "\n" for line in lines)
         return f"# /// script\n{block}# ///\n{self.body}"
@@ -81,7 +87,10 @@ def make_bundle(
         "format": 1,
         "created-by": "tests",
         "timestamp": "2026-01-01T00:00:00Z",
-        "scripts": {name: _write_script(folder, name, script, targets, libc) for name, script in scripts.items()},
+        "scripts": {
+            name: _write_script(folder, name, script, targets, libc)
+            for name, script in scripts.items()
+        },
         "targets": targets,
         "uv": {},
     }
@@ -92,7 +101,9 @@ def make_bundle(
         _copy(uv, folder / place)
         manifest["uv"] = {uv_platform or this_platform(): {"version": "0", "path": place}}
     if archive:
-        _bring_python(folder, manifest, archive, archive_version or ".".join(map(str, sys.version_info[:3])))
+        _bring_python(
+            folder, manifest, archive, archive_version or ".".join(map(str, sys.version_info[:3]))
+        )
     return write_manifest(folder, manifest)
 
 
@@ -102,7 +113,8 @@ def _bring_python(folder: Path, manifest: dict[str, Any], archive: Path, version
         _copy(Path(run.__file__).with_name(name), folder / name)
     _copy(archive, folder / path)
     pythons = {
-        name: BundledPython(version=version, implementation="cpython", path=path) for name in manifest["targets"]
+        name: BundledPython(version=version, implementation="cpython", path=path)
+        for name in manifest["targets"]
     }
     targets = {name: BundledTarget(**target) for name, target in manifest["targets"].items()}
     files = {path: BundledFile(sha256=sha256_of(archive), size=archive.stat().st_size)}
@@ -113,9 +125,15 @@ def _bring_python(folder: Path, manifest: dict[str, Any], archive: Path, version
 
 def write_manifest(bundle: Path, manifest: dict[str, Any]) -> Path:
     """Take stock of the files on disk, and rename the manifest into place."""
-    files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.name != "bundle.json")
+    files = sorted(
+        path for path in bundle.rglob("*") if path.is_file() and path.name != "bundle.json"
+    )
     manifest["files"] = {
-        path.relative_to(bundle).as_posix(): {"sha256": sha256_of(path), "size": path.stat().st_size} for path in files
+        path.relative_to(bundle).as_posix(): {
+            "sha256": sha256_of(path),
+            "size": path.stat().st_size,
+        }
+        for path in files
     }
     staged = bundle / "bundle.json.new"
     staged.write_text(json.dumps(manifest, indent=2, sort_keys=True))
@@ -129,25 +147,34 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
 
 
 def _write_script(
-    bundle: Path, name: str, script: BundleScript, targets: Mapping[str, Mapping[str, str]], libc: str | None
+    bundle: Path,
+    name: str,
+    script: BundleScript,
+    targets: Mapping[str, Mapping[str, str]],
+    libc: str | None,
 ) -> dict[str, Any]:
     path = bundle / "scripts" / f"{name}.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(script.text)
     ended = ">=3.8,<3.9"  # as uv does, a node heeds no upper end
-    wheels = {package: make_wheel(bundle / "wheels", package, requires_python=ended) for package in script.packages}
-    block = prepare.read_block(script.text)
+    wheels = {
+        package: make_wheel(bundle / "wheels", package, requires_python=ended)
+        for package in script.packages
+    }
+    block = read_block(script.text)
     return {
         "path": f"scripts/{name}.py",
-        "block": prepare.block_digest(block or ""),
+        "block": block_digest(block or ""),
         "dependencies": list(script.dependencies),
         "requires-python": script.requires_python,
-        "settings": prepare.settings_digest(dict(script.settings)),
+        "settings": settings_digest(dict(script.settings)),
         "locks": {target: _write_lock(bundle, name, target, wheels, libc) for target in targets},
     }
 
 
-def _write_lock(bundle: Path, name: str, target: str, wheels: Mapping[str, Path], libc: str | None) -> dict[str, Any]:
+def _write_lock(
+    bundle: Path, name: str, target: str, wheels: Mapping[str, Path], libc: str | None
+) -> dict[str, Any]:
     lock = bundle / "locks" / name / f"pylock.{target}.toml"
     lock.parent.mkdir(parents=True, exist_ok=True)
     tables = [
@@ -159,13 +186,19 @@ def _write_lock(bundle: Path, name: str, target: str, wheels: Mapping[str, Path]
     lock.write_text("\n".join(['lock-version = "1.0"\ncreated-by = "tests"\n', *tables]))
     requirements = lock.with_name(f"requirements-{target}.txt")
     requirements.write_text(
-        "".join(f"{package}==1.0 --hash=sha256:{sha256_of(wheel)}\n" for package, wheel in wheels.items())
+        "".join(
+            f"{package}==1.0 --hash=sha256:{sha256_of(wheel)}\n"
+            for package, wheel in wheels.items()
+        )
     )
     return {
         "lock": lock.relative_to(bundle).as_posix(),
         "requirements": requirements.relative_to(bundle).as_posix(),
         "libc": libc,
-        "packages": {package: {"version": "1.0", "wheel": f"wheels/{wheel.name}"} for package, wheel in wheels.items()},
+        "packages": {
+            package: {"version": "1.0", "wheel": f"wheels/{wheel.name}"}
+            for package, wheel in wheels.items()
+        },
     }
 
 

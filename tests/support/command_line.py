@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import builder.session  # noqa: F401 - a build loads it in a thread, whose warnings pytest would make errors of
-from offline_bundle import cli, run_command_line
+import offline_bundle.builder.fetch.http  # noqa: F401 - a build loads it in a thread, whose warnings pytest would make errors of
+from offline_bundle.cli import cli, run_command_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,9 +43,15 @@ def write_script(
     folder: Path, *dependencies: str, tool: str = "", name: str = "job", python: str = f"=={HERE}"
 ) -> Path:
     """Write NAME.py with a header, *tool* being further lines of it."""
-    header = [f'requires-python = "{python}"', f"dependencies = {list(dependencies)!r}", *tool.splitlines()]
+    header = [
+        f'requires-python = "{python}"',
+        f"dependencies = {list(dependencies)!r}",
+        *tool.splitlines(),
+    ]
     path = folder / f"{name}.py"
-    path.write_text("# /// script\n" + "".join(f"# {line}".rstrip() + "\n" for line in header) + "# ///\n")
+    path.write_text(
+        "# /// script\n" + "".join(f"# {line}".rstrip() + "\n" for line in header) + "# ///\n"
+    )
     return path
 
 
@@ -64,5 +70,7 @@ def indexes(bundle: Path) -> dict[str, str | None]:
     """Package -> the index that the manifest says it came from, without the last slash."""
     files = read_bundle(bundle)["files"].values()
     return {
-        file["name"]: (file["source"].get("index") or "").rstrip("/") or None for file in files if file.get("source")
+        file["name"]: (file["source"].get("index") or "").rstrip("/") or None
+        for file in files
+        if file.get("source")
     }

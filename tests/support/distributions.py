@@ -34,7 +34,12 @@ def make_wheel(
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
     metadata += [f"Requires-Python: {requires_python}"] if requires_python else []
     extras = sorted(
-        {part.split("'")[1] for part in requires if "extra ==" in part for part in [part.split("extra ==")[1]]}
+        {
+            part.split("'")[1]
+            for part in requires
+            if "extra ==" in part
+            for part in [part.split("extra ==")[1]]
+        }
     )
     metadata += [f"Provides-Extra: {extra}" for extra in extras]
     metadata += [f"Requires-Dist: {requirement}" for requirement in requires]
@@ -42,10 +47,15 @@ def make_wheel(
     if padding:
         content[f"{module}_ballast.bin"] = "x" * padding
     content[f"{info}/METADATA"] = "\n".join(metadata) + "\n"
-    content[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n"
+    content[f"{info}/WHEEL"] = (
+        f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n"
+    )
     if entry_points:
         content[f"{info}/entry_points.txt"] = entry_points
-    record = [f"{path},sha256={_record_digest(text)},{len(text.encode())}" for path, text in content.items()]
+    record = [
+        f"{path},sha256={_record_digest(text)},{len(text.encode())}"
+        for path, text in content.items()
+    ]
     content[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,"]) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     wheel = folder / f"{module}-{version}-{tag}.whl"
@@ -104,11 +114,20 @@ def make_source_tree(
     module = name.replace("-", "_")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{module}.py").write_text(f"VERSION = {version!r}\n")
-    values = {"name": name, "version": version, "requires": list(requires), "tag": tag, "code": code}
+    values = {
+        "name": name,
+        "version": version,
+        "requires": list(requires),
+        "tag": tag,
+        "code": code,
+    }
     (folder / "backend.py").write_text(_BACKEND.format(**values))
     project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     if declared is not None:
-        project = f'[project]\nname = "{name}"\nversion = "{version}"\ndependencies = {list(declared)!r}\n' + project
+        project = (
+            f'[project]\nname = "{name}"\nversion = "{version}"\ndependencies = {list(declared)!r}\n'
+            + project
+        )
     (folder / "pyproject.toml").write_text(project)
     return folder
 

@@ -65,7 +65,9 @@ class Fault:
     content_range: str | None = None
 
     @classmethod
-    def status(cls, code: int, times: int | None = None, *, retry_after: str | None = None) -> Fault:
+    def status(
+        cls, code: int, times: int | None = None, *, retry_after: str | None = None
+    ) -> Fault:
         """Answer with *code*."""
         return cls(times, status_code=code, headers={"Retry-After": retry_after})
 
@@ -107,7 +109,9 @@ class Fault:
     @classmethod
     def change_headers(cls, times: int | None = None, **headers: str | None) -> Fault:
         """Send other headers (etag=…, content_length=None: without it, as a chunked body)."""
-        return cls(times, headers={key.replace("_", "-").title(): value for key, value in headers.items()})
+        return cls(
+            times, headers={key.replace("_", "-").title(): value for key, value in headers.items()}
+        )
 
 
 class IndexServer:
@@ -210,21 +214,31 @@ class IndexServer:
             "requires-python": _requires_python(path),
             "core-metadata": {"sha256": hashlib.sha256(metadata).hexdigest()} if metadata else None,
         }
-        told = {key.replace("_", "-"): value for key, value in self._descriptions.get(path.name, {}).items()}
+        told = {
+            key.replace("_", "-"): value
+            for key, value in self._descriptions.get(path.name, {}).items()
+        }
         return {key: value for key, value in {**entry, **told}.items() if value is not None}
 
     def project_page(self, name: str, files: Sequence[Path], *, is_json: bool) -> bytes:
         entries = [self.entry(path) for path in files]
         if is_json:
             versions = sorted({path.name.split("-")[1].removesuffix(".tar.gz") for path in files})
-            page = {"meta": {"api-version": "1.1"}, "name": name, "versions": versions, "files": entries}
+            page = {
+                "meta": {"api-version": "1.1"},
+                "name": name,
+                "versions": versions,
+                "files": entries,
+            }
             return json.dumps(page).encode()
         return "\n".join(["<!DOCTYPE html>", *map(_anchor, entries)]).encode()
 
     def root_page(self, *, is_json: bool) -> bytes:
         names = self.projects()
         if is_json:
-            return json.dumps({"meta": {"api-version": "1.1"}, "projects": [{"name": n} for n in names]}).encode()
+            return json.dumps(
+                {"meta": {"api-version": "1.1"}, "projects": [{"name": n} for n in names]}
+            ).encode()
         return "\n".join(["<!DOCTYPE html>", *(f'<a href="{n}/">{n}</a>' for n in names)]).encode()
 
 
@@ -246,13 +260,18 @@ def _requires_python(path: Path) -> str | None:
 def _anchor(entry: dict[str, Any]) -> str:
     """Write a link as PEP 503, 592 and 658 (with its correction, 714) have it."""
     fragment = "".join(f"#{name}={digest}" for name, digest in list(entry["hashes"].items())[:1])
-    attributes = {"href": entry["url"] + fragment, "data-requires-python": entry.get("requires-python")}
+    attributes = {
+        "href": entry["url"] + fragment,
+        "data-requires-python": entry.get("requires-python"),
+    }
     if entry.get("yanked"):
         attributes["data-yanked"] = "" if entry["yanked"] is True else entry["yanked"]
     if "core-metadata" in entry:
         digest = f"sha256={entry['core-metadata']['sha256']}"
         attributes |= {"data-core-metadata": digest, "data-dist-info-metadata": digest}
-    told = [f'{name}="{html.escape(value)}"' for name, value in attributes.items() if value is not None]
+    told = [
+        f'{name}="{html.escape(value)}"' for name, value in attributes.items() if value is not None
+    ]
     return f"<a {' '.join(told)}>{entry['filename']}</a><br>"
 
 
@@ -318,7 +337,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_page(self, path: str, fault: Fault) -> None:
         index = self.server.index
-        is_json = index.api == "json" or (index.api == "both" and _JSON in (self.headers["Accept"] or ""))
+        is_json = index.api == "json" or (
+            index.api == "both" and _JSON in (self.headers["Accept"] or "")
+        )
         match = re.fullmatch(r"/simple/(?:([^/]+)/)?", path)
         files = index.projects().get(match[1]) if match and match[1] else None
         if match and not match[1]:
@@ -345,14 +366,20 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, body, fault, headers)
         if start >= len(body):
             return self._send(416, b"", fault, {"Content-Range": f"bytes */{len(body)}"})
-        headers["Content-Range"] = fault.content_range or f"bytes {start}-{len(body) - 1}/{len(body)}"
+        headers["Content-Range"] = (
+            fault.content_range or f"bytes {start}-{len(body) - 1}/{len(body)}"
+        )
         return self._send(206, body[start:], fault, headers)
 
     def _range_start(self, headers: dict[str, str], fault: Fault) -> int | None:
         """Understand `bytes=N-`, if the file is still the one the client means."""
         match = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         condition = self.headers["If-Range"]
-        if not match or fault.ignores_range or condition not in {None, headers["ETag"], headers["Last-Modified"]}:
+        if (
+            not match
+            or fault.ignores_range
+            or condition not in {None, headers["ETag"], headers["Last-Modified"]}
+        ):
             return None
         return int(match[1])
 

@@ -30,7 +30,9 @@ from tests.support.distributions import sha256_of
 VERSION = ".".join(map(str, sys.version_info[:3]))
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 RELEASE = "20260211"
-_MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+_MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(
+    platform.machine().lower(), platform.machine().lower()
+)
 TRIPLE = f"{_MACHINE}-unknown-linux-gnu"
 FILENAME = f"cpython-{VERSION}+{RELEASE}-{TRIPLE}-install_only_stripped.tar.gz"
 KEY = f"cpython-{VERSION}-linux-{_MACHINE}-gnu"
@@ -81,7 +83,9 @@ def python_mirror() -> Mirror:
             _add_program(tar, library, f"python/lib/{library.name}", base)
         stdlib = Path(sysconfig.get_path("stdlib"))
         for parent, folders, names in os.walk(stdlib):
-            folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith("config-"))
+            folders[:] = sorted(
+                name for name in folders if name not in _LEFT_OUT and not name.startswith("config-")
+            )
             for path in sorted(Path(parent, name) for name in names):
                 if _LEFT_OUT_FILES.fullmatch(path.relative_to(stdlib).as_posix()):
                     continue
@@ -100,10 +104,14 @@ def _zlib() -> list[Path]:
     if not getattr(zlib, "__file__", None):
         return []
     said = subprocess.run(["ldd", zlib.__file__], capture_output=True, text=True, check=True).stdout
-    return [Path(line.split()[2]) for line in said.splitlines() if line.strip().startswith("libz.so")]
+    return [
+        Path(line.split()[2]) for line in said.splitlines() if line.strip().startswith("libz.so")
+    ]
 
 
-def _add_program(tar: tarfile.TarFile, path: Path, name: str, base: Path, up: str = "../lib") -> None:
+def _add_program(
+    tar: tarfile.TarFile, path: Path, name: str, base: Path, up: str = "../lib"
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         stripped = Path(folder, "stripped")
         if shutil.which("strip") and path.stat().st_size > 1_000_000:

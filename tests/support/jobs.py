@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runner.embedded import EmbeddedHps
-    from runner.server import Server
-    from runner.submit import Submission
+    from offline_bundle.runner.engines.hps.session import Server
+    from offline_bundle.runner.engines.hps.submit import Submission
+    from offline_bundle.runner.hps_server import EmbeddedHps
 
 CLIENT_LEAKS = "ignore:Implicitly cleaning up <TemporaryDirectory:ResourceWarning"
 """For `filterwarnings`: what the real client leaves behind at every upload."""
@@ -54,7 +54,7 @@ print("plotted", n)
 
 
 def server_of(hps: EmbeddedHps, **changes: Any) -> Server:  # noqa: ANN401
-    from runner.server import Server
+    from offline_bundle.runner.engines.hps.session import Server
 
     given: dict[str, Any] = {
         "url": hps.url,
@@ -65,7 +65,9 @@ def server_of(hps: EmbeddedHps, **changes: Any) -> Server:  # noqa: ANN401
     return Server(**(given | changes))
 
 
-def write_script(folder: Path, body: str = PLOT, name: str = "eval.py", dependencies: str = "") -> Path:
+def write_script(
+    folder: Path, body: str = PLOT, name: str = "eval.py", dependencies: str = ""
+) -> Path:
     path = folder / name
     path.write_text(f"# /// script\n# dependencies = [{dependencies}]\n# ///\n{body}")
     return path
@@ -73,8 +75,8 @@ def write_script(folder: Path, body: str = PLOT, name: str = "eval.py", dependen
 
 def make_submission(folder: Path, body: str = PLOT, **changes: Any) -> Submission:  # noqa: ANN401
     """Three jobs that plot, or what *changes* makes of them."""
-    from runner.submit import Submission
-    from runner.values import plan_values
+    from offline_bundle.runner.engines.hps.submit import Submission
+    from offline_bundle.runner.values import plan_values
 
     exec_script = folder / "exec_script.py"
     exec_script.write_text(EXEC_SCRIPT)
@@ -89,7 +91,7 @@ def make_submission(folder: Path, body: str = PLOT, **changes: Any) -> Submissio
 
 def embedded(folder: Path, **options: Any) -> Iterator[EmbeddedHps]:  # noqa: ANN401
     """For fixtures: `yield from embedded(…)`."""
-    from runner.embedded import EmbeddedHps
+    from offline_bundle.runner.hps_server import EmbeddedHps
 
     with EmbeddedHps(data=folder, slots=2, **options) as hps:
         yield hps

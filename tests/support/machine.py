@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,7 @@ import pytest
 def pyenv_interpreter(minor: str) -> str:
     """A CPython of *minor*, of pyenv's; the test is skipped where there is none."""
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    found = next((str(path) for path in sorted(root.glob(f"versions/{minor}.*/bin/python{minor}"))), None)
+    found = next(
+        (str(path) for path in sorted(root.glob(f"versions/{minor}.*/bin/python{minor}"))), None
+    )
     return found or pytest.skip(f"pyenv has no Python {minor}")
-
-
-def bubblewrap() -> str:
-    """The path of bwrap; the test is skipped where there is none (not in CI)."""
-    return program("bwrap", package="bubblewrap")
-
-
-def program(name: str, *, package: str = "") -> str:
-    """The path of a program; the test is skipped where there is none (not in CI)."""
-    found = shutil.which(name)
-    if not found and os.environ.get("CI"):
-        pytest.fail(f"there is no {name}: `apt-get install {package or name}`")
-    return found or pytest.skip(f"there is no {name}")

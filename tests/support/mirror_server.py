@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    def __init__(self, asked: list[str], login: str | None, *arguments: object, directory: str) -> None:
+    def __init__(
+        self, asked: list[str], login: str | None, *arguments: object, directory: str
+    ) -> None:
         self._asked, self._login = asked, login
         super().__init__(*arguments, directory=directory)  # type: ignore[arg-type]
 
@@ -38,7 +40,9 @@ class _Handler(SimpleHTTPRequestHandler):
 def serve(folder: Path, login: str | None = None) -> Iterator[tuple[str, list[str]]]:
     """Its address, `127.0.0.1:PORT`, and the paths asked for; *login* is USER:PASSWORD."""
     asked: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, asked, login, directory=str(folder)))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(_Handler, asked, login, directory=str(folder))
+    )
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"127.0.0.1:{server.server_address[1]}", asked

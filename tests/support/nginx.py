@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import shutil
 import socket
 import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-import pytest
+from tests.support.programs import require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,9 +57,7 @@ class Nginx:
     client_authority: Path | None = None
 
     def __enter__(self) -> Self:
-        program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-        if program is None:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)("nginx is not installed")
+        program = require("nginx")
         self.folder.mkdir(parents=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -68,7 +65,9 @@ class Nginx:
         self.url = f"{scheme}://127.0.0.1:{self.port}/"
         path = self.folder / "nginx.conf"
         path.write_text(self._configuration())
-        self._process = subprocess.Popen([program, "-c", path, "-p", self.folder], stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [program, "-c", path, "-p", self.folder], stderr=subprocess.DEVNULL
+        )
         for _ in range(500):
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
@@ -96,7 +95,10 @@ class Nginx:
             users.write_text(f"{USER}:{{SHA}}{digest}\n")
             lines += ['auth_basic "packages";', f"auth_basic_user_file {users};"]
         if self.certificate:
-            lines += [f"ssl_certificate {self.certificate};", f"ssl_certificate_key {self.certificate};"]
+            lines += [
+                f"ssl_certificate {self.certificate};",
+                f"ssl_certificate_key {self.certificate};",
+            ]
         if self.client_authority:
             lines += [f"ssl_client_certificate {self.client_authority};", "ssl_verify_client on;"]
         return _CONFIGURATION.format(
@@ -125,5 +127,7 @@ def make_certificates(folder: Path) -> Certificates:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "authority.pem"))
     for name, identity in (("server", "127.0.0.1"), ("client", "kate@example.invalid")):
-        authority.issue_cert(identity).private_key_and_cert_chain_pem.write_to_path(str(folder / f"{name}.pem"))
+        authority.issue_cert(identity).private_key_and_cert_chain_pem.write_to_path(
+            str(folder / f"{name}.pem")
+        )
     return Certificates(folder / "authority.pem", folder / "server.pem", folder / "client.pem")

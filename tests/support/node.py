@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.machine import bubblewrap
+from tests.support.programs import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,17 @@ class Node:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.python = _python_for_everybody()
-        self._wrap = [bubblewrap(), "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-net"]
+        self._wrap = [
+            require("bwrap"),
+            "--ro-bind",
+            "/",
+            "/",
+            "--dev",
+            "/dev",
+            "--proc",
+            "/proc",
+            "--unshare-net",
+        ]
         if os.getuid() == 0:
             user = ["--reuid", f"{_NOBODY}", "--regid", f"{_NOBODY}", "--clear-groups"]
             self._wrap = ["setpriv", *user, *self._wrap]
@@ -40,14 +50,29 @@ class Node:
             os.chown(place, _NOBODY, _NOBODY, follow_symlinks=False)
         return path
 
-    def run(self, *command: str | Path, expect: int = 0, **variables: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str | Path, expect: int = 0, **variables: str | Path
+    ) -> subprocess.CompletedProcess[str]:
         """Run in a folder of the node, with an environment that has nothing of ours but *variables*."""
         job = Path(tempfile.mkdtemp(dir=self.folder))
         self.give(job)
-        environment = {"HOME": str(self.folder), "TMPDIR": str(self.folder), "PATH": os.defpath, "LANG": "C.UTF-8"}
+        environment = {
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.folder),
+            "PATH": os.defpath,
+            "LANG": "C.UTF-8",
+        }
         environment |= {name: str(text) for name, text in variables.items()}
         done = subprocess.run(
-            [*self._wrap, "--bind", str(self.folder), str(self.folder), "--chdir", str(job), *map(str, command)],
+            [
+                *self._wrap,
+                "--bind",
+                str(self.folder),
+                str(self.folder),
+                "--chdir",
+                str(job),
+                *map(str, command),
+            ],
             env=environment,
             capture_output=True,
             text=True,

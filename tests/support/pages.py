@@ -11,13 +11,19 @@ from pathlib import Path
 
 def shell_blocks(page: Path) -> list[str]:
     """The page's blocks of shell commands (fenced as `sh`), in order."""
-    return re.findall(r"^```sh\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return re.findall(
+        r"^```sh\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
 
 
 def type_in(blocks: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the blocks in one shell, which stops at the first command that fails; this Python's programs are on PATH."""
     programs = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": os.pathsep.join([programs, os.environ["PATH"]]), **variables}
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([programs, os.environ["PATH"]]),
+        **variables,
+    }
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(blocks)],
         cwd=folder,

@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wheelhouse.index import described, render_index, with_needs
-from wheelhouse.inventory import add_inventories, metadata_of
-from wheelhouse.manifest import (
+from offline_bundle.wheelhouse.derived.index_pages import described, render_index, with_needs
+from offline_bundle.wheelhouse.derived.inventories import add_inventories, metadata_of
+from offline_bundle.wheelhouse.runtime.manifest import (
     CHECKSUMS,
     BundledFile,
     BundledLock,
@@ -19,13 +19,17 @@ from wheelhouse.manifest import (
     Manifest,
     Source,
 )
-from wheelhouse.store import BundleWriter
+from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-LINUX, WINDOWS, MAC = "cp312-x86_64-manylinux_2_28", "cp312-x86_64-pc-windows-msvc", "cp313-aarch64-apple-darwin"
+LINUX, WINDOWS, MAC = (
+    "cp312-x86_64-manylinux_2_28",
+    "cp312-x86_64-pc-windows-msvc",
+    "cp313-aarch64-apple-darwin",
+)
 TARGETS = {
     LINUX: BundledTarget(python="3.12", platform="x86_64-manylinux_2_28"),
     WINDOWS: BundledTarget(python="3.12", platform="x86_64-pc-windows-msvc"),
@@ -54,8 +58,14 @@ class Shelf:
         """Add a wheel; *headers* are lines of its METADATA, *about* what the manifest says of it. Returns its path."""
         path = f"wheels/{name.replace('-', '_')}-{version}-{tag}.whl"
         content = f"{path}\n".encode().ljust(size, b".")
-        metadata = "\n".join(["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *headers]) + "\n\nBody\n"
-        about.setdefault("source", Source(index=INDEX, url=f"https://files.example/{path.removeprefix('wheels/')}"))
+        metadata = (
+            "\n".join(["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *headers])
+            + "\n\nBody\n"
+        )
+        about.setdefault(
+            "source",
+            Source(index=INDEX, url=f"https://files.example/{path.removeprefix('wheels/')}"),
+        )
         self.files[path] = replace(_described(content), name=name, version=version, **about)  # type: ignore[arg-type]
         self.files[f"{path}.metadata"] = _described(metadata.encode())
         self.contents |= {path: content, f"{path}.metadata": metadata.encode()}
@@ -76,20 +86,28 @@ class Shelf:
         for name, targets in scripts.items():
             locks = {}
             for target, wheels in targets.items():
-                lock, requirements = f"locks/{name}/pylock.{target}.toml", f"locks/{name}/requirements-{target}.txt"
+                lock, requirements = (
+                    f"locks/{name}/pylock.{target}.toml",
+                    f"locks/{name}/requirements-{target}.txt",
+                )
                 for path in (lock, requirements):
                     self.contents[path] = f"{path} {wheels}".encode()
                     files[path] = _described(self.contents[path])
                 packages = {
-                    self.files[path].name or "": BundledPackage(version=self.files[path].version or "", wheel=path)
+                    self.files[path].name or "": BundledPackage(
+                        version=self.files[path].version or "", wheel=path
+                    )
                     for path in wheels
                 }
-                locks[target] = BundledLock(lock=lock, requirements=requirements, libc="2.17", packages=packages)
+                locks[target] = BundledLock(
+                    lock=lock, requirements=requirements, libc="2.17", packages=packages
+                )
             path = f"scripts/{name}.py"
             self.contents[path] = f"print({name!r}){text}".encode()
             files[path] = _described(self.contents[path])
             dependencies = tuple(
-                (asks or {}).get(name) or [self.files[w].name or "" for w in next(iter(targets.values()))]
+                (asks or {}).get(name)
+                or [self.files[w].name or "" for w in next(iter(targets.values()))]
             )
             entries[name] = BundledScript(
                 path=path,
@@ -103,7 +121,9 @@ class Shelf:
         for platform in uv:
             path = f"uv/{platform}/uv"
             self.contents[path] = f"uv for {platform}".encode()
-            files[path] = replace(_described(self.contents[path]), version="0.9", source=Source(index=INDEX))
+            files[path] = replace(
+                _described(self.contents[path]), version="0.9", source=Source(index=INDEX)
+            )
             uvs[platform] = BundledUv(version="0.9", path=path)
         used = {target for targets in scripts.values() for target in targets}
         return Manifest(
@@ -123,7 +143,9 @@ class Shelf:
             files[CHECKSUMS] = BundledFile(sha256=None, size=None)
             whole = replace(manifest, files=files)
             contents: dict[str, bytes | Path] = {**self.contents, **pages}
-            whole, inventories = add_inventories(whole, lambda: metadata_of(whole, contents, directory), writer.current)
+            whole, inventories = add_inventories(
+                whole, lambda: metadata_of(whole, contents, directory), writer.current
+            )
             writer.commit(whole, {**contents, **inventories})
             assert writer.current
             return writer.current

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from tests.support.programs import require
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "ip", "unshare", "nsenter")
-_PACKAGES = "slurmctld slurmd slurm-client munge iproute2 util-linux"
+_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "ip")
 _ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
-_ACCOUNTING_PACKAGES = "slurmdbd mariadb-server"
 _COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo")
 _START_SECONDS = 30.0
 _SYSTEM_PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"  # as it is before a test puts anything in front
@@ -162,13 +162,23 @@ class SlurmCluster:
         return {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": path}
 
     def __enter__(self) -> Self:
-        _require_all(_PROGRAMS, _PACKAGES)
-        if self._has_accounting:
-            _require_all(_ACCOUNTING_PROGRAMS, _ACCOUNTING_PACKAGES)
+        require(*_PROGRAMS, *(_ACCOUNTING_PROGRAMS if self._has_accounting else ()))
+        _require_root()
         if self._has_cgroups and not os.access(_CGROUPS / "cgroup.procs", os.W_OK):
             pytest.skip("this machine's kernel offers no control group of version 1 for memory")
         self._write_files()
-        command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c", _SUPERVISOR]
+        command = [
+            "unshare",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+            "sh",
+            "-c",
+            _SUPERVISOR,
+        ]
         variables = {
             **os.environ,
             "SLURM_CONF": str(self.folder / "slurm.conf"),
@@ -201,7 +211,12 @@ class SlurmCluster:
     def ask(self, *command: str, seconds: float = 60) -> str:
         """Run one of Slurm's commands, which may take so long."""
         done = subprocess.run(
-            command, env={**os.environ, **self.variables}, capture_output=True, text=True, check=False, timeout=seconds
+            command,
+            env={**os.environ, **self.variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
         )
         assert done.returncode == 0, f"{command}: {done.stderr}\n{self._tell()}"
         return done.stdout
@@ -222,10 +237,18 @@ class SlurmCluster:
         said = ""
         while time.monotonic() < limit:
             done = subprocess.run(
-                command, env={**os.environ, **self.variables}, capture_output=True, text=True, check=False
+                command,
+                env={**os.environ, **self.variables},
+                capture_output=True,
+                text=True,
+                check=False,
             )
             said = done.stdout + done.stderr
-            if done.stdout.split() in (["idle"] * len(nodes), ["mix"] * len(nodes), ["alloc"] * len(nodes)):
+            if done.stdout.split() in (
+                ["idle"] * len(nodes),
+                ["mix"] * len(nodes),
+                ["alloc"] * len(nodes),
+            ):
                 return
             assert self._process
             assert self._process.poll() is None, self._tell()
@@ -268,20 +291,21 @@ class SlurmCluster:
         for name in _COMMANDS:
             command = self.folder / "bin" / name
             real = shutil.which(name, path=_SYSTEM_PATH)
-            command.write_text(f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net -- {real} "$@"\n')
+            command.write_text(
+                f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net -- {real} "$@"\n'
+            )
             command.chmod(command.stat().st_mode | stat.S_IXUSR)
 
     def _tell(self) -> str:
         """The ends of the daemons' logs."""
         logs = sorted(self.folder.glob("*.log"))
-        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs)
+        return "\n".join(
+            f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs
+        )
 
 
-def _require_all(programs: Sequence[str], packages: str) -> None:
-    """Skip the test where something is missing; fail it in CI."""
-    missing = [name for name in programs if shutil.which(name, path=_SYSTEM_PATH) is None]
-    reason = f"no {', '.join(missing)} here (Debian: apt-get install {packages})" if missing else ""
-    if not reason and os.geteuid() != 0:
+def _require_root() -> None:
+    """Skip the test for other users; fail it in CI."""
+    if os.geteuid() != 0:
         reason = "only root can start Slurm's daemons in namespaces of their own"
-    if reason:
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)

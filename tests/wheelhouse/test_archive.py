@@ -14,6 +14,24 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from offline_bundle.wheelhouse.derived.index_pages import described
+from offline_bundle.wheelhouse.derived.inventories import add_inventories, metadata_of
+from offline_bundle.wheelhouse.runtime.archive.tar import render_header
+from offline_bundle.wheelhouse.runtime.archive.unpack import main
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
+from offline_bundle.wheelhouse.runtime.manifest import Source, read_manifest
+from offline_bundle.wheelhouse.runtime.names import LISTS
+from offline_bundle.wheelhouse.runtime.paths import unsafe_path
+from offline_bundle.wheelhouse.store.verify import verify
+from offline_bundle.wheelhouse.store.writer import BundleWriter
+from offline_bundle.wheelhouse.transport import archive
+from offline_bundle.wheelhouse.transport.archive import (
+    pack,
+    parse_size,
+    read_archive,
+    unpack,
+    verify_archive,
+)
 from tests.support.archives import (
     digest_of,
     member_at,
@@ -25,16 +43,6 @@ from tests.support.archives import (
     wheel_path,
 )
 from tests.wheelhouse.test_store import ROOT, Victim
-from wheelhouse import archive as archive_module
-from wheelhouse import unpack as far_side
-from wheelhouse.archive import pack, parse_size, read_archive, unpack, verify_archive
-from wheelhouse.errors import BundleError, InputError, IntegrityError
-from wheelhouse.index import described
-from wheelhouse.inventory import add_inventories, metadata_of
-from wheelhouse.manifest import Source, read_manifest
-from wheelhouse.store import BundleWriter
-from wheelhouse.unpack import render_header, unsafe_path
-from wheelhouse.verify import verify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,21 +101,33 @@ def test_it_is_a_plain_tar_with_the_manifest_first(bundle: Path, archive: Path) 
     assert {(m.uid, m.gid, m.uname, m.gname, m.mtime, m.type) for m in members} == {
         (0, 0, "", "", 1767225600, tarfile.REGTYPE)
     }
-    assert {m.name: m.mode for m in members if m.mode != 0o644} == {"uv/x86_64-manylinux_2_17/uv": 0o755}
+    assert {m.name: m.mode for m in members if m.mode != 0o644} == {
+        "uv/x86_64-manylinux_2_17/uv": 0o755
+    }
 
 
 def test_coreutils_unpack_and_check_a_whole_archive(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     subprocess.run(["tar", "-xf", archive], cwd=tmp_path / "plain", check=True)
-    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=tmp_path / "plain", check=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"],
+        cwd=tmp_path / "plain",
+        check=True,
+    )
     assert is_whole(tmp_path / "plain")
 
 
 def test_coreutils_join_and_check_parts(bundle: Path, tmp_path: Path) -> None:
     pack(bundle, tmp_path / "b.tar", split_size=64 * 1024)
     pack(bundle, tmp_path / "whole.tar")
-    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "b.tar.parts.sha256"], cwd=tmp_path, check=True)
-    joined = subprocess.run("cat b.tar.0*", shell=True, cwd=tmp_path, check=True, capture_output=True).stdout
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", "b.tar.parts.sha256"],
+        cwd=tmp_path,
+        check=True,
+    )
+    joined = subprocess.run(
+        "cat b.tar.0*", shell=True, cwd=tmp_path, check=True, capture_output=True
+    ).stdout
     assert joined == (tmp_path / "whole.tar").read_bytes()
 
 
@@ -132,9 +152,9 @@ def test_a_damaged_bundle_is_not_packed(bundle: Path, tmp_path: Path, ruin: str)
 def test_what_the_medium_garbles_is_noticed_before_it_has_a_name(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = archive_module._append
+    real = archive._append
 
-    def garble(volume: archive_module._GrowingVolume, content: bytes) -> None:
+    def garble(volume: archive._GrowingVolume, content: bytes) -> None:
         real(volume, content.replace(b"ustar", b"ustaR") if volume.length > 60_000 else content)
 
     monkeypatch.setattr(archive_module, "_append", garble)
@@ -149,7 +169,7 @@ def test_what_the_medium_garbles_is_noticed_before_it_has_a_name(
 def test_a_bundle_that_changes_meanwhile_is_not_called_damaged(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = archive_module._refuse_damaged_sizes
+    real = archive._refuse_damaged_sizes
 
     def change(*arguments: object) -> None:
         real(*arguments)  # type: ignore[arg-type]
@@ -161,7 +181,9 @@ def test_a_bundle_that_changes_meanwhile_is_not_called_damaged(
         pack(bundle, tmp_path / "b.tar")
 
 
-@pytest.mark.parametrize("name", ["b.tgz", "b", ".tar", "missing/b.tar", "bundle/b.tar", "folder.tar"])
+@pytest.mark.parametrize(
+    "name", ["b.tgz", "b", ".tar", "missing/b.tar", "bundle/b.tar", "folder.tar"]
+)
 def test_an_output_that_will_not_do_is_bad_usage(bundle: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.tar").mkdir()
     with pytest.raises(InputError) as caught:
@@ -174,7 +196,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle", {"eval": {"alpha": "1.0"}}, wheel_size=80_000_000)
     program = (
         "import resource, sys; from pathlib import Path\n"
-        "from wheelhouse.archive import pack, unpack\n"
+        "from offline_bundle.wheelhouse.transport.archive import pack, unpack\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak()\n"
         "pack(Path(sys.argv[1]), Path(sys.argv[2])); unpack([Path(sys.argv[2])], Path(sys.argv[3]))\n"
@@ -186,7 +208,9 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 
 
 @given(
-    path=st.text(alphabet=st.sampled_from("ab/.é漢-_ "), min_size=1, max_size=60).map(lambda t: t * 5),
+    path=st.text(alphabet=st.sampled_from("ab/.é漢-_ "), min_size=1, max_size=60).map(
+        lambda t: t * 5
+    ),
     size=st.integers(0, 2**40),
 )
 @example(path="a" * 100, size=0)
@@ -205,16 +229,24 @@ def test_every_safe_path_and_size_survives_the_header(path: str, size: int) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["wheels/" + "long" * 50 + "-1.0-py3-none-any.whl", "scripts/größe.py", "wheels/" + "d" * 90 + "/x"]
+    "path",
+    [
+        "wheels/" + "long" * 50 + "-1.0-py3-none-any.whl",
+        "scripts/größe.py",
+        "wheels/" + "d" * 90 + "/x",
+    ],
 )
 def test_long_and_foreign_names_travel(tmp_path: Path, path: str) -> None:
-    from wheelhouse.index import described
-    from wheelhouse.manifest import BundledFile, Manifest
-    from wheelhouse.store import BundleWriter
+    from offline_bundle.wheelhouse.derived.index_pages import described
+    from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
+    from offline_bundle.wheelhouse.store.writer import BundleWriter
 
     files = {path: described(b"content"), "SHA256SUMS": BundledFile(sha256=None, size=None)}
     with BundleWriter(tmp_path / "bundle") as writer:
-        writer.commit(Manifest(created_by="x", timestamp="2026-01-01T00:00:00Z", files=files), {path: b"content"})
+        writer.commit(
+            Manifest(created_by="x", timestamp="2026-01-01T00:00:00Z", files=files),
+            {path: b"content"},
+        )
     pack(tmp_path / "bundle", tmp_path / "b.tar")
     unpack([tmp_path / "b.tar"], tmp_path / "copy")
     assert tree(tmp_path / "copy") == tree(tmp_path / "bundle")
@@ -232,7 +264,11 @@ def test_a_difference_brings_what_the_base_lacks(tmp_path: Path, base: str) -> N
     pack(bundle, tmp_path / "old.tar")
     shutil.copytree(bundle, tmp_path / "old")
     unpack([tmp_path / "old.tar"], tmp_path / "live")
-    since = {"bundle": tmp_path / "old", "manifest": tmp_path / "old/bundle.json", "archive": tmp_path / "old.tar"}
+    since = {
+        "bundle": tmp_path / "old",
+        "manifest": tmp_path / "old/bundle.json",
+        "archive": tmp_path / "old.tar",
+    }
     put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0"}})
     pack(bundle, tmp_path / "one.tar", since=since.get(base, tmp_path / "old.tar"))
     assert unpack([tmp_path / "one.tar"], tmp_path / "live")[0].relation == "newer"
@@ -277,7 +313,9 @@ def described_fully(bundle: Path) -> Path:
         for path, file in wheels.items():
             url = f"https://files.example.org/packages/ab/cd/{(file.sha256 or '')[:60]}/{path}"
             source = Source(index="https://index.example.org/simple", url=url)
-            files[path] = replace(file, requires_python=">=3.10", upload_time="2026-01-01T00:00:00Z", source=source)
+            files[path] = replace(
+                file, requires_python=">=3.10", upload_time="2026-01-01T00:00:00Z", source=source
+            )
             contents[f"{path}.metadata"] = (
                 f"Metadata-Version: 2.4\nName: {file.name}\nVersion: {file.version}\nLicense-Expression: BSD-3-Clause\n"
                 "Summary: What it is for, in a sentence of a usual length\nAuthor-email: Its Team <team@example.org>\n"
@@ -290,7 +328,9 @@ def described_fully(bundle: Path) -> Path:
             ).encode()
         files |= {path: described(content) for path, content in contents.items()}
         plain = replace(manifest, files=files)
-        whole, inventories = add_inventories(plain, lambda: metadata_of(plain, contents, bundle), None)
+        whole, inventories = add_inventories(
+            plain, lambda: metadata_of(plain, contents, bundle), None
+        )
         writer.commit(whole, {**contents, **inventories})
     return bundle
 
@@ -332,19 +372,27 @@ def test_plain_tar_unpacks_a_difference_over_its_base(tmp_path: Path) -> None:
     pack(bundle, tmp_path / "d.tar", since=tmp_path / "old")
     subprocess.run(["tar", "-xf", "../d.tar"], cwd=tmp_path / "old", check=True)
     subprocess.run(["tar", "-xzf", ".writer/lists.tar.gz"], cwd=tmp_path / "old", check=True)
-    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=tmp_path / "old", check=True)
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"],
+        cwd=tmp_path / "old",
+        check=True,
+    )
     assert tree(tmp_path / "old") == tree(bundle)
     assert is_whole(tmp_path / "old")
 
 
-def test_a_difference_in_parts_names_the_part_in_which_its_lists_are_damaged(tmp_path: Path) -> None:
+def test_a_difference_in_parts_names_the_part_in_which_its_lists_are_damaged(
+    tmp_path: Path,
+) -> None:
     bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES})
     shutil.copytree(bundle, tmp_path / "live")
     shutil.copytree(bundle, tmp_path / "old")
     put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0", "delta": "2.0"}})
     parts = [
         path
-        for path in pack(bundle, tmp_path / "d.tar", since=tmp_path / "old", split_size=64 * 1024).files
+        for path in pack(
+            bundle, tmp_path / "d.tar", since=tmp_path / "old", split_size=64 * 1024
+        ).files
         if path.suffix != ".py"
     ]
     good = parts[0].read_bytes()
@@ -360,7 +408,9 @@ def test_a_difference_in_parts_names_the_part_in_which_its_lists_are_damaged(tmp
     assert tree(tmp_path / "live") == tree(bundle)
 
 
-def test_lists_that_are_huge_are_not_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_that_are_huge_are_not_folded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(far_side, "LARGEST_LISTS", 4096)
     bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES})
     shutil.copytree(bundle, tmp_path / "old")
@@ -403,7 +453,11 @@ def parts(bundle: Path, tmp_path: Path) -> list[Path]:
 
 def test_parts_have_names_for_small_media_and_their_digests(parts: list[Path]) -> None:
     names = [path.name for path in parts]
-    assert names == [*(f"b.tar.{n:03}" for n in range(1, 6)), "b.tar.parts.sha256", "b.tar.unpack.py"]
+    assert names == [
+        *(f"b.tar.{n:03}" for n in range(1, 6)),
+        "b.tar.parts.sha256",
+        "b.tar.unpack.py",
+    ]
     assert [path.stat().st_size for path in parts[:4]] == [64 * 1024] * 4
     lines = parts[-2].read_text().splitlines()
     assert lines == [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}" for p in parts[:5]]
@@ -470,7 +524,9 @@ def test_missing_parts_are_named_and_only_those_are_needed_again(
         unpack([path for path in parts[:6] if path.exists()], tmp_path / "copy")
     said = str(caught.value)
     if has_list or lost != (1, 2, 4, 5):
-        assert [name for name in sorted(f"b.tar.{n:03}" for n in range(1, 6)) if name in said] == names
+        assert [
+            name for name in sorted(f"b.tar.{n:03}" for n in range(1, 6)) if name in said
+        ] == names
     shutil.rmtree(parts[0].parent)  # the first medium has gone home
     unpack(sorted((tmp_path / "second").iterdir()), tmp_path / "copy")
     assert tree(tmp_path / "copy") == tree(bundle)
@@ -514,7 +570,9 @@ def test_a_short_part_is_named(parts: list[Path], tmp_path: Path) -> None:
     assert "b.tar.002" in caught.value.message
 
 
-def test_a_damaged_list_is_named_and_can_be_done_without(bundle: Path, parts: list[Path], tmp_path: Path) -> None:
+def test_a_damaged_list_is_named_and_can_be_done_without(
+    bundle: Path, parts: list[Path], tmp_path: Path
+) -> None:
     parts[5].write_bytes(parts[5].read_bytes().replace(b"b.tar.002", b"b.tar.00?"))
     with pytest.raises(IntegrityError, match="line 2 is damaged") as caught:
         unpack([parts[0]], tmp_path / "copy")
@@ -527,11 +585,13 @@ def test_a_damaged_list_is_named_and_can_be_done_without(bundle: Path, parts: li
 def test_packing_again_leaves_no_parts_of_before(bundle: Path, parts: list[Path]) -> None:
     put_bundle(bundle, {"eval": {"alpha": "1.0"}})
     again = pack(bundle, parts[0].parent / "b.tar", split_size=64 * 1024).files
-    assert sorted(path.name for path in parts[0].parent.iterdir()) == sorted(path.name for path in again)
+    assert sorted(path.name for path in parts[0].parent.iterdir()) == sorted(
+        path.name for path in again
+    )
 
 
 def test_four_gigabytes_fit_fat32(bundle: Path, tmp_path: Path) -> None:
-    assert archive_module._part_sizes(10 * 2**30, parse_size("4G")) == [
+    assert archive._part_sizes(10 * 2**30, parse_size("4G")) == [
         2**32 - 512,
         2**32 - 512,
         2 * 2**30 + 1024,
@@ -541,7 +601,14 @@ def test_four_gigabytes_fit_fat32(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("4G", 2**32), ("700m", 700 * 2**20), ("64k", 65536), ("65536", 65536), ("1GiB", 2**30), ("2TB", 2**41)],
+    [
+        ("4G", 2**32),
+        ("700m", 700 * 2**20),
+        ("64k", 65536),
+        ("65536", 65536),
+        ("1GiB", 2**30),
+        ("2TB", 2**41),
+    ],
 )
 def test_sizes_are_read(text: str, size: int) -> None:
     assert parse_size(text) == size
@@ -563,13 +630,19 @@ def test_tiny_parts_are_bad_usage(bundle: Path, tmp_path: Path) -> None:
 
 def test_unpacking_again_changes_nothing(archive: Path, tmp_path: Path) -> None:
     unpack([archive], tmp_path / "copy")
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "copy").rglob("*") if path.is_file()
+    }
     (done,) = unpack([archive], tmp_path / "copy")
     assert (done.relation, done.changed) == ("same", False)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "copy").rglob("*") if path.is_file()} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "copy").rglob("*") if path.is_file()
+    } == before
 
 
-def test_unpacking_again_mends_a_damaged_bundle(bundle: Path, archive: Path, tmp_path: Path) -> None:
+def test_unpacking_again_mends_a_damaged_bundle(
+    bundle: Path, archive: Path, tmp_path: Path
+) -> None:
     unpack([archive], tmp_path / "copy")
     path = tmp_path / "copy" / wheel_path("alpha", "1.0")
     path.write_bytes(b"#" + path.read_bytes()[1:])
@@ -597,7 +670,10 @@ def test_what_was_unpacked_before_a_kill_is_not_copied_again(
     inodes = {path.stat().st_ino for path in left}
     unpack([archive], tmp_path / "copy")
     assert tree(tmp_path / "copy") == tree(bundle)
-    assert len({path.stat().st_ino for path in (tmp_path / "copy").rglob("*")} & inodes) >= len(left) - 1
+    assert (
+        len({path.stat().st_ino for path in (tmp_path / "copy").rglob("*")} & inodes)
+        >= len(left) - 1
+    )
 
 
 def test_an_older_bundle_is_refused_unless_allowed(tmp_path: Path) -> None:
@@ -627,7 +703,9 @@ def test_archives_given_together_are_unpacked_in_the_order_that_works(tmp_path: 
     assert tree(tmp_path / "live") == tree(bundle)
 
 
-def test_the_signature_travels_and_goes_with_the_manifest_it_signs(bundle: Path, tmp_path: Path) -> None:
+def test_the_signature_travels_and_goes_with_the_manifest_it_signs(
+    bundle: Path, tmp_path: Path
+) -> None:
     signature = b"-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n"
     (bundle / "bundle.json.sig").write_bytes(signature)
     pack(bundle, tmp_path / "b.tar")
@@ -642,7 +720,9 @@ def test_the_signature_travels_and_goes_with_the_manifest_it_signs(bundle: Path,
     assert is_whole(tmp_path / "live")
 
 
-def test_who_distrusts_an_archive_stops_it_before_anything_is_written(archive: Path, tmp_path: Path) -> None:
+def test_who_distrusts_an_archive_stops_it_before_anything_is_written(
+    archive: Path, tmp_path: Path
+) -> None:
     def distrust(document: bytes, signature: bytes | None) -> None:
         assert document.startswith(b"{")
         assert signature is None
@@ -682,7 +762,9 @@ def test_an_archive_in_order_verifies(bundle: Path, archive: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", SLOW_1000)
-def test_every_changed_byte_of_a_difference_is_found_and_named(bundle: Path, tmp_path: Path, changes: int) -> None:
+def test_every_changed_byte_of_a_difference_is_found_and_named(
+    bundle: Path, tmp_path: Path, changes: int
+) -> None:
     shutil.copytree(bundle, tmp_path / "old")
     put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0"}})
     pack(bundle, tmp_path / "d.tar", since=tmp_path / "old")
@@ -692,10 +774,14 @@ def test_every_changed_byte_of_a_difference_is_found_and_named(bundle: Path, tmp
     with opened(tmp_path / "d.tar") as whole:
         starts = {whole.volume.stored(entry.start): entry.path for entry in whole.entries}
     for _ in range(changes):
-        offset = chance.randrange(len(good)) if chance.random() < 0.5 else chance.randrange(min(starts))
-        bad.write_bytes(good[:offset] + bytes([good[offset] ^ chance.randrange(1, 256)]) + good[offset + 1 :])
+        offset = (
+            chance.randrange(len(good)) if chance.random() < 0.5 else chance.randrange(min(starts))
+        )
+        bad.write_bytes(
+            good[:offset] + bytes([good[offset] ^ chance.randrange(1, 256)]) + good[offset + 1 :]
+        )
         after = max((start for start in starts if start <= offset), default=None)
-        name = far_side.LISTS if after is None else starts[after]
+        name = LISTS if after is None else starts[after]
         if offset >= len(good) - 1024:
             name = "the end of the archive"
         if offset < 100:  # what the first member is cannot be told
@@ -704,7 +790,9 @@ def test_every_changed_byte_of_a_difference_is_found_and_named(bundle: Path, tmp
 
 
 @pytest.mark.parametrize("changes", SLOW_1000)
-def test_every_changed_byte_of_an_archive_is_found_and_named(archive: Path, tmp_path: Path, changes: int) -> None:
+def test_every_changed_byte_of_an_archive_is_found_and_named(
+    archive: Path, tmp_path: Path, changes: int
+) -> None:
     good = archive.read_bytes()
     chance = random.Random(changes)
     bad = tmp_path / "bad.tar"
@@ -749,18 +837,30 @@ def test_every_changed_byte_of_a_bundle_is_found_and_named(bundle: Path, changes
 
 
 def test_every_truncation_is_refused_and_the_bundle_in_place_stays(tmp_path: Path) -> None:
-    bundle = put_bundle(tmp_path / "bundle", {"eval": {f"p{n}": "1.0" for n in range(20)}}, wheel_size=50_000)
+    bundle = put_bundle(
+        tmp_path / "bundle", {"eval": {f"p{n}": "1.0" for n in range(20)}}, wheel_size=50_000
+    )
     live = put_bundle(tmp_path / "live", text="live")
     before = tree(live)
     pack(bundle, tmp_path / "b.tar")
     good = (tmp_path / "b.tar").read_bytes()
-    lengths = [0, 1, 511, 512, 513, *range(65536, len(good), 65536), len(good) - 1024, len(good) - 512, len(good) - 1]
+    lengths = [
+        0,
+        1,
+        511,
+        512,
+        513,
+        *range(65536, len(good), 65536),
+        len(good) - 1024,
+        len(good) - 512,
+        len(good) - 1,
+    ]
     for length in lengths:
         (tmp_path / "cut.tar").write_bytes(good[:length])
         with pytest.raises(IntegrityError, match=r"cut\.tar"):
             unpack([tmp_path / "cut.tar"], live, replace_scripts=True)
         assert faults_of(tmp_path / "cut.tar")
-        assert far_side.main([str(tmp_path / "cut.tar"), "-o", str(tmp_path / "alone")]) == 5
+        assert main([str(tmp_path / "cut.tar"), "-o", str(tmp_path / "alone")]) == 5
         assert tree(live) == before
     assert not (tmp_path / "alone/bundle.json").exists()
     (tmp_path / "cut.tar").write_bytes(good + bytes(512))
@@ -769,7 +869,9 @@ def test_every_truncation_is_refused_and_the_bundle_in_place_stays(tmp_path: Pat
     assert is_whole(live)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_no_mixture_of_blocks_passes_for_an_archive(
     data: st.DataObject, archive: Path, tmp_path_factory: pytest.TempPathFactory
@@ -797,7 +899,7 @@ def test_no_mixture_of_blocks_passes_for_an_archive(
     (folder / "bad.tar").write_bytes(bad)
     with pytest.raises(IntegrityError):
         unpack([folder / "bad.tar"], folder / "copy")
-    assert far_side.main([str(folder / "bad.tar"), "-o", str(folder / "copy")]) == 5
+    assert main([str(folder / "bad.tar"), "-o", str(folder / "copy")]) == 5
     assert not (folder / "copy/bundle.json").exists()
     assert {path.name for path in folder.iterdir()} <= {"bad.tar", "copy"}
     assert faults_of(folder / "bad.tar")
@@ -831,7 +933,11 @@ def test_a_full_disk_is_told_and_loses_nothing(
             assert tree(live) == before
             assert is_whole(live)
             assert (disk / "kept.tar").read_bytes() == kept
-            assert {path.name for path in disk.iterdir()} == {"live", "kept.tar", "kept.tar.unpack.py"}
+            assert {path.name for path in disk.iterdir()} == {
+                "live",
+                "kept.tar",
+                "kept.tar.unpack.py",
+            }
 
 
 def test_a_full_disk_is_told_by_the_script_alone(archive: Path, tmp_path: Path) -> None:
@@ -871,7 +977,7 @@ def test_two_packs_do_not_write_one_file(bundle: Path, tmp_path: Path) -> None:
 IMPORTS = """
 os.fsync = lambda _: None
 from pathlib import Path
-from wheelhouse.archive import pack, unpack
+from offline_bundle.wheelhouse.transport.archive import pack, unpack
 """
 PACKS = """
 while True:
@@ -887,7 +993,9 @@ while True:
 
 
 @pytest.mark.parametrize("kills", SLOW_100)
-def test_a_pack_killed_at_any_moment_leaves_a_whole_archive_or_none(tmp_path: Path, kills: int) -> None:
+def test_a_pack_killed_at_any_moment_leaves_a_whole_archive_or_none(
+    tmp_path: Path, kills: int
+) -> None:
     chance = random.Random(kills)
     bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES}, wheel_size=400_000)
     out = tmp_path / "out"
@@ -911,12 +1019,16 @@ def test_a_pack_killed_at_any_moment_leaves_a_whole_archive_or_none(tmp_path: Pa
 
 
 @pytest.mark.parametrize("kills", SLOW_100)
-def test_an_unpack_killed_at_any_moment_leaves_the_old_or_the_new_bundle(tmp_path: Path, kills: int) -> None:
+def test_an_unpack_killed_at_any_moment_leaves_the_old_or_the_new_bundle(
+    tmp_path: Path, kills: int
+) -> None:
     chance = random.Random(kills)
     bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES}, wheel_size=100_000)
     pack(bundle, tmp_path / "one.tar")
     trees = {"one": tree(bundle)}
-    put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0", "zeta": "1.0"}}, wheel_size=100_000, text="two")
+    put_bundle(
+        bundle, {"eval": {**PACKAGES, "beta": "2.0", "zeta": "1.0"}}, wheel_size=100_000, text="two"
+    )
     pack(bundle, tmp_path / "two.tar")
     trees["two"] = tree(bundle)
     live = tmp_path / "live"
@@ -927,7 +1039,9 @@ def test_an_unpack_killed_at_any_moment_leaves_the_old_or_the_new_bundle(tmp_pat
             if (live / "bundle.json").exists():
                 report = verify(live)
                 assert report.ok, report.problems
-                assert (live / "bundle.json").read_bytes() in {wanted["bundle.json"] for wanted in trees.values()}
+                assert (live / "bundle.json").read_bytes() in {
+                    wanted["bundle.json"] for wanted in trees.values()
+                }
             name = chance.choice(["one", "two"])
             unpack([tmp_path / f"{name}.tar"], live, allow_rollback=True)
             assert tree(live) == trees[name]

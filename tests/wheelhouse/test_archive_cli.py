@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle import run_command_line
+from offline_bundle.cli import run_command_line
+from offline_bundle.wheelhouse.cli.archive import pack_command, unpack_command
+from offline_bundle.wheelhouse.cli.verify import verify_command
 from tests.support.archives import no_fsync, put_bundle, tree
 from tests.wheelhouse.test_signature import allowing, make_key, public
-from wheelhouse.archive_cli import pack_command, unpack_command
-from wheelhouse.cli import verify_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,11 +46,15 @@ def test_there_and_back(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert tree(tmp_path / "copy") == tree(bundle)
 
 
-def test_json_says_the_same(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_says_the_same(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     archive = tmp_path / "b.tar"
     assert call(pack_command, bundle, "-o", archive, "--split-size", "64k", "--json") == 0
     packed = json.loads(capsys.readouterr().out)
-    assert packed["files"] == [str(tmp_path / name) for name in ("b.tar.001", "b.tar.parts.sha256", "b.tar.unpack.py")]
+    assert packed["files"] == [
+        str(tmp_path / name) for name in ("b.tar.001", "b.tar.parts.sha256", "b.tar.unpack.py")
+    ]
     assert packed["size"] == (tmp_path / "b.tar.001").stat().st_size
     assert call(unpack_command, tmp_path / "b.tar.001", "-o", tmp_path / "copy", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {
@@ -67,7 +71,9 @@ def test_quiet_is_quiet(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr() == ("", "")
 
 
-def test_damage_is_exit_5_with_names(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damage_is_exit_5_with_names(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     archive = tmp_path / "b.tar"
     assert call(pack_command, bundle, "-o", archive) == 0
     content = archive.read_bytes()
@@ -88,12 +94,16 @@ def test_bad_usage_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture
     assert capsys.readouterr().err
 
 
-def test_a_size_that_is_none_is_exit_2(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_size_that_is_none_is_exit_2(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call(pack_command, bundle, "-o", tmp_path / "b.tar", "--split-size", "big") == 2
     assert "is no size" in capsys.readouterr().err
 
 
-def test_the_note_on_signatures_is_given(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_note_on_signatures_is_given(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (bundle / "bundle.json.sig").write_bytes(b"signature")
     other = put_bundle(tmp_path / "other", {"plot": {"gamma": "1.0"}})
     for source in (bundle, other):
@@ -161,7 +171,10 @@ def test_each_fault_of_a_signature_is_exit_6_and_told_apart(  # noqa: PLR0917 --
     lines = [f"alice {options}{public(tmp_path / 'alice')}"]
     lines += [f"mallory {public(tmp_path / 'mallory')}"] if kind == "of somebody else" else []
     allowed = allowing(tmp_path, *lines)
-    assert call(pack_command, bundle, "-o", archive, *([] if kind == "absent" else ["--sign", key])) == 0
+    assert (
+        call(pack_command, bundle, "-o", archive, *([] if kind == "absent" else ["--sign", key]))
+        == 0
+    )
     signature = bundle / "bundle.json.sig"
     if kind == "modified":
         before = signature.read_bytes()
@@ -171,7 +184,9 @@ def test_each_fault_of_a_signature_is_exit_6_and_told_apart(  # noqa: PLR0917 --
         signature.write_bytes(b"\n".join(signature.read_bytes().splitlines()[:2]))
     assert call(pack_command, bundle, "-o", archive) == 0
     if way == "policy":
-        (tmp_path / "policy.json").write_text('{"allowed-signers": "allowed_signers", "signer": "alice"}')
+        (tmp_path / "policy.json").write_text(
+            '{"allowed-signers": "allowed_signers", "signer": "alice"}'
+        )
         monkeypatch.setenv("OFFLINE_BUNDLE_POLICY", str(tmp_path / "policy.json"))
     trust = ["--allowed-signers", allowed, "--signer", "alice"] if way == "options" else []
     live = put_bundle(tmp_path / "live", {"other": {"zeta": "1.0"}})

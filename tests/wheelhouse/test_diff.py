@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle import run_command_line
+from offline_bundle.cli import run_command_line
+from offline_bundle.wheelhouse.cli.review import diff_command
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
+from offline_bundle.wheelhouse.runtime.manifest import BundledUv
+from offline_bundle.wheelhouse.store.diff import diff, load_manifest
+from offline_bundle.wheelhouse.transport.archive import pack
 from tests.support.reviewed import LINUX, WINDOWS, Shelf
-from wheelhouse.archive import pack
-from wheelhouse.diff import diff, load_manifest
-from wheelhouse.errors import BundleError, InputError, IntegrityError
-from wheelhouse.manifest import BundledUv
-from wheelhouse.review_cli import diff_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,15 +34,20 @@ def test_packages_added_removed_and_changed_per_script_and_target(shelf: Shelf) 
     old_numpy, gone = shelf.wheel("numpy", "1.0", size=200), shelf.wheel("gone", size=300)
     same = shelf.wheel("same")
     old = shelf.manifest(
-        {"eval": {LINUX: [old_numpy, gone, same], WINDOWS: [old_numpy, same]}}, asks={"eval": ["numpy"]}
+        {"eval": {LINUX: [old_numpy, gone, same], WINDOWS: [old_numpy, same]}},
+        asks={"eval": ["numpy"]},
     )
     newer = Shelf()
     numpy, extra = newer.wheel("numpy", "2.0", size=260), newer.wheel("extra", size=50)
     newer.files |= {path: shelf.files[path] for path in (same, old_numpy)}
-    new = newer.manifest({"eval": {LINUX: [numpy, extra, same], WINDOWS: [old_numpy, same]}}, asks={"eval": ["numpy"]})
+    new = newer.manifest(
+        {"eval": {LINUX: [numpy, extra, same], WINDOWS: [old_numpy, same]}},
+        asks={"eval": ["numpy"]},
+    )
     changes = diff(old, new)
     assert [
-        (c.target, c.name, c.kind, c.old_version, c.new_version, c.new_size - c.old_size) for c in changes.packages
+        (c.target, c.name, c.kind, c.old_version, c.new_version, c.new_size - c.old_size)
+        for c in changes.packages
     ] == [
         (LINUX, "extra", "added", None, "1.0", 50),
         (LINUX, "gone", "removed", "1.0", None, -300),
@@ -63,9 +68,16 @@ def test_another_wheel_of_the_same_version_is_a_change(shelf: Shelf) -> None:
 
 def test_scripts_targets_and_uv(shelf: Shelf) -> None:
     numpy = shelf.wheel("numpy")
-    old = shelf.manifest({"eval": {LINUX: [numpy]}, "gone": {LINUX: [numpy]}}, uv=["x86_64-manylinux_2_17"])
-    new = shelf.manifest({"eval": {LINUX: [numpy], WINDOWS: [numpy]}}, uv=["x86_64-manylinux_2_17"], text=" # edited")
-    new = replace(new, uv={"x86_64-manylinux_2_17": BundledUv(version="1.0", path="uv/x86_64-manylinux_2_17/uv")})
+    old = shelf.manifest(
+        {"eval": {LINUX: [numpy]}, "gone": {LINUX: [numpy]}}, uv=["x86_64-manylinux_2_17"]
+    )
+    new = shelf.manifest(
+        {"eval": {LINUX: [numpy], WINDOWS: [numpy]}}, uv=["x86_64-manylinux_2_17"], text=" # edited"
+    )
+    new = replace(
+        new,
+        uv={"x86_64-manylinux_2_17": BundledUv(version="1.0", path="uv/x86_64-manylinux_2_17/uv")},
+    )
     changes = diff(old, new)
     assert (changes.scripts.removed, changes.scripts.changed) == (("gone",), ("eval",))
     assert changes.targets.added == (WINDOWS,)
@@ -74,7 +86,9 @@ def test_scripts_targets_and_uv(shelf: Shelf) -> None:
     assert changes.locks.removed == (f"gone/{LINUX}",)
 
 
-def test_what_is_to_carry_counts_each_content_once_and_no_content_that_is_there(shelf: Shelf) -> None:
+def test_what_is_to_carry_counts_each_content_once_and_no_content_that_is_there(
+    shelf: Shelf,
+) -> None:
     numpy = shelf.wheel("numpy", size=500)
     old = shelf.manifest({"eval": {LINUX: [numpy]}})
     shelf.wheel("more", size=70)
@@ -89,11 +103,16 @@ class TestCommand:
         old, new = tmp_path / "old", tmp_path / "new"
         shelf.write(old, shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy", "1.0")]}}))
         newer = Shelf()
-        newer.write(new, newer.manifest({"eval": {LINUX: [newer.wheel("numpy", "2.0", size=1100)]}}))
+        newer.write(
+            new, newer.manifest({"eval": {LINUX: [newer.wheel("numpy", "2.0", size=1100)]}})
+        )
         return old, new
 
     def test_for_people(
-        self, bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        bundles: tuple[Path, Path],
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("COLUMNS", "150")
         assert run_command_line(diff_command, [*map(str, bundles)], "diff") == 0
@@ -102,7 +121,9 @@ class TestCommand:
             assert text in said
         assert "to carry" in said
 
-    def test_for_programs(self, bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_for_programs(
+        self, bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert run_command_line(diff_command, [*map(str, bundles), "--json"], "diff") == 0
         document = json.loads(capsys.readouterr().out)
         (package,) = document["packages"]
@@ -114,15 +135,25 @@ class TestCommand:
         assert run_command_line(diff_command, [str(bundles[0]), str(bundles[0])], "diff") == 0
         assert capsys.readouterr().out == "Both hold the same.\n"
 
-    def test_bundles_manifests_and_archives_do(self, bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    def test_bundles_manifests_and_archives_do(
+        self, bundles: tuple[Path, Path], tmp_path: Path
+    ) -> None:
         archive = tmp_path / "new.tar"
         pack(bundles[1], archive)
-        assert load_manifest(bundles[1]) == load_manifest(bundles[1] / "bundle.json") == load_manifest(archive)
+        assert (
+            load_manifest(bundles[1])
+            == load_manifest(bundles[1] / "bundle.json")
+            == load_manifest(archive)
+        )
 
     def test_what_is_neither_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
         (tmp_path / "file").write_text("no bundle")
-        for place, kind in (("folder", InputError), ("nowhere", BundleError), ("file", BundleError)):
+        for place, kind in (
+            ("folder", InputError),
+            ("nowhere", BundleError),
+            ("file", BundleError),
+        ):
             with pytest.raises(kind):
                 load_manifest(tmp_path / place)
         (tmp_path / "file").write_text("{}")

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.wheelhouse.runtime.launcher import python_archive
+from offline_bundle.wheelhouse.runtime.launcher.python_archive import (
+    HostileArchiveError,
+    interpreter_path,
+    unpack,
+)
 from tests.support.interpreters import python_mirror
 from tests.support.machine import pyenv_interpreter
-from wheelhouse import interpreter
-from wheelhouse.interpreter import HostileArchiveError, interpreter_path, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +26,11 @@ TEMPTATION = b"#!/bin/sh\necho owned\n"
 
 
 def member(
-    name: str, content: bytes | None = None, kind: bytes | None = None, link: str = "", **changes: object
+    name: str,
+    content: bytes | None = None,
+    kind: bytes | None = None,
+    link: str = "",
+    **changes: object,
 ) -> tuple[tarfile.TarInfo, bytes | None]:
     info = tarfile.TarInfo(name)
     info.type = kind or (tarfile.REGTYPE if content is not None else tarfile.DIRTYPE)
@@ -92,7 +100,9 @@ def test_folders_links_and_hard_links_of_any_order_and_length(folder: Path) -> N
     assert (folder / "python/lib/b").stat().st_nlink == 2
     assert (folder / long).read_bytes() == b"far"
     assert list((folder / "python/empty").iterdir()) == []
-    assert (folder / "python/share/E").stat().st_mode & 0o7777 == 0o755, "no set-user-id, not for others to write"
+    assert (folder / "python/share/E").stat().st_mode & 0o7777 == 0o755, (
+        "no set-user-id, not for others to write"
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,8 +123,18 @@ def test_folders_links_and_hard_links_of_any_order_and_length(folder: Path) -> N
         ([symlink("python/a", "")], "leads out"),
         ([member("python/d"), symlink("python/d/a", "x/../../../outside")], "leads out"),
         ([symlink("python/a", "b/../../.."), symlink("python/b", ".")], "leads out"),
-        ([member("python/x/y/z", b""), symlink("python/l", "x/y"), symlink("python/m", "l/../x")], "leads out"),
-        ([symlink("python/a", "."), member("python/a/b", TEMPTATION)], "as a folder and as something else"),
+        (
+            [
+                member("python/x/y/z", b""),
+                symlink("python/l", "x/y"),
+                symlink("python/m", "l/../x"),
+            ],
+            "leads out",
+        ),
+        (
+            [symlink("python/a", "."), member("python/a/b", TEMPTATION)],
+            "as a folder and as something else",
+        ),
         ([symlink("python/a", "b"), member("python/a", TEMPTATION)], "is there twice"),
         ([member("python/a", b"1"), member("python/a", b"2")], "is there twice"),
         ([member("python/a", b"1"), symlink("python/a", "b")], "is there twice"),
@@ -123,7 +143,10 @@ def test_folders_links_and_hard_links_of_any_order_and_length(folder: Path) -> N
         ([hard_link("python/a", "python/b")], "no file before it"),
         ([hard_link("python/a", "../outside")], "leaves the folder"),
         ([symlink("python/b", "c"), hard_link("python/a", "python/b")], "no file before it"),
-        ([member("python/a", kind=tarfile.CHRTYPE, devmajor=1, devminor=3)], "no file, folder or link"),
+        (
+            [member("python/a", kind=tarfile.CHRTYPE, devmajor=1, devminor=3)],
+            "no file, folder or link",
+        ),
         ([member("python/a", kind=tarfile.BLKTYPE)], "no file, folder or link"),
         ([member("python/a", kind=tarfile.FIFOTYPE)], "no file, folder or link"),
         ([member("python/a", b"", kind=tarfile.CONTTYPE)], "no file, folder or link"),
@@ -142,7 +165,9 @@ def sparse() -> bytes:
     """A file of 1 GiB that takes a block: GNU's format 1.0, in pax records."""
     records = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "python/a",
                "GNU.sparse.realsize": str(1 << 30)}  # fmt: skip
-    return archive(member("python/GNUSparseFile.0/a", b"0\n".ljust(512, b"\0"), pax_headers=records))
+    return archive(
+        member("python/GNUSparseFile.0/a", b"0\n".ljust(512, b"\0"), pax_headers=records)
+    )
 
 
 def huge_header() -> bytes:
@@ -173,7 +198,9 @@ def test_what_is_no_plain_archive_is_refused(make: Callable[[], bytes], folder: 
 
 
 @pytest.mark.parametrize("how", ["declared", "stream", "members"])
-def test_bombs_are_refused_before_they_fill_the_disk(how: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bombs_are_refused_before_they_fill_the_disk(
+    how: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(interpreter, "LARGEST_TREE", 1_000_000)
     monkeypatch.setattr(interpreter, "MOST_MEMBERS", 100)
     files = {
@@ -189,14 +216,24 @@ def test_bombs_are_refused_before_they_fill_the_disk(how: str, folder: Path, mon
 def test_it_runs_on_the_oldest_python_of_nodes(folder: Path) -> None:
     import subprocess
 
-    code = "import interpreter, sys; interpreter.unpack(open(sys.argv[1], 'rb').read(), sys.argv[2])"
-    beside = str(interpreter.__file__).rpartition("/")[0]
+    code = (
+        "import interpreter, sys; interpreter.unpack(open(sys.argv[1], 'rb').read(), sys.argv[2])"
+    )
+    beside = str(python_archive.__file__).rpartition("/")[0]
     command = [pyenv_interpreter("3.9"), "-c", code, str(python_mirror().archive), str(folder)]
     subprocess.run(command, cwd=beside, check=True, env={"PYTHONDONTWRITEBYTECODE": "1"})
     assert (folder / "python/bin/python3").is_symlink()
 
 
 def test_where_the_interpreter_is() -> None:
-    assert interpreter_path("/c", (3, 12), free_threaded=False, system="linux") == "/c/python/bin/python3.12"
-    assert interpreter_path("/c", (3, 13), free_threaded=True, system="darwin") == "/c/python/bin/python3.13t"
-    assert interpreter_path("/c", (3, 12), free_threaded=False, system="win32").endswith("python.exe")
+    assert (
+        interpreter_path("/c", (3, 12), free_threaded=False, system="linux")
+        == "/c/python/bin/python3.12"
+    )
+    assert (
+        interpreter_path("/c", (3, 13), free_threaded=True, system="darwin")
+        == "/c/python/bin/python3.13t"
+    )
+    assert interpreter_path("/c", (3, 12), free_threaded=False, system="win32").endswith(
+        "python.exe"
+    )

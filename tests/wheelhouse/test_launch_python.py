@@ -14,24 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.bundles import BundleScript, make_bundle, read_manifest, this_platform, write_manifest
+from offline_bundle.wheelhouse.runtime.launcher.cache_cleanup import remove_unused_interpreters
+from tests.support.bundles import (
+    BundleScript,
+    make_bundle,
+    read_manifest,
+    this_platform,
+    write_manifest,
+)
 from tests.support.interpreters import KEY, VERSION, python_mirror
-from tests.support.machine import bubblewrap, pyenv_interpreter
+from tests.support.machine import pyenv_interpreter
+from tests.support.programs import require
 from tests.wheelhouse.test_run import UV, Node
-from wheelhouse import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SHOW = (
-    "import alpha, json, sys\nprint(json.dumps([alpha.VERSION, sys.argv[1:], sys.base_prefix, sys.version_info[:3]]))\n"
-)
+SHOW = "import alpha, json, sys\nprint(json.dumps([alpha.VERSION, sys.argv[1:], sys.base_prefix, sys.version_info[:3]]))\n"
 ROOT = Path(__file__).parents[2]
 # What a program needs that is linked with the C library; of the libraries, those that come with it, and uv's libgcc.
 LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 LIBC = ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1")
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the archive is made of a Linux Python")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the archive is made of a Linux Python"
+)
 
 
 @pytest.fixture
@@ -77,7 +84,9 @@ def test_the_bundles_interpreter_comes_first_and_is_unpacked_once(node: Node) ->
 
 
 def test_it_is_used_by_a_launcher_that_runs_on_another_python(node: Node) -> None:
-    done = node.run(node.script(), python=pyenv_interpreter("3.9"), variables={"PYTHONDONTWRITEBYTECODE": "1"})
+    done = node.run(
+        node.script(), python=pyenv_interpreter("3.9"), variables={"PYTHONDONTWRITEBYTECODE": "1"}
+    )
     assert said(done)[3] == [*sys.version_info[:3]]
     assert has_bytecode_of_everything(node), "jobs must not write any"
 
@@ -91,7 +100,10 @@ def test_another_one_is_used_where_it_is_asked_for(node: Node) -> None:
 @pytest.mark.slow
 def test_many_jobs_that_start_at_once_unpack_it_once(node: Node) -> None:
     command = node.command("-v", node.script())
-    jobs = [subprocess.Popen(command, env=node.environ(), stderr=subprocess.PIPE, text=True) for _ in range(5)]
+    jobs = [
+        subprocess.Popen(command, env=node.environ(), stderr=subprocess.PIPE, text=True)
+        for _ in range(5)
+    ]
     texts = [job.communicate()[1] for job in jobs]
     assert [job.returncode for job in jobs] == [0] * 5, texts
     assert sum("Unpacking" in text for text in texts) == 1
@@ -122,7 +134,9 @@ def hostile(folder: Path, name: str, link: str = "") -> Path:
     path.parent.mkdir()
     with tarfile.open(path, "w:gz") as tar:
         info = tarfile.TarInfo(name)
-        info.type, info.linkname, info.size = (tarfile.SYMTYPE, link, 0) if link else (tarfile.REGTYPE, "", 5)
+        info.type, info.linkname, info.size = (
+            (tarfile.SYMTYPE, link, 0) if link else (tarfile.REGTYPE, "", 5)
+        )
         tar.addfile(info, io.BytesIO(b"owned"))
     return path
 
@@ -135,7 +149,9 @@ def hostile(folder: Path, name: str, link: str = "") -> Path:
         ("python/bin/pythonX", "", "holds no python"),
     ],
 )
-def test_a_hostile_archive_is_refused_and_leaves_nothing(name: str, link: str, reason: str, tmp_path: Path) -> None:
+def test_a_hostile_archive_is_refused_and_leaves_nothing(
+    name: str, link: str, reason: str, tmp_path: Path
+) -> None:
     node = Node(tmp_path)
     make_bundle(node.bundle, archive=hostile(tmp_path, name, link))
     assert reason in node.failure(5, "-q", node.script(), variables={"PATH": ""}).replace("\n", " ")
@@ -194,18 +210,26 @@ def test_it_is_pruned_when_nobody_uses_it(node: Node) -> None:
     said(node.run(node.script()))
     home = node.cache / "python" / digest_of(node)
     os.utime(home / "complete.json", (0, 0))
-    prepare._prune_interpreters(str(node.cache), 1000.0)
+    remove_unused_interpreters(str(node.cache), 1000.0)
     assert home.is_dir(), "an environment uses it"
     shutil.rmtree(node.cache / "environments")
     (node.cache / "environments").mkdir()
-    prepare._prune_interpreters(str(node.cache), 1000.0)
+    remove_unused_interpreters(str(node.cache), 1000.0)
     assert not home.exists()
     assert said(node.run(node.script()))[0] == "1.0"
 
 
 @pytest.mark.slow
 def test_sealed_jobs_run_with_it(node: Node, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "offline_bundle", "run", str(node.script()), "--bundle", str(node.bundle)]
+    command = [
+        sys.executable,
+        "-m",
+        "offline_bundle",
+        "run",
+        str(node.script()),
+        "--bundle",
+        str(node.bundle),
+    ]
     command += ["-j", "2", "--sealed", "--output", str(tmp_path / "jobs"), "--json"]
     variables = {**os.environ, **node.variables, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
@@ -217,7 +241,9 @@ def test_sealed_jobs_run_with_it(node: Node, tmp_path: Path) -> None:
 # --- run.sh ---------------------------------------------------------------------------------------------------
 
 
-def bare_root(node: Node, *command: str, libraries: tuple[str, ...] = LIBC, tools: tuple[str, ...] = ()) -> list[str]:
+def bare_root(
+    node: Node, *command: str, libraries: tuple[str, ...] = LIBC, tools: tuple[str, ...] = ()
+) -> list[str]:
     """Run in a root with a shell, its libraries, and nothing else; no network, the bundle read-only, another user."""
     shell = os.path.realpath("/bin/sh")
     binds = [("/bin/sh", shell), *((loader, loader) for loader in LOADERS if Path(loader).exists())]
@@ -231,10 +257,20 @@ def bare_root(node: Node, *command: str, libraries: tuple[str, ...] = LIBC, tool
     binds += [("/share/bundle", str(node.bundle)), ("/job", str(node.bundle / "scripts"))]
     flags = [part for place, source in binds for part in ("--ro-bind", source, place)]
     (node.folder / "node").mkdir(exist_ok=True)
-    flags += ["--bind", str(node.folder / "node"), "/node", "--proc", "/proc", "--dev", "/dev", "--chdir", "/job"]
+    flags += [
+        "--bind",
+        str(node.folder / "node"),
+        "/node",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--chdir",
+        "/job",
+    ]
     flags += ["--tmpfs", "/tmp"]  # uv 0.7 wants one
     flags += ["--setenv", "HOME", "/node", "--setenv", "PATH", "/bin"]
-    return [bubblewrap(), "--unshare-all", "--clearenv", *flags, "/bin/sh", *command]
+    return [require("bwrap"), "--unshare-all", "--clearenv", *flags, "/bin/sh", *command]
 
 
 def run_bare(*command: str) -> subprocess.CompletedProcess[str]:
@@ -260,7 +296,9 @@ WITH_GCC = (*LIBC, "libgcc_s.so.1")
 
 
 def test_a_job_runs_in_a_root_without_any_python(bare_node: Node) -> None:
-    command = bare_root(bare_node, "/share/bundle/run.sh", "eval.py", "a", "b c", libraries=WITH_GCC)
+    command = bare_root(
+        bare_node, "/share/bundle/run.sh", "eval.py", "a", "b c", libraries=WITH_GCC
+    )
     first = run_bare(*command)
     prefix = f"/node/.cache/offline-bundle/bootstrap/{KEY}"
     assert said(first) == ["1.0", ["a", "b c"], prefix, [*sys.version_info[:3]]]
@@ -272,18 +310,33 @@ def test_a_job_runs_in_a_root_without_any_python(bare_node: Node) -> None:
 
 def test_where_it_can_it_checks_uv_and_the_digests_first(bare_node: Node) -> None:
     tools = ("cp", "mkdir", "rm", "sha256sum")
-    libraries = (*WITH_GCC, "libselinux.so.1", "libattr.so.1", "libacl.so.1", "libcrypto.so.3", "libpcre2-8.so.0")
-    command = bare_root(bare_node, "/share/bundle/run.sh", "eval.py", libraries=libraries, tools=tools)
+    libraries = (
+        *WITH_GCC,
+        "libselinux.so.1",
+        "libattr.so.1",
+        "libacl.so.1",
+        "libcrypto.so.3",
+        "libpcre2-8.so.0",
+    )
+    command = bare_root(
+        bare_node, "/share/bundle/run.sh", "eval.py", libraries=libraries, tools=tools
+    )
     done = run_bare(*command)
     assert said(done)[0] == "1.0"
     assert "unchecked" not in done.stderr
-    left = {path.name for path in (bare_node.folder / "node/.cache/offline-bundle/bootstrap").iterdir()}
+    left = {
+        path.name for path in (bare_node.folder / "node/.cache/offline-bundle/bootstrap").iterdir()
+    }
     assert not [name for name in left if name.startswith(("uv.", "downloads.", "python."))], left
     shutil.rmtree(bare_node.folder / "node")
     for name in (f"uv/{this_platform()}/uv", "python-downloads.json"):
         original = (bare_node.bundle / name).read_bytes()
         (bare_node.bundle / name).write_bytes(original + b" ")
-        refused = run_bare(*bare_root(bare_node, "/share/bundle/run.sh", "eval.py", libraries=libraries, tools=tools))
+        refused = run_bare(
+            *bare_root(
+                bare_node, "/share/bundle/run.sh", "eval.py", libraries=libraries, tools=tools
+            )
+        )
         assert refused.returncode == 5, refused.stderr
         assert f"{name} is not what SHA256SUMS says" in refused.stderr
         (bare_node.bundle / name).write_bytes(original)
@@ -301,7 +354,11 @@ def test_an_archive_that_does_not_match_is_not_unpacked(bare_node: Node) -> None
 def shell(node: Node, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": "", "HOME": str(node.folder), **variables}
     return subprocess.run(
-        ["/bin/sh", str(node.bundle / "run.sh"), *arguments], env=environ, capture_output=True, text=True, check=False
+        ["/bin/sh", str(node.bundle / "run.sh"), *arguments],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -329,7 +386,12 @@ def test_what_it_cannot_do_it_says(bare_node: Node, tmp_path: Path) -> None:
     tools = {name: shutil.which(name) for name in ("cp", "mkdir", "rm", "sha256sum")}
     for name, path in tools.items():
         (tmp_path / "mine" / name).symlink_to(str(path))
-    limited = ["/bin/sh", "-c", 'ulimit -f 8; exec /bin/sh "$0" eval.py', str(bare_node.bundle / "run.sh")]
+    limited = [
+        "/bin/sh",
+        "-c",
+        'ulimit -f 8; exec /bin/sh "$0" eval.py',
+        str(bare_node.bundle / "run.sh"),
+    ]
     variables = {"PATH": str(tmp_path / "mine"), "HOME": str(tmp_path)}
     full = subprocess.run(limited, env=variables, capture_output=True, text=True, check=False)
     assert (full.returncode, "a folder with room to spare" in full.stderr) == (1, True)
@@ -351,8 +413,17 @@ def test_an_unmodified_uv_takes_its_python_from_the_bundle(bare_node: Node, tmp_
         "UV_PYTHON_INSTALL_BIN": "0",
         "UV_OFFLINE": "1",
     }
-    run = [UV, "run", "--no-index", "--find-links", str(bare_node.bundle / "wheels"), str(bare_node.script())]
+    run = [
+        UV,
+        "run",
+        "--no-index",
+        "--find-links",
+        str(bare_node.bundle / "wheels"),
+        str(bare_node.script()),
+    ]
     for command in ([UV, "python", "install", VERSION], run):
-        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, cwd=tmp_path)
+        done = subprocess.run(
+            command, env=variables, capture_output=True, text=True, check=False, cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
     assert "/uv/python/cpython-" in str(said(done)[2])

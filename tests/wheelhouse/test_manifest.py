@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.characters import CHARACTERS
-from wheelhouse.errors import InputError, IntegrityError
-from wheelhouse.manifest import (
+from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
+from offline_bundle.wheelhouse.runtime.manifest import (
     BundledFile,
     BundledLock,
     BundledPackage,
@@ -30,6 +29,7 @@ from wheelhouse.manifest import (
     render_checksums,
     unsafe_path,
 )
+from tests.support.characters import CHARACTERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,9 @@ def whole_manifest() -> Manifest:
         requires_python=">=3.12",
         upload_time="2026-11-15T21:30:21.123456Z",
         yanked="",
-        source=Source(index="https://index.test/simple", url="https://files.test/numpy.whl", built_from=DIGEST),
+        source=Source(
+            index="https://index.test/simple", url="https://files.test/numpy.whl", built_from=DIGEST
+        ),
         needed_by=(f"eval/{TARGET}",),
     )
     return Manifest(
@@ -75,7 +77,9 @@ def whole_manifest() -> Manifest:
         timestamp="2026-11-15T21:30:21Z",
         scripts={"eval": script},
         targets={TARGET: BundledTarget(python="3.12", platform="x86_64-manylinux_2_28")},
-        uv={"x86_64-manylinux_2_17": BundledUv(version="0.13.9", path="uv/x86_64-manylinux_2_17/uv")},
+        uv={
+            "x86_64-manylinux_2_17": BundledUv(version="0.13.9", path="uv/x86_64-manylinux_2_17/uv")
+        },
         files={
             "SHA256SUMS": BundledFile(sha256=None, size=None),
             "uv/x86_64-manylinux_2_17/uv": plain,
@@ -120,7 +124,9 @@ def test_the_order_of_construction_does_not_show_in_the_bytes() -> None:
 
 def test_the_text_is_sorted_ascii_with_a_line_for_a_file_and_absent_keys_left_out() -> None:
     manifest = Manifest(
-        created_by="ü", timestamp="2026-01-01T00:00:00Z", files={"a": BundledFile(sha256=DIGEST, size=3)}
+        created_by="ü",
+        timestamp="2026-01-01T00:00:00Z",
+        files={"a": BundledFile(sha256=DIGEST, size=3)},
     )
     assert manifest.to_json().decode().splitlines() == [
         "{",
@@ -173,9 +179,14 @@ def test_all_problems_are_told_at_once_with_their_places() -> None:
     changed["scripts"]["eval"]["locks"][TARGET]["packages"]["numpy"]["wheel"] = "wheels/other.whl"
     text = problems_of(changed)
     assert "timestamp: must be a time such as" in text
-    assert f"files.'{WHEEL}'.sha256: must be a sha256 of 64 lower-case hex digits, not 'E3B0C4" in text
+    assert (
+        f"files.'{WHEEL}'.sha256: must be a sha256 of 64 lower-case hex digits, not 'E3B0C4" in text
+    )
     assert f"files.'{LOCK}'.size: must be a size in bytes, but is missing" in text
-    assert f"scripts.eval.locks.{TARGET}.packages.numpy.wheel: 'wheels/other.whl' is not in files" in text
+    assert (
+        f"scripts.eval.locks.{TARGET}.packages.numpy.wheel: 'wheels/other.whl' is not in files"
+        in text
+    )
 
 
 def test_twenty_problems_are_shown_and_the_rest_counted() -> None:
@@ -263,7 +274,17 @@ def test_names_that_become_folders_are_refused_when_unsafe(table: str, name: str
 
 @pytest.mark.parametrize(
     "digest",
-    [None, 1, "", DIGEST[:-1], DIGEST + "0", DIGEST.upper(), DIGEST[:-1] + "g", DIGEST + "\n", "\uff10" * 64],
+    [
+        None,
+        1,
+        "",
+        DIGEST[:-1],
+        DIGEST + "0",
+        DIGEST.upper(),
+        DIGEST[:-1] + "g",
+        DIGEST + "\n",
+        "\uff10" * 64,
+    ],
 )
 def test_digests_are_exactly_64_lower_case_hex_digits(digest: object) -> None:
     assert "sha256" in problems_of(with_file("x", sha256=digest))
@@ -317,10 +338,15 @@ def test_hostile_texts_are_shown_harmlessly() -> None:
 def _places(value: object, place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     if not isinstance(value, dict):
         return [place]
-    return [place, *(found for key, member in value.items() for found in _places(member, (*place, key)))]
+    return [
+        place,
+        *(found for key, member in value.items() for found in _places(member, (*place, key))),
+    ]
 
 
-@pytest.mark.parametrize("wrong", [None, True, 7, -1.5, "\x00", [], [[]], [1], {}, {"x": 1}], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [None, True, 7, -1.5, "\x00", [], [[]], [1], {}, {"x": 1}], ids=repr
+)
 def test_a_wrong_shape_anywhere_never_ends_in_a_traceback(wrong: object) -> None:
     for place in _places(document()):
         if not place:
@@ -344,14 +370,21 @@ _JSON = st.recursive(
     | st.floats()
     | st.text(CHARACTERS, max_size=8)
     | st.sampled_from([DIGEST, WHEEL]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(CHARACTERS, max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(CHARACTERS, max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 _TOP = st.sampled_from(["created-by", "timestamp", "scripts", "targets", "uv", "files"])
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.dictionaries(_TOP, _JSON | st.dictionaries(st.text(CHARACTERS, max_size=5), _JSON, max_size=3)))
+@given(
+    st.dictionaries(
+        _TOP, _JSON | st.dictionaries(st.text(CHARACTERS, max_size=5), _JSON, max_size=3)
+    )
+)
 def test_any_json_is_read_or_refused(parts: dict[str, Any]) -> None:
     try:
         Manifest.from_json(json.dumps({**document(), **parts}))
@@ -359,9 +392,15 @@ def test_any_json_is_read_or_refused(parts: dict[str, Any]) -> None:
         return
 
 
-@pytest.mark.parametrize(("entry", "count"), [pytest.param("0", 10**6, marks=pytest.mark.slow), ("{}", 10**4)])
+@pytest.mark.parametrize(
+    ("entry", "count"), [pytest.param("0", 10**6, marks=pytest.mark.slow), ("{}", 10**4)]
+)
 def test_a_million_entries_are_refused_with_the_first_few_named(entry: str, count: int) -> None:
-    content = '{"format": 1, "files": {' + ",".join(f'"f{number}": {entry}' for number in range(count)) + "}}"
+    content = (
+        '{"format": 1, "files": {'
+        + ",".join(f'"f{number}": {entry}' for number in range(count))
+        + "}}"
+    )
     assert "more" in problems_of(content).splitlines()[-1]
 
 
@@ -371,16 +410,23 @@ def test_checksums_are_sorted_and_leave_themselves_out() -> None:
     lines = render_checksums(manifest, content).decode().splitlines()
     assert f"{hashlib.sha256(content).hexdigest()}  bundle.json" in lines
     assert f"{DIGEST}  {WHEEL}" in lines
-    assert [line.split("  ", 1)[1] for line in lines] == sorted({*manifest.files, "bundle.json"} - {"SHA256SUMS"})
+    assert [line.split("  ", 1)[1] for line in lines] == sorted(
+        {*manifest.files, "bundle.json"} - {"SHA256SUMS"}
+    )
 
 
-@pytest.mark.skipif(not shutil.which("sha256sum"), reason="coreutils' sha256sum is the program under test")
+@pytest.mark.skipif(
+    not shutil.which("sha256sum"), reason="coreutils' sha256sum is the program under test"
+)
 def test_coreutils_accepts_the_checksums(tmp_path: Path) -> None:
     names = ["plain", "with space", "-dash", "ünïcode", "a+b!c", "sub/x"]
     (tmp_path / "sub").mkdir()
     for name in names:
         (tmp_path / name).write_text(name)
-    files = {n: BundledFile(sha256=hashlib.sha256(n.encode()).hexdigest(), size=len(n.encode())) for n in names}
+    files = {
+        n: BundledFile(sha256=hashlib.sha256(n.encode()).hexdigest(), size=len(n.encode()))
+        for n in names
+    }
     manifest = Manifest(created_by="x", timestamp="2026-01-01T00:00:00Z", files=files)
     (tmp_path / "bundle.json").write_bytes(manifest.to_json())
     (tmp_path / "SHA256SUMS").write_bytes(render_checksums(manifest, manifest.to_json()))
@@ -421,7 +467,9 @@ def test_a_manifest_that_is_no_file_is_never_opened(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_a_manifest_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
@@ -473,7 +521,9 @@ def test_interpreters_are_read_and_written() -> None:
         ({"path": WHEEL}, "must be a path such as python/"),
     ],
 )
-def test_an_interpreter_that_is_not_described_well_is_refused(change: dict[str, Any], problem: str) -> None:
+def test_an_interpreter_that_is_not_described_well_is_refused(
+    change: dict[str, Any], problem: str
+) -> None:
     assert problem in problems_of(document_with_python(**change))
 
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+from offline_bundle.wheelhouse.store.verify import verify
+from offline_bundle.wheelhouse.transport.archive import Unpacked, pack, unpack
 from tests.support.archives import LINUX, MAC, digest_of, no_fsync, put_bundle, tree, wheel_path
-from wheelhouse.archive import Unpacked, pack, unpack
-from wheelhouse.errors import IntegrityError
-from wheelhouse.manifest import read_manifest
-from wheelhouse.verify import verify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +60,12 @@ def test_targets_of_one_script_stand_side_by_side(tmp_path: Path, live: Path) ->
 
 def test_the_order_does_not_matter_but_for_the_lineage(tmp_path: Path) -> None:
     one = put_bundle(tmp_path / "one", {"eval": {"alpha": "1.0"}})
-    two = put_bundle(tmp_path / "two", {"plot": {"gamma": "1.0"}}, launcher=b"newer", created_by="offline-bundle 0.2.0")
+    two = put_bundle(
+        tmp_path / "two",
+        {"plot": {"gamma": "1.0"}},
+        launcher=b"newer",
+        created_by="offline-bundle 0.2.0",
+    )
     for order in ((one, two), (two, one)):
         for bundle in order:
             carry(bundle, tmp_path / f"live-{order[0].name}")
@@ -72,7 +77,10 @@ def test_the_order_does_not_matter_but_for_the_lineage(tmp_path: Path) -> None:
 
 
 def test_merging_again_changes_nothing(tmp_path: Path, live: Path) -> None:
-    one, two = put_bundle(tmp_path / "one"), put_bundle(tmp_path / "two", {"plot": {"gamma": "1.0"}})
+    one, two = (
+        put_bundle(tmp_path / "one"),
+        put_bundle(tmp_path / "two", {"plot": {"gamma": "1.0"}}),
+    )
     carry(one, live)
     carry(two, live)
     before = tree(live)
@@ -81,10 +89,14 @@ def test_merging_again_changes_nothing(tmp_path: Path, live: Path) -> None:
     assert tree(live) == before
 
 
-def test_wheels_of_one_name_with_other_bytes_are_refused_by_name(tmp_path: Path, live: Path) -> None:
+def test_wheels_of_one_name_with_other_bytes_are_refused_by_name(
+    tmp_path: Path, live: Path
+) -> None:
     carry(put_bundle(tmp_path / "one"), live)
     before = tree(live)
-    other = put_bundle(tmp_path / "two", {"plot": {"alpha": "1.0", "gamma": "1.0"}}, wheel_seed="rebuilt")
+    other = put_bundle(
+        tmp_path / "two", {"plot": {"alpha": "1.0", "gamma": "1.0"}}, wheel_seed="rebuilt"
+    )
     for options in ({}, {"replace_scripts": True}):
         with pytest.raises(IntegrityError, match="other bytes") as caught:
             carry(other, live, **options)
@@ -114,7 +126,10 @@ def test_a_script_of_a_stranger_is_taken_only_on_request(
     assert tree(live) == before
     assert carry(other, live, replace_scripts=True).changed
     assert (live / "scripts/eval.py").read_bytes() == (other / "scripts/eval.py").read_bytes()
-    assert read_manifest(live).scripts["eval"].locks[LINUX] == read_manifest(other).scripts["eval"].locks[LINUX]
+    assert (
+        read_manifest(live).scripts["eval"].locks[LINUX]
+        == read_manifest(other).scripts["eval"].locks[LINUX]
+    )
 
 
 def test_a_descendant_replaces_what_it_descends_from(tmp_path: Path, live: Path) -> None:
@@ -153,7 +168,9 @@ def test_a_difference_updates_a_merged_bundle(tmp_path: Path, live: Path) -> Non
     assert read_manifest(live).scripts["eval"].locks[LINUX].packages["alpha"].version == "2.0"
 
 
-def test_going_back_in_a_merged_bundle_is_refused_unless_allowed(tmp_path: Path, live: Path) -> None:
+def test_going_back_in_a_merged_bundle_is_refused_unless_allowed(
+    tmp_path: Path, live: Path
+) -> None:
     one = put_bundle(tmp_path / "one", {"eval": {"alpha": "1.0"}})
     pack(one, tmp_path / "first.tar")
     carry(one, live)
@@ -189,10 +206,13 @@ def test_the_newer_uv_wins(tmp_path: Path, live: Path) -> None:
 
 
 def test_inventories_are_made_anew_for_the_whole(tmp_path: Path, live: Path) -> None:
-    from wheelhouse.inventory import add_inventories, metadata_of
-    from wheelhouse.store import BundleWriter
+    from offline_bundle.wheelhouse.derived.inventories import add_inventories, metadata_of
+    from offline_bundle.wheelhouse.store.writer import BundleWriter
 
-    bundles = [put_bundle(tmp_path / "one"), put_bundle(tmp_path / "two", {"plot": {"gamma": "1.0"}})]
+    bundles = [
+        put_bundle(tmp_path / "one"),
+        put_bundle(tmp_path / "two", {"plot": {"gamma": "1.0"}}),
+    ]
     for bundle in bundles:
         plain = read_manifest(bundle)
         manifest, contents = add_inventories(plain, lambda: metadata_of(plain, {}, bundle), None)  # noqa: B023
@@ -201,11 +221,18 @@ def test_inventories_are_made_anew_for_the_whole(tmp_path: Path, live: Path) -> 
         carry(bundle, live)
     for bundle in reversed(bundles):
         carry(bundle, tmp_path / "reversed")
-    assert (tmp_path / "reversed/sbom.cdx.json").read_bytes() == (live / "sbom.cdx.json").read_bytes()
-    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=live, check=True)
+    assert (tmp_path / "reversed/sbom.cdx.json").read_bytes() == (
+        live / "sbom.cdx.json"
+    ).read_bytes()
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=live, check=True
+    )
     for name in ("alpha", "beta", "gamma"):
         assert f'href="{name}/"' in (live / "simple/index.html").read_text()
-        assert f"{name}-1.0-py3-none-any.whl#sha256=" in (live / f"simple/{name}/index.html").read_text()
+        assert (
+            f"{name}-1.0-py3-none-any.whl#sha256="
+            in (live / f"simple/{name}/index.html").read_text()
+        )
     said = (live / "sbom.cdx.json").read_text()
     assert "pkg:pypi/alpha@1.0" in said
     assert "pkg:pypi/gamma@1.0" in said

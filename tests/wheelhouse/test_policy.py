@@ -10,11 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from offline_bundle.wheelhouse.runtime.errors import SignatureError
+from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.policy import may_be_in_force, policy_state, trusted_manifest
+from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
+from offline_bundle.wheelhouse.signing import (
+    check_trust,
+    enforce_policy,
+    enforce_policy_on,
+    sign,
+)
 from tests.support.bundles import make_bundle
 from tests.wheelhouse.test_signature import allowing, make_key, public
-from wheelhouse import policy, prepare
-from wheelhouse.errors import SignatureError
-from wheelhouse.signature import Trust, check_trust, enforce_policy, enforce_policy_on, sign
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are POSIX's")
 
@@ -46,35 +53,40 @@ def write_policy(path: Path, **entries: object) -> Path:
 
 
 def kind_of_refusal(bundle: Path) -> str:
-    with pytest.raises(policy.UntrustedError) as caught:
-        policy.trusted_manifest(str(bundle))
+    with pytest.raises(SignatureError) as caught:
+        trusted_manifest(str(bundle))
     assert caught.value.code == 6
     return caught.value.kind
 
 
 def test_without_a_policy_nothing_is_asked(bundle: Path) -> None:
-    assert policy.trusted_manifest(str(bundle)) == ((bundle / "bundle.json").read_bytes(), [])
-    assert policy.policy_state(str(bundle)) == []
-    assert not policy.may_be_in_force()
+    assert trusted_manifest(str(bundle)) == ((bundle / "bundle.json").read_bytes(), [])
+    assert policy_state(str(bundle)) == []
+    assert not may_be_in_force()
     assert enforce_policy(bundle) == check_trust(b"", None, None) == ()
 
 
 def test_the_site_asks_for_a_signature(bundle: Path, key: Path, system_policy: Path) -> None:
     write_policy(system_policy, allowed_signers="signers", signer="alice")
-    allowing(system_policy.parent, f"alice {public(key)}").rename(system_policy.with_name("signers"))
-    assert policy.may_be_in_force()
+    allowing(system_policy.parent, f"alice {public(key)}").rename(
+        system_policy.with_name("signers")
+    )
+    assert may_be_in_force()
     assert kind_of_refusal(bundle) == "absent"
     with pytest.raises(SignatureError, match="not signed"):
         enforce_policy(bundle)
     sign(bundle, str(key))
-    content, signers = policy.trusted_manifest(str(bundle))
+    content, signers = trusted_manifest(str(bundle))
     assert content == (bundle / "bundle.json").read_bytes()
     assert [signer.identity for signer in signers] == ["alice"]
     signature = (bundle / "bundle.json.sig").read_bytes()
     for enforced in (enforce_policy(bundle), enforce_policy_on(content, signature)):
         assert [signer.identity for signer in enforced] == ["alice"]
-    trust = Trust(system_policy.with_name("signers"))
-    assert [signer.identity for signer in check_trust(content, signature, trust)] == ["alice", "alice"]
+    trust = SignerPolicy(system_policy.with_name("signers"))
+    assert [signer.identity for signer in check_trust(content, signature, trust)] == [
+        "alice",
+        "alice",
+    ]
     with pytest.raises(SignatureError, match="not signed"):
         check_trust(content, None, None)
 
@@ -87,27 +99,39 @@ def test_the_variable_adds_and_never_takes_away(
     own = write_policy(tmp_path / "own" / "policy.json", allowed_signers="allowed_signers")
     allowing(own.parent, f"mallory {public(tmp_path / 'mallory')}")
     monkeypatch.setenv("OFFLINE_BUNDLE_POLICY", str(own))
-    assert len(policy.trusted_manifest(str(bundle))[1]) == 1
+    assert len(trusted_manifest(str(bundle))[1]) == 1
     write_policy(system_policy, allowed_signers="allowed_signers")
     allowing(system_policy.parent, f"alice {public(key)}")
     assert kind_of_refusal(bundle) == "not-allowed"
     sign(bundle, str(key))
     assert kind_of_refusal(bundle) == "not-allowed"
     allowing(own.parent, f"alice {public(key)}")
-    assert len(policy.trusted_manifest(str(bundle))[1]) == 2
+    assert len(trusted_manifest(str(bundle))[1]) == 2
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"allowed-signers": 1}', '{"allowed-signers": "a", "all-must-sign": "yes"}', "\xff"]
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"allowed-signers": 1}',
+        '{"allowed-signers": "a", "all-must-sign": "yes"}',
+        "\xff",
+    ],
 )
-def test_a_policy_that_is_not_understood_lets_nothing_pass(bundle: Path, system_policy: Path, content: str) -> None:
+def test_a_policy_that_is_not_understood_lets_nothing_pass(
+    bundle: Path, system_policy: Path, content: str
+) -> None:
     system_policy.parent.mkdir()
     system_policy.write_text(content, encoding="latin-1")
     assert kind_of_refusal(bundle) == "policy"
 
 
 @pytest.mark.parametrize("odd", ["policy.json", "allowed_signers"])
-def test_a_fifo_is_no_policy_and_is_not_waited_for(bundle: Path, key: Path, system_policy: Path, odd: str) -> None:
+def test_a_fifo_is_no_policy_and_is_not_waited_for(
+    bundle: Path, key: Path, system_policy: Path, odd: str
+) -> None:
     write_policy(system_policy, allowed_signers="allowed_signers")
     allowing(system_policy.parent, f"alice {public(key)}")
     sign(bundle, str(key))
@@ -116,22 +140,28 @@ def test_a_fifo_is_no_policy_and_is_not_waited_for(bundle: Path, key: Path, syst
     assert kind_of_refusal(bundle) == "policy"
 
 
-def test_a_policy_that_names_what_is_not_there_lets_nothing_pass(bundle: Path, system_policy: Path) -> None:
+def test_a_policy_that_names_what_is_not_there_lets_nothing_pass(
+    bundle: Path, system_policy: Path
+) -> None:
     write_policy(system_policy, allowed_signers="nowhere")
     assert kind_of_refusal(bundle) == "policy"
 
 
-def test_a_variable_that_names_nothing_lets_nothing_pass(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_names_nothing_lets_nothing_pass(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OFFLINE_BUNDLE_POLICY", "nowhere.json")
     assert kind_of_refusal(bundle) == "policy"
 
 
 @pytest.mark.parametrize("writable", ["policy.json", "allowed_signers", "."])
-def test_what_others_can_write_is_no_policy(bundle: Path, key: Path, system_policy: Path, writable: str) -> None:
+def test_what_others_can_write_is_no_policy(
+    bundle: Path, key: Path, system_policy: Path, writable: str
+) -> None:
     write_policy(system_policy, allowed_signers="allowed_signers")
     allowing(system_policy.parent, f"alice {public(key)}")
     sign(bundle, str(key))
-    assert policy.trusted_manifest(str(bundle))[1]
+    assert trusted_manifest(str(bundle))[1]
     (system_policy.parent / writable).chmod(0o777)
     assert kind_of_refusal(bundle) == "policy"
 
@@ -158,16 +188,16 @@ def test_a_remembered_verdict_ends_with_what_it_stands_on(
     sign(bundle, str(key))
     hour = 3_600_000
     monkeypatch.setattr("time.time", lambda: hour)
-    states = [policy.policy_state(str(bundle))]
-    assert policy.policy_state(str(bundle)) == states[0]
+    states = [policy_state(str(bundle))]
+    assert policy_state(str(bundle)) == states[0]
     signers.write_text("")
-    states.append(policy.policy_state(str(bundle)))
+    states.append(policy_state(str(bundle)))
     (bundle / "bundle.json.sig").unlink()
-    states.append(policy.policy_state(str(bundle)))
+    states.append(policy_state(str(bundle)))
     monkeypatch.setattr("time.time", lambda: hour + 3600)
-    states.append(policy.policy_state(str(bundle)))
+    states.append(policy_state(str(bundle)))
     write_policy(system_policy, allowed_signers="allowed_signers", signer="alice")
-    states.append(policy.policy_state(str(bundle)))
+    states.append(policy_state(str(bundle)))
     assert len({tuple(state) for state in states}) == len(states)
 
 
@@ -180,7 +210,7 @@ def test_reading_while_an_update_commits(
     after = (bundle / "bundle.json").read_bytes()
     seen = iter([after.replace(b'"tests"', b'"before"'), after])
     monkeypatch.setattr(policy, "_read", lambda _: next(seen))
-    content, signers = policy.trusted_manifest(str(bundle))
+    content, signers = trusted_manifest(str(bundle))
     assert content == after
     assert signers
 
@@ -190,7 +220,9 @@ def test_roots_user_in_a_user_namespace() -> None:
     code = "from wheelhouse.policy import _root_users; print(sorted(_root_users()))"
     root = Path(policy.__file__).parent.parent
     try:
-        done = subprocess.run([*command, code], cwd=root, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, code], cwd=root, capture_output=True, text=True, check=False
+        )
     except FileNotFoundError:
         pytest.skip("unshare is not installed")
     if done.returncode:
@@ -202,14 +234,17 @@ def test_it_needs_nothing_but_the_standard_library_of_3_9() -> None:
     tree = ast.parse(Path(policy.__file__).read_text(), feature_version=(3, 9))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = [
-        [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] for node in imports
+        [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        for node in imports
     ]
     assert {name.partition(".")[0] for group in names for name in group} <= sys.stdlib_module_names
 
 
-def test_it_works_on_the_oldest_python_a_node_may_have(bundle: Path, key: Path, tmp_path: Path) -> None:
+def test_it_works_on_the_oldest_python_a_node_may_have(
+    bundle: Path, key: Path, tmp_path: Path
+) -> None:
     """By itself, as a site would copy it."""
-    oldest = prepare.find_interpreter((3, 9)) or shutil.which("python3.9")
+    oldest = find_interpreter((3, 9)) or shutil.which("python3.9")
     if oldest is None:
         pytest.skip("this machine has no Python 3.9")
     sign(bundle, str(key))
@@ -222,5 +257,7 @@ def test_it_works_on_the_oldest_python_a_node_may_have(bundle: Path, key: Path, 
         "OFFLINE_BUNDLE_POLICY": str(tmp_path / "own" / "policy.json"),
         "PYTHONPATH": str(tmp_path),
     }
-    done = subprocess.run([oldest, "-c", code, bundle], env=variables, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [oldest, "-c", code, bundle], env=variables, capture_output=True, text=True, check=True
+    )
     assert done.stdout == "alice\n"

@@ -11,17 +11,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle import run_command_line
+from offline_bundle.cli import run_command_line
+from offline_bundle.wheelhouse.cli.review import prune_command
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, SignatureError
+from offline_bundle.wheelhouse.runtime.manifest import SIGNATURE, read_manifest
+from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
+from offline_bundle.wheelhouse.signing import SignerPolicy, check_bundle_signature, sign
+from offline_bundle.wheelhouse.store.prune import (
+    RETIRED,
+    drop,
+    prune,
+    unneeded,
+    without,
+)
+from offline_bundle.wheelhouse.store.verify import verify
 from tests.support.archives import small_disk
 from tests.support.reviewed import LINUX, MAC, WINDOWS, Shelf
 from tests.wheelhouse.test_signature import allowing, make_key, public
 from tests.wheelhouse.test_store import Victim
-from wheelhouse.errors import BundleError, InputError, SignatureError
-from wheelhouse.manifest import SIGNATURE, read_manifest
-from wheelhouse.prune import RETIRED, drop, prune, unneeded, without
-from wheelhouse.review_cli import prune_command
-from wheelhouse.signature import Trust, check_signature, sign
-from wheelhouse.verify import verify
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +42,10 @@ def bundle(tmp_path: Path) -> Path:
     """Two scripts, of which `study` alone needs scipy, and runs on a Mac too."""
     shelf = Shelf()
     numpy, scipy = shelf.wheel("numpy"), shelf.wheel("scipy", size=900)
-    scripts = {"eval": {LINUX: [numpy], WINDOWS: [numpy]}, "study": {LINUX: [numpy, scipy], MAC: [numpy, scipy]}}
+    scripts = {
+        "eval": {LINUX: [numpy], WINDOWS: [numpy]},
+        "study": {LINUX: [numpy, scipy], MAC: [numpy, scipy]},
+    }
     shelf.write(tmp_path / "bundle", shelf.manifest(scripts, uv=[LINUX_UV, MAC_UV]))
     return tmp_path / "bundle"
 
@@ -103,7 +113,9 @@ def test_a_dropped_target_takes_a_script_along_that_has_no_other(bundle: Path) -
 
 def let_time_pass(bundle: Path, time: timedelta) -> None:
     notes = json.loads((bundle / RETIRED).read_text())
-    earlier = {path: (datetime.fromisoformat(since) - time).isoformat() for path, since in notes.items()}
+    earlier = {
+        path: (datetime.fromisoformat(since) - time).isoformat() for path, since in notes.items()
+    }
     (bundle / RETIRED).write_text(json.dumps(earlier))
 
 
@@ -112,7 +124,12 @@ def test_what_a_starting_job_may_hold_stays_for_the_grace_period(bundle: Path) -
     report = prune(bundle, drop_scripts=["study"])
     assert report.removed == ()
     wheel = "wheels/scipy-1.0-py3-none-any.whl"
-    assert {wheel, "scripts/study.py", f"locks/study/pylock.{LINUX}.toml", f"uv/{MAC_UV}/uv"} <= report.waiting.keys()
+    assert {
+        wheel,
+        "scripts/study.py",
+        f"locks/study/pylock.{LINUX}.toml",
+        f"uv/{MAC_UV}/uv",
+    } <= report.waiting.keys()
     assert report.waiting_size > 900
     manifest = read_manifest(bundle)
     assert list(manifest.scripts) == ["eval"]
@@ -168,7 +185,10 @@ def test_what_is_needed_again_is_not_removed(bundle: Path) -> None:
     let_time_pass(bundle, timedelta(days=2))
     shelf = Shelf()
     numpy, scipy = shelf.wheel("numpy"), shelf.wheel("scipy", size=900)
-    shelf.write(bundle, shelf.manifest({"eval": {LINUX: [numpy], WINDOWS: [numpy]}, "other": {LINUX: [scipy]}}))
+    shelf.write(
+        bundle,
+        shelf.manifest({"eval": {LINUX: [numpy], WINDOWS: [numpy]}, "other": {LINUX: [scipy]}}),
+    )
     assert scipy not in prune(bundle).removed
     assert (bundle / scipy).exists()
     assert_whole(bundle)
@@ -180,7 +200,12 @@ def test_a_dry_run_says_the_same_and_writes_nothing(bundle: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in [bundle, *bundle.rglob("*")]} == before
     assert dry.is_dry_run
     wet = prune(bundle, drop_scripts=["study"], grace=NOW)
-    assert (dry.removed, dry.freed, dry.scripts, dry.targets) == (wet.removed, wet.freed, wet.scripts, wet.targets)
+    assert (dry.removed, dry.freed, dry.scripts, dry.targets) == (
+        wet.removed,
+        wet.freed,
+        wet.scripts,
+        wet.targets,
+    )
 
 
 def test_unknown_names_are_refused_naming_what_there_is(bundle: Path) -> None:
@@ -215,7 +240,11 @@ def test_a_reader_goes_on_while_it_is_pruned(bundle: Path) -> None:
     with (bundle / wheel).open("rb") as held:
         first = held.read(100)
         prune(bundle, drop_scripts=["study"])
-        names = [path for path in before.files if path.startswith(("wheels/", "locks/", "scripts/", "uv/"))]
+        names = [
+            path
+            for path in before.files
+            if path.startswith(("wheels/", "locks/", "scripts/", "uv/"))
+        ]
         assert all((bundle / path).read_bytes() == contents[path] for path in names)
         prune(bundle, grace=NOW)
         assert not (bundle / wheel).exists()
@@ -272,8 +301,8 @@ def test_a_read_only_bundle_is_told(bundle: Path, tmp_path: Path) -> None:
 IMPORTS = """
 from datetime import timedelta
 from pathlib import Path
-from wheelhouse.prune import prune
-from wheelhouse.signature import sign
+from offline_bundle.wheelhouse.store.prune import prune
+from offline_bundle.wheelhouse.signing import sign
 os.fsync = lambda _: None
 bundle = Path(sys.argv[1])
 """
@@ -286,12 +315,14 @@ while True:
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_prune_or_signing_killed_at_any_moment_can_be_run_again(bundle: Path, tmp_path: Path, kills: int) -> None:
+def test_a_prune_or_signing_killed_at_any_moment_can_be_run_again(
+    bundle: Path, tmp_path: Path, kills: int
+) -> None:
     chance = random.Random(kills)
     keys = [tmp_path / "alice", tmp_path / "bob"]
     for key in keys:
         make_key(key)
-    trust = Trust(allowing(tmp_path, *(f"{key.name} {public(key)}" for key in keys)))
+    trust = SignerPolicy(allowing(tmp_path, *(f"{key.name} {public(key)}" for key in keys)))
     sign(bundle, str(keys[0]))
     live = tmp_path / "live"
     seen = set()
@@ -301,14 +332,14 @@ def test_a_prune_or_signing_killed_at_any_moment_can_be_run_again(bundle: Path, 
             prunes.kill_at_random(chance, within=1.0)
             report = verify(live)
             assert report.ok, report.problems
-            assert check_signature(live, trust).identity in {"alice", "bob"}
+            assert check_bundle_signature(live, trust).identity in {"alice", "bob"}
             seen.add((read_manifest(live).generation, report.is_settled))
             dropped = ["study"] if "study" in read_manifest(live).scripts else []
             prune(live, drop_scripts=dropped, grace=NOW, key=str(keys[0]))
             sign(live, str(keys[1]))
             assert_whole(live)
             assert list(read_manifest(live).scripts) == ["eval"]
-            assert check_signature(live, trust).identity == "bob"
+            assert check_bundle_signature(live, trust).identity == "bob"
             assert {path.name for path in (live / ".writer").iterdir()} == {"lock"}
             shutil.rmtree(live)
     assert kills < 50 or len(seen) > 1  # or else nothing was tested
@@ -327,7 +358,12 @@ class TestSigned:
             prune(bundle, drop_scripts=["study"])
         assert files_of(bundle) == before
         prune(bundle, drop_scripts=["study"], key=str(key))
-        assert check_signature(bundle, Trust(allowing(tmp_path, f"alice {public(key)}"))).identity == "alice"
+        assert (
+            check_bundle_signature(
+                bundle, SignerPolicy(allowing(tmp_path, f"alice {public(key)}"))
+            ).identity
+            == "alice"
+        )
 
     def test_or_lose_its_signature(self, bundle: Path, key: Path) -> None:
         del key
@@ -361,14 +397,21 @@ class TestCommand:
         assert ["script", "study", "would be dropped"] in rows
         assert ["file", "wheels/scipy-1.0-py3-none-any.whl", "would be removed"] in rows
         assert "would be removed" in said.err
-        assert run_command_line(prune_command, [str(bundle), "--drop-script", "study"], "prune") == 0
+        assert (
+            run_command_line(prune_command, [str(bundle), "--drop-script", "study"], "prune") == 0
+        )
         said = capsys.readouterr()
         assert "unneeded, stays until" in said.out
         assert "prune again then" in said.err
 
     def test_for_programs(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert (
-            run_command_line(prune_command, [str(bundle), "--drop-target", MAC, "--grace", "0", "--json"], "prune") == 0
+            run_command_line(
+                prune_command,
+                [str(bundle), "--drop-target", MAC, "--grace", "0", "--json"],
+                "prune",
+            )
+            == 0
         )
         assert json.loads(capsys.readouterr().out)["targets"] == [MAC]
 

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.wheelhouse.derived.inventories import add_inventories
+from offline_bundle.wheelhouse.derived.report.report import render_report
+from offline_bundle.wheelhouse.runtime.manifest import Source
 from tests.support.browser import visit
 from tests.support.reviewed import LINUX, MAC, WINDOWS, Shelf
-from wheelhouse.inventory import add_inventories
-from wheelhouse.manifest import Source
-from wheelhouse.report import render_report
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wheelhouse.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.manifest import Manifest
 
-HOSTILE = (
-    "</title></style></details>\"'><script>document.title='owned'</script><img src=http://evil.example/x onerror=a()>"
-)
+HOSTILE = "</title></style></details>\"'><script>document.title='owned'</script><img src=http://evil.example/x onerror=a()>"
 
 
 @pytest.fixture
@@ -34,11 +32,18 @@ def text_of(page: bytes) -> str:
 
 def everything(shelf: Shelf) -> Manifest:
     """A bundle with one of each kind of thing that a reviewer should see."""
-    numpy = shelf.wheel("numpy", "2.0", "License-Expression: BSD-3-Clause", "Summary: Arrays", size=40_000_000)
+    numpy = shelf.wheel(
+        "numpy", "2.0", "License-Expression: BSD-3-Clause", "Summary: Arrays", size=40_000_000
+    )
     older = shelf.wheel("numpy", "1.0", "License-Expression: BSD-3-Clause", size=20_000_000)
-    built = shelf.wheel("built", "1.0", "License: MIT", source=Source(path="built", built_from="ab" * 32))
+    built = shelf.wheel(
+        "built", "1.0", "License: MIT", source=Source(path="built", built_from="ab" * 32)
+    )
     git = shelf.wheel(
-        "from-git", "1.0", "License: MIT", source=Source(git="https://git.example/repo", commit="c0ffee" * 6)
+        "from-git",
+        "1.0",
+        "License: MIT",
+        source=Source(git="https://git.example/repo", commit="c0ffee" * 6),
     )
     yanked = shelf.wheel("sorry", "1.0", "License: MIT", yanked="it eats your data")
     unlicensed, left = shelf.wheel("unlicensed"), shelf.wheel("left", "1.0", "License: MIT")
@@ -93,14 +98,19 @@ def test_it_says_what_a_reviewer_asks_for(shelf: Shelf) -> None:
 
 def test_with_nothing_to_look_at_it_says_so(shelf: Shelf) -> None:
     manifest = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy", "1.0", "License: MIT")]}})
-    assert "No yanked version, nothing built from source" in text_of(render_report(manifest, shelf.metadata))
+    assert "No yanked version, nothing built from source" in text_of(
+        render_report(manifest, shelf.metadata)
+    )
 
 
 def test_scripts_by_targets(shelf: Shelf) -> None:
     page = render_report(everything(shelf), shelf.metadata).decode()
     matrix = page.partition('<table class="matrix">')[2].partition("</table>")[0]
     rows = re.findall(r"<tr>(.*?)</tr>", matrix, re.DOTALL)[1:]
-    cells = [[re.sub(r"<[^>]+>", " ", cell).split() for cell in re.findall(r"<td>(.*?)</td>", row)] for row in rows]
+    cells = [
+        [re.sub(r"<[^>]+>", " ", cell).split() for cell in re.findall(r"<td>(.*?)</td>", row)]
+        for row in rows
+    ]
     assert [[" ".join(cell[:2]) for cell in row] for row in cells] == [
         ["4 packages", "1 package", "\N{EN DASH}"],
         ["3 packages", "\N{EN DASH}", "1 package"],
@@ -117,7 +127,9 @@ def test_sizes_are_drawn_to_scale(shelf: Shelf) -> None:
 def test_what_changed_since_the_bundle_before(shelf: Shelf) -> None:
     before = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy", "1.0"), shelf.wheel("gone")]}})
     newer = Shelf()
-    now = newer.manifest({"eval": {LINUX: [newer.wheel("numpy", "2.0"), newer.wheel("fresh")]}, "more": {MAC: []}})
+    now = newer.manifest(
+        {"eval": {LINUX: [newer.wheel("numpy", "2.0"), newer.wheel("fresh")]}, "more": {MAC: []}}
+    )
     text = re.sub(r"\s+", " ", text_of(render_report(now, newer.metadata, before)))
     changes = text.partition("Changed since the bundle before")[2].partition("Sizes")[0]
     for shown in (
@@ -162,9 +174,29 @@ def test_nothing_that_a_package_says_becomes_markup(shelf: Shelf) -> None:
     parsed = _Elements(page)
     assert parsed.open == []
     kinds = {name for name, _ in parsed.elements}
-    assert not kinds & {"script", "img", "link", "iframe", "object", "a", "form", "input", "svg", "base"}
+    assert not kinds & {
+        "script",
+        "img",
+        "link",
+        "iframe",
+        "object",
+        "a",
+        "form",
+        "input",
+        "svg",
+        "base",
+    }
     attributes = {key for _, found in parsed.elements for key in found}
-    assert attributes <= {"lang", "charset", "http-equiv", "content", "name", "class", "style", "scope"}
+    assert attributes <= {
+        "lang",
+        "charset",
+        "http-equiv",
+        "content",
+        "name",
+        "class",
+        "style",
+        "scope",
+    }
     assert HOSTILE in text_of(page.encode())
     assert "\u202e" not in page
 
@@ -177,13 +209,17 @@ def test_it_is_kept_where_nothing_else_changes(shelf: Shelf, tmp_path: Path) -> 
     assert shelf.write(tmp_path / "bundle", manifest) == first
     assert (tmp_path / "bundle" / "report.html").read_bytes() == page
     assert add_inventories(first, lambda: pytest.fail("rendered again"), first) == (first, {})
-    second = shelf.write(tmp_path / "bundle", shelf.manifest({"eval": {LINUX: [shelf.wheel("scipy")]}}))
+    second = shelf.write(
+        tmp_path / "bundle", shelf.manifest({"eval": {LINUX: [shelf.wheel("scipy")]}})
+    )
     assert second.generation == 2
     assert b"Changed since" in (tmp_path / "bundle" / "report.html").read_bytes()
 
 
 class TestInABrowser:
-    def test_it_is_read_without_asking_anybody_for_anything(self, shelf: Shelf, tmp_path: Path) -> None:
+    def test_it_is_read_without_asking_anybody_for_anything(
+        self, shelf: Shelf, tmp_path: Path
+    ) -> None:
         page = tmp_path / "report.html"
         page.write_bytes(render_report(everything(shelf), shelf.metadata))
         seen = visit(page, tmp_path / "profile")
@@ -192,7 +228,13 @@ class TestInABrowser:
         parsed = _Elements(seen.dom)
         assert not {name for name, _ in parsed.elements} & {"script", "img"}
         assert "<title>Offline bundle: eval, study</title>" in seen.dom
-        for shown in ("numpy", "Where it comes from", "it eats your data", "libc 2.17 or newer", "built from source"):
+        for shown in (
+            "numpy",
+            "Where it comes from",
+            "it eats your data",
+            "libc 2.17 or newer",
+            "built from source",
+        ):
             assert shown in seen.dom
 
     def test_this_would_have_noticed(self, tmp_path: Path) -> None:

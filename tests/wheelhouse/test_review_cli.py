@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle import run_command_line
+from offline_bundle.cli import run_command_line
+from offline_bundle.wheelhouse.cli.review import (
+    sign_command,
+    sign_option,
+    tell_signer,
+    trust_of,
+    trust_options,
+)
+from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
+from offline_bundle.wheelhouse.signing import SignerPolicy, check_bundle_signature
 from tests.support.bundles import make_bundle
 from tests.wheelhouse.test_signature import allowing, make_key, public
-from wheelhouse.review_cli import sign_command, sign_option, tell_signer, trust_of, trust_options
-from wheelhouse.signature import Trust, check_signature
 
 if TYPE_CHECKING:
     import pytest
@@ -22,7 +29,9 @@ def test_signing_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     make_key(tmp_path / "alice")
     assert run_command_line(sign_command, [str(bundle), str(tmp_path / "alice")], "sign") == 0
     assert "signed, after checking every file" in capsys.readouterr().err
-    signer = check_signature(bundle, Trust(allowing(tmp_path, f"alice {public(tmp_path / 'alice')}")))
+    signer = check_bundle_signature(
+        bundle, SignerPolicy(allowing(tmp_path, f"alice {public(tmp_path / 'alice')}"))
+    )
     tell_signer(signer)
     assert "Signed by alice with ED25519 key SHA256:" in capsys.readouterr().err
     assert run_command_line(sign_command, [str(bundle), "nowhere"], "sign") == 2
@@ -32,14 +41,28 @@ def test_signing_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 @click.command()
 @sign_option
 @trust_options
-def command(*, sign: str | None, allowed_signers: Path | None, signer: str | None, revoked_keys: Path | None) -> None:
+def command(
+    *, sign: str | None, allowed_signers: Path | None, signer: str | None, revoked_keys: Path | None
+) -> None:
     click.echo(f"{sign} {trust_of(allowed_signers, signer, revoked_keys)}")
 
 
 def test_options_for_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(command, [], "command") == 0
     assert capsys.readouterr().out == "None None\n"
-    arguments = ["--sign", "key", "--allowed-signers", "allowed", "--signer", "alice", "--revoked-keys", "revoked"]
+    arguments = [
+        "--sign",
+        "key",
+        "--allowed-signers",
+        "allowed",
+        "--signer",
+        "alice",
+        "--revoked-keys",
+        "revoked",
+    ]
     assert run_command_line(command, arguments, "command") == 0
-    assert capsys.readouterr().out == f"key {Trust(Path('allowed'), 'alice', Path('revoked'))}\n"
+    assert (
+        capsys.readouterr().out
+        == f"key {SignerPolicy(Path('allowed'), 'alice', Path('revoked'))}\n"
+    )
     assert run_command_line(command, ["--signer", "alice"], "command") == 2

@@ -1,20 +1,20 @@
-"""What docs/review.md tells a reviewer to type does what it says there."""
+"""What docs/how-to/review.md tells a reviewer to type does what it says there."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from offline_bundle.wheelhouse.signing import sign
+from tests.support.programs import require
 from tests.support.reviewed import LINUX, Shelf
 from tests.wheelhouse.test_signature import allowing, make_key, public
-from wheelhouse.signature import sign
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "review.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "how-to" / "review.md"
 
 
 @pytest.fixture
@@ -30,14 +30,21 @@ def bundle(tmp_path: Path) -> Path:
 
 def command(beginning: str) -> str:
     """The command of the table that begins so."""
-    cells = re.findall(r"^\| [^|]* \| `(.*?[^\\])` \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    cells = re.findall(
+        r"^\| [^|]* \| `(.*?[^\\])` \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE
+    )
     (found,) = [cell.replace("\\|", "|") for cell in cells if cell.startswith(beginning)]
     return found.replace("-f allowed_signers", "-f ../allowed_signers").replace("NAME", "alice")
 
 
 def run(beginning: str, bundle: Path) -> tuple[int, str]:
     done = subprocess.run(
-        ["bash", "-c", command(beginning)], cwd=bundle, capture_output=True, text=True, check=False, env=os.environ
+        ["bash", "-c", command(beginning)],
+        cwd=bundle,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
     )
     return done.returncode, done.stdout
 
@@ -66,10 +73,7 @@ def test_the_signature_is_checked_with_ssh_keygen(bundle: Path) -> None:
 
 
 def test_the_signed_list_is_checked_with_jq(bundle: Path) -> None:
-    if shutil.which("jq") is None:
-        if os.environ.get("CI"):
-            pytest.fail("jq is not installed")
-        pytest.skip("jq is not installed")
+    require("jq")
     assert run("jq", bundle) == (0, "")
     (bundle / "scripts" / "eval.py").write_text("import evil")
     assert "scripts/eval.py: FAILED" in run("jq", bundle)[1]

@@ -21,6 +21,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.launcher.cache_cleanup import cache_limit
+from offline_bundle.wheelhouse.runtime.launcher.warm_start import node_identity
+from offline_bundle.wheelhouse.runtime.locks import FileLock
+from offline_bundle.wheelhouse.runtime.pep723 import block_digest, read_block, settings_digest
+from offline_bundle.wheelhouse.runtime.platforms import Node, parse_platform
+from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement, python_matches
 from tests.support.bundles import (
     THIS_PYTHON,
     BundleScript,
@@ -31,21 +39,25 @@ from tests.support.bundles import (
 )
 from tests.support.characters import CHARACTERS
 from tests.support.distributions import make_wheel
-from wheelhouse import policy, prepare, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-UV = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+UV = shutil.which(
+    "uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+)
 # But for the empty block, which uv and pipx take: it has `+` behind the content.
 REFERENCE = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)*)^# ///$")
 SHOW = """import alpha, json, os, sys
 print(json.dumps([alpha.VERSION, sys.argv, os.getcwd(), sys.prefix, sys.path]))
 """
 needs_root = pytest.mark.skipif(
-    not hasattr(os, "getuid") or os.getuid() != 0, reason="only root may start a process as another user"
+    not hasattr(os, "getuid") or os.getuid() != 0,
+    reason="only root may start a process as another user",
 )
-needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="signals, users and modes are POSIX's")
+needs_posix = pytest.mark.skipif(
+    sys.platform == "win32", reason="signals, users and modes are POSIX's"
+)
 
 
 class Node:
@@ -89,7 +101,9 @@ class Node:
         self, change: str, *arguments: str | Path, variables: Mapping[str, str | None] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run the bundle's launcher after *change* to its module `prepare`: for what no node can show."""
-        start = f"import sys\nsys.dont_write_bytecode = True\nsys.path.insert(0, {str(self.bundle)!r})"
+        start = (
+            f"import sys\nsys.dont_write_bytecode = True\nsys.path.insert(0, {str(self.bundle)!r})"
+        )
         code = f"{start}\nimport prepare, run\n{change}\nsys.exit(prepare.main())"
         command = [sys.executable, "-c", code, *map(str, arguments)]
         environ = self.environ(variables)
@@ -170,7 +184,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
     ],
 )
 def test_a_block_is_read_as_the_reference_does(text: str, block: str | None) -> None:
-    assert prepare.read_block(text) == block
+    assert read_block(text) == block
     plain = text.lstrip("\ufeff").replace("\r\n", "\n")
     matches = [match for match in REFERENCE.finditer(plain) if match["type"] == "script"]
     assert len(matches) == (block is not None)
@@ -189,19 +203,24 @@ def test_a_block_is_read_as_the_reference_does(text: str, block: str | None) -> 
     ],
 )
 def test_blocks_that_the_reference_would_overlook_are_errors(text: str, line: int) -> None:
-    with pytest.raises(prepare.LaunchError, match=f"line {line}:") as caught:
-        prepare.read_block(text)
+    with pytest.raises(BundleError, match=f"line {line}:") as caught:
+        read_block(text)
     assert caught.value.code == 2
 
 
-@given(st.lists(st.sampled_from(["# /// script", "# /// other", "# ///", "# a = 1", "#", "#b", "", "x"]), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from(["# /// script", "# /// other", "# ///", "# a = 1", "#", "#b", "", "x"]),
+        max_size=12,
+    )
+)
 @settings(max_examples=200, deadline=None)
 def test_a_block_that_is_read_is_the_one_of_the_reference(lines: list[str]) -> None:
     text = "\n".join(lines)
     matches = [match for match in REFERENCE.finditer(text) if match["type"] == "script"]
     try:
-        block = prepare.read_block(text)
-    except prepare.LaunchError:
+        block = read_block(text)
+    except BundleError:
         return
     assert len(matches) == (block is not None)
     if matches:
@@ -212,10 +231,12 @@ def test_a_block_that_is_read_is_the_one_of_the_reference(lines: list[str]) -> N
 def test_digests_do_not_depend_on_spelling() -> None:
     import datetime as dt
 
-    assert prepare.block_digest("a\r\nb\n") == prepare.block_digest("a\nb\n") != prepare.block_digest("a\nc\n")
+    assert block_digest("a\r\nb\n") == block_digest("a\nb\n") != block_digest("a\nc\n")
     moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    assert prepare.settings_digest({"b": 1, "a": moment}) == prepare.settings_digest({"a": moment.isoformat(), "b": 1})
-    assert prepare.settings_digest({}) != prepare.settings_digest({"a": 1})
+    assert settings_digest({"b": 1, "a": moment}) == settings_digest(
+        {"a": moment.isoformat(), "b": 1}
+    )
+    assert settings_digest({}) != settings_digest({"a": 1})
 
 
 # --- requirements and versions ------------------------------------------------------------------------------
@@ -234,7 +255,10 @@ def test_digests_do_not_depend_on_spelling() -> None:
             'a>1; python_version < "3.12" and ( extra == "b" )',
         ),
         (
-            ["a @ https://host.invalid/a-1.0.whl#sha256=AB", "A@https://host.invalid/a-1.0.whl#sha256=AB"],
+            [
+                "a @ https://host.invalid/a-1.0.whl#sha256=AB",
+                "A@https://host.invalid/a-1.0.whl#sha256=AB",
+            ],
             None,
         ),
         (
@@ -244,7 +268,7 @@ def test_digests_do_not_depend_on_spelling() -> None:
     ],
 )
 def test_requirements_have_one_spelling(spellings: list[str], canonical: str | None) -> None:
-    found = {prepare.canonical_requirement(spelling) for spelling in spellings}
+    found = {canonical_requirement(spelling) for spelling in spellings}
     assert found == {canonical or "a @ https://host.invalid/a-1.0.whl#sha256=AB"}
 
 
@@ -254,7 +278,9 @@ CLAUSES = st.builds(
     st.sampled_from([">=", "<", "!=", " == ", "~= "]),
     st.sampled_from(["1.0", "2.3.4", "10.1rc1"]),
 )
-MARKERS = st.sampled_from(["", "; python_version < '3.12'", " ;sys_platform==\"linux\" or extra=='x y'"])
+MARKERS = st.sampled_from(
+    ["", "; python_version < '3.12'", " ;sys_platform==\"linux\" or extra=='x y'"]
+)
 
 
 @given(NAMES, st.lists(NAMES, max_size=3), st.lists(CLAUSES, max_size=3), MARKERS)
@@ -267,42 +293,53 @@ def test_packaging_and_we_agree_on_what_is_the_same(
         other = str(Requirement(text))
     except InvalidRequirement:
         return
-    assert prepare.canonical_requirement(text) == prepare.canonical_requirement(other)
-    assert prepare.canonical_requirement(prepare.canonical_requirement(text)) == prepare.canonical_requirement(text)
+    assert canonical_requirement(text) == canonical_requirement(other)
+    assert canonical_requirement(canonical_requirement(text)) == canonical_requirement(text)
 
 
-RELEASES = st.lists(st.integers(0, 14), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts)))
+RELEASES = st.lists(st.integers(0, 14), min_size=1, max_size=4).map(
+    lambda parts: ".".join(map(str, parts))
+)
 OPERATORS = st.sampled_from(["==", "!=", "<=", ">=", "<", ">", "~=", "==="])
 SUFFIXES = st.sampled_from(["", "", "", ".*", "rc1", "a0", ".dev0", ".post1", "b2"])
 VERSIONS = st.tuples(st.integers(2, 4), st.integers(0, 14), st.integers(0, 14))
 
 
-@given(st.lists(st.tuples(OPERATORS, RELEASES, SUFFIXES).map("".join), min_size=1, max_size=3), VERSIONS)
+@given(
+    st.lists(st.tuples(OPERATORS, RELEASES, SUFFIXES).map("".join), min_size=1, max_size=3),
+    VERSIONS,
+)
 @settings(max_examples=500, deadline=None)
-def test_versions_are_compared_as_packaging_does(clauses: list[str], version: tuple[int, int, int]) -> None:
+def test_versions_are_compared_as_packaging_does(
+    clauses: list[str], version: tuple[int, int, int]
+) -> None:
     text = ", ".join(clauses)
     if any(re.fullmatch(r"==\d+\.\d+", clause) for clause in clauses):
         return  # the one deviation
     try:
-        expected = SpecifierSet(text).contains(Version("{}.{}.{}".format(*version)), prereleases=True)
+        expected = SpecifierSet(text).contains(
+            Version("{}.{}.{}".format(*version)), prereleases=True
+        )
     except ValueError:
         return
-    assert prepare.python_matches(text, version) == expected
+    assert python_matches(text, version) == expected
 
 
 def test_two_components_mean_any_patch_release() -> None:
-    assert prepare.python_matches("==3.12", (3, 12, 7))
-    assert prepare.python_matches(" == 3.12 , != 3.12.3", (3, 12, 7))
-    assert not prepare.python_matches("==3.12", (3, 11, 0))
-    assert not prepare.python_matches("==3.12.0", (3, 12, 7))
-    assert prepare.python_matches(None, (3, 12, 7))
-    assert prepare.python_matches("", (3, 12, 7))
+    assert python_matches("==3.12", (3, 12, 7))
+    assert python_matches(" == 3.12 , != 3.12.3", (3, 12, 7))
+    assert not python_matches("==3.12", (3, 11, 0))
+    assert not python_matches("==3.12.0", (3, 12, 7))
+    assert python_matches(None, (3, 12, 7))
+    assert python_matches("", (3, 12, 7))
 
 
-@pytest.mark.parametrize("text", ["3.12", "=>3.12", ">=3.x", "~=3", ">=3.*", "==1!3.12", ">= ", "==3.12+local"])
+@pytest.mark.parametrize(
+    "text", ["3.12", "=>3.12", ">=3.x", "~=3", ">=3.*", "==1!3.12", ">= ", "==3.12+local"]
+)
 def test_what_is_no_specifier_is_an_error(text: str) -> None:
-    with pytest.raises(prepare.LaunchError) as caught:
-        prepare.python_matches(text, (3, 12, 1))
+    with pytest.raises(BundleError) as caught:
+        python_matches(text, (3, 12, 1))
     assert caught.value.code == 2
 
 
@@ -312,7 +349,9 @@ def test_what_is_no_specifier_is_an_error(text: str) -> None:
 def test_a_script_runs_in_its_environment_where_it_was_started(ready: Node) -> None:
     home = ready.folder / "working folder"
     home.mkdir()
-    cold = ready.run(ready.script(), "--bundle", "x", "-v", "--", cwd=home, variables={"PYTHONPATH": "/nowhere"})
+    cold = ready.run(
+        ready.script(), "--bundle", "x", "-v", "--", cwd=home, variables={"PYTHONPATH": "/nowhere"}
+    )
     assert cold.returncode == 0, cold.stderr
     version, argv, folder, prefix, path = json.loads(cold.stdout)
     assert version == "1.0"
@@ -328,7 +367,9 @@ def test_a_script_runs_in_its_environment_where_it_was_started(ready: Node) -> N
 
 def test_a_warm_start_makes_no_files(ready: Node) -> None:
     ready.run(ready.script())
-    assert list(ready.environments()[0].parent.rglob("alpha*.pyc")), "compiled once, not by each job"
+    assert list(ready.environments()[0].parent.rglob("alpha*.pyc")), (
+        "compiled once, not by each job"
+    )
 
     def entries() -> list[tuple[str, int]]:
         return sorted((str(path), path.lstat().st_ino) for path in ready.folder.rglob("*"))
@@ -352,7 +393,9 @@ def test_prepare_prints_the_environment(ready: Node) -> None:
 
 def test_the_launcher_serves_another_bundle(ready: Node) -> None:
     launcher = ready.write("elsewhere/run.py", Path(run.__file__).read_text())
-    alone = subprocess.run([sys.executable, str(launcher), "eval.py"], capture_output=True, text=True, check=False)
+    alone = subprocess.run(
+        [sys.executable, str(launcher), "eval.py"], capture_output=True, text=True, check=False
+    )
     assert (alone.returncode, alone.stderr) == (
         1,
         f"error: prepare.py is not beside {launcher}; copy it too from the bundle\n",
@@ -377,7 +420,11 @@ def test_streams_exit_code_and_signals_are_the_script_s_own(node: Node) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (37, "TEXT", "aside")
     told = node.folder / "pid"
     with subprocess.Popen(
-        node.command(node.script(), told), env=node.environ(), stdin=subprocess.DEVNULL, stdout=-3, stderr=-3
+        node.command(node.script(), told),
+        env=node.environ(),
+        stdin=subprocess.DEVNULL,
+        stdout=-3,
+        stderr=-3,
     ) as job:
         wait_for(lambda: told.exists() and told.read_text())
         assert told.read_text() == str(job.pid)
@@ -396,7 +443,10 @@ def test_a_changed_body_runs_and_spelling_does_not_matter(ready: Node) -> None:
 
 
 def test_a_removed_dependency_runs_with_a_notice(node: Node) -> None:
-    make_bundle(node.bundle, {"eval": BundleScript(dependencies=["alpha", "beta"], packages=["alpha", "beta"])})
+    make_bundle(
+        node.bundle,
+        {"eval": BundleScript(dependencies=["alpha", "beta"], packages=["alpha", "beta"])},
+    )
     script = node.write("eval.py", BundleScript(dependencies=["alpha"], body="import alpha\n").text)
     done = node.run(script)
     assert done.returncode == 0
@@ -417,22 +467,30 @@ def test_a_script_of_the_same_name_is_preferred(node: Node) -> None:
 
 
 def test_added_dependencies_are_named(ready: Node) -> None:
-    script = ready.write("eval.py", BundleScript(dependencies=["alpha", "pandas>=2", "alpha>=3"]).text)
+    script = ready.write(
+        "eval.py", BundleScript(dependencies=["alpha", "pandas>=2", "alpha>=3"]).text
+    )
     said = ready.failure(7, script)
     assert "eval.py needs pandas>=2, alpha>=3, which the bundle's eval.py did not have" in said
     assert "build-offline-bundle eval.py -o DIR" in said
 
 
 def test_changed_settings_are_refused(ready: Node) -> None:
-    script = ready.write("eval.py", BundleScript(tool_uv='exclude-newer = "2026-01-01T00:00:00Z"').text)
+    script = ready.write(
+        "eval.py", BundleScript(tool_uv='exclude-newer = "2026-01-01T00:00:00Z"').text
+    )
     assert "[tool.uv] settings of eval.py" in ready.failure(7, script)
 
 
 def test_settings_are_compared_by_content(node: Node) -> None:
     table = {"resolution": "lowest", "index": [{"url": "file:///x"}]}
-    bundled = BundleScript(tool_uv='resolution = "lowest"\nindex = [{url = "file:///x"}]', settings=table)
+    bundled = BundleScript(
+        tool_uv='resolution = "lowest"\nindex = [{url = "file:///x"}]', settings=table
+    )
     make_bundle(node.bundle, {"eval": bundled})
-    other = BundleScript(tool_uv='index = [{ url="file:///x" }]\nresolution = "lowest"', body="import alpha\n")
+    other = BundleScript(
+        tool_uv='index = [{ url="file:///x" }]\nresolution = "lowest"', body="import alpha\n"
+    )
     assert node.run(node.write("eval.py", other.text)).returncode == 0
 
 
@@ -465,10 +523,14 @@ def test_bad_usage_is_refused(ready: Node) -> None:
     assert "no SCRIPT" in ready.failure(2, "--")
     assert "no option --what" in ready.failure(2, "--what", ready.script())
     assert "--bundle needs a value" in ready.failure(2, "--bundle")
-    assert "not a bundle: it has no bundle.json" in ready.failure(2, "--bundle", ready.folder, ready.script())
+    assert "not a bundle: it has no bundle.json" in ready.failure(
+        2, "--bundle", ready.folder, ready.script()
+    )
     assert "no interpreter /no/python" in ready.failure(2, "--python", "/no/python", ready.script())
     assert "no interpreter no-python" in ready.failure(2, "--python", "no-python", ready.script())
-    assert "no uv nothing" in ready.failure(2, ready.script(), variables={"OFFLINE_BUNDLE_UV": "nothing"})
+    assert "no uv nothing" in ready.failure(
+        2, ready.script(), variables={"OFFLINE_BUNDLE_UV": "nothing"}
+    )
     help_text = ready.run("--help")
     assert (help_text.returncode, help_text.stderr) == (0, "")
     assert "usage: python run.py" in help_text.stdout
@@ -486,7 +548,10 @@ def change(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
         (lambda manifest: manifest.update(format=2), "has format 2; this run.py reads format 1"),
         (lambda manifest: manifest.pop("format"), "has format None"),
         (lambda manifest: manifest.pop("targets"), "['targets'] is not a table"),
-        (lambda manifest: manifest["scripts"].update(eval=[]), "['scripts']['eval'] is not a table"),
+        (
+            lambda manifest: manifest["scripts"].update(eval=[]),
+            "['scripts']['eval'] is not a table",
+        ),
         (
             lambda manifest: manifest["scripts"]["eval"].update(block=1),
             "['block'] is missing or of a wrong type",
@@ -530,15 +595,23 @@ def test_no_fitting_target_says_what_there_is(node: Node) -> None:
     assert "build-offline-bundle eval.py" in said
 
 
-@pytest.mark.skipif(not run.node_identity()[2].startswith("glibc"), reason="asks for a newer glibc")
+@pytest.mark.skipif(not node_identity()[2].startswith("glibc"), reason="asks for a newer glibc")
 def test_a_libc_floor_is_minded(node: Node) -> None:
     machine = os.uname().machine
-    make_bundle(node.bundle, platforms=[f"{machine}-manylinux_2_99", f"{machine}-manylinux_2_5"], libc="2.99")
+    make_bundle(
+        node.bundle,
+        platforms=[f"{machine}-manylinux_2_99", f"{machine}-manylinux_2_5"],
+        libc="2.99",
+    )
     said = node.failure(7, node.script())
     assert "needs glibc 2.99 or newer" in said
     change(node.bundle, lambda manifest: manifest["scripts"]["eval"]["locks"].popitem())
     shutil.rmtree(node.bundle)
-    make_bundle(node.bundle, platforms=[f"{machine}-manylinux_2_99", f"{machine}-manylinux_2_5"], libc="2.17")
+    make_bundle(
+        node.bundle,
+        platforms=[f"{machine}-manylinux_2_99", f"{machine}-manylinux_2_5"],
+        libc="2.17",
+    )
     done = node.run("-v", node.script())
     assert done.returncode == 0, done.stderr
     assert "Chosen: locks/eval/pylock.cp" in done.stderr
@@ -546,7 +619,10 @@ def test_a_libc_floor_is_minded(node: Node) -> None:
 
 
 def test_requires_python_decides_between_interpreters(node: Node) -> None:
-    make_bundle(node.bundle, {"eval": BundleScript(requires_python=f"=={THIS_PYTHON}", body="import alpha\n")})
+    make_bundle(
+        node.bundle,
+        {"eval": BundleScript(requires_python=f"=={THIS_PYTHON}", body="import alpha\n")},
+    )
     assert node.run(node.script()).returncode == 0
     script = BundleScript(requires_python=f"=={THIS_PYTHON}.99")
     said = node.failure(7, node.write("eval.py", script.text))
@@ -557,18 +633,24 @@ def test_an_explicit_interpreter_is_the_only_one(ready: Node) -> None:
     false = ready.write("python", "#!/bin/sh\nexit 3\n")
     false.chmod(0o755)
     assert f"only {false} was asked for" in ready.failure(7, "--python", false, ready.script())
-    assert ready.run(ready.script(), variables={"OFFLINE_BUNDLE_PYTHON": str(false)}).returncode == 7
+    assert (
+        ready.run(ready.script(), variables={"OFFLINE_BUNDLE_PYTHON": str(false)}).returncode == 7
+    )
     assert ready.run("--python", sys.executable, ready.script()).returncode == 0
 
 
 def test_the_base_interpreter_is_used_not_a_virtual_environment(ready: Node) -> None:
     """Also: an interpreter that fails, as idle pyenv shims do, is passed over."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ready.folder / "venv"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", ready.folder / "venv"], check=True
+    )
     shims = ready.folder / "shims"
     for name in (f"python{THIS_PYTHON}", "python3"):
         ready.write(f"shims/{name}", "#!/bin/sh\nexit 127\n").chmod(0o755)
     done = ready.run(
-        ready.script(), python=str(ready.folder / "venv" / "bin" / "python"), variables={"PATH": str(shims)}
+        ready.script(),
+        python=str(ready.folder / "venv" / "bin" / "python"),
+        variables={"PATH": str(shims)},
     )
     assert done.returncode == 0, done.stderr
     assert str(ready.folder) not in json.loads(ready.environments()[0].read_text())["interpreter"]
@@ -576,13 +658,18 @@ def test_the_base_interpreter_is_used_not_a_virtual_environment(ready: Node) -> 
 
 def pyenv_python(minor: str) -> str | None:
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    return next((str(path) for path in sorted(root.glob(f"versions/{minor}.*/bin/python{minor}"))), None)
+    return next(
+        (str(path) for path in sorted(root.glob(f"versions/{minor}.*/bin/python{minor}"))), None
+    )
 
 
 def python_of(minor: str) -> str:
     """An interpreter of that minor, as launcher or as target."""
     found = pyenv_python(minor) or shutil.which(f"python{minor}")
-    works = found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0
+    works = (
+        found
+        and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0
+    )
     if not works or not found:
         pytest.skip(f"this machine has no Python {minor}")
     return found
@@ -609,7 +696,9 @@ def test_a_python_that_can_read_no_toml_asks_another_one(ready: Node) -> None:
     done = ready.run_changed(hidden, script)
     assert done.returncode == 2
     assert "not TOML" in done.stderr
-    done = ready.run_changed(hidden, script, variables={"OFFLINE_BUNDLE_PYTHON": shutil.which("false")})
+    done = ready.run_changed(
+        hidden, script, variables={"OFFLINE_BUNDLE_PYTHON": shutil.which("false")}
+    )
     assert done.returncode == 7
     assert "needs Python 3.11" in done.stderr
 
@@ -626,22 +715,22 @@ def test_a_python_that_is_too_old_finds_a_newer_one_or_says_so(ready: Node, mino
 
 
 def test_platform_names_are_read_as_uv_writes_them() -> None:
-    assert prepare._parse_platform("x86_64-manylinux_2_28") == ("Linux", "x86_64", "glibc", (2, 28))
-    assert prepare._parse_platform("aarch64-manylinux2014") == ("Linux", "aarch64", "glibc", (2, 17))
-    assert prepare._parse_platform("x86_64-unknown-linux-gnu") == prepare._parse_platform("linux")
-    assert prepare._parse_platform("x86_64-unknown-linux-musl")[:3] == ("Linux", "x86_64", "musl")
-    assert prepare._parse_platform("aarch64-apple-darwin") == prepare._parse_platform("macos")
-    assert prepare._parse_platform("x86_64-pc-windows-msvc") == prepare._parse_platform("windows")
-    assert prepare._Node().misfit("wasm32-pyodide2024") is not None
+    assert parse_platform("x86_64-manylinux_2_28") == ("Linux", "x86_64", "glibc", (2, 28))
+    assert parse_platform("aarch64-manylinux2014") == ("Linux", "aarch64", "glibc", (2, 17))
+    assert parse_platform("x86_64-unknown-linux-gnu") == parse_platform("linux")
+    assert parse_platform("x86_64-unknown-linux-musl")[:3] == ("Linux", "x86_64", "musl")
+    assert parse_platform("aarch64-apple-darwin") == parse_platform("macos")
+    assert parse_platform("x86_64-pc-windows-msvc") == parse_platform("windows")
+    assert Node().misfit("wasm32-pyodide2024") is not None
 
 
 def test_find_interpreter_finds_this_one() -> None:
-    found = prepare.find_interpreter((sys.version_info[0], sys.version_info[1]))
+    found = find_interpreter((sys.version_info[0], sys.version_info[1]))
     assert found
     assert not subprocess.run(
         [found, "-c", "import sys; sys.exit(sys.prefix != sys.base_prefix)"], check=False
     ).returncode
-    assert prepare.find_interpreter((2, 0)) is None
+    assert find_interpreter((2, 0)) is None
 
 
 # --- integrity ----------------------------------------------------------------------------------------------
@@ -744,12 +833,15 @@ def test_pip_checks_hashes_too(ready: Node) -> None:
     content = wheel.read_bytes()
     assert content.count(b"1.0") > 1
     wheel.write_bytes(content.replace(b"1.0", b"6.6"))
-    assert "does not match its hash" in ready.failure(5, "-q", ready.script(), variables={"OFFLINE_BUNDLE_UV": None})
+    assert "does not match its hash" in ready.failure(
+        5, "-q", ready.script(), variables={"OFFLINE_BUNDLE_UV": None}
+    )
 
 
 def test_without_uv_and_ensurepip_there_is_advice(ready: Node) -> None:
     python = ready.write(
-        "bin/python", f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\nexec "{sys.executable}" "$@"\n'
+        "bin/python",
+        f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\nexec "{sys.executable}" "$@"\n',
     )
     python.chmod(0o755)
     # An interpreter names its real path itself; here it is made to name the wrapper.
@@ -773,7 +865,10 @@ def test_without_uv_and_ensurepip_there_is_advice(ready: Node) -> None:
 def test_many_jobs_make_one_environment(ready: Node) -> None:
     wrapper, log = wrapper_uv(ready.folder, before="sleep 0.3")
     environ = ready.environ({"OFFLINE_BUNDLE_UV": str(wrapper)})
-    jobs = [subprocess.Popen(ready.command(ready.script()), env=environ, stdout=-1, stderr=-1) for _ in range(20)]
+    jobs = [
+        subprocess.Popen(ready.command(ready.script()), env=environ, stdout=-1, stderr=-1)
+        for _ in range(20)
+    ]
     said = [job.communicate(timeout=120) for job in jobs]
     assert [job.returncode for job in jobs] == [0] * 20, said
     assert log.read_text().split("\n") == ["venv --no-config", "pip sync", ""]
@@ -785,14 +880,16 @@ def test_jobs_start_while_others_run(node: Node) -> None:
     """The shared lock that a running job holds does not keep the next one waiting."""
     body = "import sys, time\nprint(1, flush=True)\nsys.stdin.read()\n"
     make_bundle(node.bundle, {"eval": BundleScript(body=body)})
-    with subprocess.Popen(node.command("-q", node.script()), env=node.environ(), stdin=-1, stdout=-1) as first:
+    with subprocess.Popen(
+        node.command("-q", node.script()), env=node.environ(), stdin=-1, stdout=-1
+    ) as first:
         assert first.stdout
         assert first.stdout.read(1) == b"1"
         assert node.run(node.script(), input="").stdout == "1\n"
         (node.cache / "launches").rename(node.cache / "forgotten")
         assert node.run(node.script(), input="").stdout == "1\n"
         home = node.environments()[0].parent
-        lock = prepare.FileLock(f"{home}.lock")
+        lock = FileLock(f"{home}.lock")
         assert not lock.acquire(block=False), "held by the job across exec"
         first.communicate()
     assert lock.acquire(block=False)
@@ -804,9 +901,13 @@ def test_a_killed_preparation_is_repeated(ready: Node) -> None:
     """The orphaned uv still holds the lock: the next start waits for it, and then begins afresh."""
     flag = ready.folder / "slow"
     flag.touch()
-    wrapper, log = wrapper_uv(ready.folder, before=f'[ "$1" = pip ] && [ -e "{flag}" ] && rm "{flag}" && sleep 1')
+    wrapper, log = wrapper_uv(
+        ready.folder, before=f'[ "$1" = pip ] && [ -e "{flag}" ] && rm "{flag}" && sleep 1'
+    )
     variables = {"OFFLINE_BUNDLE_UV": str(wrapper)}
-    with subprocess.Popen(ready.command(ready.script()), env=ready.environ(variables), stdout=-3, stderr=-3) as job:
+    with subprocess.Popen(
+        ready.command(ready.script()), env=ready.environ(variables), stdout=-3, stderr=-3
+    ) as job:
         wait_for(lambda: not flag.exists())
         job.kill()
     assert not ready.environments()
@@ -822,7 +923,11 @@ def test_an_interrupted_preparation_leaves_nothing(ready: Node) -> None:
     started = ready.folder / "started"
     wrapper, _ = wrapper_uv(ready.folder, before=f'touch "{started}"; [ "$1" = pip ] && sleep 60')
     variables = {"OFFLINE_BUNDLE_UV": str(wrapper)}
-    options: dict[str, Any] = {"env": ready.environ(variables), "stderr": -1, "start_new_session": True}
+    options: dict[str, Any] = {
+        "env": ready.environ(variables),
+        "stderr": -1,
+        "start_new_session": True,
+    }
     with subprocess.Popen(ready.command("-q", ready.script()), **options) as job:
         wait_for(started.exists)
         os.killpg(job.pid, signal.SIGINT)
@@ -842,8 +947,8 @@ def test_an_environment_whose_interpreter_is_gone_is_made_again(ready: Node) -> 
 
 
 def test_a_lock_is_shared_or_exclusive(tmp_path: Path) -> None:
-    readers = [prepare.FileLock(tmp_path / "lock", shared=True) for _ in range(2)]
-    writer = prepare.FileLock(str(tmp_path / "lock"))
+    readers = [FileLock(tmp_path / "lock", shared=True) for _ in range(2)]
+    writer = FileLock(str(tmp_path / "lock"))
     assert all(reader.acquire(block=False) for reader in readers)
     assert not writer.acquire(block=False)
     for reader in readers:
@@ -862,7 +967,10 @@ def test_a_lock_is_shared_or_exclusive(tmp_path: Path) -> None:
 
 @pytest.fixture
 def three(node: Node) -> Node:
-    scripts = {name: BundleScript(dependencies=[name], packages=[name]) for name in ("alpha", "beta", "gamma")}
+    scripts = {
+        name: BundleScript(dependencies=[name], packages=[name])
+        for name in ("alpha", "beta", "gamma")
+    }
     make_bundle(node.bundle, scripts)
     for age, name in ((10, "alpha"), (5, "beta")):
         home = Path(node.run("--prepare", node.script(name)).stdout.strip()).parent
@@ -872,7 +980,9 @@ def three(node: Node) -> Node:
 
 
 def test_environments_not_used_for_long_go(three: Node) -> None:
-    (oldest,) = [path for path in three.environments() if path.stat().st_mtime < time.time() - 9 * 24 * 3600]
+    (oldest,) = [
+        path for path in three.environments() if path.stat().st_mtime < time.time() - 9 * 24 * 3600
+    ]
     os.utime(oldest, (0, 0))
     assert three.run(three.script("gamma")).returncode == 0
     assert len(three.environments()) == 2
@@ -883,7 +993,7 @@ def test_environments_not_used_for_long_go(three: Node) -> None:
 
 def test_beyond_the_size_limit_the_longest_unused_go_but_never_one_in_use(three: Node) -> None:
     oldest, *_ = sorted(three.environments(), key=lambda path: path.stat().st_mtime)
-    with prepare.FileLock(f"{oldest.parent}.lock", shared=True):
+    with FileLock(f"{oldest.parent}.lock", shared=True):
         done = three.run("-v", three.script("gamma"), variables={"OFFLINE_BUNDLE_CACHE_MAX": "1K"})
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Removed ") == 1
@@ -892,9 +1002,15 @@ def test_beyond_the_size_limit_the_longest_unused_go_but_never_one_in_use(three:
 
 
 def test_a_size_limit_is_read(ready: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    for text, size in (("5", 5), ("2k", 2048), ("3M", 3 << 20), ("1GiB", 1 << 30), ("1TB", 1 << 40)):
+    for text, size in (
+        ("5", 5),
+        ("2k", 2048),
+        ("3M", 3 << 20),
+        ("1GiB", 1 << 30),
+        ("1TB", 1 << 40),
+    ):
         monkeypatch.setenv("OFFLINE_BUNDLE_CACHE_MAX", text)
-        assert prepare._cache_limit() == size
+        assert cache_limit() == size
     said = ready.failure(2, "-q", ready.script(), variables={"OFFLINE_BUNDLE_CACHE_MAX": "much"})
     assert "OFFLINE_BUNDLE_CACHE_MAX=much is not a size" in said
 
@@ -929,7 +1045,9 @@ def test_a_cache_that_others_may_write_is_refused(ready: Node) -> None:
     ready.cache.mkdir(0o700)
     ready.cache.chmod(0o770)
     said = ready.failure(1, ready.script())
-    assert f"{ready.cache} can be written by others: not used (owner {os.getuid()}, mode 0770)" in said
+    assert (
+        f"{ready.cache} can be written by others: not used (owner {os.getuid()}, mode 0770)" in said
+    )
     ready.cache.chmod(0o755)
     assert ready.run(ready.script()).returncode == 0
     ready.cache.chmod(0o702)
@@ -949,9 +1067,16 @@ def test_a_cache_that_others_may_replace_is_refused(ready: Node) -> None:
     (shared / "cache").symlink_to(ready.folder / "own")
     assert "is a symbolic link" in ready.failure(1, ready.script(), variables=variables)
     (ready.folder / "link").symlink_to(ready.folder / "own")
-    assert ready.run(ready.script(), variables={"OFFLINE_BUNDLE_CACHE": str(ready.folder / "link")}).returncode == 0
+    assert (
+        ready.run(
+            ready.script(), variables={"OFFLINE_BUNDLE_CACHE": str(ready.folder / "link")}
+        ).returncode
+        == 0
+    )
     ready.write("file", "")
-    said = ready.failure(1, ready.script(), variables={"OFFLINE_BUNDLE_CACHE": str(ready.folder / "file")})
+    said = ready.failure(
+        1, ready.script(), variables={"OFFLINE_BUNDLE_CACHE": str(ready.folder / "file")}
+    )
     assert "is not a folder" in said
 
 
@@ -983,7 +1108,10 @@ def public() -> Iterator[Node]:
 @needs_root
 def test_another_user_needs_no_permission_to_write(public: Node) -> None:
     nobody = 65534
-    python = next((path for path in ("/usr/bin/python3", "/usr/local/bin/python3") if Path(path).exists()), None)
+    python = next(
+        (path for path in ("/usr/bin/python3", "/usr/local/bin/python3") if Path(path).exists()),
+        None,
+    )
     if not python:
         pytest.skip("this machine has no python3 outside of home folders")
     version = subprocess.run(
@@ -1065,6 +1193,14 @@ def test_a_warm_start_imports_next_to_nothing(ready: Node) -> None:
         "module = {'__name__': '__main__', '__file__': sys.argv[0]}\n"
         "exec(compile(open(sys.argv[0]).read(), sys.argv[0], 'exec'), module)\n"
     )
-    command = [sys.executable, "-S", "-u", "-c", code, str(ready.bundle / "run.py"), str(ready.script())]
+    command = [
+        sys.executable,
+        "-S",
+        "-u",
+        "-c",
+        code,
+        str(ready.bundle / "run.py"),
+        str(ready.script()),
+    ]
     done = subprocess.run(command, env=ready.environ(), capture_output=True, text=True, check=True)
     assert set(re.findall(r"'(\w+)'", done.stdout)) <= {"binascii", "fcntl", "stat", "_stat"}

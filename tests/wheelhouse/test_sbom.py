@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from offline_bundle.wheelhouse.derived.facts import graph_of, parse_facts, read_facts
+from offline_bundle.wheelhouse.derived.sbom import render_sbom
+from offline_bundle.wheelhouse.runtime.manifest import Source
 from tests.support.reviewed import INDEX, LINUX, MAC, WINDOWS, Shelf
-from wheelhouse.facts import graph_of, parse_facts, read_facts
-from wheelhouse.manifest import Source
-from wheelhouse.sbom import render_sbom
 
 
 @pytest.fixture
@@ -19,7 +19,9 @@ def shelf() -> Shelf:
 def rendered(
     shelf: Shelf, scripts: dict[str, dict[str, list[str]]], asks: dict[str, list[str]] | None = None
 ) -> dict[str, Any]:
-    content = render_sbom(shelf.manifest(scripts, asks=asks, uv=["x86_64-manylinux_2_17"]), shelf.metadata)
+    content = render_sbom(
+        shelf.manifest(scripts, asks=asks, uv=["x86_64-manylinux_2_17"]), shelf.metadata
+    )
     assert_valid(content)
     document: dict[str, Any] = json.loads(content)
     return document
@@ -91,7 +93,9 @@ def test_licences(shelf: Shelf, headers: list[str], licence: dict[str, Any] | No
 
 
 def test_the_graph_goes_from_the_bundle_down(shelf: Shelf) -> None:
-    matplotlib = shelf.wheel("matplotlib", "1.0", "Requires-Dist: numpy>=1", 'Requires-Dist: nothing; extra == "test"')
+    matplotlib = shelf.wheel(
+        "matplotlib", "1.0", "Requires-Dist: numpy>=1", 'Requires-Dist: nothing; extra == "test"'
+    )
     numpy, left = shelf.wheel("numpy"), shelf.wheel("left")
     scripts = {"eval": {LINUX: [matplotlib, numpy]}}
     document = rendered(shelf, scripts, asks={"eval": ["matplotlib"]})
@@ -104,14 +108,20 @@ def test_the_graph_goes_from_the_bundle_down(shelf: Shelf) -> None:
 
 def test_it_is_true_for_each_target(shelf: Shelf) -> None:
     """One wheel for all targets, whose markers ask for something else on each."""
-    click = shelf.wheel("click", "1.0", 'Requires-Dist: colorama; sys_platform == "win32"', "Requires-Dist: numpy")
+    click = shelf.wheel(
+        "click", "1.0", 'Requires-Dist: colorama; sys_platform == "win32"', "Requires-Dist: numpy"
+    )
     tool = shelf.wheel("tool", "1.0", "Requires-Dist: click")
     colorama = shelf.wheel("colorama")
     wheels = {
-        target: shelf.wheel("numpy", tag=f"cp312-cp312-{number}") for number, target in enumerate((LINUX, WINDOWS))
+        target: shelf.wheel("numpy", tag=f"cp312-cp312-{number}")
+        for number, target in enumerate((LINUX, WINDOWS))
     }
     scripts = {
-        "eval": {LINUX: [tool, click, wheels[LINUX]], WINDOWS: [tool, click, colorama, wheels[WINDOWS]]},
+        "eval": {
+            LINUX: [tool, click, wheels[LINUX]],
+            WINDOWS: [tool, click, colorama, wheels[WINDOWS]],
+        },
         "same": {LINUX: [tool, click, wheels[LINUX]]},
     }
     document = rendered(shelf, scripts, asks={"eval": ["tool"], "same": ["tool"]})
@@ -128,7 +138,9 @@ def test_it_is_true_for_each_target(shelf: Shelf) -> None:
 def test_packages_that_need_each_other(shelf: Shelf) -> None:
     one = shelf.wheel("one", "1.0", "Requires-Dist: two")
     two = shelf.wheel("two", "1.0", "Requires-Dist: one")
-    document = rendered(shelf, {"eval": {LINUX: [one, two], MAC: [one, two]}}, asks={"eval": ["one"]})
+    document = rendered(
+        shelf, {"eval": {LINUX: [one, two], MAC: [one, two]}}, asks={"eval": ["one"]}
+    )
     assert (needs(document, one), needs(document, two)) == ([two], [one])
     assert len(document["components"]) == 5
 
@@ -136,9 +148,12 @@ def test_packages_that_need_each_other(shelf: Shelf) -> None:
 def test_where_a_wheel_that_was_built_here_comes_from(shelf: Shelf) -> None:
     digest = "ab" * 32
     built = shelf.wheel(
-        "built", source=Source(index=INDEX, url="https://files.example/built.tar.gz", built_from=digest)
+        "built",
+        source=Source(index=INDEX, url="https://files.example/built.tar.gz", built_from=digest),
     )
-    git = shelf.wheel("git", source=Source(git="https://git.example/repo", commit="c0ffee" * 6 + "c0ff"))
+    git = shelf.wheel(
+        "git", source=Source(git="https://git.example/repo", commit="c0ffee" * 6 + "c0ff")
+    )
     document = rendered(shelf, {"eval": {LINUX: [built, git]}})
     (reference,) = component(document, built)["externalReferences"]
     assert reference["hashes"] == [{"alg": "SHA-256", "content": digest}]
@@ -160,7 +175,9 @@ def test_the_same_manifest_gives_the_same_bytes(shelf: Shelf) -> None:
     document = json.loads(content)
     assert document["metadata"]["timestamp"].startswith("2026-01-02T03:04:05")
     other = shelf.manifest({"eval": {LINUX: [shelf.wheel("pandas")]}})
-    assert json.loads(render_sbom(other, shelf.metadata))["serialNumber"] != document["serialNumber"]
+    assert (
+        json.loads(render_sbom(other, shelf.metadata))["serialNumber"] != document["serialNumber"]
+    )
 
 
 HOSTILE = [
@@ -194,15 +211,29 @@ def test_metadata_that_is_none_is_no_error(content: bytes) -> None:
 
 def test_extras_count_where_they_are_asked_for(shelf: Shelf) -> None:
     dask = shelf.wheel(
-        "dask", "1.0", 'Requires-Dist: numpy; extra == "array"', 'Requires-Dist: dask[array]; extra == "all"'
+        "dask",
+        "1.0",
+        'Requires-Dist: numpy; extra == "array"',
+        'Requires-Dist: dask[array]; extra == "all"',
     )
     numpy = shelf.wheel("numpy")
-    for asked, needed in ((["dask"], ()), (["dask[array]"], ("numpy",)), (["dask[all]"], ("dask", "numpy"))):
+    for asked, needed in (
+        (["dask"], ()),
+        (["dask[array]"], ("numpy",)),
+        (["dask[all]"], ("dask", "numpy")),
+    ):
         manifest = shelf.manifest({"eval": {LINUX: [dask, numpy]}}, asks={"eval": asked})
-        assert graph_of(manifest, "eval", LINUX, read_facts(manifest, shelf.metadata)).needs["dask"] == needed
+        assert (
+            graph_of(manifest, "eval", LINUX, read_facts(manifest, shelf.metadata)).needs["dask"]
+            == needed
+        )
 
 
 def test_a_requirement_of_some_patch_releases_counts(shelf: Shelf) -> None:
     redis = shelf.wheel("redis", "1.0", 'Requires-Dist: numpy; python_full_version < "3.12.3"')
-    manifest = shelf.manifest({"eval": {LINUX: [redis, shelf.wheel("numpy")]}}, asks={"eval": ["redis"]})
-    assert graph_of(manifest, "eval", LINUX, read_facts(manifest, shelf.metadata)).needs["redis"] == ("numpy",)
+    manifest = shelf.manifest(
+        {"eval": {LINUX: [redis, shelf.wheel("numpy")]}}, asks={"eval": ["redis"]}
+    )
+    assert graph_of(manifest, "eval", LINUX, read_facts(manifest, shelf.metadata)).needs[
+        "redis"
+    ] == ("numpy",)

@@ -11,11 +11,19 @@ from pathlib import Path
 import pytest
 
 from tests.support.bundles import make_bundle
-from wheelhouse import policy
-from wheelhouse.errors import InputError, IntegrityError, SignatureError
-from wheelhouse.manifest import SIGNATURE
-from wheelhouse.signature import Trust, check_signature, refuse_unsettled, sign, signing_with
-from wheelhouse.verify import verify
+from tests.support.programs import require
+
+pass
+from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, SignatureError
+from offline_bundle.wheelhouse.runtime.manifest import SIGNATURE
+from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
+from offline_bundle.wheelhouse.signing import (
+    check_bundle_signature,
+    refuse_unsettled,
+    sign,
+    signing_with,
+)
+from offline_bundle.wheelhouse.store.verify import verify
 
 LONG_AGO, SOME_DAY = "20200101", "29990101"
 
@@ -34,7 +42,11 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def make_key(path: Path, passphrase: str = "") -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", path.name, "-f", path], check=True)
+    require("ssh-keygen")
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", path.name, "-f", path],
+        check=True,
+    )
 
 
 def public(key: Path) -> str:
@@ -47,28 +59,50 @@ def allowing(folder: Path, *lines: str) -> Path:
     return path
 
 
-def refusal(bundle: Path, trust: Trust) -> str:
+def refusal(bundle: Path, trust: SignerPolicy) -> str:
     with pytest.raises(SignatureError) as caught:
-        check_signature(bundle, trust)
+        check_bundle_signature(bundle, trust)
     assert caught.value.exit_code == 6
     assert caught.value.hint
     return caught.value.message
 
 
 class TestSigning:
-    def test_ssh_keygen_alone_accepts_what_we_sign(self, bundle: Path, keys: Path, tmp_path: Path) -> None:
+    def test_ssh_keygen_alone_accepts_what_we_sign(
+        self, bundle: Path, keys: Path, tmp_path: Path
+    ) -> None:
         signature = sign(bundle, str(keys / "alice"))
         allowed = allowing(tmp_path, f"alice {public(keys / 'alice')}")
-        command = ["ssh-keygen", "-Y", "verify", "-n", "offline-bundle", "-I", "alice", "-f", allowed, "-s", signature]
+        command = [
+            "ssh-keygen",
+            "-Y",
+            "verify",
+            "-n",
+            "offline-bundle",
+            "-I",
+            "alice",
+            "-f",
+            allowed,
+            "-s",
+            signature,
+        ]
         with (bundle / "bundle.json").open("rb") as manifest:
             subprocess.run(command, stdin=manifest, check=True)
         assert verify(bundle).ok
 
     def test_who_signed_is_told(self, bundle: Path, keys: Path, tmp_path: Path) -> None:
         sign(bundle, str(keys / "alice"))
-        signer = check_signature(bundle, Trust(allowing(tmp_path, f"alice {public(keys / 'alice')}")))
-        listed = subprocess.check_output(["ssh-keygen", "-l", "-f", keys / "alice.pub"], text=True).split()
-        assert (signer.identity, signer.key_type, signer.fingerprint) == ("alice", "ED25519", listed[1])
+        signer = check_bundle_signature(
+            bundle, SignerPolicy(allowing(tmp_path, f"alice {public(keys / 'alice')}"))
+        )
+        listed = subprocess.check_output(
+            ["ssh-keygen", "-l", "-f", keys / "alice.pub"], text=True
+        ).split()
+        assert (signer.identity, signer.key_type, signer.fingerprint) == (
+            "alice",
+            "ED25519",
+            listed[1],
+        )
 
     def test_signing_twice_gives_the_same_bytes(self, bundle: Path, keys: Path) -> None:
         first = sign(bundle, str(keys / "alice")).read_bytes()
@@ -78,7 +112,9 @@ class TestSigning:
         self, bundle: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         socket = tmp_path / "agent"
-        with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
+        with subprocess.Popen(
+            ["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL
+        ) as agent:
             try:
                 while not socket.exists():
                     assert agent.poll() is None
@@ -88,7 +124,12 @@ class TestSigning:
                 sign(bundle, only_public)
             finally:
                 agent.terminate()
-        assert check_signature(bundle, Trust(allowing(tmp_path, f"alice {public(keys / 'alice')}"))).identity == "alice"
+        assert (
+            check_bundle_signature(
+                bundle, SignerPolicy(allowing(tmp_path, f"alice {public(keys / 'alice')}"))
+            ).identity
+            == "alice"
+        )
 
     def test_a_passphrase_is_asked_for_on_the_terminal(self, keys: Path) -> None:
         child, terminal = pty.fork()
@@ -105,8 +146,10 @@ class TestSigning:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         os.close(terminal)
 
-    def test_without_a_terminal_a_passphrase_is_a_clear_error(self, bundle: Path, keys: Path) -> None:
-        code = "import sys, pathlib, wheelhouse.signature as s; s.sign(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    def test_without_a_terminal_a_passphrase_is_a_clear_error(
+        self, bundle: Path, keys: Path
+    ) -> None:
+        code = "import sys, pathlib, offline_bundle.wheelhouse.signing as s; s.sign(pathlib.Path(sys.argv[1]), sys.argv[2])"
         done = subprocess.run(
             [sys.executable, "-c", code, bundle, keys / "sealed"],
             cwd=Path(policy.__file__).parent.parent,
@@ -138,9 +181,11 @@ class TestSigning:
             sign(bundle, str(keys / "alice"))
         assert not (bundle / SIGNATURE).exists()
 
-    def test_no_ssh_keygen(self, bundle: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_ssh_keygen(
+        self, bundle: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         sign(bundle, str(keys / "alice"))
-        trust = Trust(allowing(tmp_path, f"alice {public(keys / 'alice')}"))
+        trust = SignerPolicy(allowing(tmp_path, f"alice {public(keys / 'alice')}"))
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(Exception, match="ssh-keygen is not on PATH"):
             sign(bundle, str(keys / "alice"))
@@ -154,40 +199,61 @@ class TestChecking:
         return bundle
 
     @pytest.fixture
-    def allowed(self, keys: Path, tmp_path: Path) -> Trust:
-        return Trust(allowing(tmp_path, f"alice {public(keys / 'alice')}"))
+    def allowed(self, keys: Path, tmp_path: Path) -> SignerPolicy:
+        return SignerPolicy(allowing(tmp_path, f"alice {public(keys / 'alice')}"))
 
-    def test_absent(self, bundle: Path, allowed: Trust) -> None:
+    def test_absent(self, bundle: Path, allowed: SignerPolicy) -> None:
         assert "not signed: there is no bundle.json.sig" in refusal(bundle, allowed)
 
-    @pytest.mark.parametrize("content", [b"", b"junk\n", b"-----BEGIN SSH SIGNATURE-----\nAAAA\n", b"\0" * 70000])
-    def test_garbled(self, signed: Path, allowed: Trust, content: bytes) -> None:
+    @pytest.mark.parametrize(
+        "content", [b"", b"junk\n", b"-----BEGIN SSH SIGNATURE-----\nAAAA\n", b"\0" * 70000]
+    )
+    def test_garbled(self, signed: Path, allowed: SignerPolicy, content: bytes) -> None:
         (signed / SIGNATURE).write_bytes(content)
         assert "wrong signature" in refusal(signed, allowed)
 
-    def test_cut_short_or_changed_anywhere(self, signed: Path, allowed: Trust) -> None:
+    def test_cut_short_or_changed_anywhere(self, signed: Path, allowed: SignerPolicy) -> None:
         whole = (signed / SIGNATURE).read_bytes()
         for at in range(0, len(whole) - 1, 23):
             (signed / SIGNATURE).write_bytes(whole[:at])
             assert "wrong signature" in refusal(signed, allowed)
             (signed / SIGNATURE).write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-            with suppress(SignatureError):  # accepted: a line break or padding changed, and not what it encodes
-                check_signature(signed, allowed)
+            with suppress(
+                SignatureError
+            ):  # accepted: a line break or padding changed, and not what it encodes
+                check_bundle_signature(signed, allowed)
 
     @pytest.mark.parametrize("make", ["fifo", "link", "folder"])
-    def test_something_else_in_its_place(self, signed: Path, allowed: Trust, make: str) -> None:
+    def test_something_else_in_its_place(
+        self, signed: Path, allowed: SignerPolicy, make: str
+    ) -> None:
         place = signed / SIGNATURE
         place.unlink()
-        {"fifo": os.mkfifo, "link": lambda p: p.symlink_to(__file__), "folder": Path.mkdir}[make](place)  # type: ignore[operator]
+        {"fifo": os.mkfifo, "link": lambda p: p.symlink_to(__file__), "folder": Path.mkdir}[make](
+            place
+        )  # type: ignore[operator]
         assert "wrong signature" in refusal(signed, allowed)
 
-    def test_made_for_another_purpose(self, bundle: Path, keys: Path, allowed: Trust) -> None:
+    def test_made_for_another_purpose(
+        self, bundle: Path, keys: Path, allowed: SignerPolicy
+    ) -> None:
         subprocess.run(
-            ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", keys / "alice", bundle / "bundle.json"], check=True
+            [
+                "ssh-keygen",
+                "-q",
+                "-Y",
+                "sign",
+                "-n",
+                "git",
+                "-f",
+                keys / "alice",
+                bundle / "bundle.json",
+            ],
+            check=True,
         )
         assert "wrong signature: it was made for another purpose" in refusal(bundle, allowed)
 
-    def test_modified_after_signing(self, signed: Path, allowed: Trust) -> None:
+    def test_modified_after_signing(self, signed: Path, allowed: SignerPolicy) -> None:
         with (signed / "bundle.json").open("ab") as manifest:
             manifest.write(b" ")
         assert "modified after signing" in refusal(signed, allowed)
@@ -200,46 +266,57 @@ class TestChecking:
             ('namespaces="git,file"', "not allowed"),
         ],
     )
-    def test_an_allowed_key_that_may_not_sign_this_now(self, signed: Path, keys: Path, options: str, said: str) -> None:
+    def test_an_allowed_key_that_may_not_sign_this_now(
+        self, signed: Path, keys: Path, options: str, said: str
+    ) -> None:
         path = allowing(signed.parent, f"alice {options} {public(keys / 'alice')}")
         for signer in (None, "alice"):
-            assert said in refusal(signed, Trust(path, signer))
+            assert said in refusal(signed, SignerPolicy(path, signer))
 
-    def test_within_its_validity_and_namespace(self, signed: Path, keys: Path, tmp_path: Path) -> None:
+    def test_within_its_validity_and_namespace(
+        self, signed: Path, keys: Path, tmp_path: Path
+    ) -> None:
         options = f'namespaces="offline-bundle",valid-after="{LONG_AGO}",valid-before="{SOME_DAY}"'
         path = allowing(tmp_path, f"alice {options} {public(keys / 'alice')}")
-        assert check_signature(signed, Trust(path)).identity == "alice"
+        assert check_bundle_signature(signed, SignerPolicy(path)).identity == "alice"
 
-    def test_an_unknown_key(self, bundle: Path, keys: Path, allowed: Trust) -> None:
+    def test_an_unknown_key(self, bundle: Path, keys: Path, allowed: SignerPolicy) -> None:
         sign(bundle, str(keys / "mallory"))
         message = refusal(bundle, allowed)
         assert "not allowed" in message
         assert "ED25519 key SHA256:" in message
 
-    def test_an_allowed_key_of_somebody_else(self, signed: Path, allowed: Trust) -> None:
-        assert "signed by alice, not by bob" in refusal(signed, Trust(allowed.allowed_signers, "bob"))
+    def test_an_allowed_key_of_somebody_else(self, signed: Path, allowed: SignerPolicy) -> None:
+        assert "signed by alice, not by bob" in refusal(
+            signed, SignerPolicy(allowed.allowed_signers, "bob")
+        )
 
-    def test_the_signer_may_stand_on_a_later_line(self, signed: Path, keys: Path, tmp_path: Path) -> None:
+    def test_the_signer_may_stand_on_a_later_line(
+        self, signed: Path, keys: Path, tmp_path: Path
+    ) -> None:
         key = public(keys / "alice")
         path = allowing(tmp_path, f"alice {key}", f"release@example.org {key}")
-        assert check_signature(signed, Trust(path, "release@example.org")).identity == "release@example.org"
+        assert (
+            check_bundle_signature(signed, SignerPolicy(path, "release@example.org")).identity
+            == "release@example.org"
+        )
 
-    def test_a_revoked_key(self, signed: Path, keys: Path, allowed: Trust) -> None:
-        revoked = Trust(allowed.allowed_signers, revoked_keys=keys / "alice.pub")
+    def test_a_revoked_key(self, signed: Path, keys: Path, allowed: SignerPolicy) -> None:
+        revoked = SignerPolicy(allowed.allowed_signers, revoked_keys=keys / "alice.pub")
         assert "revoked" in refusal(signed, revoked)
-        other = Trust(allowed.allowed_signers, revoked_keys=keys / "mallory.pub")
-        assert check_signature(signed, other).identity == "alice"
+        other = SignerPolicy(allowed.allowed_signers, revoked_keys=keys / "mallory.pub")
+        assert check_bundle_signature(signed, other).identity == "alice"
 
     def test_no_allowed_signers_file(self, signed: Path) -> None:
         with pytest.raises(InputError, match="there is no file"):
-            check_signature(signed, Trust(Path("nowhere")))
+            check_bundle_signature(signed, SignerPolicy(Path("nowhere")))
 
     def test_empty_or_garbled_allowed_signers(self, signed: Path, tmp_path: Path) -> None:
         for lines in ([], ["garbage"], ["alice not-a-key AAAA"]):
-            assert "not allowed" in refusal(signed, Trust(allowing(tmp_path, *lines)))
+            assert "not allowed" in refusal(signed, SignerPolicy(allowing(tmp_path, *lines)))
 
     def test_an_ssh_keygen_of_before_8_2(
-        self, signed: Path, allowed: Trust, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, signed: Path, allowed: SignerPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         old = tmp_path / "bin" / "ssh-keygen"
         old.parent.mkdir()
@@ -257,7 +334,9 @@ class TestChecking:
             .read_text()
             .replace('"files": {', '"files": {"planted.py": {"sha256": "%s", "size": 0},')
         )
-        journal.write_text(document % "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+        journal.write_text(
+            document % "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        )
         (signed / "planted.py").touch()
         report = verify(signed)
         assert report.ok
@@ -266,18 +345,20 @@ class TestChecking:
         assert caught.value.problems == ("pending: planted.py",)
 
     def test_while_a_commit_exchanges_the_manifest_both_are_good(
-        self, bundle: Path, keys: Path, allowed: Trust
+        self, bundle: Path, keys: Path, allowed: SignerPolicy
     ) -> None:
         """As `unpack.install` has it: one after the other in one file."""
         before = (bundle / "bundle.json").read_bytes()
         after = before + b"\n"
-        (bundle / SIGNATURE).write_bytes(b"".join(signing_with(str(keys / "alice"))(one) for one in (before, after)))
+        (bundle / SIGNATURE).write_bytes(
+            b"".join(signing_with(str(keys / "alice"))(one) for one in (before, after))
+        )
         for content in (before, after):
-            assert check_signature(bundle, allowed, content=content).identity == "alice"
+            assert check_bundle_signature(bundle, allowed, content=content).identity == "alice"
         assert "modified" in refusal_of(bundle, allowed, before + b" ")
 
 
-def refusal_of(bundle: Path, trust: Trust, content: bytes) -> str:
+def refusal_of(bundle: Path, trust: SignerPolicy, content: bytes) -> str:
     with pytest.raises(SignatureError) as caught:
-        check_signature(bundle, trust, content=content)
+        check_bundle_signature(bundle, trust, content=content)
     return caught.value.message

@@ -17,8 +17,7 @@ import pypi_simple
 import pytest
 import uv
 
-from tests.support.distributions import make_wheel, sha256_of
-from wheelhouse.simple import (
+from offline_bundle.wheelhouse.derived.simple_index import (
     IndexFile,
     render_project_html,
     render_project_json,
@@ -26,7 +25,8 @@ from wheelhouse.simple import (
     render_root_json,
     version_of,
 )
-from wheelhouse.wheel import metadata_of_wheel, parse_metadata
+from offline_bundle.wheelhouse.derived.wheel_metadata import metadata_of_wheel, parse_metadata
+from tests.support.distributions import make_wheel, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,12 +130,16 @@ def index(site: Path, request: pytest.FixtureRequest) -> Iterator[Index]:
     if request.param == "file":
         yield Index((site / "simple").as_uri(), site)
         return
-    yield from _serve(site, NegotiatingHandler if request.param == "negotiating server" else Handler)
+    yield from _serve(
+        site, NegotiatingHandler if request.param == "negotiating server" else Handler
+    )
 
 
 @pytest.fixture(params=["static server", "negotiating server"])
 def server(site: Path, request: pytest.FixtureRequest) -> Iterator[Index]:
-    yield from _serve(site, NegotiatingHandler if request.param == "negotiating server" else Handler)
+    yield from _serve(
+        site, NegotiatingHandler if request.param == "negotiating server" else Handler
+    )
 
 
 def _serve(site: Path, handler: type[Handler]) -> Iterator[Index]:
@@ -165,10 +169,17 @@ def clean_environment(tmp_path: Path) -> dict[str, str]:
     return kept | ours
 
 
-def run_uv(tmp_path: Path, *arguments: str, stdin: str = "", expect: int = 0) -> subprocess.CompletedProcess[str]:
+def run_uv(
+    tmp_path: Path, *arguments: str, stdin: str = "", expect: int = 0
+) -> subprocess.CompletedProcess[str]:
     command = [uv.find_uv_bin(), *arguments, "--python", sys.executable]
     done = subprocess.run(
-        command, env=clean_environment(tmp_path), input=stdin, capture_output=True, text=True, check=False
+        command,
+        env=clean_environment(tmp_path),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == expect, done.stderr
     return done
@@ -181,7 +192,9 @@ def compile_with_uv(tmp_path: Path, index: Index, requirement: str, *options: st
 
 def run_pip(tmp_path: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "pip", "--isolated", *arguments]
-    done = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=clean_environment(tmp_path), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -263,8 +276,9 @@ def test_a_project_in_json_in_full() -> None:
 
 def test_the_root_lists_normalised_names_once() -> None:
     names = ["Silly.Walk", "silly_walk", "numpy"]
-    assert '<body>\n<a href="numpy/">numpy</a><br>\n<a href="silly-walk/">silly-walk</a><br>\n</body>' in (
-        render_root_html(names)
+    assert (
+        '<body>\n<a href="numpy/">numpy</a><br>\n<a href="silly-walk/">silly-walk</a><br>\n</body>'
+        in (render_root_html(names))
     )
     assert json.loads(render_root_json(names)) == {
         "meta": {"api-version": "1.1"},
@@ -285,7 +299,11 @@ def test_the_order_of_files_does_not_show() -> None:
 
 @pytest.mark.parametrize(
     ("filename", "version"),
-    [("a-1.0-py3-none-any.whl", "1.0"), ("a-1!2+l-1-py3-none-any.whl", "1!2+l"), ("a-1.tar.gz", "1")],
+    [
+        ("a-1.0-py3-none-any.whl", "1.0"),
+        ("a-1!2+l-1-py3-none-any.whl", "1!2+l"),
+        ("a-1.tar.gz", "1"),
+    ],
 )
 def test_version_of(filename: str, version: str) -> None:
     assert str(version_of(filename)) == version
@@ -306,7 +324,10 @@ def test_uv_resolves_without_the_yanked_and_the_unfit(tmp_path: Path, index: Ind
 def test_uv_takes_its_hashes_from_the_page(tmp_path: Path, index: Index) -> None:
     text = compile_with_uv(tmp_path, index, "demo==2.0", "--generate-hashes")
     assert f"--hash=sha256:{sha256_of(index.folder / 'wheels/demo-2.0-py3-none-any.whl')}" in text
-    assert f"--hash=sha256:{sha256_of(index.folder / 'wheels/Silly_Walk-1.0-py3-none-any.whl')}" in text
+    assert (
+        f"--hash=sha256:{sha256_of(index.folder / 'wheels/Silly_Walk-1.0-py3-none-any.whl')}"
+        in text
+    )
 
 
 def test_uv_writes_size_and_upload_time_into_its_lock(tmp_path: Path, index: Index) -> None:
@@ -320,9 +341,19 @@ def test_uv_honours_exclude_newer(tmp_path: Path, index: Index) -> None:
     assert text.splitlines() == ["demo==1.0"]
 
 
-@pytest.mark.parametrize(("version", "reason"), [("2.5", 'broken: "1 < 2" & <script>'), ("2.6", "yanked")])
-def test_uv_knows_why_a_file_was_yanked(tmp_path: Path, index: Index, version: str, reason: str) -> None:
-    arguments = ["--default-index", index.url, f"demo=={version}", "--target", str(tmp_path / "target")]
+@pytest.mark.parametrize(
+    ("version", "reason"), [("2.5", 'broken: "1 < 2" & <script>'), ("2.6", "yanked")]
+)
+def test_uv_knows_why_a_file_was_yanked(
+    tmp_path: Path, index: Index, version: str, reason: str
+) -> None:
+    arguments = [
+        "--default-index",
+        index.url,
+        f"demo=={version}",
+        "--target",
+        str(tmp_path / "target"),
+    ]
     assert reason in run_uv(tmp_path, "pip", "install", *arguments).stderr
 
 
@@ -353,7 +384,16 @@ def test_pip_downloads_what_fits(tmp_path: Path, index: Index) -> None:
 
 def test_pip_installs_names_that_must_be_quoted(tmp_path: Path, index: Index) -> None:
     target = tmp_path / "target"
-    run_pip(tmp_path, "install", "--index-url", index.url, "--target", str(target), "torchlike", "epochal")
+    run_pip(
+        tmp_path,
+        "install",
+        "--index-url",
+        index.url,
+        "--target",
+        str(target),
+        "torchlike",
+        "epochal",
+    )
     assert "2.0+cpu" in (target / "torchlike.py").read_text()
     assert "1!1.0" in (target / "epochal.py").read_text()
 
@@ -381,7 +421,16 @@ def test_pip_refuses_a_wheel_that_differs_from_the_page(tmp_path: Path) -> None:
 def test_metadata_siblings_do_not_disturb_find_links(tmp_path: Path, site: Path) -> None:
     wheels = str(site / "wheels")
     offline = ["--no-index", "--find-links", wheels]
-    run_uv(tmp_path, "pip", "install", "--offline", *offline, "demo==2.0", "--target", str(tmp_path / "by-uv"))
+    run_uv(
+        tmp_path,
+        "pip",
+        "install",
+        "--offline",
+        *offline,
+        "demo==2.0",
+        "--target",
+        str(tmp_path / "by-uv"),
+    )
     assert (tmp_path / "by-uv/Silly_Walk.py").exists()
     run_pip(tmp_path, "install", *offline, "--target", str(tmp_path / "by-pip"), "demo==2.0")
     assert (tmp_path / "by-pip/Silly_Walk.py").exists()
@@ -398,7 +447,9 @@ def test_pypi_simple_reads_the_pages(server: Index) -> None:
         assert page.repository_version == "1.1"
         assert sorted(version or "" for version in files) == ["1.0", "2.0", "2.5", "2.6", "3.0"]
         first, yanked = files["1.0"], files["2.5"]
-        assert first.digests["sha256"] == sha256_of(server.folder / "wheels/demo-1.0-py3-none-any.whl")
+        assert first.digests["sha256"] == sha256_of(
+            server.folder / "wheels/demo-1.0-py3-none-any.whl"
+        )
         assert yanked.is_yanked
         assert yanked.yanked_reason == YANKED["demo-2.5"]
         assert files["2.6"].is_yanked
@@ -409,7 +460,8 @@ def test_pypi_simple_reads_the_pages(server: Index) -> None:
 
 def test_pypi_simple_reads_the_json(site: Path) -> None:
     page = pypi_simple.ProjectPage.from_json_data(
-        json.loads((site / "simple/demo/index.json").read_text()), base_url="http://127.0.0.1/simple/demo/"
+        json.loads((site / "simple/demo/index.json").read_text()),
+        base_url="http://127.0.0.1/simple/demo/",
     )
     files = {package.version: package for package in page.packages}
     assert page.versions == ["1.0", "2.0", "2.5", "2.6", "3.0"]
@@ -418,5 +470,7 @@ def test_pypi_simple_reads_the_json(site: Path) -> None:
     assert files["2.0"].upload_time is not None
     assert files["2.0"].upload_time.isoformat() == "2025-01-01T00:00:00.123456+00:00"
     assert files["2.0"].url == "http://127.0.0.1/wheels/demo-2.0-py3-none-any.whl"
-    assert files["2.0"].metadata_digests == {"sha256": sha256_of(wheel.with_name(f"{wheel.name}.metadata"))}
+    assert files["2.0"].metadata_digests == {
+        "sha256": sha256_of(wheel.with_name(f"{wheel.name}.metadata"))
+    }
     assert files["2.5"].yanked_reason == YANKED["demo-2.5"]

@@ -14,11 +14,11 @@ from typing import Self
 
 import pytest
 
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
+from offline_bundle.wheelhouse.runtime.manifest import MOST_ANCESTORS, Manifest, read_manifest
+from offline_bundle.wheelhouse.store.verify import verify
+from offline_bundle.wheelhouse.store.writer import PENDING, BundleWriter
 from tests.support.archives import digest_of, no_fsync, put_bundle, small_disk, tree, wheel_path
-from wheelhouse.errors import BundleError, InputError, IntegrityError
-from wheelhouse.manifest import MOST_ANCESTORS, Manifest, read_manifest
-from wheelhouse.store import PENDING, BundleWriter
-from wheelhouse.verify import verify
 
 __all__ = ["no_fsync"]
 ROOT = Path(__file__).parents[2]
@@ -56,9 +56,14 @@ def test_nothing_is_touched_when_nothing_changed(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in bundle.rglob("*") if path.is_file()} == before
 
 
-def test_a_manifest_in_another_layout_stays_as_it_is_and_with_it_its_signature(tmp_path: Path) -> None:
+def test_a_manifest_in_another_layout_stays_as_it_is_and_with_it_its_signature(
+    tmp_path: Path,
+) -> None:
     bundle = put_bundle(tmp_path / "bundle")
-    document = (json.dumps(json.loads((bundle / "bundle.json").read_bytes()), indent=1, sort_keys=True) + "\n").encode()
+    document = (
+        json.dumps(json.loads((bundle / "bundle.json").read_bytes()), indent=1, sort_keys=True)
+        + "\n"
+    ).encode()
     with BundleWriter(bundle) as writer:
         writer.commit(read_manifest(bundle), {}, document=document, signature=b"of these bytes")
     before = tree(bundle)
@@ -118,7 +123,13 @@ def test_ancestors_are_capped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("generation", 0), ("generation", "2"), ("generation", True), ("ancestors", ["x"]), ("ancestors", "x")],
+    [
+        ("generation", 0),
+        ("generation", "2"),
+        ("generation", True),
+        ("ancestors", ["x"]),
+        ("ancestors", "x"),
+    ],
 )
 def test_a_lineage_of_the_wrong_shape_is_refused(tmp_path: Path, key: str, value: object) -> None:
     import json
@@ -272,7 +283,12 @@ class Victim:
 
     def __init__(self, imports: str, body: str, *arguments: object) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"import os, sys\n{imports}{_FORKS}{body}", *map(str, arguments)],
+            [
+                sys.executable,
+                "-c",
+                f"import os, sys\n{imports}{_FORKS}{body}",
+                *map(str, arguments),
+            ],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -299,7 +315,9 @@ class Victim:
 
 
 @pytest.mark.parametrize("kills", [15, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_build_killed_at_any_moment_leaves_the_old_or_the_new_bundle(tmp_path: Path, kills: int) -> None:
+def test_a_build_killed_at_any_moment_leaves_the_old_or_the_new_bundle(
+    tmp_path: Path, kills: int
+) -> None:
     chance = random.Random(kills)
     bundle = put_bundle(tmp_path / "bundle", {"eval": OLD}, text="one")
     wanted = {  # made of the same, in a folder of its own
@@ -319,7 +337,9 @@ def test_a_build_killed_at_any_moment_leaves_the_old_or_the_new_bundle(tmp_path:
             found = tree(bundle)
             for name in ("bundle.json", "SHA256SUMS"):  # these have the generation
                 del found[name]
-            assert found == {path: content for path, content in wanted[text].items() if path in found}
+            assert found == {
+                path: content for path, content in wanted[text].items() if path in found
+            }
             assert len(found) == len(wanted[text]) - 2
             assert sorted(path.name for path in (bundle / ".writer").iterdir()) == ["lock"]
     assert kills < 50 or interrupted  # or else nothing was tested

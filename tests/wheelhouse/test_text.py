@@ -8,14 +8,17 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from wheelhouse.text import count, megabytes, print_table
+from offline_bundle.wheelhouse.cli.output import count, megabytes, print_table
 
 if TYPE_CHECKING:
     import pytest
 
 TITLES = ("package", "size", "state", "in")
-ROWS = [("alpha", "1", ("done", "green"), "a " * 60 + "end"), ("[bold]b", "1000", ("lost", "red"), "")]
-CODE = f"from wheelhouse.text import print_table; print_table({TITLES!r}, {ROWS!r}, numbers=['size'])"
+ROWS = [
+    ("alpha", "1", ("done", "green"), "a " * 60 + "end"),
+    ("[bold]b", "1000", ("lost", "red"), ""),
+]
+CODE = f"from offline_bundle.wheelhouse.cli.output import print_table; print_table({TITLES!r}, {ROWS!r}, numbers=['size'])"
 
 
 def on_a_terminal(columns: int, **variables: str) -> str:
@@ -64,4 +67,8 @@ def test_an_empty_table_has_its_titles(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_numbers_and_sizes() -> None:
     assert (count(1, "file"), count(1234, "file")) == ("1 file", "1,234 files")
-    assert (megabytes(999), megabytes(1500), megabytes(40_700_000)) == ("999 B", "1.5 kB", "40.7 MB")
+    assert (megabytes(999), megabytes(1500), megabytes(40_700_000)) == (
+        "999 B",
+        "1.5 kB",
+        "40.7 MB",
+    )

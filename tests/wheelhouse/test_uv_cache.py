@@ -9,15 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from offline_bundle.wheelhouse.runtime.launcher import uv_cache
 from tests.support.bundles import make_bundle, read_manifest, write_manifest
-from wheelhouse import uv_cache
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     bundle = make_bundle(tmp_path / "bundle")
     shutil.copyfile(uv_cache.__file__, bundle / "uv_cache.py")
-    for path in ("archive-v0/abc/leaf.py", "simple-v1/index/leaf.rkyv", "wheels-v2/index/leaf/1.0.http"):
+    for path in (
+        "archive-v0/abc/leaf.py",
+        "simple-v1/index/leaf.rkyv",
+        "wheels-v2/index/leaf/1.0.http",
+    ):
         (bundle / "cache" / path).parent.mkdir(parents=True)
         (bundle / "cache" / path).write_text(path)
     manifest = read_manifest(bundle)
@@ -50,7 +54,9 @@ def test_links_to_what_is_only_read(bundle: Path, tmp_path: Path) -> None:
         }
 
 
-def test_by_default_in_the_cache_of_the_launcher(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_in_the_cache_of_the_launcher(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path / "own"))
     monkeypatch.setenv("OFFLINE_BUNDLE_UV", str(program(tmp_path, "uv 1.2.3")))
     assert Path(call(bundle)).parent == tmp_path / "own"

@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wheelhouse import verify as verify_module
-from wheelhouse.errors import InputError, IntegrityError
-from wheelhouse.manifest import BundledFile, Manifest, render_checksums
-from wheelhouse.verify import Change, VerifyReport, raise_for_problems, verify
+from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
+from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest, render_checksums
+from offline_bundle.wheelhouse.store import verify
+from offline_bundle.wheelhouse.store.verify import (
+    Change,
+    VerifyReport,
+    raise_for_problems,
+    verify,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -145,7 +150,9 @@ def test_a_changed_size_is_named_without_hashing(bundle: Path, path: str) -> Non
     assert sum(hashed) == everything - before
 
 
-@pytest.mark.parametrize("path", ["x", "wheels/evil-1.0-py3-none-any.whl", "wheels/a/b/c", ".hidden", "sub/.writer/x"])
+@pytest.mark.parametrize(
+    "path", ["x", "wheels/evil-1.0-py3-none-any.whl", "wheels/a/b/c", ".hidden", "sub/.writer/x"]
+)
 def test_every_extra_file_is_named(bundle: Path, path: str) -> None:
     put(bundle, path, b"")
     assert names(verify(bundle)) == {"extra": [path]}
@@ -203,7 +210,9 @@ def test_hostile_names_are_shown_harmlessly(bundle: Path) -> None:
     text.encode()
 
 
-@pytest.mark.parametrize("path", ["wheels/x.whl", "wheels/a-b.whl", "wheels/a b-1.0-py3-none-any.whl", "nul", "../x"])
+@pytest.mark.parametrize(
+    "path", ["wheels/x.whl", "wheels/a-b.whl", "wheels/a b-1.0-py3-none-any.whl", "nul", "../x"]
+)
 def test_a_path_that_cannot_be_is_refused_with_its_name(bundle: Path, path: str) -> None:
     document = json.loads((bundle / "bundle.json").read_bytes())
     document["files"][path] = {"sha256": "0" * 64, "size": 0}
@@ -273,8 +282,8 @@ def test_fifos_and_sockets_are_never_opened(bundle: Path, monkeypatch: pytest.Mo
 
 def test_a_fifo_that_appears_while_verifying_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    content = verify_module._Content("0" * 64, 0)
-    state = verify_module._inspect(tmp_path / "fifo", [content], bytearray(8), lambda _: None)
+    content = verify._Content("0" * 64, 0)
+    state = verify._inspect(tmp_path / "fifo", [content], bytearray(8), lambda _: None)
     assert state.matched is None
     assert state.actual == "not a regular file"
 
@@ -317,7 +326,9 @@ def test_a_file_that_cannot_be_read_is_named(bundle: Path, monkeypatch: pytest.M
     assert names(report) == {"changed": [WHEEL]}
 
 
-def test_a_folder_that_cannot_be_listed_is_named_once(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_named_once(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refuse(monkeypatch, "scandir", "wheels")
     report = verify(bundle)
     assert report.changed == (Change("wheels", "a readable folder", "Permission denied"),)
@@ -352,7 +363,9 @@ def test_no_bundle_is_an_input_error(tmp_path: Path) -> None:
         verify(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"format": 1, "files": {"../x": {}}}', b"[" * 10**5])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b'{"format": 1, "files": {"../x": {}}}', b"[" * 10**5]
+)
 def test_a_hostile_manifest_is_refused_before_anything_is_read(
     bundle: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,7 +377,11 @@ def test_a_hostile_manifest_is_refused_before_anything_is_read(
 
 # An update that was interrupted
 
-NEW = {**CONTENTS, "scripts/eval.py": b"# changed script\n", "wheels/new-1.0-py3-none-any.whl": b"new"}
+NEW = {
+    **CONTENTS,
+    "scripts/eval.py": b"# changed script\n",
+    "wheels/new-1.0-py3-none-any.whl": b"new",
+}
 
 
 def interrupt(bundle: Path, journal: Mapping[str, bytes] = NEW) -> None:
@@ -377,11 +394,15 @@ def test_files_of_an_interrupted_update_are_pending(bundle: Path) -> None:
     put(bundle, "wheels/new-1.0-py3-none-any.whl", b"new")
     assert names(verify(bundle)) == {"pending": ["wheels/new-1.0-py3-none-any.whl"]}
     put(bundle, "scripts/eval.py", b"# changed script\n")
-    assert names(verify(bundle)) == {"pending": ["scripts/eval.py", "wheels/new-1.0-py3-none-any.whl"]}
+    assert names(verify(bundle)) == {
+        "pending": ["scripts/eval.py", "wheels/new-1.0-py3-none-any.whl"]
+    }
     updated = manifest_of(NEW)
     put(bundle, "SHA256SUMS", render_checksums(updated, updated.to_json()))
     report = verify(bundle)
-    assert names(report) == {"pending": ["SHA256SUMS", "scripts/eval.py", "wheels/new-1.0-py3-none-any.whl"]}
+    assert names(report) == {
+        "pending": ["SHA256SUMS", "scripts/eval.py", "wheels/new-1.0-py3-none-any.whl"]
+    }
     raise_for_problems(report)
     put(bundle, "bundle.json", updated.to_json())
     assert verify(bundle).ok
@@ -470,7 +491,9 @@ def test_every_flipped_bit_of_the_manifest_is_noticed(bundle: Path) -> None:
 
 def test_2000_files_are_all_checked(tmp_path: Path) -> None:
     chance = random.Random(7)
-    contents = {f"simple/p{n % 50}/f{n}": chance.randbytes(chance.randrange(64)) + b"." for n in range(2000)}
+    contents = {
+        f"simple/p{n % 50}/f{n}": chance.randbytes(chance.randrange(64)) + b"." for n in range(2000)
+    }
     bundle = make_bundle(tmp_path, contents)
     bad = sorted(chance.sample(sorted(contents), 100))
     for path in bad:

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offline_bundle.wheelhouse.derived.wheel_metadata import (
+    WheelMetadata,
+    metadata_of_wheel,
+    parse_metadata,
+)
+from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from tests.support.distributions import make_wheel
-from wheelhouse.errors import IntegrityError
-from wheelhouse.wheel import WheelMetadata, metadata_of_wheel, parse_metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +23,18 @@ if TYPE_CHECKING:
 
 def test_metadata_comes_verbatim_and_reads_back(tmp_path: Path) -> None:
     wheel = make_wheel(
-        tmp_path, "Silly_Walk", "1.0", requires=["numpy>=1", "x; os_name=='nt'"], requires_python=">=3.9"
+        tmp_path,
+        "Silly_Walk",
+        "1.0",
+        requires=["numpy>=1", "x; os_name=='nt'"],
+        requires_python=">=3.9",
     )
     content = metadata_of_wheel(wheel)
     with zipfile.ZipFile(wheel) as archive:
         assert content == archive.read("Silly_Walk-1.0.dist-info/METADATA")
-    assert parse_metadata(content) == WheelMetadata("Silly_Walk", "1.0", ">=3.9", ("numpy>=1", "x; os_name=='nt'"))
+    assert parse_metadata(content) == WheelMetadata(
+        "Silly_Walk", "1.0", ">=3.9", ("numpy>=1", "x; os_name=='nt'")
+    )
 
 
 def test_carriage_returns_and_bad_utf8_stay_as_they_are(tmp_path: Path) -> None:
@@ -44,7 +54,9 @@ def test_a_wheel_in_a_cache_is_read_under_its_own_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["A.B-1.0.dist-info", "a_b-1.dist-info"])
 def test_a_folder_spelt_otherwise_is_accepted(tmp_path: Path, folder: str) -> None:
-    wheel = write_zip(tmp_path / "a_b-1.0-py3-none-any.whl", {f"{folder}/METADATA": b"Name: a-b\nVersion: 1.0\n"})
+    wheel = write_zip(
+        tmp_path / "a_b-1.0-py3-none-any.whl", {f"{folder}/METADATA": b"Name: a-b\nVersion: 1.0\n"}
+    )
     assert metadata_of_wheel(wheel)
 
 
@@ -70,7 +82,9 @@ def write_zip(path: Path, members: dict[str, bytes]) -> Path:
         ({"a-1.0.dist-info/METADATA": b"\0" * (33 << 20)}, "of sensible size"),
     ],
 )
-def test_a_wheel_with_other_contents_is_refused(tmp_path: Path, members: dict[str, bytes], what: str) -> None:
+def test_a_wheel_with_other_contents_is_refused(
+    tmp_path: Path, members: dict[str, bytes], what: str
+) -> None:
     wheel = write_zip(tmp_path / "a-1.0-py3-none-any.whl", members)
     with pytest.raises(IntegrityError, match=what) as caught:
         metadata_of_wheel(wheel)

@@ -24,7 +24,7 @@ from ansys.hps.client.jms import (
     TaskDefinition,
 )
 
-from runner.embedded import EmbeddedHps
+from offline_bundle.runner.hps_server import EmbeddedHps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +52,9 @@ class Submitted:
     count: int
 
     def states(self) -> dict[str, int]:
-        found = self.hps.jms.get_projects(id=self.project.id, statistics=True)[0].statistics["eval_status"]
+        found = self.hps.jms.get_projects(id=self.project.id, statistics=True)[0].statistics[
+            "eval_status"
+        ]
         return {state: number for state, number in found.items() if number}
 
     def wait(self, seconds: float = 30, until: tuple[str, ...] = ENDED) -> dict[str, int]:
@@ -98,9 +100,19 @@ class Hps:
         project = self.jms.create_project(Project(name=f"test {time.time_ns()}", active=True))
         api = ProjectApi(self.client, project.id)
         text = HEAD + "".join(f"        {line}\n" for line in body.splitlines())
-        wanted = [File(name="exec_script", evaluation_path="exec_script.py", src=io.BytesIO(text.encode()))]
-        wanted += [File(name=name, evaluation_path=name, src=io.BytesIO(data)) for name, data in (inputs or {}).items()]
-        wanted += [File(name=name, evaluation_path=path, collect=True) for name, path in (outputs or {}).items()]
+        wanted = [
+            File(
+                name="exec_script", evaluation_path="exec_script.py", src=io.BytesIO(text.encode())
+            )
+        ]
+        wanted += [
+            File(name=name, evaluation_path=name, src=io.BytesIO(data))
+            for name, data in (inputs or {}).items()
+        ]
+        wanted += [
+            File(name=name, evaluation_path=path, collect=True)
+            for name, path in (outputs or {}).items()
+        ]
         made = {file.name: file for file in api.create_files(wanted)}
         defaults: dict[str, Any] = {
             "name": "task",
@@ -117,10 +129,17 @@ class Hps:
             output_file_ids=[made[name].id for name in outputs or {}],
         )
         task = api.create_task_definitions([task])[0]
-        job = api.create_job_definitions([JobDefinition(name="jobs", active=True, task_definition_ids=[task.id])])[0]
+        job = api.create_job_definitions(
+            [JobDefinition(name="jobs", active=True, task_definition_ids=[task.id])]
+        )[0]
         api.create_jobs(
             [
-                Job(name=f"job {i}", eval_status=state, job_definition_id=job.id, values=values or {})
+                Job(
+                    name=f"job {i}",
+                    eval_status=state,
+                    job_definition_id=job.id,
+                    values=values or {},
+                )
                 for i in range(jobs)
             ]
         )
@@ -137,7 +156,13 @@ class Hps:
             session.close()
 
 
-SOFTWARE = {"tool": {"version": "1.2", "executable": "/bin/sh", "environment": {"FROM_SOFTWARE": "yes", "BOTH": "1"}}}
+SOFTWARE = {
+    "tool": {
+        "version": "1.2",
+        "executable": "/bin/sh",
+        "environment": {"FROM_SOFTWARE": "yes", "BOTH": "1"},
+    }
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -145,7 +170,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "embedded" in item.path.parts:
             item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
-            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+            item.add_marker(
+                pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+            )
 
 
 def collect_garbage() -> None:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansys.hps.client.jms import File, Job, JobDefinition, SuccessCriteria, TaskDefinition
+from tests.offline_bundle.runner.hps_server.conftest import SOFTWARE
 
-from runner.embedded import EmbeddedHps
-from runner.embedded.storage import Storage
-from tests.runner.embedded.conftest import SOFTWARE
+from offline_bundle.runner.hps_server import EmbeddedHps
+from offline_bundle.runner.hps_server.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.runner.embedded.conftest import Hps
+    from tests.offline_bundle.runner.hps_server.conftest import Hps
 
 
 def is_running(process_id: int) -> bool:
@@ -96,7 +96,10 @@ context.parameter_values["y"] = 2.5
 
     def test_a_command_instead_of_a_script(self, hps: Hps) -> None:
         submitted = hps.submit(
-            "raise AssertionError", outputs={"out": "out.txt"}, inputs={"in": b"1"}, state="inactive"
+            "raise AssertionError",
+            outputs={"out": "out.txt"},
+            inputs={"in": b"1"},
+            state="inactive",
         )
         definition = submitted.api.get_task_definitions()[0]
         definition.use_execution_script = False
@@ -110,9 +113,13 @@ context.parameter_values["y"] = 2.5
         assert submitted.outputs()["out.txt"] == b"1"
 
     def test_linked_tasks_of_a_job(self, hps: Hps) -> None:
-        submitted = hps.submit('open("first.txt", "w").write("one")', outputs={"first": "first.txt"}, state="inactive")
+        submitted = hps.submit(
+            'open("first.txt", "w").write("one")', outputs={"first": "first.txt"}, state="inactive"
+        )
         api = submitted.api
-        second = api.create_files([File(name="second", evaluation_path="second.txt", collect=True)])[0]
+        second = api.create_files(
+            [File(name="second", evaluation_path="second.txt", collect=True)]
+        )[0]
         task = TaskDefinition(
             name="second",
             execution_level=1,
@@ -123,8 +130,12 @@ context.parameter_values["y"] = 2.5
         )
         task = api.create_task_definitions([task])[0]
         ids = [api.get_task_definitions()[0].id, task.id]
-        definition = api.create_job_definitions([JobDefinition(name="both", task_definition_ids=ids)])[0]
-        api.create_jobs([Job(name="linked", eval_status="pending", job_definition_id=definition.id)])
+        definition = api.create_job_definitions(
+            [JobDefinition(name="both", task_definition_ids=ids)]
+        )[0]
+        api.create_jobs(
+            [Job(name="linked", eval_status="pending", job_definition_id=definition.id)]
+        )
         submitted.wait(until=("evaluated", "failed"))
         job = api.get_jobs(name="linked")[0]
         assert (job.eval_status, job.executed_level) == ("evaluated", 1)
@@ -148,7 +159,10 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("body", "problem"),
         [
-            ('self.run_and_capture_output("exit 3")', "RuntimeError: The command ended with return code 3"),
+            (
+                'self.run_and_capture_output("exit 3")',
+                "RuntimeError: The command ended with return code 3",
+            ),
             ("pass", "the output file out (out.txt) is missing"),
             ('os.symlink("/etc/hostname", "out.txt")', "the output file out (out.txt) is missing"),
             ("sys.exit(0)", "SystemExit: 0"),
@@ -185,12 +199,16 @@ class TestFailures:
         assert submitted.wait() == {"evaluated": 1}
         assert submitted.task().trial_number == 3
         contents = hps.server.data / "storage" / submitted.project.id
-        assert len(submitted.api.get_files()) == len(list(contents.iterdir())) <= 2  # the script, perhaps a console
+        assert (
+            len(submitted.api.get_files()) == len(list(contents.iterdir())) <= 2
+        )  # the script, perhaps a console
         submitted.api.delete_jobs(submitted.api.get_jobs())
         assert len(list(contents.iterdir())) == 1
 
     def test_hundreds_of_lines_on_the_console(self, hps: Hps) -> None:
-        submitted = hps.submit('print("x" * 100 + "\\n", end="", flush=True)\n' * 3 + "assert False")
+        submitted = hps.submit(
+            'print("x" * 100 + "\\n", end="", flush=True)\n' * 3 + "assert False"
+        )
         assert submitted.wait() == {"failed": 1}
         assert submitted.console().count("x" * 100) == 3
 
@@ -249,7 +267,9 @@ def test_stopping_puts_back_and_a_restart_goes_on(
         number = int(wait_for(pids))
     wait_until_gone(number)
     go.touch()
-    with EmbeddedHps(tmp_path / "data", port=server.port, password=server.password, slots=1, software=SOFTWARE):
+    with EmbeddedHps(
+        tmp_path / "data", port=server.port, password=server.password, slots=1, software=SOFTWARE
+    ):
         assert submitted.wait() == {"evaluated": 3}
         assert submitted.task().trial_number == 1
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.embedded.outcome import collect, holds_for, inside, judge, judge_values
+from offline_bundle.runner.hps_server.outcome import collect, holds_for, inside, judge, judge_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,16 @@ def test_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["__import__('os')", "values.keys()", "[x for x in values]", "open", "9**9**9", "lambda: 1", ""]
+    "expression",
+    [
+        "__import__('os')",
+        "values.keys()",
+        "[x for x in values]",
+        "open",
+        "9**9**9",
+        "lambda: 1",
+        "",
+    ],
 )
 def test_expressions_do_nothing_but_compare(expression: str) -> None:
     with pytest.raises((ValueError, SyntaxError)):

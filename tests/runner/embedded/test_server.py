@@ -16,16 +16,16 @@ import pytest
 import requests
 from ansys.hps.client import Client, ClientError
 from ansys.hps.client.jms import File, Job, Project, ProjectApi
+from tests.offline_bundle.runner.hps_server.conftest import SOFTWARE
 
-from runner.embedded import EmbeddedHps
-from runner.embedded.auth import Accounts, AuthError
-from tests.runner.embedded.conftest import SOFTWARE
-from wheelhouse.errors import BundleError, InputError
+from offline_bundle.runner.hps_server import EmbeddedHps
+from offline_bundle.runner.hps_server.auth import Accounts, AuthError
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.runner.embedded.conftest import Hps
+    from tests.offline_bundle.runner.hps_server.conftest import Hps
 
 
 def ask(hps: Hps, method: str, path: str, **options: Any) -> requests.Response:  # noqa: ANN401 - those of requests
@@ -41,9 +41,14 @@ class TestAuthentication:
         assert caught.value.response.status_code == 401
 
     @pytest.mark.parametrize("header", [None, "Bearer nonsense", "Basic abc"])
-    @pytest.mark.parametrize("path", ["/jms/api/v1/projects", "/rms/api/v1/evaluators", "/dt/api/v1/data/a/b"])
+    @pytest.mark.parametrize(
+        "path", ["/jms/api/v1/projects", "/rms/api/v1/evaluators", "/dt/api/v1/data/a/b"]
+    )
     def test_nothing_without_a_token(self, hps: Hps, path: str, header: str | None) -> None:
-        assert ask(hps, "GET", path, headers={"Authorization": header} if header else {}).status_code == 401
+        assert (
+            ask(hps, "GET", path, headers={"Authorization": header} if header else {}).status_code
+            == 401
+        )
 
     def test_no_upload_without_a_token(self, hps: Hps) -> None:
         assert ask(hps, "PUT", "/dt/api/v1/data/a/b", data=b"x").status_code == 401
@@ -70,7 +75,9 @@ class TestAuthentication:
             time.sleep(2.1)
             project = hps.jms.create_project(Project(name="later"))
             api = ProjectApi(hps.client, project.id)
-            file = api.create_files([File(name="a", evaluation_path="a", src=io.BytesIO(b"later"))])[0]
+            file = api.create_files(
+                [File(name="a", evaluation_path="a", src=io.BytesIO(b"later"))]
+            )[0]
             assert file.size == 5
 
 
@@ -82,9 +89,14 @@ class TestFiles:
     def test_up_and_down(self, api: ProjectApi, tmp_path: Path) -> None:
         contents = {"empty": b"", "mock": b"Mock file", "large": os.urandom(3_000_000)}
         files = api.create_files(
-            [File(name=name, evaluation_path=f"in/{name}", src=io.BytesIO(data)) for name, data in contents.items()]
+            [
+                File(name=name, evaluation_path=f"in/{name}", src=io.BytesIO(data))
+                for name, data in contents.items()
+            ]
         )
-        assert {file.name: file.size for file in files} == {name: len(data) for name, data in contents.items()}
+        assert {file.name: file.size for file in files} == {
+            name: len(data) for name, data in contents.items()
+        }
         assert files[1].hash == "ac2390bba2edaa01"
         for file in files:
             path = api.download_file(file, str(tmp_path))
@@ -96,12 +108,17 @@ class TestFiles:
         file.size = 0
         assert api.download_file(file, str(tmp_path)) is None
 
-    @pytest.mark.parametrize("path", ["../../token.key", "a/../../hps.sqlite", "%2e%2e/%2e%2e/token.key", "."])
+    @pytest.mark.parametrize(
+        "path", ["../../token.key", "a/../../hps.sqlite", "%2e%2e/%2e%2e/token.key", "."]
+    )
     def test_paths_stay_in_the_storage(self, hps: Hps, path: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", hps.server.port, timeout=10)
         for method in ("GET", "PUT"):
             connection.request(
-                method, f"/hps/dt/api/v1/data/{path}", b"x", {"Authorization": f"Bearer {hps.client.access_token}"}
+                method,
+                f"/hps/dt/api/v1/data/{path}",
+                b"x",
+                {"Authorization": f"Bearer {hps.client.access_token}"},
             )
             answer = connection.getresponse()
             answer.read()
@@ -131,12 +148,23 @@ class TestWorkerWithoutKey:
 
     @pytest.fixture
     def worker(self, server: EmbeddedHps, accounts: Accounts) -> Iterator[str]:
-        token = accounts.issue({"username": server.username, "password": server.password}, "")["access_token"]
+        token = accounts.issue({"username": server.username, "password": server.password}, "")[
+            "access_token"
+        ]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         program = Path(__file__).parents[3] / "runner" / "embedded" / "worker.py"
-        command = [sys.executable, program, "--port", str(port), "--dt-url", f"{server.url}/dt/api/v1", "-t", token]
+        command = [
+            sys.executable,
+            program,
+            "--port",
+            str(port),
+            "--dt-url",
+            f"{server.url}/dt/api/v1",
+            "-t",
+            token,
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             deadline = time.monotonic() + 20
             with socket.socket() as probe:
@@ -156,17 +184,25 @@ class TestWorkerWithoutKey:
         self, worker: str, server: EmbeddedHps, accounts: Accounts
     ) -> None:
         answer = accounts.issue({"username": server.username, "password": server.password}, "")
-        renewed = accounts.issue({"grant_type": "refresh_token", "refresh_token": answer["refresh_token"]}, "")
+        renewed = accounts.issue(
+            {"grant_type": "refresh_token", "refresh_token": answer["refresh_token"]}, ""
+        )
         assert self.ask(worker, answer["access_token"]) == 200
         assert self.ask(worker, renewed["access_token"]) == 200
         expired = Accounts(server.username, server.password, server.data / "token.key", lifetime=-1)
-        forged = Accounts(server.username, server.password, server.data / "another.key", lifetime=60)
+        forged = Accounts(
+            server.username, server.password, server.data / "another.key", lifetime=60
+        )
         refused = [
             "",
             "nonsense",
             answer["refresh_token"],
-            expired.issue({"username": server.username, "password": server.password}, "")["access_token"],
-            forged.issue({"username": server.username, "password": server.password}, "")["access_token"],
+            expired.issue({"username": server.username, "password": server.password}, "")[
+                "access_token"
+            ],
+            forged.issue({"username": server.username, "password": server.password}, "")[
+                "access_token"
+            ],
             accounts.worker_token(accounts.service),
         ]
         assert [self.ask(worker, token) for token in refused] == [401] * len(refused)
@@ -195,7 +231,11 @@ class TestObjects:
             hps.jms.get_project("nothing")
         assert caught.value.response.status_code == 404
         header = {"Authorization": f"Bearer {hps.client.access_token}"}
-        for path in ("/jms/api/v1/nonsense", "/nonsense", f"/jms/api/v1/projects/{submitted.project.id}/nonsense"):
+        for path in (
+            "/jms/api/v1/nonsense",
+            "/nonsense",
+            f"/jms/api/v1/projects/{submitted.project.id}/nonsense",
+        ):
             assert ask(hps, "GET", path, headers=header).status_code == 404
         answer = ask(hps, "POST", "/jms/api/v1/projects", headers=header, data=b"{")
         assert answer.status_code == 400
@@ -216,7 +256,10 @@ class TestObjects:
     def test_many_jobs_in_one_request(self, hps: Hps) -> None:
         submitted = hps.submit("pass", state="inactive")
         definition = submitted.api.get_job_definitions()[0]
-        jobs = [Job(name=f"many {i}", eval_status="inactive", job_definition_id=definition.id) for i in range(1000)]
+        jobs = [
+            Job(name=f"many {i}", eval_status="inactive", job_definition_id=definition.id)
+            for i in range(1000)
+        ]
         submitted.api.create_jobs(jobs, as_objects=False)
         assert submitted.states() == {"inactive": 1001}
 
@@ -224,7 +267,9 @@ class TestObjects:
 class TestLife:
     def test_loopback_only(self, hps: Hps) -> None:
         with socket.socket() as other:
-            other.bind(("127.0.0.2", hps.server.port))  # nobody has it: the server did not take every address
+            other.bind(
+                ("127.0.0.2", hps.server.port)
+            )  # nobody has it: the server did not take every address
 
     def test_a_busy_port_and_a_busy_folder(self, hps: Hps, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="cannot listen on port"):
@@ -236,7 +281,10 @@ class TestLife:
         assert hps.server.data.stat().st_mode & 0o777 == 0o700
 
     def test_tls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # they would win over the client's `verify`
+        for name in (
+            "REQUESTS_CA_BUNDLE",
+            "CURL_CA_BUNDLE",
+        ):  # they would win over the client's `verify`
             monkeypatch.delenv(name, raising=False)
         with EmbeddedHps(tmp_path / "data", software={}, tls=True) as server:
             assert server.url.startswith("https://")
@@ -250,11 +298,11 @@ def test_a_killed_server_leaves_no_process_and_its_jobs_are_taken_up(
     tmp_path: Path, module_home: None, connect: Callable[[EmbeddedHps], Hps]
 ) -> None:
     del module_home
-    from tests.runner.embedded.test_evaluator import wait_for, wait_until_gone
+    from tests.offline_bundle.runner.hps_server.test_evaluator import wait_for, wait_until_gone
 
     pids, go = tmp_path / "pids", tmp_path / "go"
     program = (
-        "import json, sys, threading; from pathlib import Path; from runner.embedded import EmbeddedHps\n"
+        "import json, sys, threading; from pathlib import Path; from offline_bundle.runner.hps_server import EmbeddedHps\n"
         "hps = EmbeddedHps(Path(sys.argv[1]), password='secret', slots=1, software=json.loads(sys.argv[2]))\n"
         "hps.start(); print(hps.port, flush=True); threading.Event().wait()"
     )
@@ -262,7 +310,9 @@ def test_a_killed_server_leaves_no_process_and_its_jobs_are_taken_up(
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        server = EmbeddedHps(tmp_path / "data", port=port, password="secret", slots=1, software=SOFTWARE)
+        server = EmbeddedHps(
+            tmp_path / "data", port=port, password="secret", slots=1, software=SOFTWARE
+        )
         body = f'open({str(pids)!r}, "a").write(f"{{os.getpid()}} ")\nwhile not os.path.exists({str(go)!r}):'
         submitted = connect(server).submit(f"{body} time.sleep(0.02)", jobs=2)
         number = int(wait_for(pids))
@@ -278,7 +328,9 @@ def test_a_killed_server_leaves_no_process_and_its_jobs_are_taken_up(
 def test_the_command_serves_what_it_says_how_to_try(tmp_path: Path) -> None:
     front = [sys.executable, "-m", "offline_bundle"]
     command = [*front, "embedded-hps", "--data", str(tmp_path / "data dir"), "--slots", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline().partition(":") for _ in range(5)]
         shown = {name: value.strip() for name, _, value in lines}
@@ -287,7 +339,11 @@ def test_the_command_serves_what_it_says_how_to_try(tmp_path: Path) -> None:
         assert tried[:3] == ["offline-bundle", "submit", "SCRIPT.py"]
         environment = {**os.environ, "HPS_PASSWORD": shown["password"]}
         asked = subprocess.run(
-            [*front, "jobs", *tried[3:]], env=environment, capture_output=True, text=True, check=False
+            [*front, "jobs", *tried[3:]],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         process.terminate()
         _, errors = process.communicate(timeout=20)

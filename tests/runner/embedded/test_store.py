@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.embedded.store import Store, UnknownFieldError, parse_query
+from offline_bundle.runner.hps_server.store import Store, UnknownFieldError, parse_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runner.embedded.store import Body
+    from offline_bundle.runner.hps_server.store import Body
 
 
 @pytest.fixture
@@ -50,7 +50,11 @@ def names(bodies: list[Body]) -> list[str]:
 )
 def test_queries(store: Store, query: list[tuple[str, str]], expected: list[str]) -> None:
     store.insert(
-        "projects", [{"name": name, "priority": n, "active": n > 9} for name, n in zip("abc", (1, 2, 10), strict=True)]
+        "projects",
+        [
+            {"name": name, "priority": n, "active": n > 9}
+            for name, n in zip("abc", (1, 2, 10), strict=True)
+        ],
     )
     parsed = parse_query("projects", query)
     assert names(store.find("projects", parsed)) == expected
@@ -67,13 +71,18 @@ def test_unknown_fields_are_refused(name: str) -> None:
 
 
 def test_statistics_follow_every_change(store: Store) -> None:
-    jobs = store.insert("jobs", [{"eval_status": state} for state in ("pending", "pending", "failed")], project="p")
+    jobs = store.insert(
+        "jobs", [{"eval_status": state} for state in ("pending", "pending", "failed")], project="p"
+    )
     assert store.statistics("p")["num_jobs"] == 3
     jobs[0]["eval_status"] = "running"
     store.save(jobs)
     store.delete("jobs", [jobs[2]["id"]])
     counted = store.statistics("p")
-    assert {state: n for state, n in counted["eval_status"].items() if n} == {"running": 1, "pending": 1}
+    assert {state: n for state, n in counted["eval_status"].items() if n} == {
+        "running": 1,
+        "pending": 1,
+    }
     assert counted["num_jobs"] == 2
     store.delete_project("p")
     assert store.statistics("p")["num_jobs"] == 0
@@ -88,15 +97,24 @@ def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
 
 class TestReadyTasks:
     def project(self, store: Store, priority: int = 1, *, active: bool = True) -> str:
-        return str(store.insert("projects", [{"name": "p", "active": active, "priority": priority}])[0]["id"])
+        return str(
+            store.insert("projects", [{"name": "p", "active": active, "priority": priority}])[0][
+                "id"
+            ]
+        )
 
-    def tasks(self, store: Store, project: str, job: str, *levels: int, software: str = "here") -> list[Body]:
+    def tasks(
+        self, store: Store, project: str, job: str, *levels: int, software: str = "here"
+    ) -> list[Body]:
         bodies = [
             {
                 "name": f"{job}{level}",
                 "job_id": job,
                 "eval_status": "pending",
-                "task_definition_snapshot": {"execution_level": level, "software_requirements": [{"name": software}]},
+                "task_definition_snapshot": {
+                    "execution_level": level,
+                    "software_requirements": [{"name": software}],
+                },
             }
             for level in levels
         ]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from uv import find_uv_bin
 
-from offline_bundle import run_command_line
-from runner.submit_cli import jobs_command, submit_command
+from offline_bundle.cli import run_command_line
+from offline_bundle.runner.cli.submit import jobs_command, submit_command
 from tests.support.bundles import BundleScript, make_bundle
 
 if TYPE_CHECKING:
@@ -49,11 +49,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "bundle", {"eval": BundleScript(body=BODY)})
+    return make_bundle(
+        tmp_path_factory.mktemp("bundles") / "bundle", {"eval": BundleScript(body=BODY)}
+    )
 
 
 @pytest.fixture(autouse=True)
-def user(own_home: Path, cache: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def user(
+    own_home: Path, cache: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     del own_home  # which clears the environment first
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OFFLINE_BUNDLE_UV", find_uv_bin())
@@ -64,11 +68,22 @@ def user(own_home: Path, cache: Path, bundle: Path, tmp_path: Path, monkeypatch:
 
 def test_states_results_and_the_way_back(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("values.csv").write_text("what\nplot\nfail\nnothing\nplot\n")
-    asked = ["--engine", "local", "--bundle", bundle, "--values", "values.csv", "--output", "plot.txt"]
+    asked = [
+        "--engine",
+        "local",
+        "--bundle",
+        bundle,
+        "--values",
+        "values.csv",
+        "--output",
+        "plot.txt",
+    ]
     assert run(submit_command, "eval.py", *asked, "--input", "mesh.txt", "--env", "MODE=fast") == 8
     said = capsys.readouterr()
     assert "2 done, 2 failed" in said.out
-    assert "  job-0002: failed\n    | fail 2 fast\n    | no such mesh\n    | exit code 1\n" in said.err
+    assert (
+        "  job-0002: failed\n    | fail 2 fast\n    | no such mesh\n    | exit code 1\n" in said.err
+    )
     assert "    | error: the script left no plot.txt\n" in said.err
     assert Path("eval-results/job-0004/plot.txt").read_text() == "a mesh"
     page = Path("eval-results/index.html").read_text()
@@ -84,14 +99,22 @@ def test_states_results_and_the_way_back(bundle: Path, capsys: pytest.CaptureFix
     ("arguments", "said"),
     [
         (["--no-wait"], "jobs on this machine end with this command"),
-        (["-U", "https://hps.example"], "--url is an option of the engine hps: add --engine hps, or leave it out"),
-        (["--partition", "main"], "--partition is an option of the engine slurm: add --engine slurm, or leave it out"),
+        (
+            ["-U", "https://hps.example"],
+            "--url is an option of the engine hps: add --engine hps, or leave it out",
+        ),
+        (
+            ["--partition", "main"],
+            "--partition is an option of the engine slurm: add --engine slurm, or leave it out",
+        ),
         (["--memory", "1GiB"], "--memory: nothing on this machine would hold jobs to it"),
         (["--output", "../x"], "leaves the job's directory"),
         (["--input", "eval.py"], "two files are named eval.py"),
     ],
 )
-def test_bad_usage(bundle: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_usage(
+    bundle: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(submit_command, "eval.py", "--engine", "local", "--bundle", bundle, *arguments) == 2
     assert said in capsys.readouterr().err
     assert not Path("eval-results").exists()
@@ -115,7 +138,16 @@ def test_jobs_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_ctrl_c_ends_the_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("values.csv").write_text("what\nnothing\nsleep\nsleep\n")
-    command = [sys.executable, ROOT / "offline_bundle.py", "submit", "eval.py", "--engine", "local", "--bundle", bundle]
+    command = [
+        sys.executable,
+        ROOT / "offline_bundle.py",
+        "submit",
+        "eval.py",
+        "--engine",
+        "local",
+        "--bundle",
+        bundle,
+    ]
     options = ["--values", "values.csv", "--parallel", "1", "--download", "out"]
     with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
         limit = time.monotonic() + 30
@@ -134,7 +166,20 @@ def test_ctrl_c_ends_the_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_sealed_jobs_see_no_network(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = Path("eval.py")
-    script.write_text(script.read_text() + "import socket; print([name for _, name in socket.if_nameindex()])\n")
-    asked = ["--engine", "local", "--bundle", bundle, "-j", 2, "--set", "what=nothing", "--sealed", "-q"]
+    script.write_text(
+        script.read_text() + "import socket; print([name for _, name in socket.if_nameindex()])\n"
+    )
+    asked = [
+        "--engine",
+        "local",
+        "--bundle",
+        bundle,
+        "-j",
+        2,
+        "--set",
+        "what=nothing",
+        "--sealed",
+        "-q",
+    ]
     assert run(submit_command, "eval.py", *asked) == 0, capsys.readouterr().err
     assert Path("eval-results/job-0002/console_output.txt").read_text().splitlines()[-1] == "['lo']"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 from uv import find_uv_bin
 
-from offline_bundle import run_command_line
-from runner.submit_cli import jobs_command, submit_command
+from offline_bundle.cli import run_command_line
+from offline_bundle.runner.cli.submit import jobs_command, submit_command
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.jobs import PLOT
 from tests.support.slurm import SlurmCluster
@@ -87,7 +87,9 @@ def limit_queue(folder: Path, cluster: SlurmCluster, monkeypatch: pytest.MonkeyP
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     body = "import json\n" + BODY + PLOT
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "the bundle's", {"eval": BundleScript(body=body)})
+    return make_bundle(
+        tmp_path_factory.mktemp("bundles") / "the bundle's", {"eval": BundleScript(body=body)}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -121,18 +123,50 @@ def user(  # noqa: PLR0917 - fixtures add up
 
 
 @pytest.fixture(scope="module")
-def troubles(cluster: SlurmCluster, bundle: Path, node_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def troubles(
+    cluster: SlurmCluster, bundle: Path, node_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Jobs of which most come to grief. Slurm looks every 30 seconds whose time is up: other tests run meanwhile."""
     folder = tmp_path_factory.mktemp("troubles")
     whats = ["fine", "fail", "sleep", "sleep", "sleep", "eat"]
     (folder / "values.csv").write_text("what\n" + "\n".join(whats) + "\n")
     shutil.copy(bundle / "scripts" / "eval.py", folder / "eval.py")
-    command = [sys.executable, ROOT / "offline_bundle.py", "submit", "eval.py", "--engine", "slurm", "--bundle", bundle]
-    options = ["--values", "values.csv", "--no-wait", "--download", "out", "--slurm-option", "no-requeue"]
-    variables = {"OFFLINE_BUNDLE_UV": find_uv_bin(), "OFFLINE_BUNDLE_CACHE": str(node_cache), **cluster.variables}
+    command = [
+        sys.executable,
+        ROOT / "offline_bundle.py",
+        "submit",
+        "eval.py",
+        "--engine",
+        "slurm",
+        "--bundle",
+        bundle,
+    ]
+    options = [
+        "--values",
+        "values.csv",
+        "--no-wait",
+        "--download",
+        "out",
+        "--slurm-option",
+        "no-requeue",
+    ]
+    variables = {
+        "OFFLINE_BUNDLE_UV": find_uv_bin(),
+        "OFFLINE_BUNDLE_CACHE": str(node_cache),
+        **cluster.variables,
+    }
     environment = {**os.environ, **variables}
     subprocess.run(
-        [*command, *options, "--max-execution-time", "3600", "--memory", "200MiB", "--slurm-option", "nodelist=n2"],
+        [
+            *command,
+            *options,
+            "--max-execution-time",
+            "3600",
+            "--memory",
+            "200MiB",
+            "--slurm-option",
+            "nodelist=n2",
+        ],
         cwd=folder,
         env=environment,
         check=True,
@@ -143,7 +177,11 @@ def troubles(cluster: SlurmCluster, bundle: Path, node_cache: Path, tmp_path_fac
     cluster.ask("scontrol", "update", f"JobId={array}_3", "EndTime=now")
     cluster.ask("scancel", f"{array}_4")
     ended = {f"{array}_4", f"{array}_6"}  # the last one by its memory
-    wait_until(lambda: not ended & set(cluster.ask("squeue", "--noheader", "--array", "--format=%i").split()))
+    wait_until(
+        lambda: (
+            not ended & set(cluster.ask("squeue", "--noheader", "--array", "--format=%i").split())
+        )
+    )
     return folder / "out"
 
 
@@ -153,12 +191,27 @@ def array_ids(results: Path) -> list[str]:
 
 
 def test_ten_plots_come_home_from_nodes_without_a_network(
-    troubles: Path, bundle: Path, node_cache: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]
+    troubles: Path,
+    bundle: Path,
+    node_cache: Path,
+    cluster: SlurmCluster,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     del troubles  # only to have it under way
     values = Path("values.csv")
     values.write_text("n\n" + "\n".join(str(number) for number in (1, *range(3, 12))) + "\n")
-    asked = ["--engine", "slurm", "--bundle", bundle, "--values", values, "--output", "plot.png", "--set", "what=plot"]
+    asked = [
+        "--engine",
+        "slurm",
+        "--bundle",
+        bundle,
+        "--values",
+        values,
+        "--output",
+        "plot.png",
+        "--set",
+        "what=plot",
+    ]
     resources = [
         "--cores",
         2,
@@ -178,7 +231,10 @@ def test_ten_plots_come_home_from_nodes_without_a_network(
     plots = sorted(Path("eval-results").glob("job-*/plot.png"))
     assert len(plots) == 10
     assert all(plot.read_bytes().startswith(PNG) for plot in plots)
-    assert json.loads(Path("eval-results/job-0002/input_parameters.json").read_text()) == {"what": "plot", "n": 3}
+    assert json.loads(Path("eval-results/job-0002/input_parameters.json").read_text()) == {
+        "what": "plot",
+        "n": 3,
+    }
     page = Path("eval-results/index.html").read_text()
     assert page.count("<img ") == 10
     assert ">a b&#x27;c<" in page
@@ -192,8 +248,21 @@ def test_ten_plots_come_home_from_nodes_without_a_network(
     assert list(Path("eval-results/.submission/attempts").iterdir()) == []
 
 
-def test_without_waiting_and_back_by_folder_or_identifier(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 3, "--set", "what=wait", "--download", "out"]
+def test_without_waiting_and_back_by_folder_or_identifier(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [
+        "--engine",
+        "slurm",
+        "--bundle",
+        bundle,
+        "-j",
+        3,
+        "--set",
+        "what=wait",
+        "--download",
+        "out",
+    ]
     assert run(submit_command, "eval.py", *asked, "--no-wait") == 0
     way_back = capsys.readouterr().out.splitlines()[-1].split()
     assert way_back == ["offline-bundle", "jobs", str(Path("out").absolute()), "--wait"]
@@ -201,7 +270,10 @@ def test_without_waiting_and_back_by_folder_or_identifier(bundle: Path, capsys: 
     assert run(jobs_command, array, "--engine", "slurm", "--json") == 0
     assert json.loads(capsys.readouterr().out)["jobs"]["total"] == 3
     assert run(jobs_command, "--engine", "slurm", "--json") == 0
-    listed = {project["id"]: project["name"] for project in json.loads(capsys.readouterr().out)["projects"]}
+    listed = {
+        project["id"]: project["name"]
+        for project in json.loads(capsys.readouterr().out)["projects"]
+    }
     assert listed[str(Path("out").absolute())] == "eval - 3 jobs"
     Path("go").touch()
     assert run(jobs_command, *way_back[2:]) == 0
@@ -214,8 +286,21 @@ def test_without_waiting_and_back_by_folder_or_identifier(bundle: Path, capsys: 
     assert "nothing was submitted" in capsys.readouterr().err
 
 
-def test_a_requeued_job_begins_anew(bundle: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 1, "--set", "what=sleep", "--output", "plot.png"]
+def test_a_requeued_job_begins_anew(
+    bundle: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [
+        "--engine",
+        "slurm",
+        "--bundle",
+        bundle,
+        "-j",
+        1,
+        "--set",
+        "what=sleep",
+        "--output",
+        "plot.png",
+    ]
     options = ["--slurm-option", "requeue", "--slurm-option", "nodelist=n1"]
     assert run(submit_command, "eval.py", *asked, "--no-wait", "--download", "out", *options) == 0
     first = Path("out/.submission/attempts")
@@ -224,19 +309,27 @@ def test_a_requeued_job_begins_anew(bundle: Path, cluster: SlurmCluster, capsys:
     [leak] = first.glob("job-0001.0.*/leak.txt")
     cluster.ask("scontrol", "requeue", f"{array}_1")
     leak.with_name("half.dat").touch()
-    wait_until(lambda: "BeginTime" in cluster.ask("squeue", "--noheader", f"--jobs={array}", "--format=%r"))
-    cluster.ask("scontrol", "update", f"JobId={array}_1", "StartTime=now+2")  # not sooner than in another second
+    wait_until(
+        lambda: "BeginTime" in cluster.ask("squeue", "--noheader", f"--jobs={array}", "--format=%r")
+    )
+    cluster.ask(
+        "scontrol", "update", f"JobId={array}_1", "StartTime=now+2"
+    )  # not sooner than in another second
     assert run(jobs_command, "out", "--wait") == 0, capsys.readouterr().err
     assert json.loads(Path("out/job-0001/.job.json").read_text())["restart"] == 1
     assert not Path("out/job-0001/half.dat").exists()
     assert leak.exists()  # for whoever wants to know
 
 
-def test_a_bundle_that_goes_meanwhile_is_named(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_that_goes_meanwhile_is_named(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = shutil.copytree(bundle, "other")
     asked = ["--engine", "slurm", "--bundle", other, "-j", 2, "--set", "what=wait", "--parallel", 1]
     assert run(submit_command, "eval.py", *asked, "--no-wait", "--download", "out") == 0
-    wait_until(lambda: bool(list(Path("out/.submission/attempts").glob("job-0001.*/console_output.txt"))))
+    wait_until(
+        lambda: bool(list(Path("out/.submission/attempts").glob("job-0001.*/console_output.txt")))
+    )
     wait_until(lambda: "wait 1" in next(Path("out").rglob("console_output.txt")).read_text())
     shutil.rmtree(other)
     Path("go").touch()
@@ -247,10 +340,25 @@ def test_a_bundle_that_goes_meanwhile_is_named(bundle: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
-def test_ctrl_c_leaves_the_jobs_unless_asked(bundle: Path, cluster: SlurmCluster, *, is_cancelled: bool) -> None:
-    command = [sys.executable, ROOT / "offline_bundle.py", "submit", "eval.py", "--engine", "slurm", "--bundle", bundle]
-    options = ["-j", "2", "--set", "what=wait", "--download", "out"] + ["--cancel-on-interrupt"] * is_cancelled
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def test_ctrl_c_leaves_the_jobs_unless_asked(
+    bundle: Path, cluster: SlurmCluster, *, is_cancelled: bool
+) -> None:
+    command = [
+        sys.executable,
+        ROOT / "offline_bundle.py",
+        "submit",
+        "eval.py",
+        "--engine",
+        "slurm",
+        "--bundle",
+        bundle,
+    ]
+    options = ["-j", "2", "--set", "what=wait", "--download", "out"] + [
+        "--cancel-on-interrupt"
+    ] * is_cancelled
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr
         assert process.stderr.readline().startswith("0 of 2 jobs: ")
         process.send_signal(signal.SIGINT)
@@ -267,7 +375,9 @@ def test_ctrl_c_leaves_the_jobs_unless_asked(bundle: Path, cluster: SlurmCluster
         assert run(jobs_command, "out", "--wait") == 0
 
 
-def test_what_sbatch_refuses_is_said_and_leaves_nothing(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_sbatch_refuses_is_said_and_leaves_nothing(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = ["--engine", "slurm", "--bundle", bundle, "--download", "out"]
     assert run(submit_command, "eval.py", *asked, "--partition", "nobodys") == 1
     said = capsys.readouterr().err
@@ -283,7 +393,20 @@ def test_only_so_many_in_the_queue_the_others_follow(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     limit_queue(tmp_path, cluster, monkeypatch)
-    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 5, "--set", "n=1", "--name", "limited", "--download", "out"]
+    asked = [
+        "--engine",
+        "slurm",
+        "--bundle",
+        bundle,
+        "-j",
+        5,
+        "--set",
+        "n=1",
+        "--name",
+        "limited",
+        "--download",
+        "out",
+    ]
     assert run(submit_command, "eval.py", *asked) == 0
     said = capsys.readouterr()
     assert said.err.count("not all jobs may be in the queue at once (sbatch: QOSMax") == 1
@@ -295,9 +418,30 @@ def test_what_was_not_submitted_is_cancelled_with_the_rest(
     bundle: Path, cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_queue(tmp_path, cluster, monkeypatch)
-    command = [sys.executable, ROOT / "offline_bundle.py", "submit", "eval.py", "--engine", "slurm", "--bundle", bundle]
-    options = ["-j", "5", "--set", "what=wait", "--download", "out", "--name", "limited", "--cancel-on-interrupt"]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        ROOT / "offline_bundle.py",
+        "submit",
+        "eval.py",
+        "--engine",
+        "slurm",
+        "--bundle",
+        bundle,
+    ]
+    options = [
+        "-j",
+        "5",
+        "--set",
+        "what=wait",
+        "--download",
+        "out",
+        "--name",
+        "limited",
+        "--cancel-on-interrupt",
+    ]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr
         assert "not all jobs may be in the queue" in process.stderr.readline()
         assert process.stderr.readline().startswith("0 of 5 jobs: ")
@@ -364,10 +508,19 @@ def test_every_trouble_is_told_by_the_jobs_name(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--username", "me"], "--username is an option of the engine hps: add --engine hps, or leave it out"),
+        (
+            ["--username", "me"],
+            "--username is an option of the engine hps: add --engine hps, or leave it out",
+        ),
         (["--sealed"], "--sealed is an option of the engine local"),
-        (["--slurm-option", "--exclusive"], "'--exclusive' is not KEY=VALUE, without the dashes in front"),
-        (["--slurm-option", "array=1-5"], "--slurm-option array: this is set by offline-bundle itself"),
+        (
+            ["--slurm-option", "--exclusive"],
+            "'--exclusive' is not KEY=VALUE, without the dashes in front",
+        ),
+        (
+            ["--slurm-option", "array=1-5"],
+            "--slurm-option array: this is set by offline-bundle itself",
+        ),
         (["--node-cache", "cache"], "--node-cache must be an absolute path"),
         (["--cancel-on-interrupt", "--no-wait"], "--cancel-on-interrupt is about waiting"),
         (["--env", "a;touch broken=1"], "--env a;touch broken: a shell has no such name"),
@@ -375,7 +528,9 @@ def test_every_trouble_is_told_by_the_jobs_name(
         (["--output", "/plot.png"], "leaves the job's directory"),
     ],
 )
-def test_bad_usage(bundle: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_usage(
+    bundle: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(submit_command, "eval.py", "--engine", "slurm", "--bundle", bundle, *arguments) == 2
     assert said in capsys.readouterr().err
     assert not Path("eval-results").exists()
@@ -383,7 +538,10 @@ def test_bad_usage(bundle: Path, arguments: list[str], said: str, capsys: pytest
 
 @pytest.mark.slow
 def test_a_thousand_tasks_are_asked_for_seldom(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with SlurmCluster(tmp_path / "slurm") as large:
         monkeypatch.setenv("SLURM_CONF", large.variables["SLURM_CONF"])
@@ -392,7 +550,18 @@ def test_a_thousand_tasks_are_asked_for_seldom(
         put_command(tmp_path, "squeue", text, monkeypatch)
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{large.variables['PATH']}")
         begin = time.monotonic()
-        asked = ["--engine", "slurm", "--bundle", bundle, "-j", 1000, "--set", "n=1", "--download", "out"]
+        asked = [
+            "--engine",
+            "slurm",
+            "--bundle",
+            bundle,
+            "-j",
+            1000,
+            "--set",
+            "n=1",
+            "--download",
+            "out",
+        ]
         assert run(submit_command, "eval.py", *asked) == 0
         seconds = time.monotonic() - begin
     assert "1,000 done" in capsys.readouterr().out
@@ -402,18 +571,43 @@ def test_a_thousand_tasks_are_asked_for_seldom(
 
 @pytest.mark.slow
 def test_a_slurm_with_accounting(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Accounts and limits are real there, and it knows how a job ended that Slurm itself has forgotten."""
     with SlurmCluster(tmp_path / "slurm", accounting=True) as accounted:
         for name, value in accounted.variables.items():
             monkeypatch.setenv(name, value)
         asked = ["--engine", "slurm", "--bundle", bundle, "--set", "n=1"]
-        assert run(submit_command, "eval.py", *asked, "-j", 1, "--account", "nobodys", "--download", "refused") == 1
+        assert (
+            run(
+                submit_command,
+                "eval.py",
+                *asked,
+                "-j",
+                1,
+                "--account",
+                "nobodys",
+                "--download",
+                "refused",
+            )
+            == 1
+        )
         assert re.search(r"error: sbatch: .*Invalid account", capsys.readouterr().err)
         assert not Path("refused").exists()
 
-        cancelled = ["-j", 2, "--account", "science", "--slurm-option", "begin=now+1hour", "--download", "cancelled"]
+        cancelled = [
+            "-j",
+            2,
+            "--account",
+            "science",
+            "--slurm-option",
+            "begin=now+1hour",
+            "--download",
+            "cancelled",
+        ]
         assert run(submit_command, "eval.py", *asked, *cancelled, "--no-wait") == 0
         accounted.ask("scancel", *array_ids(Path("cancelled")))
 
@@ -426,20 +620,32 @@ def test_a_slurm_with_accounting(
         assert "5 done" in said.out
 
         wait_until(lambda: not accounted.ask("squeue", "--noheader", "--states=all"), seconds=180)
-        monkeypatch.setattr("runner.engines.slurm._SETTLE_SECONDS", 1)
+        monkeypatch.setattr("offline_bundle.runner.engines.slurm.engine._SETTLE_SECONDS", 1)
         assert run(jobs_command, "cancelled", "--wait") == 8
         assert "2 cancelled" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_a_job_that_the_kernel_ends_for_its_memory(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("values.csv").write_text("what\nfine\neat\n")
     with SlurmCluster(tmp_path / "slurm", cgroups=True) as constrained:
         for name, value in constrained.variables.items():
             monkeypatch.setenv(name, value)
-        asked = ["--engine", "slurm", "--bundle", bundle, "--values", "values.csv", "--memory", "200MiB"]
+        asked = [
+            "--engine",
+            "slurm",
+            "--bundle",
+            bundle,
+            "--values",
+            "values.csv",
+            "--memory",
+            "200MiB",
+        ]
         assert run(submit_command, "eval.py", *asked, "--download", "out") == 8
     said = capsys.readouterr()
     assert "1 done, 1 out of memory" in said.out
@@ -448,20 +654,50 @@ def test_a_job_that_the_kernel_ends_for_its_memory(
 
 @pytest.mark.slow
 def test_a_job_of_a_lost_node_begins_anew_on_another(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with SlurmCluster(tmp_path / "slurm") as losing:
         for name, value in losing.variables.items():
             monkeypatch.setenv(name, value)
-        asked = ["--engine", "slurm", "--bundle", bundle, "-j", 1, "--set", "what=sleep", "--output", "plot.png"]
+        asked = [
+            "--engine",
+            "slurm",
+            "--bundle",
+            bundle,
+            "-j",
+            1,
+            "--set",
+            "what=sleep",
+            "--output",
+            "plot.png",
+        ]
         assert (
-            run(submit_command, "eval.py", *asked, "--no-wait", "--download", "out", "--slurm-option", "requeue") == 0
+            run(
+                submit_command,
+                "eval.py",
+                *asked,
+                "--no-wait",
+                "--download",
+                "out",
+                "--slurm-option",
+                "requeue",
+            )
+            == 0
         )
-        wait_until(lambda: bool(list(Path("out/.submission/attempts").glob("job-0001.0.*/leak.txt"))))
+        wait_until(
+            lambda: bool(list(Path("out/.submission/attempts").glob("job-0001.0.*/leak.txt")))
+        )
         [array] = array_ids(Path("out"))
         lost = losing.ask("squeue", "--noheader", f"--jobs={array}", "--format=%N").strip()
         losing.kill_node(lost)
-        wait_until(lambda: "BeginTime" in losing.ask("squeue", "--noheader", f"--jobs={array}", "--format=%r"))
+        wait_until(
+            lambda: (
+                "BeginTime" in losing.ask("squeue", "--noheader", f"--jobs={array}", "--format=%r")
+            )
+        )
         losing.ask("scontrol", "update", f"JobId={array}_1", "StartTime=now+2")
         assert run(jobs_command, "out", "--wait") == 0, capsys.readouterr().err
     found = json.loads(Path("out/job-0001/.job.json").read_text())

@@ -1,0 +1,100 @@
+"""A key for CI caches: computed from what decides a bundle, before it is built and without a network.
+
+The same scripts and options give the same key on any machine, in any folder and at any time. What a script *does* is
+not in it: building into a restored bundle brings a changed body in and fetches nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offline_bundle import __version__
+from offline_bundle.builder.fetch.credentials import without_credentials
+from offline_bundle.builder.inputs.node_file import read_node
+from offline_bundle.builder.inputs.plan import pair_up
+from offline_bundle.builder.inputs.scripts import Script, read_scripts
+from offline_bundle.builder.inputs.uv_lockfile import has_uv_lock, uv_lock_path
+from offline_bundle.builder.resolve import uv_settings
+from offline_bundle.builder.resolve.uv import uv_version_here
+from offline_bundle.wheelhouse.runtime.manifest import FORMAT
+from offline_bundle.wheelhouse.runtime.pep723 import settings_digest
+from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
+from offline_bundle.wheelhouse.store.shipped import bundle_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# Parameters of `build` that say how it is done and told, not what comes of it; targets are in the key by their names.
+_NOT_IN_KEY = {
+    "scripts", "output", "python_versions", "platforms", "nodes", "is_locked", "is_check", "sign", "as_json", "quiet",
+    "verbose", "annotations", "sarif",
+}  # fmt: skip
+
+
+def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
+    """The key of a bundle that `build` would make of *scripts* with *parameters*, by the names that its command has.
+
+    64 hex digits. A parameter that names a file stands for its content. Raises InputError (2) or ResolveError (3) as
+    the build would.
+    """
+    read = read_scripts(scripts)
+    nodes = [read_node(path) for path in parameters["nodes"]]
+    with_python = bool(parameters.get("with_python"))
+    pairs = pair_up(
+        read,
+        parameters["python_versions"],
+        parameters["platforms"],
+        nodes,
+        brings_python=with_python,
+    )
+    files = bundle_files(
+        with_cache="cache" in parameters.get("formats", ()), with_pythons=with_python
+    )
+    document = {
+        "format": FORMAT,
+        "offline-bundle": __version__,
+        "launcher": {name: _digest(content) for name, content in files.items()},
+        "uv": uv_version_here(),
+        "scripts": sorted((_script(script) for script in read), key=json.dumps),
+        "targets": sorted({f"{script.name}/{target.name}" for script, target in pairs}),
+        "options": {
+            name: _portable(value)
+            for name, value in sorted(parameters.items())
+            if name not in _NOT_IN_KEY and value
+        },
+        "configuration": sorted({_portable(url) for _, url in uv_settings.index_locations({})}),
+    }
+    return _digest(json.dumps(document, sort_keys=True).encode())
+
+
+def _script(script: Script) -> dict[str, Any]:
+    lock = uv_lock_path(script)
+    return {
+        "name": script.name,
+        "dependencies": sorted(map(canonical_requirement, script.dependencies)),
+        "requires-python": script.requires_python,
+        "settings": settings_digest(script.settings),
+        "lock": _digest(lock.read_bytes()) if has_uv_lock(script) else None,
+    }
+
+
+def _portable(value: Any) -> Any:  # noqa: ANN401 - any option's value
+    """*value* without what differs between machines: passwords, and the folders that a place lies in."""
+    if isinstance(value, tuple):
+        return [_portable(entry) for entry in value]
+    if isinstance(value, Path):
+        return _digest(value.read_bytes()) if value.is_file() else value.name
+    if isinstance(value, str) and "://" in value:
+        name, url = uv_settings.split_index(value)
+        return f"{name or ''}={without_credentials(url)}"
+    if isinstance(value, str) and re.match(r"[/\\~]|[A-Za-z]:\\", value):
+        return Path(value).name
+    return value
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,1 @@
+"""The commands `build` and `show`."""

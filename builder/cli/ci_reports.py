@@ -1,0 +1,174 @@
+"""Errors where CI shows them: at a line of a script, as GitHub annotations or as SARIF 2.1.0. Pure, but for `findings`.
+
+    ::error file=eval.py,line=3,title=bad-script::`numpyy>` is not a requirement: …
+
+GitHub: https://docs.github.com/actions/reference/workflow-commands-for-github-actions.
+SARIF: https://docs.oasis-open.org/sarif/sarif/v2.1.0/; code scanning wants a location for each result.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from packaging.utils import canonicalize_name
+
+from offline_bundle import __version__
+from offline_bundle.builder.inputs.scripts import read_script
+from offline_bundle.wheelhouse.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from offline_bundle.wheelhouse.runtime.errors import BundleError
+
+# By exit code.
+_RULES = {
+    1: ("failed", "The bundle could not be built on this machine"),
+    2: ("bad-script", "The script or the command line cannot be used"),
+    3: ("unresolvable", "The script's requirements have no solution for a target"),
+    4: ("not-fetched", "A file could not be fetched or built"),
+    5: ("integrity", "A file does not match its digest"),
+    6: ("signature", "A signature is missing or wrong"),
+    7: ("not-in-bundle", "The bundle lacks what the script or node needs"),
+    9: ("out-of-date", "The bundle is out of date"),
+}
+_OPENING = "# /// script"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault, and where it is to be mended."""
+
+    rule: str
+    message: str
+    path: Path
+    line: int
+    """From 1."""
+
+
+def findings(error: BundleError, scripts: Sequence[Path]) -> list[Finding]:
+    """The faults of which *error* tells, each at the script and line that its text names; else at the first script.
+
+    Reads the scripts, for the line of the requirement that a fault is about.
+    """
+    rule, _ = _RULES.get(error.exit_code, _RULES[1])
+    faults = _faults(error, scripts)
+    hint = f"\n{error.hint}" if error.hint else ""
+    return [
+        Finding(rule, text + hint, path, line or _line_of(path, text))
+        for path, line, text in faults
+    ]
+
+
+def github_annotations(found: Iterable[Finding]) -> str:
+    """Workflow commands, one per line."""
+    return "".join(
+        f"::error file={_property(_relative(one.path))},line={one.line},title={one.rule}::{_data(one.message)}\n"
+        for one in found
+    )
+
+
+def sarif(found: Sequence[Finding], exit_code: int) -> dict[str, Any]:
+    """A SARIF log of one run; without results where nothing was found."""
+    used = sorted({one.rule for one in found})
+    texts = dict(_RULES.values())
+    driver = {
+        "name": "offline-bundle",
+        "version": __version__,
+        "rules": [{"id": rule, "shortDescription": {"text": texts[rule]}} for rule in used],
+    }
+    results = [
+        {
+            "ruleId": one.rule,
+            "ruleIndex": used.index(one.rule),
+            "level": "error",
+            "message": {"text": one.message},
+            "locations": [
+                {
+                    "physicalLocation": {
+                        "artifactLocation": _artifact(one.path),
+                        "region": {"startLine": one.line},
+                    }
+                }
+            ],
+        }
+        for one in found
+    ]
+    return {
+        "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {"driver": driver},
+                "invocations": [{"executionSuccessful": exit_code == 0, "exitCode": exit_code}],
+                "results": results,
+                "columnKind": "unicodeCodePoints",
+            }
+        ],
+    }
+
+
+def _faults(error: BundleError, scripts: Sequence[Path]) -> list[tuple[Path, int | None, str]]:
+    """(script, line where the text names one, text) of each problem that begins with a script; else of the whole."""
+    faults: list[tuple[Path, int | None, list[str]]] = []
+    for problem in error.problems:
+        place = _place(problem, scripts)
+        if place:
+            faults.append((place[0], place[1], [place[2]]))
+        elif faults:
+            faults[-1][2].append(problem)
+    if faults:
+        return [(path, line, "\n".join(lines)) for path, line, lines in faults]
+    named = [path for path in scripts if str(path) in error.message]
+    return [(path, None, str(error)) for path in (named or scripts)[:1]]
+
+
+def _place(problem: str, scripts: Sequence[Path]) -> tuple[Path, int | None, str] | None:
+    for path in scripts:
+        match = re.match(rf"{re.escape(str(path))}(?::(\d+))?:? (.*)", problem, re.DOTALL)
+        if match:
+            return path, int(match[1]) if match[1] else None, match[2]
+        if re.match(rf"{re.escape(path.stem)}(?::| for | is )", problem):
+            return path, None, problem
+    return None
+
+
+def _line_of(path: Path, text: str) -> int:
+    """The line of the first requirement that *text* names, else the one that opens the metadata."""
+    try:
+        script = read_script(path)
+    except InputError:
+        return 1
+    lines = script.source.decode().splitlines()
+    for requirement in script.dependencies:
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        words = canonicalize_name(name[0]).replace("-", "[-_.]") if name else "(?!)"
+        if re.search(rf"(?<![\w.-]){words}(?![\w-])", text, re.IGNORECASE):
+            return next((number for number, line in enumerate(lines, 1) if requirement in line), 1)
+    return next((number for number, line in enumerate(lines, 1) if line.strip() == _OPENING), 1)
+
+
+def _relative(path: Path) -> str:
+    """The path as CI knows it: relative to the folder that the build runs in, with `/`."""
+    relative = os.path.relpath(path)
+    return path.resolve().as_posix() if relative.startswith("..") else Path(relative).as_posix()
+
+
+def _artifact(path: Path) -> dict[str, str]:
+    relative = _relative(path)
+    if Path(relative).is_absolute():
+        return {"uri": Path(relative).as_uri()}
+    return {"uri": quote(relative), "uriBaseId": "%SRCROOT%"}
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,61 @@
+"""The command `show`: what a bundle holds, and keys for CI caches, of a bundle or of scripts before they are built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from offline_bundle.wheelhouse.cli.completers import complete_bundles
+
+
+@click.command("show", context_settings={"ignore_unknown_options": True})
+@click.argument(
+    "arguments",
+    nargs=-1,
+    required=True,
+    metavar="DIR",
+    type=click.UNPROCESSED,
+    shell_complete=complete_bundles,
+)
+@click.option("--json", "as_json", is_flag=True, help="Show as JSON.")
+@click.option(
+    "--key",
+    "is_key",
+    is_flag=True,
+    help="Print a key for CI caches instead: of what the bundle at DIR holds; or, for scripts and any options of "
+    "`build` in place of DIR, of the bundle that would be built.",
+)
+def show_command(*, arguments: tuple[str, ...], as_json: bool, is_key: bool) -> None:
+    """Show what the bundle at DIR holds: scripts, targets, packages, sizes.
+
+    With --key, before a build and without a network: `show --key SCRIPT... [OPTIONS OF BUILD]`.
+    """
+    from offline_bundle.wheelhouse.cli.verify import tell_contents
+
+    if is_key:
+        key = _key(arguments)
+        click.echo(json.dumps({"key": key}) if as_json else key)
+        return
+    if unknown := [text for text in arguments if text.startswith("-")]:
+        raise click.NoSuchOption(unknown[0])
+    if len(arguments) != 1:
+        raise click.UsageError("name one bundle")
+    tell_contents(Path(arguments[0]), as_json=as_json)
+
+
+def _key(arguments: tuple[str, ...]) -> str:
+    from offline_bundle.wheelhouse.derived.inventories import key_of
+    from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+
+    if len(arguments) == 1 and not arguments[0].endswith(".py"):
+        return key_of(read_manifest(Path(arguments[0])))
+    from offline_bundle.builder.cache_key import cache_key
+    from offline_bundle.builder.cli.build import build_command
+    from offline_bundle.builder.cli.ci_options import told_to_ci
+
+    parameters = build_command.make_context("show --key", [*arguments, "--output", "."]).params
+    scripts: tuple[Path, ...] = parameters["scripts"]
+    with told_to_ci(scripts, parameters["annotations"], parameters["sarif"]):
+        return cache_key(scripts, parameters)

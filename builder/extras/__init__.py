@@ -1,0 +1,1 @@
+"""What nodes get besides packages: uv binaries and Python interpreters."""

@@ -1,0 +1,1 @@
+"""Downloading files: pool, resumable transfer, HTTP session, cache, credentials."""

@@ -1,0 +1,229 @@
+"""Who we are to each index: user names and passwords, and how they are kept out of everything we write.
+
+Credentials stand in an index's URL or in `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, as for uv; a netrc
+file is read by requests; and other programs that keep some (`offline_bundle.builder.fetch.credential_helpers`) are asked once a server
+has asked for them. They go to the host of their own index and to no other.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# The user part of a URL ends at the last "@" of the authority (RFC 3986, 3.2.1). The second form: a password
+# with an unescaped "/", "?" or "#" in it: no URL, but messages repeat it. A port is no password.
+_USERINFO = re.compile(
+    r"""(?P<scheme>\b[a-z][a-z0-9+.-]*:)?(?P<slashes>//)
+    (?: [^\s/?\#"'<>]*@ | (?!\[)[^\s/?\#"'<>@:]+:(?!\d{1,5}(?!\w))[^\s"'<>]*@ )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_BARE_SSH_USER = re.compile(r"(?:git\+)?ssh://[\w.-]+@", re.IGNORECASE)
+_HIDDEN = "****"
+
+Login = tuple[str, str]
+"""User name and password; either may be empty."""
+
+
+@dataclass(frozen=True)
+class _Index:
+    """One index: where it is, what it is called, and the credentials for it, when there are any."""
+
+    origin: tuple[str, str, int | None]
+    path: tuple[str, ...]
+    name: str | None
+    login: Login | None = field(repr=False)
+    url: str = ""
+    """Without credentials."""
+
+
+class Credentials:
+    """The credentials of a build's indexes. Its `repr` tells how many there are, and no more."""
+
+    def __init__(
+        self,
+        indexes: Sequence[_Index] = (),
+        ask: Callable[[str, str | None], Login | None] | None = None,
+    ) -> None:
+        """*ask* knows logins by URL and user name (None: any); it may be slow and is asked late."""
+        self._indexes = tuple(indexes)
+        self._secrets = _secret_patterns(index.login for index in indexes if index.login)
+        self._ask = ask
+        self._asked: dict[str, bool] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def for_indexes(
+        cls,
+        indexes: Iterable[tuple[str | None, str]],
+        environ: Mapping[str, str],
+        ask: Callable[[str, str | None], Login | None] | None = None,
+    ) -> Credentials:
+        """Gather the credentials of (name or None, URL) pairs; a name's variables win, as in uv."""
+        return cls([_read_index(name, url, environ) for name, url in indexes], ask)
+
+    def for_url(self, url: str) -> Login | None:
+        """Give (user name, password) for *url*: its own, or those of the index that is nearest on its host.
+
+        None means that nothing was configured: a netrc file may still know better. A password may be empty,
+        where a token is the user name.
+        """
+        own = _login_in(url)
+        if own:
+            return own
+        index = self._nearest(url, with_login=True)
+        return index.login if index else None
+
+    def look_up(self, url: str) -> bool:
+        """Ask who else may know credentials for *url*, once a server wants some; `for_url` knows them afterwards.
+
+        Threads may call it at once; each index is asked for once. False: nobody knows.
+        """
+        if self._ask is None or _login_in(url):
+            return False
+        with self._lock:
+            index = self._nearest(url, with_login=False) or _read_index(None, url, {})
+            if index.url not in self._asked:
+                user, password = index.login or (None, "")
+                login = None if password else self._ask(index.url, user)
+                self._asked[index.url] = login is not None
+                if login:
+                    self._indexes = (
+                        replace(index, login=login),
+                        *(known for known in self._indexes if known != index),
+                    )
+                    self._secrets = _secret_patterns(
+                        known.login for known in self._indexes if known.login
+                    )
+            return self._asked[index.url]
+
+    def advice(self, url: str) -> str:
+        """Say where to put credentials for *url*: the variables of its index, or netrc."""
+        host = _origin(url)[1] or "the host"
+        index = self._nearest(url, with_login=False)
+        netrc = f"add a line `machine {host} login USER password PASSWORD` to ~/.netrc"
+        if index and index.name:
+            prefix = _variable_prefix(index.name)
+            return f"set {prefix}_USERNAME and {prefix}_PASSWORD, run `uv auth login`, or {netrc}"
+        return (
+            "give the index a name and set UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD, "
+            f"run `uv auth login`, or {netrc}"
+        )
+
+    def redact(self, text: str) -> str:
+        """Remove every known secret, and the user part of every URL, from *text*."""
+        text = _USERINFO.sub(_keep_bare_ssh_user, text)
+        for pattern in self._secrets:
+            text = pattern.sub(_HIDDEN, text)
+        return text
+
+    def __repr__(self) -> str:
+        """Show no secret."""
+        return (
+            f"<Credentials for {sum(index.login is not None for index in self._indexes)} indexes>"
+        )
+
+    def _nearest(self, url: str, *, with_login: bool) -> _Index | None:
+        origin, path = _origin(url), _segments(url)
+        candidates = [
+            index
+            for index in self._indexes
+            if index.origin == origin and (index.login or not with_login)
+        ]
+        return max(candidates, key=lambda index: _common(index.path, path), default=None)
+
+
+def without_credentials(url: str) -> str:
+    """Drop the user part of *url*; the rest stays as written, and `ssh://git@` too, which is no secret."""
+    return _USERINFO.sub(_keep_bare_ssh_user, url, count=1)
+
+
+def redact(text: str, credentials: Credentials | None = None) -> str:
+    """Remove the secrets that *credentials* knows, and the user part of every URL, from *text*."""
+    return (credentials or Credentials()).redact(text)
+
+
+def _keep_bare_ssh_user(match: re.Match[str]) -> str:
+    if _BARE_SSH_USER.fullmatch(match.group()):
+        return match.group()
+    return f"{match['scheme'] or ''}{match['slashes']}"
+
+
+def _read_index(name: str | None, url: str, environ: Mapping[str, str]) -> _Index:
+    login = _login_in(url)
+    if name:
+        prefix = _variable_prefix(name)
+        user, password = environ.get(f"{prefix}_USERNAME"), environ.get(f"{prefix}_PASSWORD")
+        if user is not None or password is not None:
+            login = (user or "", password or "")
+    return _Index(_origin(url), _segments(url), name, login, without_credentials(url))
+
+
+def _variable_prefix(name: str) -> str:
+    """Follow uv: upper case, and "_" for whatever is not an ASCII letter or digit."""
+    return "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+def _login_in(url: str) -> Login | None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    if "@" not in parts.netloc or not parts.scheme.removeprefix("git+").startswith("http"):
+        return None
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    return (unquote(user), unquote(password)) if user or password else None
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    try:
+        parts = urlsplit(url)
+        scheme = parts.scheme.lower()
+        return scheme, (parts.hostname or "").rstrip("."), parts.port or _DEFAULT_PORTS.get(scheme)
+    except ValueError:
+        return "", "", None
+
+
+def _segments(url: str) -> tuple[str, ...]:
+    try:
+        return tuple(segment for segment in urlsplit(url).path.split("/") if segment)
+    except ValueError:
+        return ()
+
+
+def _common(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """Count the leading path segments that both have."""
+    count = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        count += 1
+    return count
+
+
+def _secret_patterns(logins: Iterable[Login]) -> tuple[re.Pattern[str], ...]:
+    """Match each secret as it is, as a URL writes it, and as a header sends it; the longest first."""
+    secrets: set[str] = set()
+    for user, password in logins:
+        secret = password or user
+        header = base64.b64encode(f"{user}:{password}".encode()).decode()
+        secrets |= {secret, quote(secret, safe=""), quote(secret), header}
+    return tuple(
+        _secret_pattern(secret)
+        for secret in sorted(secrets, key=lambda text: (-len(text), text))
+        if secret
+    )
+
+
+def _secret_pattern(secret: str) -> re.Pattern[str]:
+    """Match *secret*; a short one only as a word by itself, lest it riddle the text with holes."""
+    literal = re.escape(secret)
+    return re.compile(literal if len(secret) >= 8 else rf"(?<!\w){literal}(?!\w)")

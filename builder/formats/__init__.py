@@ -1,0 +1,1 @@
+"""Additional formats of a bundle: a filled uv cache, ready environments."""

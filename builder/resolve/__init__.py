@@ -1,0 +1,1 @@
+"""Resolving scripts into locks, by uv or pip-tools, or from an existing manifest."""

@@ -1,0 +1,1 @@
+"""From a lock to checked wheels: collected, downloaded or built from source."""

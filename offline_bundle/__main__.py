@@ -1,0 +1,6 @@
+"""Run the command line: `python -m offline_bundle`."""
+
+from offline_bundle.cli import main
+
+if __name__ == "__main__":
+    main()

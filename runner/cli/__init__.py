@@ -1,0 +1,1 @@
+"""The commands `run`, `submit`, `jobs`, `probe`, `embedded-hps` and `demo`."""

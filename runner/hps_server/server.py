@@ -1,0 +1,217 @@
+"""The server's life: data directory, certificate, socket, threads."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import secrets
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.locks import FileLock
+from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+
+try:
+    import trustme
+    import uvicorn
+
+    from offline_bundle.runner.hps_server.app import PREFIX, App, make_starlette
+    from offline_bundle.runner.hps_server.auth import Accounts
+    from offline_bundle.runner.hps_server.evaluator import Evaluator
+    from offline_bundle.runner.hps_server.projects import Projects
+    from offline_bundle.runner.hps_server.storage import Storage
+    from offline_bundle.runner.hps_server.store import Store
+    from offline_bundle.runner.hps_server.transfer import Transfer
+except ImportError as error:
+    raise BundleError(
+        f"the embedded HPS needs packages that are not installed ({error.name})",
+        hint="install the extra: uv tool install 'offline-bundle[embedded]'",
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.applications import Starlette
+
+_HOST = "127.0.0.1"
+_START_SECONDS = 10.0
+
+
+class EmbeddedHps:
+    """A running embedded HPS; use it as a context manager, or call `start` and `stop`.
+
+    *data* keeps everything, and a later server on it goes on where this one ended. *port* 0 takes a free one. A
+    *password* that is not given is made up. *slots* is how many tasks run at a time, by default one per core.
+    *software* maps names to `version`, `executable`, `environment`; without it uv is registered, with *bundle*
+    in its environment. With *tls* the certificate's authority is in the file `ca_file`. *lifetime* is that of an
+    access token, in seconds. Raises BundleError.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        data: Path,
+        *,
+        port: int = 0,
+        username: str = "repuser",
+        password: str | None = None,
+        slots: int | None = None,
+        software: Mapping[str, Mapping[str, Any]] | None = None,
+        bundle: Path | None = None,
+        tls: bool = False,
+        lifetime: float = 3600,
+    ) -> None:
+        self.data = data.absolute()
+        self.username = username
+        self.password = password or secrets.token_urlsafe(12)
+        self.slots = slots or usable_cores()
+        self.software = dict(software) if software is not None else {"uv": registered_uv(bundle)}
+        self.ca_file: Path | None = self.data / "ca.pem" if tls else None
+        self.port = port
+        self._lifetime = lifetime
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def url(self) -> str:
+        """The address for clients; known once the server has started."""
+        return f"{'https' if self.ca_file else 'http'}://{_HOST}:{self.port}{PREFIX}"
+
+    def start(self) -> None:
+        """Start serving and evaluating. Raises BundleError."""
+        with self._stack:
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(self.data / "lock")
+            if not lock.acquire(block=False):
+                raise InputError(
+                    f"another embedded HPS is using {self.data}",
+                    hint="name another folder with --data",
+                )
+            self._stack.callback(lock.release)
+            listening = self._listen()
+            self._stack.callback(listening.close)
+            store = Store(self.data / "hps.sqlite")
+            self._stack.callback(store.close)
+            storage = Storage(self.data / "storage")
+            accounts = Accounts(
+                self.username, self.password, self.data / "token.key", lifetime=self._lifetime
+            )
+            projects = Projects(store, storage)
+            evaluator = Evaluator(projects, slots=self.slots, software=self.software)
+            app = App(accounts, projects, storage, evaluator)
+            self._serve(make_starlette([*Transfer(app).routes(), *app.routes()]), listening)
+            evaluator.start()
+            self._stack.callback(evaluator.stop)
+            self._stack = self._stack.pop_all()
+
+    def stop(self) -> None:
+        """End what runs and stop serving."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+    def _listen(self) -> socket.socket:
+        # Only for a socket of this very protocol asyncio sets TCP_NODELAY, without which each answer takes 40 ms.
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((_HOST, self.port))
+        except OSError as error:
+            listening.close()
+            hint = "choose another with --port; 0 takes a free one"
+            raise BundleError(
+                f"cannot listen on port {self.port}: {error.strerror}", hint=hint
+            ) from error
+        self.port = listening.getsockname()[1]
+        return listening
+
+    def _serve(self, application: Starlette, listening: socket.socket) -> None:
+        certificate = self._certificate() if self.ca_file else None
+        config = uvicorn.Config(
+            application,
+            log_level="critical",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=2,
+            ssl_certfile=certificate,
+            ssl_keyfile=certificate,
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(
+            target=server.run, args=([listening],), name="embedded-hps", daemon=True
+        )
+        thread.start()
+
+        def end() -> None:
+            server.should_exit = True
+            thread.join()
+
+        self._stack.callback(end)
+        deadline = time.monotonic() + _START_SECONDS
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise BundleError(
+                    "the embedded HPS did not start",
+                    hint="choose another --port, or look at its console",
+                )
+            time.sleep(0.005)
+
+    def _certificate(self) -> Path:
+        """Return key and certificate in one file, made at the first start, with its authority in `ca_file`."""
+        path = self.data / "server.pem"
+        if not path.exists() and self.ca_file:
+            authority = trustme.CA()
+            authority.cert_pem.write_to_path(str(self.ca_file))
+            path.touch(mode=0o600)
+            authority.issue_cert(
+                "localhost", _HOST, str(ipaddress.IPv6Address(1))
+            ).private_key_and_cert_chain_pem.write_to_path(str(path))
+        return path
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def registered_uv(bundle: Path | None) -> dict[str, Any]:
+    """Return uv as a site registers it: this project's own, its environment set for *bundle*. Raises BundleError."""
+    import uv  # noqa: PLC0415 - where software is given, none is looked for
+
+    executable = uv.find_uv_bin()
+    answer = subprocess.run([executable, "--version"], capture_output=True, text=True, check=True)
+    return {
+        "version": answer.stdout.split()[1],
+        "executable": executable,
+        "install_path": str(Path(executable).parent),
+        "environment": _bundle_environment(bundle.absolute()) if bundle else {},
+    }
+
+
+def _bundle_environment(bundle: Path) -> dict[str, str]:
+    """Return what makes `uv run SCRIPT` take everything from the bundle, with its Pythons first on PATH."""
+    minors = {target.python for target in read_manifest(bundle).targets.values()}
+    found = (
+        find_interpreter((int(major), int(minor)))
+        for major, minor in (text.split(".") for text in minors)
+    )
+    folders = [str(Path(path).parent) for path in found if path]
+    return {
+        "OFFLINE_BUNDLE": str(bundle),
+        "UV_CONFIG_FILE": str(bundle / "uv.toml"),
+        "UV_OFFLINE": "1",
+        "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]),
+    }

@@ -1,0 +1,104 @@
+"""The data transfer service: contents up and down, and the worker program that the client downloads and runs."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from offline_bundle.runner.hps_server.app import BUILD, PREFIX, Answer, App, Call, respond
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+_DT = f"{PREFIX}/dt/api/v1"
+
+
+class Transfer:
+    """The handlers."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._storage = app.storage
+        self._program = _worker_program()
+        self._hash = hashlib.sha256(self._program).hexdigest()[:16]
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        route = self._app.route
+        return [
+            route(_DT, self.information, is_public=True),
+            route(f"{_DT}/binaries/worker/{{platform}}/{{name}}", self.program, is_public=True),
+            route(f"{_DT}/token", self.token, "POST"),
+            route(f"{_DT}/storage:{{action}}", self.perform, "POST"),
+            route(f"{_DT}/metadata:get", self.metadata, "POST"),
+            route(f"{_DT}/data/{{path:path}}", self.download),
+            Route(f"{_DT}/data/{{path:path}}", self.upload, methods=["PUT"]),
+        ]
+
+    def information(self, _: Call) -> Answer:
+        """Tell which worker to use: its hash changes with its text, so that an old one is never taken for it."""
+        features = {"auth_types": ["api-key"], "storage_plugins": ["local"]}
+        return {
+            "build_info": BUILD | {"version_hash": self._hash},
+            "features": features,
+            "ready": True,
+        }
+
+    def program(self, _: Call) -> Answer:
+        """Give the worker program."""
+        return Response(self._program, media_type="application/octet-stream")
+
+    def token(self, call: Call) -> Answer:
+        """Tell the worker whose token it showed, with one for itself that outlives the session."""
+        return {"token": self._app.accounts.worker_token(call.user), "user": call.user.name}
+
+    def perform(self, call: Call) -> Answer:
+        """Do storage operations that need nothing of the client's disk."""
+        done = [
+            self._storage.perform(call["action"], operation)
+            for operation in call.document["operations"]
+        ]
+        return {"result": dict(done)}
+
+    def metadata(self, call: Call) -> Answer:
+        """Tell sizes and checksums."""
+        return {"result": {path: self._storage.metadata(path) for path in call.document["paths"]}}
+
+    def download(self, call: Call) -> Answer:
+        """Give a content."""
+        path = self._storage.path(call["path"])
+        if not path.is_file():
+            raise FileNotFoundError(call["path"])
+        return FileResponse(path, media_type="application/octet-stream")
+
+    async def upload(self, request: Request) -> Response:
+        """Take a content, however large, piece by piece."""
+
+        async def receive() -> Response:
+            self._app.check(request)
+            name = str(request.path_params["path"])
+            stream, partial = self._storage.begin(name)
+            try:
+                with stream:
+                    async for chunk in request.stream():
+                        stream.write(chunk)
+                self._storage.commit(partial, name)
+            finally:
+                partial.unlink(missing_ok=True)
+            return JSONResponse({})
+
+        return await respond(receive)
+
+
+def _worker_program() -> bytes:
+    """Return `worker.py` with a first line that starts it on this machine, whatever the client's PATH is.
+
+    A line with `#!` can hold neither blanks nor long paths; as in scripts that pip installs, sh reads the second.
+    """
+    head = f"#!/bin/sh\n'''exec' \"{sys.executable}\" -IS \"$0\" \"$@\"\n' '''\n"
+    return head.encode() + (Path(__file__).parent / "worker.py").read_bytes()

@@ -1,0 +1,1 @@
+"""Results of jobs on disk: the folder, its records, and the page over them."""

@@ -1,0 +1,436 @@
+"""Describe this machine for those who build bundles for it: run it on the air-gapped node.
+
+    python3 probe.py > node.json        (this file can be copied alone; or: offline-bundle probe -o node.json)
+    build-offline-bundle eval.py -o DIR --node node.json         (on the connected side)
+
+Nothing but the standard library of Python 3.6 or newer. It writes nothing on the node, opens no connection, and
+starts only what it finds by the names of Python and uv, each for a few seconds at most. What cannot be found out is
+null. Of environment variables it gives the values of a fixed list, URLs without user, password and query; of other
+UV_ variables only the names.
+"""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import threading
+import time
+
+TYPE_CHECKING = False  # for type checkers only: this runs on Pythons that know less of types
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from re import Pattern
+    from typing import IO, Optional, TypeVar
+
+    _Result = TypeVar("_Result")
+
+FORMAT = 1
+_SECONDS = 10
+"""A program that has not answered by then is passed over."""
+_AT_ONCE = 8
+_MOST_PROGRAMS = 64
+_LONGEST_ANSWER = 65536
+
+_PYTHON_NAME = re.compile(r"(?:python|pypy)(?:3(?:\.[0-9]{1,2}t?)?)?(?:\.exe)?")
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_SHOWN_VARIABLES = re.compile(
+    "HOME|PATH|PYENV_ROOT|TMPDIR|XDG_(?:CACHE|CONFIG|DATA)_HOME|OFFLINE_BUNDLE(?:_(?:CACHE|CACHE_MAX|POLICY|PYTHON|UV))?|"
+    "UV_(?:CACHE_DIR|CONFIG_FILE|DEFAULT_INDEX|EXTRA_INDEX_URL|FIND_LINKS|INDEX|INDEX_URL|LINK_MODE|NO_CACHE|NO_CONFIG|"
+    "NO_INDEX|OFFLINE|PROJECT_ENVIRONMENT|SYSTEM_PYTHON|TOOL_DIR)|"
+    "UV_PYTHON(?:_(?:DOWNLOADS|DOWNLOADS_JSON_URL|INSTALL_DIR|INSTALL_MIRROR|PREFERENCE))?"
+)
+
+
+def main() -> int:
+    """Print the description; `--no-hostname` leaves the machine's name out."""
+    arguments = sys.argv[1:]
+    if set(arguments) - {"--no-hostname"}:
+        print("usage: python3 probe.py [--no-hostname] > node.json", file=sys.stderr)
+        return 0 if set(arguments) & {"-h", "--help"} else 2
+    print(render(describe(with_hostname="--no-hostname" not in arguments)), end="")
+    return 0
+
+
+def render(node: "dict[str, object]") -> str:
+    """node.json, in ASCII."""
+    return json.dumps(node, indent=1, sort_keys=True) + "\n"
+
+
+def describe(*, with_hostname: bool = True) -> "dict[str, object]":
+    """Everything that a builder, or whoever helps from afar, wants to know of this machine."""
+    pythons, uvs = _ask_all(_python_paths(), _uv_paths())
+    return {
+        "format": FORMAT,
+        "system": _attempt(platform.system) or None,
+        "machine": _attempt(machine),
+        "kernel": _attempt(platform.release) or None,
+        "distribution": _attempt(_distribution),
+        "hostname": (_attempt(platform.node) or None) if with_hostname else None,
+        "libc": _attempt(libc),
+        "macos": (_attempt(platform.mac_ver) or ("",))[0] or None,
+        "pythons": pythons,
+        "uv": uvs,
+        "environment": _attempt(_variables),
+        "caches": [_cache_place(folder) for folder in _attempt(caches) or []],
+        "user-namespaces": _attempt(_user_namespaces),
+        "bubblewrap": next(_on_path(re.compile("bwrap")), None),
+    }
+
+
+def machine() -> str:
+    """The processor as uv names it: x86_64, aarch64."""
+    name = platform.machine().lower()
+    return _MACHINES.get(name, name)
+
+
+def libc() -> "dict[str, str | None] | None":
+    """The C library: glibc by its own word, musl by that of its loader; None where there is neither."""
+    if not sys.platform.startswith("linux"):
+        return None
+    family, _, version = (
+        _attempt(os.confstr, "CS_GNU_LIBC_VERSION") or _attempt(_loaded_glibc) or ""
+    ).partition(" ")
+    if family == "glibc":
+        return {"family": "glibc", "version": version or None}
+    folder = "/lib"
+    for name in sorted(os.listdir(folder)):
+        if re.match(r"ld-musl-.*\.so\.1$", name):
+            _, said = _ask([os.path.join(folder, name)])
+            match = re.search(r"Version ([0-9]+(?:\.[0-9]+)*)", said)
+            return {"family": "musl", "version": match.group(1) if match else None}
+    return None
+
+
+def _loaded_glibc() -> str:
+    import ctypes  # noqa: PLC0415 - not every Python has it
+
+    version = ctypes.CDLL("libc.so.6").gnu_get_libc_version
+    version.restype = ctypes.c_char_p
+    return "glibc " + str(version().decode())
+
+
+def _distribution() -> "str | None":
+    """The PRETTY_NAME of /etc/os-release."""
+    with open("/etc/os-release", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            name, _, text = line.strip().partition("=")
+            if name == "PRETTY_NAME":
+                return text.strip("\"'")[:200]
+    return None
+
+
+def _attempt(function: "Callable[..., _Result]", *arguments: object) -> "Optional[_Result]":
+    """What *function* returns, or None: on a strange machine anything may fail, and the rest still counts."""
+    try:
+        return function(*arguments)
+    except Exception:  # noqa: BLE001 - null is the answer then
+        return None
+
+
+# --- Pythons and uv ------------------------------------------------------------------------------------------
+
+_SELF_DESCRIPTION = """
+import json, os, struct, sys
+try:
+    import sysconfig
+    get = sysconfig.get_config_var
+except Exception:
+    get = lambda name: None
+path = sys.executable
+base = getattr(sys, "base_prefix", sys.prefix)
+if sys.prefix != base:
+    inner = "python.exe" if os.name == "nt" else "bin/python%d.%d%s" % (
+        sys.version_info[:2] + (getattr(sys, "abiflags", ""),))
+    below = os.path.join(base, inner)
+    path = below if os.path.exists(below) else getattr(sys, "_base_executable", path)
+try:
+    libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
+except Exception:
+    libc = ""
+print(json.dumps({
+    "path": os.path.realpath(path), "version": "%d.%d.%d" % sys.version_info[:3], "release": sys.version_info[3],
+    "implementation": sys.implementation.name if hasattr(sys, "implementation") else "cpython",
+    "free-threaded": bool(get("Py_GIL_DISABLED")), "debug": bool(get("Py_DEBUG")),
+    "bits": struct.calcsize("P") * 8, "libc": libc.split(" ")[0] or None,
+}))
+"""
+
+
+def _python_paths() -> "dict[str, str]":
+    """Path -> where it was found: this one, PATH's, uv's, pyenv's."""
+    found: "dict[str, str]" = {}
+    if sys.executable:
+        found[sys.executable] = "this one"
+    for path in _on_path(_PYTHON_NAME):
+        found.setdefault(path, "PATH")
+    home = os.path.expanduser("~")
+    data = os.environ.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
+    if os.name == "nt":
+        data = os.environ.get("APPDATA") or data
+    managed = os.environ.get("UV_PYTHON_INSTALL_DIR") or os.path.join(data, "uv", "python")
+    pyenv = os.path.join(os.environ.get("PYENV_ROOT") or os.path.join(home, ".pyenv"), "versions")
+    for folder, where in ((managed, "uv"), (pyenv, "pyenv")):
+        for name in _listed(folder):
+            for inner in (os.path.join(folder, name, "bin"), os.path.join(folder, name)):
+                program = next(_programs(inner, _PYTHON_NAME), None)
+                if program:
+                    found.setdefault(program, where)
+                    break
+    return found
+
+
+def _uv_paths() -> "list[str]":
+    chosen = os.environ.get("OFFLINE_BUNDLE_UV")
+    home = os.path.expanduser("~")
+    usual = [os.path.join(home, *parts) for parts in ((".local", "bin"), (".cargo", "bin"))]
+    name = re.compile(r"uv(?:\.exe)?")
+    paths = [chosen] if chosen and os.path.isabs(chosen) else []
+    paths += list(_on_path(name)) + [path for folder in usual for path in _programs(folder, name)]
+    return list(dict.fromkeys(paths))
+
+
+def _on_path(name: "Pattern[str]") -> "Iterator[str]":
+    """Programs on PATH whose whole name matches, in its order; relative folders are not looked into."""
+    for folder in dict.fromkeys(os.environ.get("PATH", os.defpath).split(os.pathsep)):
+        if os.path.isabs(folder):
+            yield from _programs(folder, name)
+
+
+def _programs(folder: str, name: "Pattern[str]") -> "Iterator[str]":
+    for entry in _listed(folder):
+        path = os.path.join(folder, entry)
+        if name.fullmatch(entry) and os.path.isfile(path) and os.access(path, os.X_OK):
+            yield path
+
+
+def _listed(folder: str) -> "list[str]":
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _ask_all(
+    pythons: "dict[str, str]", uvs: "list[str]"
+) -> "tuple[list[dict[str, object]], list[dict[str, object]]]":
+    """What each of them says of itself; a few at a time, so that those that hang do not add up. No one twice."""
+    commands = [[path, "-I", "-c", _SELF_DESCRIPTION] for path in _distinct(pythons)]
+    commands += [[path, "--version"] for path in _distinct(uvs)]
+    answers = _ask_in_parallel(commands[:_MOST_PROGRAMS])
+    found: "dict[object, dict[str, object]]" = {}
+    versions = []
+    for (path, *rest), (said, _) in zip(commands, answers):
+        if rest == ["--version"]:
+            match = re.match(r"uv ([0-9][0-9A-Za-z.+-]*)", said)
+            versions.append({"path": path, "version": match.group(1) if match else None})
+            continue
+        described = _attempt(json.loads, said)
+        if isinstance(described, dict) and described.get("version"):
+            found.setdefault(described.get("path"), dict(described, found=pythons[path]))
+    return list(found.values()), versions
+
+
+def _distinct(paths: "Iterable[str]") -> "Iterator[str]":
+    """Those that are not another name for one before. A link into a virtual environment is a program of its own."""
+    seen = set()
+    for path in paths:
+        folder = os.path.realpath(os.path.dirname(path))
+        is_virtual = os.path.exists(os.path.join(os.path.dirname(folder), "pyvenv.cfg"))
+        identity = (
+            os.path.join(folder, os.path.basename(path)) if is_virtual else os.path.realpath(path)
+        )
+        if identity not in seen:
+            seen.add(identity)
+            yield path
+
+
+def _ask_in_parallel(commands: "list[list[str]]") -> "list[tuple[str, str]]":
+    answers = [("", "")] * len(commands)
+
+    def ask(index: int) -> None:
+        answers[index] = _ask(commands[index])
+
+    for first in range(0, len(commands), _AT_ONCE):
+        threads = [
+            threading.Thread(target=ask, args=(index,), daemon=True)
+            for index in range(first, min(first + _AT_ONCE, len(commands)))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return answers
+
+
+def _ask(command: "list[str]") -> "tuple[str, str]":
+    """What *command* says on stdout and stderr within the time; it is ended then, with all that it started."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_plain_environment(),
+            start_new_session=True,
+        )
+    except (OSError, ValueError):
+        return "", ""
+    said = ["", ""]
+
+    def read(index: int, stream: "IO[bytes]") -> None:
+        with stream:
+            said[index] = stream.read(_LONGEST_ANSWER).decode("utf-8", "replace")
+
+    readers = [
+        threading.Thread(target=read, args=item, daemon=True)
+        for item in enumerate((process.stdout, process.stderr))
+    ]
+    deadline = time.time() + _SECONDS
+    for reader in readers:
+        reader.start()
+    readers[0].join(max(0.0, deadline - time.time()))
+    readers[1].join(min(1.0, max(0.0, deadline - time.time())))
+    _end(process)
+    for reader in readers:
+        reader.join(1.0)
+    return said[0], said[1]
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill *process* and its session; where it has ended already, that is all there is to do."""
+    try:
+        if os.name == "posix":
+            os.killpg(process.pid, 9)
+        else:
+            process.kill()
+    except OSError:
+        pass
+    try:
+        process.wait(1)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def _plain_environment() -> "dict[str, str]":
+    dropped = (
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "PYTHONEXECUTABLE",
+        "PYTHONSTARTUP",
+        "__PYVENV_LAUNCHER__",
+    )
+    return {name: text for name, text in os.environ.items() if name not in dropped}
+
+
+# --- places and permissions ----------------------------------------------------------------------------------
+
+
+def caches() -> "list[str]":
+    """Where the launcher may put its cache, the preferred place first: as `caches` of its run.py has it."""
+    chosen = os.environ.get("OFFLINE_BUNDLE_CACHE")
+    if chosen:
+        return [os.path.abspath(chosen)]
+    home = os.environ.get("HOME") or os.environ.get("USERPROFILE")
+    below = os.environ.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else "")
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    temporary = os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp"  # noqa: S108 - the launcher looks there
+    last = os.path.join(os.path.abspath(temporary), "offline-bundle-" + str(user))
+    return [os.path.join(below, "offline-bundle"), last] if os.path.isabs(below) else [last]
+
+
+def _cache_place(folder: str) -> "dict[str, object]":
+    """Whether the launcher could use *folder*; what is not there yet is judged by the folder it would be made in."""
+    existing = folder
+    while not os.path.lexists(existing) and os.path.dirname(existing) != existing:
+        existing = os.path.dirname(existing)
+    room = _attempt(os.statvfs, existing) if hasattr(os, "statvfs") else None
+    return {
+        "path": folder,
+        "exists": existing == folder,
+        "writable": os.access(existing, os.W_OK | os.X_OK),
+        "fault": _attempt(_fault, folder),
+        "free": room.f_bavail * room.f_frsize if room else None,
+        "noexec": bool(room.f_flag & getattr(os, "ST_NOEXEC", 8)) if room else None,
+        "filesystem": _attempt(_file_system, existing),
+    }
+
+
+def _fault(folder: str) -> "str | None":
+    """Why the launcher would refuse *folder*; None where it is sound or not there. As its `_refuse_foreign` has it."""
+    if not os.path.lexists(folder) or not hasattr(os, "getuid"):
+        return None
+    parent, link, found = os.stat(os.path.dirname(folder)), os.lstat(folder), os.stat(folder)
+    others_make_entries = parent.st_mode & 0o002
+    is_link, is_folder = link.st_mode & 0o170000 == 0o120000, found.st_mode & 0o170000 == 0o040000
+    if is_link and (others_make_entries or link.st_uid not in (os.getuid(), 0)):
+        return "is a symbolic link that somebody else may have put there"
+    if others_make_entries and not parent.st_mode & 0o1000:
+        return "is in a folder where anybody may replace it (no sticky bit)"
+    if not is_folder:
+        return "is not a folder"
+    if found.st_uid != os.getuid():
+        return "belongs to user {}, not to you (user {})".format(found.st_uid, os.getuid())
+    return "can be written by others" if found.st_mode & 0o022 else None
+
+
+def _file_system(folder: str) -> "str | None":
+    """Its type, such as ext4 or nfs4: of the mount that *folder* is on (proc(5), mountinfo)."""
+    real = os.path.realpath(folder)
+    best: "tuple[str, str | None]" = ("", None)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            place = re.sub(
+                r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), before.split(" ")[4]
+            )
+            is_above = real == place or real.startswith(place.rstrip("/") + "/")
+            if is_above and len(place) >= len(best[0]):
+                best = (place, after.split(" ")[0])
+    return best[1]
+
+
+def _variables() -> "dict[str, str | None]":
+    """Variables that decide where uv and the launcher look; a value that might be a secret is null."""
+    shown: "dict[str, str | None]" = {}
+    for name, text in os.environ.items():
+        if _SHOWN_VARIABLES.fullmatch(name):
+            shown[name] = without_secrets(text)
+        elif name.startswith(("UV_", "OFFLINE_BUNDLE")):
+            shown[name] = None
+    return shown
+
+
+def without_secrets(text: str) -> str:
+    """*text* with no user, password, query or fragment in any URL in it."""
+    text = re.sub(r"://\S*@", "://", text)
+    return re.sub(r"(://[^\s?#]*)[?#]\S*", r"\1", text)
+
+
+_UNSHARE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+user = os.getuid()
+if libc.unshare(0x10000000 | 0x40000000):
+    sys.exit("unshare: " + os.strerror(ctypes.get_errno()))
+try:
+    with open("/proc/self/uid_map", "w") as file:
+        file.write("%d %d 1" % (user, user))
+except OSError as error:
+    sys.exit("uid_map: " + error.strerror)
+print("works")
+"""
+
+
+def _user_namespaces() -> "dict[str, object] | None":
+    """Whether a user may make user and network namespaces, which `run --sealed` and bubblewrap need; tried."""
+    if not sys.platform.startswith("linux") or not sys.executable:
+        return None
+    said, fault = _ask([sys.executable, "-I", "-c", _UNSHARE])
+    works = said.strip() == "works"
+    return {"works": works, "reason": None if works else fault.strip()[-200:] or "no answer"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Files that follow from the manifest: index pages, download lists, SBOM, report."""

@@ -1,0 +1,1 @@
+"""The report for reviewers: one self-contained HTML file."""

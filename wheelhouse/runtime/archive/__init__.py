@@ -1,0 +1,1 @@
+"""Reading archives: layout, check, extraction, and the command that unpacks one."""

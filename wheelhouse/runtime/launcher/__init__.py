@@ -1,0 +1,1 @@
+"""The launcher: start a script in its environment, made once per node."""

@@ -1,0 +1,128 @@
+"""Remove environments and interpreters that are unused or exceed the size limit."""
+
+import os
+import re
+
+from ..errors import InputError
+from ..locks import FileLock
+from .warm_start import marker_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Optional
+
+    from .request import Request
+
+
+DEFAULT_CACHE_LIMIT = "20G"
+
+
+UNUSED_DAYS = 30
+
+
+def remove_unused(cache: str, request: "Request") -> None:
+    """Remove environments that were not used for UNUSED_DAYS, then the longest unused beyond the size limit.
+
+    One that a job holds stays, and so does the one just made. With any of them go the notes and uv's cache,
+    which nobody needs to run: a later start notes, and a later installation unpacks, what it needs once more.
+    """
+    import time
+
+    oldest = time.time() - UNUSED_DAYS * 24 * 3600
+    limit = cache_limit()
+    total = 0
+    has_removed = False
+    for used, size, home in sorted(
+        _environments(os.path.join(cache, "environments")), reverse=True
+    ):
+        total += size
+        if (total > limit or used < oldest) and _remove_unlocked(home, marker_path(home)):
+            request.say(
+                f"Removed {home}, last used {time.strftime('%Y-%m-%d', time.localtime(used))}", 1
+            )
+            total -= size
+            has_removed = True
+    remove_unused_interpreters(cache, oldest)
+    if has_removed:
+        _remove_unlocked(os.path.join(cache, "launches"))
+        _remove_unlocked(os.path.join(cache, "uv"))
+
+
+def remove_unused_interpreters(cache: str, oldest: float) -> None:
+    """Remove unpacked interpreters that no environment uses, and that nobody asked for since *oldest*."""
+    import json
+
+    folder = os.path.join(cache, "python")
+    if not os.path.isdir(folder):
+        return
+    used = set()
+    for _, _, home in _environments(os.path.join(cache, "environments")):
+        try:
+            with open(marker_path(home), "rb") as file:
+                used.add(json.loads(file.read().decode())["interpreter"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    for name in os.listdir(folder):
+        home = os.path.join(folder, name)
+        marker = marker_path(home)
+        is_used = any(path.startswith(os.path.join(home, "")) for path in used)
+        if (
+            not name.endswith(".lock")
+            and not is_used
+            and os.path.exists(marker)
+            and os.path.getmtime(marker) < oldest
+        ):
+            _remove_unlocked(home, marker)
+
+
+def cache_limit() -> int:
+    """Bytes from OFFLINE_BUNDLE_CACHE_MAX: a number, with K, M, G or T for powers of 1024."""
+
+    text = os.environ.get("OFFLINE_BUNDLE_CACHE_MAX") or DEFAULT_CACHE_LIMIT
+    match = re.fullmatch(r"(\d+)([KMGT]?)(?:I?B)?", text.strip().upper())
+    if not match:
+        hint = "write a number with K, M, G or T, or unset it"
+        raise InputError(
+            f"OFFLINE_BUNDLE_CACHE_MAX={text} is not a size such as {DEFAULT_CACHE_LIMIT}",
+            hint=hint,
+        )
+    return int(match[1]) << 10 * " KMGT".index(match[2] or " ")
+
+
+def _environments(folder: str) -> "Iterator[tuple[float, int, str]]":
+    """Yield time of last use, size in bytes and path of every environment; unfinished ones have no size."""
+    import json
+
+    for name in os.listdir(folder):
+        home = os.path.join(folder, name)
+        if name.endswith(".lock"):
+            continue
+        try:
+            with open(marker_path(home), "rb") as file:
+                yield (
+                    os.fstat(file.fileno()).st_mtime,
+                    int(json.loads(file.read().decode())["size"]),
+                    home,
+                )
+        except (OSError, ValueError, KeyError, TypeError):
+            if os.path.isdir(home):
+                yield os.path.getmtime(home), 0, home
+
+
+def _remove_unlocked(folder: str, marker: "Optional[str]" = None) -> bool:
+    """Remove *folder* unless *folder*.lock is held; *marker* first: no half of it passes for whole."""
+    import shutil
+
+    lock = FileLock(folder + ".lock")
+    try:
+        if not lock.acquire(block=False):
+            return False
+        if marker and os.path.exists(marker):
+            os.unlink(marker)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return False
+    finally:
+        lock.release()
+    return True

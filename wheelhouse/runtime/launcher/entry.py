@@ -1,0 +1,36 @@
+"""The entry point of `run.py`: a warm start, else a cold start."""
+
+import os
+import sys
+
+from .warm_start import start_from_record
+
+
+def main(bundle: str = "") -> int:
+    """Start the script that the command line names; return the exit code if it was not started.
+
+    *bundle* is the default of `--bundle`: the folder of run.py.
+    """
+    arguments = sys.argv[1:]
+    if sys.platform != "win32":
+        try:
+            start_from_record(arguments, bundle)
+        except (OSError, UnicodeError):
+            pass  # the cold start finds the cause and reports it
+    if sys.version_info < (3, 9):  # noqa: UP036 - the site may have an older one first on PATH
+        from .old_python import restart_with_newer_python
+
+        restart_with_newer_python()
+    # why here: a warm start must not import what only a cold start needs
+    try:
+        from .cold_start import main as cold_start
+    except ImportError as error:
+        folder = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "runtime")
+        print(f"error: {folder} is incomplete: {error}", file=sys.stderr)
+        print("hint: copy the folder runtime/ of the bundle beside run.py", file=sys.stderr)
+        return 1
+    return cold_start(arguments, bundle)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""Unpack the interpreter that an offline bundle brings: what prepare.py does, once per node, where a bundle has one.
+
+    unpack(content, "/cache/python/DIGEST")      # the archive's bytes, after they matched their digest in bundle.json
+
+The archive is a python-build-standalone `install_only` tar.gz: one folder, python/, with files, folders and links. It
+comes from far away, so nothing is left to `tarfile.extractall`, whose filters not every Python 3.9 has:
+
+- every name stays below python/, and no two members have the same;
+- files and folders are made first, each file newly (O_EXCL), links last: nothing is ever written through a link;
+- a link leads to something inside python/, relative to where it lies; a hard link to a file of the archive before it;
+- devices, fifos, sparse files and whatever else a tar may hold are refused;
+- so are archives that become larger than any interpreter, in all or in one bite.
+
+Nothing but the standard library of Python 3.9 or newer. It knows nothing of bundles.
+"""
+
+import os
+import sys
+
+from ..errors import IntegrityError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import gzip
+    import tarfile
+
+TOP = "python"
+MOST_MEMBERS = 100_000
+LARGEST_TREE = 4 * 1024**3
+_LARGEST_BITE = 16 * 1024**2
+_LONGEST_NAME = 1024
+_CHUNK = 1024**2
+_TAIL = 1024
+
+
+def unpack(content: bytes, folder: str) -> None:
+    """Unpack the archive with these bytes into the new, empty *folder*; after an error it is to be thrown away.
+
+    Raises IntegrityError, and OSError where the disk refuses.
+    """
+    import gzip
+    import io
+    import tarfile
+    import zlib
+
+    stream = _Bounded(gzip.GzipFile(fileobj=io.BytesIO(content)))
+    try:
+        with tarfile.TarFile(fileobj=stream) as archive:  # type: ignore[arg-type]
+            _extract(archive, folder)
+    except FileExistsError as error:  # where the file system takes two spellings for one name
+        raise IntegrityError(f"{error.filename} is there twice") from None
+    except (
+        tarfile.TarError,
+        EOFError,
+        zlib.error,
+        gzip.BadGzipFile,
+        ValueError,
+        RecursionError,
+    ) as error:
+        raise IntegrityError(f"it cannot be read: {error}") from None
+
+
+def interpreter_path(
+    folder: str, minor: "tuple[int, ...]", *, free_threaded: bool, system: str = sys.platform
+) -> str:
+    """Where the interpreter is in what was unpacked to *folder*."""
+    if system == "win32":
+        return os.path.join(folder, TOP, "python.exe")
+    name = "python" + ".".join(str(number) for number in minor) + ("t" if free_threaded else "")
+    return os.path.join(folder, TOP, "bin", name)
+
+
+class _Bounded:
+    """A decompressed stream that gives no more than an interpreter can need, and never much at once.
+
+    `tarfile` goes back by a block or less, between members; farther back this does not go.
+    """
+
+    def __init__(self, stream: "gzip.GzipFile") -> None:
+        self._stream = stream
+        self._position = 0
+        self._tail = b""
+        self._behind = 0
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _LARGEST_BITE:
+            raise IntegrityError("a member's header is larger than any header is")
+        start = len(self._tail) - self._behind
+        again = self._tail[start : start + size]
+        self._behind -= len(again)
+        found = self._stream.read(size - len(again)) if size > len(again) else b""
+        self._position += len(found)
+        if self._position > LARGEST_TREE:
+            raise IntegrityError(f"it unpacks to more than {LARGEST_TREE} bytes")
+        self._tail = (self._tail + found)[-_TAIL:] if len(found) < _TAIL else found[-_TAIL:]
+        return again + found
+
+    def tell(self) -> int:
+        return self._position - self._behind
+
+    def seek(self, offset: int) -> int:
+        """Go back a little, or forward by reading: what is passed over counts too."""
+        back = self._position - offset
+        if back > len(self._tail):
+            raise IntegrityError("it is no plain tar")
+        self._behind = max(back, 0)
+        while self.tell() < offset and self.read(min(_CHUNK, offset - self.tell())):
+            pass
+        return self.tell()
+
+
+def _extract(archive: "tarfile.TarFile", folder: str) -> None:
+    folders = {""}
+    files: set[str] = set()
+    links: dict[str, str] = {}
+    total = 0
+    for count, member in enumerate(archive):
+        name = _checked_name(member.name)
+        total += member.size
+        if count >= MOST_MEMBERS or total > LARGEST_TREE:
+            raise IntegrityError(
+                f"it unpacks to more than {LARGEST_TREE} bytes or {MOST_MEMBERS} members"
+            )
+        if name in files or name in links:
+            raise IntegrityError(f"{_shown(name)} is there twice")
+        parent = os.path.dirname(name)
+        _make_folders(folder, name if member.isdir() else parent, folders, files | links.keys())
+        if member.isdir():
+            continue
+        if name in folders:
+            raise IntegrityError(f"{_shown(name)} is there twice")
+        if member.issym():
+            links[name] = _checked_link(name, member.linkname)
+        elif member.islnk():
+            _link_again(folder, _checked_name(member.linkname), name, files)
+            files.add(name)
+        elif member.isreg() and not member.issparse() and member.type != b"7":
+            _write(archive, member, os.path.join(folder, name))
+            files.add(name)
+        else:
+            raise IntegrityError(f"{_shown(name)} is no file, folder or link")
+    for name, target in links.items():
+        os.symlink(target, os.path.join(folder, name))
+
+
+def _checked_name(name: str) -> str:
+    """Return a member's name that stays below python/ on every system; refuse others."""
+    parts = name.split("/")
+    is_plain = (
+        len(name) <= _LONGEST_NAME and name.isprintable() and "\\" not in name and ":" not in name
+    )
+    if not is_plain or parts[0] != TOP or "" in parts or "." in parts or ".." in parts:
+        raise IntegrityError(
+            f"the name {_shown(name)} leaves the folder {TOP}, or does not do for every system"
+        )
+    return name
+
+
+def _checked_link(name: str, target: str) -> str:
+    """Return the target of a symbolic link that stays below python/; refuse others."""
+    inside = os.path.normpath(os.path.join(os.path.dirname(name), target)).replace(os.sep, "/")
+    is_plain = (
+        0 < len(target) <= _LONGEST_NAME
+        and target.isprintable()
+        and "\\" not in target
+        and ":" not in target
+    )
+    if (
+        not is_plain
+        or target.startswith("/")
+        or inside.split("/")[0] != TOP
+        or _climbs_late(target)
+    ):
+        raise IntegrityError(f"the link {_shown(name)} leads out, to {_shown(target)}")
+    return target
+
+
+def _climbs_late(target: str) -> bool:
+    """Tell whether a `..` follows a name: where that name is a link itself, it would climb from elsewhere."""
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    climbs = 0
+    while climbs < len(parts) and parts[climbs] == "..":
+        climbs += 1
+    return ".." in parts[climbs:]
+
+
+def _make_folders(folder: str, name: str, folders: "set[str]", others: "set[str]") -> None:
+    parts = name.split("/") if name else []
+    for end in range(1, len(parts) + 1):
+        path = "/".join(parts[:end])
+        if path in others:
+            raise IntegrityError(f"{_shown(path)} is there as a folder and as something else")
+        if path not in folders:
+            os.mkdir(os.path.join(folder, path), 0o755)
+            folders.add(path)
+
+
+def _link_again(folder: str, source: str, name: str, files: "set[str]") -> None:
+    if source not in files:
+        raise IntegrityError(
+            f"the hard link {_shown(name)} leads to {_shown(source)}, which is no file before it"
+        )
+    os.link(os.path.join(folder, source), os.path.join(folder, name))
+
+
+def _write(archive: "tarfile.TarFile", member: "tarfile.TarInfo", path: str) -> None:
+    stream = archive.extractfile(member)
+    mode = 0o755 if member.mode & 0o111 else 0o644
+    left = member.size
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        while stream is not None and left:
+            found = stream.read(min(left, _CHUNK))
+            if not found:
+                raise IntegrityError(f"{_shown(member.name)} is cut short")
+            file.write(found)
+            left -= len(found)
+
+
+def _shown(text: str) -> str:
+    return ascii(text) if len(text) <= 120 else f"{text[:120]!a}..."

@@ -1,0 +1,1 @@
+"""A bundle on disk: write, verify, prune, compare, show."""

@@ -1,0 +1,102 @@
+"""What a bundle holds, as plain data: for the command `show` and for whoever asks with `--json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from offline_bundle.wheelhouse.runtime.manifest import BundledLock, Manifest
+
+
+@dataclass(frozen=True)
+class ShownPackage:
+    """One wheel of the bundle."""
+
+    name: str
+    version: str
+    wheel: str
+    size: int
+    """Bytes."""
+    needed_by: tuple[str, ...]
+    """`SCRIPT/TARGET`; empty for one that no script needs any more."""
+
+
+@dataclass(frozen=True)
+class ShownLock:
+    """One script on one target."""
+
+    script: str
+    requires_python: str | None
+    target: str
+    python: str
+    platform: str
+    libc: str | None
+    """The lowest libc its wheels run on."""
+    packages: int
+    size: int
+    """Bytes of its wheels."""
+    cache: str | None
+    """The version of uv that finds all of it in `cache/`."""
+    environment: str | None
+    """Folder of its ready environment."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All of it."""
+
+    created_by: str
+    timestamp: str
+    locks: tuple[ShownLock, ...]
+    packages: tuple[ShownPackage, ...]
+    uv: Mapping[str, str]
+    """Platform -> version."""
+    pythons: Mapping[str, str]
+    """Target -> version of the interpreter that the bundle brings for it."""
+    files: int
+    size: int
+
+
+def contents(manifest: Manifest) -> Contents:
+    """Arrange what *manifest* says; pure."""
+    locks = [
+        _shown_lock(manifest, script_name, target_name, lock)
+        for script_name, script in sorted(manifest.scripts.items())
+        for target_name, lock in sorted(script.locks.items())
+    ]
+    packages = [
+        ShownPackage(file.name or "", file.version or "", path, file.size or 0, file.needed_by)
+        for path, file in sorted(manifest.files.items())
+        if path.startswith("wheels/") and path.endswith(".whl")
+    ]
+    return Contents(
+        created_by=manifest.created_by,
+        timestamp=manifest.timestamp,
+        locks=tuple(locks),
+        packages=tuple(packages),
+        uv={platform: uv.version for platform, uv in sorted(manifest.uv.items())},
+        pythons={target: python.version for target, python in sorted(manifest.pythons.items())},
+        files=len(manifest.files),
+        size=sum(file.size or 0 for file in manifest.files.values()),
+    )
+
+
+def _shown_lock(
+    manifest: Manifest, script_name: str, target_name: str, lock: BundledLock
+) -> ShownLock:
+    target = manifest.targets[target_name]
+    return ShownLock(
+        script=script_name,
+        requires_python=manifest.scripts[script_name].requires_python,
+        target=target_name,
+        python=target.python,
+        platform=target.platform,
+        libc=lock.libc,
+        packages=len(lock.packages),
+        size=sum(manifest.files[package.wheel].size or 0 for package in lock.packages.values()),
+        cache=lock.cache,
+        environment=lock.environment,
+    )

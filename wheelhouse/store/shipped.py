@@ -1,0 +1,238 @@
+"""The programs that travel with a bundle or an archive, taken or generated from `wheelhouse.runtime`.
+
+    bundle_files(with_cache=False, with_pythons=False)     # "run.py", "runtime/..." -> bytes
+    unpacker()                                             # FILE.tar.unpack.py
+
+A bundle has `run.py` and the folder `runtime/`. `run.py` is one file, because CPython compiles the
+main file at every start. Beside an archive is one file that needs nothing else. Both are generated:
+`single_file` concatenates modules in dependency order, under banners that name them.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offline_bundle.wheelhouse import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_ROOT = Path(runtime.__file__).parent
+_RUN = ("names", "cache_dir", "launcher/warm_start", "launcher/entry")
+_UNPACK = (
+    "names",
+    "errors",
+    "paths",
+    "files",
+    "strict_json",
+    "parallel",
+    "signatures",
+    "policy",
+    "commit",
+    "archive/tar",
+    "archive/file_table",
+    "archive/multipart",
+    "archive/folded",
+    "archive/reader",
+    "archive/kept_parts",
+    "archive/check",
+    "archive/extract",
+    "archive/open",
+    "archive/unpack",
+)
+_RUN_DOC = '''\
+"""Run a script from this offline bundle: the launcher.
+
+    python BUNDLE/run.py [--bundle DIR] [--python PATH] [--prepare] [-q] [-v] SCRIPT [ARGS...]
+
+Standard library of Python 3.9 or newer only. This file is what happens at every start: it finds an
+environment that an earlier start recorded, and starts SCRIPT in it. Everything else is in the
+folder runtime/ beside it: find the script's lock, verify, install by hash, record. They are
+separate because Python compiles its main file at every start.
+
+CACHE/launches/RECORD        path of the environment, then the launch key that it answers
+CACHE/environments/KEY       one environment: env/, and complete.json, written last
+CACHE/environments/KEY.lock  held exclusively to make or remove it, shared by every job in it
+
+Generated from the modules named in the banners. Nothing is ever written into the bundle.
+"""
+'''
+_RUN_MAIN = """\
+if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # nothing is written into the bundle
+    folder = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, folder)
+    sys.exit(main(folder))
+"""
+_UNPACK_DOC = '''\
+"""Check or unpack an archive of an offline bundle. Standard library of Python 3.9 or newer only.
+
+    python3 FILE.tar.unpack.py FILE.tar -o DIR         create the bundle DIR, or update it
+    python3 FILE.tar.unpack.py FILE.tar --verify       check every byte of the archive; write nothing
+
+1. Read bundle.json, at the start of the archive, and derive from it every byte that is not content;
+   refuse whatever differs.
+2. Copy each file that is needed to DIR/.writer/incoming, hash it on the way, and check the hash.
+3. Check the files that stay, then rename the new ones into place, bundle.json last.
+
+It never follows a link, writes outside DIR, runs anything from the archive, or changes the bundle
+in place before all new files are complete and match. After a kill, run it again.
+
+Generated from the modules named in the banners.
+"""
+'''
+_UNPACK_MAIN = """\
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+_UV_CACHE = '''\
+"""Create a cache folder for the uv of this node from BUNDLE/cache; see runtime/launcher/uv_cache.py.
+
+    export UV_CACHE_DIR=$(python3 BUNDLE/uv_cache.py)
+"""
+
+import os
+import sys
+
+sys.dont_write_bytecode = True  # nothing is written into the bundle
+BUNDLE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, BUNDLE)
+
+from runtime.launcher.uv_cache import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main(bundle=BUNDLE))
+'''
+
+
+@cache
+def bundle_files(*, with_cache: bool, with_pythons: bool) -> dict[str, bytes]:
+    """Return the launcher's files by path in the bundle.
+
+    *with_cache* adds the program that serves the uv cache, *with_pythons* the shell launcher for
+    nodes that have no Python.
+    """
+    files = {"run.py": single_file(_RUN, _RUN_DOC, _RUN_MAIN)}
+    for path in sorted([*_ROOT.glob("*.py"), *(_ROOT / "launcher").glob("*.py")]):
+        files[f"runtime/{path.relative_to(_ROOT).as_posix()}"] = path.read_bytes()
+    if with_cache:
+        files["uv_cache.py"] = _UV_CACHE.encode()
+    if with_pythons:
+        files["run.sh"] = (_ROOT / "launcher" / "run.sh").read_bytes()
+    return files
+
+
+@cache
+def unpacker() -> bytes:
+    """Return the program that checks and unpacks an archive without anything else installed."""
+    return single_file(_UNPACK, _UNPACK_DOC, _UNPACK_MAIN)
+
+
+def single_file(modules: tuple[str, ...], docstring: str, main: str) -> bytes:
+    """Concatenate *modules* (paths below runtime/, dependencies first) into one program.
+
+    Imports of one another go; imports of modules that are not included become absolute
+    (`runtime.x`), which only works inside functions. Top-level names must be unique.
+    """
+    names = {f"{module}.py" for module in modules}
+    imports: dict[str, None] = {}
+    typing_imports: dict[str, None] = {}
+    bodies = []
+    for module in modules:
+        path = _ROOT / f"{module}.py"
+        body, top, typed = _dissect(path, names)
+        imports |= dict.fromkeys(top)
+        typing_imports |= dict.fromkeys(typed)
+        bodies.append(f"# ---- runtime/{module}.py ----\n\n{body}")
+    typing = "TYPE_CHECKING = False\nif TYPE_CHECKING:\n" + "".join(
+        f"    {line}\n" for line in _merged(typing_imports)
+    )
+    header = "".join(f"{line}\n" for line in _merged(imports))
+    text = "\n\n".join([docstring + "\n" + header + "\n" + typing, *bodies, main])
+    return text.encode()
+
+
+def _dissect(path: Path, included: set[str]) -> tuple[str, list[str], list[str]]:
+    """Split a module into body, top-level imports and imports for type checkers."""
+    source = path.read_text(encoding="utf-8")
+    lines = source.split("\n")
+    tree = ast.parse(source)
+    imports: list[str] = []
+    typed: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            _replace_import(lines, node, path, included)
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            if not getattr(node, "level", 0):
+                imports.append(ast.unparse(node))
+        elif _is_type_checking(node):
+            assert isinstance(node, ast.If)  # noqa: S101 - narrows the type for mypy
+            typed += [
+                ast.unparse(inner)
+                for inner in node.body
+                if not (isinstance(inner, ast.ImportFrom) and inner.level)
+            ]
+        elif not _is_dropped(node):
+            continue
+        _blank(lines, node)
+    return "\n".join(lines).strip("\n") + "\n", imports, typed
+
+
+def _merged(statements: Iterable[str]) -> list[str]:
+    """Merge `from x import y` lines by module; imports first, then other statements."""
+    names: dict[str, set[str]] = {}
+    plain: list[str] = []
+    others: list[str] = []
+    for statement in statements:
+        words = statement.split(" ", 3)
+        if words[0] == "from":
+            names.setdefault(words[1], set()).update(words[3].split(", "))
+        else:
+            (plain if words[0] == "import" else others).append(statement)
+    merged = [
+        f"from {module} import {', '.join(sorted(names[module]))}" for module in sorted(names)
+    ]
+    return [*sorted(plain), *merged, *others]
+
+
+def _replace_import(lines: list[str], node: ast.ImportFrom, path: Path, included: set[str]) -> None:
+    """Remove an import of an included module; make one of another module absolute."""
+    folder = path.parent
+    for _ in range(node.level - 1):
+        folder = folder.parent
+    target = folder.joinpath(*(node.module or "").split(".")).relative_to(_ROOT).as_posix()
+    indent = lines[node.lineno - 1][: node.col_offset]
+    _blank(lines, node)
+    if f"{target}.py" not in included:
+        names = ", ".join(
+            f"{alias.name} as {alias.asname}" if alias.asname else alias.name
+            for alias in node.names
+        )
+        module = ".".join(["runtime", *target.split("/")])
+        lines[node.lineno - 1] = f"{indent}from {module} import {names}"
+
+
+def _is_type_checking(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
+
+
+def _is_dropped(node: ast.stmt) -> bool:
+    """True for module docstrings, `TYPE_CHECKING = False` and `if __name__ == "__main__"`."""
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node) == "TYPE_CHECKING = False"
+    if isinstance(node, ast.Expr):
+        return node.lineno == 1
+    return isinstance(node, ast.If) and ast.unparse(node.test).startswith("__name__")
+
+
+def _blank(lines: list[str], node: ast.stmt) -> None:
+    for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+        lines[number] = ""

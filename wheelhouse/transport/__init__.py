@@ -1,0 +1,1 @@
+"""Archives of bundles: pack, unpack, merge."""
