@@ -37,11 +37,12 @@ KEY = "archive"
 _PIECE = 1 << 20
 PACK_BY_HAND, UNPACK_BY_HAND = "tar -c, then openssl dgst", "tar -x, then openssl dgst"
 NOTE = (
-    "`tar` copies and looks at nothing. `pack` also hashes every byte of the archive, read back from it, before it "
-    "gives it its name, and `unpack` every byte that it writes. All are whole commands, the interpreter's start "
-    "included. None waits for the disk: how long it takes until all is written to it stands apart, and the last column "
-    "counts it, for the archive as for tar's. `tar`, and then OpenSSL's sha256 of what it wrote (one core, with the "
-    "processor's instructions for it, which `sha256sum` here does not use) is what a careful user would do by hand."
+    "`tar` copies without checks. `pack` also reads back and hashes every byte of the archive "
+    "before it renames it, and `unpack` hashes every byte that it writes. Times are of whole "
+    "commands, including the interpreter's start. No command waits for the disk: the time of a "
+    "flush after it is a column of its own, and the last column includes it, for the archive and "
+    "for tar's. `tar`, followed by OpenSSL's sha256 of its output (one core, with the processor's "
+    "sha256 instructions, which `sha256sum` here does not use), is the manual alternative."
 )
 
 

@@ -45,7 +45,7 @@ REBUILD_LIMIT = 0.15  # of the cold build, plus the resolve
 JOBS_LIMIT = 0.45  # of ten sequential `uv run`
 OVERHEAD_LIMIT = 0.040  # seconds
 JOBS_NOTE = (
-    'The script says `requires-python = "==3.12"`, which is 3.12.0 to uv: under a later 3.12 `uv run` warns, '
+    'The script has `requires-python = "==3.12"`, which is 3.12.0 to uv: under a later 3.12 `uv run` warns, '
     "and removes and makes the environment again at every run. With `==3.12.*` it keeps it: the harder "
     "comparison."
 )
@@ -306,7 +306,7 @@ def jobs_section(
             "ten uv run",
             uv,
             Summary.of(result.uv_run),
-            "as the script stands: the environment anew each time",
+            "the script unchanged: a new environment each time",
         ),
         Row(
             "ten uv run, warm",

@@ -30,9 +30,10 @@ KEY = "forms"
 PLAIN = "uv run --offline"
 SCRIPTS = {"first line": "empty.py", "a plot": "S.py"}
 NOTE = (
-    "*First line*: a script that asks for numpy and matplotlib and does nothing, so that all of its time is what it "
-    "takes to get there. *A plot*: workload S, which imports both and draws; where nobody has compiled them, the first "
-    "import does. `requires-python` is widened to `==3.12.*`: with `==3.12` uv makes the environment anew each time."
+    "*First line*: a script that requires numpy and matplotlib and does nothing, so its whole time "
+    "is the time to start it. *A plot*: workload S, which imports both and draws; if they are not "
+    "compiled yet, the first import compiles them. `requires-python` is `==3.12.*`: with `==3.12` "
+    "uv creates the environment again each time."
 )
 
 Times = dict[tuple[str, str, str], list[Sample]]

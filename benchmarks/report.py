@@ -11,16 +11,16 @@ from measure import Summary, redacted
 
 PAGE = """# Benchmarks
 
-`make bench` measures this (`benchmarks/bench.py`; nothing here is a timed test). All tools run side by side
-in one call, in rounds: A B C … A B C …, so that drift of the machine and of the network hits all alike.
-Each run begins with empty caches, an empty home and an empty output directory, asks the same index, and
-sees none of the caller's configuration. A run counts as failed when its output lacks a distribution, holds
-a wheel of the lock with another sha256 than the lock's, or cannot be resolved offline. Times are wall-clock
-seconds. The number to compare is the median, and the ratio is against the median of the *floor*: the same
-uv resolve, and eight bare threads that download and hash the lock's URLs.
+`make bench` runs these measurements (`benchmarks/bench.py`). Tests assert no times. All tools run side by side
+in one call, in rounds: A B C … A B C …, so that drift of machine and network affects all of them.
+Each run starts with empty caches, an empty home and an empty output directory, uses the same index, and
+ignores the caller's configuration. A run fails if a distribution is missing in its output, if a wheel has
+another sha256 than the lock, or if its output cannot be resolved offline. Times are wall-clock seconds.
+Compare the medians. Ratios are relative to the median of the *floor*: the same uv resolve, and eight plain
+threads that download and hash the URLs of the lock.
 
-Downloads come from whatever index or mirror is near the machine. On a slower line all tools wait longer for
-the same bytes and the ratios move towards 1; on a faster one they move away from it.
+Downloads come from the index or mirror nearest to the machine. On a slower network all tools wait longer for
+the same bytes, and the ratios approach 1; on a faster network they diverge from it.
 
 The text between the markers is written by the harness: `make bench`, or
 `python benchmarks/bench.py --write docs/benchmarks.md`.
@@ -45,9 +45,10 @@ The text between the markers is written by the harness: `make bench`, or
 <!-- bench:jobs -->
 <!-- /bench:jobs -->
 
-## Forms
+## Formats
 
-`python benchmarks/forms.py --write` measures this and writes it here. What the forms are: [Formats](how-to/formats.md).
+`python benchmarks/forms.py --write` measures this and writes it here. The formats are described in
+[Bundle formats](how-to/formats.md).
 
 <!-- bench:forms -->
 <!-- /bench:forms -->

@@ -405,7 +405,8 @@ def main() -> None:
         ]
     if not options.no_traffic:
         lines += [
-            "The plot example by the launcher: what its processes ask of the bundle, in the last two rows of others.",
+            "The plot example with the launcher: requests of its processes to the bundle; "
+            "in the last two rows to other folders.",
             "",
         ]
         lines += [

@@ -268,7 +268,7 @@ class PipDownload(Peer):
     pinned = PIP_VERSION
     programs = ("pip",)
     makes = "a directory of wheels"
-    note = "It must be told every platform tag, from the machine's downwards: each stands for itself alone."
+    note = "Every platform tag must be named, from the machine's downwards: each one matches itself only."
 
     def commands(self, place: Place, workload: Workload) -> list[list[str]]:
         target = self.bench.target
@@ -407,7 +407,7 @@ class UvPack(Peer):
     programs = ("uv-pack",)
     makes = "a directory of wheels, requirements, unpack scripts"
     note = (
-        "It knows no scripts: the requirements stand in a project, locked for Linux only. `--skip "
+        "It does not support scripts: the requirements are in a project, locked for Linux only. `--skip "
         "python`, and `UV_NO_SYNC=1`, or it would install the whole project first."
     )
 

@@ -1,9 +1,8 @@
 """Gather the pages of the documentation into one folder for mkdocs: `make docs`.
 
-Tracked pages of docs/ are copied. Four kinds of page are generated from what they describe, so that they cannot
-differ from it: the command reference, the changelog, a page for each example, and the example's files as a ZIP.
-
-mkdocs reads plain Markdown only: no hooks, and no plugins besides search and offline (docs/adr/0026).
+Tracked pages of docs/ are copied. Four kinds of page are generated from what they describe, so
+that they cannot differ from it: the command reference, the changelog, a page for each example,
+and the example's files as a ZIP. mkdocs reads plain Markdown only (docs/adr/0026).
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ COMMANDS_MARKER = "<!-- commands -->"
 """Where reference/commands.md gets the commands."""
 _COPIED = (".md", ".svg", ".json", ".js")
 _EXAMPLE_LINK = re.compile(r"\]\(((?:\.\./)*)\.\./examples/([a-z0-9_]+)/[^)]*\)")
-"""A link to a file of an example, as it works in the checkout. In the site each example has a page."""
+"""A link to a file of an example in the checkout. In the site each example has a page."""
 _STANDALONE_LINK = re.compile(r"\]\(((?:\.\./)*)\.\./runner/standalone/([a-z_]+\.py)\)")
-"""A link to a file that is copied to nodes alone. The site has a copy for readers without a checkout."""
+"""A link to a file that is copied to nodes alone. The site has a copy of the file."""
 _LANGUAGES = {".py": "python", ".csv": "text", ".toml": "toml", ".md": "markdown"}
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _NO_LIMIT = sys.maxsize
@@ -130,7 +129,7 @@ def _row(parameter: click.Parameter, context: click.Context) -> str | None:
 
 
 def _paragraphs(text: str) -> list[str]:
-    r"""Render a command's help as click does: a paragraph after a line with only \b is preformatted."""
+    r"""Render help as click does: a paragraph after a line with only \b is preformatted."""
     lines: list[str] = []
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text)):
         first, _, others = paragraph.partition("\n")

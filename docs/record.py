@@ -1,7 +1,7 @@
-"""Record what README shows of a terminal: real commands, their real output, as docs/terminal.svg. `make recording`.
+"""Record the terminal of README as docs/terminal.svg, from real commands: `make recording`.
 
-The script is built, shown, verified, packed, unpacked and run with the network cut, in a folder of its own. Times and
-sizes are those of the run; the rest is the same each time.
+The script is built, shown, packed, unpacked, verified and run without a network, in a temporary
+folder. Times and sizes differ between runs; all other output is the same.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ COMMANDS = (
     "offline-bundle pack bundle -o bundle.tar",
     "offline-bundle unpack bundle.tar -o share",
     "offline-bundle verify share",
-    "offline-bundle run pipe_flow.py --bundle share --sealed",
+    "offline-bundle run pipe_flow.py --bundle share --no-network",
 )
 
 
 def main(picture: Path = PICTURE) -> int:
-    """Run the commands in order; the exit code is that of the first that fails."""
+    """Run the commands in order. Return 0, or the exit code of the first command that fails."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     with tempfile.TemporaryDirectory(prefix="recording-") as folder:
         shutil.copy(SCRIPT, folder)
         for command in COMMANDS:
-            code, shown = run(command, Path(folder))
+            code, output = run(command, Path(folder))
             if code:
-                sys.stderr.write(shown)
+                sys.stderr.write(output)
                 return code
             console.print(Text.assemble(("$ ", "green"), (command, "bold")))
-            console.print(Text.from_ansi(final_lines(shown)))
-    drawn = console.export_svg(title="offline-bundle", theme=MONOKAI, unique_id="recording")
-    picture.write_text(without_fonts(drawn), encoding="utf-8")
+            console.print(Text.from_ansi(final_lines(output)))
+    drawing = console.export_svg(title="offline-bundle", theme=MONOKAI, unique_id="recording")
+    picture.write_text(without_fonts(drawing), encoding="utf-8")
     return 0
 
 
-def without_fonts(drawn: str) -> str:
-    """Leave out fonts from elsewhere: those who look at it may have no network, and each system has a monospace one."""
-    return re.sub(r"\s*@font-face \{.*?\}", "", drawn, flags=re.DOTALL)
+def without_fonts(drawing: str) -> str:
+    """Remove remote fonts: readers may have no network, and each system has a monospace font."""
+    return re.sub(r"\s*@font-face \{.*?\}", "", drawing, flags=re.DOTALL)
 
 
 def run(command: str, folder: Path) -> tuple[int, str]:
-    """Run a command on a terminal of its own; return its exit code and all that it wrote there."""
+    """Run a command on a pseudo-terminal. Return its exit code and its output."""
     programs = str(Path(sys.executable).parent)
     environment = {
         **os.environ,
@@ -69,40 +69,40 @@ def run(command: str, folder: Path) -> tuple[int, str]:
         "OFFLINE_BUNDLE_CACHE": str(folder / ".cache"),
     }
     environment.pop("NO_COLOR", None)
-    ours, theirs = pty.openpty()
+    reader, terminal = pty.openpty()
     with subprocess.Popen(
         shlex.split(command),
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
+        stdout=terminal,
+        stderr=terminal,
     ) as process:
-        os.close(theirs)
-        shown = b""
-        while chunk := read(ours):
-            shown += chunk
-    os.close(ours)
-    return process.returncode, shown.decode()
+        os.close(terminal)
+        output = b""
+        while chunk := read(reader):
+            output += chunk
+    os.close(reader)
+    return process.returncode, output.decode()
 
 
 def read(terminal: int) -> bytes:
-    """Read what is there; nothing once the other side is closed, which Linux tells as an error."""
+    """Read the next bytes; none after the other end is closed, which Linux reports as an error."""
     try:
         return os.read(terminal, 65536)
     except OSError:
         return b""
 
 
-def final_lines(shown: str) -> str:
-    """What stays on the screen: without lines that a progress bar wrote over, and without its cursor's moves."""
-    kept: list[str] = []
-    for line in shown.replace("\r\n", "\n").split("\n"):
+def final_lines(output: str) -> str:
+    """Return the lines that stay on the screen, without those that a progress bar overwrote."""
+    lines: list[str] = []
+    for line in output.replace("\r\n", "\n").split("\n"):
         ups = len(re.findall(r"\x1b\[1A", line))
         if ups:
-            del kept[len(kept) - ups :]
-        kept.append(re.sub(r"\x1b\[\??[0-9;]*[A-LN-Za-ln-z]", "", line).rpartition("\r")[2])
-    return "\n".join(kept).rstrip("\n")
+            del lines[len(lines) - ups :]
+        lines.append(re.sub(r"\x1b\[\??[0-9;]*[A-LN-Za-ln-z]", "", line).rpartition("\r")[2])
+    return "\n".join(lines).rstrip("\n")
 
 
 if __name__ == "__main__":
