@@ -64,7 +64,11 @@ class Rule:
 RULES = (
     Rule(r"refuse(?=_)", "`check_*`, `ensure_*`", "def refuse_links(path):"),
     Rule(r"brings?|bringing|brought", "fetch, download, include", "wheels are brought along"),
-    Rule(r"lacking|lost|leftovers?", "missing, corrupt, orphaned", "lacking = wanted - held"),
+    Rule(
+        r"lacking|leftovers?|(?:is|are) lost|(?<=_)lost|lost(?=_|\s*=)",
+        "missing, corrupt, orphaned",
+        "lost = wanted - held",
+    ),
     Rule(
         r"(?<!there )(?:is|are|was|were) no(?= (?!longer|more|less|later|older|newer)\w)",
         "is not a",
@@ -85,7 +89,7 @@ RULES = (
     Rule(r"judges?|judged|trusts|has against", "check, verify", "the bundle judges itself"),
     Rule(
         r"workshop|puzzles?|culprits?|suspects?|arrivals?|ledgers?|furnish(?:es|ed)?"
-        r"|rid(?:e|es|ing)[ _]out|patience|outages?|seal(?:s|ed|ing)?|stand[-_ ]in|far[-_ ]side"
+        r"|rid(?:e|es|ing)[ _]out|patience|(?<=_)outage|seal(?:s|ed|ing)?|stand[-_ ]in|far[-_ ]side"
         r"|(?:un)?fold(?:s|ed)?|distrust(?:s|ed)?",
         "the term of docs/glossary.md",
         "the far side of the gap",

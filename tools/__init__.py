@@ -1,0 +1,1 @@
+"""Scripts of the Makefile, of CI and of pre-commit."""
