@@ -26,7 +26,7 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HELPER = Path(__file__).with_name("seal_helper.py")
+HELPER = Path(__file__).with_name("standalone") / "no_network.py"
 
 _PROBE_SECONDS = 30
 

@@ -14,6 +14,7 @@ import pytest
 from uv import find_uv_bin
 
 from offline_bundle.wheelhouse.runtime.archive.file_table import render_checksums
+from offline_bundle.wheelhouse.store import shipped
 from offline_bundle.wheelhouse.transport.archive import pack
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     Execute = Callable[..., dict[str, Any]]
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "runner" / "exec_script.py"
-SHIM = ROOT / "runner" / "embedded" / "shim"
+SCRIPT = ROOT / "runner" / "standalone" / "hps_exec_script.py"
+SHIM = ROOT / "runner" / "hps_server" / "shim"
 UV = [{"name": "uv", "version": "", "executable": find_uv_bin(), "environment": {}}]
 
 BODY = """
@@ -104,10 +105,6 @@ def run(module: ModuleType) -> Execute:
         return context.parameter_values
 
     return _run
-
-
-def test_the_example_has_the_same() -> None:
-    assert (ROOT / "examples" / "python_uv" / "exec_script.py").read_text() == SCRIPT.read_text()
 
 
 def test_it_suits_an_old_python() -> None:
@@ -324,7 +321,7 @@ class TestOnABundle:
         self, archive: Path, script: list[dict[str, Any]], task: Path, tmp_path: Path, run: Execute
     ) -> None:
         unpacker = task / "offline-bundle.tar.unpack.py"
-        unpacker.write_text(Path(unpack.__file__).read_text())
+        unpacker.write_bytes(shipped.unpacker())
         inputs = [
             *script,
             *({"name": path.name, "path": str(path)} for path in (archive, unpacker)),
@@ -349,7 +346,7 @@ class TestOnABundle:
         content = bytearray(archive.read_bytes())
         content[-3000] ^= 1
         archive.write_bytes(content)
-        unpacker.write_text(Path(unpack.__file__).read_text())
+        unpacker.write_bytes(shipped.unpacker())
         inputs = [
             *script,
             *({"name": path.name, "path": str(path)} for path in (archive, unpacker)),

@@ -309,7 +309,7 @@ class TestRefusals:
         broken.write_text(
             "import os, sys; print('Preparing ...', file=sys.stderr, flush=True); os.abort()"
         )
-        monkeypatch.setattr(local, "_LAUNCHER", (sys.executable, str(broken)))
+        monkeypatch.setattr(pool, "_LAUNCHER", (sys.executable, str(broken)))
         with pytest.raises(
             BundleError, match="ended with code -6 before any job was started"
         ) as caught:
@@ -361,7 +361,7 @@ class TestSignals:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(local, "_GRACE_SECONDS", 0.3 if len(signals) == 1 else 60)
+        monkeypatch.setattr(pool, "_GRACE_SECONDS", 0.3 if len(signals) == 1 else 60)
         code = (
             "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"
             "print('working', flush=True); open('started', 'w').close()\ntime.sleep(60)"

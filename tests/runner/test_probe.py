@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from offline_bundle.runner.standalone import probe
-from offline_bundle.wheelhouse.runtime.cache_dir import cache_candidates, cache_directory
+from offline_bundle.wheelhouse.runtime.cache_dir import cache_candidates
+from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 from offline_bundle.wheelhouse.runtime.launcher.warm_start import node_identity

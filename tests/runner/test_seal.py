@@ -164,7 +164,7 @@ def _broken_helper(folder: Path) -> Path:
 
 
 def test_refuses_where_nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seal, "HELPER", _broken_helper(tmp_path))
+    monkeypatch.setattr(network, "HELPER", _broken_helper(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda _name: "/opt/bin/bwrap")
     with pytest.raises(BundleError) as caught:
         network.seal_command(["true"])
@@ -177,7 +177,7 @@ def test_refuses_where_nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_says_that_bubblewrap_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seal, "HELPER", _broken_helper(tmp_path))
+    monkeypatch.setattr(network, "HELPER", _broken_helper(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(BundleError) as caught:
         network.seal_command(["true"])
@@ -187,13 +187,13 @@ def test_says_that_bubblewrap_is_missing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_falls_back_to_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper = tmp_path / "seal_helper.py"
     helper.write_text("import sys\nsys.exit('--bubblewrap' not in sys.argv)\n")
-    monkeypatch.setattr(seal, "HELPER", helper)
+    monkeypatch.setattr(network, "HELPER", helper)
     monkeypatch.setattr(shutil, "which", lambda _name: "/opt/bin/bwrap")
     assert network.seal_command(["true"])[3:] == ["--bubblewrap", "/opt/bin/bwrap", "--", "true"]
 
 
 def test_helper_that_hangs_or_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seal, "_PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(network, "_PROBE_SECONDS", 0.2)
     assert network._fault_of(["sleep", "5"]) == "no answer within 0.2 seconds"
     assert network._fault_of([str(tmp_path / "none")]) == "No such file or directory"
     assert network._fault_of(["false"]) == "left with exit code 1"

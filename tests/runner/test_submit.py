@@ -178,7 +178,7 @@ def test_a_submission_that_is_cut_short_leaves_nothing(
 def test_no_job_starts_before_all_are_there(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from offline_bundle.runner.engines.hps import submit
+    from offline_bundle.runner.engines.hps import submit as submit_module
 
     seen = []
 
@@ -186,9 +186,9 @@ def test_no_job_starts_before_all_are_there(
         seen.append(find_project(session, project.id))
         activate(session, project)
 
-    activate = module.activate
-    monkeypatch.setattr(module, "activate", look)
-    submit(session, make_submission(tmp_path))
+    activate = submit_module.activate
+    monkeypatch.setattr(submit_module, "activate", look)
+    submit_module.submit(session, make_submission(tmp_path))
     assert [(found.is_active, dict(found.counts.by_state)) for found in seen] == [
         (False, {"pending": 3})
     ]

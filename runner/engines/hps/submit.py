@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.runner.engines.hps.session import Session
 
-EXEC_SCRIPT = Path(__file__).with_name("exec_script.py")
+EXEC_SCRIPT = Path(__file__).parents[2] / "standalone" / "hps_exec_script.py"
 """What HPS runs on the node: it starts the bundle's launcher."""
 
 BUNDLE_VARIABLE = "OFFLINE_BUNDLE"
