@@ -18,7 +18,13 @@ import click
     help="Where the bundle and the plots go.",
 )
 @click.option(
-    "-j", "--jobs", type=click.IntRange(min=1), default=10, show_default=True, metavar="N"
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Number of jobs.",
 )
 def demo_command(*, output: Path, jobs: int) -> None:
     """See it all once: a bundle of a script that plots, verified, and jobs from it with the network cut.

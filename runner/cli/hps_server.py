@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     help="The bundle that the registered uv is set up for.",
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="[default: a free one]"
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="N",
+    help="Port.  [default: a free one]",
 )
 @click.option(
     "--data",
@@ -32,8 +36,18 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where it keeps everything; started on it again, it goes on where it ended.",
 )
-@click.option("--username", envvar="HPS_USERNAME", default="repuser", show_default=True)
-@click.option("--password", envvar="HPS_PASSWORD", help="[default: a random one, shown at start]")
+@click.option(
+    "--username",
+    envvar="HPS_USERNAME",
+    default="repuser",
+    show_default=True,
+    help="The only user of this server.",
+)
+@click.option(
+    "--password",
+    envvar="HPS_PASSWORD",
+    help="Password of the user.  [default: a random one, shown at start]",
+)
 @click.option(
     "--slots",
     type=click.IntRange(min=1),

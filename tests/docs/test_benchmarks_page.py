@@ -1,4 +1,4 @@
-"""What is said of speed, held to the page of measurements, which the harnesses in benchmarks/ write."""
+"""Claims about speed, compared with docs/benchmarks.md, which benchmarks/ writes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
 NOT_TIMES = {"tools"}
-"""Sections whose tables hold no measurements."""
+"""Sections without measurements."""
 
 
 def sections() -> dict[str, str]:
-    """Heading as links name it → text."""
+    """Map the anchor of each heading to the text of its section."""
     parts = re.split(r"^## (.*)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     slugs = [
         re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in parts[::2]
@@ -23,8 +23,8 @@ def sections() -> dict[str, str]:
     return dict(zip(slugs, parts[1::2], strict=True))
 
 
-def test_each_claim_of_readme_has_its_row() -> None:
-    """`at most N` of a bullet stands, and holds, in the section that the bullet links to."""
+def test_readme_claims_all_have_a_row() -> None:
+    """The section that a bullet links to has a row for its `at most N`, and the claim holds."""
     told = (
         (ROOT / "README.md")
         .read_text(encoding="utf-8")
@@ -45,7 +45,7 @@ def test_each_claim_of_readme_has_its_row() -> None:
             assert held, f"no row of #{anchor} says that {limit!r} holds"
 
 
-def test_nothing_else_in_readme_speaks_of_speed() -> None:
+def test_readme_outside_its_section_makes_no_claims_about_speed() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     before, _, rest = text.partition("## How fast\n")
     others = before + rest.partition("\n## ")[2]
@@ -58,7 +58,7 @@ def test_nothing_else_in_readme_speaks_of_speed() -> None:
 
 
 @pytest.mark.parametrize("slug", sections())
-def test_each_table_has_its_command_and_its_picture(slug: str) -> None:
+def test_sections_all_have_a_command_and_a_picture(slug: str) -> None:
     text = sections()[slug]
     if slug in NOT_TIMES:
         return
@@ -73,7 +73,7 @@ def test_each_table_has_its_command_and_its_picture(slug: str) -> None:
         ]
 
 
-def test_the_plan_for_many_nodes_reckons_with_what_was_measured() -> None:
+def test_plan_for_many_nodes_uses_the_measured_figures() -> None:
     plan = (ROOT / "docs" / "explanation" / "scale.md").read_text(encoding="utf-8")
     rows = re.findall(
         r"^\|[^|]*(first start|every further start|start in an env)[^|]*\|([^|]*\|[^|]*)\|",

@@ -1,4 +1,4 @@
-"""The published JSON Schema and the reader of manifests say the same, as far as a schema can say it."""
+"""The published JSON Schema and the manifest reader accept the same documents."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 VALIDATOR = manifest_validator()
 SCHEMA = VALIDATOR.schema
 BEYOND = re.compile(
-    r"is not in targets|is not of Python|collides with|is a file, not a folder|'([^']+)' is not in files"
+    r"is not in targets|is not of Python|collides with|is a file, not a folder"
+    r"|'([^']+)' is not in files"
 )
-"""What the reader refuses besides: docs/reference/bundle-format.md lists it."""
+"""What only the reader can refuse: docs/reference/bundle-format.md lists it."""
 WRONG = [
     None,
     True,
@@ -50,7 +51,7 @@ WRONG = [
 
 
 def places(value: object, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The keys that lead to each value of a document."""
+    """Yield the keys that lead to each value of a document."""
     if where:
         yield where
     items = (
@@ -65,7 +66,7 @@ def places(value: object, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
 
 
 def changed(document: dict[str, Any], where: tuple[Any, ...]) -> tuple[dict[str, Any], Any]:
-    """A copy, and the container in it that holds the value at *where*."""
+    """Copy the document; return the copy and its container of the value at *where*."""
     whole = copy.deepcopy(document)
     container: Any = whole
     for key in where[:-1]:
@@ -73,8 +74,8 @@ def changed(document: dict[str, Any], where: tuple[Any, ...]) -> tuple[dict[str,
     return whole, container
 
 
-def refusals(document: object) -> list[str]:
-    """What the reader says is wrong, without what a schema cannot say."""
+def reader_problems(document: object) -> list[str]:
+    """Return the reader's problems, without those that a schema cannot express."""
     try:
         Manifest.from_json(json.dumps(document))
     except IntegrityError as error:
@@ -83,13 +84,13 @@ def refusals(document: object) -> list[str]:
 
 
 def is_beyond_schemas(problem: str) -> bool:
-    """A reference to a file that is not there is; one that could never be a file's path is not."""
+    """True for a reference to a missing file; False if it could never be a file's path."""
     match = BEYOND.search(problem)
     return bool(match and not (match[1] and unsafe_path(match[1])))
 
 
 def full_document() -> dict[str, Any]:
-    """A manifest with every key that there is."""
+    """Return a manifest with every key of the format."""
     document: dict[str, Any] = json.loads(whole_manifest().to_json())
     document |= {"generation": 3, "ancestors": ["ab" * 32]}
     document["scripts"]["eval"]["origins"] = ["cd" * 32]
@@ -116,11 +117,11 @@ def named_properties(schema: dict[str, Any]) -> Iterator[str]:
         yield from definition.get("properties", {})
 
 
-def test_the_schema_is_one() -> None:
+def test_schema_is_valid() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_every_key_that_is_written_is_in_the_schema_and_the_other_way_round() -> None:
+def test_schema_has_exactly_the_keys_that_are_written() -> None:
     document = full_document()
     keys = {where[-1] for where in places(document) if isinstance(where[-1], str)}
     names = {
@@ -132,7 +133,7 @@ def test_every_key_that_is_written_is_in_the_schema_and_the_other_way_round() ->
     assert keys - names == set(named_properties(SCHEMA)) - {"SHA256SUMS"}
 
 
-def test_manifests_of_bundles_are_valid(tmp_path: Path) -> None:
+def test_schema_accepts_manifests_of_bundles(tmp_path: Path) -> None:
     shelf = Shelf()
     wheel = shelf.wheel("numpy", yanked="", requires_python=">=3.9")
     manifest = shelf.write(
@@ -143,8 +144,8 @@ def test_manifests_of_bundles_are_valid(tmp_path: Path) -> None:
         VALIDATOR.validate(json.loads(content))
 
 
-def test_what_one_refuses_the_other_refuses() -> None:
-    """Each value of a whole manifest, taken away and replaced by each of many others."""
+def test_schema_and_reader_refuse_the_same_values() -> None:
+    """Each value of a full manifest is removed, and replaced by each of many others."""
     document = full_document()
     differing = []
     for where in places(document):
@@ -159,7 +160,7 @@ def test_what_one_refuses_the_other_refuses() -> None:
         differing += [
             (where, value)
             for value, whole in variants
-            if VALIDATOR.is_valid(whole) != (not refusals(whole))
+            if VALIDATOR.is_valid(whole) != (not reader_problems(whole))
         ]
     assert differing == []
 
@@ -180,10 +181,9 @@ _LETTERS = st.characters(codec="ascii") | st.sampled_from("é-ß日 .:/\\")
 @example("a/../b")
 @example("a./b")
 @example("x" * 1025)
-def test_paths_are_safe_by_both(path: str) -> None:
-    if (
-        "\n" in path
-    ):  # Python's $ also matches before a last line end; that of ECMA 262, which schemas go by, does not
+def test_paths_are_safe_for_schema_and_reader_alike(path: str) -> None:
+    # Python's $ also matches before a last line end; that of ECMA 262 (JSON Schema) does not.
+    if "\n" in path:
         return
     schema = {"$ref": "#/$defs/path", "$defs": SCHEMA["$defs"]}
     assert Draft202012Validator(schema).is_valid(path) == (unsafe_path(path) is None)
@@ -193,7 +193,7 @@ def test_paths_are_safe_by_both(path: str) -> None:
 @pytest.mark.parametrize(
     "name", ["a/b", "", ".", "..", "a:b", ".writer", "bundle.json", "a ", "fine-1.0"]
 )
-def test_names_are_usable_by_both(key: str, name: str) -> None:
+def test_names_are_valid_for_schema_and_reader_alike(key: str, name: str) -> None:
     document = full_document()
     document[key][name] = next(iter(document[key].values()))
-    assert VALIDATOR.is_valid(document) == (not refusals(document))
+    assert VALIDATOR.is_valid(document) == (not reader_problems(document))

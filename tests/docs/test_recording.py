@@ -1,4 +1,4 @@
-"""The picture of a terminal in README: it shows what docs/record.py runs, and loads nothing."""
+"""The terminal picture of README shows the commands of docs/record.py and loads nothing."""
 
 from __future__ import annotations
 
@@ -27,31 +27,32 @@ def record() -> ModuleType:
 
 
 def words_of(picture: Path) -> str:
-    """Its text without the markup, blanks as blanks."""
+    """Return the text of the picture without markup."""
     lines = re.findall(r"<text [^>]*>(.*?)</text>", picture.read_text(encoding="utf-8"))
     return html.unescape("".join(lines)).replace("\xa0", " ")
 
 
 def check(picture: Path, record: ModuleType) -> None:
     words = words_of(picture)
-    places = [words.find(command) for command in record.COMMANDS]
-    assert -1 not in places
-    assert places == sorted(places)
+    offsets = [words.find(command) for command in record.COMMANDS]
+    assert -1 not in offsets
+    assert offsets == sorted(offsets)
     assert "Re = 69413" in words
     assert "url(http" not in picture.read_text(encoding="utf-8")
 
 
-def test_the_picture_shows_the_commands_and_loads_nothing(record: ModuleType) -> None:
+def test_picture_shows_the_commands_and_loads_nothing(record: ModuleType) -> None:
     check(record.PICTURE, record)
 
 
-def test_what_a_progress_bar_wrote_over_is_gone(record: ModuleType) -> None:
-    shown = "one\r\nbar 10%\r\n\x1b[1A\x1b[2Kbar 90%\r\n\x1b[1A\x1b[2K\x1b[32mdone\x1b[0m\r\nhalf\rwhole\r\n"
-    assert record.final_lines(shown).splitlines() == ["one", "\x1b[32mdone\x1b[0m", "whole"]
+def test_final_lines_omit_what_a_progress_bar_overwrote(record: ModuleType) -> None:
+    output = "one\r\nbar 10%\r\n\x1b[1A\x1b[2Kbar 90%\r\n\x1b[1A\x1b[2K\x1b[32mdone\x1b[0m\r\n"
+    output += "half\rwhole\r\n"
+    assert record.final_lines(output).splitlines() == ["one", "\x1b[32mdone\x1b[0m", "whole"]
 
 
 @pytest.mark.registry
 @pytest.mark.slow
-def test_it_can_be_recorded_anew(record: ModuleType, tmp_path: Path) -> None:
+def test_recording_again_gives_a_valid_picture(record: ModuleType, tmp_path: Path) -> None:
     assert record.main(tmp_path / "terminal.svg") == 0
     check(tmp_path / "terminal.svg", record)

@@ -1,4 +1,4 @@
-"""The tutorial's commands, word for word, in a copy of what a clone has."""
+"""The tutorial's commands, as they are written, in a copy of a clone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.registry
 @pytest.mark.slow
-def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
-    """`make setup` finds this environment as already set up: it is the clone's, linked."""
+def test_tutorial_commands_all_succeed(tmp_path: Path) -> None:
+    """The clone's .venv is a link to this environment, so `make setup` has nothing to do."""
     clone = tmp_path / "clone"
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True

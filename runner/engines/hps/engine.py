@@ -44,6 +44,7 @@ JOBS_OPTIONS: tuple[Decorator, ...] = (
         envvar="HPS_USERNAME",
         default="repuser",
         show_default=True,
+        help="The user on the HPS server.",
         show_envvar=True,
     ),
     click.option(
@@ -93,13 +94,17 @@ OPTIONS: tuple[Decorator, ...] = (
     click.option(
         "--software", default="uv", show_default=True, help="As registered with the evaluators."
     ),
-    click.option("--software-version", metavar="VERSION", help="[default: any]"),
+    click.option(
+        "--software-version", metavar="VERSION", help="Version of the software.  [default: any]"
+    ),
     click.option(
         "--skip-software-check",
         is_flag=True,
         help="Submit even if no evaluator says it has the software.",
     ),
-    click.option("--disk", type=Size(), default="10MiB", show_default=True),
+    click.option(
+        "--disk", type=Size(), default="10MiB", show_default=True, help="Disk space per job."
+    ),
     click.option(
         "--trials",
         type=click.IntRange(min=1),
