@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
-# What the GitHub Action (action.yml) and the GitLab component (templates/prebake.yml) do; good for any other CI too.
+# Build a bundle in CI. Used by the GitHub Action (action.yml) and the GitLab component
+# (templates/prebake.yml); other CI systems can call it too.
 #
 #   prebake.sh setup    install the tool's dependencies, pinned by hash, into PREBAKE_TOOL
-#   prebake.sh key      a key for the CI's cache, from the scripts and options alone
-#   prebake.sh build    build the bundle, or bring it up to date
+#   prebake.sh key      print a key for the CI cache, computed from the scripts and options
+#   prebake.sh build    build or update the bundle
 #
-# Everything comes in by environment variables, so that no value is ever taken for shell text:
-#   PREBAKE_SCRIPTS            the scripts, one per line
-#   PREBAKE_OUTPUT             the bundle's folder
-#   PREBAKE_PYTHON_VERSIONS    Pythons of the nodes, one per line or between spaces; may be empty
-#   PREBAKE_PLATFORMS          platforms of the nodes, the same
-#   PREBAKE_ARGUMENTS          further arguments of build-offline-bundle, one per line; may be empty
-#   PREBAKE_TOOL               a folder for the tool's environment
-#   PREBAKE_PYTHON             a Python of 3.11 or newer; default: python3
-# Results go to GITHUB_OUTPUT where it is set: `key`; `bundle`, `content-key` and `changed`.
+# All inputs are environment variables, so that no value is interpreted by a shell:
+#   PREBAKE_SCRIPTS            scripts, one per line
+#   PREBAKE_OUTPUT             folder of the bundle
+#   PREBAKE_PYTHON_VERSIONS    Python versions of the nodes, separated by spaces or lines; optional
+#   PREBAKE_PLATFORMS          platforms of the nodes, likewise
+#   PREBAKE_ARGUMENTS          more arguments of build-offline-bundle, one per line; optional
+#   PREBAKE_TOOL               folder for the tool's environment
+#   PREBAKE_PYTHON             Python 3.11 or newer; default: python3
+# Results are appended to GITHUB_OUTPUT if it is set: `key`, or `bundle`, `content-key` and `changed`.
 set -euo pipefail
 
 source_folder=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python="${PREBAKE_TOOL:?names no folder}/bin/python"
+python="${PREBAKE_TOOL:?set it to a folder}/bin/python"
 
 setup() {
   "${PREBAKE_PYTHON:-python3}" -m venv "$PREBAKE_TOOL"
@@ -27,18 +28,20 @@ setup() {
     --requirement "$source_folder/requirements.txt"
 }
 
+# Run this checkout, which is not installed. -P: no module of the workspace is imported.
 offline_bundle() {
-  "$python" "$source_folder/offline_bundle.py" "$@"
+  "$python" -P -c 'import sys; sys.path.insert(0, sys.argv.pop(1)); from offline_bundle.cli import main; main()' \
+    "$source_folder" "$@"
 }
 
-# Fills `arguments` with the scripts and the options, one word each.
+# Fill `arguments` with the scripts and the options, one word each.
 collect_arguments() {
   arguments=()
   local line word
   while IFS= read -r line; do
     [ -z "$line" ] || arguments+=("$line")
-  done <<<"${PREBAKE_SCRIPTS:?names no script}"
-  # shellcheck disable=SC2086 # lists between spaces; no version or platform has a character that a shell would expand
+  done <<<"${PREBAKE_SCRIPTS:?set it to one or more scripts}"
+  # shellcheck disable=SC2086 # lists separated by spaces; no version or platform contains a character that a shell expands
   set -f
   for word in ${PREBAKE_PYTHON_VERSIONS:-}; do arguments+=(--python-version "$word"); done
   for word in ${PREBAKE_PLATFORMS:-}; do arguments+=(--python-platform "$word"); done
@@ -67,7 +70,7 @@ case "${1:-}" in
     output key "$key"
     ;;
   build)
-    : "${PREBAKE_OUTPUT:?names no folder}"
+    : "${PREBAKE_OUTPUT:?set it to a folder}"
     case "$PREBAKE_OUTPUT" in *$'\n'*) echo "PREBAKE_OUTPUT: more than one line" >&2; exit 2 ;; esac
     collect_arguments
     before=$(content_key)

@@ -1,4 +1,4 @@
-"""The GitHub Action and the GitLab component: linted with their own schemas, and their steps really run."""
+"""The GitHub Action and the GitLab component: checked by their schemas, and their steps run."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ if TYPE_CHECKING:
     from tests.support.index_server import IndexServer
 
 ROOT = Path(__file__).parents[2]
-ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+ACTION_FILE = ROOT / "action.yml"
+ACTION = yaml.safe_load(ACTION_FILE.read_text(encoding="utf-8"))
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 COMPONENT = ROOT / "templates" / "prebake.yml"
 TARGETS = {"python-versions": "3.11 3.12", "platforms": "x86_64-manylinux_2_28\n"}
 
 
 @dataclass
 class Runner:
-    """Runs the action's steps one after the other as GitHub's runner does, with a cache of its own."""
+    """Run the action's steps in order, as GitHub's runner does, with its own cache."""
 
     workspace: Path
     inputs: dict[str, str]
     environment: dict[str, str]
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)
     caches: dict[str, Path] = field(default_factory=dict)
-    """Key -> what was saved; the oldest first."""
+    """Key -> the saved folder, oldest first."""
     text: str = ""
 
     def run(self, *, is_set_up: bool = True) -> int:
@@ -57,13 +59,19 @@ class Runner:
         results = temporary / f"{step['id']}.txt"
         results.write_text("")
         environment = {name: self.value(text) for name, text in step["env"].items()} | {
-            "GITHUB_ACTION_PATH": str(ROOT), "GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(results),
-        }  # fmt: skip
+            "GITHUB_ACTION_PATH": str(ROOT),
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_OUTPUT": str(results),
+        }
         outcome = subprocess.run(
             ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]],
-            cwd=self.workspace, env={**os.environ, **self.environment, **environment}, text=True, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            cwd=self.workspace,
+            env={**os.environ, **self.environment, **environment},
+            text=True,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         self.text += outcome.stdout
         self.outputs[step["id"]] = dict(
             line.split("=", 1) for line in results.read_text().splitlines()
@@ -71,7 +79,7 @@ class Runner:
         return outcome.returncode
 
     def use_cache(self, step: dict[str, Any]) -> int:
-        """`actions/cache/save` replaces nothing; `restore` takes that key, else the newest that begins so."""
+        """Save under a new key only; restore the key, else the newest that starts with it."""
         given = {name: self.value(text) for name, text in step["with"].items()}
         place = self.workspace / given["path"]
         if step["uses"].startswith("actions/cache/save@"):
@@ -92,7 +100,7 @@ class Runner:
         return 0
 
     def wants(self, step: dict[str, Any]) -> bool:
-        """Whether the step's condition holds: comparisons with a text, all of which have to."""
+        """Return whether all comparisons of the step's condition are true."""
         conditions = re.findall(r"(\S+) == '(\S*)'", step.get("if", ""))
         assert " && ".join(f"{name} == '{text}'" for name, text in conditions) == step.get("if", "")
         return all(self.value(f"${{{{ {name} }}}}") == text for name, text in conditions)
@@ -134,8 +142,8 @@ def runner(workspace: Path, index: IndexServer) -> Runner:
     return Runner(workspace, inputs, {"UV_DEFAULT_INDEX": index.url})
 
 
-def test_the_action_builds_once_and_then_tells_what_changed(runner: Runner, packages: Path) -> None:
-    """Each run has a checkout of its own: what was built before comes from the cache."""
+def test_action_reports_whether_the_bundle_changed(runner: Runner, packages: Path) -> None:
+    """Each run has a new checkout: an earlier bundle comes from the cache."""
     bundle = runner.workspace / "the bundle"
 
     def run() -> dict[str, str]:
@@ -163,7 +171,7 @@ def test_the_action_builds_once_and_then_tells_what_changed(runner: Runner, pack
     assert not [step for step in ACTION["runs"]["steps"] if "uses" in step and runner.wants(step)]
 
 
-def test_the_action_fails_with_annotations_and_the_exit_code(runner: Runner) -> None:
+def test_action_with_a_bad_script_fails_with_annotations(runner: Runner) -> None:
     (runner.workspace / "eval.py").write_text("# /// script\n# dependencies = ['no good']\n# ///\n")
     assert runner.run() == 2
     runner.inputs["scripts"] = "my job.py"
@@ -176,20 +184,21 @@ def test_the_action_fails_with_annotations_and_the_exit_code(runner: Runner) -> 
 @pytest.mark.parametrize(
     "name", ["scripts", "output", "python-versions", "platforms", "args", "python"]
 )
-def test_no_input_is_taken_for_shell_text(runner: Runner, name: str) -> None:
-    """An input comes from whoever opened a pull request, in the worst case."""
-    mark = "$(touch pwned) `touch pwned`; touch pwned\"; touch pwned; \"'; touch pwned; '* ? [a-z] \\ %s"
-    runner.inputs[name] = mark
+def test_input_with_shell_text_is_not_run(runner: Runner, name: str) -> None:
+    """A pull request of an unknown author can set an input."""
+    text = "$(touch pwned) `touch pwned`; touch pwned\"; touch pwned; \"'; touch pwned; '"
+    text += "* ? [a-z] \\ %s"
+    runner.inputs[name] = text
     runner.run(is_set_up=name != "python")
     assert not (runner.workspace / "pwned").exists()
 
 
-def test_no_step_has_an_input_in_its_text() -> None:
+def test_step_texts_contain_no_inputs() -> None:
     assert [step["run"] for step in ACTION["runs"]["steps"] if "${{" in step.get("run", "")] == []
 
 
 def component(inputs: dict[str, str]) -> dict[str, Any]:
-    """The component's job, with *inputs* put in as GitLab does: into the parsed text."""
+    """Return the component's job with *inputs* filled into the parsed text, as GitLab does."""
     header, jobs = yaml.safe_load_all(COMPONENT.read_text(encoding="utf-8"))
     declared = header["spec"]["inputs"]
     assert inputs.keys() <= declared.keys()
@@ -213,10 +222,11 @@ def component(inputs: dict[str, str]) -> dict[str, Any]:
 
 
 def repository(folder: Path) -> Path:
-    """What of this project the job needs, as a git repository with a branch `main`."""
-    for name in ("builder", "wheelhouse", "ci"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("offline_bundle.py", "requirements.txt", "requirements-uv.txt"):
+    """Return a git repository with a branch `main` and the files that the job needs."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("offline_bundle", "builder", "wheelhouse", "ci"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored, symlinks=True)
+    for name in ("requirements.txt", "requirements-uv.txt"):
         shutil.copyfile(ROOT / name, folder / name)
     identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.invalid"]
     for command in (
@@ -228,9 +238,7 @@ def repository(folder: Path) -> Path:
     return folder
 
 
-def test_the_gitlab_job_builds_the_bundle(
-    workspace: Path, index: IndexServer, tmp_path: Path
-) -> None:
+def test_gitlab_job_builds_the_bundle(workspace: Path, index: IndexServer, tmp_path: Path) -> None:
     source = repository(tmp_path / "source").as_uri()
     inputs = {"scripts": "eval.py\nmy job.py\n", "source": source, "args": "--no-uv", **TARGETS}
     job = component(inputs)
@@ -251,9 +259,7 @@ def test_the_gitlab_job_builds_the_bundle(
 
 @pytest.mark.slow
 @pytest.mark.registry
-def test_the_tool_is_set_up_from_the_pinned_requirements_alone(
-    runner: Runner, index: IndexServer
-) -> None:
+def test_setup_uses_only_the_pinned_requirements(runner: Runner, index: IndexServer) -> None:
     runner.inputs["python"] = sys.executable
     del runner.environment["UV_DEFAULT_INDEX"]
     runner.inputs["args"] += f"\n--default-index\n{index.url}"
@@ -261,7 +267,7 @@ def test_the_tool_is_set_up_from_the_pinned_requirements_alone(
     assert runner.outputs["build"]["changed"] == "true"
 
 
-def test_the_actions_requirements_are_those_that_are_tested() -> None:
+def test_requirements_of_the_action_are_the_tested_ones() -> None:
     def pins(name: str) -> set[str]:
         return set(
             re.findall(r"^\S+==\S+", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
@@ -284,13 +290,31 @@ def lint(schema: str, *paths: Path) -> None:
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
-def test_the_action_and_the_workflows_are_what_github_takes() -> None:
-    lint("github-actions", ROOT / "action.yml")
-    lint("github-workflows", *(ROOT / ".github" / "workflows").glob("*.yml"))
+def test_action_and_workflows_match_githubs_schemas() -> None:
+    lint("github-actions", ACTION_FILE)
+    lint("github-workflows", *WORKFLOWS)
+
+
+def test_actions_are_pinned_by_digest_with_their_version() -> None:
+    """A tag can be moved to other code; a digest cannot."""
+    steps = [
+        line
+        for path in (ACTION_FILE, *WORKFLOWS)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "uses:" in line and "uses: ./" not in line
+    ]
+    assert len(steps) > 5
+    pin = re.compile(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+    assert [step for step in steps if not pin.search(step)] == []
+
+
+def by_version(text: str) -> str:
+    """Replace digests of actions by their major versions, by which actionlint knows the inputs."""
+    return re.sub(r"@[0-9a-f]{40} # (v\d+)[.\d]*", r"@\1", text)
 
 
 def actionlint(workflow: str) -> str:
-    """What is wrong with a workflow of this repository, also inside its `run` steps and in what it hands to actions."""
+    """Return the problems of a workflow, of its shell text, and of the inputs of its actions."""
     programs = Path(sys.executable).parent
     command = [
         str(programs / "actionlint"),
@@ -306,26 +330,23 @@ def actionlint(workflow: str) -> str:
 
 
 def as_workflow(action: dict[str, Any]) -> str:
-    """A reusable workflow of the same inputs, steps and outputs: actionlint reads no composite actions."""
+    """Return a reusable workflow of the same steps: actionlint does not read composite actions."""
     inputs = {name: {**described, "type": "string"} for name, described in action["inputs"].items()}
     values = {name: entry["value"] for name, entry in action["outputs"].items()}
     job = {"runs-on": "ubuntu-latest", "steps": action["runs"]["steps"], "outputs": values}
     return yaml.safe_dump({"on": {"workflow_call": {"inputs": inputs}}, "jobs": {"action": job}})
 
 
-def test_actionlint_has_nothing_to_say() -> None:
+def test_actionlint_finds_no_problem() -> None:
     *examples, _ = snippets("yaml")
-    workflows = [
-        path.read_text(encoding="utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml")
-    ]
+    workflows = [by_version(path.read_text(encoding="utf-8")) for path in WORKFLOWS]
     workflows += [text.replace("OWNER/offline-bundle@main", "./") for text in examples]
-    assert [actionlint(text) for text in [as_workflow(ACTION), *workflows]] == [""] * (
-        len(workflows) + 1
-    )
+    action = as_workflow(yaml.safe_load(by_version(ACTION_FILE.read_text(encoding="utf-8"))))
+    assert [actionlint(text) for text in [action, *workflows]] == [""] * (len(workflows) + 1)
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "said"),
+    ("right", "wrong", "problem"),
     [
         ("inputs.cache ==", "inputs.cash ==", 'property "cash" is not defined'),
         ("steps.build.outputs", "steps.built.outputs", 'property "built" is not defined'),
@@ -333,14 +354,14 @@ def test_actionlint_has_nothing_to_say() -> None:
         ('prebake.sh" build', 'prebake.sh" $build', "SC2086"),
     ],
 )
-def test_actionlint_looks_into_the_steps(right: str, wrong: str, said: str) -> None:
-    text = (ROOT / "action.yml").read_text(encoding="utf-8")
+def test_actionlint_with_a_wrong_step_reports_it(right: str, wrong: str, problem: str) -> None:
+    text = by_version(ACTION_FILE.read_text(encoding="utf-8"))
     assert right in text
-    assert said in actionlint(as_workflow(yaml.safe_load(text.replace(right, wrong))))
+    assert problem in actionlint(as_workflow(yaml.safe_load(text.replace(right, wrong))))
 
 
-def test_the_component_is_what_gitlab_takes(tmp_path: Path) -> None:
-    """Its header and its jobs are two documents, each of the pipeline schema."""
+def test_component_matches_gitlabs_schema(tmp_path: Path) -> None:
+    """The header and the jobs are two documents, each of the pipeline schema."""
     header, jobs = yaml.safe_load_all(COMPONENT.read_text(encoding="utf-8"))
     for name, document in (("header", header), ("jobs", jobs)):
         (tmp_path / f"{name}.json").write_text(json.dumps(document))
@@ -365,7 +386,7 @@ def snippets(kind: str) -> list[str]:
     )
 
 
-def test_the_pages_pipelines_are_valid_and_name_inputs_that_there_are(tmp_path: Path) -> None:
+def test_pipelines_of_the_page_are_valid(tmp_path: Path) -> None:
     *workflows, pipeline = snippets("yaml")
     for number, text in enumerate(workflows):
         path = tmp_path / f"{number}.yml"
@@ -384,7 +405,7 @@ def test_the_pages_pipelines_are_valid_and_name_inputs_that_there_are(tmp_path: 
     assert component(included["inputs"])["variables"]["PREBAKE_SCRIPTS"] == "eval.py"
 
 
-def test_the_pages_commands_run_as_they_stand(workspace: Path, index: IndexServer) -> None:
+def test_commands_of_the_page_run_as_written(workspace: Path, index: IndexServer) -> None:
     require("ssh-keygen")
     install, lock, again, sign = snippets("shell")
     assert install.startswith("uv tool install ./offline-bundle\n")
