@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from offline_bundle.wheelhouse.derived.python_downloads import render_downloads
 from offline_bundle.wheelhouse.runtime.manifest import BundledFile, BundledPython, BundledTarget
 from offline_bundle.wheelhouse.runtime.pep723 import block_digest, read_block, settings_digest
+from offline_bundle.wheelhouse.store.shipped import bundle_files
 from tests.support.distributions import make_wheel, sha256_of
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def make_bundle(
         "targets": targets,
         "uv": {},
     }
-    for module in (run, prepare, policy):
-        _copy(Path(module.__file__), folder / Path(module.__file__).name)
+    _write_programs(folder, with_pythons=archive is not None)
     if uv:
         place = f"uv/{uv_platform or this_platform()}/uv"
         _copy(uv, folder / place)
@@ -107,10 +107,14 @@ def make_bundle(
     return write_manifest(folder, manifest)
 
 
+def _write_programs(folder: Path, *, with_pythons: bool) -> None:
+    for path, content in bundle_files(with_cache=False, with_pythons=with_pythons).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+
+
 def _bring_python(folder: Path, manifest: dict[str, Any], archive: Path, version: str) -> None:
     path = f"python/{archive.parent.name}/{archive.name}"
-    for name in ("interpreter.py", "run.sh"):
-        _copy(Path(run.__file__).with_name(name), folder / name)
     _copy(archive, folder / path)
     pythons = {
         name: BundledPython(version=version, implementation="cpython", path=path)

@@ -51,11 +51,11 @@ def offered(*words: str, incomplete: str = "") -> list[str]:
 
 def test_commands_are_offered_without_loading_any() -> None:
     code = (
-        "import sys, offline_bundle\n"
+        "import sys, offline_bundle.cli\n"
         "from click.shell_completion import ShellComplete\n"
-        "complete = ShellComplete(offline_bundle.cli, {}, 'offline-bundle', '_X')\n"
+        "complete = ShellComplete(offline_bundle.cli.cli, {}, 'offline-bundle', '_X')\n"
         "print([item.value for item in complete.get_completions([], 'ver')])\n"
-        "print([name for name in sys.modules if name.partition('.')[0] in ('builder', 'runner', 'rich', 'requests')])"
+        "print([name for name in sys.modules if name.startswith(('offline_bundle.builder', 'offline_bundle.runner', 'rich', 'requests'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "['verify']\n[]\n"

@@ -16,7 +16,7 @@ from offline_bundle.wheelhouse.cli.review import prune_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, SignatureError
 from offline_bundle.wheelhouse.runtime.manifest import SIGNATURE, read_manifest
 from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
-from offline_bundle.wheelhouse.signing import SignerPolicy, check_bundle_signature, sign
+from offline_bundle.wheelhouse.signing import check_bundle_signature, sign
 from offline_bundle.wheelhouse.store.prune import (
     RETIRED,
     drop,

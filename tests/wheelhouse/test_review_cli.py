@@ -16,7 +16,7 @@ from offline_bundle.wheelhouse.cli.review import (
     trust_options,
 )
 from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
-from offline_bundle.wheelhouse.signing import SignerPolicy, check_bundle_signature
+from offline_bundle.wheelhouse.signing import check_bundle_signature
 from tests.support.bundles import make_bundle
 from tests.wheelhouse.test_signature import allowing, make_key, public
 
@@ -44,7 +44,8 @@ def test_signing_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def command(
     *, sign: str | None, allowed_signers: Path | None, signer: str | None, revoked_keys: Path | None
 ) -> None:
-    click.echo(f"{sign} {trust_of(allowed_signers, signer, revoked_keys)}")
+    trust = trust_of(allowed_signers, signer, revoked_keys)
+    click.echo(f"{sign} {trust and vars(trust)}")
 
 
 def test_options_for_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,6 +64,6 @@ def test_options_for_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(command, arguments, "command") == 0
     assert (
         capsys.readouterr().out
-        == f"key {SignerPolicy(Path('allowed'), 'alice', Path('revoked'))}\n"
+        == f"key {vars(SignerPolicy(Path('allowed'), 'alice', Path('revoked')))}\n"
     )
     assert run_command_line(command, ["--signer", "alice"], "command") == 2

@@ -10,10 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bundles import make_bundle
-from tests.support.programs import require
-
-pass
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, SignatureError
 from offline_bundle.wheelhouse.runtime.manifest import SIGNATURE
 from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
@@ -24,7 +20,10 @@ from offline_bundle.wheelhouse.signing import (
     signing_with,
 )
 from offline_bundle.wheelhouse.store.verify import verify
+from tests.support.bundles import make_bundle
+from tests.support.programs import require
 
+ROOT = Path(__file__).parents[2]
 LONG_AGO, SOME_DAY = "20200101", "29990101"
 
 
@@ -152,7 +151,7 @@ class TestSigning:
         code = "import sys, pathlib, offline_bundle.wheelhouse.signing as s; s.sign(pathlib.Path(sys.argv[1]), sys.argv[2])"
         done = subprocess.run(
             [sys.executable, "-c", code, bundle, keys / "sealed"],
-            cwd=Path(policy.__file__).parent.parent,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -288,7 +287,7 @@ class TestChecking:
 
     def test_an_allowed_key_of_somebody_else(self, signed: Path, allowed: SignerPolicy) -> None:
         assert "signed by alice, not by bob" in refusal(
-            signed, SignerPolicy(allowed.allowed_signers, "bob")
+            signed, SignerPolicy(allowed.allowed, "bob")
         )
 
     def test_the_signer_may_stand_on_a_later_line(
@@ -302,9 +301,9 @@ class TestChecking:
         )
 
     def test_a_revoked_key(self, signed: Path, keys: Path, allowed: SignerPolicy) -> None:
-        revoked = SignerPolicy(allowed.allowed_signers, revoked_keys=keys / "alice.pub")
+        revoked = SignerPolicy(allowed.allowed, revoked=keys / "alice.pub")
         assert "revoked" in refusal(signed, revoked)
-        other = SignerPolicy(allowed.allowed_signers, revoked_keys=keys / "mallory.pub")
+        other = SignerPolicy(allowed.allowed, revoked=keys / "mallory.pub")
         assert check_bundle_signature(signed, other).identity == "alice"
 
     def test_no_allowed_signers_file(self, signed: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
             put_bundle(bundle, {"eval": NEW}, wheel_size=100_000)
         assert caught.value.exit_code == 1
         assert "No space left" in caught.value.message
-        assert "as it was" in (caught.value.hint or "")
+        assert "the bundle in place is unchanged" in (caught.value.hint or "")
         assert tree(bundle) == before
         assert is_whole(bundle)
 

@@ -13,10 +13,11 @@ import pytest
 
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest, render_checksums
-from offline_bundle.wheelhouse.store import verify
 from offline_bundle.wheelhouse.store.verify import (
     Change,
     VerifyReport,
+    _Content,
+    _inspect,
     raise_for_problems,
     verify,
 )
@@ -282,8 +283,8 @@ def test_fifos_and_sockets_are_never_opened(bundle: Path, monkeypatch: pytest.Mo
 
 def test_a_fifo_that_appears_while_verifying_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    content = verify._Content("0" * 64, 0)
-    state = verify._inspect(tmp_path / "fifo", [content], bytearray(8), lambda _: None)
+    content = _Content("0" * 64, 0)
+    state = _inspect(tmp_path / "fifo", [content], bytearray(8), lambda _: None)
     assert state.matched is None
     assert state.actual == "not a regular file"
 
@@ -349,7 +350,7 @@ def test_a_failing_disk_is_a_change(bundle: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: object) -> str:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(verify_module, "_digest", fail)
+    monkeypatch.setattr("offline_bundle.wheelhouse.store.verify._digest", fail)
     report = verify(bundle)
     assert {change.actual for change in report.changed} == {"Input/output error"}
     assert len(report.changed) == len(CONTENTS) + 1
@@ -370,7 +371,7 @@ def test_a_hostile_manifest_is_refused_before_anything_is_read(
     bundle: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(bundle, "bundle.json", content)
-    monkeypatch.setattr(verify_module, "_read_tree", None)
+    monkeypatch.setattr("offline_bundle.wheelhouse.store.verify._read_tree", None)
     with pytest.raises(IntegrityError):
         verify(bundle)
 
