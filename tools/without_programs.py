@@ -20,7 +20,7 @@ from tools.system_packages import read_list
 ROOT = Path(__file__).resolve().parents[1]
 OTHER_NAMES = frozenset({"chromium-browser", "google-chrome", "google-chrome-stable"})
 """Programs of packages outside the list that tests take instead."""
-USES = ("require(", "seal", "no_network", "no-network", "--sign", "make_key")
+USES = (" require(", "seal_", "--sealed", "no_network", "--no-network", "--sign", "make_key")
 """Text of tests that start such programs by way of the product, or of a helper."""
 
 
@@ -29,14 +29,16 @@ def link_programs(folder: Path, path: str, hidden: frozenset[str]) -> None:
     for directory in path.split(os.pathsep):
         for program in sorted(Path(directory).glob("*")) if directory else []:
             link = folder / program.name
-            if program.name not in hidden and not link.is_symlink() and os.access(program, os.X_OK):
+            if program.name in hidden or link.is_symlink() or not program.is_file():
+                continue
+            if os.access(program, os.X_OK):
                 link.symlink_to(program.absolute())
 
 
 def find_tests(root: Path, hidden: frozenset[str]) -> list[Path]:
     """Return the test files that can start one of the programs, directly or by a helper."""
-    words = "|".join(re.escape(word) for word in (*USES, *sorted(hidden)))
-    pattern = re.compile(rf"(?<![a-z])(?:{words})")
+    names = "|".join(map(re.escape, sorted(hidden)))
+    pattern = re.compile(rf"{'|'.join(map(re.escape, USES))}|(?<![\w-])(?:{names})(?![\w-])")
     helpers = [
         path.stem
         for path in (root / "tests" / "support").glob("*.py")
