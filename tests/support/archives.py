@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import hashlib
 import io
@@ -11,6 +12,9 @@ import shutil
 import subprocess
 import tarfile
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,11 +34,11 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     render_checksums,
 )
 from offline_bundle.wheelhouse.runtime.names import LISTS
+from offline_bundle.wheelhouse.store.shipped import unpacker
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 LINUX = "cp312-x86_64-manylinux_2_28"
 MAC = "cp312-aarch64-apple-darwin"
@@ -156,6 +160,16 @@ def opened(file: Path) -> Iterator[Archive]:
 def member_at(archive: Archive, offset: int) -> Entry | None:
     """The member in which the byte at *offset* lies; None for the end of the archive."""
     return next((entry for entry in archive.entries if entry.start <= offset < entry.end), None)
+
+
+@cache
+def unpacker_path() -> Path:
+    """The generated unpacker, in a file of its own until the tests end."""
+    folder = TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / "unpack.py"
+    path.write_bytes(unpacker())
+    return path
 
 
 def tar_of(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from offline_bundle.wheelhouse.derived.index_pages import described
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, metadata_of
+from offline_bundle.wheelhouse.runtime.archive import extract
 from offline_bundle.wheelhouse.runtime.archive.tar import render_header
 from offline_bundle.wheelhouse.runtime.archive.unpack import main
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
@@ -24,7 +25,7 @@ from offline_bundle.wheelhouse.runtime.names import LISTS
 from offline_bundle.wheelhouse.runtime.paths import unsafe_path
 from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.store.writer import BundleWriter
-from offline_bundle.wheelhouse.transport import archive
+from offline_bundle.wheelhouse.transport import archive as archive_module
 from offline_bundle.wheelhouse.transport.archive import (
     pack,
     parse_size,
@@ -40,6 +41,7 @@ from tests.support.archives import (
     put_bundle,
     small_disk,
     tree,
+    unpacker_path,
     wheel_path,
 )
 from tests.wheelhouse.test_store import ROOT, Victim
@@ -152,9 +154,9 @@ def test_a_damaged_bundle_is_not_packed(bundle: Path, tmp_path: Path, ruin: str)
 def test_what_the_medium_garbles_is_noticed_before_it_has_a_name(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = archive._append
+    real = archive_module._append
 
-    def garble(volume: archive._GrowingVolume, content: bytes) -> None:
+    def garble(volume: archive_module._GrowingVolume, content: bytes) -> None:
         real(volume, content.replace(b"ustar", b"ustaR") if volume.length > 60_000 else content)
 
     monkeypatch.setattr(archive_module, "_append", garble)
@@ -169,7 +171,7 @@ def test_what_the_medium_garbles_is_noticed_before_it_has_a_name(
 def test_a_bundle_that_changes_meanwhile_is_not_called_damaged(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = archive._refuse_damaged_sizes
+    real = archive_module._refuse_damaged_sizes
 
     def change(*arguments: object) -> None:
         real(*arguments)  # type: ignore[arg-type]
@@ -411,7 +413,7 @@ def test_a_difference_in_parts_names_the_part_in_which_its_lists_are_damaged(
 def test_lists_that_are_huge_are_not_folded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(far_side, "LARGEST_LISTS", 4096)
+    monkeypatch.setattr(archive_module, "LARGEST_LISTS", 4096)
     bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES})
     shutil.copytree(bundle, tmp_path / "old")
     put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0"}})
@@ -591,7 +593,7 @@ def test_packing_again_leaves_no_parts_of_before(bundle: Path, parts: list[Path]
 
 
 def test_four_gigabytes_fit_fat32(bundle: Path, tmp_path: Path) -> None:
-    assert archive._part_sizes(10 * 2**30, parse_size("4G")) == [
+    assert archive_module._part_sizes(10 * 2**30, parse_size("4G")) == [
         2**32 - 512,
         2**32 - 512,
         2 * 2**30 + 1024,
@@ -913,7 +915,8 @@ def test_a_full_disk_is_told_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_foreseen: bool
 ) -> None:
     if not is_foreseen:  # by a quota, or somebody else who writes
-        monkeypatch.setattr(far_side, "refuse_without_space", lambda *_: None)
+        monkeypatch.setattr(archive_module, "check_space", lambda *_: None)
+        monkeypatch.setattr(extract, "check_space", lambda *_: None)
     big = put_bundle(tmp_path / "big", {"eval": {"beta": "2.0"}}, wheel_size=700_000)
     pack(big, tmp_path / "big.tar")
     with small_disk(tmp_path / "disk", 600_000) as disk:
@@ -942,7 +945,7 @@ def test_a_full_disk_is_told_and_loses_nothing(
 
 def test_a_full_disk_is_told_by_the_script_alone(archive: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 60_000) as disk:
-        command = [os.sys.executable, "-I", far_side.__file__, archive, "-o", disk / "live"]  # type: ignore[attr-defined]
+        command = [os.sys.executable, "-I", unpacker_path(), archive, "-o", disk / "live"]  # type: ignore[attr-defined]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert "No space left" in done.stderr

@@ -79,7 +79,7 @@ def serialized_progress(progress: "Progress") -> "Progress":
 def gather(futures: "Iterable[Future[_Result]]") -> "list[_Result]":
     """Return all results in order; raise one error that combines the BundleErrors of all futures."""
     waiting = list(futures)
-    errors = [error for future in waiting if isinstance(error := future.exception(), BundleError)]
+    errors = [error for error in map(_exception, waiting) if isinstance(error, BundleError)]
     if not errors:
         return [future.result() for future in waiting]
     if len(errors) == 1:
@@ -93,3 +93,7 @@ def gather(futures: "Iterable[Future[_Result]]") -> "list[_Result]":
     kind = type(min(errors, key=lambda error: error.exit_code))
     message = f"{len(errors)} of {len(waiting)} failed"
     raise kind(message, problems=problems, hint="\n".join(hints) or None)
+
+
+def _exception(future: "Future[_Result]") -> "Optional[BaseException]":
+    return future.exception()

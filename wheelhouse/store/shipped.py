@@ -86,6 +86,9 @@ Generated from the modules named in the banners.
 '''
 _UNPACK_MAIN = """\
 if __name__ == "__main__":
+    if sys.version_info < (3, 9):
+        version = sys.version.split()[0]
+        sys.exit(f"error: this needs Python 3.9 or newer; {sys.executable} is {version}")
     sys.exit(main())
 """
 _UV_CACHE = '''\
