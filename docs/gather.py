@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMANDS_MARKER = "<!-- commands -->"
-"""Where reference/commands.md gets the commands."""
+"""In reference/commands.md, the text from here on is replaced by the commands."""
 _COPIED = (".md", ".svg", ".json", ".js")
 _EXAMPLE_LINK = re.compile(r"\]\(((?:\.\./)*)\.\./examples/([a-z0-9_]+)/[^)]*\)")
 """A link to a file of an example in the checkout. In the site each example has a page."""
@@ -78,7 +78,7 @@ def tracked_files(folder: Path) -> list[Path]:
 
 def _insert_commands(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    page.write_text(text.replace(COMMANDS_MARKER, commands_reference()), encoding="utf-8")
+    page.write_text(text.partition(COMMANDS_MARKER)[0] + commands_reference(), encoding="utf-8")
 
 
 def commands_reference() -> str:
