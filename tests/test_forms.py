@@ -202,7 +202,7 @@ class Execution(ApplicationExecution):
 names = ("parameter_values", "resource_requirements", "execution_context", "input_files", "output_files", "software")
 Execution(Context({{"environment": {variables!r}, "expected_return_code": 0, **dict.fromkeys(names, {{}})}})).execute()
 """
-    shim = Path(__file__).parent.parent / "runner/embedded/shim"
+    shim = Path(__file__).parent.parent / "runner/hps_server/shim"
     ran = built.node.run(
         built.node.python, "-c", code, PYTHONPATH=_for_everybody(shim, built.bundle.parent)
     )

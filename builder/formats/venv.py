@@ -18,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import wheelhouse
 from offline_bundle.builder.formats.base import locks_of, with_locks
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
@@ -48,7 +47,7 @@ class VenvForm:
         """Make one for each lock that lacks it; those that cannot be made here are left out, and named."""
         manifest = composition.manifest
         stand_in = workshop.place / "stand-in"
-        stand_in.write_bytes(Path(wheelhouse.__file__).with_name("uv_stand_in.py").read_bytes())
+        stand_in.write_bytes(workshop.read(composition, "runtime/launcher/uv_shim.py"))
         stand_in.chmod(0o755)
         files = {STAND_IN: stand_in}
         made: dict[tuple[str, str], str] = {}

@@ -24,6 +24,7 @@ from offline_bundle.wheelhouse.runtime.errors import (
     ResolveError,
 )
 from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest
+from offline_bundle.wheelhouse.store.shipped import bundle_files
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from tests.builder.test_resolve import make_repository, trap
 from tests.support.archives import small_disk
@@ -125,8 +126,10 @@ def test_a_bundle_holds_what_the_format_says(factory: Factory, packages: Path) -
     assert report.changed
     raise_for_problems(verify(factory.bundle))
     names = set(digests(factory.bundle))
-    assert names == {
-        "bundle.json", "SHA256SUMS", "uv.toml", "run.py", "prepare.py", "policy.py",
+    launcher = set(bundle_files(with_cache=False, with_pythons=False))
+    assert {"run.py", "runtime/errors.py", "runtime/launcher/cold_start.py"} <= launcher
+    assert names - launcher == {
+        "bundle.json", "SHA256SUMS", "uv.toml",
         "sbom.cdx.json", "report.html", "scripts/job.py",
         f"locks/job/pylock.{TARGET}.toml", f"locks/job/requirements-{TARGET}.txt",
         "wheels/Top_Thing-1.2-py3-none-any.whl", "wheels/Top_Thing-1.2-py3-none-any.whl.metadata",

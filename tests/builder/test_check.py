@@ -146,7 +146,7 @@ def test_another_launcher_and_another_version_are_reported(
     script = checker.script("leaf")
     checker.build(script)
     monkeypatch.setattr("offline_bundle.builder.check.__version__", "99")
-    monkeypatch.setattr("offline_bundle.builder.check.launcher", lambda **_: {"run.py": b"other"})
+    monkeypatch.setattr("offline_bundle.builder.check.bundle_files", lambda **_: {"run.py": b"other"})
     assert [change.kind for change in checker.check(script).changes] == [
         "launcher-changed",
         "version-changed",
@@ -172,9 +172,8 @@ def test_faults_keep_their_own_exit_codes(checker: Checker, packages: Path) -> N
 
 
 def command_line(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[2]
     return subprocess.run(
-        [sys.executable, str(root / "offline_bundle.py"), "build", *arguments],
+        [sys.executable, "-m", "offline_bundle", "build", *arguments],
         capture_output=True, text=True, check=False, env={**os.environ, **variables},
     )  # fmt: skip
 

@@ -459,7 +459,7 @@ class TestOtherPythons:
             asked.append(command[command.index("--python-version") + 1])
             return run_uv(command, place, **variables)
 
-        monkeypatch.setattr(uv_config, "run_uv", run)
+        monkeypatch.setattr(uv_settings, "run_uv", run)
         others = ["3.12", "3.11"]
         with pytest.raises(NotBuiltError, match="cp313") as caught:
             self.resolve(workshop, "native", "3.13", *others)

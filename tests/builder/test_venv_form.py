@@ -18,7 +18,6 @@ from tests.builder.test_build import HERE, TARGET, Factory, digests, factory, sn
 from tests.support.distributions import make_wheel
 from tests.wheelhouse.test_signature import allowing, make_key, public
 
-pass
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
 from offline_bundle.wheelhouse.signing import sign
 from offline_bundle.wheelhouse.store.prune import prune
@@ -95,7 +94,7 @@ def test_the_locks_alone_bring_it_back(factory: Factory, monkeypatch: pytest.Mon
     factory.build(script, output=place, is_locked=True)
     assert digests(place) == digests(factory.bundle)
     (place / "envs/bin/uv").write_text("another")
-    monkeypatch.setattr(prepare, "find_interpreter", lambda _: None)
+    monkeypatch.setattr("offline_bundle.builder.formats.venv.find_interpreter", lambda _: None)
     assert f"no Python {HERE} is here" in factory.fails(
         InputError, script, output=place, is_locked=True
     )
@@ -162,7 +161,7 @@ def test_what_cannot_be_made_here_is_named(factory: Factory) -> None:
 
 
 def test_a_python_that_is_not_here(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "find_interpreter", lambda _: None)
+    monkeypatch.setattr("offline_bundle.builder.formats.venv.find_interpreter", lambda _: None)
     assert f"no Python {HERE} is here" in factory.fails(
         InputError, factory.script("leaf"), formats=FORMATS
     )
