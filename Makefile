@@ -84,6 +84,8 @@ requirements: $(READY)
 		--python-version $(MINIMUM_PYTHON) --upgrade --output-file requirements-dev.txt
 	$(COMPILE) pyproject.toml --constraint requirements-dev.txt --universal \
 		--python-version $(MINIMUM_PYTHON) --upgrade --output-file requirements.txt
+	$(COMPILE) requirements-runtime.in --universal --python-version 3.9 --upgrade \
+		--output-file requirements-runtime.txt
 	grep '^uv==' requirements-dev.txt | tr -d ' \\' | $(COMPILE) - --output-file requirements-uv.txt
 
 # Before `make setup`: .ci/run installs these packages first.
