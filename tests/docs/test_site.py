@@ -108,6 +108,27 @@ def test_links_in_the_checkout_all_resolve() -> None:
     assert dead == []
 
 
+def test_paths_in_the_pages_all_exist() -> None:
+    """`builder/wheels/closure` may stand for a module."""
+    pages = [page for page in (ROOT / "docs").rglob("*.md") if page.name != "benchmarks.md"]
+    named = {
+        (page.name, path)
+        for page in pages
+        for path in re.findall(
+            r"`((?:builder|runner|wheelhouse|offline_bundle|tests|benchmarks|docs|ci|templates)"
+            r"/[\w./]*)`",
+            page.read_text(encoding="utf-8"),
+        )
+    }
+    assert len(named) > 20
+    missing = {
+        (page, path)
+        for page, path in named
+        if not (ROOT / path).exists() and not (ROOT / f"{path}.py").exists()
+    }
+    assert missing == set()
+
+
 def test_link_texts_are_titles_not_file_names() -> None:
     texts = [
         (page.name, text)
