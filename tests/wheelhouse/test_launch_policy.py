@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from offline_bundle.wheelhouse.runtime.names import POLICY_PATH
 from offline_bundle.wheelhouse.signing import sign
+from offline_bundle.wheelhouse.store.shipped import bundle_files
 from tests.support.bundles import BundleScript, make_bundle
 from tests.wheelhouse.test_signature import allowing, make_key, public
 
@@ -28,8 +27,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the launcher, a policy, and a key that it allows."""
     folder = tmp_path / "site"
     folder.mkdir()
-    for name in ("run.py", "prepare.py", "policy.py"):
-        shutil.copy(Path(run.__file__).parent / name, folder)
+    for path, content in bundle_files(with_cache=False, with_pythons=False).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
     make_key(folder / "alice")
     allowing(folder, f"alice {public(folder / 'alice')}")
     (folder / "policy.json").write_text(
@@ -57,10 +57,6 @@ def launch(site: Path, bundle: Path) -> tuple[int, str, str]:
 def environments() -> int:
     folder = Path(os.environ["HOME"]) / ".cache" / "offline-bundle" / "environments"
     return sum(path.is_dir() for path in folder.iterdir()) if folder.exists() else 0
-
-
-def test_the_places_of_the_policy_agree() -> None:
-    assert POLICY_PATH == POLICY_PATH
 
 
 def test_an_unsigned_bundle_prepares_nothing(site: Path, bundle: Path) -> None:

@@ -193,7 +193,7 @@ def test_a_digest_that_would_lead_elsewhere_is_refused(node: Node) -> None:
 
 
 def test_one_that_does_not_run_here_is_said_to(node: Node) -> None:
-    change = "prepare._check_unpacked.__globals__['_ask_interpreter'] = lambda *_: None"
+    change = "bundled_python.describe_interpreter = lambda *_: None"
     done = node.run_changed(change, node.script())
     assert done.returncode == 7
     assert f"the bundle's Python {VERSION}" in done.stderr
@@ -201,8 +201,9 @@ def test_one_that_does_not_run_here_is_said_to(node: Node) -> None:
 
 
 def test_a_launcher_that_was_copied_without_it_says_what_is_missing(node: Node) -> None:
-    (node.bundle / "interpreter.py").unlink()
-    assert "interpreter.py is not in" in node.failure(1, node.script())
+    (node.bundle / "runtime" / "launcher" / "python_archive.py").unlink()
+    said = node.failure(1, node.script())
+    assert "runtime is incomplete: No module named 'runtime.launcher.python_archive'" in said
 
 
 @pytest.mark.slow

@@ -470,7 +470,7 @@ def test_a_manifest_that_is_no_file_is_never_opened(tmp_path: Path) -> None:
 def test_a_manifest_that_may_not_be_read_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> int:
+    def refuse(*_: object, **__: object) -> int:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)

@@ -21,13 +21,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from offline_bundle.wheelhouse.runtime import platforms
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 from offline_bundle.wheelhouse.runtime.launcher.cache_cleanup import cache_limit
 from offline_bundle.wheelhouse.runtime.launcher.warm_start import node_identity
 from offline_bundle.wheelhouse.runtime.locks import FileLock
 from offline_bundle.wheelhouse.runtime.pep723 import block_digest, read_block, settings_digest
-from offline_bundle.wheelhouse.runtime.platforms import Node, parse_platform
+from offline_bundle.wheelhouse.runtime.platforms import parse_platform
 from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement, python_matches
 from tests.support.bundles import (
     THIS_PYTHON,
@@ -100,11 +101,13 @@ class Node:
     def run_changed(
         self, change: str, *arguments: str | Path, variables: Mapping[str, str | None] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run the bundle's launcher after *change* to its module `prepare`: for what no node can show."""
+        """Run the bundle's launcher after *change*, Python code: for what no node can show."""
         start = (
             f"import sys\nsys.dont_write_bytecode = True\nsys.path.insert(0, {str(self.bundle)!r})"
         )
-        code = f"{start}\nimport prepare, run\n{change}\nsys.exit(prepare.main())"
+        imports = "from runtime.launcher import bundled_python, cold_start, install"
+        main = f"sys.exit(cold_start.main(sys.argv[1:], {str(self.bundle)!r}))"
+        code = f"{start}\n{imports}\n{change}\n{main}"
         command = [sys.executable, "-c", code, *map(str, arguments)]
         environ = self.environ(variables)
         return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
@@ -205,7 +208,7 @@ def test_a_block_is_read_as_the_reference_does(text: str, block: str | None) -> 
 def test_blocks_that_the_reference_would_overlook_are_errors(text: str, line: int) -> None:
     with pytest.raises(BundleError, match=f"line {line}:") as caught:
         read_block(text)
-    assert caught.value.code == 2
+    assert caught.value.exit_code == 2
 
 
 @given(
@@ -340,7 +343,7 @@ def test_two_components_mean_any_patch_release() -> None:
 def test_what_is_no_specifier_is_an_error(text: str) -> None:
     with pytest.raises(BundleError) as caught:
         python_matches(text, (3, 12, 1))
-    assert caught.value.code == 2
+    assert caught.value.exit_code == 2
 
 
 # --- starting a script --------------------------------------------------------------------------------------
@@ -392,16 +395,14 @@ def test_prepare_prints_the_environment(ready: Node) -> None:
 
 
 def test_the_launcher_serves_another_bundle(ready: Node) -> None:
-    launcher = ready.write("elsewhere/run.py", Path(run.__file__).read_text())
+    launcher = ready.write("elsewhere/run.py", (ready.bundle / "run.py").read_text())
     alone = subprocess.run(
         [sys.executable, str(launcher), "eval.py"], capture_output=True, text=True, check=False
     )
-    assert (alone.returncode, alone.stderr) == (
-        1,
-        f"error: prepare.py is not beside {launcher}; copy it too from the bundle\n",
-    )
-    for module in (prepare, policy):
-        ready.write(f"elsewhere/{Path(module.__file__).name}", Path(module.__file__).read_text())
+    assert alone.returncode == 1
+    assert alone.stderr.startswith(f"error: {launcher.with_name('runtime')} is incomplete: ")
+    assert "hint: copy the folder runtime/ of the bundle beside run.py" in alone.stderr
+    shutil.copytree(ready.bundle / "runtime", launcher.with_name("runtime"))
     command = [sys.executable, str(launcher), f"--bundle={ready.bundle}", str(ready.script())]
     done = subprocess.run(command, env=ready.environ(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -721,7 +722,7 @@ def test_platform_names_are_read_as_uv_writes_them() -> None:
     assert parse_platform("x86_64-unknown-linux-musl")[:3] == ("Linux", "x86_64", "musl")
     assert parse_platform("aarch64-apple-darwin") == parse_platform("macos")
     assert parse_platform("x86_64-pc-windows-msvc") == parse_platform("windows")
-    assert Node().misfit("wasm32-pyodide2024") is not None
+    assert platforms.Node().misfit("wasm32-pyodide2024") is not None
 
 
 def test_find_interpreter_finds_this_one() -> None:
@@ -795,12 +796,12 @@ def test_an_update_in_progress_is_waited_out(ready: Node) -> None:
     after = (ready.bundle / "bundle.json").read_bytes()
     (ready.bundle / "bundle.json").write_bytes(before)
     renaming = (
-        "real = prepare._read_verified\n"
+        "real = install.read_verified\n"
         "def rename_first(*arguments):\n"
-        "    prepare._read_verified = real\n"
+        "    install.read_verified = real\n"
         f"    open({str(ready.bundle / 'bundle.json')!r}, 'wb').write({after!r})\n"
         "    return real(*arguments)\n"
-        "prepare._read_verified = rename_first"
+        "install.read_verified = rename_first"
     )
     done = ready.run_changed(renaming, ready.script())
     assert done.returncode == 0, done.stderr
@@ -846,12 +847,13 @@ def test_without_uv_and_ensurepip_there_is_advice(ready: Node) -> None:
     python.chmod(0o755)
     # An interpreter names its real path itself; here it is made to name the wrapper.
     naming = (
-        "real = prepare._ask_interpreter\n"
+        "from runtime import interpreters\n"
+        "real = interpreters.describe_interpreter\n"
         "def ask(*arguments):\n"
         "    found = real(*arguments)\n"
         f"    if found: found.path = {str(python)!r}\n"
         "    return found\n"
-        "prepare._ask_interpreter = ask"
+        "interpreters.describe_interpreter = ask"
     )
     done = ready.run_changed(naming, "-q", ready.script(), variables={"OFFLINE_BUNDLE_UV": None})
     assert done.returncode == 7

@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.launcher import uv_cache
+from offline_bundle.wheelhouse.store.shipped import bundle_files
 from tests.support.bundles import make_bundle, read_manifest, write_manifest
+
+
+def write_uv_cache(bundle: Path) -> None:
+    files = bundle_files(with_cache=True, with_pythons=False)
+    (bundle / "uv_cache.py").write_bytes(files["uv_cache.py"])
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     bundle = make_bundle(tmp_path / "bundle")
-    shutil.copyfile(uv_cache.__file__, bundle / "uv_cache.py")
+    write_uv_cache(bundle)
     for path in (
         "archive-v0/abc/leaf.py",
         "simple-v1/index/leaf.rkyv",
@@ -67,7 +72,7 @@ def test_a_sites_own_copy(bundle: Path, tmp_path: Path) -> None:
     """As for the launcher: a site may have reviewed one, and use that for every bundle."""
     own = tmp_path / "site"
     own.mkdir()
-    for name in ("uv_cache.py", "prepare.py", "run.py", "policy.py"):
+    for name in ("uv_cache.py", "runtime"):
         shutil.move(bundle / name, own / name)
     uv = program(tmp_path, "uv 1.2.3")
     folder = Path(call(own, "--bundle", bundle, "--uv", uv, tmp_path / "node"))
@@ -92,7 +97,7 @@ def test_no_uv_at_all(bundle: Path, tmp_path: Path) -> None:
 
 def test_a_bundle_without_a_cache(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
-    shutil.copyfile(uv_cache.__file__, bundle / "uv_cache.py")
+    write_uv_cache(bundle)
     assert "--format cache" in call(bundle, "--uv", program(tmp_path, "uv 1.2.3"), expect=7)
 
 

@@ -10,7 +10,11 @@ import pytest
 from offline_bundle.wheelhouse.runtime.launcher import uv_shim
 
 ROOT = Path(__file__).resolve().parents[2]
-HELD = "import sys; from wheelhouse import uv_stand_in as s; print(s._apart(sys.argv[1]), flush=True); sys.stdin.read()"
+HELD = f"""import sys
+from {uv_shim.__name__} import link_environment
+print(link_environment(sys.argv[1]), flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -34,11 +38,11 @@ def test_each_start_has_a_folder_of_its_own_until_its_script_ends(
         assert (first / "env" / "bin").samefile(home / "env" / "bin")
         os.utime(first, (0, 0))
 
-        second = Path(uv_shim._apart(str(home)))
+        second = Path(uv_shim.link_environment(str(home)))
         assert second != first
         assert first.is_dir()  # its script runs
         start.stdin.close()
-    third = Path(uv_shim._apart(str(home)))
+    third = Path(uv_shim.link_environment(str(home)))
     assert {place.name for place in (tmp_path / "tmp").iterdir()} == {second.name, third.name}
     assert (home / "env" / "bin").is_dir()
 
@@ -47,4 +51,4 @@ def test_without_a_place_for_it_the_environment_itself_is_taken(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
-    assert uv_shim._apart(str(home)) == str(home)
+    assert uv_shim.link_environment(str(home)) == str(home)

@@ -28,12 +28,12 @@ def main() -> int:
     from runtime.launcher import warm_start  # type: ignore[import-not-found]
     from runtime.launcher.entry import main as launch  # type: ignore[import-not-found]
 
-    warm_start.relocate_environment = _apart
+    warm_start.relocate_environment = link_environment
     sys.argv = [os.path.join(bundle, "run.py")] + words[1:]  # noqa: RUF005 - Python 3.6 gets as far as here
     return launch(bundle)  # type: ignore[no-any-return]
 
 
-def _apart(home: str) -> str:
+def link_environment(home: str) -> str:
     """A folder that looks like the environment at *home*; that one itself where no other can be made."""
     parent = os.path.abspath(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - the folder in it is private, and new
     place = os.path.join(parent, _PREFIX + os.urandom(8).hex())
