@@ -17,8 +17,9 @@ from packaging.utils import parse_wheel_filename
 
 from offline_bundle import __version__
 from offline_bundle.builder.inputs.targets import libc_floor
-from offline_bundle.wheelhouse.derived.index_pages import INDEX, described, render_index, with_needs
+from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
 from offline_bundle.wheelhouse.derived.python_downloads import render_downloads
+from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.manifest import (
     CHECKSUMS,
@@ -181,7 +182,7 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
         for python in pythons
     }
     files |= {
-        path: described(content) for path, content in contents.items() if isinstance(content, bytes)
+        path: file_entry(content) for path, content in contents.items() if isinstance(content, bytes)
     }
     files |= {
         uv.bundle_path: replace(files[uv.bundle_path], source=uv.source, version=uv.version)
@@ -191,7 +192,7 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
     brought = _pythons(before, targets, pythons)
     pages = {**render_index(files), **render_downloads(brought, targets, files)}
     contents |= pages
-    files |= {path: described(content) for path, content in pages.items()}
+    files |= {path: file_entry(content) for path, content in pages.items()}
     files[CHECKSUMS] = BundledFile(sha256=None, size=None)
     manifest = Manifest(
         created_by=f"offline-bundle {__version__}",
@@ -202,7 +203,7 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
             **before.uv,
             **{uv.platform: BundledUv(version=uv.version, path=uv.bundle_path) for uv in uvs},
         },
-        files=with_needs(files, scripts),
+        files=with_needed_by(files, scripts),
         pythons=brought,
     )
     return Composition(manifest, contents)

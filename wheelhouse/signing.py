@@ -67,13 +67,6 @@ def sign(directory: Path, key: str) -> Path:
     return directory / SIGNATURE
 
 
-def commit_signed(
-    writer: BundleWriter, manifest: Manifest, contents: Mapping[str, bytes | Path], key: str
-) -> bool:
-    """Commit as `BundleWriter.commit` does, and sign what it made; True when anything changed."""
-    return writer.commit(manifest, contents, sign=signing_with(key))
-
-
 def signing_with(key: str) -> Callable[[bytes], bytes]:
     """Return what signs the bytes of a manifest with *key*; raises as `sign` does.
 

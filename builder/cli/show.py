@@ -46,11 +46,11 @@ def show_command(*, arguments: tuple[str, ...], as_json: bool, is_key: bool) -> 
 
 
 def _key(arguments: tuple[str, ...]) -> str:
-    from offline_bundle.wheelhouse.derived.inventories import key_of
+    from offline_bundle.wheelhouse.derived.inventories import contents_key
     from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 
     if len(arguments) == 1 and not arguments[0].endswith(".py"):
-        return key_of(read_manifest(Path(arguments[0])))
+        return contents_key(read_manifest(Path(arguments[0])))
     from offline_bundle.builder.cache_key import cache_key
     from offline_bundle.builder.cli.build import build_command
     from offline_bundle.builder.cli.ci_options import told_to_ci

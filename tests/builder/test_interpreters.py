@@ -30,7 +30,7 @@ from offline_bundle.wheelhouse.runtime.errors import (
 )
 from offline_bundle.wheelhouse.runtime.manifest import BundledPython, Manifest, read_manifest
 from offline_bundle.wheelhouse.store.contents import contents
-from offline_bundle.wheelhouse.store.diff import diff
+from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.store.prune import prune
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from offline_bundle.wheelhouse.transport.archive import pack, unpack

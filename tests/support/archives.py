@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.derived.index_pages import described, render_index, with_needs
+from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
+from offline_bundle.wheelhouse.derived.simple_index import render_index
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
 from offline_bundle.wheelhouse.runtime.archive.reader import Archive
 from offline_bundle.wheelhouse.runtime.archive.tar import Entry, header_digest
@@ -121,9 +122,9 @@ def put_bundle(
                 )
             },
         )
-    files = {path: described(content) for path, content in contents.items()} | wheels
+    files = {path: file_entry(content) for path, content in contents.items()} | wheels
     pages = render_index(files)
-    files |= {path: described(content) for path, content in pages.items()}
+    files |= {path: file_entry(content) for path, content in pages.items()}
     files["SHA256SUMS"] = BundledFile(sha256=None, size=None)
     manifest = Manifest(
         created_by=created_by,
@@ -131,7 +132,7 @@ def put_bundle(
         scripts=bundled,
         targets={target: _TARGETS[target]},
         uv={"x86_64-manylinux_2_17": BundledUv(version=uv, path=_UV)} if uv else {},
-        files=with_needs(files, bundled),
+        files=with_needed_by(files, bundled),
     )
     with BundleWriter(folder) as writer:
         writer.commit(manifest, {**contents, **pages})

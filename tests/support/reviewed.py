@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.derived.index_pages import described, render_index, with_needs
-from offline_bundle.wheelhouse.derived.inventories import add_inventories, metadata_of
+from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
+from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
+from offline_bundle.wheelhouse.derived.simple_index import render_index
 from offline_bundle.wheelhouse.runtime.manifest import (
     CHECKSUMS,
     BundledFile,
@@ -132,19 +133,19 @@ class Shelf:
             scripts=entries,
             targets={name: TARGETS[name] for name in used},
             uv=uvs,
-            files=with_needs(files, entries),
+            files=with_needed_by(files, entries),
         )
 
     def write(self, directory: Path, manifest: Manifest) -> Manifest:
         """Commit *manifest* with its index and inventories to *directory*; returns what is in force then."""
         with BundleWriter(directory) as writer:
             pages = render_index(manifest.files)
-            files = {**manifest.files, **{path: described(page) for path, page in pages.items()}}
+            files = {**manifest.files, **{path: file_entry(page) for path, page in pages.items()}}
             files[CHECKSUMS] = BundledFile(sha256=None, size=None)
             whole = replace(manifest, files=files)
             contents: dict[str, bytes | Path] = {**self.contents, **pages}
             whole, inventories = add_inventories(
-                whole, lambda: metadata_of(whole, contents, directory), writer.current
+                whole, lambda: gather_metadata(whole, contents, directory), writer.current
             )
             writer.commit(whole, {**contents, **inventories})
             assert writer.current

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from offline_bundle.wheelhouse.derived.index_pages import described
-from offline_bundle.wheelhouse.derived.inventories import add_inventories, metadata_of
+from offline_bundle.wheelhouse.derived.complete import file_entry
+from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.runtime.archive import extract
 from offline_bundle.wheelhouse.runtime.archive.tar import render_header
 from offline_bundle.wheelhouse.runtime.archive.unpack import main
@@ -239,11 +239,11 @@ def test_every_safe_path_and_size_survives_the_header(path: str, size: int) -> N
     ],
 )
 def test_long_and_foreign_names_travel(tmp_path: Path, path: str) -> None:
-    from offline_bundle.wheelhouse.derived.index_pages import described
+    from offline_bundle.wheelhouse.derived.complete import file_entry
     from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
-    files = {path: described(b"content"), "SHA256SUMS": BundledFile(sha256=None, size=None)}
+    files = {path: file_entry(b"content"), "SHA256SUMS": BundledFile(sha256=None, size=None)}
     with BundleWriter(tmp_path / "bundle") as writer:
         writer.commit(
             Manifest(created_by="x", timestamp="2026-01-01T00:00:00Z", files=files),
@@ -328,10 +328,10 @@ def described_fully(bundle: Path) -> Path:
                 f'name = "{path[7:]}"\npath = "../../{path}"\nsize = {file.size}\n'
                 f'upload-time = 2026-01-01 00:00:00+00:00\n\n[packages.wheels.hashes]\nsha256 = "{file.sha256}"\n\n'
             ).encode()
-        files |= {path: described(content) for path, content in contents.items()}
+        files |= {path: file_entry(content) for path, content in contents.items()}
         plain = replace(manifest, files=files)
         whole, inventories = add_inventories(
-            plain, lambda: metadata_of(plain, contents, bundle), None
+            plain, lambda: gather_metadata(plain, contents, bundle), None
         )
         writer.commit(whole, {**contents, **inventories})
     return bundle

@@ -8,10 +8,11 @@ import pytest
 
 from offline_bundle.cli import run_command_line
 from offline_bundle.wheelhouse.cli.review import diff_command
+from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.manifest import BundledUv
-from offline_bundle.wheelhouse.store.diff import diff, load_manifest
 from offline_bundle.wheelhouse.transport.archive import pack
+from offline_bundle.wheelhouse.transport.open import load_manifest
 from tests.support.reviewed import LINUX, WINDOWS, Shelf
 
 if TYPE_CHECKING:

@@ -206,7 +206,7 @@ def test_the_newer_uv_wins(tmp_path: Path, live: Path) -> None:
 
 
 def test_inventories_are_made_anew_for_the_whole(tmp_path: Path, live: Path) -> None:
-    from offline_bundle.wheelhouse.derived.inventories import add_inventories, metadata_of
+    from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
     bundles = [
@@ -215,7 +215,7 @@ def test_inventories_are_made_anew_for_the_whole(tmp_path: Path, live: Path) -> 
     ]
     for bundle in bundles:
         plain = read_manifest(bundle)
-        manifest, contents = add_inventories(plain, lambda: metadata_of(plain, {}, bundle), None)  # noqa: B023
+        manifest, contents = add_inventories(plain, lambda: gather_metadata(plain, {}, bundle), None)  # noqa: B023
         with BundleWriter(bundle) as writer:
             writer.commit(manifest, contents)
         carry(bundle, live)

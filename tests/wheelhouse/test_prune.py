@@ -16,7 +16,7 @@ from offline_bundle.wheelhouse.cli.review import prune_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, SignatureError
 from offline_bundle.wheelhouse.runtime.manifest import SIGNATURE, read_manifest
 from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
-from offline_bundle.wheelhouse.signing import check_bundle_signature, sign
+from offline_bundle.wheelhouse.signing import check_bundle_signature, sign, signing_with
 from offline_bundle.wheelhouse.store.prune import (
     RETIRED,
     drop,
@@ -213,8 +213,8 @@ def test_unknown_names_are_refused_naming_what_there_is(bundle: Path) -> None:
         prune(bundle, drop_scripts=["evil"], drop_targets=["cp39-linux"])
     assert caught.value.exit_code == 2
     assert caught.value.problems == (
-        "there is no script evil; there are: eval, study",
-        f"there is no target cp39-linux; there are: {LINUX}, {WINDOWS}, {MAC}",
+        "no script evil; the bundle has eval, study",
+        f"no target cp39-linux; the bundle has {LINUX}, {WINDOWS}, {MAC}",
     )
 
 
@@ -277,7 +277,7 @@ def test_a_full_disk_is_told_and_loses_nothing(bundle: Path, tmp_path: Path) -> 
             assert verify(full).ok
         (disk / "filler").unlink()
         sign(full, str(tmp_path / "alice"))
-        prune(full, drop_scripts=["study"], grace=NOW, may_lose_signature=True)
+        prune(full, drop_scripts=["study"], grace=NOW, allow_unsigned=True)
         assert_whole(full)
 
 
@@ -302,12 +302,12 @@ IMPORTS = """
 from datetime import timedelta
 from pathlib import Path
 from offline_bundle.wheelhouse.store.prune import prune
-from offline_bundle.wheelhouse.signing import sign
+from offline_bundle.wheelhouse.signing import sign, signing_with
 os.fsync = lambda _: None
 bundle = Path(sys.argv[1])
 """
 PRUNES = """
-prune(bundle, drop_scripts=["study"], grace=timedelta(), key=sys.argv[2])
+prune(bundle, drop_scripts=["study"], grace=timedelta(), sign=signing_with(sys.argv[2]))
 while True:
     sign(bundle, sys.argv[3])
     sign(bundle, sys.argv[2])
@@ -335,7 +335,7 @@ def test_a_prune_or_signing_killed_at_any_moment_can_be_run_again(
             assert check_bundle_signature(live, trust).identity in {"alice", "bob"}
             seen.add((read_manifest(live).generation, report.is_settled))
             dropped = ["study"] if "study" in read_manifest(live).scripts else []
-            prune(live, drop_scripts=dropped, grace=NOW, key=str(keys[0]))
+            prune(live, drop_scripts=dropped, grace=NOW, sign=signing_with(str(keys[0])))
             sign(live, str(keys[1]))
             assert_whole(live)
             assert list(read_manifest(live).scripts) == ["eval"]
@@ -357,7 +357,7 @@ class TestSigned:
         with pytest.raises(SignatureError, match="is signed"):
             prune(bundle, drop_scripts=["study"])
         assert files_of(bundle) == before
-        prune(bundle, drop_scripts=["study"], key=str(key))
+        prune(bundle, drop_scripts=["study"], sign=signing_with(str(key)))
         assert (
             check_bundle_signature(
                 bundle, SignerPolicy(allowing(tmp_path, f"alice {public(key)}"))
@@ -367,7 +367,7 @@ class TestSigned:
 
     def test_or_lose_its_signature(self, bundle: Path, key: Path) -> None:
         del key
-        prune(bundle, drop_scripts=["study"], may_lose_signature=True)
+        prune(bundle, drop_scripts=["study"], allow_unsigned=True)
         assert not (bundle / SIGNATURE).exists()
         assert_whole(bundle)
 

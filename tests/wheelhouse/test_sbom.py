@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from offline_bundle.wheelhouse.derived.facts import graph_of, parse_facts, read_facts
+from offline_bundle.wheelhouse.derived.requirement_graph import lock_graph
 from offline_bundle.wheelhouse.derived.sbom import render_sbom
+from offline_bundle.wheelhouse.derived.wheel_metadata import read_all_metadata, read_metadata
 from offline_bundle.wheelhouse.runtime.manifest import Source
 from tests.support.reviewed import INDEX, LINUX, MAC, WINDOWS, Shelf
 
@@ -206,7 +207,7 @@ def test_hostile_metadata_is_valid_all_the_same(shelf: Shelf) -> None:
     "content", [b"", b"\0\xff" * 100, b"Name", b":\n" * 1000, b"\n\nName: x", b"License: \xff\xfe"]
 )
 def test_metadata_that_is_none_is_no_error(content: bytes) -> None:
-    assert parse_facts(content).requires == ()
+    assert read_metadata(content).requires_dist == ()
 
 
 def test_extras_count_where_they_are_asked_for(shelf: Shelf) -> None:
@@ -224,7 +225,7 @@ def test_extras_count_where_they_are_asked_for(shelf: Shelf) -> None:
     ):
         manifest = shelf.manifest({"eval": {LINUX: [dask, numpy]}}, asks={"eval": asked})
         assert (
-            graph_of(manifest, "eval", LINUX, read_facts(manifest, shelf.metadata)).needs["dask"]
+            lock_graph(manifest, "eval", LINUX, read_all_metadata(manifest, shelf.metadata)).needs["dask"]
             == needed
         )
 
@@ -234,6 +235,6 @@ def test_a_requirement_of_some_patch_releases_counts(shelf: Shelf) -> None:
     manifest = shelf.manifest(
         {"eval": {LINUX: [redis, shelf.wheel("numpy")]}}, asks={"eval": ["redis"]}
     )
-    assert graph_of(manifest, "eval", LINUX, read_facts(manifest, shelf.metadata)).needs[
+    assert lock_graph(manifest, "eval", LINUX, read_all_metadata(manifest, shelf.metadata)).needs[
         "redis"
     ] == ("numpy",)

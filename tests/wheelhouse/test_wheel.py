@@ -70,16 +70,16 @@ def write_zip(path: Path, members: dict[str, bytes]) -> Path:
 @pytest.mark.parametrize(
     ("members", "what"),
     [
-        ({}, "found: none"),
-        ({"a.py": b""}, "found: none"),
-        ({"a.dist-info": b""}, "found: none"),
-        ({"x/a-1.0.dist-info/METADATA": b""}, "found: none"),
-        ({"a-1.0.dist-info/METADATA": b"", "b-1.0.dist-info/METADATA": b""}, "found: a-1.0"),
-        ({"b-1.0.dist-info/METADATA": b""}, "of another: b-1.0"),
-        ({"a-2.0.dist-info/METADATA": b""}, "of another: a-2.0"),
+        ({}, "folder, got none"),
+        ({"a.py": b""}, "folder, got none"),
+        ({"a.dist-info": b""}, "folder, got none"),
+        ({"x/a-1.0.dist-info/METADATA": b""}, "folder, got none"),
+        ({"a-1.0.dist-info/METADATA": b"", "b-1.0.dist-info/METADATA": b""}, "folder, got a-1.0"),
+        ({"b-1.0.dist-info/METADATA": b""}, "of another wheel: b-1.0"),
+        ({"a-2.0.dist-info/METADATA": b""}, "of another wheel: a-2.0"),
         ({"a-x.dist-info/METADATA": b""}, "not a readable wheel"),
-        ({"a-1.0.dist-info/WHEEL": b""}, "must hold one a-1.0.dist-info/METADATA"),
-        ({"a-1.0.dist-info/METADATA": b"\0" * (33 << 20)}, "of sensible size"),
+        ({"a-1.0.dist-info/WHEEL": b""}, "expected one a-1.0.dist-info/METADATA"),
+        ({"a-1.0.dist-info/METADATA": b"\0" * (33 << 20)}, "larger than 32 MiB"),
     ],
 )
 def test_a_wheel_with_other_contents_is_refused(
@@ -98,7 +98,7 @@ def test_metadata_that_occurs_twice_is_refused(tmp_path: Path) -> None:
         archive.writestr("a-1.0.dist-info/METADATA", b"Name: a")
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("a-1.0.dist-info/METADATA", b"Name: b")
-    with pytest.raises(IntegrityError, match="must hold one"):
+    with pytest.raises(IntegrityError, match="expected one a-1.0.dist-info/METADATA, got 2"):
         metadata_of_wheel(wheel)
 
 
@@ -112,7 +112,7 @@ def test_damage_is_an_integrity_error(tmp_path: Path) -> None:
         "demo-1.0-1-py3-none-any.whl": content.replace(b"Name: demo", b"Name: dem0", 1),
     }.items():
         (tmp_path / name).write_bytes(damaged)
-        with pytest.raises(IntegrityError, match=f"{name} is not a readable wheel"):
+        with pytest.raises(IntegrityError, match=f"{name}: not a readable wheel"):
             metadata_of_wheel(tmp_path / name)
     with pytest.raises(IntegrityError, match="not a readable wheel"):
         metadata_of_wheel(tmp_path / "absent-1.0-py3-none-any.whl")
@@ -125,10 +125,10 @@ def test_a_name_that_is_no_wheels_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "what"), [(b"Version: 1\n", "a name"), (b"Name: a\n", "a version"), (b"", "a name")]
+    ("content", "what"), [(b"Version: 1\n", "name"), (b"Name: a\n", "version"), (b"", "name")]
 )
 def test_metadata_needs_a_name_and_a_version(content: bytes, what: str) -> None:
-    with pytest.raises(IntegrityError, match=f"a-1-py3-none-any.whl lacks {what}"):
+    with pytest.raises(IntegrityError, match=f"a-1-py3-none-any.whl: its metadata has no {what}"):
         parse_metadata(content, where="a-1-py3-none-any.whl")
 
 

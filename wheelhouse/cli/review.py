@@ -21,12 +21,12 @@ from offline_bundle.wheelhouse.cli.completers import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from offline_bundle.wheelhouse.runtime.signatures import Signer, SignerPolicy
-    from offline_bundle.wheelhouse.store.diff import (
+    from offline_bundle.wheelhouse.derived.diff import (
         BundleDiff,
         Names,
         PackageChange,
     )
+    from offline_bundle.wheelhouse.runtime.signatures import Signer, SignerPolicy
     from offline_bundle.wheelhouse.store.prune import PruneReport
 
 _PATH = click.Path(path_type=Path)
@@ -104,7 +104,8 @@ def diff_command(*, old: Path, new: Path, as_json: bool) -> None:
 
     Each is a bundle's folder, its bundle.json, or an archive.
     """
-    from offline_bundle.wheelhouse.store.diff import diff, load_manifest
+    from offline_bundle.wheelhouse.derived.diff import diff
+    from offline_bundle.wheelhouse.transport.open import load_manifest
 
     changes = diff(load_manifest(old), load_manifest(new))
     if as_json:
@@ -157,6 +158,7 @@ def prune_command(  # noqa: PLR0913
 
     Scripts and targets are dropped by name. Files that jobs may still hold stay for the grace period; prune again then.
     """
+    from offline_bundle.wheelhouse.signing import signing_with
     from offline_bundle.wheelhouse.store.prune import prune
 
     report = prune(
@@ -165,8 +167,8 @@ def prune_command(  # noqa: PLR0913
         drop_targets=targets,
         grace=_duration(grace),
         is_dry_run=dry_run,
-        key=sign,
-        may_lose_signature=unsigned,
+        sign=signing_with(sign) if sign else None,
+        allow_unsigned=unsigned,
     )
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report), indent=1))

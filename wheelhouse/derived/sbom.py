@@ -39,12 +39,14 @@ from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.spdx import fixup_id, is_expression
 from packageurl import PackageURL
 
-from offline_bundle.wheelhouse.derived.facts import INVENTORIES, PackageFacts, graph_of, read_facts
+from offline_bundle.wheelhouse.derived.complete import INVENTORIES
+from offline_bundle.wheelhouse.derived.requirement_graph import lock_graph
+from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata, read_all_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from offline_bundle.wheelhouse.derived.facts import LockGraph
+    from offline_bundle.wheelhouse.derived.requirement_graph import LockGraph
     from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
 
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]+")
@@ -56,9 +58,9 @@ def render_sbom(manifest: Manifest, metadata: Mapping[str, bytes]) -> bytes:
     The same manifest gives the same bytes: the serial number is made from it, the time is the manifest's. What it says
     of the inventories themselves does not count, so it may hold them or not.
     """
-    facts = read_facts(manifest, metadata)
+    facts = read_all_metadata(manifest, metadata)
     graphs = {
-        (script, target): graph_of(manifest, script, target, facts)
+        (script, target): lock_graph(manifest, script, target, facts)
         for script, entry in sorted(manifest.scripts.items())
         for target in sorted(entry.locks)
     }
@@ -147,7 +149,7 @@ def _numbered(values: Mapping[_Node, object]) -> dict[_Node, int]:
 
 
 def _wheels(
-    manifest: Manifest, facts: Mapping[str, PackageFacts], variants: _Variants
+    manifest: Manifest, facts: Mapping[str, WheelMetadata], variants: _Variants
 ) -> tuple[dict[_Node, Component], list[tuple[Component, list[Component]]]]:
     """A component for each variant of each wheel: by lock and package, and each with those that it needs."""
     needs = variants.needs()
@@ -179,7 +181,7 @@ def _tool(manifest: Manifest) -> Component:
     return tool
 
 
-def _wheel(reference: str, path: str, file: BundledFile, facts: PackageFacts) -> Component:
+def _wheel(reference: str, path: str, file: BundledFile, facts: WheelMetadata) -> Component:
     filename = path.removeprefix("wheels/")
     name = file.name or filename.partition("-")[0]
     people = [
@@ -214,7 +216,7 @@ def _program(path: str, file: BundledFile) -> Component:
         bom_ref=path,
         purl=PackageURL("pypi", None, name, file.version) if name == "uv" else None,
         hashes=_hashes(file.sha256),
-        external_references=list(_references(file, PackageFacts())),
+        external_references=list(_references(file, WheelMetadata("", ""))),
         properties=list(_properties(file)),
     )
 
@@ -254,7 +256,7 @@ def _hashes(sha256: str | None) -> list[HashType]:
     return [HashType(alg=HashAlgorithm.SHA_256, content=sha256)] if sha256 else []
 
 
-def _licences(facts: PackageFacts) -> Iterator[LicenseExpression | DisjunctiveLicense]:
+def _licences(facts: WheelMetadata) -> Iterator[LicenseExpression | DisjunctiveLicense]:
     """CycloneDX takes either one expression or licences by their SPDX name or in words."""
     if not facts.licence:
         return
@@ -267,7 +269,7 @@ def _licences(facts: PackageFacts) -> Iterator[LicenseExpression | DisjunctiveLi
         yield DisjunctiveLicense(name=facts.licence)
 
 
-def _references(file: BundledFile, facts: PackageFacts) -> Iterator[ExternalReference]:
+def _references(file: BundledFile, facts: WheelMetadata) -> Iterator[ExternalReference]:
     source = file.source
     if source and source.url:
         hashes = _hashes(source.built_from)

@@ -1,10 +1,19 @@
-"""The metadata inside a wheel, as it lies there."""
+"""The METADATA of wheels: extracted from the file, and parsed. The only reader.
+
+    content = metadata_of_wheel(Path("numpy-2.0-....whl"))
+    parse_metadata(content).requires_dist
+    read_metadata(content).licence                          # "BSD-3-Clause"
+
+METADATA is untrusted: it may be malformed, long or false. Texts for display are cut and printable.
+"""
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass
+from email.utils import getaddresses
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,31 +24,47 @@ from packaging.version import Version
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from packaging.metadata import RawMetadata
+    from offline_bundle.wheelhouse.runtime.manifest import Manifest
 
 _LARGEST_METADATA = 32 * 1024 * 1024
-_HINT = "fetch the wheel again; if its index serves it so, report it to the project"
+_LONGEST_TEXT = 200
+_LONGEST_LICENCE_NAME = 64
+_LICENCE_CLASSIFIER = "License :: "
+_EXPRESSION = re.compile(r"[A-Za-z0-9.+() :-]+")
+_URL = re.compile(r"https?://[!#-;=?-Z_a-z~]{1,500}")
+_URL_LABELS = ("homepage", "source", "repository", "source code", "documentation")
+_HINT = "fetch the wheel again; if its index serves this file, report it to the project"
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 """What zipfile raises for damage; RuntimeError for encrypted members and unknown compression."""
 
 
 @dataclass(frozen=True)
 class WheelMetadata:
-    """What a wheel says of itself; texts as written, not yet parsed."""
+    """The fields of one METADATA that are used here."""
 
     name: str
     version: str
-    requires_python: str | None
-    requires_dist: tuple[str, ...]
+    requires_python: str | None = None
+    requires_dist: tuple[str, ...] = ()
+    summary: str = ""
+    licence: str = ""
+    """An SPDX expression if the package has one, else another licence text, else empty."""
+    is_expression: bool = False
+    """True if `licence` comes from `License-Expression` (PEP 639)."""
+    authors: tuple[tuple[str, str], ...] = ()
+    """Name and address of each author, else of each maintainer; either may be empty."""
+    homepage: str = ""
+    """An http(s) URL, or empty."""
 
 
 def metadata_of_wheel(path: Path, filename: str | None = None) -> bytes:
-    """Return the METADATA of a wheel, byte for byte; *filename* is its name where *path* has another.
+    """Return the METADATA of a wheel, byte for byte; *filename* is its name if *path* has another.
 
-    Verbatim, because pip refuses a PEP 658 sibling that differs from the wheel's own. Raises IntegrityError
-    when the file is no readable wheel, or its one `.dist-info` folder is not the one its file name promises.
+    Verbatim, because pip refuses a PEP 658 sibling that differs from the wheel's own. Raises
+    IntegrityError for an unreadable wheel, and unless its only `.dist-info` folder matches its name.
     """
     filename = filename or path.name
     try:
@@ -47,25 +72,59 @@ def metadata_of_wheel(path: Path, filename: str | None = None) -> bytes:
             member = _metadata_member(filename, archive)
             return archive.read(member)
     except _BROKEN_ZIP as error:
-        raise IntegrityError(f"{filename} is not a readable wheel: {error}", hint=_HINT) from error
+        raise IntegrityError(f"{filename}: not a readable wheel: {error}", hint=_HINT) from error
 
 
 def parse_metadata(content: bytes, *, where: str = "METADATA") -> WheelMetadata:
-    """Read METADATA; *where* names it in the IntegrityError that is raised when it has no name or version."""
-    # What follows the headers is the description: long, and of no use here.
-    raw = _read_headers(content.replace(b"\r\n", b"\n").partition(b"\n\n")[0])
-    name, version = raw.get("name"), raw.get("version")
-    if not name or not version:
-        raise IntegrityError(f"{where} lacks {'a name' if not name else 'a version'}", hint=_HINT)
-    return WheelMetadata(
-        name, version, raw.get("requires_python"), tuple(raw.get("requires_dist", ()))
+    """Parse METADATA; raises IntegrityError, naming *where*, if name or version is missing."""
+    metadata = read_metadata(content)
+    if not metadata.name or not metadata.version:
+        field = "version" if metadata.name else "name"
+        raise IntegrityError(f"{where}: its metadata has no {field}", hint=_HINT)
+    return metadata
+
+
+def read_metadata(content: bytes) -> WheelMetadata:
+    """Parse METADATA of any quality: fields that are missing or unreadable stay empty."""
+    # After the headers comes the description: long, and not used.
+    return _read_headers(content.replace(b"\r\n", b"\n").partition(b"\n\n")[0])
+
+
+def read_all_metadata(
+    manifest: Manifest, contents: Mapping[str, bytes]
+) -> dict[str, WheelMetadata]:
+    """Parse the METADATA of all wheels of a bundle; *contents* has it by the wheel's path."""
+    return {path: read_metadata(contents.get(path, b"")) for path in wheel_paths(manifest)}
+
+
+def wheel_paths(manifest: Manifest) -> list[str]:
+    """Return the paths of all wheels in the bundle, sorted."""
+    return sorted(
+        path for path in manifest.files if path.startswith("wheels/") and path.endswith(".whl")
     )
 
 
 @lru_cache(maxsize=4096)
-def _read_headers(headers: bytes) -> RawMetadata:
-    """Read them once: a build reads those of the bundle while it waits for the resolver, and then asks again."""
-    return parse_email(headers)[0]
+def _read_headers(headers: bytes) -> WheelMetadata:
+    # Cached: a build parses the metadata of the present bundle while the resolver runs, then again.
+    raw, _ = parse_email(headers + b"\n")
+    licence, is_expression = _licence(
+        raw.get("license_expression") or "", raw.get("license") or "", raw.get("classifiers") or []
+    )
+    contacts = [raw.get("author") or "", raw.get("author_email") or ""]
+    if not any(contacts):
+        contacts = [raw.get("maintainer") or "", raw.get("maintainer_email") or ""]
+    return WheelMetadata(
+        name=raw.get("name") or "",
+        version=raw.get("version") or "",
+        requires_python=raw.get("requires_python"),
+        requires_dist=tuple(raw.get("requires_dist") or ()),
+        summary=_one_line(raw.get("summary") or ""),
+        licence=licence,
+        is_expression=is_expression,
+        authors=_authors(*contacts),
+        homepage=_homepage(raw.get("home_page") or "", raw.get("project_urls") or {}),
+    )
 
 
 def _metadata_member(filename: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -75,15 +134,55 @@ def _metadata_member(filename: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo
     }
     folders = sorted(top for top in tops if top.endswith(".dist-info"))
     if len(folders) != 1:
-        found = ", ".join(folders) or "none"
-        raise IntegrityError(
-            f"{filename} must hold one .dist-info folder; found: {found}", hint=_HINT
-        )
+        names = ", ".join(folders) or "none"
+        raise IntegrityError(f"{filename}: expected one .dist-info folder, got {names}", hint=_HINT)
     folder_name, _, folder_version = folders[0].removesuffix(".dist-info").partition("-")
     if canonicalize_name(folder_name) != name or Version(folder_version) != version:
-        raise IntegrityError(f"{filename} holds the metadata of another: {folders[0]}", hint=_HINT)
-    wanted = f"{folders[0]}/METADATA"
-    members = [member for member in archive.infolist() if member.filename == wanted]
-    if len(members) != 1 or members[0].file_size > _LARGEST_METADATA:
-        raise IntegrityError(f"{filename} must hold one {wanted} of sensible size", hint=_HINT)
+        raise IntegrityError(f"{filename}: has metadata of another wheel: {folders[0]}", hint=_HINT)
+    path = f"{folders[0]}/METADATA"
+    members = [member for member in archive.infolist() if member.filename == path]
+    if len(members) != 1:
+        raise IntegrityError(f"{filename}: expected one {path}, got {len(members)}", hint=_HINT)
+    if members[0].file_size > _LARGEST_METADATA:
+        raise IntegrityError(f"{filename}: {path} is larger than 32 MiB", hint=_HINT)
     return members[0]
+
+
+def _licence(expression: str, text: str, classifiers: Iterable[str]) -> tuple[str, bool]:
+    """Return the first of: the expression, a short text, the classifiers, a long text's first line."""
+    if expression and _EXPRESSION.fullmatch(expression):
+        return expression, True
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines and lines[0].upper() != "UNKNOWN" else ""
+    if first and len(lines) == 1 and len(first) <= _LONGEST_LICENCE_NAME:
+        return _one_line(first), False
+    names = [
+        item.rpartition(" :: ")[2] for item in classifiers if item.startswith(_LICENCE_CLASSIFIER)
+    ]
+    names = [name for name in names if name != "OSI Approved"]
+    return _one_line(" or ".join(names) or first), False
+
+
+def _authors(names: str, addresses: str) -> tuple[tuple[str, str], ...]:
+    pairs = [(_one_line(name), _one_line(address)) for name, address in getaddresses([addresses])]
+    pairs = [
+        (name, address if "@" in address else "") for name, address in pairs if name or address
+    ]
+    if names and not any(name for name, _ in pairs):
+        address = pairs[0][1] if len(pairs) == 1 else ""
+        return ((_one_line(names), address),)
+    return tuple(pairs)
+
+
+def _homepage(homepage: str, urls: Mapping[str, str]) -> str:
+    by_label = {label.casefold(): url for label, url in urls.items()}
+    candidates = [homepage, *(by_label[label] for label in _URL_LABELS if label in by_label)]
+    return next((url for url in candidates if _URL.fullmatch(url)), "")
+
+
+def _one_line(text: str) -> str:
+    """Return *text* as one printable line of at most 200 characters."""
+    line = "".join(
+        character if character.isprintable() else " " for character in " ".join(text.split())
+    )
+    return line if len(line) <= _LONGEST_TEXT else f"{line[: _LONGEST_TEXT - 1]}…"

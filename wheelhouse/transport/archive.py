@@ -243,10 +243,10 @@ def parse_size(text: str) -> int:
 
 def _manifest_of(archive: Archive) -> Manifest:
     """Read all of the manifest in *archive*: what refers to what, and the names of its wheels."""
-    from offline_bundle.wheelhouse.derived.index_pages import wheel_problems  # noqa: PLC0415 -- packaging; packing does without
+    from offline_bundle.wheelhouse.derived.simple_index import wheel_name_problems  # noqa: PLC0415 -- packaging; packing does without
 
     manifest = Manifest.from_json(archive.document)
-    if problems := wheel_problems(manifest.files):
+    if problems := wheel_name_problems(manifest.files):
         raise IntegrityError(
             f"{archive.name} holds wheels that are none by their names",
             problems=problems,
@@ -679,14 +679,14 @@ def _finish_merge(
     plan: _Plan, sides: tuple[Side, Side], contents: dict[str, bytes | Path], writer: BundleWriter
 ) -> tuple[_Plan, dict[str, bytes | Path]]:
     """Render the inventories of a merged bundle, where one of the two had any, and give it its place after both."""
-    from offline_bundle.wheelhouse.derived.facts import INVENTORIES  # noqa: PLC0415 -- only merging needs it
-    from offline_bundle.wheelhouse.derived.inventories import add_inventories, metadata_of  # noqa: PLC0415 -- the same
+    from offline_bundle.wheelhouse.derived.complete import INVENTORIES  # noqa: PLC0415 -- only merging needs it
+    from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata  # noqa: PLC0415 -- the same
     from offline_bundle.wheelhouse.transport.merge import with_lineage  # noqa: PLC0415 -- the same
 
     manifest, inventories = plan.manifest, dict[str, bytes]()
     if any(side.manifest.files.keys() & INVENTORIES for side in sides):
         manifest, inventories = add_inventories(
-            manifest, lambda: metadata_of(plan.manifest, contents, writer.directory), writer.current
+            manifest, lambda: gather_metadata(plan.manifest, contents, writer.directory), writer.current
         )
     manifest = with_lineage(manifest, *sides)
     document = writer.current_bytes if manifest == writer.current else manifest.to_json()

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from offline_bundle.wheelhouse.derived.facts import INVENTORIES
-from offline_bundle.wheelhouse.derived.index_pages import INDEX, described, render_index, with_needs
+from offline_bundle.wheelhouse.derived.complete import INVENTORIES
+from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
+from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
 from offline_bundle.wheelhouse.derived.python_downloads import DOWNLOADS, render_downloads
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.manifest import (
@@ -74,7 +75,7 @@ def merge(ours: Side, theirs: Side, *, replaces: bool = False) -> Merged:
         if name in used
     }
     pages |= render_downloads(pythons, targets, files)
-    files |= {path: described(content) for path, content in pages.items()}
+    files |= {path: file_entry(content) for path, content in pages.items()}
     files[CHECKSUMS] = BundledFile(sha256=None, size=None)
     uv = {**ours.manifest.uv, **theirs.manifest.uv}
     uv |= {
@@ -88,7 +89,7 @@ def merge(ours: Side, theirs: Side, *, replaces: bool = False) -> Merged:
         scripts=scripts,
         targets={name: target for name, target in targets.items() if name in used},
         uv=uv,
-        files=with_needs(files, scripts),
+        files=with_needed_by(files, scripts),
         pythons=pythons,
     )
     return Merged(manifest, pages)

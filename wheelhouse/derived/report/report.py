@@ -14,17 +14,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.cli.output import count, megabytes
-from offline_bundle.wheelhouse.derived.facts import machine_of, parse_facts, wheels_of
+from offline_bundle.wheelhouse.derived.diff import diff
+from offline_bundle.wheelhouse.derived.wheel_metadata import read_metadata, wheel_paths
 from offline_bundle.wheelhouse.runtime.manifest import CHECKSUMS
 from offline_bundle.wheelhouse.runtime.names import REPORT
-from offline_bundle.wheelhouse.store.diff import diff
+from offline_bundle.wheelhouse.runtime.platforms import parse_platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from offline_bundle.wheelhouse.derived.facts import PackageFacts
+    from offline_bundle.wheelhouse.derived.diff import Names
+    from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
     from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest, Source
-    from offline_bundle.wheelhouse.store.diff import Names
 
 _VOID = {"meta", "br"}
 _MOST_UNFOLDED = 40
@@ -81,7 +82,7 @@ def render_report(
 ) -> bytes:
     """Render the page; *metadata* has each wheel's METADATA by the wheel's path, *before* is what the bundle held."""
     packages = _packages(
-        manifest, {path: parse_facts(metadata.get(path, b"")) for path in wheels_of(manifest)}
+        manifest, {path: read_metadata(metadata.get(path, b"")) for path in wheel_paths(manifest)}
     )
     title = f"Offline bundle: {', '.join(sorted(manifest.scripts)) or 'nothing'}"
     sections = [
@@ -111,7 +112,7 @@ class _Package:
     name: str
     version: str
     wheels: tuple[tuple[str, BundledFile], ...]
-    facts: PackageFacts
+    facts: WheelMetadata
 
     @property
     def size(self) -> int:
@@ -142,7 +143,7 @@ class _Package:
             yield "warn", "no licence given"
 
 
-def _packages(manifest: Manifest, facts: Mapping[str, PackageFacts]) -> list[_Package]:
+def _packages(manifest: Manifest, facts: Mapping[str, WheelMetadata]) -> list[_Package]:
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in facts:
         file = manifest.files[path]
@@ -243,7 +244,7 @@ class _Held:
 
 def _versions(manifest: Manifest) -> dict[str, _Held]:
     held: dict[str, _Held] = defaultdict(_Held)
-    for path in wheels_of(manifest):
+    for path in wheel_paths(manifest):
         file = manifest.files[path]
         package = held[file.name or path]
         package.versions[file.version or ""] = None
@@ -355,7 +356,7 @@ def _matrix(manifest: Manifest) -> _Html:
             size = sum(
                 manifest.files[package.wheel].size or 0 for package in lock.packages.values()
             )
-            has_libc = machine_of(manifest.targets[target].platform)[1] == "linux"
+            has_libc = parse_platform(manifest.targets[target].platform)[0] == "Linux"
             floor = f", libc {lock.libc} or newer" if lock.libc and has_libc else ""
             details = f"{megabytes(size)}{floor}"
             cells.append(

@@ -1,0 +1,68 @@
+"""Finish a manifest: the one place that adds what follows from its tables. Pure.
+
+    manifest, pages = complete(tables)
+
+`build`, `unpack` (merging) and `prune` all end here, so that a bundle has the same pages whichever
+command wrote it. The SBOM and the report come afterwards, by `inventories.add_inventories`: they
+describe the finished manifest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from offline_bundle.wheelhouse.derived.python_downloads import DOWNLOADS, render_downloads
+from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
+from offline_bundle.wheelhouse.runtime.files import sha256_of
+from offline_bundle.wheelhouse.runtime.manifest import CHECKSUMS, BundledFile
+from offline_bundle.wheelhouse.runtime.names import REPORT, SBOM
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from offline_bundle.wheelhouse.runtime.manifest import BundledScript, Manifest
+
+INVENTORIES = frozenset({SBOM, REPORT})
+"""Files that describe the finished manifest."""
+
+
+def complete(manifest: Manifest) -> tuple[Manifest, dict[str, bytes]]:
+    """Return *manifest* with all that follows from its tables, and the contents of the new pages.
+
+    The caller fills in scripts, targets, uv, pythons and the files of these. Added, or replaced, are
+    the index pages, `python-downloads.json`, each file's `needed_by`, and `SHA256SUMS`. Targets and
+    interpreters that no lock uses are left out.
+    """
+    used = {target for script in manifest.scripts.values() for target in script.locks}
+    targets = {name: target for name, target in manifest.targets.items() if name in used}
+    pythons = {name: python for name, python in manifest.pythons.items() if name in used}
+    files = {
+        path: file
+        for path, file in manifest.files.items()
+        if path != DOWNLOADS and not path.startswith(INDEX)
+    }
+    pages = {**render_index(files), **render_downloads(pythons, targets, files)}
+    files |= {path: file_entry(page) for path, page in pages.items()}
+    files[CHECKSUMS] = BundledFile(sha256=None, size=None)
+    files = with_needed_by(files, manifest.scripts)
+    return replace(manifest, targets=targets, pythons=pythons, files=files), pages
+
+
+def file_entry(content: bytes) -> BundledFile:
+    """Return the manifest's entry of a file with this *content*: digest and size."""
+    return BundledFile(sha256=sha256_of(content), size=len(content))
+
+
+def with_needed_by(
+    files: Mapping[str, BundledFile], scripts: Mapping[str, BundledScript]
+) -> dict[str, BundledFile]:
+    """Return *files* with `needed_by` set from the locks of *scripts*."""
+    locks: dict[str, list[str]] = {}
+    for script_name, script in sorted(scripts.items()):
+        for target, lock in sorted(script.locks.items()):
+            for package in lock.packages.values():
+                locks.setdefault(package.wheel, []).append(f"{script_name}/{target}")
+    return {
+        path: replace(file, needed_by=tuple(locks.get(path, ()))) for path, file in files.items()
+    }
