@@ -20,7 +20,7 @@ from offline_bundle.builder.inputs.scripts import Script, read_scripts
 from offline_bundle.builder.inputs.uv_lockfile import has_uv_lock, uv_lock_path
 from offline_bundle.builder.resolve import uv_settings
 from offline_bundle.builder.resolve.uv import uv_version_here
-from offline_bundle.wheelhouse.runtime.manifest import FORMAT
+from offline_bundle.wheelhouse.runtime.names import FORMAT
 from offline_bundle.wheelhouse.runtime.pep723 import settings_digest
 from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
 from offline_bundle.wheelhouse.store.shipped import bundle_files

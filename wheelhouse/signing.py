@@ -24,12 +24,8 @@ from offline_bundle.wheelhouse.runtime.errors import (
     SignatureError,
     translate_os_errors,
 )
-from offline_bundle.wheelhouse.runtime.manifest import (
-    MANIFEST,
-    SIGNATURE,
-    WRITER,
-    read_manifest_bytes,
-)
+from offline_bundle.wheelhouse.runtime.manifest import read_manifest_bytes
+from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE, WRITER
 from offline_bundle.wheelhouse.runtime.policy import check_policies, may_be_in_force
 from offline_bundle.wheelhouse.runtime.signatures import (
     NAMESPACE,

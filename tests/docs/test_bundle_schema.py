@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import Manifest, unsafe_path
+from offline_bundle.wheelhouse.runtime.manifest import Manifest
+from offline_bundle.wheelhouse.runtime.paths import unsafe_path
 from tests.support.bundles import make_bundle
 from tests.support.reviewed import LINUX, WINDOWS, Shelf
 from tests.support.schema import manifest_validator

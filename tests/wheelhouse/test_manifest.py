@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
+from offline_bundle.wheelhouse.runtime.files import NotRegularError, open_regular
 from offline_bundle.wheelhouse.runtime.manifest import (
     BundledFile,
     BundledLock,
@@ -22,13 +23,11 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     BundledTarget,
     BundledUv,
     Manifest,
-    NotRegularError,
     Source,
-    open_regular,
     read_manifest,
     render_checksums,
-    unsafe_path,
 )
+from offline_bundle.wheelhouse.runtime.paths import unsafe_path
 from tests.support.characters import CHARACTERS
 
 if TYPE_CHECKING:
@@ -269,7 +268,7 @@ def test_paths_that_meet_on_some_file_system_are_refused(first: str, second: str
 def test_names_that_become_folders_are_refused_when_unsafe(table: str, name: str) -> None:
     changed = document()
     changed[table][name] = copy.deepcopy(next(iter(changed[table].values())))
-    assert "no usable name" in problems_of(changed)
+    assert "not usable as a file name" in problems_of(changed)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +441,7 @@ def test_read_manifest_reads_what_lies_there(tmp_path: Path) -> None:
 
 
 def test_no_bundle_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no bundle\.json") as caught:
+    with pytest.raises(InputError, match=r"has no bundle\.json") as caught:
         read_manifest(tmp_path)
     assert caught.value.hint
     with pytest.raises(InputError, match="no folder"):

@@ -14,7 +14,8 @@ import pytest
 from offline_bundle.cli import run_command_line
 from offline_bundle.wheelhouse.cli.review import prune_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, SignatureError
-from offline_bundle.wheelhouse.runtime.manifest import SIGNATURE, read_manifest
+from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.names import SIGNATURE
 from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
 from offline_bundle.wheelhouse.signing import check_bundle_signature, sign, signing_with
 from offline_bundle.wheelhouse.store.prune import (

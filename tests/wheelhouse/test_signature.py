@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, SignatureError
-from offline_bundle.wheelhouse.runtime.manifest import SIGNATURE
+from offline_bundle.wheelhouse.runtime.names import SIGNATURE
 from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
 from offline_bundle.wheelhouse.signing import (
     check_bundle_signature,

@@ -15,7 +15,8 @@ from typing import Self
 import pytest
 
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import MOST_ANCESTORS, Manifest, read_manifest
+from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest
+from offline_bundle.wheelhouse.runtime.names import MOST_ANCESTORS
 from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.store.writer import PENDING, BundleWriter
 from tests.support.archives import digest_of, no_fsync, put_bundle, small_disk, tree, wheel_path

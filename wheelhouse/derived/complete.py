@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from offline_bundle.wheelhouse.derived.python_downloads import DOWNLOADS, render_downloads
 from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
 from offline_bundle.wheelhouse.runtime.files import sha256_of
-from offline_bundle.wheelhouse.runtime.manifest import CHECKSUMS, BundledFile
-from offline_bundle.wheelhouse.runtime.names import REPORT, SBOM
+from offline_bundle.wheelhouse.runtime.manifest import BundledFile
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, REPORT, SBOM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Optional, Union
 
-_MOST_PROBLEMS = 20
+MOST_PROBLEMS = 20
 
 
 class BundleError(Exception):
@@ -123,8 +123,8 @@ def print_error(error: BundleError) -> int:
 
 def first_problems(problems: "Sequence[str]") -> "list[str]":
     """Return the first problems of a long list, and the number of those left out."""
-    more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
-    return [*problems[:_MOST_PROBLEMS], *more]
+    more = [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
+    return [*problems[:MOST_PROBLEMS], *more]
 
 
 def corrupt_bundle(

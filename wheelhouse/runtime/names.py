@@ -24,6 +24,8 @@ STAGING = f"{WRITER}/tmp"  # noqa: S108 -- inside the bundle, and nobody else's
 LARGEST_HEADER_FILE = 64 * 1024 * 1024
 LARGEST_SIZE = 2**63 - 1
 COPY_AGAIN_HINT = "carry it over again; what is good already need not be"
+ENVIRONMENT_MARK = "pyvenv.cfg"
+"""The file that every environment of a bundle has at its top."""
 POLICY_PATH = "/etc/offline-bundle/policy.json"
 PYTHON_VARIABLES = (
     "PYTHONHOME",

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES, complete, with_needed_by
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.runtime.errors import InputError, SignatureError, translate_os_errors
-from offline_bundle.wheelhouse.runtime.manifest import MANIFEST, SIGNATURE, WRITER, read_manifest
+from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE, WRITER
 from offline_bundle.wheelhouse.runtime.platforms import parse_platform
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 

@@ -16,17 +16,12 @@ from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
 
-from offline_bundle.wheelhouse.derived.complete import INVENTORIES
-from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
-from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
+from offline_bundle.wheelhouse.derived.complete import INVENTORIES, file_entry, with_needed_by
 from offline_bundle.wheelhouse.derived.python_downloads import DOWNLOADS, render_downloads
+from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import (
-    CHECKSUMS,
-    MOST_ANCESTORS,
-    BundledFile,
-    Manifest,
-)
+from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MOST_ANCESTORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
