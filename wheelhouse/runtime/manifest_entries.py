@@ -131,6 +131,7 @@ class BundledPython:
 
 
 def read_script(table: "JsonTable") -> BundledScript:
+    """Read a member of `scripts`."""
     return BundledScript(
         path=table.text("path"),
         block=table.digest("block"),
@@ -159,6 +160,7 @@ def _read_lock(table: "JsonTable") -> BundledLock:
 
 
 def read_file(path: str, table: "JsonTable") -> BundledFile:
+    """Read the member of `files` at *path*."""
     has_digest = path != CHECKSUMS or table.has("sha256")
     has_size = has_digest or table.has("size")
     return BundledFile(
@@ -189,14 +191,17 @@ def _read_source(table: "JsonTable") -> Source:
 
 
 def read_target(table: "JsonTable") -> BundledTarget:
+    """Read a member of `targets`."""
     return BundledTarget(python=table.text("python"), platform=table.text("platform"))
 
 
 def read_uv(table: "JsonTable") -> BundledUv:
+    """Read a member of `uv`."""
     return BundledUv(version=table.text("version"), path=table.text("path"))
 
 
 def read_python(table: "JsonTable") -> BundledPython:
+    """Read a member of `pythons`."""
     return BundledPython(
         version=table.text("version", _RELEASE, "a release such as 3.12.1"),
         implementation=table.text("implementation", _IMPLEMENTATION, "cpython"),
@@ -205,6 +210,7 @@ def read_python(table: "JsonTable") -> BundledPython:
 
 
 def script_json(script: BundledScript) -> "dict[str, Any]":
+    """Return the JSON object of a script."""
     document: dict[str, Any] = {
         "path": script.path,
         "block": script.block,
@@ -222,6 +228,7 @@ def _lock_json(lock: BundledLock) -> "dict[str, Any]":
 
 
 def file_json(file: BundledFile) -> "dict[str, Any]":
+    """Return the JSON object of a file."""
     document = _present(file)
     return {**document, "source": _present(file.source)} if file.source else document
 

@@ -114,11 +114,13 @@ class JsonTable:
             problems.add(keys, f"must be an object, not {shown_value(value)}")
 
     def has(self, key: str) -> bool:
+        """Return whether *key* has a value other than null."""
         return self._values.get(key) is not None
 
     def text(
         self, key: str, pattern: "Optional[re.Pattern[str]]" = None, kind: str = "text"
     ) -> str:
+        """Return a text, which must match *pattern* if there is one; *kind* describes it."""
         value = self._values.get(key)
         if isinstance(value, str) and (pattern is None or pattern.fullmatch(value)):
             return value
@@ -126,9 +128,11 @@ class JsonTable:
         return ""
 
     def optional_text(self, key: str) -> "Optional[str]":
+        """Return a text, or None where it is missing or null."""
         return self.text(key) if self.has(key) else None
 
     def digest(self, key: str) -> str:
+        """Return a sha256 digest."""
         value = self._values.get(key)
         if is_digest(value):
             return str(value)
@@ -136,6 +140,7 @@ class JsonTable:
         return ""
 
     def integer(self, key: str, *, least: int, kind: str) -> int:
+        """Return an integer of *least* or more; *kind* describes it."""
         value = self._values.get(key)
         if type(value) is int and least <= value <= LARGEST_SIZE:  # True is an int, but not here
             return value
@@ -143,6 +148,7 @@ class JsonTable:
         return least
 
     def texts(self, key: str) -> "tuple[str, ...]":
+        """Return a list of texts."""
         value = self._values.get(key)
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
@@ -150,6 +156,7 @@ class JsonTable:
         return ()
 
     def digests(self, key: str) -> "tuple[str, ...]":
+        """Return a list of sha256 digests."""
         texts = self.texts(key)
         if all(map(is_digest, texts)):
             return texts
@@ -157,12 +164,14 @@ class JsonTable:
         return ()
 
     def flag(self, key: str) -> bool:
+        """Return a boolean; false where it is missing or null."""
         value = self._values.get(key)
         if not isinstance(value, (bool, type(None))):
             self._report(key, "true or false")
         return value is True
 
     def table(self, key: str) -> "JsonTable":
+        """Return the object at *key*."""
         return JsonTable(self._values.get(key), (*self._keys, key), self._problems)
 
     def tables(self, *, named: bool) -> "Iterator[tuple[str, JsonTable]]":
