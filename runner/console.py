@@ -1,4 +1,4 @@
-"""What a job said: the end of its console, for messages and pages."""
+"""The end of a job's console output, for messages and pages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ if TYPE_CHECKING:
 _TAIL_BYTES = 8192
 
 
-def tail_of(console: Path, lines: int) -> str:
-    """Read the last *lines* of a console, which may be large, hold any bytes, or be gone by its job's doing."""
+def console_tail(console: Path, lines: int) -> str:
+    """Return the last *lines* of a console; empty if the job removed it.
+
+    The file may be large and may contain any bytes.
+    """
     try:
         with console.open("rb") as stream:
             stream.seek(max(0, console.stat().st_size - _TAIL_BYTES))
-            last = stream.read().decode(errors="replace")
+            text = stream.read().decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(last.rstrip("\n").split("\n")[-lines:])
+    return "\n".join(text.rstrip("\n").split("\n")[-lines:])

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.runner.network import seal_command
+from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError, JobsFailedError
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 
@@ -103,6 +103,6 @@ def _step(words: Sequence[object], say: Callable[[str], None], *, is_sealed: boo
     shown = shlex.join(["offline-bundle", *told])
     say(f"$ {shown}")
     command = [sys.executable, "-m", "offline_bundle", *told]
-    done = subprocess.run(seal_command(command) if is_sealed else command, check=False)
+    done = subprocess.run(no_network_command(command) if is_sealed else command, check=False)
     if done.returncode:
         raise StepError(shown, done.returncode)

@@ -1,4 +1,4 @@
-"""From jobs that are under way to results on this disk, by whatever engine: watch, collect, tell of those that failed.
+"""Follow the jobs of any engine to their end: poll, collect the results, report failed jobs.
 
 outcome = follow(engine, engine.find("eval - 10 jobs"), directory=Path("results"))
 outcome.raise_if_failed()
@@ -11,14 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.engine import (
-    FAILED,
-    Counts,
-    Engine,
-    Failure,
-    ProjectState,
-    Results,
-)
+from offline_bundle.runner.model import FAILED, Counts, Failure, ProjectState, Results
 from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, JobsFailedError
 from offline_bundle.wheelhouse.runtime.paths import printable
 
@@ -26,28 +19,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from offline_bundle.runner.engine import Engine
+
 SHOWN_FAILURES = 10
 _SHORTEST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
-_STANDSTILL_SECONDS = 60.0
+_PENDING_NOTICE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the jobs of a project stand, and what was downloaded."""
+    """Job counts of a project, and its downloaded results."""
 
     project_id: str
     name: str
     counts: Counts
     failures: tuple[Failure, ...]
-    """The first that failed."""
+    """The first failed jobs."""
     results: Results | None
-    """None where no download was asked for, or where it failed."""
+    """None without a download, or if it failed."""
     fault: BundleError | None = None
-    """Why the download failed."""
+    """The error of the download."""
 
     def error(self) -> BundleError | None:
-        """Return what went wrong, failed jobs before a failed download; None where all is well."""
+        """Return the error to raise: failed jobs before a failed download; None on success."""
         if not self.counts.failed:
             return self.fault
         problems = []
@@ -57,18 +52,16 @@ class Outcome:
         if self.counts.failed > len(self.failures):
             problems.append(f"… and {self.counts.failed - len(self.failures)} more")
         if self.fault:
-            problems += [
-                "and the download:",
-                *(f"  {line}" for line in str(self.fault).splitlines()),
-            ]
+            lines = str(self.fault).splitlines()
+            problems += ["and the download:", *(f"  {line}" for line in lines)]
         return JobsFailedError(
             f"{self.counts.failed} of {self.counts.total} jobs of {self.name} failed",
             problems=problems,
-            hint=self.fault.hint if self.fault else _where_consoles_are(self.results),
+            hint=self.fault.hint if self.fault else _console_hint(self.results),
         )
 
     def raise_if_failed(self) -> None:
-        """Raise `JobsFailedError`, or what stopped the download."""
+        """Raise `JobsFailedError`, or the error of the download."""
         error = self.error()
         if error:
             raise error
@@ -94,7 +87,7 @@ class Outcome:
 
 
 class JobsGoOnError(BundleError):
-    """Ctrl-C while watching: exit 130, and the jobs go on."""
+    """Ctrl-C while waiting, exit code 130. The jobs continue."""
 
     exit_code = 130
 
@@ -106,43 +99,44 @@ def watch(
     *,
     notice: Callable[[str], None] = lambda _: None,
 ) -> Counts:
-    """Wait until no job is under way; *show* gets every look, *notice* a standstill, once.
+    """Poll until no job is under way. *show* gets all counts, *notice* a pending reason once.
 
-    A look comes after a twentieth of the time that has passed, so that the end is noticed soon after short jobs and
-    asked for seldom during long ones; never sooner than a quarter of a second, nor later than five. Raises
-    `BundleError` where the engine stays away or the project goes.
+    The pause between polls is a twentieth of the time since the start, from 0.25 to 5 seconds: the
+    end of short jobs is noticed soon, and long jobs are polled seldom. Raises `BundleError` if the
+    engine cannot be reached or the project was removed.
     """
-    begin = time.monotonic()
+    start = time.monotonic()
     is_noticed = False
     while True:
-        counts = engine.look(project)
+        counts = engine.poll(project)
         show(counts)
         if counts.under_way == 0:
             return counts
-        is_waiting = counts.by_state.get("pending") == counts.total
-        if is_waiting and not is_noticed and time.monotonic() - begin > _STANDSTILL_SECONDS:
-            notice(f"no job has been started yet: {engine.standstill(project)}")
+        seconds = time.monotonic() - start
+        is_pending = counts.by_state.get("pending") == counts.total
+        if is_pending and not is_noticed and seconds > _PENDING_NOTICE_SECONDS:
+            reason = engine.pending_reason(project)
+            notice(f"no job has started after {_PENDING_NOTICE_SECONDS:.0f} s: {reason}")
             is_noticed = True
-        passed = time.monotonic() - begin
-        time.sleep(min(max(passed / 20, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS))
+        time.sleep(min(max(seconds / 20, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS))
 
 
 def follow(  # noqa: PLR0913
     engine: Engine,
     project: ProjectState,
     *,
-    waits: bool = True,
+    wait: bool = True,
     directory: Path | None = None,
     show: Callable[[Counts], None] = lambda _: None,
     show_bytes: Callable[[int, int], None] = lambda _done, _total: None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Wait for the jobs if asked to, have what they left in *directory* if that is given, and find failed ones.
+    """Wait for the jobs if *wait*, collect results in *directory* if given, find failed jobs.
 
-    *show* gets the counts at every look, *show_bytes* how far the download is, *notice* what deserves a line.
-    Raises `BundleError`; failed jobs and files that did not arrive are in the outcome.
+    *show* gets the counts of every poll, *show_bytes* the progress of the download, *notice*
+    messages for the user. Raises `BundleError`; failed jobs and failed downloads are in the outcome.
     """
-    counts = watch(engine, project, show, notice=notice) if waits else project.counts
+    counts = watch(engine, project, show, notice=notice) if wait else project.counts
     results = fault = None
     if directory:
         try:
@@ -153,9 +147,9 @@ def follow(  # noqa: PLR0913
     return Outcome(project.project_id, project.name, counts, tuple(failures), results, fault)
 
 
-def how_to_return(engine: Engine, project: ProjectState, directory: Path | None) -> str:
-    """Return the command line that takes a project up again; nothing in it is secret."""
-    return shlex.join(["offline-bundle", "jobs", *engine.way_back(project, directory)])
+def resume_command(engine: Engine, project: ProjectState, directory: Path | None) -> str:
+    """Return the command line that continues with a project, without secrets."""
+    return shlex.join(["offline-bundle", "jobs", *engine.resume_arguments(project, directory)])
 
 
 def _failures(engine: Engine, project: ProjectState, results: Results | None) -> list[Failure]:
@@ -165,7 +159,7 @@ def _failures(engine: Engine, project: ProjectState, results: Results | None) ->
     return [Failure(job.name, job.state, job.tail) for job in failed[:SHOWN_FAILURES]]
 
 
-def _where_consoles_are(results: Results | None) -> str:
+def _console_hint(results: Results | None) -> str:
     if results:
-        return f"all that a job said is in {results.directory}/JOB/console_output.txt"
-    return "--download DIR brings all that the jobs said and left"
+        return f"see {results.directory}/JOB/console_output.txt for all output of a job"
+    return "download all output and files with --download DIR"

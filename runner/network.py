@@ -1,15 +1,16 @@
-"""Commands without a network: a seal is an empty network namespace, in which only loopback is up.
+"""Run commands in an empty network namespace, in which only loopback is up.
 
-    >>> seal_command(["python", "eval.py"])
-    ['…/python', '-I', '…/seal_helper.py', '--', 'python', 'eval.py']
+    >>> no_network_command(["python", "eval.py"])
+    ['…/python', '-I', '…/no_network.py', '--', 'python', 'eval.py']
 
-Two mechanisms, each tried for real before it is used. First the unshare(2) system call, made by a small
-helper which then execs the command: same process id, same user, so signals and exit codes are the command's
-own. Then bubblewrap, where only that may make namespaces (set-uid, or named in an AppArmor profile). The
-program `unshare -rn` of util-linux is neither: it maps the user to root and leaves loopback down, on which
-Python's multiprocessing and many solvers rely.
+There are two mechanisms, and each is tried before it is used. The first is the unshare(2) system
+call, made by `standalone/no_network.py`, which then execs the command: process id, user, signals
+and exit code are those of the command. The second is bubblewrap, for machines where only that
+program may create namespaces (set-uid, or named in an AppArmor profile). `unshare -rn` of
+util-linux is not used: it maps the user to root and leaves loopback down, on which Python's
+multiprocessing and many solvers rely.
 
-A seal takes the network away, not sockets that are files: a service that listens on one can still be reached.
+Unix sockets remain reachable.
 """
 
 from __future__ import annotations
@@ -28,23 +29,27 @@ if TYPE_CHECKING:
 
 HELPER = Path(__file__).with_name("standalone") / "no_network.py"
 
-_PROBE_SECONDS = 30
+_TRIAL_SECONDS = 30
 
 _HINT = (
-    "run without --sealed, or ask an administrator for one of: user namespaces for everybody (sysctl "
-    "user.max_user_namespaces above 0 and, where they exist, kernel.unprivileged_userns_clone=1 and "
-    "kernel.apparmor_restrict_unprivileged_userns=0), or bubblewrap (`bwrap`) for users to run"
+    "run without --no-network, or ask an administrator for one of: user namespaces for every user "
+    "(sysctl user.max_user_namespaces above 0 and, where they exist, "
+    "kernel.unprivileged_userns_clone=1 and kernel.apparmor_restrict_unprivileged_userns=0), "
+    "or bubblewrap (`bwrap`)"
 )
 
 
-def seal_command(command: Sequence[str]) -> list[str]:
-    """Wrap *command* so that it runs without a network; raise `BundleError` where that cannot be done."""
+def no_network_command(command: Sequence[str]) -> list[str]:
+    """Wrap *command* so that it runs without a network.
+
+    Raises `BundleError` if no mechanism works on this machine.
+    """
     return [*_working_mechanism(), "--", *command]
 
 
 @functools.cache
 def _working_mechanism() -> tuple[str, ...]:
-    """Find the beginning of a command line that seals here, by trying."""
+    """Return the start of a command line that works here, by trying each mechanism."""
     helper = (sys.executable, "-I", str(HELPER))
     bubblewrap = shutil.which("bwrap")
     mechanisms: dict[str, tuple[str, ...]] = {"unshare(2)": helper}
@@ -52,32 +57,31 @@ def _working_mechanism() -> tuple[str, ...]:
         mechanisms[f"bubblewrap ({bubblewrap})"] = (*helper, "--bubblewrap", bubblewrap)
     problems = []
     for name, mechanism in mechanisms.items():
-        fault = _fault_of(mechanism)
+        fault = _find_fault(mechanism)
         if fault is None:
             return mechanism
         problems.append(f"{name}: {fault}")
     if not bubblewrap:
-        problems.append("bubblewrap: there is no `bwrap` on PATH")
-    raise BundleError(
-        "no way to take the network away works on this machine", hint=_HINT, problems=problems
-    )
+        problems.append("bubblewrap: `bwrap` is not on PATH")
+    raise BundleError("--no-network is not possible on this machine", hint=_HINT, problems=problems)
 
 
-def _fault_of(mechanism: Sequence[str]) -> str | None:
-    """Seal nothing by *mechanism*; return why that failed, or None."""
+def _find_fault(mechanism: Sequence[str]) -> str | None:
+    """Run *mechanism* without a command; return why that failed, or None."""
     try:
-        probe = subprocess.run(
+        trial = subprocess.run(
             mechanism,
             capture_output=True,
             check=False,
-            timeout=_PROBE_SECONDS,
+            timeout=_TRIAL_SECONDS,
             stdin=subprocess.DEVNULL,
         )
     except OSError as error:
         return str(error.strerror)
     except subprocess.TimeoutExpired:
-        return f"no answer within {_PROBE_SECONDS} seconds"
-    if probe.returncode == 0:
+        return f"no answer within {_TRIAL_SECONDS} seconds"
+    if trial.returncode == 0:
         return None
-    said = probe.stderr.decode(errors="replace").removeprefix("cannot seal: ").split("\n")
-    return "; ".join(line for line in said if line) or f"left with exit code {probe.returncode}"
+    output = trial.stderr.decode(errors="replace").removeprefix("error: ")
+    lines = [line for line in output.split("\n") if line]
+    return "; ".join(lines) or f"exit code {trial.returncode}"

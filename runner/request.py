@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.cli.output import count
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
 from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.pep723 import read_block
 from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
+from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class Request:
         return self.name or f"{self.script.stem} - {count(len(self.values.rows), 'job')}"
 
 
-def check(request: Request) -> None:
+def check_request(request: Request) -> None:
     """Find what is wrong before anything is sent: no metadata, names that cannot be, a bundle that lacks something."""
     dependencies = _read_dependencies(request.script)
     names = [request.script.name, *(path.name for path in request.inputs)]

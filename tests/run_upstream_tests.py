@@ -28,7 +28,7 @@ from offline_bundle.runner.engines.hps.projects import list_projects
 from offline_bundle.runner.engines.hps.session import Server, connect
 from offline_bundle.runner.follow import watch
 from offline_bundle.runner.hps_server import EmbeddedHps
-from offline_bundle.runner.network import seal_command
+from offline_bundle.runner.network import no_network_command
 
 _MODULES = (  # noqa: SIM905 - it reads better
     "jms/test_files.py jms/test_jobs.py jms/test_projects.py jms/test_jms_api.py jms/test_tasks.py"
@@ -74,7 +74,7 @@ def main() -> int:
                 "--sealed-in",
                 folder,
             ]
-            return subprocess.run(seal_command(again), check=False).returncode
+            return subprocess.run(no_network_command(again), check=False).returncode
         return run_tests(checkout, Path(folder), options.python, options.modules)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from offline_bundle.builder.resolve.uv import find_uv
-from offline_bundle.runner.network import seal_command
+from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 from tests.support.slurm import SlurmCluster
 
@@ -53,7 +53,7 @@ def sealed(command: list[str], folder: Path, **variables: str) -> subprocess.Com
     """Run in an empty network namespace, in *folder*."""
     folder.mkdir(exist_ok=True)
     done = subprocess.run(
-        seal_command(command),
+        no_network_command(command),
         cwd=folder,
         env={**os.environ, **variables},
         capture_output=True,

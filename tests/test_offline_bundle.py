@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.runner.network import seal_command
+from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from tests.support import command_line
 from tests.support.distributions import make_wheel
@@ -174,7 +174,7 @@ def test_the_unresolvable_is_exit_3(tmp_path: Path, index: IndexServer) -> None:
 
 def test_without_a_network_it_says_so(tmp_path: Path, script: Path) -> None:
     try:
-        sealed = seal_command([*OFFLINE_BUNDLE, "build", str(script), "-o", str(tmp_path / "b")])
+        sealed = no_network_command([*OFFLINE_BUNDLE, "build", str(script), "-o", str(tmp_path / "b")])
     except BundleError as error:
         skip_or_fail(str(error))
     environment = {**os.environ, "UV_HTTP_RETRIES": "0"}

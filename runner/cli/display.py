@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from offline_bundle.runner.engine import Counts
+    from offline_bundle.runner.model import Counts
 
     Shows = tuple[Callable[[Counts], None], Callable[[int, int], None]]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from offline_bundle.runner.options import NO_NETWORK
 from offline_bundle.wheelhouse.cli.completers import (
     complete_bundles,
     complete_scripts,
@@ -52,7 +53,7 @@ _NAMED_FILES = 3
     metavar="JOBS",
     help="Run it so many times, each in a directory of its own; OFFLINE_BUNDLE_JOB has the job's number.",
 )
-@click.option("--sealed", is_flag=True, help="Without a network: only loopback is there.")
+@NO_NETWORK
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -77,7 +78,7 @@ def run_command(  # noqa: PLR0913
     arguments: tuple[str, ...],
     bundle: Path,
     jobs: int | None,
-    sealed: bool,
+    no_network: bool,
     output: Path | None,
     parallel: int | None,
     python: str | None,
@@ -90,33 +91,34 @@ def run_command(  # noqa: PLR0913
     Without -j it runs in this directory, in place of this command: its streams, signals and exit code are its
     own. With -j a failing job stops no other, and the exit code is 8 if any failed.
     """
-    from offline_bundle.runner.engines.local.pool import (
-        Jobs,
-        JobsInterruptedError,
-        run_here,
-    )
+    from offline_bundle.runner.engines.local.jobs import run_jobs
+    from offline_bundle.runner.engines.local.launch import run_here
+    from offline_bundle.runner.engines.local.pool import JobsInterruptedError
 
     options = ["-q"] * (quiet or as_json) + ["-v"] * verbose
     if jobs is None:
         for given, name in ((output, "--output"), (parallel, "--parallel"), (as_json, "--json")):
             if given:
                 raise click.UsageError(f"{name} is about jobs: give it together with -j")
-        run_here(script, bundle, arguments=arguments, sealed=sealed, python=python, options=options)
+        run_here(
+            script, bundle, arguments=arguments, no_network=no_network, python=python, options=options
+        )
     directory = output or Path(f"{script.stem}-jobs")
     interruption = None
     with _progress(jobs, is_quiet=quiet or as_json) as progress:
         try:
-            results = Jobs(
+            results = run_jobs(
                 script,
                 bundle,
                 jobs=jobs,
                 directory=directory,
                 arguments=arguments,
-                sealed=sealed,
+                no_network=no_network,
                 parallel=parallel,
                 python=python,
                 options=options,
-            ).run(progress)
+                on_result=progress,
+            )
         except JobsInterruptedError as error:
             interruption, results = error, list(error.results)
     error_found = interruption or _failure(results, directory)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from offline_bundle.runner.cli.display import Display
-from offline_bundle.runner.cli.sizes import Size
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
+from offline_bundle.runner.options import Size
 from offline_bundle.wheelhouse.cli.completers import (
     complete_bundles,
     complete_scripts,
@@ -19,8 +19,9 @@ from offline_bundle.wheelhouse.cli.completers import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from offline_bundle.runner.engine import Engine, ProjectState
+    from offline_bundle.runner.engine import Engine
     from offline_bundle.runner.follow import Outcome
+    from offline_bundle.runner.model import ProjectState
     from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -216,9 +217,9 @@ def submit_command(  # noqa: PLR0913
         raise click.UsageError("--values has one job a row: leave out -j")
     options = _own_options(context, "OPTIONS", engine, given)
     module = engine_module(engine)
-    module.check_usage(options, bundle=bundle, waits=not no_wait)
+    module.check_usage(options, bundle=bundle, wait=not no_wait)
 
-    from offline_bundle.runner.follow import how_to_return
+    from offline_bundle.runner.follow import resume_command
     from offline_bundle.runner.request import Request
     from offline_bundle.runner.results.folder import check_free
     from offline_bundle.runner.values import plan_values
@@ -236,7 +237,7 @@ def submit_command(  # noqa: PLR0913
             project = opened.submit(request, download, step)
         if no_wait:
             _print_submitted(
-                project, how_to_return(opened, project, download), display, as_json=as_json
+                project, resume_command(opened, project, download), display, as_json=as_json
             )
             return
         outcome = _follow(opened, project, waits=True, directory=download, display=display)
@@ -285,7 +286,7 @@ def jobs_command(  # noqa: PLR0913
     display = Display(is_quiet=quiet or as_json)
     with open_engine(engine, options, display.notice) as opened:
         if not project:
-            _print_projects(opened.recent(), as_json=as_json)
+            _print_projects(opened.list_projects(), as_json=as_json)
             return
         found = opened.find(project)
         if works_there:
@@ -297,22 +298,22 @@ def jobs_command(  # noqa: PLR0913
 def _follow(
     engine: Engine, project: ProjectState, *, waits: bool, directory: Path | None, display: Display
 ) -> Outcome:
-    from offline_bundle.runner.follow import JobsGoOnError, follow, how_to_return
+    from offline_bundle.runner.follow import JobsGoOnError, follow, resume_command
 
     try:
         with display.progress(project.counts.total) as (show, show_bytes):
             return follow(
                 engine,
                 project,
-                waits=waits,
+                wait=waits,
                 directory=directory,
                 show=show,
                 show_bytes=show_bytes,
                 notice=display.notice,
             )
     except KeyboardInterrupt:
-        hint = f"to return: {how_to_return(engine, project, directory)}"
-        fate = engine.interrupted(project)
+        hint = f"to return: {resume_command(engine, project, directory)}"
+        fate = engine.on_interrupt(project)
         if fate:
             raise JobsGoOnError(f"interrupted: {fate}") from None
         raise JobsGoOnError(f"interrupted; the jobs of {project.name} go on", hint=hint) from None
@@ -338,13 +339,13 @@ def _report(context: click.Context, outcome: Outcome, display: Display, *, as_js
         click.echo(json.dumps(outcome.document() | _error_document(error), indent=2))
         context.exit(error.exit_code if error else 0)
     if not display.is_quiet:
-        from offline_bundle.wheelhouse.cli.output import count, megabytes
+        from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
         click.echo(f"{outcome.name} ({outcome.project_id}): {outcome.counts.describe()}")
         if outcome.results:
             results = outcome.results
             click.echo(
-                f"{count(results.files, 'file')}, {megabytes(results.size)}, to look at in {results.page}"
+                f"{count(results.files, 'file')}, {format_size(results.size)}, to look at in {results.page}"
             )
     if error:
         raise error
@@ -357,7 +358,7 @@ def _error_document(error: BundleError | None) -> dict[str, Any]:
 
 
 def _print_submitted(
-    project: ProjectState, way_back: str, display: Display, *, as_json: bool
+    project: ProjectState, resume_arguments: str, display: Display, *, as_json: bool
 ) -> None:
     jobs = project.counts.total
     if as_json:
@@ -369,10 +370,10 @@ def _print_submitted(
     elif display.is_quiet:
         click.echo(project.project_id)
     else:
-        from offline_bundle.wheelhouse.cli.output import count
+        from offline_bundle.wheelhouse.runtime.sizes import count
 
         click.echo(
-            f"{project.name} ({project.project_id}): {count(jobs, 'job')} submitted; to return:\n  {way_back}"
+            f"{project.name} ({project.project_id}): {count(jobs, 'job')} submitted; to return:\n  {resume_arguments}"
         )
 
 

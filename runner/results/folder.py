@@ -18,12 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.console import tail_of
-from offline_bundle.runner.engine import (
+from offline_bundle.runner.console import console_tail
+from offline_bundle.runner.model import (
     FAILED,
     TAIL_LINES,
     Counts,
     Failure,
+    FileEntry,
+    JobEntry,
     ProjectState,
     Results,
     job_name,
@@ -33,7 +35,6 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from offline_bundle.runner.results.page.page import JobEntry
 
 PAGE_NAME = "index.html"
 CONSOLE_NAME = "console_output.txt"
@@ -209,6 +210,7 @@ class Ledger:
         self.plan = plan
         self.ended: dict[int, Ended] = {}
         """By the job's number, from 1."""
+        self.numbers = range(1, len(plan.rows) + 1)
         self._names = plan.names
 
     def look(self, numbers: Iterable[int]) -> list[int]:
@@ -271,11 +273,6 @@ class Ledger:
         return Results(self.directory, page, tuple(entries), len(sizes), sum(sizes))
 
     def _entry(self, number: int, row: Mapping[str, Any]) -> JobEntry:
-        from offline_bundle.runner.results.page.page import (
-            FileEntry,
-            JobEntry,
-        )
-
         ended = self.ended.get(number) or Ended("pending")
         folder = self.directory / self.name(number)
         files = (
@@ -297,7 +294,7 @@ class Ledger:
         )
 
     def _tail(self, number: int) -> str:
-        return tail_of(self.directory / self.name(number) / CONSOLE_NAME, TAIL_LINES)
+        return console_tail(self.directory / self.name(number) / CONSOLE_NAME, TAIL_LINES)
 
 
 def list_files(folder: Path, omitted: Sequence[str]) -> list[tuple[str, int]]:

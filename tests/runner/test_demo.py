@@ -32,7 +32,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
                 (place / "plot.png").touch()
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(demo, "seal_command", lambda command: ["sealed", *command])
+    monkeypatch.setattr(demo, "no_network_command", lambda command: ["sealed", *command])
     monkeypatch.setattr("offline_bundle.runner.demo.subprocess.run", run)
     monkeypatch.setattr(
         "offline_bundle.wheelhouse.runtime.interpreters.find_interpreter", lambda _: "python3.12"

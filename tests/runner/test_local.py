@@ -13,20 +13,17 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from offline_bundle.runner.engine import job_name
-from offline_bundle.runner.engines.local import pool
-from offline_bundle.runner.engines.local.pool import (
-    JobResult,
-    Jobs,
-    JobsInterruptedError,
-    usable_cores,
-)
+from offline_bundle.runner.engines.local import launch, pool, processes
+from offline_bundle.runner.engines.local.jobs import free_directories, run_jobs
+from offline_bundle.runner.engines.local.pool import JobResult, JobsInterruptedError
+from offline_bundle.runner.model import job_name
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
     InputError,
     IntegrityError,
     NotInBundleError,
 )
+from offline_bundle.wheelhouse.runtime.parallel import cpus
 from tests.support.bundles import BundleScript, make_bundle
 
 BODY = "import os, signal, sys, time\nimport alpha\nexec(sys.argv[1])\n"
@@ -64,9 +61,7 @@ class TestResults:
             "os.mkdir('plots'); open('plots/a.png', 'w').close(); open('b.csv', 'w').close()\n"
         )
         arguments = [code, "-q", "--", "x y"]
-        results = Jobs(
-            script, bundle, jobs=3, directory=tmp_path / "out", arguments=arguments
-        ).run()
+        results = run_jobs(script, bundle, jobs=3, directory=tmp_path / "out", arguments=arguments)
         assert [result.index for result in results] == [1, 2, 3]
         for result in results:
             assert result.directory == tmp_path / "out" / f"job-000{result.index}"
@@ -81,7 +76,7 @@ class TestResults:
     def test_a_silent_job_leaves_no_console(
         self, script: Path, bundle: Path, tmp_path: Path
     ) -> None:
-        (result,) = Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"]).run()
+        (result,) = run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"])
         assert (result.console, result.tail, result.files) == (None, "", ())
         assert list(result.directory.iterdir()) == []
 
@@ -92,9 +87,7 @@ class TestResults:
             "if job == '2': os.write(1, b'\\xff'); os.kill(os.getpid(), signal.SIGKILL)\n"
             "if job == '3': raise ValueError('no such mesh')\n"
         )
-        results = Jobs(
-            script, bundle, jobs=4, directory=tmp_path, arguments=[code], parallel=1
-        ).run()
+        results = run_jobs(script, bundle, jobs=4, directory=tmp_path, arguments=[code], parallel=1)
         assert [result.state for result in results] == [
             "exit code 3",
             "killed by SIGKILL",
@@ -111,7 +104,7 @@ class TestResults:
         self, script: Path, bundle: Path, tmp_path: Path
     ) -> None:
         code = "import shutil; print('x', flush=True); shutil.rmtree(os.getcwd()); sys.exit(4)"
-        (result,) = Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
+        (result,) = run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
         assert (result.exit_code, result.console, result.tail, result.files) == (4, None, "", ())
 
     def test_a_job_that_cannot_be_started_is_a_failed_one(
@@ -120,8 +113,8 @@ class TestResults:
         def refuse(*_: object, **__: object) -> None:
             raise BlockingIOError(11, "Resource temporarily unavailable")
 
-        monkeypatch.setattr(pool._Children, "start", refuse)
-        results = Jobs(script, bundle, jobs=2, directory=tmp_path, arguments=["pass"]).run()
+        monkeypatch.setattr(processes.JobProcesses, "start", refuse)
+        results = run_jobs(script, bundle, jobs=2, directory=tmp_path, arguments=["pass"])
         assert [result.exit_code for result in results] == [126, 126]
         assert results[0].tail == "could not be started: Resource temporarily unavailable"
 
@@ -134,9 +127,15 @@ class TestStarting:
     def test_so_many_at_a_time(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         code = "print(time.monotonic()); time.sleep(0.3); print(time.monotonic())"
         seen: list[JobResult] = []
-        results = Jobs(
-            script, bundle, jobs=5, directory=tmp_path, arguments=[code], parallel=2
-        ).run(seen.append)
+        results = run_jobs(
+            script,
+            bundle,
+            jobs=5,
+            directory=tmp_path,
+            arguments=[code],
+            parallel=2,
+            on_result=seen.append,
+        )
         changes = []
         for result in results:
             begin, end = map(float, result.tail.split())
@@ -149,9 +148,7 @@ class TestStarting:
 
     def test_one_after_the_other(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         code = "print(time.monotonic()); time.sleep(0.05); print(time.monotonic())"
-        results = Jobs(
-            script, bundle, jobs=3, directory=tmp_path, arguments=[code], parallel=1
-        ).run()
+        results = run_jobs(script, bundle, jobs=3, directory=tmp_path, arguments=[code], parallel=1)
         moments = [float(moment) for result in results for moment in result.tail.split()]
         assert all(earlier < later for earlier, later in pairwise(moments))
 
@@ -162,10 +159,10 @@ class TestStarting:
         before = os.sched_getaffinity(0)
         try:
             os.sched_setaffinity(0, {min(before)})
-            assert usable_cores() == 1
+            assert cpus() == 1
         finally:
             os.sched_setaffinity(0, before)
-        assert usable_cores() == len(before)
+        assert cpus() == len(before)
 
     def test_works_outside_the_main_thread(
         self, script: Path, bundle: Path, tmp_path: Path
@@ -173,7 +170,7 @@ class TestStarting:
         results: list[JobResult] = []
         thread = threading.Thread(
             target=lambda: results.extend(
-                Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["sys.exit(5)"]).run()
+                run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["sys.exit(5)"])
             )
         )
         thread.start()
@@ -184,7 +181,7 @@ class TestStarting:
         self, script: Path, bundle: Path, tmp_path: Path
     ) -> None:
         code = "print(repr(sys.stdin.read()), signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
-        (result,) = Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
+        (result,) = run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
         assert result.tail == "'' True"
 
     def test_relative_paths(
@@ -193,9 +190,9 @@ class TestStarting:
         monkeypatch.chdir(bundle.parent)
         script = Path(bundle.name, "scripts", "eval.py")
         python = os.path.relpath(sys.executable)
-        (result,) = Jobs(
+        (result,) = run_jobs(
             script, Path(bundle.name), jobs=1, directory=tmp_path, arguments=["pass"], python=python
-        ).run()
+        )
         assert result.succeeded
 
     def test_sealed_jobs_have_no_network(self, script: Path, bundle: Path, tmp_path: Path) -> None:
@@ -203,9 +200,9 @@ class TestStarting:
             "import socket; print([name for _, name in socket.if_nameindex()]); print(os.getuid())"
         )
         code += "; socket.create_connection(('192.0.2.1', 80), 5)"
-        results = Jobs(
-            script, bundle, jobs=2, directory=tmp_path, arguments=[code], sealed=True
-        ).run()
+        results = run_jobs(
+            script, bundle, jobs=2, directory=tmp_path, arguments=[code], no_network=True
+        )
         for result in results:
             assert result.exit_code == 1
             assert result.tail.endswith("OSError: [Errno 101] Network is unreachable")
@@ -222,9 +219,9 @@ class TestRefusals:
         kept.write_text("precious")
         (tmp_path / "job-0001").mkdir()
         with pytest.raises(
-            InputError, match=r"already holds .*job-0002\); nothing was started"
+            InputError, match=r"already has .*job-0002\); nothing was started"
         ) as caught:
-            Jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["print(1)"]).run()
+            run_jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["print(1)"])
         assert caught.value.hint
         assert "--output" in caught.value.hint
         assert sorted(path.name for path in tmp_path.rglob("*")) == [
@@ -235,7 +232,7 @@ class TestRefusals:
         kept.unlink()
         assert all(
             run.succeeded
-            for run in Jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["pass"]).run()
+            for run in run_jobs(script, bundle, jobs=3, directory=tmp_path, arguments=["pass"])
         )
 
     def test_many_taken_directories_are_named_briefly(
@@ -244,11 +241,11 @@ class TestRefusals:
         for index in range(1, 8):
             (tmp_path / f"job-000{index}").write_text("a file")
         with pytest.raises(InputError, match="job-0005, …"):
-            Jobs(script, bundle, jobs=9, directory=tmp_path).run()
+            run_jobs(script, bundle, jobs=9, directory=tmp_path)
 
     def test_names_are_as_wide_as_the_last_number(self, tmp_path: Path) -> None:
         """A ledger of results finds jobs by the same names."""
-        directories = pool._job_directories(tmp_path, 10_000)
+        directories = free_directories(tmp_path, 10_000)
         assert [directories[0].name, directories[-1].name] == ["job-00001", "job-10000"]
         assert [path.name for path in directories] == [
             job_name(number, 10_000) for number in range(1, 10_001)
@@ -256,10 +253,10 @@ class TestRefusals:
 
     def test_output_that_cannot_be_made(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(BundleError, match="cannot be made: Not a directory"):
-            Jobs(
+        with pytest.raises(BundleError, match="cannot create .*: Not a directory"):
+            run_jobs(
                 script, bundle, jobs=1, directory=tmp_path / "file" / "out", arguments=["pass"]
-            ).run()
+            )
 
     def test_output_that_cannot_be_read(
         self, script: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -269,17 +266,17 @@ class TestRefusals:
 
         monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
         (tmp_path / "job-0001").mkdir()
-        with pytest.raises(BundleError, match="job-0001 cannot be read: Permission denied"):
-            Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"]).run()
+        with pytest.raises(BundleError, match="cannot read .*job-0001: Permission denied"):
+            run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"])
 
-    @pytest.mark.parametrize("sealed", [False, True])
+    @pytest.mark.parametrize("no_network", [False, True])
     def test_what_the_launcher_has_to_say_is_said_once(
-        self, bundle: Path, tmp_path: Path, *, sealed: bool
+        self, bundle: Path, tmp_path: Path, *, no_network: bool
     ) -> None:
         changed = tmp_path / "eval.py"
         changed.write_text(BundleScript(dependencies=("alpha", "beta")).text)
         with pytest.raises(NotInBundleError, match="beta") as caught:
-            Jobs(changed, bundle, jobs=3, directory=tmp_path / "out", sealed=sealed).run()
+            run_jobs(changed, bundle, jobs=3, directory=tmp_path / "out", no_network=no_network)
         assert not caught.value.message.startswith("error")
         assert caught.value.hint
         assert not (tmp_path / "out").exists()
@@ -288,14 +285,14 @@ class TestRefusals:
         bad = tmp_path / "eval.py"
         bad.write_text("# /// script\n# dependencies = [\n")
         with pytest.raises(InputError, match="not closed"):
-            Jobs(bad, bundle, jobs=1, directory=tmp_path).run()
+            run_jobs(bad, bundle, jobs=1, directory=tmp_path)
 
     def test_damaged_bundle(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path / "cache"))
         damaged = make_bundle(tmp_path / "bundle")
         next(damaged.glob("wheels/*.whl")).write_bytes(b"")
         with pytest.raises(IntegrityError, match="alpha"):
-            Jobs(damaged / "scripts" / "eval.py", damaged, jobs=1, directory=tmp_path / "out").run()
+            run_jobs(damaged / "scripts" / "eval.py", damaged, jobs=1, directory=tmp_path / "out")
 
     def test_a_launcher_that_breaks(
         self,
@@ -309,17 +306,17 @@ class TestRefusals:
         broken.write_text(
             "import os, sys; print('Preparing ...', file=sys.stderr, flush=True); os.abort()"
         )
-        monkeypatch.setattr(pool, "_LAUNCHER", (sys.executable, str(broken)))
+        monkeypatch.setattr(launch, "_LAUNCHER", (sys.executable, str(broken)))
         with pytest.raises(
-            BundleError, match="ended with code -6 before any job was started"
+            BundleError, match="ended with exit code -6 before any job was started"
         ) as caught:
-            Jobs(script, bundle, jobs=1, directory=tmp_path, sealed=True).run()
+            run_jobs(script, bundle, jobs=1, directory=tmp_path, no_network=True)
         assert caught.value.exit_code == 1
         assert capsys.readouterr().err == "Preparing ...\n"
 
 
 class TestSignals:
-    """Signals to this very process, as `_Children` receives them in the main thread."""
+    """Signals to this very process, as `JobProcesses` receives them in the main thread."""
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_passed_on_and_nothing_new_started(
@@ -331,7 +328,7 @@ class TestSignals:
             _SignalsAfter(tmp_path / "job-0002" / "started", number),
             pytest.raises(JobsInterruptedError) as caught,
         ):
-            Jobs(script, bundle, jobs=4, directory=tmp_path, arguments=[code], parallel=2).run()
+            run_jobs(script, bundle, jobs=4, directory=tmp_path, arguments=[code], parallel=2)
         assert caught.value.exit_code == 130
         assert [result.index for result in caught.value.results] == [1, 2]
         assert [result.signal for result in caught.value.results] == [number, number]
@@ -349,7 +346,7 @@ class TestSignals:
         )
         started = tmp_path / "job-0001" / "started"
         with _SignalsAfter(started, signal.SIGTERM), pytest.raises(JobsInterruptedError):
-            Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
+            run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
         _wait_until(lambda: not _is_running(int(started.read_text())))
 
     @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
@@ -361,7 +358,7 @@ class TestSignals:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(pool, "_GRACE_SECONDS", 0.3 if len(signals) == 1 else 60)
+        monkeypatch.setattr(processes, "_GRACE_SECONDS", 0.3 if len(signals) == 1 else 60)
         code = (
             "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)\n"
             "print('working', flush=True); open('started', 'w').close()\ntime.sleep(60)"
@@ -370,7 +367,7 @@ class TestSignals:
             _SignalsAfter(tmp_path / "job-0001" / "started", *signals),
             pytest.raises(JobsInterruptedError) as caught,
         ):
-            Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
+            run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
         (result,) = caught.value.results
         assert result.state == "killed by SIGKILL"
         assert result.tail == "working"
@@ -384,7 +381,7 @@ class TestSignals:
             _SignalsAfter(tmp_path / "job-0001" / "started", signal.SIGTERM),
             pytest.raises(JobsInterruptedError, match="1 of 1 jobs done") as caught,
         ):
-            Jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code]).run()
+            run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=[code])
         assert caught.value.results[0].files == ("saved", "started")
 
 
@@ -392,7 +389,7 @@ def test_run_here_is_the_script(script: Path, bundle: Path, tmp_path: Path) -> N
     code = f"""
 import json, os, sys
 from pathlib import Path
-from offline_bundle.runner.engines.local.pool import run_here
+from offline_bundle.runner.engines.local.launch import run_here
 print(json.dumps([os.getpid(), os.getcwd()]))
 run_here(Path({str(script)!r}), Path({str(bundle)!r}), arguments=sys.argv[1:], options=["-q"])
 """

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.runner.engine import Counts
 from offline_bundle.runner.engines.hps.downloads import checksum, safe_path
 from offline_bundle.runner.engines.hps.engine import HpsEngine
 from offline_bundle.runner.engines.hps.projects import (
@@ -18,6 +17,7 @@ from offline_bundle.runner.engines.hps.results import download, name_folders
 from offline_bundle.runner.engines.hps.session import connect
 from offline_bundle.runner.engines.hps.submit import submit
 from offline_bundle.runner.follow import follow, watch
+from offline_bundle.runner.model import Counts
 from offline_bundle.runner.results.folder import check_free
 from offline_bundle.runner.values import plan_values
 from offline_bundle.wheelhouse.runtime.errors import (
@@ -125,7 +125,7 @@ def test_a_project_that_goes_while_it_is_watched_is_missed(
 def test_a_standstill_is_said_once(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("offline_bundle.runner.follow._STANDSTILL_SECONDS", 0.1)
+    monkeypatch.setattr("offline_bundle.runner.follow._PENDING_NOTICE_SECONDS", 0.1)
     monkeypatch.setattr("offline_bundle.runner.follow._SHORTEST_PAUSE_SECONDS", 0.1)
     submitted = submit(
         session, make_submission(tmp_path, software="nobody's", name="stuck"), checks_software=False

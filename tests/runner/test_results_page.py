@@ -8,11 +8,8 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
-from offline_bundle.runner.results.page.page import (
-    FileEntry,
-    JobEntry,
-    render_page,
-)
+from offline_bundle.runner.model import FileEntry, JobEntry
+from offline_bundle.runner.results.page.page import render_page
 from tests.support.browser import visit
 
 if TYPE_CHECKING:
@@ -77,7 +74,7 @@ def test_a_job_shows_its_state_time_values_pictures_and_files() -> None:
         "2026-11-22 12:00:00",
     ):
         assert shown in text
-    assert "1 job · 3 files, 25 B · the slowest 1 h 2 min" in text
+    assert "1 job · 3 files, 25 B · slowest job 1 h 2 min" in text
 
 
 def test_what_jobs_say_is_only_text() -> None:

@@ -60,8 +60,8 @@ def run(command: list[str], **options: object) -> subprocess.CompletedProcess[st
     )  # type: ignore[call-overload,no-any-return]
 
 
-def test_seal_command_seals(tmp_path: Path) -> None:
-    done = run(network.seal_command([sys.executable, "-c", LOOK_AROUND]), cwd=tmp_path)
+def test_no_network_command_leaves_loopback_only(tmp_path: Path) -> None:
+    done = run(network.no_network_command([sys.executable, "-c", LOOK_AROUND]), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == [str(os.getuid()), str(os.getgid()), str(tmp_path)]
 
@@ -126,7 +126,7 @@ def test_no_such_command(mechanism: list[str]) -> None:
 def test_inside_refuses_a_connected_network() -> None:
     done = run([*UNSHARE, "--inside", "--", "echo", "started"])
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("cannot seal: still connected through ")
+    assert done.stderr.startswith("error: still connected through ")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="the other tests already run as an unprivileged user")
@@ -139,7 +139,7 @@ def test_unprivileged_user(program: str) -> None:
     assert python
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o777)
-        helper = Path(folder) / "seal_helper.py"
+        helper = Path(folder) / "no_network.py"
         shutil.copy(network.HELPER, helper)
         helper.chmod(0o644)
         code = f"{LOOK_AROUND}\nopen('made', 'w').close()"
@@ -154,11 +154,11 @@ def test_unprivileged_user(program: str) -> None:
 
 
 def _broken_helper(folder: Path) -> Path:
-    helper = folder / "seal_helper.py"
+    helper = folder / "no_network.py"
     helper.write_text(
         "import sys\n"
         "if '--bubblewrap' in sys.argv: sys.exit('bwrap: setting up uid map: Permission denied')\n"
-        "sys.exit('cannot seal: unshare(2): Operation not permitted')\n"
+        "sys.exit('error: unshare(2): Operation not permitted')\n"
     )
     return helper
 
@@ -167,7 +167,7 @@ def test_refuses_where_nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(network, "HELPER", _broken_helper(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda _name: "/opt/bin/bwrap")
     with pytest.raises(BundleError) as caught:
-        network.seal_command(["true"])
+        network.no_network_command(["true"])
     assert caught.value.exit_code == 1
     first, second = caught.value.problems
     assert first == "unshare(2): unshare(2): Operation not permitted"
@@ -180,20 +180,25 @@ def test_says_that_bubblewrap_is_missing(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(network, "HELPER", _broken_helper(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(BundleError) as caught:
-        network.seal_command(["true"])
-    assert caught.value.problems[1] == "bubblewrap: there is no `bwrap` on PATH"
+        network.no_network_command(["true"])
+    assert caught.value.problems[1] == "bubblewrap: `bwrap` is not on PATH"
 
 
 def test_falls_back_to_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    helper = tmp_path / "seal_helper.py"
+    helper = tmp_path / "no_network.py"
     helper.write_text("import sys\nsys.exit('--bubblewrap' not in sys.argv)\n")
     monkeypatch.setattr(network, "HELPER", helper)
     monkeypatch.setattr(shutil, "which", lambda _name: "/opt/bin/bwrap")
-    assert network.seal_command(["true"])[3:] == ["--bubblewrap", "/opt/bin/bwrap", "--", "true"]
+    assert network.no_network_command(["true"])[3:] == [
+        "--bubblewrap",
+        "/opt/bin/bwrap",
+        "--",
+        "true",
+    ]
 
 
 def test_helper_that_hangs_or_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "_PROBE_SECONDS", 0.2)
-    assert network._fault_of(["sleep", "5"]) == "no answer within 0.2 seconds"
-    assert network._fault_of([str(tmp_path / "none")]) == "No such file or directory"
-    assert network._fault_of(["false"]) == "left with exit code 1"
+    monkeypatch.setattr(network, "_TRIAL_SECONDS", 0.2)
+    assert network._find_fault(["sleep", "5"]) == "no answer within 0.2 seconds"
+    assert network._find_fault([str(tmp_path / "none")]) == "No such file or directory"
+    assert network._find_fault(["false"]) == "exit code 1"

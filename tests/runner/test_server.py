@@ -160,7 +160,7 @@ def test_an_expired_session_is_renewed(hps: EmbeddedHps) -> None:
         first = session.client
         first.session.headers["Authorization"] = "Bearer expired"
         first.refresh_token = "expired too"
-        assert session.ride_out(lambda: session.jms.get_projects(as_objects=False)) == []
+        assert session.retry_until_available(lambda: session.jms.get_projects(as_objects=False)) == []
         assert session.client is not first
     assert notices == []
 
@@ -170,7 +170,7 @@ def test_tokens_that_last_for_seconds_are_enough(tmp_path: Path) -> None:
         assert session.client.data_transfer_api.status(wait=True).ready
         token = session.client.access_token
         time.sleep(2.5)
-        assert session.ride_out(lambda: session.jms.get_projects(as_objects=False)) == []
+        assert session.retry_until_available(lambda: session.jms.get_projects(as_objects=False)) == []
         assert session.client.access_token != token
         assert (
             session.client.data_transfer_client.binary_config.token == session.client.access_token
@@ -189,7 +189,7 @@ def test_a_restart_of_the_server_is_ridden_out_and_said_once(tmp_path: Path) -> 
             first.stop()
             starting = threading.Timer(3.0, second.start)
             starting.start()
-            assert session.ride_out(lambda: session.jms.get_projects(as_objects=False)) == []
+            assert session.retry_until_available(lambda: session.jms.get_projects(as_objects=False)) == []
             starting.join()
     finally:
         second.stop()
@@ -209,13 +209,13 @@ def test_patience_ends(hps: EmbeddedHps) -> None:
             ServerLostError, match="could not be reached any more: Connection reset by peer"
         ),
     ):
-        session.ride_out(lose)
+        session.retry_until_available(lose)
     assert len(notices) == 1
 
 
 def test_what_the_server_refuses_is_said_in_its_words(hps: EmbeddedHps) -> None:
     with connect(server_of(hps)) as session, pytest.raises(BundleError, match="404"):
-        session.ride_out(lambda: session.project("nowhere").get_jobs())
+        session.retry_until_available(lambda: session.project("nowhere").get_jobs())
 
 
 @pytest.mark.slow
@@ -228,4 +228,4 @@ def test_a_worker_that_does_not_start_is_named_as_such(hps: EmbeddedHps, own_hom
         connect(server_of(hps)) as session,
         pytest.raises(BundleError, match="file transfer does not start"),
     ):
-        session.ride_out(lambda: session.client.data_transfer_api)
+        session.retry_until_available(lambda: session.client.data_transfer_api)

@@ -17,7 +17,7 @@ from offline_bundle.runner.engines.hps.submit import (
 )
 from offline_bundle.runner.follow import follow, watch
 from offline_bundle.runner.hps_server import EmbeddedHps
-from offline_bundle.runner.request import check
+from offline_bundle.runner.request import check_request
 from offline_bundle.runner.values import plan_values
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
 from tests.support.bundles import BundleScript, make_bundle
@@ -225,7 +225,7 @@ def test_every_fault_is_found_before_anything_is_sent(tmp_path: Path) -> None:
         output_values=("y",),
     )
     with pytest.raises(InputError) as raised:
-        check(submission)
+        check_request(submission)
     assert list(raised.value.problems) == [
         f"{tmp_path}/none is no file",
         "two files are named eval.py",
@@ -252,21 +252,21 @@ def test_a_script_without_usable_metadata_is_refused(tmp_path: Path, text: str, 
     script = tmp_path / "eval.py"
     script.write_text(text)
     with pytest.raises(InputError, match=said):
-        check(Submission(script=script, values=plan_values([], None, jobs=1)))
+        check_request(Submission(script=script, values=plan_values([], None, jobs=1)))
 
 
 def test_a_bundle_that_lacks_something_is_refused_where_it_can_be_seen(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", {"eval": BundleScript(dependencies=("alpha",))})
     for dependencies, name in (('"alpha"', "same"), ('"Alpha"', "spelt"), ("", "fewer")):
         script = write_script(tmp_path, "", f"{name}.py", dependencies)
-        check(Submission(script=script, bundle=str(bundle), values=plan_values([], None, jobs=1)))
+        check_request(Submission(script=script, bundle=str(bundle), values=plan_values([], None, jobs=1)))
     script = write_script(tmp_path, "", "more.py", '"alpha", "beta>2"')
     submission = Submission(script=script, bundle=str(bundle), values=plan_values([], None, jobs=1))
     with pytest.raises(
         NotInBundleError, match=r"more.py needs beta>2, which the bundle .* does not hold"
     ):
-        check(submission)
-    check(Submission(script=script, bundle="/only/nodes/see/it", values=submission.values))
+        check_request(submission)
+    check_request(Submission(script=script, bundle="/only/nodes/see/it", values=submission.values))
 
 
 def test_a_lost_server_is_named_and_nothing_is_left_running(tmp_path: Path) -> None:

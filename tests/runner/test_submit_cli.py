@@ -239,10 +239,10 @@ def test_come_back_later(script: Path, bundle: Path, capsys: pytest.CaptureFixtu
     assert run(submit_command, script, *arguments, "--no-wait") == 0
     said = capsys.readouterr().out
     assert not Path("out").exists()
-    way_back = said.splitlines()[-1].split()
-    assert way_back[:2] == ["offline-bundle", "jobs"]
+    resume_arguments = said.splitlines()[-1].split()
+    assert resume_arguments[:2] == ["offline-bundle", "jobs"]
     assert PASSWORD not in said
-    assert run(jobs_command, *way_back[2:]) == 0
+    assert run(jobs_command, *resume_arguments[2:]) == 0
     assert Path("out/job-0001/plot.txt").exists()
     assert run(jobs_command, "for later", "-q") == 0
     capsys.readouterr()

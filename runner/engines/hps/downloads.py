@@ -20,8 +20,8 @@ from ansys.hps.client.jms.api.project_api import (  # type: ignore[import-untype
 )
 from ansys.hps.data_transfer.client.exceptions import HPSError as TransferError  # type: ignore[import-untyped]
 
-from offline_bundle.wheelhouse.cli.output import megabytes
 from offline_bundle.wheelhouse.runtime.errors import FetchError
+from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -210,7 +210,7 @@ def _transfer(session: Session, project_id: str, missing: Sequence[tuple[StoredF
             raise TransferError("the worker was started anew")
         return operations[0]
 
-    operation = session.ride_out(copy)
+    operation = session.retry_until_available(copy)
     said = str(operation.error or "").strip() if operation.state.value == "failed" else ""
     if "No space left" in said or "Disk quota exceeded" in said:
         raise _disk_full(missing)
@@ -251,10 +251,10 @@ def _check_space(missing: Sequence[tuple[StoredFile, Path]]) -> None:
 
 
 def _disk_full(missing: Sequence[tuple[StoredFile, Path]]) -> FetchError:
-    needed = megabytes(sum(file.size for file, _ in missing))
+    needed = format_size(sum(file.size for file, _ in missing))
     return FetchError(
         f"the disk is full: the next files in {missing[0][1].parent} need {needed}, "
-        f"and {megabytes(_free(missing))} are free",
+        f"and {format_size(_free(missing))} are free",
         hint="make room, or name a directory on another disk, and download again: it goes on where it stopped",
     )
 
@@ -286,7 +286,7 @@ def _stored_file(entry: Mapping[str, Any]) -> StoredFile:
 
 
 def _ask(session: Session, project_id: str, name: str, **filters: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-    found: list[dict[str, Any]] = session.ride_out(
+    found: list[dict[str, Any]] = session.retry_until_available(
         lambda: getattr(session.project(project_id), name)(as_objects=False, **filters)
     )
     return found

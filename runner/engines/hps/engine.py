@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offline_bundle.runner.cli.sizes import Decorator, Size
+from offline_bundle.runner.options import Decorator, Size
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from offline_bundle.runner.engine import Counts, Failure, ProjectState, Results
     from offline_bundle.runner.engines.hps.session import Server, Session
+    from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
     from offline_bundle.runner.request import Request
 
 JOBS_OPTIONS: tuple[Decorator, ...] = (
@@ -198,13 +198,13 @@ class HpsEngine:
 
         return find_project(self._session, name_or_id)
 
-    def recent(self) -> list[ProjectState]:
+    def list_projects(self) -> list[ProjectState]:
         """List the newest projects."""
         from offline_bundle.runner.engines.hps.projects import list_projects
 
         return list_projects(self._session, sort="-creation_time", limit=20)
 
-    def look(self, project: ProjectState) -> Counts:
+    def poll(self, project: ProjectState) -> Counts:
         """Ask for the project's statistics: one small request, however many jobs there are."""
         from offline_bundle.runner.engines.hps.projects import list_projects
 
@@ -217,7 +217,7 @@ class HpsEngine:
             )
         return found[0].counts
 
-    def standstill(self, project: ProjectState) -> str:
+    def pending_reason(self, project: ProjectState) -> str:
         """Say what keeps jobs waiting: HPS itself does not."""
         del project
         return "evaluators may be busy, starting, or lack the software or resources"
@@ -239,7 +239,7 @@ class HpsEngine:
 
         return find_failures(self._session, project.project_id, limit)
 
-    def way_back(self, project: ProjectState, directory: Path | None) -> list[str]:
+    def resume_arguments(self, project: ProjectState, directory: Path | None) -> list[str]:
         """Name the project and the server; not the password."""
         server = self._session.server
         words = [project.project_id, "-U", server.url, "-u", server.username, "--wait"]
@@ -247,7 +247,7 @@ class HpsEngine:
         words += ["--insecure"] if server.is_insecure else []
         return words + (["--download", str(directory)] if directory else [])
 
-    def interrupted(self, project: ProjectState) -> str | None:
+    def on_interrupt(self, project: ProjectState) -> str | None:
         """Leave the jobs alone; those of an embedded HPS end with it."""
         del project
         return None if self._survives else "the jobs have ended with the embedded HPS"

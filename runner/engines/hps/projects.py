@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.console import tail_of
-from offline_bundle.runner.engine import TAIL_LINES, Counts, Failure, ProjectState
+from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.hps.downloads import fetch, find_files
+from offline_bundle.runner.model import TAIL_LINES, Counts, Failure, ProjectState
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def find_project(session: Session, name_or_id: str) -> ProjectState:
 
 def list_projects(session: Session, **filters: Any) -> list[ProjectState]:  # noqa: ANN401 - as the client has it
     """List projects with their counts; *filters* are those of the HPS interface."""
-    answer = session.ride_out(
+    answer = session.retry_until_available(
         lambda: session.jms.get_projects(as_objects=False, statistics=True, **filters)
     )
     return [
@@ -49,7 +49,7 @@ def list_projects(session: Session, **filters: Any) -> list[ProjectState]:  # no
 def find_failures(session: Session, project_id: str, limit: int) -> list[Failure]:
     """Tell of the first *limit* failed jobs, with the ends of their console output."""
     api = session.project  # asked anew for every request: the session may have been renewed
-    jobs: list[dict[str, Any]] = session.ride_out(
+    jobs: list[dict[str, Any]] = session.retry_until_available(
         lambda: api(project_id).get_jobs(
             as_objects=False,
             eval_status=_FAILED,
@@ -73,7 +73,7 @@ def find_failures(session: Session, project_id: str, limit: int) -> list[Failure
             Failure(
                 job=str(job["name"] or job["id"]),
                 state=str(job["eval_status"]),
-                tail=tail_of(consoles[str(job["id"])][1], TAIL_LINES)
+                tail=console_tail(consoles[str(job["id"])][1], TAIL_LINES)
                 if str(job["id"]) in consoles
                 else "",
             )

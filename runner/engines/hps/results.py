@@ -14,27 +14,23 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.console import tail_of
-from offline_bundle.runner.engine import FAILED, TAIL_LINES, Results
+from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.hps.downloads import (
     fetch,
     find_files,
     safe_path,
 )
 from offline_bundle.runner.engines.hps.projects import find_project
+from offline_bundle.runner.model import FAILED, TAIL_LINES, FileEntry, JobEntry, Results
 from offline_bundle.runner.results.folder import (
     PAGE_NAME,
     Owner,
     claim,
     write,
 )
-from offline_bundle.runner.results.page.page import (
-    FileEntry,
-    JobEntry,
-    render_page,
-)
-from offline_bundle.wheelhouse.cli.output import count
+from offline_bundle.runner.results.page.page import render_page
 from offline_bundle.wheelhouse.runtime.errors import FetchError
+from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -137,7 +133,7 @@ def _pages(
     """Go through a collection in requests of bounded size."""
     start = 0
     while True:
-        page: list[Mapping[str, Any]] = session.ride_out(
+        page: list[Mapping[str, Any]] = session.retry_until_available(
             lambda start=start: getattr(session.project(project_id), name)(  # type: ignore[misc]
                 as_objects=False,
                 fields=list(fields),
@@ -203,7 +199,7 @@ def _entries(
                 started=min(started[job_id]) if job_id in started else None,
                 values=dict(job.get("values") or {}),
                 files=listed,
-                tail=tail_of(directory / console, TAIL_LINES)
+                tail=console_tail(directory / console, TAIL_LINES)
                 if console and state in FAILED
                 else "",
             )

@@ -1,7 +1,7 @@
 """A session with an HPS server: signed in, verified, and patient with a network that comes and goes.
 
     with connect(Server(url="https://hps.example:8443/hps", username="me", password=…)) as session:
-        session.ride_out(lambda: session.jms.get_projects(limit=1))
+        session.retry_until_available(lambda: session.jms.get_projects(limit=1))
 
 It stands on the real `ansys-hps-client`, whose gaps it closes:
 
@@ -142,7 +142,7 @@ class Session:
 
     @property
     def client(self) -> Any:  # noqa: ANN401 - the client is not typed
-        """The real client, which `ride_out` may replace: do not keep it."""
+        """The real client, which `retry_until_available` may replace: do not keep it."""
         return self._client
 
     @property
@@ -154,7 +154,7 @@ class Session:
         """Return the interface to one project."""
         return ProjectApi(self._client, project_id)
 
-    def ride_out(self, call: Callable[[], _Result]) -> _Result:
+    def retry_until_available(self, call: Callable[[], _Result]) -> _Result:
         """Return what *call* returns, which may be called again and again until it succeeds.
 
         Lost connections and failing servers are waited for with growing pauses, an expired session is renewed with the

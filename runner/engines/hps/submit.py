@@ -32,13 +32,13 @@ from ansys.hps.client.jms import (  # type: ignore[import-untyped]
 )
 from ansys.hps.client.rms import RmsApi  # type: ignore[import-untyped]
 
-from offline_bundle.runner.engine import job_name
 from offline_bundle.runner.engines.hps.bundle_upload import (
     ARCHIVE_NAME,
     UNPACKER_NAME,
 )
 from offline_bundle.runner.engines.hps.session import explain
-from offline_bundle.runner.request import Request, check
+from offline_bundle.runner.model import job_name
+from offline_bundle.runner.request import Request, check_request
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def submit(
 
     *progress* is told what is being done. Raises `BundleError`.
     """
-    check(submission)
+    check_request(submission)
     if checks_software:
         check_software(session, submission.software, submission.software_version)
     with _explained(session):
@@ -148,7 +148,7 @@ def check_software(session: Session, name: str, version: str | None) -> None:
 
     A server that does not say what its evaluators offer is believed to have it.
     """
-    offered = session.ride_out(lambda: _offered_software(session, name, version))
+    offered = session.retry_until_available(lambda: _offered_software(session, name, version))
     if offered and not _fits(offered, name, version):
         asked = f"{name} {version}" if version else name
         there = ", ".join(
@@ -269,7 +269,7 @@ def create_jobs(api: Any, submission: Submission, job_definition: str) -> Iterat
 def activate(session: Session, project: Any) -> None:  # noqa: ANN401
     """Set the project going."""
     project.active = True
-    session.ride_out(lambda: session.jms.update_project(project))
+    session.retry_until_available(lambda: session.jms.update_project(project))
 
 
 @contextlib.contextmanager

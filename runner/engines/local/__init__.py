@@ -1,1 +1,1 @@
-"""Jobs on this machine."""
+"""Jobs on this machine: processes that share one environment."""

@@ -1,13 +1,12 @@
-"""This machine as an engine: the jobs of `offline-bundle run -j`, with values, results and a page as elsewhere.
+"""This machine as an engine: `run -j` with the values, results and page of the other engines.
 
-The jobs end with the command that started them. Another one may look at them meanwhile: a lock says whether they are
-still being run.
+The jobs end with the command that started them. Another command may poll them meanwhile: a lock
+shows whether they are still being run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import threading
 import time
@@ -16,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offline_bundle.runner.cli.sizes import PARALLEL, Decorator
+from offline_bundle.runner.options import NO_NETWORK, PARALLEL, PYTHON, Decorator
 from offline_bundle.runner.results.folder import (
     CONSOLE_NAME,
-    INPUT_PARAMETERS,
     PRIVATE_NAME,
     Ended,
     Ledger,
@@ -31,43 +29,39 @@ from offline_bundle.runner.results.folder import (
     write_plan,
 )
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+from offline_bundle.wheelhouse.runtime.locks import FileLock
+from offline_bundle.wheelhouse.runtime.parallel import cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from offline_bundle.runner.engine import Counts, Failure, ProjectState, Results
-    from offline_bundle.runner.engines.local.pool import JobResult, Jobs
+    from offline_bundle.runner.engines.local.pool import JobResult, LocalPool
+    from offline_bundle.runner.model import Counts, Failure, JobSpec, ProjectState, Results
     from offline_bundle.runner.request import Request
 
-OPTIONS: tuple[Decorator, ...] = (
-    PARALLEL,
-    click.option("--sealed", is_flag=True, help="Without a network: only loopback is there."),
-    click.option(
-        "--python", metavar="PATH", help="The interpreter to use.  [default: one that fits]"
-    ),
-)
+OPTIONS: tuple[Decorator, ...] = (PARALLEL, NO_NETWORK, PYTHON)
 JOBS_OPTIONS: tuple[Decorator, ...] = ()
 
 _LOCK_NAME = "lock"
 
 
-def check_usage(options: Mapping[str, Any], *, bundle: str | None, waits: bool) -> None:
-    """Refuse options that do not go together. Raises `click.UsageError`."""
+def check_usage(options: Mapping[str, Any], *, bundle: str | None, wait: bool) -> None:
+    """Raise `click.UsageError` for options that exclude each other."""
     del options
     if not bundle:
-        raise click.UsageError("--engine local needs --bundle DIR")
-    if not waits:
-        raise click.UsageError("jobs on this machine end with this command: leave out --no-wait")
+        raise click.UsageError("--engine local requires --bundle DIR")
+    if not wait:
+        raise click.UsageError("--no-wait: local jobs end with this command; leave it out")
 
 
 def needs_directory(_: Mapping[str, Any]) -> bool:
-    """Jobs work in the folder of their results."""
+    """Return True: jobs work in the results folder."""
     return True
 
 
 @contextlib.contextmanager
 def open_engine(options: Mapping[str, Any], notice: Callable[[str], None]) -> Iterator[LocalEngine]:
-    """Give the engine; at the end, whatever it is, no job is left running."""
+    """Yield the engine; on exit no job is left running."""
     del notice
     engine = LocalEngine(options)
     try:
@@ -77,12 +71,12 @@ def open_engine(options: Mapping[str, Any], notice: Callable[[str], None]) -> It
 
 
 class LocalEngine:
-    """This machine."""
+    """Runs jobs on this machine, in a thread beside the one that polls."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
-        self._ledger: Ledger | None = None
-        self._jobs: Jobs | None = None
+        self._opened: Ledger | None = None
+        self._pool: LocalPool | None = None
         self._thread: threading.Thread | None = None
         self._fault: BaseException | None = None
 
@@ -92,88 +86,55 @@ class LocalEngine:
         directory: Path | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> ProjectState:
-        """Make the environment, and start the jobs in a thread beside this one."""
-        from offline_bundle.runner.engines.local.pool import Jobs
-        from offline_bundle.runner.request import check
+        """Prepare the environment, and start the jobs in a thread."""
+        from offline_bundle.runner.request import check_request
 
         if directory is None:
-            raise InputError("jobs need a folder to work in", hint="name one with --download")
-        limits = {
-            "--cores": request.cores,
-            "--memory": request.memory,
-            "--max-execution-time": request.max_execution_time,
-        }
-        for name in (name for name, given in limits.items() if given):
-            raise InputError(
-                f"{name}: nothing on this machine would hold jobs to it", hint="leave it out"
-            )
-        check(request)
-        progress("making the environment")
+            raise InputError("local jobs need a folder", hint="name one with --download")
+        _check_limits(request)
+        check_request(request)
+        progress("preparing the environment")
         directory = directory.absolute()
-        rows = request.values.rows
         names = tuple(path.name for path in request.inputs)
+        plan = Plan(request.project_name, "local", request.values.rows, names, {})
         claim(directory, Owner(str(directory), request.project_name, "local"))
-        (directory / PRIVATE_NAME).mkdir(mode=0o700)
-        plan = Plan(request.project_name, "local", rows, names, {})
-
-        def furnish(number: int, folder: Path) -> None:
-            if rows[number - 1]:
-                (folder / INPUT_PARAMETERS).write_text(
-                    json.dumps(dict(rows[number - 1])), encoding="utf-8"
-                )
-            for path in request.inputs:
-                shutil.copy(path, folder)
-
         try:
-            self._jobs = Jobs(
-                request.script,
-                Path(str(request.bundle)),
-                jobs=len(rows),
-                directory=directory,
-                sealed=bool(self._options.get("sealed")),
-                parallel=self._options.get("parallel"),
-                python=self._options.get("python"),
-                console_name=CONSOLE_NAME,
-                variables=request.environment,
-                furnish=furnish,
-            )
+            (directory / PRIVATE_NAME).mkdir(mode=0o700)
+            specs = self._prepare(request, directory)
+            write_plan(directory, plan)
         except BaseException:
-            shutil.rmtree(
-                directory, ignore_errors=True
-            )  # there is nothing in it but what was written above
+            shutil.rmtree(directory, ignore_errors=True)  # it has only what was written above
             raise
-        write_plan(directory, plan)
-        self._ledger = Ledger(directory, plan)
-        self._thread = threading.Thread(target=self._run, args=[request.outputs], name="jobs")
+        self._opened = Ledger(directory, plan)
+        self._thread = threading.Thread(
+            target=self._run, args=[specs, request.outputs], name="jobs"
+        )
         self._thread.start()
         return self._state()
 
     def find(self, name_or_id: str) -> ProjectState:
         """Find jobs by their folder."""
         directory = Path(name_or_id).absolute()
-        self._ledger = Ledger(directory, read_plan(directory, "local"))
-        self._read()
+        self._opened = Ledger(directory, read_plan(directory, "local"))
+        self._read_records()
         return self._state()
 
-    def recent(self) -> list[ProjectState]:
-        """Jobs on this machine are listed nowhere."""
-        raise InputError(
-            "which jobs? those on this machine are listed nowhere",
-            hint="name the folder of the results",
-        )
+    def list_projects(self) -> list[ProjectState]:
+        """Raise: there is no list of local jobs."""
+        raise InputError("local jobs are not listed", hint="name the results folder")
 
-    def look(self, project: ProjectState) -> Counts:
-        """Count those that have ended; raise what stopped the others."""
+    def poll(self, project: ProjectState) -> Counts:
+        """Count the jobs that have ended; raise the error that stopped the others."""
         del project
         if self._thread is None:
-            self._read()
+            self._read_records()
         elif self._fault is not None:
             raise self._fault
         return self._state().counts
 
-    def standstill(self, project: ProjectState) -> str:
-        """Jobs start at once here, so there is no such thing."""
-        return f"nothing is known of what keeps {project.name}"
+    def pending_reason(self, project: ProjectState) -> str:
+        """Return that the reason is unknown: local jobs start at once."""
+        return f"the reason is unknown; see the processes of {project.name}"
 
     def results(
         self,
@@ -181,94 +142,126 @@ class LocalEngine:
         directory: Path,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> Results:
-        """Write the page: the files are there."""
+        """Write the page; the files are in the folder already."""
         del project
-        return self._own().results(directory, progress)
+        return self._records.results(directory, progress)
 
     def failures(self, project: ProjectState, limit: int) -> list[Failure]:
-        """Read the consoles of those that failed."""
+        """Return the first failed jobs and their consoles."""
         del project
-        return self._own().failures(limit)
+        return self._records.failures(limit)
 
-    def way_back(self, project: ProjectState, directory: Path | None) -> list[str]:
-        """Name the folder."""
+    def resume_arguments(self, project: ProjectState, directory: Path | None) -> list[str]:
+        """Return the folder."""
         del directory
         return [project.project_id]
 
-    def interrupted(self, project: ProjectState) -> str | None:
+    def on_interrupt(self, project: ProjectState) -> str | None:
         """End the jobs, unless another command runs them."""
         if self._thread is None:
             return None
         self.close()
         counts = self._state().counts
-        return f"the jobs of {project.name} were ended; {counts.count('done')} of {counts.total} are done"
+        ended = f"the jobs of {project.name} were ended"
+        return f"{ended}; {counts.count('done')} of {counts.total} are done"
 
     def close(self) -> None:
-        """End the jobs that run, start no other, and wait until they have gone."""
-        if self._thread and self._thread.is_alive() and self._jobs:
-            self._jobs.stop()
+        """End the running jobs, start no others, and wait until they have ended."""
+        if self._thread and self._thread.is_alive() and self._pool:
+            self._pool.stop()
         if self._thread:
             self._thread.join()
 
-    def _run(self, outputs: tuple[str, ...]) -> None:
-        from offline_bundle.runner.engines.local.pool import (
-            JobsInterruptedError,
+    def _prepare(self, request: Request, directory: Path) -> list[JobSpec]:
+        from offline_bundle.runner.engines.local.jobs import free_directories, make_specs
+        from offline_bundle.runner.engines.local.launch import prepare_environment
+        from offline_bundle.runner.engines.local.pool import LocalPool
+
+        no_network = bool(self._options.get("no_network"))
+        environment = prepare_environment(
+            request.script,
+            Path(str(request.bundle)),
+            no_network=no_network,
+            python=self._options.get("python"),
         )
-        from offline_bundle.wheelhouse.runtime.locks import FileLock
+        self._pool = LocalPool(
+            environment, parallel=self._options.get("parallel"), console_name=CONSOLE_NAME
+        )
+        return make_specs(
+            [environment.python, str(request.script.absolute())],
+            free_directories(directory, len(request.values.rows)),
+            no_network=no_network,
+            variables=request.environment,
+            inputs=request.inputs,
+            rows=request.values.rows,
+        )
 
-        ledger = self._own()
-        with FileLock(ledger.directory / PRIVATE_NAME / _LOCK_NAME):
+    def _run(self, specs: list[JobSpec], outputs: tuple[str, ...]) -> None:
+        """Run the jobs under the lock; an error is raised by the next poll."""
+        from offline_bundle.runner.engines.local.pool import JobsInterruptedError
+
+        records = self._records
+        with FileLock(records.directory / PRIVATE_NAME / _LOCK_NAME):
             try:
-                if self._jobs:
-                    self._jobs.run(lambda result: _note(ledger, result, outputs))
+                if self._pool:
+                    self._pool.run(specs, lambda result: _record(records, result, outputs))
             except JobsInterruptedError:
-                pass  # whoever stopped them knows
-            except BaseException as error:  # noqa: BLE001 - it is raised by the next look
+                pass  # `on_interrupt` or `close` stopped them
+            except BaseException as error:  # noqa: BLE001 - it is raised by the next poll
                 self._fault = error
-            for number in ledger.look(range(1, len(ledger.plan.rows) + 1)):
-                ledger.ended[number] = Ended("cancelled")
+            self._cancel_unfinished()
 
-    def _own(self) -> Ledger:
-        if self._ledger is None:
-            raise RuntimeError("neither submitted nor found")
-        return self._ledger
+    @property
+    def _records(self) -> Ledger:
+        if self._opened is None:
+            raise RuntimeError("call submit() or find() first")
+        return self._opened
 
     def _state(self) -> ProjectState:
-        from offline_bundle.runner.engines.local.pool import usable_cores
+        running = self._options.get("parallel") or cpus()
+        return self._records.state(str(self._records.directory), running)
 
-        ledger = self._own()
-        running = self._options.get("parallel") or usable_cores()
-        return ledger.state(str(ledger.directory), running)
-
-    def _read(self) -> None:
-        """Read how the jobs of another command have ended; where it has gone, so have they."""
-        from offline_bundle.wheelhouse.runtime.locks import FileLock
-
-        ledger = self._own()
-        lock = FileLock(ledger.directory / PRIVATE_NAME / _LOCK_NAME)
-        is_run = not lock.acquire(block=False)
+    def _read_records(self) -> None:
+        """Read how the jobs of another command ended; if it is gone, so are its jobs."""
+        records = self._records
+        lock = FileLock(records.directory / PRIVATE_NAME / _LOCK_NAME)
+        is_running = not lock.acquire(block=False)
         lock.release()
-        for number in ledger.look(range(1, len(ledger.plan.rows) + 1)):
-            if not is_run:
-                ledger.ended[number] = Ended("cancelled")
+        if is_running:
+            records.look(records.numbers)
+        else:
+            self._cancel_unfinished()
+
+    def _cancel_unfinished(self) -> None:
+        records = self._records
+        for number in records.look(records.numbers):
+            records.ended[number] = Ended("cancelled")
 
 
-def _note(ledger: Ledger, result: JobResult, outputs: tuple[str, ...]) -> None:
-    """Write down how a job ended; one that left no output has failed."""
-    missing = (
-        [name for name in outputs if not (result.directory / name).exists()]
-        if result.succeeded
-        else []
-    )
+def _check_limits(request: Request) -> None:
+    limits = {
+        "--cores": request.cores,
+        "--memory": request.memory,
+        "--max-execution-time": request.max_execution_time,
+    }
+    for name in (name for name, limit in limits.items() if limit):
+        raise InputError(f"{name} is not supported by --engine local", hint="leave it out")
+
+
+def _record(records: Ledger, result: JobResult, outputs: tuple[str, ...]) -> None:
+    """Write down how a job ended; one without its outputs has failed."""
+    missing = [name for name in outputs if not (result.directory / name).exists()]
+    missing = missing if result.succeeded else []
+    state = "failed" if missing or not result.succeeded else "done"
     ended = time.time()
+    lines = [f"error: output is missing: {name}" for name in missing]
+    if not result.succeeded:
+        lines.append(result.state)
     try:
-        if missing or not result.succeeded:
+        result.directory.mkdir(exist_ok=True)  # a job may remove its folder
+        if lines:
             with (result.directory / CONSOLE_NAME).open("a", encoding="utf-8") as console:
-                for name in missing:
-                    console.write(f"error: the script left no {name}\n")
-                if not missing:
-                    console.write(f"{result.state}\n")
-        state = "failed" if missing or not result.succeeded else "done"
+                console.write("".join(f"{line}\n" for line in lines))
         record(
             result.directory,
             state,
@@ -277,8 +270,8 @@ def _note(ledger: Ledger, result: JobResult, outputs: tuple[str, ...]) -> None:
             ended=ended,
         )
     except OSError as error:
-        hint = "make room, or check the permissions of that folder"
         raise BundleError(
-            f"{result.directory} cannot be written: {error.strerror}", hint=hint
+            f"cannot write {result.directory}: {error.strerror}",
+            hint="free some space, or check the permissions of that folder",
         ) from error
-    ledger.look([result.index])
+    records.look([result.index])

@@ -12,7 +12,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
-from offline_bundle.runner.engine import job_name
+from offline_bundle.runner.model import job_name
 from offline_bundle.runner.results.folder import (
     CONSOLE_NAME,
     INPUT_PARAMETERS,

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offline_bundle.runner.cli.sizes import PARALLEL, Decorator
-from offline_bundle.runner.console import tail_of
+from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.slurm import commands
 from offline_bundle.runner.engines.slurm.batch_script import (
     ATTEMPTS,
@@ -31,6 +30,7 @@ from offline_bundle.runner.engines.slurm.batch_script import (
     render_script,
     render_values,
 )
+from offline_bundle.runner.options import PARALLEL, Decorator
 from offline_bundle.runner.results.folder import (
     CONSOLE_NAME,
     PRIVATE_NAME,
@@ -50,7 +50,7 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from offline_bundle.runner.engine import Counts, Failure, ProjectState, Results
+    from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
     from offline_bundle.runner.request import Request
 
 _OURS = {
@@ -134,13 +134,13 @@ OPTIONS: tuple[Decorator, ...] = (
 JOBS_OPTIONS: tuple[Decorator, ...] = (OPTIONS[-1],)
 
 
-def check_usage(options: Mapping[str, Any], *, bundle: str | None, waits: bool) -> None:
+def check_usage(options: Mapping[str, Any], *, bundle: str | None, wait: bool) -> None:
     """Refuse options that do not go together. Raises `click.UsageError`."""
     if not bundle:
         raise click.UsageError(
             "--engine slurm needs --bundle DIR, in a file system that the nodes see"
         )
-    if options["cancel_on_interrupt"] and not waits:
+    if options["cancel_on_interrupt"] and not wait:
         raise click.UsageError("--cancel-on-interrupt is about waiting: leave out --no-wait")
     for option in options["slurm_options"]:
         name = option.partition("=")[0]
@@ -180,13 +180,13 @@ class SlurmEngine:
         progress: Callable[[str], None] = lambda _: None,
     ) -> ProjectState:
         """Lay out the folder and submit the arrays; take all back where one of them is refused."""
-        from offline_bundle.runner.request import check
+        from offline_bundle.runner.request import check_request
 
         if directory is None:
             raise InputError(
                 "jobs of Slurm need a folder to work in", hint="name one with --download"
             )
-        check(request)
+        check_request(request)
         problems = [
             f"--env {name}: a shell has no such name"
             for name in request.environment
@@ -221,7 +221,7 @@ class SlurmEngine:
         submission.look()
         return submission.state()
 
-    def recent(self) -> list[ProjectState]:
+    def list_projects(self) -> list[ProjectState]:
         """List those in the queue; of others Slurm knows nothing, but their folders do."""
         folders = [
             queued.directory.parent
@@ -232,13 +232,13 @@ class SlurmEngine:
             self.find(str(folder)) for folder in dict.fromkeys(reversed(folders)) if folder.is_dir()
         ]
 
-    def look(self, project: ProjectState) -> Counts:
+    def poll(self, project: ProjectState) -> Counts:
         """Ask the queue, once for each array, and read the ends of those that have left it."""
         submission = self._folders[project.project_id]
         submission.look()
         return submission.state().counts
 
-    def standstill(self, project: ProjectState) -> str:
+    def pending_reason(self, project: ProjectState) -> str:
         """Repeat Slurm's reasons."""
         reasons = sorted(self._folders[project.project_id].reasons - {"None"})
         return f"Slurm says {', '.join(reasons)}" if reasons else "Slurm does not say why"
@@ -256,12 +256,12 @@ class SlurmEngine:
         """Read the consoles of those that failed."""
         return self._folders[project.project_id].ledger.failures(limit)
 
-    def way_back(self, project: ProjectState, directory: Path | None) -> list[str]:
+    def resume_arguments(self, project: ProjectState, directory: Path | None) -> list[str]:
         """Name the folder."""
         del directory
         return [project.project_id, "--wait"]
 
-    def interrupted(self, project: ProjectState) -> str | None:
+    def on_interrupt(self, project: ProjectState) -> str | None:
         """Cancel the jobs where that was asked for."""
         if not self._options.get("cancel_on_interrupt"):
             return None
@@ -484,7 +484,7 @@ class _Submission:
 
     def _state_by_log(self, job_id: str, first: int, number: int) -> str | None:
         """Read from a job's log what Slurm has done to it since it was last requeued."""
-        said = tail_of(self._log(job_id, first, number), _LOG_LINES).rpartition(
+        said = console_tail(self._log(job_id, first, number), _LOG_LINES).rpartition(
             "DUE TO JOB REQUEUE"
         )[2]
         return next((state for words, state in _WORDS.items() if words in said), None)
@@ -505,12 +505,12 @@ class _Submission:
         """Give a job that Slurm ended its folder, with its console and why; nothing else of the attempt."""
         name = self.ledger.name(number)
         said = [
-            tail_of(attempt / CONSOLE_NAME, _CONSOLE_LINES)
+            console_tail(attempt / CONSOLE_NAME, _CONSOLE_LINES)
             for attempt in self._attempts(number)[-1:]
         ]
         for job_id, first, size in self._arrays:
             if first <= number < first + size:
-                said.append(tail_of(self._log(job_id, first, number), _LOG_LINES))
+                said.append(console_tail(self._log(job_id, first, number), _LOG_LINES))
         folder = self.directory / PRIVATE_NAME / f"{name}.ended"
         try:
             folder.mkdir(exist_ok=True)

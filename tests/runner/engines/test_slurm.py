@@ -264,8 +264,8 @@ def test_without_waiting_and_back_by_folder_or_identifier(
         "out",
     ]
     assert run(submit_command, "eval.py", *asked, "--no-wait") == 0
-    way_back = capsys.readouterr().out.splitlines()[-1].split()
-    assert way_back == ["offline-bundle", "jobs", str(Path("out").absolute()), "--wait"]
+    resume_arguments = capsys.readouterr().out.splitlines()[-1].split()
+    assert resume_arguments == ["offline-bundle", "jobs", str(Path("out").absolute()), "--wait"]
     [array] = array_ids(Path("out"))
     assert run(jobs_command, array, "--engine", "slurm", "--json") == 0
     assert json.loads(capsys.readouterr().out)["jobs"]["total"] == 3
@@ -276,7 +276,7 @@ def test_without_waiting_and_back_by_folder_or_identifier(
     }
     assert listed[str(Path("out").absolute())] == "eval - 3 jobs"
     Path("go").touch()
-    assert run(jobs_command, *way_back[2:]) == 0
+    assert run(jobs_command, *resume_arguments[2:]) == 0
     assert "3 done" in capsys.readouterr().out
     assert run(jobs_command, "out", "--download", "elsewhere") == 2
     assert "where the jobs have worked" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What the command-line options of engines have in common."""
+"""Command-line options that several engines or commands have."""
 
 from __future__ import annotations
 
@@ -29,6 +29,29 @@ class Size(click.ParamType[int]):
             self.fail(f"{value!r} is not a size such as 500MB or 2GiB", param, ctx)
 
 
+class _AliasedOption(click.Option):
+    """An option with old names: `--help` shows the last name only."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the help without the old names."""
+        names, self.opts = self.opts, self.opts[-1:]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = names
+
+
 PARALLEL: Decorator = click.option(
-    "--parallel", type=click.IntRange(min=1), metavar="N", help="At most so many jobs at a time."
+    "--parallel", type=click.IntRange(min=1), metavar="N", help="Jobs that run at a time."
+)
+NO_NETWORK: Decorator = click.option(
+    "--sealed",  # the old name
+    "--no-network",
+    "no_network",
+    cls=_AliasedOption,
+    is_flag=True,
+    help="Run without a network: only loopback is available.",
+)
+PYTHON: Decorator = click.option(
+    "--python", metavar="PATH", help="Interpreter to use.  [default: search for one that fits]"
 )

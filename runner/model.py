@@ -1,0 +1,160 @@
+"""Plain data that every engine takes and returns: job states, counts, failures and results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from offline_bundle.runner.values import Value
+
+UNDER_WAY = ("pending", "prolog", "running")
+SUCCEEDED = ("evaluated", "done")
+FAILED = ("failed", "timeout", "out of memory", "node failed", "cancelled", "aborted", "lost")
+STATES = (*UNDER_WAY, *SUCCEEDED, *FAILED, "inactive")
+"""The states of a job. HPS reports success as `evaluated`, the other engines as `done`."""
+
+TAIL_LINES = 20
+"""Lines of a failed job's console that messages and pages show."""
+
+_PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".avif"}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Number of jobs in each state."""
+
+    by_state: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, states: Mapping[str, int]) -> Counts:
+        """Order the states as in `STATES`; unknown states come last."""
+        order = {state: position for position, state in enumerate(STATES)}
+        ordered = sorted(states.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))
+        return cls({state: number for state, number in ordered if number})
+
+    @classmethod
+    def of_statistics(cls, statistics: object) -> Counts:
+        """Read the statistics of an HPS project."""
+        states = statistics.get("eval_status") if isinstance(statistics, Mapping) else None
+        return cls.of({str(state): int(number) for state, number in (states or {}).items()})
+
+    @property
+    def total(self) -> int:
+        """Number of all jobs."""
+        return sum(self.by_state.values())
+
+    @property
+    def under_way(self) -> int:
+        """Number of jobs that wait or run."""
+        return self.count(*UNDER_WAY)
+
+    @property
+    def finished(self) -> int:
+        """Number of jobs that neither wait nor run."""
+        return self.total - self.under_way
+
+    @property
+    def failed(self) -> int:
+        """Number of jobs that ended without success."""
+        return self.count(*FAILED)
+
+    def count(self, *states: str) -> int:
+        """Return the number of jobs in any of these states."""
+        return sum(self.by_state.get(state, 0) for state in states)
+
+    def describe(self) -> str:
+        """Return one line: `3 running, 7 evaluated`."""
+        parts = [f"{number:,} {state}" for state, number in self.by_state.items()]
+        return ", ".join(parts) or "no jobs"
+
+
+@dataclass(frozen=True)
+class ProjectState:
+    """The jobs of one submission, as of the last poll."""
+
+    project_id: str
+    """Identifier by which the engine finds the project."""
+    name: str
+    is_active: bool
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed job and the end of its console."""
+
+    job: str
+    state: str
+    tail: str
+    """Last lines of the console; empty if there are none."""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A result file of a job."""
+
+    path: str
+    """Relative to the results folder, with `/`."""
+    size: int
+    """In bytes."""
+    is_console: bool = False
+
+    @property
+    def is_picture(self) -> bool:
+        """True if a browser can show the file in an `img`."""
+        return PurePosixPath(self.path).suffix.lower() in _PICTURES
+
+
+@dataclass(frozen=True)
+class JobEntry:
+    """A job as the results page shows it."""
+
+    name: str
+    state: str
+    """One of `STATES`, or a state of a newer server."""
+    seconds: float | None = None
+    """Run time."""
+    started: datetime | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[FileEntry, ...] = ()
+    tail: str = ""
+    """Last lines of the console of a failed job."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results folder of a project on this disk."""
+
+    directory: Path
+    page: Path
+    jobs: tuple[JobEntry, ...]
+    files: int
+    size: int
+    """In bytes."""
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One job to start on this machine: a command in a directory of its own."""
+
+    number: int
+    """From 1."""
+    directory: Path
+    command: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables, besides those of the script's environment."""
+    inputs: tuple[Path, ...] = ()
+    """Files that are copied into the directory."""
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    """Values that are written to `input_parameters.json`."""
+
+
+def job_name(number: int, jobs: int) -> str:
+    """Return the name of job *number*, from 1, of *jobs*: `job-0001`."""
+    return f"job-{number:0{max(4, len(str(jobs)))}}"
