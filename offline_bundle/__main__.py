@@ -1,4 +1,4 @@
-"""Run the command line: `python -m offline_bundle`."""
+"""Run `offline-bundle`: `python -m offline_bundle`."""
 
 from offline_bundle.cli import main
 

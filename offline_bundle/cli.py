@@ -1,11 +1,13 @@
-"""The front door: one command group, whose commands are loaded when they are called.
+"""The front door: the command group, and every error as text or JSON.
 
-Errors of ours are shown here and nowhere else: what is wrong, and what to do next, on stderr; with `--json` the same
-on stdout as `{"error": {"code": …, "message": …, "hint": …}}`.
+Errors go to stderr: the problem, then a hint. With `--json` they go to stdout instead, as
+`{"error": {"code": ..., "message": ..., "hint": ...}}`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib
 import json
 import os
@@ -15,130 +17,137 @@ from typing import TYPE_CHECKING
 import click
 
 from offline_bundle import __version__
+from offline_bundle.wheelhouse.cli.output import safe
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from click.shell_completion import CompletionItem
 
-# Command -> where it is defined, and its line in --help.
+_INTERRUPTED = 130
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+# Command -> where it is defined, and its line in --help; in the order of use.
 _COMMANDS = {
     "build": (
-        "offline_bundle.builder.cli.build",
-        "build_command",
+        "offline_bundle.builder.cli.build:build_command",
         "Build a bundle from scripts with inline dependencies.",
     ),
     "run": (
-        "offline_bundle.runner.cli.run",
-        "run_command",
+        "offline_bundle.runner.cli.run:run_command",
         "Run a script from a bundle, offline, once or many times.",
     ),
     "submit": (
-        "offline_bundle.runner.cli.submit",
-        "submit_command",
-        "Run a script as jobs, by HPS, by Slurm, or here.",
+        "offline_bundle.runner.cli.submit:submit_command",
+        "Submit a script as jobs to HPS, to Slurm, or on this machine.",
     ),
-    "jobs": ("offline_bundle.runner.cli.submit", "jobs_command", "Come back to jobs."),
+    "jobs": (
+        "offline_bundle.runner.cli.submit:jobs_command",
+        "Show or wait for submitted jobs.",
+    ),
     "embedded-hps": (
-        "offline_bundle.runner.cli.hps_server",
-        "embedded_hps_command",
-        "A small HPS on this machine, for trying.",
+        "offline_bundle.runner.cli.hps_server:embedded_hps_command",
+        "Start a small HPS on this machine, for trials.",
     ),
     "probe": (
-        "offline_bundle.runner.cli.probe",
-        "probe_command",
-        "Describe this node, for those who build bundles for it.",
+        "offline_bundle.runner.cli.probe:probe_command",
+        "Write node.json for `build --node`.",
     ),
     "verify": (
-        "offline_bundle.wheelhouse.cli.verify",
-        "verify_command",
+        "offline_bundle.wheelhouse.cli.verify:verify_command",
         "Check every file of a bundle against its manifest.",
     ),
     "show": (
-        "offline_bundle.builder.cli.show",
-        "show_command",
-        "Show what a bundle holds, or a key for CI caches.",
+        "offline_bundle.builder.cli.show:show_command",
+        "Show the contents of a bundle, or a key for CI caches.",
     ),
     "diff": (
-        "offline_bundle.wheelhouse.cli.review",
-        "diff_command",
-        "Show what differs between two bundles.",
+        "offline_bundle.wheelhouse.cli.diff:diff_command",
+        "Show the differences between two bundles.",
     ),
     "sign": (
-        "offline_bundle.wheelhouse.cli.review",
-        "sign_command",
+        "offline_bundle.wheelhouse.cli.sign:sign_command",
         "Verify a bundle and sign it.",
     ),
     "pack": (
-        "offline_bundle.wheelhouse.cli.archive",
-        "pack_command",
-        "Make one archive of a bundle, or of what another lacks.",
+        "offline_bundle.wheelhouse.cli.archive:pack_command",
+        "Pack a bundle, or its difference to another, into an archive.",
     ),
     "unpack": (
-        "offline_bundle.wheelhouse.cli.archive",
-        "unpack_command",
-        "Verify archives and bring them into a bundle.",
+        "offline_bundle.wheelhouse.cli.archive:unpack_command",
+        "Verify archives and unpack them into a bundle.",
     ),
     "prune": (
-        "offline_bundle.wheelhouse.cli.review",
-        "prune_command",
-        "Remove what no script needs any more.",
+        "offline_bundle.wheelhouse.cli.prune:prune_command",
+        "Remove what no script in a bundle needs.",
     ),
     "demo": (
-        "offline_bundle.runner.cli.demo",
-        "demo_command",
-        "Build, verify, and run ten jobs with the network cut.",
+        "offline_bundle.runner.cli.demo:demo_command",
+        "Build, verify, and run ten jobs without a network.",
     ),
     "completion": (
-        "offline_bundle.wheelhouse.cli.completion",
-        "completion_command",
-        "Complete words at the Tab key of a shell.",
+        "offline_bundle.wheelhouse.cli.completion:completion_command",
+        "Print a shell completion script.",
     ),
 }
-_INTERRUPTED = 130
 
 
 class _LazyGroup(click.Group):
     """A group that imports a command's module when the command is called: `--help` stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of a user's day, not of the alphabet."""
+        """Return the commands in the order of use."""
         del ctx
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load one command."""
+        """Import one command."""
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        module, name, _ = _COMMANDS[cmd_name]
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; suggest similar names for an unknown one."""
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            message = f"no such command {args[0]!r}"
+            if similar := difflib.get_close_matches(args[0], _COMMANDS):
+                message += f"; did you mean {' or '.join(similar)}?"
+            raise click.UsageError(message, ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands without importing them, then the group's options."""
+        """Return the commands without importing them, then the group's options."""
         from click.shell_completion import CompletionItem
 
         names = [name for name in _COMMANDS if name.startswith(incomplete)]
-        commands = [CompletionItem(name, help=_COMMANDS[name][2]) for name in names]
+        commands = [CompletionItem(name, help=_COMMANDS[name][1]) for name in names]
         return commands + click.Command.shell_complete(self, ctx, incomplete)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="offline-bundle")
-def cli() -> None:
-    """Air-gapped bundles for Python scripts with inline dependencies (PEP 723), and jobs that run from them."""
+@click.group(cls=_LazyGroup, context_settings=_SETTINGS, invoke_without_command=True)
+@click.version_option(__version__, "-V", "--version", prog_name="offline-bundle")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Air-gapped bundles for Python scripts with inline dependencies (PEP 723), and their jobs."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main() -> None:
     """Run `offline-bundle`."""
+    _open_closed_streams()
     sys.exit(run_command_line(cli, sys.argv[1:], "offline-bundle"))
 
 
@@ -146,73 +155,86 @@ def build_main() -> None:
     """Run `build-offline-bundle`: the same as `offline-bundle build`."""
     from offline_bundle.builder.cli.build import build_command
 
+    _open_closed_streams()
     sys.exit(run_command_line(build_command, sys.argv[1:], "build-offline-bundle"))
 
 
 def run_command_line(command: click.Command, arguments: Sequence[str], name: str) -> int:
-    """Run *command*; return the exit code after showing what went wrong."""
-    wants_json = (
-        "--json" in arguments[: arguments.index("--")]
-        if "--" in arguments
-        else "--json" in arguments
-    )
-    show: Callable[[BundleError], None] = _show_json if wants_json else _show_text
+    """Run *command* and print its error, if any; return the exit code."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    show = _print_json if "--json" in options else _print_text
     try:
         result = command.main(
             args=list(arguments), prog_name=name, standalone_mode=False, color=_color()
         )
-    except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
-        return _INTERRUPTED
-    except KeyboardInterrupt:
-        click.echo("interrupted; run it again to go on", err=True)
+        sys.stdout.flush()  # a full disk behind `> FILE` shows here, not at exit
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted; run it again to continue", err=True)
         return _INTERRUPTED
     except click.ClickException as error:
-        show(_as_ours(error, name))
-        return error.exit_code
+        problem = _as_bundle_error(error, name)
     except BundleError as error:
-        show(error)
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has gone (`| head`): nothing left to say to them.
+        problem = error
+    except OSError as error:
+        _discard_output()
+        if isinstance(error, BrokenPipeError):
+            return 1  # the reader of stdout has gone (`| head`)
+        text = f"{error.filename or 'output'}: {error.strerror or error}"
+        problem, show = BundleError(text, hint="correct that and run it again"), _print_text
+    else:
+        return result if isinstance(result, int) else 0
+    show(problem)
+    return problem.exit_code
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null for closed standard streams (`>&-`): else the next file takes the number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - stays open
+            if stream.fileno() != number:
+                os.dup2(stream.fileno(), number)
+            setattr(sys, name, stream)
+
+
+def _discard_output() -> None:
+    """Connect stdout to /dev/null: Python flushes it once more at exit."""
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return result if isinstance(result, int) else 0
 
 
-def _as_ours(error: click.ClickException, name: str) -> BundleError:
-    """What click says of the command line, in the shape that all our errors have."""
+def _as_bundle_error(error: click.ClickException, name: str) -> BundleError:
+    """Return an error of click with a hint, as all other errors have one."""
     message = error.format_message().rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
-    path = context.command_path if context else name
-    hint = f"`{path} --help` lists what can be given"
-    if isinstance(error, click.BadParameter) and error.param is not None:
-        if isinstance(error, click.MissingParameter):
-            hint = f"add it; {hint}"
-        elif isinstance(error.param.type, click.Path):
-            hint = "check the path and its permissions"
+    hint = f"see `{context.command_path if context else name} --help`"
+    if isinstance(error, click.MissingParameter):
+        hint = f"add it; {hint}"
+    elif isinstance(error, click.BadParameter) and _is_path(error.param):
+        hint = "check the path and its permissions"
     return InputError(message[:1].lower() + message[1:], hint=hint)
 
 
+def _is_path(parameter: click.Parameter | None) -> bool:
+    return parameter is not None and isinstance(parameter.type, click.Path)
+
+
 def _color() -> bool | None:
-    """False where colours are not wanted (no-color.org); None leaves it to whether a terminal is there."""
+    """Return False if NO_COLOR is set (no-color.org); None lets click look for a terminal."""
     return False if os.environ.get("NO_COLOR") else None
 
 
-def _show_text(error: BundleError) -> None:
+def _print_text(error: BundleError) -> None:
     click.secho("error: ", fg="red", bold=True, nl=False, err=True, color=_color())
-    click.echo(str(error), err=True)
+    click.echo(safe(str(error)), err=True)
     if error.hint:
         click.secho("hint: ", fg="cyan", bold=True, nl=False, err=True, color=_color())
-        click.echo(error.hint, err=True)
+        click.echo(safe(error.hint), err=True)
 
 
-def _show_json(error: BundleError) -> None:
-    _print_json(error.exit_code, str(error), error.hint)
-
-
-def _print_json(code: int, message: str, hint: str | None) -> None:
-    click.echo(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
+def _print_json(error: BundleError) -> None:
+    document = {"code": error.exit_code, "message": str(error), "hint": error.hint}
+    click.echo(json.dumps({"error": document}))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.cli import run_command_line
-from offline_bundle.wheelhouse.cli.review import diff_command
+from offline_bundle.wheelhouse.cli.diff import diff_command
 from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.manifest import BundledUv

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.cli import run_command_line
-from offline_bundle.wheelhouse.cli.review import prune_command
+from offline_bundle.wheelhouse.cli.prune import prune_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, SignatureError
 from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.names import SIGNATURE

@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from offline_bundle.cli import run_command_line
-from offline_bundle.wheelhouse.cli.review import (
-    sign_command,
-    sign_option,
-    tell_signer,
-    trust_of,
-    trust_options,
-)
+from offline_bundle.wheelhouse.cli.options import sign_option, signer_policy, trust_options
+from offline_bundle.wheelhouse.cli.sign import sign_command
+from offline_bundle.wheelhouse.cli.verify import print_signer
 from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
 from offline_bundle.wheelhouse.signing import check_bundle_signature
 from tests.support.bundles import make_bundle
@@ -32,7 +28,7 @@ def test_signing_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     signer = check_bundle_signature(
         bundle, SignerPolicy(allowing(tmp_path, f"alice {public(tmp_path / 'alice')}"))
     )
-    tell_signer(signer)
+    print_signer(signer)
     assert "Signed by alice with ED25519 key SHA256:" in capsys.readouterr().err
     assert run_command_line(sign_command, [str(bundle), "nowhere"], "sign") == 2
     assert run_command_line(sign_command, [str(tmp_path), "nowhere"], "sign") == 2
@@ -44,7 +40,7 @@ def test_signing_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def command(
     *, sign: str | None, allowed_signers: Path | None, signer: str | None, revoked_keys: Path | None
 ) -> None:
-    trust = trust_of(allowed_signers, signer, revoked_keys)
+    trust = signer_policy(allowed_signers, signer, revoked_keys)
     click.echo(f"{sign} {trust and vars(trust)}")
 
 

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.cli.output import count, megabytes, print_table
+from offline_bundle.wheelhouse.cli.output import print_table
+from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
     import pytest
@@ -67,7 +68,7 @@ def test_an_empty_table_has_its_titles(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_numbers_and_sizes() -> None:
     assert (count(1, "file"), count(1234, "file")) == ("1 file", "1,234 files")
-    assert (megabytes(999), megabytes(1500), megabytes(40_700_000)) == (
+    assert (format_size(999), format_size(1500), format_size(40_700_000)) == (
         "999 B",
         "1.5 kB",
         "40.7 MB",

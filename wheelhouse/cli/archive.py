@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from offline_bundle.wheelhouse.cli.completers import complete_bundles
-from offline_bundle.wheelhouse.cli.review import (
+from offline_bundle.wheelhouse.cli.options import (
     sign_option,
-    trust_of,
+    signer_policy,
     trust_options,
 )
 
@@ -113,7 +113,7 @@ def unpack_command(  # noqa: PLR0913
     from offline_bundle.wheelhouse.signing import check_trust
     from offline_bundle.wheelhouse.transport.archive import unpack
 
-    trust = trust_of(allowed_signers, signer, revoked_keys)
+    trust = signer_policy(allowed_signers, signer, revoked_keys)
 
     def ask_for_trust(document: bytes, signature: bytes | None) -> None:
         check_trust(document, signature, trust)
@@ -161,11 +161,11 @@ def _unpacked(one: Unpacked) -> dict[str, object]:
 
 
 def _tell_packed(report: PackReport) -> None:
-    from offline_bundle.wheelhouse.cli.output import count, megabytes
+    from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
     rest = f"; {count(report.left_out, 'file')} left out" if report.left_out else ""
     click.echo(
-        f"{count(report.members, 'file')}, {megabytes(report.size)}{rest}, read back and checked:",
+        f"{count(report.members, 'file')}, {format_size(report.size)}{rest}, read back and checked:",
         err=True,
     )
     for file in report.files:

@@ -1,7 +1,7 @@
-"""What a shell may complete words with: bundles, scripts, names in a bundle.
+"""Shell completion of arguments: bundles, scripts, and names in a bundle.
 
-Each function is click's `shell_complete` callback, asked at every Tab. None of them raises: where there is nothing to
-offer, the shell's own completion of files takes over, or nothing does.
+The functions are `shell_complete` callbacks of click, called at every Tab. They never raise:
+without a match, the shell completes file names, or nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def complete_bundles(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Folders that are bundles; where there is none, any folder on the way to one."""
+    """Complete folders that are bundles; if none matches, any folder."""
     del context, parameter
     return _paths(path for path in _matching(incomplete) if _is_bundle(path)) or [
         CompletionItem(incomplete, "dir")
@@ -32,31 +32,31 @@ def complete_bundles(
 def complete_packed(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Bundles and archives of them."""
+    """Complete bundles and archives."""
     del context, parameter
-    found = (path for path in _matching(incomplete) if _is_bundle(path) or path.suffix == ".tar")
-    return _paths(found) or [CompletionItem(incomplete, "file")]
+    paths = (path for path in _matching(incomplete) if _is_bundle(path) or path.suffix == ".tar")
+    return _paths(paths) or [CompletionItem(incomplete, "file")]
 
 
 def complete_scripts(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Python files here, and the scripts in the bundle that was named before."""
+    """Complete Python files, and scripts in the bundle named before."""
     del parameter
     folder, manifest = _bundle(context)
     bundled = [folder / script.path for script in manifest.scripts.values()] if manifest else []
     here = [path for path in _matching(incomplete) if path.suffix == ".py"]
-    found = [
+    paths = [
         *here,
         *(path for path in bundled if str(path).startswith(incomplete) and path not in here),
     ]
-    return _paths(found) or [CompletionItem(incomplete, "file")]
+    return _paths(paths) or [CompletionItem(incomplete, "file")]
 
 
 def complete_script_names(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of the scripts in the bundle that was named before."""
+    """Complete names of scripts in the bundle named before."""
     del parameter
     _, manifest = _bundle(context)
     return _names(manifest.scripts if manifest else (), incomplete)
@@ -65,22 +65,22 @@ def complete_script_names(
 def complete_target_names(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of its targets."""
+    """Complete names of targets in the bundle named before."""
     del parameter
     _, manifest = _bundle(context)
     return _names(manifest.targets if manifest else (), incomplete)
 
 
 def _bundle(context: click.Context) -> tuple[Path, Manifest | None]:
-    """The bundle that the command line names so far, and its manifest if it can be read.
+    """Return the bundle named on the command line so far, and its manifest if it can be read.
 
-    While an option still waits for its value, click leaves the arguments before it in `args`.
+    While an option has no value yet, click leaves the arguments before it in `args`.
     """
-    from offline_bundle.wheelhouse.runtime.errors import BundleError  # noqa: PLC0415 - only at a Tab that needs it
-    from offline_bundle.wheelhouse.runtime.manifest import read_manifest  # noqa: PLC0415 - the same
+    from offline_bundle.wheelhouse.runtime.errors import BundleError
+    from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 
-    named = [context.params.get("bundle"), *context.args]
-    folder = next((Path(name) for name in named if name and _is_bundle(Path(name))), Path())
+    arguments = [context.params.get("bundle"), *context.args]
+    folder = next((Path(name) for name in arguments if name and _is_bundle(Path(name))), Path())
     try:
         return folder, read_manifest(folder)
     except (BundleError, OSError):
@@ -92,11 +92,10 @@ def _is_bundle(path: Path) -> bool:
 
 
 def _matching(incomplete: str) -> Iterator[Path]:
-    """Paths that go on from *incomplete*, as the user began them."""
-    begun = Path(incomplete)
-    folder, start = (
-        (begun, "") if not incomplete or incomplete.endswith("/") else (begun.parent, begun.name)
-    )
+    """Yield the paths that begin with *incomplete*, in the user's spelling."""
+    path = Path(incomplete)
+    is_folder = not incomplete or incomplete.endswith("/")
+    folder, start = (path, "") if is_folder else (path.parent, path.name)
     try:
         yield from sorted(path for path in folder.iterdir() if path.name.startswith(start))
     except OSError:

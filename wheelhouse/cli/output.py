@@ -1,45 +1,39 @@
-"""Words, numbers and tables for people."""
+"""Text output of all commands: tables, and untrusted text made safe for terminals."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from offline_bundle.wheelhouse.runtime.paths import printable
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     Cell = str | tuple[str, str]
-    """Text; or text and the colour that it has on a terminal."""
+    """Text; or text and its colour on a terminal."""
 
 _UNLIMITED = 100_000
 
 
-def count(number: int, noun: str) -> str:
-    """`1 file`, `12 files`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def safe(text: str) -> str:
+    """Return *text* with control characters escaped, those that change the text direction too.
 
-
-def megabytes(size: int) -> str:
-    """A size in bytes with three digits and a decimal unit: `40.7 MB`."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError(size)
+    Line breaks stay. For everything that comes from manifests, indexes, servers or other programs.
+    """
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def print_table(
     titles: Sequence[str], rows: Iterable[Sequence[Cell]], *, numbers: Collection[str] = ()
 ) -> None:
-    """Print the one kind of table there is to stdout; columns named in *numbers* stand to the right.
+    """Print a table to stdout; columns named in *numbers* are aligned to the right.
 
-    On a terminal what is too wide is folded to its width. Elsewhere (a file, a pipe) each row is one line without
-    colours, however long: for grep and awk. NO_COLOR is heeded. Cells are shown as they are: what comes from outside
-    goes through `unpack.printable` first.
+    On a terminal, cells are wrapped to fit. Elsewhere each row is one line of any length without
+    colours, for grep and awk. NO_COLOR is respected. Cells may be untrusted text.
     """
-    from rich.console import Console  # noqa: PLC0415 - slow to import, and not every command prints a table
-    from rich.table import Table  # noqa: PLC0415 - the same
-    from rich.text import Text  # noqa: PLC0415 - the same
+    from rich.console import Console  # slow to import, and most commands print no table
+    from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -48,7 +42,8 @@ def print_table(
     for title in titles:
         table.add_column(title, justify="right" if title in numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else Text(*cell) for cell in row))
+        cells = ((cell, "") if isinstance(cell, str) else cell for cell in row)
+        table.add_row(*(Text(printable(text), colour) for text, colour in cells))
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():

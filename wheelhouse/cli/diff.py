@@ -1,0 +1,89 @@
+"""The command `diff`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import click
+
+from offline_bundle.wheelhouse.cli.completers import complete_packed
+from offline_bundle.wheelhouse.cli.options import PATH, json_option
+from offline_bundle.wheelhouse.cli.output import print_table
+from offline_bundle.wheelhouse.runtime.sizes import count, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from offline_bundle.wheelhouse.derived.diff import BundleDiff, Names, PackageChange
+
+
+@click.command("diff")
+@click.argument("old", metavar="OLD", type=PATH, shell_complete=complete_packed)
+@click.argument("new", metavar="NEW", type=PATH, shell_complete=complete_packed)
+@json_option
+def diff_command(*, old: Path, new: Path, as_json: bool) -> None:
+    """Show the differences between the bundles OLD and NEW.
+
+    Each is a bundle's folder, its bundle.json, or an archive.
+    """
+    from offline_bundle.wheelhouse.derived.diff import diff
+    from offline_bundle.wheelhouse.transport.open import load_manifest
+
+    changes = diff(load_manifest(old), load_manifest(new))
+    if as_json:
+        click.echo(json.dumps(changes.to_json(), indent=1))
+    else:
+        _print_changes(changes)
+
+
+def _print_changes(changes: BundleDiff) -> None:
+    if changes.is_empty:
+        click.echo("No differences.")
+        return
+    rows = [
+        *_name_rows("script", changes.scripts),
+        *_name_rows("target", changes.targets),
+        # A changed lock is shown by its packages.
+        *_name_rows("lock", dataclasses.replace(changes.locks, changed=())),
+        *_name_rows("uv", changes.uv),
+        *_name_rows("interpreter", changes.pythons),
+    ]
+    if rows:
+        print_table(("kind", "name", "change"), rows)
+        click.echo()
+    if changes.packages:
+        print_table(
+            ("package", "change", "before", "now", "size", "in"),
+            _package_rows(changes.packages),
+            numbers={"size"},
+        )
+        click.echo()
+    files = changes.files
+    counts = f"{len(files.removed)} removed, {len(files.changed)} changed"
+    sizes = f"{format_size(changes.old_size)} before, {format_size(changes.new_size)} now"
+    click.echo(f"{count(len(files.added), 'file')} added, {counts}; {sizes}.")
+    click.echo(f"At most {format_size(changes.to_carry)} to transfer.")
+
+
+def _name_rows(kind: str, names: Names) -> Iterator[tuple[str, str, str]]:
+    for change in ("added", "removed", "changed"):
+        for name in getattr(names, change):
+            yield kind, name, change
+
+
+def _package_rows(changes: Iterable[PackageChange]) -> Iterator[tuple[str, ...]]:
+    """One row for the same change of a package in several locks."""
+    groups: dict[tuple[str, str, str, str, int], list[str]] = defaultdict(list)
+    for change in sorted(changes, key=lambda change: (change.name, change.script, change.target)):
+        growth = change.new_size - change.old_size
+        versions = change.old_version or "", change.new_version or ""
+        groups[change.name, change.kind, *versions, growth].append(
+            f"{change.script}/{change.target}"
+        )
+    for (name, kind, before, now, growth), locks in groups.items():
+        size = f"{'-' if growth < 0 else '+'}{format_size(abs(growth))}"
+        yield name, kind, before, now, size, ", ".join(locks)
