@@ -1,8 +1,8 @@
-"""Who we are to each index: user names and passwords, and how they are kept out of everything we write.
+"""Credentials per index, and redaction of secrets in all output.
 
-Credentials stand in an index's URL or in `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, as for uv; a netrc
-file is read by requests; and other programs that keep some (`offline_bundle.builder.fetch.credential_helpers`) are asked once a server
-has asked for them. They go to the host of their own index and to no other.
+Credentials come from an index's URL or from `UV_INDEX_<NAME>_USERNAME` and `_PASSWORD`, as for uv;
+from netrc, which requests reads; and from other programs (`credential_helpers`) after a server asks
+for them. They are sent to the origin of their own index and to no other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import re
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# The user part of a URL ends at the last "@" of the authority (RFC 3986, 3.2.1). The second form: a password
-# with an unescaped "/", "?" or "#" in it: no URL, but messages repeat it. A port is no password.
+# The user part of a URL ends at the last "@" of the authority (RFC 3986, 3.2.1). The second
+# alternative: a password with an unescaped "/", "?" or "#": an invalid URL, but messages quote it.
 _USERINFO = re.compile(
     r"""(?P<scheme>\b[a-z][a-z0-9+.-]*:)?(?P<slashes>//)
     (?: [^\s/?\#"'<>]*@ | (?!\[)[^\s/?\#"'<>@:]+:(?!\d{1,5}(?!\w))[^\s"'<>]*@ )""",
@@ -33,11 +33,19 @@ Login = tuple[str, str]
 """User name and password; either may be empty."""
 
 
+class Origin(NamedTuple):
+    """Scheme, host and port of a URL (RFC 6454)."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
 @dataclass(frozen=True)
 class _Index:
-    """One index: where it is, what it is called, and the credentials for it, when there are any."""
+    """One index: origin, path, name and credentials."""
 
-    origin: tuple[str, str, int | None]
+    origin: Origin
     path: tuple[str, ...]
     name: str | None
     login: Login | None = field(repr=False)
@@ -46,18 +54,18 @@ class _Index:
 
 
 class Credentials:
-    """The credentials of a build's indexes. Its `repr` tells how many there are, and no more."""
+    """The credentials of a build's indexes. Its `repr` shows their number only."""
 
     def __init__(
         self,
         indexes: Sequence[_Index] = (),
-        ask: Callable[[str, str | None], Login | None] | None = None,
+        find_stored: Callable[[str, str | None], Login | None] | None = None,
     ) -> None:
-        """*ask* knows logins by URL and user name (None: any); it may be slow and is asked late."""
+        """*find_stored* returns logins by URL and user name (None: any); slow, and called late."""
         self._indexes = tuple(indexes)
         self._secrets = _secret_patterns(index.login for index in indexes if index.login)
-        self._ask = ask
-        self._asked: dict[str, bool] = {}
+        self._find_stored = find_stored
+        self._looked_up: dict[str, bool] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -65,16 +73,16 @@ class Credentials:
         cls,
         indexes: Iterable[tuple[str | None, str]],
         environ: Mapping[str, str],
-        ask: Callable[[str, str | None], Login | None] | None = None,
+        find_stored: Callable[[str, str | None], Login | None] | None = None,
     ) -> Credentials:
-        """Gather the credentials of (name or None, URL) pairs; a name's variables win, as in uv."""
-        return cls([_read_index(name, url, environ) for name, url in indexes], ask)
+        """Collect the credentials of (name or None, URL) pairs; variables win, as in uv."""
+        return cls([_read_index(name, url, environ) for name, url in indexes], find_stored)
 
     def for_url(self, url: str) -> Login | None:
-        """Give (user name, password) for *url*: its own, or those of the index that is nearest on its host.
+        """Return (user name, password) for *url*: its own, or those of its nearest index.
 
-        None means that nothing was configured: a netrc file may still know better. A password may be empty,
-        where a token is the user name.
+        None: nothing is configured; netrc may still have an entry. A password may be empty, where a
+        token is the user name.
         """
         own = _login_in(url)
         if own:
@@ -83,18 +91,19 @@ class Credentials:
         return index.login if index else None
 
     def look_up(self, url: str) -> bool:
-        """Ask who else may know credentials for *url*, once a server wants some; `for_url` knows them afterwards.
+        """Look up stored credentials for *url*, so that `for_url` returns them.
 
-        Threads may call it at once; each index is asked for once. False: nobody knows.
+        Call it after a server asked for credentials. Thread-safe; each index is looked up once.
+        Returns False where there are none.
         """
-        if self._ask is None or _login_in(url):
+        if self._find_stored is None or _login_in(url):
             return False
         with self._lock:
             index = self._nearest(url, with_login=False) or _read_index(None, url, {})
-            if index.url not in self._asked:
+            if index.url not in self._looked_up:
                 user, password = index.login or (None, "")
-                login = None if password else self._ask(index.url, user)
-                self._asked[index.url] = login is not None
+                login = None if password else self._find_stored(index.url, user)
+                self._looked_up[index.url] = login is not None
                 if login:
                     self._indexes = (
                         replace(index, login=login),
@@ -103,11 +112,11 @@ class Credentials:
                     self._secrets = _secret_patterns(
                         known.login for known in self._indexes if known.login
                     )
-            return self._asked[index.url]
+            return self._looked_up[index.url]
 
     def advice(self, url: str) -> str:
-        """Say where to put credentials for *url*: the variables of its index, or netrc."""
-        host = _origin(url)[1] or "the host"
+        """Return a hint where to put credentials for *url*: variables of its index, or netrc."""
+        host = origin_of(url).host or "the host"
         index = self._nearest(url, with_login=False)
         netrc = f"add a line `machine {host} login USER password PASSWORD` to ~/.netrc"
         if index and index.name:
@@ -132,22 +141,33 @@ class Credentials:
         )
 
     def _nearest(self, url: str, *, with_login: bool) -> _Index | None:
-        origin, path = _origin(url), _segments(url)
+        origin, path = origin_of(url), _segments(url)
         candidates = [
             index
             for index in self._indexes
             if index.origin == origin and (index.login or not with_login)
         ]
-        return max(candidates, key=lambda index: _common(index.path, path), default=None)
+        return max(candidates, key=lambda index: _common_segments(index.path, path), default=None)
 
 
 def without_credentials(url: str) -> str:
-    """Drop the user part of *url*; the rest stays as written, and `ssh://git@` too, which is no secret."""
+    """Drop the user part of *url*; keep all else, and `ssh://git@`, which is not a secret."""
     return _USERINFO.sub(_keep_bare_ssh_user, url, count=1)
 
 
+def origin_of(url: str) -> Origin:
+    """Return the origin of *url*; an empty one for an invalid URL."""
+    try:
+        parts = urlsplit(url)
+        scheme = parts.scheme.lower()
+        host = (parts.hostname or "").rstrip(".")
+        return Origin(scheme, host, parts.port or _DEFAULT_PORTS.get(scheme))
+    except ValueError:
+        return Origin("", "", None)
+
+
 def redact(text: str, credentials: Credentials | None = None) -> str:
-    """Remove the secrets that *credentials* knows, and the user part of every URL, from *text*."""
+    """Remove the secrets of *credentials*, and the user part of every URL, from *text*."""
     return (credentials or Credentials()).redact(text)
 
 
@@ -164,11 +184,11 @@ def _read_index(name: str | None, url: str, environ: Mapping[str, str]) -> _Inde
         user, password = environ.get(f"{prefix}_USERNAME"), environ.get(f"{prefix}_PASSWORD")
         if user is not None or password is not None:
             login = (user or "", password or "")
-    return _Index(_origin(url), _segments(url), name, login, without_credentials(url))
+    return _Index(origin_of(url), _segments(url), name, login, without_credentials(url))
 
 
 def _variable_prefix(name: str) -> str:
-    """Follow uv: upper case, and "_" for whatever is not an ASCII letter or digit."""
+    """Return upper case, with "_" for all but ASCII letters and digits, as uv."""
     return "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
@@ -183,15 +203,6 @@ def _login_in(url: str) -> Login | None:
     return (unquote(user), unquote(password)) if user or password else None
 
 
-def _origin(url: str) -> tuple[str, str, int | None]:
-    try:
-        parts = urlsplit(url)
-        scheme = parts.scheme.lower()
-        return scheme, (parts.hostname or "").rstrip("."), parts.port or _DEFAULT_PORTS.get(scheme)
-    except ValueError:
-        return "", "", None
-
-
 def _segments(url: str) -> tuple[str, ...]:
     try:
         return tuple(segment for segment in urlsplit(url).path.split("/") if segment)
@@ -199,10 +210,10 @@ def _segments(url: str) -> tuple[str, ...]:
         return ()
 
 
-def _common(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+def _common_segments(first: tuple[str, ...], second: tuple[str, ...]) -> int:
     """Count the leading path segments that both have."""
     count = 0
-    for left, right in zip(one, other, strict=False):
+    for left, right in zip(first, second, strict=False):
         if left != right:
             break
         count += 1
@@ -210,7 +221,7 @@ def _common(one: tuple[str, ...], other: tuple[str, ...]) -> int:
 
 
 def _secret_patterns(logins: Iterable[Login]) -> tuple[re.Pattern[str], ...]:
-    """Match each secret as it is, as a URL writes it, and as a header sends it; the longest first."""
+    """Match each secret as it is, quoted for a URL, and encoded for a header; the longest first."""
     secrets: set[str] = set()
     for user, password in logins:
         secret = password or user
@@ -224,6 +235,6 @@ def _secret_patterns(logins: Iterable[Login]) -> tuple[re.Pattern[str], ...]:
 
 
 def _secret_pattern(secret: str) -> re.Pattern[str]:
-    """Match *secret*; a short one only as a word by itself, lest it riddle the text with holes."""
+    """Match *secret*; a short one only as a whole word, to keep the text readable."""
     literal = re.escape(secret)
     return re.compile(literal if len(secret) >= 8 else rf"(?<!\w){literal}(?!\w)")

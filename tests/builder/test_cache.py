@@ -31,7 +31,7 @@ def cache(tmp_path: Path) -> DownloadCache:
 def store(cache: DownloadCache, content: bytes = CONTENT) -> Path:
     digest = hashlib.sha256(content).hexdigest()
     with cache.partial(digest) as partial:
-        partial.empty()
+        partial.clear()
         cache.append(partial, content)
         return cache.store(partial, digest)
 
@@ -95,7 +95,7 @@ class TestPartial:
         with cache.partial(DIGEST) as partial:
             cache.append(partial, b"one")
             partial.validator = "x"
-            partial.empty()
+            partial.clear()
             cache.append(partial, b"two")
         with cache.partial(DIGEST) as partial:
             assert partial.validator is None

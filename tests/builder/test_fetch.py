@@ -20,15 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
+import requests
 
 from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.credentials import Credentials
-from offline_bundle.builder.fetch.pool import (
-    Download,
-    Fetched,
-    FetchProgress,
-    fetch,
-)
+from offline_bundle.builder.fetch.http import Session
+from offline_bundle.builder.fetch.model import Download, Fetched, FetchProgress
+from offline_bundle.builder.fetch.pool import fetch
 from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, InputError
 from tests.support.index_server import Fault, IndexServer
 from tests.support.programs import require
@@ -71,7 +69,7 @@ def cache(tmp_path: Path) -> DownloadCache:
 
 
 class Fetcher:
-    """Calls `fetch` with a cache of its own. The pauses between tries are the one thing that is not real."""
+    """Calls `fetch` with its own cache. Only the pauses between tries are not real."""
 
     def __init__(self, cache: DownloadCache) -> None:
         self.cache = cache
@@ -238,7 +236,7 @@ class TestFetch:
         fetch_all(alpha, progress=warm)
         fetch_all(without_promises(alpha), progress=bare)
         assert (cold.begun, cold.size, cold.files) == ((1, len(CONTENT)), len(CONTENT), [alpha])
-        assert (warm.begun, warm.size, warm.files) == ((1, len(CONTENT)), len(CONTENT), [alpha])
+        assert (warm.begun, warm.size, warm.files) == (None, 0, [])  # nothing is transferred
         assert (bare.begun, bare.size) == ((1, None), len(CONTENT))
 
 
@@ -263,10 +261,8 @@ class TestVerification:
         [problem] = error.problems
         [(algorithm, expected)] = [pair for pair in hashes.items() if set(pair[1]) == {"0"}]
         got = hashlib.new(algorithm, CONTENT).hexdigest()
-        assert (
-            problem
-            == f"{NAME} from {alpha.url}: {algorithm} does not match: expected {expected}, got {got}"
-        )
+        digests = f"expected {expected}, got {got}"
+        assert problem == f"{NAME} from {alpha.url}: {algorithm} does not match: {digests}"
         assert error.exit_code == 4
         assert len(server.requests) == 1
         assert fetch_all.pauses == []
@@ -525,7 +521,7 @@ class TestRetry:
         [
             (
                 401,
-                "HTTP 401 Unauthorized: credentials are needed; set UV_INDEX_CORP_USERNAME and UV_INDEX",
+                "HTTP 401 Unauthorized: credentials are needed; set UV_INDEX_CORP_USERNAME and UV",
             ),
             (403, "HTTP 403 Forbidden: credentials are needed; ~/.netrc"),
             (404, "HTTP 404 Not Found; resolve anew"),
@@ -675,6 +671,43 @@ class TestCredentials:
         assert private.requests[0].headers["Authorization"]
         assert request.headers["Authorization"] is None
         assert "Cookie" not in request.headers
+
+    def test_netrc_and_cookies_are_not_sent_to_another_port_of_the_host(
+        self,
+        private: IndexServer,
+        packages: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        fetch_all: Fetcher,
+    ) -> None:
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login alice password s3cret-word\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        with IndexServer(packages) as other:
+            fault = Fault.redirect(other.file_url(NAME))
+            fault.headers["Set-Cookie"] = "session=s3cret-word"
+            private.fault("*", fault)
+            fetch_all(Download(private.file_url(NAME), NAME, {"sha256": SHA256}, None))
+            [request] = other.requests
+        assert private.requests[0].headers["Authorization"]
+        assert request.headers["Authorization"] is None
+        assert request.headers["Cookie"] is None
+
+    def test_netrc_of_another_host_is_sent_to_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "netrc").write_text("machine files.example login alice password s3cret-word\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        with Session(Credentials(), 1) as session:
+            redirect = requests.Response()
+            redirect.request = session.prepare_request(requests.Request("GET", "https://a.example"))
+            for url, is_sent in [
+                ("https://files.example/x", True),
+                ("https://files.example:8443/x", False),
+                ("http://files.example/x", False),
+            ]:
+                request = session.prepare_request(requests.Request("GET", url, auth=lambda r: r))
+                session.rebuild_auth(request, redirect)
+                assert ("Authorization" in request.headers) is is_sent, url
 
     def test_a_redirect_to_another_known_host_gets_that_ones(
         self, server: IndexServer, private: IndexServer, fetch_all: Fetcher
@@ -975,7 +1008,9 @@ from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
 from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.credentials import Credentials
-from offline_bundle.builder.fetch.pool import Download, fetch, warm_up
+from offline_bundle.builder.fetch.http import Session
+from offline_bundle.builder.fetch.model import Download
+from offline_bundle.builder.fetch.pool import fetch, preload_http
 """
     return subprocess.Popen(
         [sys.executable, "-c", start + code],
@@ -987,7 +1022,7 @@ from offline_bundle.builder.fetch.pool import Download, fetch, warm_up
 
 
 def interrupt(download: Download, cache: DownloadCache, **environ: str) -> None:
-    """Start a fetch that trickles, press Ctrl-C, and see that it ends at once and keeps what it had."""
+    """Start a slow fetch and press Ctrl-C: it ends at once and keeps its bytes."""
     code = f"""
 class Watch:
     def begin(self, files, size): pass
@@ -1051,7 +1086,7 @@ cache = DownloadCache(Path({str(cache.root)!r}))
 download = Download("http://127.0.0.1:1/x", "x", {{"sha256": {SHA256!r}}}, None)
 fetch([download], cache, credentials=Credentials())
 before = "requests" in sys.modules
-warm_up()
+preload_http()
 print(json.dumps([before, "requests" in sys.modules]))
 """
         with child(code) as process:
