@@ -1008,7 +1008,6 @@ from pathlib import Path
 sys.path.insert(0, {str(PROJECT)!r})
 from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.credentials import Credentials
-from offline_bundle.builder.fetch.http import Session
 from offline_bundle.builder.fetch.model import Download
 from offline_bundle.builder.fetch.pool import fetch, preload_http
 """
