@@ -1,11 +1,11 @@
-"""A folder of results: whose it is, and, for engines whose jobs work in it, how each job ended.
+"""A folder of results: its owner and, where jobs work in it, the outcome of each job.
 
-DIRECTORY/index.html                every job: its state, time, values, and a picture where it left one
-DIRECTORY/job-0001/plot.png         what the job left
+DIRECTORY/index.html                the page: state, time, values and pictures of each job
+DIRECTORY/job-0001/plot.png         an output of the job
 DIRECTORY/job-0001/console_output.txt
-DIRECTORY/job-0001/.job.json        how it ended: there since the moment the folder has its name, or not at all
-DIRECTORY/.offline-bundle.json      whose results these are: another project's are not mixed in
-DIRECTORY/.submission/              what the engine keeps
+DIRECTORY/job-0001/.job.json        its outcome, written before the folder gets its name
+DIRECTORY/.offline-bundle.json      the owner: results of another project are refused
+DIRECTORY/.submission/              state of the engine
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from offline_bundle.runner.model import (
     job_name,
 )
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+from offline_bundle.wheelhouse.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,8 +48,8 @@ _PLAN_NAME = "submission.json"
 
 
 @dataclass(frozen=True)
-class Owner:
-    """Whose results a folder holds."""
+class ResultsOwner:
+    """The project whose results a folder contains."""
 
     project: str
     name: str
@@ -56,8 +57,8 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a job ended."""
+class JobOutcome:
+    """State, duration in seconds and start of a job that ended."""
 
     state: str
     seconds: float | None = None
@@ -65,26 +66,26 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A submission whose jobs work in the folder: what it takes to come back to them."""
+class SubmissionRecord:
+    """A submission whose jobs work in the folder: what resuming it needs."""
 
     name: str
     engine: str
     rows: tuple[Mapping[str, Any], ...]
     """The values of each job."""
     inputs: tuple[str, ...]
-    """Names of the files that each job was given: they are not its results."""
+    """Names of the input files of each job: they are not results."""
     details: Mapping[str, Any]
-    """What the engine keeps, as JSON has it."""
+    """State of the engine, JSON-compatible."""
 
     @property
     def names(self) -> list[str]:
-        """The jobs' names, in order."""
+        """Names of the jobs, in order."""
         return [job_name(number, len(self.rows)) for number in range(1, len(self.rows) + 1)]
 
 
-def check_free(directory: Path) -> None:
-    """Raise `InputError` where a new project's results cannot go: to be asked before its jobs run, not after."""
+def check_empty(directory: Path) -> None:
+    """Raise InputError if a new project cannot use *directory*. Call it before jobs run."""
     try:
         is_taken = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
     except OSError as error:
@@ -92,54 +93,50 @@ def check_free(directory: Path) -> None:
         raise BundleError(f"{directory} cannot be read: {error.strerror}", hint=hint) from error
     if is_taken:
         raise InputError(
-            f"{directory} is there already, and not empty; nothing was submitted",
-            hint="name another directory with --download, or move that one away",
+            f"{directory} exists and is not empty; nothing was submitted",
+            hint="name another directory with --download, or move this one away",
         )
 
 
-def owner_of(directory: Path) -> Owner | None:
-    """Read whose results a folder holds; None where it says nothing of it."""
+def read_owner(directory: Path) -> ResultsOwner | None:
+    """Return the owner that a results folder records, or None."""
     try:
         found = json.loads((directory / _OWNER_NAME).read_text(encoding="utf-8"))
-        return Owner(str(found["project"]), str(found.get("name")), str(found.get("engine", "hps")))
+        return ResultsOwner(
+            str(found["project"]), str(found.get("name")), str(found.get("engine", "hps"))
+        )
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 
 
-def claim(directory: Path, owner: Owner) -> None:
-    """Make the directory this project's; refuse one that holds something else's results."""
+def lock_to_project(directory: Path, owner: ResultsOwner) -> None:
+    """Record *owner* in *directory*; raise InputError if it contains anything else."""
     note = directory / _OWNER_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        found = owner_of(directory)
+        found = read_owner(directory)
         foreign = found is None and any(directory.iterdir())
         if foreign or (found is not None and found.project != owner.project):
-            whose = (
-                "files of something else"
-                if found is None
-                else f"the results of the project {found.name}"
-            )
+            contents = "other files" if found is None else f"results of the project {found.name}"
             raise InputError(
-                f"{directory} holds {whose}; nothing was downloaded or changed",
+                f"{directory} contains {contents}; nothing was downloaded or changed",
                 hint="name another directory with --download",
             )
         if found is None:
             document = {"project": owner.project, "name": owner.name, "engine": owner.engine}
             write(note, json.dumps(document))
     except OSError as error:
-        hint = "name a directory that can be written with --download"
+        hint = "name a writable directory with --download"
         raise BundleError(f"{directory} cannot be used: {error.strerror}", hint=hint) from error
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file in one step."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)  # noqa: PTH105
+    """Write a text file atomically, with the permissions that the umask leaves."""
+    write_atomic(path, text.encode(), mode=0o666)
 
 
-def write_plan(directory: Path, plan: Plan) -> None:
-    """Keep what it takes to come back."""
+def write_submission(directory: Path, plan: SubmissionRecord) -> None:
+    """Write what resuming the submission needs."""
     document = {
         "format": 1,
         "name": plan.name,
@@ -151,12 +148,12 @@ def write_plan(directory: Path, plan: Plan) -> None:
     write(directory / PRIVATE_NAME / _PLAN_NAME, json.dumps(document))
 
 
-def read_plan(directory: Path, engine: str) -> Plan:
-    """Read what it takes to come back. Raises `InputError` where *directory* holds no jobs of this engine."""
-    hint = f"name the folder that `offline-bundle submit --engine {engine}` spoke of"
+def read_submission(directory: Path, engine: str) -> SubmissionRecord:
+    """Read a submission; raise InputError if *directory* has no jobs of this engine."""
+    hint = f"name the folder that `offline-bundle submit --engine {engine}` printed"
     try:
         document = json.loads((directory / PRIVATE_NAME / _PLAN_NAME).read_text(encoding="utf-8"))
-        plan = Plan(
+        plan = SubmissionRecord(
             name=document["name"],
             engine=document["engine"],
             rows=tuple(document["rows"]),
@@ -164,7 +161,7 @@ def read_plan(directory: Path, engine: str) -> Plan:
             details=document["details"],
         )
     except FileNotFoundError as error:
-        raise InputError(f"{directory} holds no jobs", hint=hint) from error
+        raise InputError(f"no jobs in {directory}", hint=hint) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         hint = "name a folder that jobs were submitted into"
         raise BundleError(
@@ -172,24 +169,24 @@ def read_plan(directory: Path, engine: str) -> Plan:
         ) from error
     if plan.engine != engine:
         raise InputError(
-            f"the jobs in {directory} are those of the engine {plan.engine}, not {engine}",
+            f"the jobs in {directory} belong to the engine {plan.engine}, not {engine}",
             hint=hint,
         )
     return plan
 
 
 def record(folder: Path, state: str, **details: object) -> None:
-    """Write how the job of this folder ended."""
+    """Write the outcome of the job of this folder."""
     write(folder / RECORD_NAME, json.dumps({"state": state, **details}))
 
 
-def read_record(folder: Path) -> Ended | None:
-    """Read how a job ended; None while it has not."""
+def read_outcome(folder: Path) -> JobOutcome | None:
+    """Read the outcome of a job; None while it has not ended."""
     try:
         found = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
         state = str(found.get("state") or ("done" if found["code"] == 0 else "failed"))
         started, ended = found.get("started"), found.get("ended")
-        return Ended(
+        return JobOutcome(
             state=state,
             seconds=float(ended) - float(started) if started and ended else None,
             started=datetime.fromtimestamp(float(started), UTC) if started else None,
@@ -197,28 +194,26 @@ def read_record(folder: Path) -> Ended | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return Ended(
-            "lost"
-        )  # there, and not what was written: a disk that was full, or somebody's hand
+        return JobOutcome("lost")  # corrupt: the disk was full, or the file was edited
 
 
-class Ledger:
-    """The jobs of a plan that have ended; each job's record is read once, however often it is asked."""
+class JobRecords:
+    """Outcomes of the jobs of a submission; each record is read once."""
 
-    def __init__(self, directory: Path, plan: Plan) -> None:
+    def __init__(self, directory: Path, plan: SubmissionRecord) -> None:
         self.directory = directory
         self.plan = plan
-        self.ended: dict[int, Ended] = {}
+        self.ended: dict[int, JobOutcome] = {}
         """By the job's number, from 1."""
         self.numbers = range(1, len(plan.rows) + 1)
         self._names = plan.names
 
     def look(self, numbers: Iterable[int]) -> list[int]:
-        """Read the records of these jobs; return those that have none."""
+        """Read the records of these jobs; return the numbers of those without one."""
         missing = []
         for number in numbers:
             if number not in self.ended:
-                found = read_record(self.directory / self.name(number))
+                found = read_outcome(self.directory / self.name(number))
                 if found:
                     self.ended[number] = found
                 else:
@@ -226,11 +221,11 @@ class Ledger:
         return missing
 
     def name(self, number: int) -> str:
-        """Name a job."""
+        """Return the name of a job."""
         return self._names[number - 1]
 
     def counts(self, running: int = 0) -> Counts:
-        """Count the jobs; those that neither ended nor run wait. Another thread may note the ends of jobs meanwhile."""
+        """Count the jobs by state; safe while another thread records outcomes."""
         ended = list(self.ended.values())
         states = Counter(end.state for end in ended)
         running = min(running, len(self._names) - len(ended))
@@ -243,7 +238,7 @@ class Ledger:
         return ProjectState(project_id, self.plan.name, is_active=True, counts=self.counts(running))
 
     def failures(self, limit: int) -> list[Failure]:
-        """Tell of the first jobs that failed, with the ends of their consoles."""
+        """Return the first failed jobs, with the last lines of their consoles."""
         failed = [number for number in sorted(self.ended) if self.ended[number].state in FAILED]
         return [
             Failure(self.name(number), self.ended[number].state, self._tail(number))
@@ -253,27 +248,27 @@ class Ledger:
     def results(
         self, directory: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
     ) -> Results:
-        """Write the page of what is there. Raises `InputError` where the results are wanted in another *directory*."""
+        """Write the page; raise InputError if *directory* is not the one that the jobs use."""
         from offline_bundle.runner.results.page.page import render_page
 
         if directory.absolute() != self.directory:
             raise InputError(
-                f"the results are in {self.directory}, where the jobs have worked",
-                hint="leave out --download, and copy that folder if need be",
+                f"the results are in {self.directory}, where the jobs ran",
+                hint="leave out --download; copy that folder if you need another one",
             )
         entries = [self._entry(number, row) for number, row in enumerate(self.plan.rows, 1)]
         page = self.directory / PAGE_NAME
         try:
             write(page, render_page(self.plan.name, entries))
         except OSError as error:
-            hint = "make room, or check the permissions of that folder"
+            hint = "free some space, or check the permissions of that folder"
             raise BundleError(f"{page} cannot be written: {error.strerror}", hint=hint) from error
         sizes = [file.size for entry in entries for file in entry.files]
         progress(sum(sizes), sum(sizes))
         return Results(self.directory, page, tuple(entries), len(sizes), sum(sizes))
 
     def _entry(self, number: int, row: Mapping[str, Any]) -> JobEntry:
-        ended = self.ended.get(number) or Ended("pending")
+        ended = self.ended.get(number) or JobOutcome("pending")
         folder = self.directory / self.name(number)
         files = (
             list_files(folder, (*self.plan.inputs, RECORD_NAME, INPUT_PARAMETERS))
@@ -298,11 +293,11 @@ class Ledger:
 
 
 def list_files(folder: Path, omitted: Sequence[str]) -> list[tuple[str, int]]:
-    """List the regular files of a job's folder, (relative path, bytes), sorted; nothing that leads out of it."""
+    """Return the regular files below *folder* as sorted (relative path, bytes); no links."""
     found = []
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
-            path = Path(place, name)
+            path = Path(parent, name)
             relative = path.relative_to(folder).as_posix()
             if relative not in omitted and path.is_file() and not path.is_symlink():
                 found.append((relative, path.stat().st_size))
@@ -310,7 +305,7 @@ def list_files(folder: Path, omitted: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def _produced(folder: Path) -> dict[str, Any]:
-    """Read what the script gave back, if that is an object."""
+    """Return the output parameters that the script wrote, if they are a JSON object."""
     try:
         found = json.loads((folder / OUTPUT_PARAMETERS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
