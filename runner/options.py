@@ -9,26 +9,6 @@ import click
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-
-
-class Size(click.ParamType[int]):
-    """A size in bytes, as people write it."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
-        """Read `100MB`, `2GiB`, `104857600`."""
-        if isinstance(value, int):
-            return value
-        text = str(value).strip().lower().removesuffix("b")
-        number = text.rstrip("kmgi")
-        try:
-            return int(float(number) * _UNITS[text[len(number) :].strip()])
-        except (ValueError, KeyError, OverflowError):
-            self.fail(f"{value!r} is not a size such as 500MB or 2GiB", param, ctx)
-
-
 class _AliasedOption(click.Option):
     """An option with old names: `--help` shows the last name only."""
 

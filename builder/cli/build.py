@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from offline_bundle.builder.cli.ci_options import ci_options
-from offline_bundle.wheelhouse.cli.review import sign_option
+from offline_bundle.wheelhouse.cli.options import sign_option
 
 if TYPE_CHECKING:
     from offline_bundle.builder.pipeline import BuildReport
@@ -230,7 +230,7 @@ def build_command(  # noqa: PLR0913 - one parameter per option
 
 
 def _tell(report: BuildReport, seconds: float, *, is_verbose: bool) -> None:
-    from offline_bundle.wheelhouse.cli.output import count, megabytes
+    from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
     for note in report.notes:
         click.secho(f"note: {note}", fg="yellow", err=True)
@@ -242,20 +242,20 @@ def _tell(report: BuildReport, seconds: float, *, is_verbose: bool) -> None:
         )
         for wheel in lock.wheels if is_verbose else ():
             click.echo(
-                f"  {wheel.name} {wheel.version}  {wheel.filename}  {megabytes(wheel.size)}",
+                f"  {wheel.name} {wheel.version}  {wheel.filename}  {format_size(wheel.size)}",
                 err=True,
             )
     if not report.changed:
         click.echo(
-            f"{report.output} is up to date ({count(report.files, 'file')}, {megabytes(report.size)}).",
+            f"{report.output} is up to date ({count(report.files, 'file')}, {format_size(report.size)}).",
             err=True,
         )
         return
     cached = f", {report.from_cache} from the cache" if report.from_cache else ""
-    fetched = f"{count(report.fetched, 'file')} fetched ({megabytes(report.fetched_size)}){cached}"
+    fetched = f"{count(report.fetched, 'file')} fetched ({format_size(report.fetched_size)}){cached}"
     built = f", {count(len(report.built), 'wheel')} built" if report.built else ""
     click.echo(
-        f"{report.output}: {count(report.files, 'file')}, {megabytes(report.size)}; {fetched}{built}, {seconds:.1f} s.",
+        f"{report.output}: {count(report.files, 'file')}, {format_size(report.size)}; {fetched}{built}, {seconds:.1f} s.",
         err=True,
     )
     path = report.locks[0].resolution.script.path

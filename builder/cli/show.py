@@ -32,7 +32,7 @@ def show_command(*, arguments: tuple[str, ...], as_json: bool, is_key: bool) -> 
 
     With --key, before a build and without a network: `show --key SCRIPT... [OPTIONS OF BUILD]`.
     """
-    from offline_bundle.wheelhouse.cli.verify import tell_contents
+    from offline_bundle.wheelhouse.cli.show import show_contents
 
     if is_key:
         key = _key(arguments)
@@ -42,7 +42,7 @@ def show_command(*, arguments: tuple[str, ...], as_json: bool, is_key: bool) -> 
         raise click.NoSuchOption(unknown[0])
     if len(arguments) != 1:
         raise click.UsageError("name one bundle")
-    tell_contents(Path(arguments[0]), as_json=as_json)
+    show_contents(Path(arguments[0]), as_json=as_json)
 
 
 def _key(arguments: tuple[str, ...]) -> str:

@@ -10,11 +10,11 @@ import click
 
 from offline_bundle.runner.cli.display import Display
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
-from offline_bundle.runner.options import Size
 from offline_bundle.wheelhouse.cli.completers import (
     complete_bundles,
     complete_scripts,
 )
+from offline_bundle.wheelhouse.cli.options import SizeType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -174,7 +174,7 @@ def _own_options(
     help="Per job.  [default: 0.5 with hps, 1 with slurm]",
 )
 @click.option(
-    "--memory", type=Size(), help="Per job.  [default: 100MiB with hps, the partition's with slurm]"
+    "--memory", type=SizeType(), help="Per job.  [default: 100MiB with hps, the partition's with slurm]"
 )
 @click.option(
     "--max-execution-time",
@@ -221,14 +221,14 @@ def submit_command(  # noqa: PLR0913
 
     from offline_bundle.runner.follow import resume_command
     from offline_bundle.runner.request import Request
-    from offline_bundle.runner.results.folder import check_free
+    from offline_bundle.runner.results.folder import check_empty
     from offline_bundle.runner.values import plan_values
 
     values = plan_values(settings, table, jobs=num_jobs or _DEFAULT_JOBS)
     if module.needs_directory(options) and not download:
         download = Path(f"{given['script'].stem}-results")
     if download:
-        check_free(download)
+        check_empty(download)
     bundle = as_nodes_name_it(bundle)
     request = Request(bundle=bundle, values=values, environment=_variables(environment), **given)
     display = Display(is_quiet=quiet or as_json)
@@ -275,9 +275,9 @@ def jobs_command(  # noqa: PLR0913
     """
     if not project and (wait or download):
         raise click.UsageError("which project? `offline-bundle jobs` lists them")
-    from offline_bundle.runner.results.folder import owner_of
+    from offline_bundle.runner.results.folder import read_owner
 
-    owner = owner_of(Path(project)) if project and not engine else None
+    owner = read_owner(Path(project)) if project and not engine else None
     engine = engine or (owner.engine if owner and owner.engine in ENGINES else _DEFAULT_ENGINE)
     options = _own_options(context, "JOBS_OPTIONS", engine, given)
     works_there = engine_module(engine).needs_directory(options)

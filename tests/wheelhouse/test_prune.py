@@ -402,8 +402,8 @@ class TestCommand:
             run_command_line(prune_command, [str(bundle), "--drop-script", "study"], "prune") == 0
         )
         said = capsys.readouterr()
-        assert "unneeded, stays until" in said.out
-        assert "prune again then" in said.err
+        assert "unneeded, kept until" in said.out
+        assert "run prune again afterwards" in said.err
 
     def test_for_programs(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert (
@@ -422,4 +422,4 @@ class TestCommand:
 
     def test_unknown_names_exit_2(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run_command_line(prune_command, [str(bundle), "--drop-script", "evil"], "prune") == 2
-        assert "there are: eval, study" in capsys.readouterr().err
+        assert "the bundle has eval, study" in capsys.readouterr().err

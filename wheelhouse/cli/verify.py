@@ -52,7 +52,7 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
     from offline_bundle.wheelhouse.runtime.signatures import read_signature
     from offline_bundle.wheelhouse.signing import check_trust, refuse_unsettled
     from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
-    from offline_bundle.wheelhouse.transport.archive import is_archive, read_archive, verify_archive
+    from offline_bundle.wheelhouse.transport.open import is_archive, read_archive, verify_archive
 
     policy = signer_policy(allowed_signers, signer, revoked_keys)
     is_packed = is_archive(bundle)

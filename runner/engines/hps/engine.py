@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offline_bundle.runner.options import Decorator, Size
+from offline_bundle.runner.options import Decorator
+from offline_bundle.wheelhouse.cli.options import SizeType
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ OPTIONS: tuple[Decorator, ...] = (
         help="Submit even if no evaluator says it has the software.",
     ),
     click.option(
-        "--disk", type=Size(), default="10MiB", show_default=True, help="Disk space per job."
+        "--disk", type=SizeType(), default="10MiB", show_default=True, help="Disk space per job."
     ),
     click.option(
         "--trials",
