@@ -80,7 +80,7 @@ recording: $(READY)
 
 # The pinned files name no index: uv and pip have their defaults.
 requirements: $(READY)
-	$(COMPILE) requirements-dev.in pyproject.toml --extra embedded --extra keyring --universal \
+	$(COMPILE) requirements-dev.in pyproject.toml --extra keyring --universal \
 		--python-version $(MINIMUM_PYTHON) --upgrade --output-file requirements-dev.txt
 	$(COMPILE) pyproject.toml --constraint requirements-dev.txt --universal \
 		--python-version $(MINIMUM_PYTHON) --upgrade --output-file requirements.txt
@@ -99,7 +99,7 @@ package: $(READY)
 	$(BIN)/twine check --strict dist/*
 
 changelog: $(READY)
-	@$(BIN)/towncrier build --draft
+	@$(BIN)/towncrier build --draft --version next
 
 clean:
 	rm -rf .venv build dist site demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage*
