@@ -28,15 +28,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.hps_server import outcome
+from offline_bundle.runner.hps_server.database import new_id, now
 from offline_bundle.runner.hps_server.projects import CONSOLE, reset_task
-from offline_bundle.runner.hps_server.store import new_id, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from offline_bundle.runner.hps_server.database import Body, Store
+    from offline_bundle.runner.hps_server.file_storage import Storage
     from offline_bundle.runner.hps_server.projects import Projects
-    from offline_bundle.runner.hps_server.storage import Storage
-    from offline_bundle.runner.hps_server.store import Body, Store
 
 _HERE = Path(__file__).parent
 _LOOK_SECONDS = 5.0

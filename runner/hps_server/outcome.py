@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from offline_bundle.runner.hps_server.store import Body
+    from offline_bundle.runner.hps_server.database import Body
 
 _ALLOWED = (
     *(

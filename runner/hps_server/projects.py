@@ -10,14 +10,14 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.hps_server.store import Body, new_id, now
+from offline_bundle.runner.hps_server.database import Body, new_id, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from offline_bundle.runner.hps_server.auth import User
-    from offline_bundle.runner.hps_server.storage import Storage
-    from offline_bundle.runner.hps_server.store import Store
+    from offline_bundle.runner.hps_server.database import Store
+    from offline_bundle.runner.hps_server.file_storage import Storage
 
 CONSOLE = "console_output"
 """Name of the file, among a task's outputs, that holds what it wrote to its console."""

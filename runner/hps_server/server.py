@@ -13,27 +13,23 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import trustme
+import uvicorn
+
+from offline_bundle.runner.hps_server.auth import Accounts
+from offline_bundle.runner.hps_server.auth_api import AuthApi
+from offline_bundle.runner.hps_server.data_transfer import DataTransferApi
+from offline_bundle.runner.hps_server.database import Store
+from offline_bundle.runner.hps_server.evaluator import Evaluator
+from offline_bundle.runner.hps_server.file_storage import Storage
+from offline_bundle.runner.hps_server.job_api import JobApi
+from offline_bundle.runner.hps_server.projects import Projects
+from offline_bundle.runner.hps_server.resource_api import ResourceApi
+from offline_bundle.runner.hps_server.web import PREFIX, Service, make_starlette
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 from offline_bundle.wheelhouse.runtime.locks import FileLock
 from offline_bundle.wheelhouse.runtime.manifest import read_manifest
-
-try:
-    import trustme
-    import uvicorn
-
-    from offline_bundle.runner.hps_server.app import PREFIX, App, make_starlette
-    from offline_bundle.runner.hps_server.auth import Accounts
-    from offline_bundle.runner.hps_server.evaluator import Evaluator
-    from offline_bundle.runner.hps_server.projects import Projects
-    from offline_bundle.runner.hps_server.storage import Storage
-    from offline_bundle.runner.hps_server.store import Store
-    from offline_bundle.runner.hps_server.transfer import Transfer
-except ImportError as error:
-    raise BundleError(
-        f"the embedded HPS needs packages that are not installed ({error.name})",
-        hint="install the extra: uv tool install 'offline-bundle[embedded]'",
-    ) from error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,8 +99,10 @@ class EmbeddedHps:
             )
             projects = Projects(store, storage)
             evaluator = Evaluator(projects, slots=self.slots, software=self.software)
-            app = App(accounts, projects, storage, evaluator)
-            self._serve(make_starlette([*Transfer(app).routes(), *app.routes()]), listening)
+            service = Service(accounts, projects, storage, evaluator)
+            interfaces = (DataTransferApi, AuthApi, JobApi, ResourceApi)
+            routes = [route for api in interfaces for route in api(service).routes()]
+            self._serve(make_starlette(routes), listening)
             evaluator.start()
             self._stack.callback(evaluator.stop)
             self._stack = self._stack.pop_all()

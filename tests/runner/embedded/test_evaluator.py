@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansys.hps.client.jms import File, Job, JobDefinition, SuccessCriteria, TaskDefinition
-from tests.offline_bundle.runner.hps_server.conftest import SOFTWARE
+from tests.runner.embedded.conftest import SOFTWARE
 
 from offline_bundle.runner.hps_server import EmbeddedHps
-from offline_bundle.runner.hps_server.storage import Storage
+from offline_bundle.runner.hps_server.file_storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.offline_bundle.runner.hps_server.conftest import Hps
+    from tests.runner.embedded.conftest import Hps
 
 
 def is_running(process_id: int) -> bool:

@@ -16,7 +16,7 @@ import pytest
 import requests
 from ansys.hps.client import Client, ClientError
 from ansys.hps.client.jms import File, Job, Project, ProjectApi
-from tests.offline_bundle.runner.hps_server.conftest import SOFTWARE
+from tests.runner.embedded.conftest import SOFTWARE
 
 from offline_bundle.runner.hps_server import EmbeddedHps
 from offline_bundle.runner.hps_server.auth import Accounts, AuthError
@@ -25,7 +25,7 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.offline_bundle.runner.hps_server.conftest import Hps
+    from tests.runner.embedded.conftest import Hps
 
 
 def ask(hps: Hps, method: str, path: str, **options: Any) -> requests.Response:  # noqa: ANN401 - those of requests
@@ -154,7 +154,7 @@ class TestWorkerWithoutKey:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        program = Path(__file__).parents[3] / "runner" / "embedded" / "worker.py"
+        program = Path(__file__).parents[3] / "runner" / "hps_server" / "worker.py"
         command = [
             sys.executable,
             program,

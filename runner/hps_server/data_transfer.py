@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from offline_bundle.runner.hps_server.app import BUILD, PREFIX, Answer, App, Call, respond
+from offline_bundle.runner.hps_server.web import BUILD, PREFIX, Answer, Call, Service, respond
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 _DT = f"{PREFIX}/dt/api/v1"
 
 
-class Transfer:
-    """The handlers."""
+class DataTransferApi:
+    """Handlers of the data transfer interface."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._storage = app.storage
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._storage = service.storage
         self._program = _worker_program()
         self._hash = hashlib.sha256(self._program).hexdigest()[:16]
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        route = self._app.route
+        route = self._service.route
         return [
             route(_DT, self.information, is_public=True),
             route(f"{_DT}/binaries/worker/{{platform}}/{{name}}", self.program, is_public=True),
@@ -55,7 +55,7 @@ class Transfer:
 
     def token(self, call: Call) -> Answer:
         """Tell the worker whose token it showed, with one for itself that outlives the session."""
-        return {"token": self._app.accounts.worker_token(call.user), "user": call.user.name}
+        return {"token": self._service.accounts.worker_token(call.user), "user": call.user.name}
 
     def perform(self, call: Call) -> Answer:
         """Do storage operations that need nothing of the client's disk."""
@@ -80,7 +80,7 @@ class Transfer:
         """Take a content, however large, piece by piece."""
 
         async def receive() -> Response:
-            self._app.check(request)
+            self._service.check(request)
             name = str(request.path_params["path"])
             stream, partial = self._storage.begin(name)
             try:

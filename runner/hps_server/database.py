@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.hps_server.kinds import KINDS, STATES
+from offline_bundle.runner.hps_server.object_types import OBJECT_TYPES, STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -110,8 +110,10 @@ def parse_query(kind: str, parameters: Sequence[tuple[str, str]]) -> Query:
 
 
 def _expression(kind: str, name: str) -> str:
-    if not KINDS[kind].has(name):
-        raise UnknownFieldError(f"type object '{KINDS[kind].class_name}' has no attribute '{name}'")
+    if not OBJECT_TYPES[kind].has(name):
+        raise UnknownFieldError(
+            f"type object '{OBJECT_TYPES[kind].class_name}' has no attribute '{name}'"
+        )
     return _COLUMNS.get(name, f"json_extract(body, '$.{name}')")
 
 
@@ -202,7 +204,7 @@ class Store:
             "modified_by": user,
         }
         made = [
-            KINDS[kind].defaults | body | stamp | {"id": body.get("id") or new_id()}
+            OBJECT_TYPES[kind].defaults | body | stamp | {"id": body.get("id") or new_id()}
             for body in bodies
         ]
         rows = [

@@ -39,7 +39,7 @@ _MAPPING = (
     " false_string parameter_definition_id task_definition_property file_id"
 )
 
-KINDS: dict[str, Kind] = {
+OBJECT_TYPES: dict[str, Kind] = {
     "projects": Kind("Project", {"name": None, "active": False, "priority": 1}, "statistics"),
     "files": Kind(
         "File",

@@ -1,0 +1,228 @@
+"""The job management interface: projects, and the objects in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+from offline_bundle.runner.hps_server.database import now, parse_query
+from offline_bundle.runner.hps_server.file_storage import DEFAULT_SCRIPTS
+from offline_bundle.runner.hps_server.object_types import OBJECT_TYPES
+from offline_bundle.runner.hps_server.web import BUILD, PREFIX, RequestError, select_fields
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from offline_bundle.runner.hps_server.database import Body
+    from offline_bundle.runner.hps_server.web import Answer, Call, Service
+
+_JMS = f"{PREFIX}/jms/api/v1"
+
+
+class JobApi:
+    """Handlers of the job management interface."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        route = self._service.route
+        project = f"{_JMS}/projects/{{project}}"
+        return [
+            route(_JMS, self.information, is_public=True),
+            route(f"{_JMS}/storage", self.backends),
+            route(f"{_JMS}/operations/{{id}}", self.operation),
+            route(f"{_JMS}/projects", self.list_projects),
+            route(f"{_JMS}/projects", self.create_projects, "POST"),
+            route(f"{_JMS}/projects:copy", self.copy_projects, "POST"),
+            route(f"{_JMS}/projects/dir", self.make_bucket, "POST"),
+            route(f"{_JMS}/projects/archive", self.restore_project, "POST"),
+            route(project, self.get_project),
+            route(project, self.update_project, "PUT"),
+            route(project, self.delete_project, "DELETE"),
+            route(f"{project}/storage", self.backends),
+            route(f"{project}/archive", self.archive_project, "PUT"),
+            route(f"{project}/jobs:sync", self.sync_jobs, "PUT"),
+            *self._collection(f"{project}/{{kind}}"),
+            *self._collection(f"{_JMS}/{{kind}}"),
+        ]
+
+    def _collection(self, path: str) -> list[Route]:
+        return [
+            self._service.route(f"{path}:copy", self.copy_objects, "POST"),
+            self._service.route(path, self.list_objects),
+            self._service.route(path, self.create_objects, "POST"),
+            self._service.route(path, self.update_objects, "PUT"),
+            self._service.route(path, self.delete_objects, "DELETE"),
+        ]
+
+    def information(self, call: Call) -> Answer:
+        """Tell version and addresses."""
+        auth = f"{call.request.base_url}".rstrip("/") + f"{PREFIX}/auth/realms/rep"
+        settings = {
+            "execution_script_bucket": "execution_scripts",
+            "execution_script_default_bucket": DEFAULT_SCRIPTS,
+            "admin_keys": ["admin"],
+        }
+        services = {"auth_url": auth, "external_auth_url": auth}
+        return {"build": BUILD, "services": services, "settings": settings, "time": now()}
+
+    def backends(self, _: Call) -> Answer:
+        """List the storages."""
+        return {"backends": [{"name": "files", "priority": 1, "obj_type": "DataTransferService"}]}
+
+    def operation(self, call: Call) -> Answer:
+        """Show one operation."""
+        return {"operations": self._service.store.get("operations", [call["id"]])}
+
+    def list_projects(self, call: Call) -> Answer:
+        """List projects, with statistics where asked."""
+        if "count" in dict(call.parameters):
+            return {
+                "num_projects": self._service.store.count(
+                    "projects", parse_query("projects", call.parameters)
+                )
+            }
+        found = self._service.store.find("projects", parse_query("projects", call.parameters))
+        if dict(call.parameters).get("statistics") == "True":
+            found = [
+                body | {"statistics": self._service.store.statistics(body["id"])} for body in found
+            ]
+        return {"projects": [select_fields("projects", body, call) for body in found]}
+
+    def create_projects(self, call: Call) -> Answer:
+        """Create projects."""
+        made = self._service.projects.create(
+            call.document["projects"], call.user, replace=bool(call.document.get("replace"))
+        )
+        self._service.evaluator.wake()
+        return {"projects": made}
+
+    def get_project(self, call: Call) -> Answer:
+        """Show one project."""
+        return {"projects": [self._project(call)]}
+
+    def update_project(self, call: Call) -> Answer:
+        """Change a project."""
+        with self._service.store.transaction():
+            body = self._project(call) | call.document["projects"][0] | {"id": call["project"]}
+            self._service.store.save([body], user=call.user.id)
+        self._service.evaluator.wake()
+        return {"projects": [body]}
+
+    def delete_project(self, call: Call) -> Answer:
+        """Remove a project and all that is in it."""
+        self._project(call)
+        self._service.projects.delete(call["project"])
+        self._service.evaluator.wake()
+        return {}
+
+    def copy_projects(self, call: Call) -> Answer:
+        """Copy projects."""
+        made = [
+            self._service.projects.copy_project(source, call.user)
+            for source in call.document["source_ids"]
+        ]
+        return self._done(call, {"destination_ids": made})
+
+    def make_bucket(self, _: Call) -> Answer:
+        """Name a new bucket for an archive."""
+        return {"project_dir": [f"archives-{now().translate(str.maketrans('', '', ':.+-'))}"]}
+
+    def archive_project(self, call: Call) -> Answer:
+        """Put a project into a file of the storage."""
+        self._project(call)
+        return self._done(call, {"backend_path": self._service.projects.archive(call["project"])})
+
+    def restore_project(self, call: Call) -> Answer:
+        """Make a project from such a file."""
+        path = dict(call.parameters)["backend_path"]
+        return self._done(call, {"project_id": self._service.projects.restore(path, call.user)})
+
+    def sync_jobs(self, call: Call) -> Answer:
+        """Bring jobs up to date with their definitions."""
+        self._service.projects.sync(call["project"], call.document["job_ids"], call.user)
+        self._service.evaluator.wake()
+        return {}
+
+    def list_objects(self, call: Call) -> Answer:
+        """List the objects of one kind."""
+        kind, project = self._kind(call)
+        parameters = [self._translated(kind, *pair) for pair in call.parameters]
+        query = parse_query(kind, [pair for pairs in parameters for pair in pairs])
+        if "count" in dict(call.parameters):
+            return {f"num_{kind}": self._service.store.count(kind, query, project=project)}
+        return {
+            kind: [
+                select_fields(kind, body, call)
+                for body in self._service.store.find(kind, query, project=project)
+            ]
+        }
+
+    def _translated(self, kind: str, name: str, value: str) -> list[tuple[str, str]]:
+        """Jobs may be asked for by their algorithm, which knows them."""
+        if (kind, name) != ("jobs", "algorithm_id"):
+            return [(name, value)]
+        return [
+            ("id", job)
+            for body in self._service.store.get("algorithms", [value])
+            for job in ["", *body["job_ids"]]
+        ]
+
+    def create_objects(self, call: Call) -> Answer:
+        """Create objects of one kind."""
+        kind, project = self._kind(call)
+        made = self._service.projects.create_objects(
+            kind, project, call.document.get(kind, []), call.user
+        )
+        self._service.evaluator.wake()
+        return {kind: [select_fields(kind, body, call) for body in made]}
+
+    def update_objects(self, call: Call) -> Answer:
+        """Change objects of one kind."""
+        kind, project = self._kind(call)
+        made = self._service.projects.update_objects(
+            kind, project, call.document.get(kind, []), call.user
+        )
+        self._service.evaluator.wake()
+        return {kind: [select_fields(kind, body, call) for body in made]}
+
+    def delete_objects(self, call: Call) -> Answer:
+        """Remove objects of one kind."""
+        kind, project = self._kind(call)
+        self._service.projects.delete_objects(kind, project, call.document.get("source_ids", []))
+        self._service.evaluator.wake()
+        return {}
+
+    def copy_objects(self, call: Call) -> Answer:
+        """Copy objects of one kind."""
+        kind, project = self._kind(call)
+        made = self._service.projects.copy_objects(
+            kind, project, call.document["source_ids"], call.user
+        )
+        return self._done(call, {"destination_ids": made})
+
+    def _kind(self, call: Call) -> tuple[str, str]:
+        """Return the kind and the project that the path names. Raises RequestError."""
+        kind, project = call["kind"], call.request.path_params.get("project", "")
+        if kind not in OBJECT_TYPES:
+            raise RequestError(404, "Not Found", f"there is no collection {kind}")
+        if project:
+            self._project(call)
+        return kind, project
+
+    def _project(self, call: Call) -> Body:
+        found = self._service.store.get("projects", [call["project"]])
+        if not found:
+            raise RequestError(404, "Not Found", f"project {call['project']} not found")
+        return found[0]
+
+    def _done(self, call: Call, result: Body) -> Response:
+        """Answer with an operation, which has ended already."""
+        body = {"result": result, "start_time": now(), "end_time": now()}
+        made = self._service.store.insert("operations", [body], user=call.user.id)[0]
+        self._service.evaluator.wake()
+        return JSONResponse({}, 202, headers={"Location": f"{_JMS}/operations/{made['id']}"})

@@ -1,0 +1,167 @@
+"""Requests and responses: routes, checked tokens, errors as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from offline_bundle.runner.hps_server.auth import AuthError, User
+from offline_bundle.runner.hps_server.database import UnknownFieldError
+from offline_bundle.runner.hps_server.file_storage import UnsafePathError
+from offline_bundle.runner.hps_server.object_types import OBJECT_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+
+    from offline_bundle.runner.hps_server.auth import Accounts
+    from offline_bundle.runner.hps_server.database import Body, Store
+    from offline_bundle.runner.hps_server.evaluator import Evaluator
+    from offline_bundle.runner.hps_server.file_storage import Storage
+    from offline_bundle.runner.hps_server.projects import Projects
+
+BUILD = {
+    "version": "1.1.225",
+    "version_hash": "",
+    "branch": "embedded",
+    "timestamp": "",
+    "name": "offline-bundle",
+}
+"""The version whose behaviour is implemented: the client requires 1.1.60 or newer."""
+
+PREFIX = "/hps"
+
+Answer = dict[str, Any] | list[Any] | Response
+"""What a handler returns: JSON, or a whole response."""
+
+
+class RequestError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, title: str, description: str) -> None:
+        super().__init__(description)
+        self.status = status
+        self.title = f"{status} {title}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request with its body read and its user known."""
+
+    request: Request
+    body: bytes
+    user: User
+
+    @property
+    def document(self) -> Body:
+        """The body as JSON."""
+        try:
+            document = json.loads(self.body or b"{}")
+        except ValueError as error:
+            raise RequestError(400, "Bad Request", f"the body is not JSON: {error}") from None
+        if not isinstance(document, dict):
+            raise RequestError(400, "Bad Request", "the body is not a JSON object")
+        return document
+
+    @property
+    def parameters(self) -> list[tuple[str, str]]:
+        """The query, in order, with repetitions."""
+        return self.request.query_params.multi_items()
+
+    def __getitem__(self, name: str) -> str:
+        """Return a part of the path."""
+        return str(self.request.path_params[name])
+
+
+class Service:
+    """The parts of the server that handlers use."""
+
+    def __init__(
+        self, accounts: Accounts, projects: Projects, storage: Storage, evaluator: Evaluator
+    ) -> None:
+        self.accounts = accounts
+        self.projects = projects
+        self.store: Store = projects.store
+        self.storage = storage
+        self.evaluator = evaluator
+
+    def route(
+        self,
+        path: str,
+        handler: Callable[[Call], Answer],
+        method: str = "GET",
+        *,
+        is_public: bool = False,
+    ) -> Route:
+        """Make a route whose handler runs in a thread, after the token was checked."""
+
+        async def endpoint(request: Request) -> Response:
+            body = await request.body()
+
+            def answer() -> Response:
+                user = User("") if is_public else self.check(request)
+                result = handler(Call(request, body, user))
+                return result if isinstance(result, Response) else JSONResponse(result)
+
+            return await respond(lambda: run_in_threadpool(answer))
+
+        return Route(path, endpoint, methods=[method])
+
+    def check(self, request: Request) -> User:
+        """Return the user of a request. Raises RequestError."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        try:
+            return self.accounts.check(token if scheme.lower() == "bearer" else "")
+        except AuthError as error:
+            raise RequestError(401, "Unauthorized", error.description) from None
+
+
+async def respond(answer: Callable[[], Awaitable[Response]]) -> Response:
+    """Await *answer*; turn what it raises into an answer of its own."""
+    try:
+        return await answer()
+    except RequestError as error:
+        return JSONResponse({"title": error.title, "description": str(error)}, error.status)
+    except (UnsafePathError, FileNotFoundError, IndexError, KeyError) as error:
+        return JSONResponse(
+            {"title": "404 Not Found", "description": f"{type(error).__name__}: {error}"}, 404
+        )
+    except UnknownFieldError as error:
+        return JSONResponse({"title": "500 Internal Server Error", "description": str(error)}, 500)
+    except Exception as error:  # noqa: BLE001 - whatever a request causes must not end the server
+        description = f"{type(error).__name__}: {error}"
+        return JSONResponse({"title": "500 Internal Server Error", "description": description}, 500)
+
+
+def make_starlette(routes: list[Route]) -> Starlette:
+    """Return the application; every path answers with and without a slash at its end."""
+    slashed = [
+        Route(
+            f"{route.path}/",
+            route.endpoint,
+            methods=[*(route.methods or ())],
+            include_in_schema=False,
+        )
+        for route in routes
+    ]
+    return Starlette(routes=[route for pair in zip(routes, slashed, strict=True) for route in pair])
+
+
+def select_fields(kind: str, body: Body, call: Call) -> Body:
+    """Keep the fields that were asked for; the id always."""
+    wanted = {
+        part for name, value in call.parameters if name == "fields" for part in value.split(",")
+    }
+    if "all" in wanted:
+        return body
+    if wanted:
+        return {name: value for name, value in body.items() if name in wanted or name == "id"}
+    hidden = OBJECT_TYPES[kind].left_out if kind else frozenset()
+    return {name: value for name, value in body.items() if name not in hidden}
