@@ -23,7 +23,12 @@ from tests.support.characters import CHARACTERS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HEADER = '# /// script\n# requires-python = ">=3.11"\n# dependencies = ["numpy>=2", "matplotlib"]\n# ///\n'
+HEADER = """\
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["numpy>=2", "matplotlib"]
+# ///
+"""
 EVAL = Path("eval.py")
 
 
@@ -73,7 +78,7 @@ class TestSoundScripts:
         [
             "\ufeff",
             "#!/usr/bin/env -S uv run --script\n",
-            "#!/usr/bin/env python3\n# -*- coding: utf-8 -*-\n#\n# a word of ours\n\n",
+            "#!/usr/bin/env python3\n# -*- coding: utf-8 -*-\n#\n# a comment\n\n",
             '"""A docstring."""\n\n',
             "# /// other\n# key = 1\n# ///\n\n",
         ],
@@ -86,10 +91,8 @@ class TestSoundScripts:
         assert script.source == source
         assert "\r" not in script.block
 
-    @pytest.mark.parametrize(
-        "line", ["dependencies = []", "", "[tool.other]", "frob = 1", "name = 'x'"]
-    )
-    def test_no_dependencies_and_unknown_keys(self, line: str) -> None:
+    @pytest.mark.parametrize("line", ["dependencies = []", "", "[tool.other]", "tool.other.x = 1"])
+    def test_no_dependencies(self, line: str) -> None:
         script = parse_script(EVAL, header(line).encode())
         assert script.dependencies == ()
         assert script.requires_python is None
@@ -162,20 +165,40 @@ class TestFaultyBlocks:
         assert parse_script(EVAL, pasted.encode()).dependencies == ("numpy", "matplotlib")
 
     @pytest.mark.parametrize(
-        "line", ["# /// script ", "#/// script", "# /// Script", "  # /// script"]
+        "line",
+        [
+            "# /// script ",
+            "#/// script",
+            "# /// Script",
+            "  # /// script",
+            "# /// scirpt",
+            "# /// scripts",
+            "## // script",
+            "# //// script",
+        ],
     )
     def test_almost_an_opening_is_named(self, line: str) -> None:
         fault = fault_of(f"#!/bin/x\n{line}\n# dependencies = []\n# ///\n")
         assert fault.startswith("eval.py:2: ")
         assert "exactly `# /// script`" in fault
 
+    @pytest.mark.parametrize("line", ["# /// other", "# // see the manual", "# https://script"])
+    def test_other_comments_are_not_taken_for_an_opening(self, line: str) -> None:
+        assert fault_of(f"{line}\n").startswith("eval.py:1: no inline metadata (PEP 723)")
+
+    def test_keys_without_an_opening_are_named(self) -> None:
+        fault = fault_of("import x\n\n# dependencies = ['numpy']\n")
+        assert fault == (
+            "eval.py:3: no metadata: this line must be between `# /// script` and `# ///`"
+        )
+
     @pytest.mark.parametrize(
         ("rest", "place"),
         [
-            ("", "line 3 is no line of it"),
-            ("# a = 1\n", "line 4 is no line of it"),
-            ("# a = 1\n\n# ///\n", "line 4 is no line of it"),
-            ("#a = 1\n# ///\n", "line 3 is no line of it"),
+            ("", "line 3 does not begin with `# `"),
+            ("# a = 1\n", "line 4 does not begin with `# `"),
+            ("# a = 1\n\n# ///\n", "line 4 does not begin with `# `"),
+            ("#a = 1\n# ///\n", "line 3 does not begin with `# `"),
             ("# a = 1\n# /// \n", "line 4 must be exactly `# ///`"),
             ("# a = 1\n#///\n", "line 4 must be exactly `# ///`"),
             ("# a = 1\n# //// end\n", "line 4 must be exactly `# ///`"),
@@ -241,6 +264,73 @@ class TestFaultyMetadata:
         fault = fault_of(header("", "dependencies = [", r'"\u0066oo\u001b =! 3"', "]"))
         assert fault.startswith("eval.py:4: `foo\\x1b =! 3` is not")
 
+    @pytest.mark.parametrize(
+        ("lines", "what"),
+        [
+            (
+                ["dependancies = ['a']"],
+                "3: unknown key `dependancies`; did you mean `dependencies`?",
+            ),
+            (
+                ["", "Dependencies = []"],
+                "4: unknown key `Dependencies`; did you mean `dependencies`?",
+            ),
+            (
+                ["requires_python = '>=3'"],
+                "3: unknown key `requires_python`; did you mean `requires-",
+            ),
+            (["[tools.uv]"], "3: unknown key `tools`; did you mean `tool`?"),
+            (
+                ["exclude-newer = '2026'"],
+                "3: unknown key `exclude-newer`; did you mean a key of [tool",
+            ),
+            (["[uv]", "x = 1"], "3: unknown key `uv`; did you mean [tool.uv]?"),
+            (["[project]", "name = 'x'"], "3: unknown key `project`; a script has dependencies,"),
+            (['"e\\u001bd" = 1'], "3: unknown key `e\\x1bd`; a script has dependencies, requires-"),
+        ],
+    )
+    def test_an_unknown_key_has_its_line_and_a_suggestion(
+        self, lines: Sequence[str], what: str
+    ) -> None:
+        if "\\u" in lines[0]:
+            lines = [lines[0].replace("'", '"')]
+            what = what.replace("3:", "3:")
+        assert fault_of(header(*lines)).startswith(f"eval.py:{what}")
+
+    @pytest.mark.parametrize(
+        ("lines", "what"),
+        [
+            (
+                ["[[tool.uv.index]]", "url = 'https://i/'", "dependencies = ['a']"],
+                "5: `dependencies` is in the table [tool.uv.index], where it has no effect",
+            ),
+            (
+                ["dependencies = []", "[tool.uv]", "dependencies = ['a']"],
+                "5: `dependencies` is in the table [tool.uv], where it has no effect",
+            ),
+            (
+                ["[tool.uv.sources]", "requires-python = '>=3'"],
+                "4: `requires-python` is in the table [tool.uv.sources]",
+            ),
+            (["[tool.other]", "dependencies = ['a']"], "4: `dependencies` is in the table [tool.o"),
+        ],
+    )
+    def test_a_key_below_a_table_header_is_named(self, lines: Sequence[str], what: str) -> None:
+        fault = fault_of(header(*lines))
+        assert fault.startswith(f"eval.py:{what}")
+        assert fault.endswith("; move it above the first table")
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            ["[tool.uv.sources]", "dependencies = [{ path = 'x' }]"],
+            ["[[tool.uv.dependency-metadata]]", "name = 'a'", "requires-python = '>=3'"],
+            ["dependencies = []", "[tool.hatch.envs.x]", "dependencies = ['a']"],
+        ],
+    )
+    def test_a_table_may_have_a_key_of_the_same_name(self, lines: Sequence[str]) -> None:
+        assert parse_script(EVAL, header(*lines).encode())
+
     def test_secrets_stay_out(self) -> None:
         fault = fault_of(header('dependencies = ["https://user:secret@host.invalid/foo.whl"]'))
         assert "secret" not in fault
@@ -256,13 +346,13 @@ class TestFaultyMetadata:
             (["[dependencies]", "x = 1"], "eval.py:3: dependencies is a table"),
             (["requires-python = 3.12"], "eval.py:3: requires-python is a number"),
             (["requires-python = 2026-01-01"], "eval.py:3: requires-python is a date"),
-            (["x = 1", "requires-python = '3.12'"], "eval.py:4: requires-python `3.12` is not"),
+            (["", "requires-python = '3.12'"], "eval.py:4: requires-python `3.12` is not"),
             (["requires-python = '>=3.8.*'"], "eval.py:3: requires-python `>=3.8.*` is not"),
-            (["x = 1", "tool = true"], "eval.py:4: tool is a boolean"),
+            (["", "tool = true"], "eval.py:4: tool is a boolean"),
             (["[[tool]]", "x = 1"], "eval.py:3: tool is a list"),
-            (["x = 1", "tool.uv = 3"], "eval.py:4: tool.uv is a number"),
+            (["", "tool.uv = 3"], "eval.py:4: tool.uv is a number"),
             (["[tool]", "uv = 'x'"], "eval.py:4: tool.uv is a string"),
-            (["x = 1", "[[tool.uv]]"], "eval.py:4: tool.uv is a list"),
+            (["", "[[tool.uv]]"], "eval.py:4: tool.uv is a list"),
         ],
     )
     def test_wrong_types(self, lines: Sequence[str], what: str) -> None:
@@ -333,6 +423,13 @@ class TestFiles:
             read_scripts([first, second])
         (problem,) = caught.value.problems
         assert problem.startswith(f"{second}: has the same name as {first}")
+
+    def test_the_same_script_twice_is_named_so(self, tmp_path: Path) -> None:
+        path = write(tmp_path, "eval.py")
+        with pytest.raises(InputError) as caught:
+            read_scripts([path, path, Path(os.path.relpath(path))])
+        twice = "is named twice; name each script once"
+        assert caught.value.problems == (f"{path}: {twice}", f"{os.path.relpath(path)}: {twice}")
 
     def test_faults_of_all_scripts_at_once(self, tmp_path: Path) -> None:
         paths = [

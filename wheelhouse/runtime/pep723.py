@@ -1,5 +1,7 @@
 """Inline script metadata (PEP 723): the block, and digests of what decides a lock."""
 
+from typing import NamedTuple
+
 from .errors import InputError
 from .files import sha256_of
 
@@ -7,14 +9,38 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
+OPENING = "# /// script"
+
+
+class Block(NamedTuple):
+    """A metadata block: its TOML text, and the line of the file (from 1) where that begins."""
+
+    text: str
+    line: int
+
+
+class MetadataError(InputError):
+    """A metadata block that is not closed, or occurs twice; *line* is that of its opening."""
+
+    def __init__(self, line: int, problem: str, hint: str) -> None:
+        super().__init__(f"line {line}: {problem}", hint=hint)
+        self.line = line
+        self.problem = problem
+
 
 def read_block(text: str) -> "Optional[str]":
-    r"""Return the TOML text of the `script` block of *text*, or None where there is none.
+    """Return the TOML text of the `script` block of *text*, or None; raises as `find_block`."""
+    block = find_block(text)
+    return block.text if block else None
 
-    Line by line the reference regular expression of PEP 723, by which a block runs to the last `# ///` of
-    its comment lines: `(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$`; but a block
-    without a line is one, as it is to uv and pipx. Where the expression would silently see nothing (a block that
-    is not closed, or comes twice), LaunchError 2 names the line.
+
+def find_block(text: str) -> "Optional[Block]":
+    r"""Return the `script` block of *text*, or None where there is none.
+
+    Follows the reference regular expression of PEP 723 line by line,
+    `(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$`: a block ends at the
+    last `# ///` of its comment lines. An empty block is valid too, as in uv and pipx. Raises
+    MetadataError for what the expression would silently skip: an unclosed or a second block.
     """
     lines = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     block = None
@@ -26,31 +52,34 @@ def read_block(text: str) -> "Optional[str]":
         if kind == "script" and not end:
             unclosed = unclosed or index + 1
         elif kind == "script":
-            if block is not None or "# /// script" in lines[index + 1 : end]:
-                message = (
-                    f"line {index + 1}: a second `# /// script` block begins or is inside this one"
+            if block is not None or OPENING in lines[index + 1 : end]:
+                raise MetadataError(
+                    index + 1,
+                    "a second `# /// script` block begins or is inside this one",
+                    "merge the blocks: a script has one",
                 )
-                raise InputError(message, hint="a script has one such block: merge them")
             if unclosed:
                 break
-            block = "".join(line[2:] + "\n" for line in lines[index + 1 : end])
+            content = "".join(line[2:] + "\n" for line in lines[index + 1 : end])
+            block = Block(content, index + 2)
         index = max(index + 1, end + 1 if end else 0)
     if unclosed and block is None:
-        raise InputError(
-            f"line {unclosed}: the `# /// script` block is not closed",
-            hint="every line of it begins with `#`, and the last one is `# ///`",
+        raise MetadataError(
+            unclosed,
+            "the `# /// script` block is not closed",
+            "begin every line of it with `#`, and end it with a line `# ///`",
         )
     return block
 
 
 def _opened_block(line: str) -> str:
-    """Type of the block that *line* opens, or an empty text."""
+    """Return the type of the block that *line* opens, or an empty text."""
     kind = line[6:] if line.startswith("# /// ") else ""
     return kind if kind.replace("-", "a").isalnum() and kind.isascii() else ""
 
 
 def _block_end(lines: "list[str]", start: int) -> int:
-    """Index of the last `# ///` in the comment lines after *start*; 0 for none."""
+    """Return the index of the last `# ///` in the comment lines after *start*; 0 for none."""
     end = 0
     for index in range(start + 1, len(lines)):
         line = lines[index]
