@@ -129,6 +129,18 @@ def test_paths_in_the_pages_all_exist() -> None:
     assert missing == set()
 
 
+def test_environment_variables_are_all_in_the_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "environment.md").read_text(encoding="utf-8")
+    sources = [
+        path.read_text(encoding="utf-8")
+        for folder in ("builder", "runner", "wheelhouse")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    used = set(re.findall(r"\bOFFLINE_BUNDLE[A-Z_]*\b", "".join(sources)))
+    assert "OFFLINE_BUNDLE_CACHE" in used
+    assert {name for name in used if f"`{name}`" not in page} == set()
+
+
 def test_link_texts_are_titles_not_file_names() -> None:
     texts = [
         (page.name, text)
