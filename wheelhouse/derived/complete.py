@@ -30,7 +30,7 @@ INVENTORIES = frozenset({SBOM, REPORT})
 def complete(manifest: Manifest) -> tuple[Manifest, dict[str, bytes]]:
     """Return *manifest* with all that follows from its tables, and the contents of the new pages.
 
-    The caller fills in scripts, targets, uv, pythons and the files of these. Added, or replaced, are
+    The caller fills in scripts, targets, uv, pythons and the files of these. This adds or replaces
     the index pages, `python-downloads.json`, each file's `needed_by`, and `SHA256SUMS`. Targets and
     interpreters that no lock uses are left out.
     """

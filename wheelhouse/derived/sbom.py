@@ -1,13 +1,15 @@
-"""The software bill of materials, `sbom.cdx.json`: CycloneDX 1.6. Pure: the manifest and METADATA in, bytes out.
+"""The software bill of materials, `sbom.cdx.json`: CycloneDX 1.6. Pure: manifest and METADATA in.
 
-Each wheel is a component with its purl, digest, licence and where it came from; each script on each target is one
-that depends on what it asks for, and so on down. Where a wheel needs different wheels in different locks (markers
-differ from platform to platform) it appears once for each such set, so that the graph is true for every target.
+Each wheel is a component with its purl, digest, licence and origin. Each script on each target is
+one that depends on the packages it requires, and so on. A wheel that needs different wheels in
+different locks (markers differ between platforms) appears once for each such set, so that the graph
+is true for every target.
 
-It travels whole with every difference, so nothing stands in it twice: which locks need a wheel is what the graph says,
-where it lies is its reference, and what was downloaded has the digest of the component unless the wheel was built.
+Every difference archive contains the whole SBOM, so it repeats nothing: the graph shows which locks
+need a wheel, its reference is its path, and a download has the digest of the component unless the
+wheel was built.
 
-Importing cyclonedx takes a third of a second: import this module where it is needed.
+Importing cyclonedx takes a third of a second: import this module only where it is needed.
 """
 
 from __future__ import annotations
@@ -53,10 +55,10 @@ _ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]+")
 
 
 def render_sbom(manifest: Manifest, metadata: Mapping[str, bytes]) -> bytes:
-    """Render the bill of materials; *metadata* has each wheel's METADATA by the wheel's path.
+    """Render the SBOM; *metadata* has each wheel's METADATA by the wheel's path.
 
-    The same manifest gives the same bytes: the serial number is made from it, the time is the manifest's. What it says
-    of the inventories themselves does not count, so it may hold them or not.
+    The same manifest gives the same bytes: the serial number is derived from it, and the time is
+    the manifest's. Entries of the inventories themselves are ignored.
     """
     facts = read_all_metadata(manifest, metadata)
     graphs = {
@@ -71,8 +73,8 @@ def render_sbom(manifest: Manifest, metadata: Mapping[str, bytes]) -> bytes:
     wheels, needs = _wheels(manifest, facts, _Variants(manifest, graphs))
     programs = [_program(path, file) for path, file in _programs(manifest)]
     locks = [_lock(manifest, script, target) for script, target in graphs]
-    asked = [[wheels[key, name] for name in graph.roots] for key, graph in graphs.items()]
-    # Sets in cyclonedx are sorted ones, for which components are compared: each is filled at once.
+    required = [[wheels[key, name] for name in graph.roots] for key, graph in graphs.items()]
+    # cyclonedx keeps sorted sets, which compare components: fill each in one go.
     bom = Bom(
         serial_number=_serial_number(manifest),
         metadata=BomMetaData(
@@ -83,7 +85,7 @@ def render_sbom(manifest: Manifest, metadata: Mapping[str, bytes]) -> bytes:
         components=[*locks, *programs, *(component for component, _ in needs)],
         dependencies=[
             _dependency(bundle, [*locks, *programs]),
-            *map(_dependency, locks, asked),
+            *map(_dependency, locks, required),
             *(_dependency(component, others) for component, others in needs),
             *(_dependency(program, []) for program in programs),
         ],
@@ -97,17 +99,17 @@ _Node = tuple[_LockKey, str]
 
 
 class _Variant(NamedTuple):
-    """A wheel with what it needs in some locks."""
+    """A wheel with the packages it needs in some locks."""
 
     wheel: str
     group: int
 
 
 class _Variants:
-    """Which (lock, package) pairs are one component: those with the same wheel and the same needs, all the way down.
+    """Groups of (lock, package) pairs that are one component: same wheel, same needs throughout.
 
-    Found by refining: start with one group per wheel, and split groups whose members need members of different groups
-    until none is split any more. Circles, which Python packages do have, need no care this way.
+    By partition refinement: start with one group per wheel, and split groups whose members need
+    members of different groups until none is split. This handles circular requirements, too.
     """
 
     def __init__(self, manifest: Manifest, graphs: Mapping[_LockKey, LockGraph]) -> None:
@@ -125,7 +127,7 @@ class _Variants:
         }
 
     def needs(self) -> dict[_Variant, list[_Variant]]:
-        """What each variant needs."""
+        """Return the variants that each variant needs."""
         return {
             self.of[key, name]: [self.of[key, other] for other in self._graphs[key].needs[name]]
             for key, name in self._wheel_of
@@ -151,23 +153,23 @@ def _numbered(values: Mapping[_Node, object]) -> dict[_Node, int]:
 def _wheels(
     manifest: Manifest, facts: Mapping[str, WheelMetadata], variants: _Variants
 ) -> tuple[dict[_Node, Component], list[tuple[Component, list[Component]]]]:
-    """A component for each variant of each wheel: by lock and package, and each with those that it needs."""
+    """Return the component of each (lock, package), and each component with those it needs."""
     needs = variants.needs()
     unneeded = facts.keys() - {variant.wheel for variant in needs}
-    made: dict[_Variant, Component] = {}
+    components: dict[_Variant, Component] = {}
     numbers: Counter[str] = Counter()
     for variant in [*needs, *(_Variant(path, -1) for path in sorted(unneeded))]:
         numbers[variant.wheel] += 1
         number = numbers[variant.wheel]
         reference = variant.wheel if number == 1 else f"{variant.wheel}#{number}"
-        made[variant] = _wheel(
+        components[variant] = _wheel(
             reference, variant.wheel, manifest.files[variant.wheel], facts[variant.wheel]
         )
     graph = [
-        (component, [made[other] for other in needs.get(variant, ())])
-        for variant, component in made.items()
+        (component, [components[other] for other in needs.get(variant, ())])
+        for variant, component in components.items()
     ]
-    return {node: made[variant] for node, variant in variants.of.items()}, graph
+    return {node: components[variant] for node, variant in variants.of.items()}, graph
 
 
 def _dependency(component: Component, others: Iterable[Component]) -> Dependency:
@@ -184,7 +186,7 @@ def _tool(manifest: Manifest) -> Component:
 def _wheel(reference: str, path: str, file: BundledFile, facts: WheelMetadata) -> Component:
     filename = path.removeprefix("wheels/")
     name = file.name or filename.partition("-")[0]
-    people = [
+    authors = [
         OrganizationalContact(
             name=author or None, email=address if _ADDRESS.fullmatch(address) else None
         )
@@ -201,7 +203,7 @@ def _wheel(reference: str, path: str, file: BundledFile, facts: WheelMetadata) -
         hashes=_hashes(file.sha256),
         licenses=list(_licences(facts)),
         supplier=OrganizationalEntity(name=supplier) if supplier else None,
-        authors=people,
+        authors=authors,
         external_references=list(_references(file, facts)),
         properties=list(_properties(file)),
     )
@@ -222,11 +224,11 @@ def _program(path: str, file: BundledFile) -> Component:
 
 
 def _programs(manifest: Manifest) -> Iterator[tuple[str, BundledFile]]:
-    """Executables that the bundle brings: uv, and interpreters."""
-    brought = {uv.path: uv.version for uv in manifest.uv.values()}
+    """Yield the executables in the bundle: uv and interpreters."""
+    versions = {uv.path: uv.version for uv in manifest.uv.values()}
     for path, file in sorted(manifest.files.items()):
-        if path in brought:
-            yield path, replace(file, version=file.version or brought[path])
+        if path in versions:
+            yield path, replace(file, version=file.version or versions[path])
         elif path.startswith("python/"):
             yield path, file
 
@@ -257,12 +259,12 @@ def _hashes(sha256: str | None) -> list[HashType]:
 
 
 def _licences(facts: WheelMetadata) -> Iterator[LicenseExpression | DisjunctiveLicense]:
-    """CycloneDX takes either one expression or licences by their SPDX name or in words."""
+    """CycloneDX takes one SPDX expression, or licences by SPDX id or by name."""
     if not facts.licence:
         return
-    known = fixup_id(facts.licence)
-    if known:
-        yield DisjunctiveLicense(id=known)
+    spdx_id = fixup_id(facts.licence)
+    if spdx_id:
+        yield DisjunctiveLicense(id=spdx_id)
     elif facts.is_expression and is_expression(facts.licence):
         yield LicenseExpression(facts.licence)
     else:

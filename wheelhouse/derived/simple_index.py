@@ -4,8 +4,8 @@
     page = render_project_html("demo", [IndexFile(filename="demo-1.0-py3-none-any.whl", ...)])
 
 All links are relative, so the pages work over `file://`, from any static web server and below any
-prefix. Over `file://` uv and pip read the HTML only; a server with content negotiation may serve the
-JSON. The comments quote the PEP behind each rule, in the words of the simple repository API
+prefix. Over `file://` uv and pip read the HTML only; a server with content negotiation may serve
+the JSON. The comments quote the PEP behind each rule, in the words of the simple repository API
 specification.
 """
 
@@ -130,7 +130,10 @@ def render_project_json(name: str, files: Iterable[IndexFile]) -> str:
 
 
 def render_root_json(names: Iterable[str]) -> str:
-    """Render `simple/index.json` (PEP 691): "each entry is a dictionary with a single key, name"."""
+    """Render `simple/index.json`.
+
+    PEP 691: "each entry is a dictionary with a single key, name".
+    """
     return _json({"projects": [{"name": name} for name in _normalised(names)]})
 
 
@@ -181,7 +184,8 @@ def _anchor(file: IndexFile) -> Iterator[tuple[str, str]]:
         yield "data-core-metadata", f"sha256={file.metadata_sha256}"
         yield "data-dist-info-metadata", f"sha256={file.metadata_sha256}"
     if file.yanked is not None:
-        # PEP 592: "Mirrors MUST NOT mirror a yanked file without also mirroring the data-yanked attribute".
+        # PEP 592: "Mirrors MUST NOT mirror a yanked file without also mirroring the data-yanked
+        # attribute".
         yield "data-yanked", file.yanked
     # PEP 700 does not change the HTML; these two are uv's. Without an upload time, `exclude-newer`
     # over file:// finds no version at all.

@@ -64,7 +64,7 @@ def metadata_of_wheel(path: Path, filename: str | None = None) -> bytes:
     """Return the METADATA of a wheel, byte for byte; *filename* is its name if *path* has another.
 
     Verbatim, because pip refuses a PEP 658 sibling that differs from the wheel's own. Raises
-    IntegrityError for an unreadable wheel, and unless its only `.dist-info` folder matches its name.
+    IntegrityError for an unreadable wheel, or if its only `.dist-info` folder has another name.
     """
     filename = filename or path.name
     try:
@@ -149,7 +149,7 @@ def _metadata_member(filename: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo
 
 
 def _licence(expression: str, text: str, classifiers: Iterable[str]) -> tuple[str, bool]:
-    """Return the first of: the expression, a short text, the classifiers, a long text's first line."""
+    """Return the expression, else a short text, the classifiers, or a long text's first line."""
     if expression and _EXPRESSION.fullmatch(expression):
         return expression, True
     lines = [line.strip() for line in text.splitlines() if line.strip()]
