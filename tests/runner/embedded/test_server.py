@@ -298,7 +298,7 @@ def test_a_killed_server_leaves_no_process_and_its_jobs_are_taken_up(
     tmp_path: Path, module_home: None, connect: Callable[[EmbeddedHps], Hps]
 ) -> None:
     del module_home
-    from tests.offline_bundle.runner.hps_server.test_evaluator import wait_for, wait_until_gone
+    from tests.runner.embedded.test_evaluator import wait_for, wait_until_gone
 
     pids, go = tmp_path / "pids", tmp_path / "go"
     program = (
