@@ -21,7 +21,7 @@ from measure import Place, RunError, Sample, Summary, run, run_all
 from report import Claim
 from workload import HERE
 
-from offline_bundle.builder.resolve.uv import find_uv, uv_version_here
+from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 
 DEFAULT_PAGE = HERE.parent / "docs" / "benchmarks.md"

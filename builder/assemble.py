@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.builder.compose import Composition, LockedScript, compose
 from offline_bundle.builder.extras import python_builds, uv_binaries
-from offline_bundle.builder.formats.base import Workshop, add_forms, forms_of
+from offline_bundle.builder.formats.base import FormatContext, add_formats, formats_of
 from offline_bundle.builder.resolve import from_manifest
-from offline_bundle.builder.resolve.uv import uv_version_here
+from offline_bundle.builder.resolve.uv_process import uv_version_here
 from offline_bundle.builder.wheels.collect import Collector, Index, check_closures, source_of
-from offline_bundle.wheelhouse.derived.index_pages import render_index
-from offline_bundle.wheelhouse.derived.inventories import add_inventories, metadata_of
+from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
+from offline_bundle.wheelhouse.derived.simple_index import render_index
 from offline_bundle.wheelhouse.derived.wheel_metadata import parse_metadata
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.parallel import gather
@@ -34,16 +34,11 @@ if TYPE_CHECKING:
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target
     from offline_bundle.builder.pipeline import BuildProgress, BuildRequest, Resolved
-    from offline_bundle.builder.resolve.select import Choice
-    from offline_bundle.builder.resolve.uv import (
-        Resolution,
-        ResolveOptions,
-        Resolver,
-    )
+    from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions, Resolver
     from offline_bundle.wheelhouse.runtime.manifest import Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
-__all__ = ["Collector", "Parts", "collect", "put_together", "read_ahead", "workshop_of"]
+__all__ = ["Collector", "Parts", "collect", "assemble_bundle", "read_ahead", "workshop_of"]
 
 
 def read_ahead(pairs: Iterable[tuple[Script, Target]], current: Manifest, directory: Path) -> None:
@@ -114,16 +109,16 @@ def collect(resolved: Resolved, collector: Collector, progress: BuildProgress) -
     )
 
 
-def put_together(
+def assemble_bundle(
     request: BuildRequest,
     resolved: Resolved,
     parts: Parts,
     current: Manifest | None,
-    workshop: Callable[[], Workshop],
+    workshop: Callable[[], FormatContext],
 ) -> tuple[Composition, Sequence[str]]:
     """Compose the bundle, with its other forms and its inventories; the second result is what the user should know."""
     has_pythons = bool(parts.pythons or (current and current.pythons))
-    with_cache = "cache" in request.formats or "cache" in forms_of(current)
+    with_cache = "cache" in request.formats or "cache" in formats_of(current)
     files = bundle_files(with_cache=with_cache, with_pythons=has_pythons)
     composition = compose(
         resolved.before,
@@ -136,8 +131,8 @@ def put_together(
     composition = replace(composition, contents={**composition.contents, **parts.others})
     if request.is_locked and current:
         from_manifest.refuse_other_files(current, composition.manifest)  # before any of it runs
-    composition, notes = add_forms(request.formats, composition, current, workshop)
-    metadata = partial(metadata_of, composition.manifest, composition.contents, request.output)
+    composition, notes = add_formats(request.formats, composition, current, workshop)
+    metadata = partial(gather_metadata, composition.manifest, composition.contents, request.output)
     manifest, inventories = add_inventories(composition.manifest, metadata, current)
     if request.is_locked and current:
         from_manifest.refuse_lost_environments(current, manifest, notes)
@@ -152,26 +147,26 @@ def put_together(
 
 def workshop_of(
     writer: BundleWriter, uv: str, options: ResolveOptions, progress: BuildProgress
-) -> Workshop:
+) -> FormatContext:
     """Where other forms are made; asked for only when one has to be."""
     progress.step("Making what is ready to run")
-    return Workshop(writer.directory, writer.workplace, uv, uv_version_here(), options)
+    return FormatContext(writer.directory, writer.workplace, uv, uv_version_here(), options)
 
 
 def _bring(resolved: Resolved, collector: Collector) -> set[str]:
     """Have the resolvers fetch what they must fetch themselves, of what the bundle does not hold; the sha256 of it."""
     brought: set[str] = set()
     for resolution, choices in zip(resolved.resolutions, resolved.choices, strict=True):
-        brought |= resolved.resolver.bring(
+        brought |= resolved.resolver.prefetch(
             resolution, [choice for choice in choices if not collector.holds(choice)]
         )
     for resolution, choice in zip(resolved.uv_resolutions, resolved.uv_choices, strict=True):
-        brought |= resolved.uv_resolver.bring(resolution, [choice])
+        brought |= resolved.uv_resolver.prefetch(resolution, [choice])
     return brought
 
 
 def _ask_indexes(
-    resolver: Resolver, resolution: Resolution, choices: Sequence[Choice], collector: Collector
+    resolver: Resolver, resolution: Resolution, choices: Sequence[Artifact], collector: Collector
 ) -> Future[Index] | None:
     """Ask, while the files come in, which index each package came from; not where the bundle knows it already."""
     if all(collector.holds(choice) for choice in choices):
@@ -189,7 +184,7 @@ def _ask_indexes(
 
 
 def _node_uv(
-    collector: Collector, resolution: Resolution, choice: Choice, index: Future[Index] | None
+    collector: Collector, resolution: Resolution, choice: Artifact, index: Future[Index] | None
 ) -> uv_binaries.NodeUv:
     found = index.result().get("uv") if index else None
     wheel = collector.fetched[choice.location].path

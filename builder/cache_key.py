@@ -19,7 +19,7 @@ from offline_bundle.builder.inputs.plan import pair_up
 from offline_bundle.builder.inputs.scripts import Script, read_scripts
 from offline_bundle.builder.inputs.uv_lockfile import has_uv_lock, uv_lock_path
 from offline_bundle.builder.resolve import uv_settings
-from offline_bundle.builder.resolve.uv import uv_version_here
+from offline_bundle.builder.resolve.uv_process import uv_version_here
 from offline_bundle.wheelhouse.runtime.names import FORMAT
 from offline_bundle.wheelhouse.runtime.pep723 import settings_digest
 from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
@@ -49,7 +49,7 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
         parameters["python_versions"],
         parameters["platforms"],
         nodes,
-        brings_python=with_python,
+        bundle_python=with_python,
     )
     files = bundle_files(
         with_cache="cache" in parameters.get("formats", ()), with_pythons=with_python

@@ -1,7 +1,7 @@
 """Whether a bundle is what building it now would make it, and if not, what would change: `build --check`.
 
 Everything is resolved anew, and nothing is written or fetched: not a wheel, not even a lock file in the bundle's
-folder, which may be read-only. What a build would make is put together as a manifest, and `offline_bundle.wheelhouse.store.diff` compares.
+folder, which may be read-only. What a build would make is put together as a manifest, and `offline_bundle.wheelhouse.derived.diff` compares.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from offline_bundle.builder.compose import (
     script_is_same,
 )
 from offline_bundle.builder.fetch.credentials import without_credentials
-from offline_bundle.builder.formats.base import forms_of
+from offline_bundle.builder.formats.base import formats_of
 from offline_bundle.builder.pipeline import prepare_request, resolve_request
 from offline_bundle.builder.wheels.build_from_source import tree_digest
-from offline_bundle.wheelhouse.derived.index_pages import described
+from offline_bundle.wheelhouse.derived.complete import file_entry
+from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.runtime.commit import check_is_bundle_folder
 from offline_bundle.wheelhouse.runtime.errors import OutOfDateError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.manifest import (
-    CHECKSUMS,
-    MANIFEST,
     BundledFile,
     BundledLock,
     BundledPackage,
@@ -38,7 +37,7 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     Manifest,
     read_manifest,
 )
-from offline_bundle.wheelhouse.store.diff import diff
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MANIFEST
 from offline_bundle.wheelhouse.store.shipped import bundle_files
 
 if TYPE_CHECKING:
@@ -46,10 +45,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from offline_bundle.builder.pipeline import BuildProgress, BuildRequest, Resolved
-    from offline_bundle.builder.resolve.select import Choice
-    from offline_bundle.builder.resolve.uv import Resolution
+    from offline_bundle.builder.resolve.model import Artifact, Resolution
+    from offline_bundle.wheelhouse.derived.diff import BundleDiff, PackageChange
     from offline_bundle.wheelhouse.runtime.manifest import BundledScript
-    from offline_bundle.wheelhouse.store.diff import BundleDiff, PackageChange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +147,7 @@ def expected_manifest(current: Manifest, resolved: Resolved) -> Manifest:
         script, target = resolution.script, resolution.target
         scripts[script.name] = _with_lock(current, scripts.get(script.name), resolution, choices)
         targets[target.name] = BundledTarget(python=target.python, platform=target.platform)
-        files[f"scripts/{script.name}.py"] = described(script.source)
+        files[f"scripts/{script.name}.py"] = file_entry(script.source)
         for choice, package in zip(
             choices, scripts[script.name].locks[target.name].packages.values(), strict=True
         ):
@@ -163,10 +161,10 @@ def expected_manifest(current: Manifest, resolved: Resolved) -> Manifest:
             version=version, implementation="cpython", path=offer.bundle_path
         )
     fixed = {
-        **bundle_files(with_cache="cache" in forms_of(current), with_pythons=bool(pythons)),
+        **bundle_files(with_cache="cache" in formats_of(current), with_pythons=bool(pythons)),
         "uv.toml": UV_TOML.encode(),
     }
-    files |= {path: described(content) for path, content in fixed.items()}
+    files |= {path: file_entry(content) for path, content in fixed.items()}
     return replace(
         current,
         created_by=f"offline-bundle {__version__}",
@@ -203,7 +201,7 @@ def changes_between(old: Manifest, new: Manifest) -> Iterator[Change]:
     yield from _yanked(old, new)
     yield from _program_changes(old, new, found)
     for name in (
-        *bundle_files(with_cache="cache" in forms_of(old), with_pythons=bool(new.pythons)),
+        *bundle_files(with_cache="cache" in formats_of(old), with_pythons=bool(new.pythons)),
         "uv.toml",
     ):
         if name in (*found.files.added, *found.files.changed):
@@ -307,7 +305,7 @@ def _yanked(old: Manifest, new: Manifest) -> Iterator[Change]:
 
 
 def _missing_forms(names: Sequence[str], manifest: Manifest) -> Iterator[Change]:
-    for name in sorted({*names} - forms_of(manifest)):
+    for name in sorted({*names} - formats_of(manifest)):
         yield Change(
             kind="format-added", message=f"the bundle does not have the form {name} yet", name=name
         )
@@ -335,7 +333,7 @@ def _with_lock(
     current: Manifest,
     known: BundledScript | None,
     resolution: Resolution,
-    choices: tuple[Choice, ...],
+    choices: tuple[Artifact, ...],
 ) -> BundledScript:
     script, target = resolution.script, resolution.target
     locks: dict[str, BundledLock] = (
@@ -346,14 +344,14 @@ def _with_lock(
     return bundled_script(script, locks)
 
 
-def _wheel_file(known: BundledFile | None, resolution: Resolution, choice: Choice) -> BundledFile:
+def _wheel_file(known: BundledFile | None, resolution: Resolution, choice: Artifact) -> BundledFile:
     yanked = resolution.yanked.get(choice.name)
     if known and (choice.kind != "wheel" or choice.hashes.get("sha256") in {None, known.sha256}):
         return replace(known, yanked=yanked)
     return BundledFile(sha256=choice.hashes.get("sha256"), size=choice.size, yanked=yanked)
 
 
-def _package(current: Manifest, resolution: Resolution, choice: Choice) -> BundledPackage:
+def _package(current: Manifest, resolution: Resolution, choice: Artifact) -> BundledPackage:
     """The wheel that *choice* leads to: in the bundle already, or by the name that it will have about."""
     if choice.kind == "wheel":
         path = f"wheels/{choice.filename}"
@@ -373,7 +371,7 @@ def _package(current: Manifest, resolution: Resolution, choice: Choice) -> Bundl
     )
 
 
-def _is_built_from(file: BundledFile, choice: Choice) -> bool:
+def _is_built_from(file: BundledFile, choice: Artifact) -> bool:
     if file.source is None or file.source.built_from is None:
         return False
     if choice.kind == "git":

@@ -22,7 +22,6 @@ from offline_bundle.wheelhouse.derived.python_downloads import render_downloads
 from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.manifest import (
-    CHECKSUMS,
     BundledFile,
     BundledLock,
     BundledPackage,
@@ -33,6 +32,7 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     Manifest,
     Source,
 )
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
 from offline_bundle.wheelhouse.runtime.pep723 import block_digest, settings_digest
 from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from offline_bundle.builder.extras.python_builds import PythonArchive
     from offline_bundle.builder.extras.uv_binaries import NodeUv
     from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.resolve.uv import Resolution
+    from offline_bundle.builder.resolve.model import Resolution
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
 _NO_TIME = "1980-01-01T00:00:00Z"

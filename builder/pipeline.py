@@ -15,19 +15,16 @@ from offline_bundle.builder.extras import python_builds, uv_binaries
 from offline_bundle.builder.fetch.credential_helpers import StoredLogins
 from offline_bundle.builder.fetch.credentials import Credentials, redact
 from offline_bundle.builder.inputs.node_file import read_node
-from offline_bundle.builder.inputs.plan import builders_for, older_pythons, pair_up
+from offline_bundle.builder.inputs.plan import find_build_interpreters, older_pythons, pair_up
 from offline_bundle.builder.inputs.scripts import Script, notes_for_uv, read_scripts
 from offline_bundle.builder.inputs.uv_lockfile import ScriptLock, check_files, read_script_locks
-from offline_bundle.builder.resolve import uv_settings
-from offline_bundle.builder.resolve.uv import (
-    Resolution,
-    ResolveOptions,
-    Resolver,
-    UvResolver,
-)
+from offline_bundle.builder.resolve import uv_checks, uv_settings
+from offline_bundle.builder.resolve.model import Resolution, ResolveOptions, Resolver
+from offline_bundle.builder.resolve.uv import UvResolver
 from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-from offline_bundle.wheelhouse.runtime.manifest import MANIFEST, SIGNATURE, read_manifest
+from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
 from offline_bundle.wheelhouse.runtime.parallel import gather
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
@@ -35,10 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from offline_bundle.builder.compose import LockedScript
-    from offline_bundle.builder.fetch.pool import FetchProgress
-    from offline_bundle.builder.fetch.tls import Trust
+    from offline_bundle.builder.fetch.model import FetchProgress, TlsSettings
     from offline_bundle.builder.inputs.targets import Target
-    from offline_bundle.builder.resolve.select import Choice
+    from offline_bundle.builder.resolve.model import Artifact
     from offline_bundle.wheelhouse.runtime.manifest import Manifest
 
 # uv processes side by side: they wait for the index more than they compute.
@@ -131,8 +127,8 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         resolved = resolve_request(request, prepared, uv, writer.current)
         from offline_bundle.builder.assemble import (  # noqa: PLC0415 - see _get_ready
             Collector,
+            assemble_bundle,
             collect,
-            put_together,
             workshop_of,
         )
 
@@ -143,11 +139,11 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
             prepared.credentials,
             uv,
             prepared.options,
-            prepared.trust,
+            prepared.tls,
         )
         parts = collect(resolved, collector, progress)
         workshop = partial(workshop_of, writer, uv, prepared.options, progress)
-        composition, notes = put_together(request, resolved, parts, writer.current, workshop)
+        composition, notes = assemble_bundle(request, resolved, parts, writer.current, workshop)
         was_signed = (request.output / SIGNATURE).exists()
         changed = writer.commit(composition.manifest, composition.contents, sign=request.sign)
     if was_signed and not (request.output / SIGNATURE).exists():
@@ -181,11 +177,13 @@ def _get_ready(
     """
     time.sleep(_HEAD_START)
     from offline_bundle.builder.assemble import read_ahead  # noqa: PLC0415 - a tenth of a second, better spent here
-    from offline_bundle.builder.fetch.pool import warm_up  # noqa: PLC0415 - the same
+    from offline_bundle.builder.fetch.pool import preload_http  # noqa: PLC0415 - the same
 
     if current is not None:
         read_ahead(pairs, current, directory)
-    warm_up()
+    preload_http()
+    import offline_bundle.wheelhouse.derived.report.report  # noqa: PLC0415 - the same
+    import offline_bundle.wheelhouse.derived.sbom  # noqa: F401, PLC0415 - the same
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ class Prepared:
     pairs: Sequence[tuple[Script, Target]]
     options: ResolveOptions
     credentials: Credentials
-    trust: Trust
+    tls: TlsSettings
     script_locks: Mapping[str, ScriptLock]
     """uv's locks beside the scripts, by the scripts' names."""
     notes: Sequence[str] = ()
@@ -208,7 +206,7 @@ def prepare_request(request: BuildRequest, uv: str) -> Prepared:
     Raises InputError (2), ResolveError (3), or, for locks that do not answer the request, OutOfDateError (9).
     """
     scripts = read_scripts(request.scripts)
-    uv_settings.refuse_unreadable_settings(scripts, uv)
+    uv_checks.check_settings_readable(scripts, uv)
     nodes = [read_node(path) for path in request.nodes]
     current = None
     if request.is_locked:
@@ -226,7 +224,7 @@ def prepare_request(request: BuildRequest, uv: str) -> Prepared:
                     request.python_versions,
                     request.platforms,
                     nodes,
-                    brings_python=request.with_python,
+                    bundle_python=request.with_python,
                 )
                 if asks
                 else []
@@ -239,11 +237,11 @@ def prepare_request(request: BuildRequest, uv: str) -> Prepared:
             request.python_versions,
             request.platforms,
             nodes,
-            brings_python=request.with_python,
+            bundle_python=request.with_python,
         )
     options = replace(
         request.options,
-        interpreters=builders_for(pairs, is_building=bool(request.options.allow_build)),
+        interpreters=find_build_interpreters(pairs, may_build=bool(request.options.allow_build)),
     )
     by_uv = scripts if request.resolver == "uv" else ()
     free = [script for script in by_uv if current is None or script.name not in current.scripts]
@@ -251,11 +249,11 @@ def prepare_request(request: BuildRequest, uv: str) -> Prepared:
     script_locks, notes = read_script_locks(
         free, uv, options, credentials, is_locked=request.is_locked
     )
-    trust = uv_settings.trust(scripts, options.insecure_hosts)
+    tls = uv_settings.tls_settings(scripts, options.insecure_hosts)
     notes = [*notes_for_uv(scripts), *notes]
     if not (request.with_python or nodes):  # those are held against the Pythons that there are
         notes += python_builds.notes_on_unknown(pairs, uv, credentials)
-    return Prepared(scripts, pairs, options, credentials, trust, script_locks, notes)
+    return Prepared(scripts, pairs, options, credentials, tls, script_locks, notes)
 
 
 @dataclass(frozen=True)
@@ -264,18 +262,18 @@ class Resolved:
 
     resolver: Resolver
     resolutions: Sequence[Resolution]
-    choices: Sequence[tuple[Choice, ...]]
+    choices: Sequence[tuple[Artifact, ...]]
     """Of each resolution."""
     uv_resolver: Resolver
     uv_resolutions: Sequence[Resolution]
-    uv_choices: Sequence[Choice]
-    offers: Mapping[Target, python_builds.Offer]
+    uv_choices: Sequence[Artifact]
+    offers: Mapping[Target, python_builds.PythonBuild]
     """The interpreters to bring."""
     before: Manifest | None
     """What the bundle holds, but for what has to be made again."""
     damaged: frozenset[str] = frozenset()
     """Files of the bundle that are to be brought back."""
-    leftovers: Sequence[Choice] = ()
+    leftovers: Sequence[Artifact] = ()
     """Wheels among them that no script needs."""
 
     @property
@@ -302,7 +300,7 @@ def resolve_request(
     scripts, options, credentials = prepared.scripts, prepared.options, prepared.credentials
     resolver, uv_resolver = _resolvers(request, prepared, uv)
     damaged: frozenset[str] = frozenset()
-    leftovers: Sequence[Choice] = ()
+    leftovers: Sequence[Artifact] = ()
     lacking = python_builds.lacking(prepared.pairs, current) if request.with_python else {}
     if request.is_locked:
         from offline_bundle.builder.resolve import from_manifest  # noqa: PLC0415 - slow to import
@@ -323,7 +321,7 @@ def resolve_request(
         with_static=request.with_python,
     )
     uv_pairs = [
-        (uv_binaries.as_script(request.uv_version, scripts), target) for target in uv_targets
+        (uv_binaries.uv_requirement_script(request.uv_version, scripts), target) for target in uv_targets
     ]
     before = current
     if request.is_locked and current:
@@ -338,14 +336,14 @@ def resolve_request(
         wanted = None if request.is_uv_default else request.uv_version
         python = prepared.pairs[0][1].python
         lost = from_manifest.uv_to_restore(current, damaged, python, wanted=wanted)
-        uv_pairs += [(uv_binaries.as_script(version, scripts), target) for version, target in lost]
+        uv_pairs += [(uv_binaries.uv_requirement_script(version, scripts), target) for version, target in lost]
     resolutions, uv_resolutions = _resolve(resolver, prepared.pairs, uv_resolver, uv_pairs)
-    from offline_bundle.builder.resolve.select import choose, refuse_builds  # noqa: PLC0415 - see _get_ready
+    from offline_bundle.builder.resolve.select import check_builds_allowed, select_artifacts  # noqa: PLC0415 - see _get_ready
 
-    choices = [choose(resolution) for resolution in resolutions]
-    refuse_builds(zip(resolutions, choices, strict=True), options.allows)
+    choices = [select_artifacts(resolution) for resolution in resolutions]
+    check_builds_allowed(zip(resolutions, choices, strict=True), options.allows)
     check_files(prepared.script_locks, zip(resolutions, choices, strict=True))
-    uv_choices = [choose(resolution)[0] for resolution in uv_resolutions]
+    uv_choices = [select_artifacts(resolution)[0] for resolution in uv_resolutions]
     return Resolved(
         resolver,
         resolutions,
@@ -398,7 +396,7 @@ def _resolvers(request: BuildRequest, prepared: Prepared, uv: str) -> tuple[Reso
 
 def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) -> Credentials:
     """Those of every index that the scripts, the flags, uv's configuration or its environment name."""
-    ask = StoredLogins(uv, asks_keyring=uv_settings.asks_keyring(scripts))
+    ask = StoredLogins(uv, use_keyring=uv_settings.uses_keyring(scripts))
     locations = [
         location for script in scripts for location in uv_settings.index_locations(script.settings)
     ]

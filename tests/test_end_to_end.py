@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 from tests.support.slurm import SlurmCluster

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.cli import cli, run_command_line
 from offline_bundle.wheelhouse.runtime.manifest import Manifest, render_checksums
 from tests.support.bundles import BundleScript, make_bundle, read_manifest

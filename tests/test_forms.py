@@ -19,11 +19,8 @@ import pytest
 
 from offline_bundle.builder.cli.progress import make_progress
 from offline_bundle.builder.pipeline import BuildRequest, build
-from offline_bundle.builder.resolve.uv import (
-    ResolveOptions,
-    find_uv,
-    uv_version_here,
-)
+from offline_bundle.builder.resolve.model import ResolveOptions
+from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
 from offline_bundle.wheelhouse.store.verify import verify
 from tests.support.distributions import make_wheel
 from tests.support.index_server import IndexServer

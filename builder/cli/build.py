@@ -20,7 +20,7 @@ def _complete_platforms(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[str]:
     del context, parameter
-    from offline_bundle.builder.inputs.targets import platform_names
+    from offline_bundle.wheelhouse.runtime.platforms import platform_names
 
     return [name for name in platform_names() if name.startswith(incomplete)]
 
@@ -168,11 +168,8 @@ def build_command(  # noqa: PLR0913 - one parameter per option
     from offline_bundle.builder.cli.ci_options import tell_check
     from offline_bundle.builder.cli.progress import make_progress
     from offline_bundle.builder.pipeline import BuildRequest, build
-    from offline_bundle.builder.resolve.uv import (
-        ResolveOptions,
-        find_uv,
-        uv_version_here,
-    )
+    from offline_bundle.builder.resolve.model import ResolveOptions
+    from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
     from offline_bundle.wheelhouse.runtime.errors import InputError
     from offline_bundle.wheelhouse.signing import signing_with
 

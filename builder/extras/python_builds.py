@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from offline_bundle.builder.fetch.credentials import redact, without_credentials
-from offline_bundle.builder.resolve import uv_settings
+from offline_bundle.builder.resolve import uv_process
 from offline_bundle.wheelhouse.runtime.errors import FetchError, ResolveError
 from offline_bundle.wheelhouse.runtime.files import file_digest
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
@@ -46,7 +46,7 @@ _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}\.tar\.(gz|zst)")
 
 
 @dataclass(frozen=True)
-class Offer:
+class PythonBuild:
     """One archive of uv's list."""
 
     key: str
@@ -95,7 +95,7 @@ def lacking(
 
 def choose_archives(
     uv: str, wanted: Mapping[Target, Sequence[str | None]], credentials: Credentials
-) -> dict[Target, Offer]:
+) -> dict[Target, PythonBuild]:
     """The newest release for each target that all of its scripts admit, from uv's own list.
 
     Raises ResolveError (exit 3) naming all targets without one; FetchError (exit 4) where there is no list.
@@ -172,10 +172,10 @@ def notes_on_unknown(
 
 
 def fetch_archives(
-    uv: str, offers: Mapping[Target, Offer], cache: Path, credentials: Credentials
+    uv: str, offers: Mapping[Target, PythonBuild], cache: Path, credentials: Credentials
 ) -> list[PythonArchive]:
     """Each archive once, fetched and verified by uv, and kept below *cache*; raises FetchError (exit 4)."""
-    serves: dict[Offer, tuple[Target, ...]] = {}
+    serves: dict[PythonBuild, tuple[Target, ...]] = {}
     for target, offer in offers.items():
         serves[offer] = (*serves.get(offer, ()), target)
     with ThreadPoolExecutor(_FETCHERS) as pool:
@@ -194,7 +194,7 @@ def fetch_archives(
     ]
 
 
-def _offers(uv: str, credentials: Credentials) -> list[Offer]:
+def _offers(uv: str, credentials: Credentials) -> list[PythonBuild]:
     """All of uv's list; raises FetchError (exit 4) where there is none."""
     command = [
         uv,
@@ -206,7 +206,7 @@ def _offers(uv: str, credentials: Credentials) -> list[Offer]:
         "--all-arches",
     ]
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
-        done = uv_settings.run_uv(
+        done = uv_process.run_uv(
             [*command, "--output-format", "json", "--color", "never"], Path(folder)
         )
     if done.returncode:
@@ -214,7 +214,7 @@ def _offers(uv: str, credentials: Credentials) -> list[Offer]:
     return [offer for entry in json.loads(done.stdout) if (offer := _read(entry)) is not None]
 
 
-def _fetch(uv: str, offer: Offer, cache: Path, credentials: Credentials) -> Path:
+def _fetch(uv: str, offer: PythonBuild, cache: Path, credentials: Credentials) -> Path:
     """Have uv fetch the archive, or check the one it kept; the tree that it unpacks is thrown away."""
     kept = cache / "python-archives" / offer.key
     kept.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ def _fetch(uv: str, offer: Offer, cache: Path, credentials: Credentials) -> Path
             tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder,
             FileLock(f"{kept}.lock"),
         ):
-            done = uv_settings.run_uv(
+            done = uv_process.run_uv(
                 [*command, "--install-dir", f"{folder}/unpacked"],
                 Path(folder),
                 UV_PYTHON_CACHE_DIR=str(kept),
@@ -264,7 +264,7 @@ def _failure(
     )
 
 
-def _read(entry: dict[str, Any]) -> Offer | None:
+def _read(entry: dict[str, Any]) -> PythonBuild | None:
     """An entry of uv's list, or None for pre-releases, other implementations, and files of other kinds."""
     release = _RELEASE.fullmatch(str(entry.get("version")))
     url = entry.get("url")
@@ -273,7 +273,7 @@ def _read(entry: dict[str, Any]) -> Offer | None:
     *_, folder, filename = ["", "", *unquote(urlsplit(url).path).split("/")]
     if not _FILENAME.fullmatch(filename):
         return None
-    return Offer(
+    return PythonBuild(
         key=str(entry["key"]),
         version=(int(release[1]), int(release[2]), int(release[3])),
         release=folder if _FOLDER.fullmatch(folder) else "site",

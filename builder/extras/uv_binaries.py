@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from offline_bundle.builder.resolve.select import Choice
+    from offline_bundle.builder.resolve.model import Artifact
     from offline_bundle.wheelhouse.runtime.manifest import Manifest, Source
 
 # Settings of a script that say where packages come from: uv itself is taken from there too.
@@ -81,7 +81,7 @@ def platform_for(target: Target) -> str:
     )
 
 
-def as_script(version: str | None, scripts: Sequence[Script]) -> Script:
+def uv_requirement_script(version: str | None, scripts: Sequence[Script]) -> Script:
     """uv of *version* as if it were the one dependency of a script, with the indexes of *scripts*."""  # noqa: D403
     settings = {
         key: value
@@ -100,7 +100,7 @@ def as_script(version: str | None, scripts: Sequence[Script]) -> Script:
     )
 
 
-def unpack(platform: str, choice: Choice, wheel: Path, source: Source) -> NodeUv:
+def unpack(platform: str, choice: Artifact, wheel: Path, source: Source) -> NodeUv:
     """The executable in uv's wheel at *wheel*."""
     suffix = ".exe" if "windows" in platform else ""
     with zipfile.ZipFile(wheel) as archive:

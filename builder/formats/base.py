@@ -1,4 +1,4 @@
-"""The forms in which a bundle serves its scripts: what makes one (`Form`), and which of them a bundle has (`forms_of`).
+"""The forms in which a bundle serves its scripts: what makes one (`Format`), and which of them a bundle has (`formats_of`).
 
 index   what `compose` writes, the wheels, a static index over them and the locks: the others are made from it
 cache   `cache/`, a filled UV_CACHE_DIR for one version of uv (`builder/cache_form.py`)
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
-    from offline_bundle.builder.resolve.uv import ResolveOptions
+    from offline_bundle.builder.resolve.model import ResolveOptions
     from offline_bundle.wheelhouse.runtime.manifest import BundledLock, Manifest
 
 
 @dataclass
-class Workshop:
+class FormatContext:
     """Where forms are made, and with what."""
 
     directory: Path
@@ -52,27 +52,27 @@ class Workshop:
         return content if isinstance(content, bytes) else content.read_bytes()
 
 
-class Form(Protocol):
+class Format(Protocol):
     """One way to serve scripts on a node."""
 
     def lacks(self, manifest: Manifest) -> bool:
         """Whether some lock is not served in this form yet, and should be."""
         ...
 
-    def add(self, composition: Composition, workshop: Workshop) -> Composition:
+    def add(self, composition: Composition, workshop: FormatContext) -> Composition:
         """Make what is lacking. Raises InputError (exit 2) or FetchError (exit 4)."""
         ...
 
 
-def add_forms(
+def add_formats(
     names: Collection[str],
     composition: Composition,
     current: Manifest | None,
-    make_workshop: Callable[[], Workshop],
+    make_workshop: Callable[[], FormatContext],
 ) -> tuple[Composition, list[str]]:
     """Make the forms that are asked for, and those that the bundle (*current*) has, of every lock; notes besides."""
     notes: list[str] = []
-    for form in _makers({*names, *forms_of(current)}):
+    for form in _makers({*names, *formats_of(current)}):
         if form.lacks(composition.manifest):
             workshop = make_workshop()
             composition = form.add(composition, workshop)
@@ -80,7 +80,7 @@ def add_forms(
     return composition, notes
 
 
-def forms_of(manifest: Manifest | None) -> set[str]:
+def formats_of(manifest: Manifest | None) -> set[str]:
     """Names of the forms that a bundle has, for any of its locks."""
     locks = [lock for _, _, lock in locks_of(manifest)] if manifest else []
     ready = {
@@ -133,13 +133,13 @@ def _described(path: Path) -> BundledFile:
     return BundledFile(sha256=digest, size=found.st_size, executable=bool(found.st_mode & 0o100))
 
 
-def _makers(names: Collection[str]) -> Iterator[Form]:
+def _makers(names: Collection[str]) -> Iterator[Format]:
     """What makes the forms *names* out of the index."""
     if "cache" in names:
-        from offline_bundle.builder.formats.uv_cache import CacheForm  # noqa: PLC0415 - slow to import, and most bundles lack it
+        from offline_bundle.builder.formats.uv_cache import UvCacheFormat  # noqa: PLC0415 - slow to import, and most bundles lack it
 
-        yield CacheForm()
+        yield UvCacheFormat()
     if "venv" in names:
-        from offline_bundle.builder.formats.venv import VenvForm  # noqa: PLC0415 - the same
+        from offline_bundle.builder.formats.venv import VenvFormat  # noqa: PLC0415 - the same
 
-        yield VenvForm()
+        yield VenvFormat()

@@ -27,11 +27,11 @@ import tomli_w
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.extras import uv_binaries
-from offline_bundle.builder.formats.base import forms_of, locks_of, with_locks
+from offline_bundle.builder.formats.base import formats_of, locks_of, with_locks
 from offline_bundle.builder.formats.index_proxy import Answers, IndexProxy
 from offline_bundle.builder.inputs.scripts import Script, parse_script
 from offline_bundle.builder.inputs.targets import Target, host_platform
-from offline_bundle.builder.resolve import free_threaded, uv_settings
+from offline_bundle.builder.resolve import free_threaded, uv_process
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.files import sha256_of
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.builder.formats.base import Workshop
+    from offline_bundle.builder.formats.base import FormatContext
     from offline_bundle.wheelhouse.runtime.manifest import BundledLock, Manifest
 
 FOLDER = "cache"
@@ -48,14 +48,14 @@ _ARCHIVES = "archive-"
 _CARRIED = (_ARCHIVES, _PAGES, "wheels-")
 
 
-class CacheForm:
-    """See above, and `offline_bundle.builder.formats.base.Form`."""
+class UvCacheFormat:
+    """See above, and `offline_bundle.builder.formats.base.Format`."""
 
     def lacks(self, manifest: Manifest) -> bool:
         """Whether a lock has no cache, or one for another uv than its nodes'."""
         return any(_is_lacking(manifest, target, lock) for _, target, lock in locks_of(manifest))
 
-    def add(self, composition: Composition, workshop: Workshop) -> Composition:
+    def add(self, composition: Composition, workshop: FormatContext) -> Composition:
         """Fill the cache for all locks that lack it."""
         manifest = composition.manifest
         served: dict[tuple[str, str], str | None] = {}
@@ -74,7 +74,7 @@ class CacheForm:
                     )
                 else:
                     wanted.append(found)
-        if not wanted and "cache" not in forms_of(manifest):
+        if not wanted and "cache" not in formats_of(manifest):
             raise InputError(
                 "--format cache: uv would take none of the scripts from a cache",
                 problems=workshop.notes,
@@ -146,7 +146,7 @@ def _version(manifest: Manifest, target: str) -> str:
     return found.version
 
 
-def _seed(manifest: Manifest, workshop: Workshop, cache: Path, renewed: set[str]) -> None:
+def _seed(manifest: Manifest, workshop: FormatContext, cache: Path, renewed: set[str]) -> None:
     """Begin with the bundle's cache, but for the pages that must be *renewed*."""
     cache.mkdir()
     for path in manifest.files:
@@ -173,7 +173,7 @@ def _linked(source: Path, place: Path) -> bool:
 
 def _fill(
     composition: Composition,
-    workshop: Workshop,
+    workshop: FormatContext,
     cache: Path,
     wanted: Sequence[_Wanted],
     scratch: Path,
@@ -216,7 +216,7 @@ def _write_project(place: Path, one: _Wanted) -> None:
 
 def _install(uv: str, one: _Wanted, place: Path, options: Sequence[str]) -> list[str]:
     python = (
-        free_threaded.stand_in(place.parent / "interpreter")
+        free_threaded.fake_free_threaded_python(place.parent / "interpreter")
         if one.target.is_free_threaded
         else sys.executable
     )
@@ -269,7 +269,7 @@ def _run(command: Sequence[str], one: _Wanted, place: Path, environment: Mapping
         )
 
 
-def _answers(composition: Composition, workshop: Workshop) -> Answers:
+def _answers(composition: Composition, workshop: FormatContext) -> Answers:
     """Pages that list what the locks hold, and the wheels."""
     manifest = composition.manifest
     paths: dict[str, str] = {}
@@ -314,7 +314,7 @@ def _addressed(manifest: Manifest, page: dict[str, Any], paths: Mapping[str, str
     return json.dumps({**page, "files": files}).encode()
 
 
-def _executable(composition: Composition, workshop: Workshop, version: str, scratch: Path) -> str:
+def _executable(composition: Composition, workshop: FormatContext, version: str, scratch: Path) -> str:
     """Uv of that version for this machine: ours, or the bundle's, or else from an index."""
     if version == workshop.uv_version:
         return workshop.uv
@@ -346,9 +346,9 @@ def _executable(composition: Composition, workshop: Workshop, version: str, scra
         "--python",
         sys.executable,
         f"uv=={version}",
-        *replace(workshop.options, exclude_newer=None).index_flags(),
+        *uv_process.index_flags(replace(workshop.options, exclude_newer=None)),
     ]
-    done = uv_settings.run_uv(command, scratch, **workshop.options.index_variables())
+    done = uv_process.run_uv(command, scratch, **uv_process.index_variables(workshop.options))
     if done.returncode:
         raise FetchError(
             f"there is no uv {version} for this machine",

@@ -22,13 +22,13 @@ from offline_bundle.builder.formats.base import locks_of, with_locks
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
-from offline_bundle.wheelhouse.runtime.manifest import ENVIRONMENT_MARK
+from offline_bundle.wheelhouse.runtime.names import ENVIRONMENT_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.builder.formats.base import Workshop
+    from offline_bundle.builder.formats.base import FormatContext
     from offline_bundle.wheelhouse.runtime.manifest import BundledLock, Manifest
 
 FOLDER = "envs"
@@ -36,14 +36,14 @@ STAND_IN = f"{FOLDER}/bin/uv"
 _NOT_OURS = {"_virtualenv.py", "_virtualenv.pth"}
 
 
-class VenvForm:
-    """See above, and `offline_bundle.builder.formats.base.Form`."""
+class VenvFormat:
+    """See above, and `offline_bundle.builder.formats.base.Format`."""
 
     def lacks(self, manifest: Manifest) -> bool:
         """Whether a lock has no environment."""
         return any(lock.environment is None for _, _, lock in locks_of(manifest))
 
-    def add(self, composition: Composition, workshop: Workshop) -> Composition:
+    def add(self, composition: Composition, workshop: FormatContext) -> Composition:
         """Make one for each lock that lacks it; those that cannot be made here are left out, and named."""
         manifest = composition.manifest
         stand_in = workshop.place / "stand-in"
@@ -95,7 +95,7 @@ def _can_make(target: Target) -> bool:
 
 def _make(  # noqa: PLR0913, PLR0917 - what, with what, where
     composition: Composition,
-    workshop: Workshop,
+    workshop: FormatContext,
     lock: BundledLock,
     target: Target,
     interpreter: str,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.fetch.credentials import redact
-from offline_bundle.builder.resolve import uv_settings
+from offline_bundle.builder.resolve import uv_process
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, OutOfDateError
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.resolve.select import Choice
-    from offline_bundle.builder.resolve.uv import Resolution, ResolveOptions
+    from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
 
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==")
 
@@ -88,7 +87,7 @@ def read_script_locks(
 
 
 def check_files(
-    locks: Mapping[str, ScriptLock], chosen: Iterable[tuple[Resolution, Sequence[Choice]]]
+    locks: Mapping[str, ScriptLock], chosen: Iterable[tuple[Resolution, Sequence[Artifact]]]
 ) -> None:
     """Raise IntegrityError (exit 5) where an index offers another file than a lock pins, or a branch another commit."""
     problems: dict[str, None] = {}
@@ -136,9 +135,9 @@ def _read(
         "--color",
         "never",
     ]
-    command += ["--python", sys.executable, "--no-python-downloads", *options.index_flags()]
+    command += ["--python", sys.executable, "--no-python-downloads", *uv_process.index_flags(options)]
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
-        outcome = uv_settings.run_uv(command, Path(folder), **options.index_variables())
+        outcome = uv_process.run_uv(command, Path(folder), **uv_process.index_variables(options))
     if "needs to be updated" in outcome.stderr:
         return None
     if outcome.returncode != 0:

@@ -18,7 +18,7 @@ sysconfig.get_config_vars()["Py_GIL_DISABLED"] = 1
 """
 
 
-def stand_in(folder: Path) -> str:
+def fake_free_threaded_python(folder: Path) -> str:
     """Path of an interpreter in *folder*, made when it is not there, that uv takes for a free-threaded one."""
     maker = venv.EnvBuilder(symlinks=True)
     context = maker.ensure_directories(folder)

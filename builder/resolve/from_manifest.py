@@ -20,9 +20,8 @@ from packaging.version import Version
 from offline_bundle.builder.compose import bundled_script, metadata_changes
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.inputs.uv_lockfile import has_uv_lock, uv_lock_path
-from offline_bundle.builder.resolve.select import Choice
-from offline_bundle.builder.resolve.uv import Resolution
-from offline_bundle.wheelhouse.derived.facts import INVENTORIES
+from offline_bundle.builder.resolve.model import Artifact, Resolution
+from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.inventories import render_inventories
 from offline_bundle.wheelhouse.runtime.errors import (
     FetchError,
@@ -31,20 +30,15 @@ from offline_bundle.wheelhouse.runtime.errors import (
     first_problems,
 )
 from offline_bundle.wheelhouse.runtime.files import sha256_of
-from offline_bundle.wheelhouse.runtime.manifest import (
-    CHECKSUMS,
-    BundledFile,
-    BundledPackage,
-    Manifest,
-    Source,
-)
+from offline_bundle.wheelhouse.runtime.manifest import BundledFile, BundledPackage, Manifest, Source
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
 from offline_bundle.wheelhouse.store.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.resolve.uv import Resolver
+    from offline_bundle.builder.resolve.model import Resolver
     from offline_bundle.wheelhouse.runtime.manifest import BundledScript
 
 _AGAIN = "build without --locked to bring the bundle up to date"
@@ -152,9 +146,9 @@ class LockedResolver:
         }
         return {name: source.index for name, source in sources.items() if source and source.index}
 
-    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> set[str]:
-        """See `Resolver.bring`."""
-        return self.otherwise.bring(resolution, choices)
+    def prefetch(self, resolution: Resolution, choices: Sequence[Artifact]) -> set[str]:
+        """See `Resolver.prefetch`."""
+        return self.otherwise.prefetch(resolution, choices)
 
     def _artifact(self, package: BundledPackage, file: BundledFile) -> dict[str, Any] | None:
         """What a lock says of the package: its wheel, or the source that the wheel was built from."""
@@ -207,9 +201,9 @@ class LockedUv:
         source = self.manifest.files[known.path].source
         return {"uv": source.index} if source and source.index else {}
 
-    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> set[str]:
-        """See `Resolver.bring`."""
-        return self.otherwise.bring(resolution, choices)
+    def prefetch(self, resolution: Resolution, choices: Sequence[Artifact]) -> set[str]:
+        """See `Resolver.prefetch`."""
+        return self.otherwise.prefetch(resolution, choices)
 
 
 def uv_to_restore(
@@ -234,7 +228,7 @@ def uv_to_restore(
 
 def leftovers(
     manifest: Manifest, scripts: Iterable[Script], damaged: frozenset[str]
-) -> list[Choice]:
+) -> list[Artifact]:
     """Damaged wheels that none of *scripts* needs, as they are to be fetched: an earlier build left them.
 
     Raises OutOfDateError (exit 9) where files of a script that was not given are damaged.
@@ -264,7 +258,7 @@ def leftovers(
     return [_leftover(path, manifest.files[path]) for path in sorted({*wheels} - needed)]
 
 
-def pythons_to_restore(manifest: Manifest | None, damaged: frozenset[str]) -> dict[str, Choice]:
+def pythons_to_restore(manifest: Manifest | None, damaged: frozenset[str]) -> dict[str, Artifact]:
     """Damaged archives of interpreters, by path, as they are to be fetched; raises FetchError (4) for lost ones."""
     files = manifest.files if manifest else {}
     found = {}
@@ -276,7 +270,7 @@ def pythons_to_restore(manifest: Manifest | None, damaged: frozenset[str]) -> di
             )
         filename = path.rpartition("/")[2]
         hashes = {"sha256": file.sha256 or ""}
-        found[path] = Choice(
+        found[path] = Artifact(
             "python", file.version, "wheel", file.source.url, filename, hashes, file.size
         )
     return found
@@ -381,7 +375,7 @@ def _wheel(file: BundledFile, filename: str, **place: str) -> PackageWheel:
     )  # fmt: skip
 
 
-def _leftover(path: str, file: BundledFile) -> Choice:
+def _leftover(path: str, file: BundledFile) -> Artifact:
     source = file.source or Source()
     if source.url is None or source.built_from is not None:
         hint = (
@@ -389,7 +383,7 @@ def _leftover(path: str, file: BundledFile) -> Choice:
         )
         raise FetchError(f"{path} is missing and cannot be had again: {_origin(source)}", hint=hint)
     filename = path.removeprefix("wheels/")
-    return Choice(
+    return Artifact(
         file.name or "",
         file.version,
         "wheel",

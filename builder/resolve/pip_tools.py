@@ -36,7 +36,7 @@ from packaging.utils import canonicalize_name
 from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.inputs.targets import Target, host_platform
 from offline_bundle.builder.resolve import uv_settings
-from offline_bundle.builder.resolve.uv import Resolution
+from offline_bundle.builder.resolve.model import Resolution
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
     FetchError,
@@ -51,11 +51,10 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.fetch.cache import DownloadCache
     from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.resolve.select import Choice
-    from offline_bundle.builder.resolve.uv import ResolveOptions
+    from offline_bundle.builder.resolve.model import Artifact, ResolveOptions
 
 _BLOCK = 1 << 20
-_INSTALL = "install offline-bundle with its extra: `uv tool install 'offline-bundle[pip-tools]'`"
+_INSTALL = "install offline-bundle again, with its dependencies: `uv tool install offline-bundle`"
 _OTHER_RESOLVER = "leave out `--resolver pip-tools`: uv can do this"
 # Keys of [tool.uv] that decide nothing about which files a script gets; `constraint-dependencies` is passed on.
 _HEEDED = {
@@ -175,7 +174,7 @@ class PipToolsResolver:
             package.name: package.index for package in resolution.lock.packages if package.index
         }
 
-    def bring(self, resolution: Resolution, choices: Sequence[Choice]) -> set[str]:
+    def prefetch(self, resolution: Resolution, choices: Sequence[Artifact]) -> set[str]:
         """Let pip download what the cache does not hold of *choices*; their sha256. Raises FetchError (exit 4).
 
         What has no digest, it would not verify: that is left to whoever verifies it in another way.
@@ -320,7 +319,7 @@ class PipToolsResolver:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             with self._cache.partial(sha256) as partial:
-                partial.empty()
+                partial.clear()
                 for block in iter(lambda: file.read(_BLOCK), b""):
                     self._cache.append(partial, block)
                 self._cache.store(partial, sha256)

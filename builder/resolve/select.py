@@ -1,14 +1,16 @@
-"""Choosing one file per package from a lock, for the target and never for the host. Pure.
+"""Select one file per package from a lock, for the target and never for this machine. Pure.
 
-`packaging.pylock` decides (PEP 751's own rules of selection), with the tags and markers of the target.
+The rules are those of PEP 751 as `packaging.pylock` implements them, with the target's tags and
+markers. Of several wheels with equally good tags, uv and pip take the one with the highest build
+tag (https://packaging.python.org/en/latest/specifications/binary-distribution-format/); so does
+`select_artifacts`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from packaging.pylock import (
@@ -19,98 +21,87 @@ from packaging.pylock import (
     PackageWheel,
     PylockSelectError,
 )
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from offline_bundle.builder.resolve.model import Artifact, is_url
 from offline_bundle.wheelhouse.runtime.errors import FetchError, ResolveError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from packaging.pylock import Package
 
-    from offline_bundle.builder.resolve.uv import Resolution
-
-Kind = Literal["wheel", "sdist", "directory", "git"]
+    from offline_bundle.builder.resolve.model import Resolution
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The one artifact that a package comes from: a wheel as it is, or a source that a wheel is built from."""
+def select_artifacts(resolution: Resolution) -> tuple[Artifact, ...]:
+    """Return one artifact per package of the lock that the target needs, in the lock's order.
 
-    name: str
-    version: str | None
-    """None for a source whose version only its build tells."""
-    kind: Kind
-    location: str
-    """URL, or absolute path for what lies on this machine."""
-    filename: str
-    """Of the wheel or sdist; empty for directories and git."""
-    hashes: Mapping[str, str]
-    size: int | None
-    upload_time: datetime | None = None
-    commit: str | None = None
-    """The commit, for git."""
-    subdirectory: str | None = None
-    """Where in the source the project lies."""
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it lies on this machine: a source of the user's own, which may be built without a flag."""
-        return self.kind != "git" and not _is_url(self.location)
-
-
-def choose(resolution: Resolution) -> tuple[Choice, ...]:
-    """One choice per package of the lock that the target needs, in the lock's order.
-
-    Every package without a fitting file is reported at once: ResolveError (exit 3).
+    Raises one ResolveError (exit 3) for all packages without a file that fits.
     """
     try:
         return _select(resolution, resolution.lock.packages)
     except PylockSelectError as error:
         problems = list(_problems(resolution)) or [str(error)]
     raise ResolveError(
-        f"{resolution.script.path} for {resolution.target.name}: {len(problems)} packages have no file that fits",
+        f"{resolution.script.path} for {resolution.target.name}: "
+        f"no file fits for {len(problems)} packages",
         problems=problems,
-        hint="try a newer libc floor (--python-platform), another Python (--python-version), or --allow-build NAME",
+        hint="try a newer libc floor (--python-platform), another Python (--python-version), "
+        "or --allow-build NAME",
     )
 
 
-def refuse_builds(
-    per_lock: Iterable[tuple[Resolution, Iterable[Choice]]], allows: Callable[[str], bool]
+def check_builds_allowed(
+    per_lock: Iterable[tuple[Resolution, Iterable[Artifact]]], allows: Callable[[str], bool]
 ) -> None:
-    """Raise FetchError (exit 4) naming every source that no flag allows to be built, over all scripts and targets."""
-    faults: dict[str, None] = {}
+    """Raise one FetchError (exit 4) for all sources that no flag allows to be built."""
+    problems: dict[str, None] = {}
     names: dict[str, None] = {}
-    for resolution, choices in per_lock:
-        for choice in choices:
-            if choice.kind == "wheel" or choice.is_local or allows(choice.name):
+    for resolution, artifacts in per_lock:
+        for artifact in artifacts:
+            if artifact.kind == "wheel" or artifact.is_local or allows(artifact.name):
                 continue
-            source = "a git repository" if choice.kind == "git" else "a source distribution"
-            faults[
-                f"{choice.name} ({resolution.script.path}, {resolution.target.name}) comes from {source}"
-            ] = None
-            names[choice.name] = None
-    if faults:
+            source = "a git repository" if artifact.kind == "git" else "a source distribution"
+            where = f"{resolution.script.path}, {resolution.target.name}"
+            problems[f"{artifact.name} ({where}) comes from {source}"] = None
+            names[artifact.name] = None
+    if problems:
+        flags = " ".join(f"--allow-build {name}" for name in names)
         raise FetchError(
             "building from source is not allowed",
-            problems=tuple(faults),
-            hint="add "
-            + " ".join(f"--allow-build {name}" for name in names)
-            + " (it runs code of the package on this machine)",
+            problems=tuple(problems),
+            hint=f"add {flags} (it runs code of the package on this machine)",
         )
 
 
-def _select(resolution: Resolution, packages: Sequence[Package]) -> tuple[Choice, ...]:
+def _select(resolution: Resolution, packages: Sequence[Package]) -> tuple[Artifact, ...]:
+    packages = [_by_build_tag(package) for package in packages]
     lock = dataclasses.replace(resolution.lock, packages=packages)
     environment = resolution.target.environment(resolution.full_version)
     return tuple(
-        _choice(*chosen)
-        for chosen in lock.select(environment=environment, tags=resolution.target.tags)
+        _artifact(package, file)
+        for package, file in lock.select(environment=environment, tags=resolution.target.tags)
     )
 
 
+def _by_build_tag(package: Package) -> Package:
+    """Sort the wheels so that the highest build tag comes first: ties of tags go to the first."""
+    if not package.wheels or len(package.wheels) == 1:
+        return package
+    wheels = sorted(package.wheels, key=_build_tag, reverse=True)
+    return dataclasses.replace(package, wheels=wheels)
+
+
+def _build_tag(wheel: PackageWheel) -> tuple[int, str]:
+    try:
+        return parse_wheel_filename(wheel.filename)[2] or (-1, "")
+    except InvalidWheelFilename:
+        return (-1, "")
+
+
 def _problems(resolution: Resolution) -> Iterator[str]:
-    """`select` stops at the first package without a file; one at a time, all of them come to light."""
+    """Yield every package without a file: `Pylock.select` stops at the first."""
     for package in resolution.lock.packages:
         try:
             _select(resolution, [package])
@@ -118,46 +109,35 @@ def _problems(resolution: Resolution) -> Iterator[str]:
             yield f"{package.name}: {error}; the lock has {_filenames(package)}"
 
 
-def _choice(
+def _artifact(
     package: Package,
-    artifact: PackageWheel | PackageSdist | PackageArchive | PackageDirectory | PackageVcs,
-) -> Choice:
+    file: PackageWheel | PackageSdist | PackageArchive | PackageDirectory | PackageVcs,
+) -> Artifact:
     version = str(package.version) if package.version is not None else None
-    if isinstance(artifact, PackageVcs):
-        return Choice(
-            package.name, version, "git", artifact.url or artifact.path or "", "", {}, None,
-            commit=artifact.commit_id, subdirectory=artifact.subdirectory,
+    if isinstance(file, PackageVcs):
+        return Artifact(
+            package.name, version, "git", file.url or file.path or "", "", {}, None,
+            commit=file.commit_id, subdirectory=file.subdirectory,
         )  # fmt: skip
-    if isinstance(artifact, PackageDirectory):
-        return Choice(
-            package.name,
-            version,
-            "directory",
-            artifact.path,
-            "",
-            {},
-            None,
-            subdirectory=artifact.subdirectory,
-        )
-    location = artifact.path or artifact.url or ""
-    filename = unquote(
-        urlsplit(location).path if _is_url(location) else Path(location).name
-    ).rpartition("/")[2]
-    return Choice(
+    if isinstance(file, PackageDirectory):
+        return Artifact(
+            package.name, version, "directory", file.path, "", {}, None,
+            subdirectory=file.subdirectory,
+        )  # fmt: skip
+    location = file.path or file.url or ""
+    path = urlsplit(location).path if is_url(location) else Path(location).name
+    filename = unquote(path).rpartition("/")[2]
+    return Artifact(
         package.name,
         version,
         "wheel" if filename.endswith(".whl") else "sdist",
         location,
         filename,
-        dict(artifact.hashes),
-        artifact.size,
-        artifact.upload_time,
-        subdirectory=artifact.subdirectory if isinstance(artifact, PackageArchive) else None,
+        dict(file.hashes),
+        file.size,
+        file.upload_time,
+        subdirectory=file.subdirectory if isinstance(file, PackageArchive) else None,
     )
-
-
-def _is_url(location: str) -> bool:
-    return "://" in location and not location.startswith("file:")
 
 
 def _filenames(package: Package) -> str:

@@ -21,12 +21,11 @@ from offline_bundle.builder.fetch.credentials import (
     redact,
     without_credentials,
 )
-from offline_bundle.builder.resolve import uv_settings
+from offline_bundle.builder.resolve import uv_process, uv_settings
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 
 if TYPE_CHECKING:
-    from offline_bundle.builder.resolve.select import Choice
-    from offline_bundle.builder.resolve.uv import Resolution, ResolveOptions
+    from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
 
 # ZIP knows no earlier time; backends that honour SOURCE_DATE_EPOCH then write the same archive every time.
 _EPOCH = "315532800"
@@ -65,7 +64,7 @@ class WheelBuilder:
         self._cache = cache_root / "built"
         self._credentials = credentials
 
-    def build(self, choice: Choice, resolution: Resolution, sdist: Path | None) -> BuiltWheel:
+    def build(self, choice: Artifact, resolution: Resolution, sdist: Path | None) -> BuiltWheel:
         """The wheel of *choice* for the resolution's target; *sdist* is the fetched file where the source is one.
 
         Raises FetchError (exit 4) when the target is not one this machine can build for, or the build fails.
@@ -97,7 +96,7 @@ class WheelBuilder:
                 kept = [_keep(made, place)]
         return BuiltWheel(kept[0], digest)
 
-    def _source(self, choice: Choice, sdist: Path | None, folder: Path) -> tuple[Path, str]:
+    def _source(self, choice: Artifact, sdist: Path | None, folder: Path) -> tuple[Path, str]:
         if choice.kind == "git":
             identity = f"{without_credentials(choice.location)}@{choice.commit}"
             return self._checkout(choice, folder / "checkout"), hashlib.sha256(
@@ -122,7 +121,7 @@ class WheelBuilder:
         inner = list((folder / "unpacked").iterdir())
         return (inner[0] if len(inner) == 1 else folder / "unpacked"), digest
 
-    def _checkout(self, choice: Choice, place: Path) -> Path:
+    def _checkout(self, choice: Artifact, place: Path) -> Path:
         """The repository at the locked commit, with tags (version plugins read them) and submodules, as uv has them."""
         commands = [
             ["git", "clone", "--quiet", "--no-checkout", choice.location, str(place)],
@@ -154,7 +153,7 @@ class WheelBuilder:
         return place
 
     def _build(
-        self, choice: Choice, resolution: Resolution, source: Path, folder: Path, interpreter: str
+        self, choice: Artifact, resolution: Resolution, source: Path, folder: Path, interpreter: str
     ) -> Path:
         out = folder / "out"
         command = [
@@ -173,18 +172,18 @@ class WheelBuilder:
             "--color",
             "never",
             "--no-create-gitignore",
-            *self._options.index_flags(),
+            *uv_process.index_flags(self._options),
         ]
         script = resolution.script
         own = uv_settings.own_indexes(script.settings, script.path.resolve().parent)
-        variables = self._options.index_variables(
+        variables = uv_process.index_variables(self._options, 
             [f"{name}={url}" if name else url for name, url in own]
         )
         variables["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH", _EPOCH)
         if ":all:" not in self._options.allow_build:
             # The build's own requirements (setuptools and so on) must be wheels; only this package is built.
             variables |= {"UV_NO_BUILD": "1", "UV_NO_BINARY_PACKAGE": ""}
-        outcome = uv_settings.run_uv(command, folder, **variables)
+        outcome = uv_process.run_uv(command, folder, **variables)
         wheels = sorted(out.glob("*.whl"))
         if outcome.returncode != 0 or len(wheels) != 1:
             raise FetchError(

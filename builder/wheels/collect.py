@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from offline_bundle.builder.compose import LockedScript, WheelFile
 from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.credentials import without_credentials
-from offline_bundle.builder.fetch.pool import Download, Fetched, fetch
+from offline_bundle.builder.fetch.model import Download, Fetched
+from offline_bundle.builder.fetch.pool import fetch
 from offline_bundle.builder.wheels.build_from_source import WheelBuilder
 from offline_bundle.builder.wheels.closure import capped_pythons, closure_problems, overridden_names
 from offline_bundle.wheelhouse.derived.wheel_metadata import metadata_of_wheel, parse_metadata
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from offline_bundle.builder.fetch.credentials import Credentials
-    from offline_bundle.builder.fetch.pool import FetchProgress
-    from offline_bundle.builder.fetch.tls import Trust
-    from offline_bundle.builder.resolve.select import Choice
-    from offline_bundle.builder.resolve.uv import Resolution, ResolveOptions
+    from offline_bundle.builder.fetch.model import FetchProgress, TlsSettings
+    from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
     from offline_bundle.wheelhouse.runtime.manifest import Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
@@ -49,19 +48,19 @@ class Collector:
     credentials: Credentials
     uv: str
     options: ResolveOptions
-    trust: Trust | None = None
+    tls: TlsSettings | None = None
     fetched: dict[str, Fetched] = field(default_factory=dict)
     """By location."""
     built: dict[str, None] = field(default_factory=dict)
     """Names of the wheels that were built from source, in order."""
 
-    def holds(self, choice: Choice) -> Path | None:
+    def holds(self, choice: Artifact) -> Path | None:
         """The wheel in the bundle, when it holds it with the digest of the lock."""
         digest = choice.hashes.get("sha256")
         is_wheel = choice.kind == "wheel" and digest is not None
         return self.writer.holds(f"wheels/{choice.filename}", digest or "") if is_wheel else None
 
-    def fetch(self, choices: Iterable[Choice], progress: FetchProgress) -> None:
+    def fetch(self, choices: Iterable[Artifact], progress: FetchProgress) -> None:
         """Fetch every wheel and source archive that the bundle does not hold, each location once.
 
         Raises FetchError (exit 4), or BundleError (exit 1) before anything is fetched that would find no room.
@@ -77,7 +76,7 @@ class Collector:
         downloads = list(wanted.values())
         self._refuse_without_space(cache, downloads)
         files = fetch(
-            downloads, cache, credentials=self.credentials, progress=progress, trust=self.trust
+            downloads, cache, credentials=self.credentials, progress=progress, tls=self.tls
         )
         self.fetched |= dict(zip(wanted, files, strict=True))
 
@@ -86,8 +85,8 @@ class Collector:
         unique = {
             download.hashes.get("sha256", download.url): download for download in downloads
         }.values()
-        cache.refuse_without_space(
-            sum(cache.lacking(d.hashes.get("sha256"), d.size or 0) for d in unique)
+        cache.check_space(
+            sum(cache.missing_bytes(d.hashes.get("sha256"), d.size or 0) for d in unique)
         )
         output = self.writer.directory
         with translate_os_errors(output):
@@ -95,7 +94,7 @@ class Collector:
                 check_space(output, sum(d.size or 0 for d in unique if d.filename.endswith(".whl")))
 
     def lock(
-        self, resolution: Resolution, choices: Sequence[Choice], index: Future[Index] | None
+        self, resolution: Resolution, choices: Sequence[Artifact], index: Future[Index] | None
     ) -> LockedScript:
         """The script with its wheels at hand. Raises FetchError (exit 4), or IntegrityError (exit 5) for a wheel."""
         indexes = index.result() if index else {}
@@ -109,7 +108,7 @@ class Collector:
         wheels = [*filter(None, held), *others]
         return LockedScript(resolution, tuple(sorted(wheels, key=lambda wheel: wheel.name)))
 
-    def _wheel(self, resolution: Resolution, choice: Choice, index: str | None) -> WheelFile:
+    def _wheel(self, resolution: Resolution, choice: Artifact, index: str | None) -> WheelFile:
         if choice.kind != "wheel":
             return self._build(resolution, choice, index)
         file = self.fetched[choice.location]
@@ -121,7 +120,7 @@ class Collector:
             wheel, upload_time=choice.upload_time, yanked=resolution.yanked.get(choice.name)
         )
 
-    def _held(self, resolution: Resolution, choice: Choice) -> WheelFile | None:
+    def _held(self, resolution: Resolution, choice: Artifact) -> WheelFile | None:
         held = self.holds(choice)
         if held is None:
             return None
@@ -136,7 +135,7 @@ class Collector:
             wheel, upload_time=choice.upload_time, yanked=resolution.yanked.get(choice.name)
         )
 
-    def _held_metadata(self, choice: Choice) -> bytes | None:
+    def _held_metadata(self, choice: Artifact) -> bytes | None:
         """The METADATA beside a wheel of the bundle; None, and it is written anew, where it is not what it was."""
         path = f"wheels/{choice.filename}.metadata"
         known = self.writer.current.files.get(path) if self.writer.current else None
@@ -147,7 +146,7 @@ class Collector:
         self.writer.distrust([path])
         return None
 
-    def leftovers(self, choices: Iterable[Choice]) -> dict[str, bytes | Path]:
+    def leftovers(self, choices: Iterable[Artifact]) -> dict[str, bytes | Path]:
         """Files of the bundle, by their paths, for fetched wheels that belong to no lock."""
         contents: dict[str, bytes | Path] = {}
         for choice in choices:
@@ -158,7 +157,7 @@ class Collector:
             )
         return contents
 
-    def _build(self, resolution: Resolution, choice: Choice, index: str | None) -> WheelFile:
+    def _build(self, resolution: Resolution, choice: Artifact, index: str | None) -> WheelFile:
         archive = self.fetched.get(choice.location)
         builder = WheelBuilder(self.uv, self.options, self.cache_root, self.credentials)
         built = builder.build(choice, resolution, archive.path if archive else None)
@@ -206,7 +205,7 @@ def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> t
     return tuple(dict.fromkeys(notes))
 
 
-def source_of(choice: Choice, index: str | None) -> Source:
+def source_of(choice: Artifact, index: str | None) -> Source:
     """Where a choice came from, without credentials, and without the names of this machine's folders."""
     if choice.kind == "git":
         return Source(git=without_credentials(choice.location), commit=choice.commit)

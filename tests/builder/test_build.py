@@ -15,7 +15,8 @@ from packaging.pylock import Pylock
 
 from offline_bundle.builder.inputs.targets import host_platform
 from offline_bundle.builder.pipeline import BuildReport, BuildRequest, build
-from offline_bundle.builder.resolve.uv import ResolveOptions, find_uv
+from offline_bundle.builder.resolve.model import ResolveOptions
+from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
     FetchError,
@@ -39,7 +40,7 @@ from tests.support.index_server import Fault, IndexServer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from offline_bundle.builder.fetch.pool import FetchProgress
+    from offline_bundle.builder.fetch.model import FetchProgress
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 TARGET = f"cp{HERE.replace('.', '')}-{host_platform()}"
@@ -47,7 +48,7 @@ TARGET = f"cp{HERE.replace('.', '')}-{host_platform()}"
 
 class Silence:
     def __init__(self) -> None:
-        from offline_bundle.builder.fetch.pool import NoProgress
+        from offline_bundle.builder.fetch.model import NoProgress
 
         self.transfer: FetchProgress = NoProgress()
         self.waited = False

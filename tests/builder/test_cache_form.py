@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.builder.inputs.targets import host_platform
-from offline_bundle.builder.resolve.uv import find_uv, uv_version_here
+from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
 from offline_bundle.wheelhouse.runtime.errors import (
     FetchError,
     InputError,
@@ -23,7 +23,8 @@ from offline_bundle.wheelhouse.runtime.errors import (
 from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 from offline_bundle.wheelhouse.store.prune import prune
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
-from offline_bundle.wheelhouse.transport.archive import pack, unpack
+from offline_bundle.wheelhouse.transport.pack import pack
+from offline_bundle.wheelhouse.transport.unpack import unpack
 from tests.builder.test_build import HERE, TARGET, Factory, factory, make_uv_wheel, snapshot
 from tests.support.distributions import make_source_tree, make_wheel
 

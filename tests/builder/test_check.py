@@ -14,7 +14,8 @@ import pytest
 
 from offline_bundle.builder.check import CheckReport, check
 from offline_bundle.builder.pipeline import BuildRequest
-from offline_bundle.builder.resolve.uv import ResolveOptions, find_uv
+from offline_bundle.builder.resolve.model import ResolveOptions
+from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import (
     InputError,
     IntegrityError,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.builder.resolve.uv_process import find_uv
 from tests.support.command_line import call, indexes, read_bundle, versions, write_script
 from tests.support.distributions import make_wheel, sha256_of
 from tests.support.index_server import IndexServer

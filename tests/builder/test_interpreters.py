@@ -16,11 +16,9 @@ from offline_bundle.builder.extras.python_builds import choose_archives, lacking
 from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.inputs.scripts import read_scripts
 from offline_bundle.builder.inputs.targets import Target, host_platform, make_target
-from offline_bundle.builder.resolve.uv import (
-    ResolveOptions,
-    find_uv,
-    uv_version_here,
-)
+from offline_bundle.builder.resolve.model import ResolveOptions
+from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
+from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.runtime.cache_dir import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import (
     FetchError,
@@ -30,11 +28,11 @@ from offline_bundle.wheelhouse.runtime.errors import (
 )
 from offline_bundle.wheelhouse.runtime.manifest import BundledPython, Manifest, read_manifest
 from offline_bundle.wheelhouse.store.contents import contents
-from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.store.prune import prune
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
-from offline_bundle.wheelhouse.transport.archive import pack, unpack
-from offline_bundle.wheelhouse.transport.merge import Side, merge, refuse_other_wheels
+from offline_bundle.wheelhouse.transport.merge import Side, check_immutable_files, merge
+from offline_bundle.wheelhouse.transport.pack import pack
+from offline_bundle.wheelhouse.transport.unpack import unpack
 from tests.builder.test_build import HERE, TARGET, Factory, digests, factory
 from tests.builder.test_node import node_json
 from tests.support.distributions import make_wheel, sha256_of
@@ -316,7 +314,7 @@ def test_an_archive_never_changes_its_bytes_under_one_name(mirrored: Mirrored) -
     manifest = mirrored.build()
     changed = replace(manifest.files[BROUGHT], sha256="0" * 64)
     with pytest.raises(IntegrityError):
-        refuse_other_wheels(manifest, replace(manifest, files={**manifest.files, BROUGHT: changed}))
+        check_immutable_files(manifest, replace(manifest, files={**manifest.files, BROUGHT: changed}))
 
 
 @linux_only

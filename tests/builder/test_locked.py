@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import (
     FetchError,
     InputError,

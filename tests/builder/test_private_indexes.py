@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.builder.resolve.uv_process import find_uv
 from tests.builder.test_fetch import TunnelProxy
 from tests.support.command_line import Told, call, versions, write_script
 from tests.support.distributions import make_buildable_sdist, make_wheel, sha256_of

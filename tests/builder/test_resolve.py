@@ -10,14 +10,11 @@ import pytest
 from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.inputs.scripts import read_script
 from offline_bundle.builder.inputs.targets import make_target
-from offline_bundle.builder.resolve import uv_settings
-from offline_bundle.builder.resolve.select import choose
-from offline_bundle.builder.resolve.uv import (
-    Resolution,
-    ResolveOptions,
-    UvResolver,
-    find_uv,
-)
+from offline_bundle.builder.resolve import uv
+from offline_bundle.builder.resolve.model import Resolution, ResolveOptions
+from offline_bundle.builder.resolve.select import select_artifacts
+from offline_bundle.builder.resolve.uv import UvResolver
+from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
     FetchError,
@@ -107,7 +104,7 @@ def test_wheels_for_the_target_are_found_whatever_the_host_is(
     make_wheel(packages, "native", tag="cp312-cp312-macosx_11_0_arm64")
     make_wheel(packages, "native", tag="cp312-cp312-win_amd64")
     resolution = workshop.resolve(workshop.script("native"), platform="x86_64-pc-windows-msvc")
-    assert [choice.filename for choice in choose(resolution)] == [
+    assert [choice.filename for choice in select_artifacts(resolution)] == [
         "native-1.0-cp312-cp312-win_amd64.whl"
     ]
 
@@ -175,7 +172,7 @@ def test_a_local_source_is_never_replaced_by_an_index(
     make_wheel(packages, "mine", "99.0")
     make_source_tree(tmp_path / "mine", "mine", "1.0", declared=[])
     tool = '[tool.uv.sources]\nmine = { path = "mine" }'
-    [choice] = choose(workshop.resolve(workshop.script("mine", tool=tool)))
+    [choice] = select_artifacts(workshop.resolve(workshop.script("mine", tool=tool)))
     assert (choice.kind, choice.location, choice.is_local) == (
         "directory",
         str(tmp_path / "mine"),
@@ -193,7 +190,7 @@ def test_relative_places_are_the_scripts_not_the_working_folders(
     tool = '[tool.uv]\nfind-links = ["./wheels"]'
     assert versions(workshop.resolve(workshop.script("found", tool=tool))) == {"found": "1.0"}
     link = "linked @ ./wheels/linked-3.0-py3-none-any.whl"
-    [choice] = choose(workshop.resolve(workshop.script(link)))
+    [choice] = select_artifacts(workshop.resolve(workshop.script(link)))
     assert (choice.kind, choice.is_local) == ("wheel", True)
     assert choice.location.endswith("linked-3.0-py3-none-any.whl")
 
@@ -358,7 +355,7 @@ def test_what_is_allowed_is_built(workshop: Workshop, packages: Path, tmp_path: 
         workshop.script("source"), allow=["source"], interpreters={"3.12": sys.executable}
     )
     assert versions(resolution) == {"source": "1.0", "leaf": "1.0"}
-    assert {choice.name: choice.kind for choice in choose(resolution)} == {
+    assert {choice.name: choice.kind for choice in select_artifacts(resolution)} == {
         "source": "sdist",
         "leaf": "wheel",
     }
@@ -370,7 +367,7 @@ def test_a_wheel_is_preferred_to_building_what_may_be_built(
 ) -> None:
     make_wheel(packages, "both")
     make_buildable_sdist(packages, "both")
-    [choice] = choose(workshop.resolve(workshop.script("both"), allow=["both"]))
+    [choice] = select_artifacts(workshop.resolve(workshop.script("both"), allow=["both"]))
     assert choice.kind == "wheel"
 
 
@@ -451,7 +448,7 @@ class TestOtherPythons:
         self, workshop: Workshop, packages: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make_buildable_sdist(packages, "native")
-        run_uv, asked = uv_settings.run_uv, []
+        run_uv, asked = uv.run_uv, []
 
         def run(
             command: Sequence[str], place: Path, **variables: str
@@ -459,7 +456,7 @@ class TestOtherPythons:
             asked.append(command[command.index("--python-version") + 1])
             return run_uv(command, place, **variables)
 
-        monkeypatch.setattr(uv_settings, "run_uv", run)
+        monkeypatch.setattr(uv, "run_uv", run)
         others = ["3.12", "3.11"]
         with pytest.raises(NotBuiltError, match="cp313") as caught:
             self.resolve(workshop, "native", "3.13", *others)
@@ -552,7 +549,7 @@ def test_a_free_threaded_target_takes_its_own_wheels_whatever_interpreter_is_her
         find_uv(), ResolveOptions(default_index=workshop.index.url), Credentials()
     )
     script = read_script(workshop.script("native"))
-    [choice] = choose(resolver.resolve(script, make_target("3.14t", "x86_64-manylinux_2_28")))
+    [choice] = select_artifacts(resolver.resolve(script, make_target("3.14t", "x86_64-manylinux_2_28")))
     assert choice.filename == "native-1.0-cp314-cp314t-manylinux_2_28_x86_64.whl"
     with pytest.raises(ResolveError, match="stable"):
         resolver.resolve(

@@ -16,7 +16,7 @@ from offline_bundle.builder.inputs.scripts import (
     read_script,
     read_scripts,
 )
-from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from tests.support.characters import CHARACTERS
 

@@ -12,8 +12,10 @@ from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.inputs.scripts import read_script
 from offline_bundle.builder.inputs.targets import make_target
 from offline_bundle.builder.resolve import free_threaded
-from offline_bundle.builder.resolve.select import choose
-from offline_bundle.builder.resolve.uv import ResolveOptions, UvResolver, find_uv
+from offline_bundle.builder.resolve.model import ResolveOptions
+from offline_bundle.builder.resolve.select import select_artifacts
+from offline_bundle.builder.resolve.uv import UvResolver
+from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
@@ -55,9 +57,9 @@ def test_the_same_wheels_as_uv_takes(name: str, tmp_path: Path) -> None:
             }
             assert unfit, text
             wanted = [package for package in wanted if package not in unfit]
-    ours = {choice.name: choice.filename for choice in choose(resolution)}
+    ours = {choice.name: choice.filename for choice in select_artifacts(resolution)}
     python = (
-        ["--python", free_threaded.stand_in(tmp_path / "interpreter")]
+        ["--python", free_threaded.fake_free_threaded_python(tmp_path / "interpreter")]
         if target.is_free_threaded
         else []
     )

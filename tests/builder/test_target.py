@@ -14,7 +14,7 @@ from offline_bundle.builder.inputs.targets import (
     libc_floor,
     make_target,
 )
-from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 

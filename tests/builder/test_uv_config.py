@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.builder.inputs.scripts import Script, read_script
-from offline_bundle.builder.resolve.uv import find_uv
-from offline_bundle.builder.resolve.uv_settings import refuse_unreadable_settings
+from offline_bundle.builder.resolve.uv_checks import check_settings_readable
+from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class TestUnreadableSettings:
     ) -> None:
         read = script(tmp_path, "dependencies = []", "", "[tool.uv]", *lines)
         with pytest.raises(InputError) as caught:
-            refuse_unreadable_settings([read], find_uv())
+            check_settings_readable([read], find_uv())
         (problem,) = caught.value.problems
         assert problem.startswith(f"{read.path}:{line}: uv cannot read {fault}")
         assert "secret" not in problem
@@ -88,7 +88,7 @@ class TestUnreadableSettings:
         with pytest.raises(
             InputError, match=r"eval.py:4: uv cannot read the metadata: relative path without"
         ):
-            refuse_unreadable_settings([read], find_uv())
+            check_settings_readable([read], find_uv())
 
     def test_a_path_from_the_scripts_folder_is_no_fault(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -98,7 +98,7 @@ class TestUnreadableSettings:
         read = script(
             tmp_path, f"dependencies = ['a @ ./a', {others}]", "[tool.uv]", "offline = false"
         )
-        refuse_unreadable_settings([read], find_uv())
+        check_settings_readable([read], find_uv())
 
     def test_of_several_scripts_each_is_named(self, tmp_path: Path) -> None:
         scripts = [script(tmp_path, *lines, name=name) for name, lines in {
@@ -108,6 +108,6 @@ class TestUnreadableSettings:
             "b": ["[tool.uv]", "package = false"],
         }.items()]  # fmt: skip
         with pytest.raises(InputError) as caught:
-            refuse_unreadable_settings(scripts, find_uv())
+            check_settings_readable(scripts, find_uv())
         names = [problem.split(":")[0].rpartition("/")[2] for problem in caught.value.problems]
         assert names == ["a.py", "b"]

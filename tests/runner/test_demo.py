@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from offline_bundle.builder.resolve.uv import find_uv
+from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.cli import run_command_line
 from offline_bundle.runner import demo
 from offline_bundle.runner.cli.demo import demo_command

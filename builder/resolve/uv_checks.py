@@ -1,0 +1,120 @@
+"""Check uv settings before a resolution: uv must read all of them, and none may force a build."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+from packaging.utils import canonicalize_name
+
+from offline_bundle.builder.fetch.credentials import redact
+from offline_bundle.builder.inputs.scripts import metadata_error
+from offline_bundle.builder.resolve.uv_process import run_uv
+from offline_bundle.builder.resolve.uv_settings import configurations, is_true, local_sources
+from offline_bundle.wheelhouse.runtime.errors import FetchError
+from offline_bundle.wheelhouse.runtime.paths import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from offline_bundle.builder.inputs.scripts import Script
+
+# uv's message for `name @ ./folder`, which it takes in projects only; a build resolves the path.
+_RELATIVE = re.compile(r"relative path without a working directory: \.\.?/")
+
+
+def check_settings_readable(scripts: Iterable[Script], uv: str) -> None:
+    """Raise one InputError (exit 2) for all scripts whose `[tool.uv]` table uv cannot read.
+
+    `uv run` refuses them too. In the temporary project that a script is resolved as, uv would only
+    warn of an unknown setting, and ignore the whole table: cut-off dates, indexes and all.
+    """
+    faults = []
+    for script in scripts:
+        unreadable = _unreadable(script.path.resolve(), uv) if script.settings else None
+        if unreadable is None or _RELATIVE.search(unreadable[1]):
+            continue
+        line, message = unreadable
+        quoted = re.search(r"[`\"]([^`\"]+)[`\"]", message)
+        key = _unreadable_key(script, uv)
+        subject = f"`{printable(key)}` in [tool.uv]" if key else "the metadata"
+        problem = f"uv cannot read {subject}: {message}"
+        faults.append((script, line, (key, quoted[1] if quoted else ""), problem))
+    if faults:
+        hint = (
+            "correct the table: `uv run` cannot read it either; "
+            "a script has fewer settings than a project"
+        )
+        raise metadata_error(faults, hint)
+
+
+def check_no_forced_builds(script: Script, allows: Callable[[str], bool]) -> None:
+    """Raise FetchError (exit 4) where settings force builds that no flag allows.
+
+    uv lets `no-binary` win over `--only-binary :all:`, so it would run code of a source
+    distribution while resolving.
+    """
+    tables = [(str(script.path), dict(script.settings)), *configurations()]
+    tables.append(("the environment (UV_NO_BINARY…)", _environment_settings()))
+    own = local_sources(script.settings)
+    problems, names = [], []
+    for where, settings in tables:
+        forced = [name for name in _forced(settings) if name not in own and not allows(name)]
+        names += forced
+        problems += [
+            f"{where} requires building {'every package' if name == ':all:' else name} from source"
+            for name in forced
+        ]
+    if problems:
+        raise FetchError(
+            "building from source is not allowed",
+            problems=problems,
+            hint="add " + " ".join(f"--allow-build {name}" for name in dict.fromkeys(names)),
+        )
+
+
+def _unreadable_key(script: Script, uv: str) -> str:
+    """Return the setting that uv cannot read alone: its own message often names only the table."""
+    with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+        path = Path(folder, "alone.py")
+        for key, value in script.settings.items():
+            block = tomli_w.dumps({"tool": {"uv": {key: value}}})
+            comments = "".join(f"# {text}".rstrip() + "\n" for text in block.splitlines())
+            path.write_text(f"# /// script\n{comments}# ///\n", encoding="utf-8")
+            if _unreadable(path, uv):
+                return key
+    return ""
+
+
+def _unreadable(path: Path, uv: str) -> tuple[int, str] | None:
+    """Return the line in the block of the script at *path* (from 0) that uv cannot read, and why."""
+    # --frozen: uv contacts no index and looks for no interpreter
+    command = [uv, "export", "--script", str(path), "--frozen", "--offline", "--no-config"]
+    with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+        # uv wraps the lines it quotes at COLUMNS
+        outcome = run_uv([*command, "--color", "never"], Path(folder), COLUMNS="9999")
+    message = redact(outcome.stderr)
+    match = re.match(r"error: TOML parse error at line (\d+), .*\n(?:[\d ]* \|.*\n)*(.*)", message)
+    return (int(match[1]) - 1, printable(match[2])) if match else None
+
+
+def _environment_settings() -> dict[str, Any]:
+    packages = os.environ.get("UV_NO_BINARY_PACKAGE", "").replace(",", " ").split()
+    return {"no-binary": is_true(os.environ.get("UV_NO_BINARY")), "no-binary-package": packages}
+
+
+def _forced(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield names (or `:all:`) that *settings*, or their `[pip]` table, force to be built."""
+    for table in (settings, settings.get("pip")):
+        if not isinstance(table, dict):
+            continue
+        if table.get("no-binary") is True:
+            yield ":all:"
+        listed = [table.get(key) for key in ("no-binary-package", "no-binary")]
+        for name in (name for names in listed if isinstance(names, list) for name in names):
+            if isinstance(name, str) and name != ":none:":
+                yield name if name == ":all:" else str(canonicalize_name(name))

@@ -1,0 +1,168 @@
+"""uv processes: the executable, its version, its arguments for indexes, and its environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tomli_w
+
+from offline_bundle.builder.fetch.credential_helpers import keyring_path
+from offline_bundle.builder.resolve import uv_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from offline_bundle.builder.resolve.model import ResolveOptions
+
+# Variables that would override the flags: which sources may be built, and which Python is meant.
+_DROPPED = (
+    "UV_NO_BINARY",
+    "UV_NO_BINARY_PACKAGE",
+    "UV_NO_BUILD",
+    "UV_NO_BUILD_PACKAGE",
+    "UV_PYTHON",
+    "UV_SYSTEM_PYTHON",
+    "UV_CONFIG_FILE",
+    "UV_NO_CONFIG",
+    "UV_PROJECT",
+    "UV_WORKING_DIR",
+    "UV_NO_SOURCES",
+    "UV_NO_SOURCES_PACKAGE",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "UV_CONSTRAINT_HASHES",
+    "UV_REQUIRE_HASHES",
+)
+# Variables that name one path, and lists of paths or URLs with their separators. uv runs in a
+# temporary folder, but relative paths are meant from the user's.
+_PATHS = (
+    "UV_CACHE_DIR",
+    "UV_PYTHON_INSTALL_DIR",
+    "UV_PYTHON_CACHE_DIR",
+    "UV_CREDENTIALS_DIR",
+    "SSL_CERT_FILE",
+    "SSL_CLIENT_CERT",
+    "NETRC",
+)
+_PATH_LISTS = {
+    "UV_CONSTRAINT": " ",
+    "UV_OVERRIDE": " ",
+    "UV_BUILD_CONSTRAINT": " ",
+    "UV_EXCLUDE": " ",
+    "SSL_CERT_DIR": os.pathsep,
+}
+_INDEX_LISTS = {
+    "UV_INDEX": " ",
+    "UV_DEFAULT_INDEX": None,
+    "UV_INDEX_URL": None,
+    "UV_EXTRA_INDEX_URL": " ",
+    "UV_FIND_LINKS": ",",
+}
+
+
+def find_uv() -> str:
+    """Return the executable of the installed package `uv`, which is pinned; not the one on PATH."""
+    import uv  # noqa: PLC0415 - only a build needs it
+
+    return os.fspath(uv.find_uv_bin())
+
+
+def uv_version_here() -> str:
+    """Return the version of that uv, such as "0.13.9"."""
+    from importlib.metadata import version  # noqa: PLC0415 - only a build needs it
+
+    return version("uv")
+
+
+def run_uv(
+    command: Sequence[str], folder: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run uv in *folder* with the environment made for it, and *variables* on top."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**_environment(folder), **variables},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def index_flags(options: ResolveOptions) -> list[str]:
+    """Return the options about indexes, for any uv command; see `index_variables` for the URLs."""
+    flags = ["--index-strategy", options.index_strategy] if options.index_strategy else []
+    flags += [part for host in options.insecure_hosts for part in ("--allow-insecure-host", host)]
+    return flags + (["--exclude-newer", options.exclude_newer] if options.exclude_newer else [])
+
+
+def index_variables(options: ResolveOptions, more: Sequence[str] = ()) -> dict[str, str]:
+    """Return the indexes, and *more* of them, as environment variables of uv.
+
+    The URLs may hold passwords, and every user of the machine can read a process's arguments.
+    As a flag would, each variable replaces the one that the user has set.
+    """
+    indexes = " ".join(_index_argument(index) for index in (*options.indexes, *more))
+    default = _index_argument(options.default_index) if options.default_index else ""
+    find_links = ",".join(map(_location_argument, options.find_links))
+    variables = {"UV_INDEX": indexes, "UV_DEFAULT_INDEX": default, "UV_FIND_LINKS": find_links}
+    return {name: value for name, value in variables.items() if value}
+
+
+def _index_argument(text: str) -> str:
+    """Return a value of `--index` as UV_INDEX takes it."""
+    name, location = uv_settings.split_index(text)
+    return f"{name}={_location_argument(location)}" if name else _location_argument(location)
+
+
+def _location_argument(location: str) -> str:
+    """Return a folder as file:// URL: spaces and commas separate in uv's variables."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", location):
+        location = Path(location).resolve().as_uri()
+    return location.replace(" ", "%20").replace(",", "%2C")
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the user's environment without what would override the flags.
+
+    `UV_CONFIG_FILE` and `UV_NO_CONFIG` would also switch off the `[tool.uv]` of the temporary
+    project, that is the script's own settings. So the file is put where uv looks for the user's
+    configuration.
+    """
+    result = {name: value for name, value in os.environ.items() if name not in _DROPPED}
+    result |= {**_absolute_paths(result), "PATH": keyring_path()}
+    config_file, no_config = os.environ.get("UV_CONFIG_FILE"), os.environ.get("UV_NO_CONFIG")
+    if config_file or no_config:
+        configuration = folder / "configuration" / "uv"
+        configuration.mkdir(parents=True, exist_ok=True)
+        if config_file:
+            settings = uv_settings.absolute_settings(
+                uv_settings.read_toml(Path(config_file)), Path(config_file).resolve().parent
+            )
+            (configuration / "uv.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+        result["XDG_CONFIG_HOME"] = str(configuration.parent)
+        result["UV_NO_SYSTEM_CONFIG"] = "1"
+    return result
+
+
+def _absolute_paths(variables: dict[str, str]) -> dict[str, str]:
+    """Return the variables that name relative paths, resolved against the working folder."""
+    result = {name: _absolute(variables[name]) for name in _PATHS if variables.get(name)}
+    for name, separator in _PATH_LISTS.items():
+        paths = variables.get(name, "").split(separator)
+        result[name] = separator.join(_absolute(path) for path in paths if path)
+    for name, delimiter in _INDEX_LISTS.items():
+        text = variables.get(name, "")
+        locations = text.split(delimiter) if delimiter else [text]
+        result[name] = (delimiter or "").join(map(_index_argument, filter(None, locations)))
+    return {name: value for name, value in result.items() if value}
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - links stay: uv may remove the folder they name
