@@ -18,7 +18,7 @@ from offline_bundle.wheelhouse.runtime.cache_dir import cache_candidates
 from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
-from offline_bundle.wheelhouse.runtime.launcher.warm_start import node_identity
+from offline_bundle.wheelhouse.runtime.node_identity import node_identity
 from tests.support.machine import pyenv_interpreter
 from tests.support.programs import require
 

@@ -1,29 +1,36 @@
 """Find CPython interpreters on this node."""
 
+import json
 import os
 import re
+import subprocess
 import sys
 
 from .platforms import Node, dotted_version
-from .processes import find_program, tool_variables
+from .processes import find_programs, tool_variables
 from .requirements import python_matches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Optional
+    from typing import Any, Optional, Union
+
+_INFO_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "interpreter_info.py")
+_TIMEOUT_SECONDS = 60
 
 
 def find_interpreter(minor: "tuple[int, int]", requires: "Optional[str]" = None) -> "Optional[str]":
-    """Return the path of this machine's first CPython of *minor* that *requires* admits, as a launch looks for it."""
-    found = Interpreters(None, Node()).of_minor(minor)
-    return next((python.path for python in found if python_matches(requires, python.version)), None)
+    """Return the path of the first CPython *minor* that *requires* admits, as the launcher does."""
+    interpreters = Interpreters(None, Node()).of_minor(minor)
+    matching = (python.path for python in interpreters if python_matches(requires, python.version))
+    return next(matching, None)
 
 
 class Interpreter:
-    """A CPython of this node, by the real path of the base interpreter, never of a virtual environment.
+    """A CPython of this node, by the real path of the base interpreter.
 
-    One that the bundle brings has the path of its *archive*, and is unpacked to *folder* before it is used.
+    One that is included in the bundle has the path of its *archive* in the bundle, and is unpacked
+    to *folder* before use.
     """
 
     def __init__(
@@ -42,20 +49,18 @@ class Interpreter:
         self.folder = folder
 
     def __str__(self) -> str:
-        """Version and path, for messages."""
-        return f"Python {dotted_version(self.version)}{'t' if self.is_free_threaded else ''} ({self.path})"
+        """Return version and path, for messages."""
+        abi = "t" if self.is_free_threaded else ""
+        return f"Python {dotted_version(self.version)}{abi} ({self.path})"
 
 
 class Interpreters:
-    """Finds interpreters, asking each once; one that does not run (an idle pyenv shim) is passed over."""
+    """Finds the interpreters of this node, and starts each once to find out what it is."""
 
-    def __init__(
-        self, explicit: "Optional[str]", node: Node, cache: "Optional[str]" = None
-    ) -> None:
+    def __init__(self, explicit: "Optional[str]", node: Node) -> None:
         self.explicit = explicit
-        self.cache = cache
         self.node = node
-        self._asked: "dict[str, Optional[Interpreter]]" = {}
+        self._described: dict[str, Union[Interpreter, str]] = {}
 
     def of_minor(
         self, minor: "tuple[int, ...]", *, free_threaded: bool = False
@@ -63,31 +68,34 @@ class Interpreters:
         """Yield the interpreters of one minor version, preferred ones first."""
         paths = _interpreter_paths(minor, "t" if free_threaded else "")
         for path in [self.explicit] if self.explicit else paths:
-            if path not in self._asked:
-                self._asked[path] = describe_interpreter(path, self.node)
-            found = self._asked[path]
-            if found and found.version[:2] == minor and found.is_free_threaded == free_threaded:
-                yield found
+            if path not in self._described:
+                self._described[path] = describe_interpreter(path, self.node)
+            python = self._described[path]
+            if isinstance(python, str):
+                continue
+            if python.version[:2] == minor and python.is_free_threaded == free_threaded:
+                yield python
 
     def __str__(self) -> str:
-        """List those that were asked, for messages."""
-        if self.explicit and not self._asked.get(self.explicit):
-            return f"only {self.explicit} was asked for, and it is no CPython for this node"
-        return (
-            ", ".join(sorted({str(found) for found in self._asked.values() if found}))
-            or "none found"
+        """List the interpreters that were found and those that were passed over, for messages."""
+        faults = {path: fault for path, fault in self._described.items() if isinstance(fault, str)}
+        if self.explicit in faults:
+            return f"only {self.explicit} was asked for, and it {faults[self.explicit]}"
+        usable = {str(python) for python in self._described.values()} - set(faults.values())
+        passed_over = [f"{path} {fault}" for path, fault in faults.items()]
+        return "; ".join(
+            [", ".join(sorted(usable)) or "none found"]
+            + (["passed over: " + ", ".join(passed_over)] if passed_over else [])
         )
 
 
 def _interpreter_paths(minor: "tuple[int, ...]", abi: str) -> "Iterator[str]":
-    """Yield where a Python of this minor version may be: this one, PATH's, uv's, pyenv's."""
+    """Yield where a Python *minor* may be: this one, all on PATH, those of uv and of pyenv."""
     if sys.version_info[:2] == minor:
         yield sys.executable
     dotted = dotted_version(minor)
     for name in (f"python{dotted}{abi}", "python3", "python"):
-        path = find_program(name)
-        if path:
-            yield path
+        yield from find_programs(name)
     home = os.path.expanduser("~")
     data = os.environ.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
     managed = os.environ.get("UV_PYTHON_INSTALL_DIR") or os.path.join(data, "uv", "python")
@@ -99,58 +107,56 @@ def _interpreter_paths(minor: "tuple[int, ...]", abi: str) -> "Iterator[str]":
 
 
 def _newest_first(folder: str, prefix: str) -> "list[str]":
-    """List the versions of one minor in *folder*, the highest patch number first."""
-
+    """List the subfolders of one minor version in *folder*, the highest patch number first."""
     try:
         names = [name for name in os.listdir(folder) if name.startswith(prefix)]
     except OSError:
         return []
-    names.sort(
-        key=lambda name: ([int(number) for number in re.findall(r"\d+", name)], name), reverse=True
-    )
+    numbers = {name: [int(number) for number in re.findall(r"\d+", name)] for name in names}
+    names.sort(key=lambda name: (numbers[name], name), reverse=True)
     return [os.path.join(folder, name) for name in names]
 
 
-_DESCRIBE_INTERPRETER = """
-import json, os, struct, sys, sysconfig
-path = sys.executable
-if sys.prefix != sys.base_prefix:
-    abi = getattr(sys, "abiflags", "")
-    inner = "python.exe" if os.name == "nt" else "bin/python%d.%d%s" % (sys.version_info[:2] + (abi,))
-    base = os.path.join(sys.base_prefix, inner)
-    path = base if os.path.exists(base) else getattr(sys, "_base_executable", path)
-try:
-    libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
-except Exception:
-    libc = ""
-print(json.dumps({
-    "path": os.path.realpath(path), "version": list(sys.version_info[:3]), "release": sys.version_info[3],
-    "implementation": sys.implementation.name,
-    "free-threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-    "libc": libc.split(" ")[0], "bits": struct.calcsize("P") * 8,
-}))
-"""
+def describe_interpreter(path: str, node: Node) -> "Union[Interpreter, str]":
+    """Return the interpreter that the program at *path* starts, or why it cannot be used.
+
+    Environments link to the interpreter's real path, not to a wrapper script. So the real path is
+    started too, and must give the same answer.
+    """
+    info = _interpreter_info(path)
+    if info is None:
+        return "does not start"
+    fault = _interpreter_fault(info, node)
+    if fault:
+        return fault
+    real_path = str(info["path"])
+    if real_path != os.path.realpath(path) and _interpreter_info(real_path) != info:
+        return f"starts {real_path}, which does not start without it"
+    major, minor, micro = info["version"]
+    return Interpreter(real_path, (major, minor, micro), free_threaded=info["free-threaded"])
 
 
-def describe_interpreter(path: str, node: Node) -> "Optional[Interpreter]":
-    """Return what the interpreter at *path* says of itself, or None for one that cannot serve this node."""
-    import json
-    import subprocess
-
+def _interpreter_info(path: str) -> "Optional[dict[str, Any]]":
     try:
-        done = subprocess.run(
-            [path, "-I", "-c", _DESCRIBE_INTERPRETER],
+        result = subprocess.run(
+            [path, "-I", _INFO_PROGRAM],
             capture_output=True,
             stdin=subprocess.DEVNULL,
             env=tool_variables(),
-            timeout=60,
+            timeout=_TIMEOUT_SECONDS,
             check=True,
         )
-        said = json.loads(done.stdout)
+        info = json.loads(result.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    is_native = said["bits"] == 64 and (said["libc"] == "glibc") == (node.libc_family == "glibc")
-    if said["implementation"] != "cpython" or said["release"] != "final" or not is_native:
-        return None
-    major, minor, micro = said["version"]
-    return Interpreter(said["path"], (major, minor, micro), free_threaded=said["free-threaded"])
+    return info if isinstance(info, dict) else None
+
+
+def _interpreter_fault(info: "dict[str, Any]", node: Node) -> "Optional[str]":
+    if info["implementation"] != "cpython":
+        return f"is {info['implementation']}, not CPython"
+    if info["release"] != "final":
+        return f"is a pre-release ({info['release']})"
+    if info["bits"] != 64 or (info["libc"] == "glibc") != (node.libc_family == "glibc"):
+        return f"is not built for {node}"
+    return None

@@ -1,7 +1,6 @@
 """Path rules of the bundle format, and untrusted text made printable."""
 
 import re
-import unicodedata
 
 from .names import MANIFEST, SIGNATURE, WRITER
 
@@ -102,6 +101,8 @@ def _parents(path: str) -> "Iterator[str]":
 def _folded(path: str) -> str:
     if path.isascii():
         return path.lower()
+    import unicodedata  # seldom needed, and not every Python has it
+
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 

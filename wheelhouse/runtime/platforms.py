@@ -1,13 +1,77 @@
-"""This node and uv's platform names: system, machine, C library."""
+"""uv's platform names, and which of them fit this node. The one home of these names.
 
+parse_platform("x86_64-manylinux_2_28")    # Platform("Linux", "x86_64", "glibc", (2, 28))
+Node().misfit("x86_64-manylinux_2_28")     # None, or "needs glibc 2.28 or newer"
+"""
+
+import glob
 import re
+import subprocess
+from typing import NamedTuple
 
-from .launcher.warm_start import node_identity
+from .node_identity import node_identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Optional
+
+# The glibc minors that uv has a platform name for.
+GLIBC_MINORS = (17, 28, *range(31, 41))
+# What uv 0.13 assumes where a platform name has no version.
+MUSL_VERSION = (1, 2)
+MACOS_VERSION = (13, 0)
+_SHORT_NAMES = {
+    "linux": "x86_64-manylinux_2_28",
+    "macos": "aarch64-apple-darwin",
+    "windows": "x86_64-pc-windows-msvc",
+}
+_SHORT_KINDS = {"unknown-linux-gnu": "manylinux_2_28", "manylinux2014": "manylinux_2_17"}
+
+
+class Platform(NamedTuple):
+    """What a platform name says. An unknown name fits no node."""
+
+    system: str
+    machine: str
+    libc_family: str
+    """`glibc`, `musl`, or empty."""
+    libc_version: "tuple[int, ...]"
+    """The lowest version that fits."""
+
+
+def full_platform_name(name: str) -> str:
+    """Return the long form of a name: `linux` is `x86_64-manylinux_2_28`."""
+    machine, _, kind = _SHORT_NAMES.get(name, name).partition("-")
+    return f"{machine}-{_SHORT_KINDS.get(kind, kind)}" if kind else machine
+
+
+def platform_names() -> "tuple[str, ...]":
+    """Return the names that uv has for platforms, without the short ones."""
+    linux = [f"manylinux_2_{minor}" for minor in GLIBC_MINORS]
+    kinds = [*linux, "unknown-linux-musl", "apple-darwin", "pc-windows-msvc"]
+    names = [f"{machine}-{kind}" for machine in ("x86_64", "aarch64") for kind in kinds]
+    return (*names, "i686-pc-windows-msvc")
+
+
+def highest_floor(glibc_minor: int) -> "Optional[int]":
+    """Return the highest manylinux floor that glibc 2.*glibc_minor* meets; None below 2.17."""
+    return max((minor for minor in GLIBC_MINORS if minor <= glibc_minor), default=None)
+
+
+def parse_platform(name: str) -> Platform:
+    """Parse a platform name of uv, short or long."""
+    machine, _, kind = full_platform_name(name).partition("-")
+    family, _, version = kind.partition("_")
+    floor = version_numbers(version.replace("_", "."))
+    known = {
+        "manylinux": Platform("Linux", machine, "glibc", floor),
+        "musllinux": Platform("Linux", machine, "musl", floor),
+        "unknown-linux-musl": Platform("Linux", machine, "musl", MUSL_VERSION),
+        "apple-darwin": Platform("Darwin", machine, "", ()),
+        "pc-windows-msvc": Platform("Windows", machine, "", ()),
+    }
+    return known.get(family, Platform(kind, machine, "", ()))
 
 
 class Node:
@@ -22,82 +86,61 @@ class Node:
         self.libc_version = version_numbers(version)
 
     def __str__(self) -> str:
-        """Say what it is, for messages."""
-        libc = (
-            f" with {self.libc_family} {dotted_version(self.libc_version)}"
-            if self.libc_family
-            else ""
-        )
-        return f"{self.system} on {self.machine}{libc}"
+        """Return a description for messages."""
+        libc = f" with {self.libc_family} {dotted_version(self.libc_version)}"
+        return f"{self.system} on {self.machine}{libc if self.libc_family else ''}"
 
     def platform(self) -> str:
-        """Name this node in uv's words."""
+        """Return uv's name for this node, with the exact glibc version."""
         if self.libc_family == "glibc":
             return f"{self.machine}-manylinux_{dotted_version(self.libc_version).replace('.', '_')}"
-        names = {
+        kinds = {
             "Linux": "unknown-linux-musl",
             "Darwin": "apple-darwin",
             "Windows": "pc-windows-msvc",
         }
-        return f"{self.machine}-{names.get(self.system, self.system)}"
+        return f"{self.machine}-{kinds.get(self.system, self.system)}"
 
-    def misfit(self, platform: str, floor: "Optional[tuple[int, ...]]" = None) -> "Optional[str]":
-        """Say why things made for *platform* do not run here, or None.
+    def build_platform(self) -> str:
+        """Return uv's name for this node, with the highest manylinux floor that its glibc meets."""
+        if self.libc_family != "glibc":
+            return self.platform()
+        minor = self.libc_version[1] if len(self.libc_version) > 1 else 0
+        return f"{self.machine}-manylinux_2_{highest_floor(minor) or GLIBC_MINORS[0]}"
 
-        *floor*, the libc version that they really need, replaces the one in the platform's name.
+    def misfit(
+        self, platform: str, libc_floor: "Optional[tuple[int, ...]]" = None
+    ) -> "Optional[str]":
+        """Return why things built for *platform* do not run here, or None.
+
+        *libc_floor*, the version that they really need, replaces that of the platform's name.
         """
-        system, machine, family, named_floor = parse_platform(platform)
-        if (system, machine) != (self.system, self.machine):
-            return f"made for {system} on {machine}"
-        if family != self.libc_family:
-            return f"made for {family}"
-        needed = named_floor if floor is None else floor
+        parsed = parse_platform(platform)
+        if (parsed.system, parsed.machine) != (self.system, self.machine):
+            return f"made for {parsed.system} on {parsed.machine}"
+        if parsed.libc_family != self.libc_family:
+            return f"made for {parsed.libc_family}"
+        needed = parsed.libc_version if libc_floor is None else libc_floor
         if needed > self.libc_version:
-            return f"needs {family} {dotted_version(needed)} or newer"
+            return f"needs {parsed.libc_family} {dotted_version(needed)} or newer"
         return None
 
 
-def parse_platform(platform: str) -> "tuple[str, str, str, tuple[int, ...]]":
-    """Split uv's name of a platform into system, machine, libc family and libc version.
-
-    `x86_64-manylinux_2_28` → ("Linux", "x86_64", "glibc", (2, 28)). A name this does not know fits no node.
-    """
-    platform = {
-        "linux": "x86_64-unknown-linux-gnu",
-        "macos": "aarch64-apple-darwin",
-        "windows": "x86_64-pc-windows-msvc",
-    }.get(platform, platform)
-    machine, _, rest = platform.partition("-")
-    kind, _, version = rest.partition("_")
-    known = {
-        "manylinux": ("Linux", "glibc", version_numbers(version.replace("_", "."))),
-        "musllinux": ("Linux", "musl", version_numbers(version.replace("_", "."))),
-        "manylinux2014": ("Linux", "glibc", (2, 17)),
-        "unknown-linux-gnu": ("Linux", "glibc", (2, 28)),
-        "unknown-linux-musl": ("Linux", "musl", (1, 1)),
-        "apple-darwin": ("Darwin", "", ()),
-        "pc-windows-msvc": ("Windows", "", ()),
-    }
-    system, family, floor = known.get(kind, (rest, "", ()))
-    return system, machine, family, floor
-
-
 def _musl_version() -> str:
-    """Ask musl's loader, which prints its version on stderr when it is started without arguments."""
-    import glob
-    import subprocess
-
+    """Return the version that musl's loader prints on stderr when started without arguments."""
     for loader in glob.glob("/lib/ld-musl-*.so.1"):
-        done = subprocess.run([loader], stderr=subprocess.PIPE, check=False)
-        match = re.search(rb"Version (\d+(?:\.\d+)*)", done.stderr)
+        result = subprocess.run([loader], stderr=subprocess.PIPE, check=False)
+        match = re.search(rb"Version (\d+(?:\.\d+)*)", result.stderr)
         if match:
             return match[1].decode()
     return ""
 
 
 def version_numbers(version: str) -> "tuple[int, ...]":
+    """Return "3.12.1" as (3, 12, 1); parts that are not numbers are left out."""
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def dotted_version(version: "Sequence[int]") -> str:
+    """Return (3, 12, 1) as "3.12.1"."""
     return ".".join(str(part) for part in version)

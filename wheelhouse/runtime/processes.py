@@ -1,4 +1,4 @@
-"""Find programs, and the environment variables that they are started with."""
+"""Find programs, and set up the environment and the signals that they are started with."""
 
 import os
 import sys
@@ -8,7 +8,16 @@ from .names import PYTHON_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Optional
+
+_DROPPED_VARIABLES = (
+    *PYTHON_VARIABLES,
+    "CONDA_PREFIX",
+    "PYTHONSTARTUP",
+    "PYTHONUSERBASE",
+    "PYTHONPYCACHEPREFIX",
+)
 
 
 def explicit_program(program: str, kind: str) -> str:
@@ -21,31 +30,58 @@ def explicit_program(program: str, kind: str) -> str:
     return path
 
 
-def find_program(program: str) -> "Optional[str]":
+def find_program(name: str) -> "Optional[str]":
+    """Return the path of the first program *name* on PATH, or None."""
+    return next(find_programs(name), None)
+
+
+def find_programs(name: str) -> "Iterator[str]":
+    """Yield the path of each program *name* on PATH, in order."""
+    suffixes = ("", ".exe") if sys.platform == "win32" else ("",)
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        for suffix in ("", ".exe") if sys.platform == "win32" else ("",):
-            path = os.path.join(os.path.abspath(folder), program + suffix) if folder else ""
-            if path and os.path.isfile(path) and os.access(path, os.X_OK):
-                return path
-    return None
+        for suffix in suffixes if folder else ():
+            path = os.path.join(os.path.abspath(folder), name + suffix)
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                yield path
 
 
 def tool_variables(uv_cache: "Optional[str]" = None) -> "dict[str, str]":
-    """Environment variables without those that would send Python, uv or pip elsewhere."""
-    dropped = (
-        *PYTHON_VARIABLES,
-        "CONDA_PREFIX",
-        "PYTHONSTARTUP",
-        "PYTHONUSERBASE",
-        "PYTHONPYCACHEPREFIX",
-    )
+    """Return the environment variables without those that redirect Python, uv or pip.
+
+    With *uv_cache*, uv is set up to work offline with that cache.
+    """
     variables = {
         name: text
         for name, text in os.environ.items()
-        if name not in dropped and not name.upper().startswith(("UV_", "PIP_"))
+        if name not in _DROPPED_VARIABLES and not name.upper().startswith(("UV_", "PIP_"))
     }
     if uv_cache:
         variables.update(
             UV_CACHE_DIR=uv_cache, UV_OFFLINE="1", UV_NO_PROGRESS="1", UV_PYTHON_DOWNLOADS="never"
         )
     return variables
+
+
+def stop_ignoring_children() -> bool:
+    """Set SIGCHLD to its default; return whether it was ignored before.
+
+    A parent may leave it ignored. The system then discards the exit codes of children, and
+    `subprocess` reports 0 for each of them.
+    """
+    import signal
+
+    if sys.platform == "win32" or signal.getsignal(signal.SIGCHLD) != signal.SIG_IGN:
+        return False
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    except ValueError:  # only the main thread may
+        return False
+    return True
+
+
+def ignore_children() -> None:
+    """Ignore SIGCHLD again, for a program that replaces this process."""
+    import signal
+
+    if sys.platform != "win32":
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)

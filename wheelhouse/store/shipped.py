@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _ROOT = Path(runtime.__file__).parent
-_RUN = ("names", "cache_dir", "launcher/warm_start", "launcher/entry")
+_RUN = ("names", "cache_dir", "node_identity", "launcher/warm_start", "launcher/entry")
 _UNPACK = (
     "names",
     "errors",
     "paths",
     "files",
+    "safe_folder",
+    "locks",
     "strict_json",
     "parallel",
     "signatures",
@@ -35,9 +37,7 @@ _UNPACK = (
     "archive/tar",
     "archive/file_table",
     "archive/multipart",
-    "archive/folded",
     "archive/reader",
-    "archive/kept_parts",
     "archive/check",
     "archive/extract",
     "archive/open",

@@ -1,7 +1,8 @@
 """Unpack the Python interpreter that a bundle includes."""
 
 import os
-import re
+import shutil
+import subprocess
 import sys
 
 from ..errors import IntegrityError, NotInBundleError
@@ -10,112 +11,104 @@ from ..interpreters import Interpreter, describe_interpreter
 from ..locks import FileLock
 from ..names import MANIFEST
 from ..platforms import dotted_version, version_numbers
-from .python_archive import interpreter_path
-from .python_archive import unpack as unpack_python
-from .trusted_manifest import DAMAGED_HINT, read_verified
+from .python_archive import interpreter_path, unpack
+from .trusted_bundle import DAMAGED_HINT
 from .warm_start import marker_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from ..platforms import Node
-    from .lock_selection import Plan
+    from ..manifest import Manifest
+    from .plan import Plan
     from .request import Request
+
+_COMPILE_LIBRARY = (
+    "import compileall, sysconfig; "
+    "compileall.compile_dir(sysconfig.get_path('stdlib'), quiet=2, workers=0)"
+)
 
 
 def bundled_interpreter(
-    manifest: "dict[str, Any]",
+    manifest: "Manifest",
     target: str,
     minor: "tuple[int, ...]",
     cache: str,
     *,
     free_threaded: bool,
 ) -> Interpreter:
-    """Return the interpreter that the bundle brings for *target*; `_unpack_interpreter` puts it there.
+    """Return the interpreter that the bundle includes for *target*, unpacked or to be unpacked.
 
-    Where run.sh has unpacked the same one to start this program with, it is that.
+    Where run.sh has unpacked the same one to start this program, it is that.
     """
-
-    entry = manifest["pythons"][target]
-    numbers = version_numbers(entry["version"])
-    digest = str(manifest["files"].get(entry["path"], {}).get("sha256"))
-    if len(numbers) != 3 or numbers[:2] != minor or not re.fullmatch("[0-9a-f]{64}", digest):
-        raise IntegrityError(
-            f"{MANIFEST} does not say what Python {entry['path']} is", hint=DAMAGED_HINT
-        )
-    version = (numbers[0], numbers[1], numbers[2])
+    python = manifest.pythons[target]
+    major, minor_number, patch = version_numbers(python.version)
+    version = (major, minor_number, patch)
     this = os.path.realpath(sys.executable)
-    is_free_threaded = "t" in getattr(sys, "abiflags", "")
-    if this.startswith(os.path.join(os.path.realpath(cache), "bootstrap", "")) and (
-        (sys.version_info[:3], is_free_threaded) == (version, free_threaded)
-    ):
+    bootstrap = os.path.join(os.path.realpath(cache), "bootstrap", "")
+    is_same_build = ("t" in getattr(sys, "abiflags", "")) == free_threaded
+    if this.startswith(bootstrap) and sys.version_info[:3] == version and is_same_build:
         return Interpreter(this, version, free_threaded=free_threaded)
-    folder = os.path.join(cache, "python", digest)
+    folder = os.path.join(cache, "python", str(manifest.files[python.path].sha256))
     path = interpreter_path(folder, minor, free_threaded=free_threaded)
     return Interpreter(
-        path, version, free_threaded=free_threaded, archive=entry["path"], folder=folder
+        path, version, free_threaded=free_threaded, archive=python.path, folder=folder
     )
 
 
 def unpack_interpreter(plan: "Plan", request: "Request") -> None:
-    """Verify the bundle's interpreter and unpack it, once for this node, if it is what *plan* wants."""
-    import shutil
-
-    chosen = plan.interpreter
-    if chosen.archive is None:
+    """Verify the bundle's interpreter and unpack it, once per node, if *plan* uses it."""
+    python = plan.interpreter
+    if python.archive is None:
         return
-    os.makedirs(os.path.dirname(chosen.folder), mode=0o700, exist_ok=True)
-    marker = marker_path(chosen.folder)
-    with FileLock(chosen.folder + ".lock"):
+    os.makedirs(os.path.dirname(python.folder), mode=0o700, exist_ok=True)
+    marker = marker_path(python.folder)
+    with FileLock(python.folder + ".lock"):
         if os.path.exists(marker):
             os.utime(marker)
             return
-        content = read_verified(request.bundle, plan.manifest, chosen.archive)
-        request.say(f"Unpacking Python {dotted_version(chosen.version)} once for this node ...")
-        shutil.rmtree(chosen.folder, ignore_errors=True)  # what an attempt that was killed has left
-        os.mkdir(chosen.folder, 0o700)
+        content = plan.bundle.read(python.archive)
+        request.log(f"Unpacking Python {dotted_version(python.version)} once for this node ...")
+        shutil.rmtree(python.folder, ignore_errors=True)  # what a killed attempt left
+        os.mkdir(python.folder, 0o700)
         try:
-            unpack_python(content, chosen.folder)
-            _check_unpacked(chosen, plan.node)
-            _compile_library(chosen.path)
+            unpack(content, python.folder)
+            _check_unpacked(plan)
+            _compile_library(python.path)
             write_atomic(marker, b"{}")
         except IntegrityError as error:
-            raise IntegrityError(
-                f"{chosen.archive} of the bundle is not used: {error}", hint=DAMAGED_HINT
-            ) from None
+            message = f"{python.archive} of the bundle is not used: {error}"
+            raise IntegrityError(message, hint=DAMAGED_HINT) from None
         finally:
             if not os.path.exists(marker):
-                shutil.rmtree(chosen.folder, ignore_errors=True)
+                shutil.rmtree(python.folder, ignore_errors=True)
 
 
-def _check_unpacked(chosen: Interpreter, node: "Node") -> None:
-    if not os.path.isfile(chosen.path):
-        raise IntegrityError(
-            f"{chosen.archive} holds no {os.path.basename(chosen.path)}", hint=DAMAGED_HINT
-        )
-    found = describe_interpreter(chosen.path, node)
-    if found is None:
+def _check_unpacked(plan: "Plan") -> None:
+    python = plan.interpreter
+    if not os.path.isfile(python.path):
+        raise IntegrityError(f"it has no {os.path.basename(python.path)}", hint=DAMAGED_HINT)
+    started = describe_interpreter(python.path, plan.node)
+    if isinstance(started, str):
         raise NotInBundleError(
-            f"the bundle's Python {dotted_version(chosen.version)} ({chosen.archive}) does not run on this node ({node})",
-            hint="name another one with --python PATH; where the cache is mounted noexec, set OFFLINE_BUNDLE_CACHE",
+            f"the bundle's Python {dotted_version(python.version)} ({python.archive}) does not run "
+            f"on this node ({plan.node}): it {started}",
+            hint="name another one with --python PATH; where the cache is mounted noexec, "
+            "set OFFLINE_BUNDLE_CACHE",
         )
-    if found.version != chosen.version:
+    if started.version != python.version:
         raise IntegrityError(
-            f"{chosen.archive} is Python {dotted_version(found.version)}, not as {MANIFEST} says",
+            f"it is Python {dotted_version(started.version)}, not "
+            f"{dotted_version(python.version)} as {MANIFEST} has it",
             hint=DAMAGED_HINT,
         )
 
 
 def _compile_library(python: str) -> None:
-    """Compile the standard library, which the archive has no bytecode of, where jobs are told to write none.
+    """Compile the standard library, which the archive has no bytecode of, if jobs may write none.
 
-    Elsewhere the first job to import a module writes its bytecode: compiling all of it takes longer than unpacking.
+    Elsewhere the first job that imports a module writes its bytecode, which is faster than
+    compiling everything.
     """
-    import subprocess
-
-    if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
-        return
-    code = "import compileall, sysconfig; compileall.compile_dir(sysconfig.get_path('stdlib'), quiet=2, workers=0)"
-    quiet = subprocess.DEVNULL
-    subprocess.run([python, "-I", "-c", code], stdin=quiet, stdout=quiet, stderr=quiet, check=False)
+    if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        command = [python, "-I", "-c", _COMPILE_LIBRARY]
+        null = subprocess.DEVNULL
+        subprocess.run(command, stdin=null, stdout=null, stderr=null, check=False)

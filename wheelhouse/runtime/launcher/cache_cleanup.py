@@ -1,10 +1,13 @@
 """Remove environments and interpreters that are unused or exceed the size limit."""
 
+import json
 import os
+import re
+import shutil
+import time
 
 from ..errors import InputError
 from ..locks import FileLock
-from ..sizes import parse_size
 from .warm_start import marker_path
 
 TYPE_CHECKING = False
@@ -14,33 +17,26 @@ if TYPE_CHECKING:
 
     from .request import Request
 
-
 DEFAULT_CACHE_LIMIT = "20G"
-
-
 UNUSED_DAYS = 30
 
 
 def remove_unused(cache: str, request: "Request") -> None:
-    """Remove environments that were not used for UNUSED_DAYS, then the longest unused beyond the size limit.
+    """Remove environments unused for UNUSED_DAYS, then the least recently used beyond the limit.
 
-    One that a job holds stays, and so does the one just made. With any of them go the notes and uv's cache,
-    which nobody needs to run: a later start notes, and a later installation unpacks, what it needs once more.
+    Environments that a job holds stay, and so does the newest. If any is removed, so are the launch
+    records and uv's cache: they are written again when needed.
     """
-    import time
-
     oldest = time.time() - UNUSED_DAYS * 24 * 3600
     limit = cache_limit()
     total = 0
     has_removed = False
-    for used, size, home in sorted(
-        _environments(os.path.join(cache, "environments")), reverse=True
-    ):
+    environments = _environments(os.path.join(cache, "environments"))
+    for used, size, home in sorted(environments, reverse=True):
         total += size
         if (total > limit or used < oldest) and _remove_unlocked(home, marker_path(home)):
-            request.say(
-                f"Removed {home}, last used {time.strftime('%Y-%m-%d', time.localtime(used))}", 1
-            )
+            day = time.strftime("%Y-%m-%d", time.localtime(used))
+            request.log(f"Removed {home}, last used {day}", 1)
             total -= size
             has_removed = True
     remove_unused_interpreters(cache, oldest)
@@ -50,9 +46,7 @@ def remove_unused(cache: str, request: "Request") -> None:
 
 
 def remove_unused_interpreters(cache: str, oldest: float) -> None:
-    """Remove unpacked interpreters that no environment uses, and that nobody asked for since *oldest*."""
-    import json
-
+    """Remove unpacked interpreters that no environment uses and no launch needed since *oldest*."""
     folder = os.path.join(cache, "python")
     if not os.path.isdir(folder):
         return
@@ -67,49 +61,44 @@ def remove_unused_interpreters(cache: str, oldest: float) -> None:
         home = os.path.join(folder, name)
         marker = marker_path(home)
         is_used = any(path.startswith(os.path.join(home, "")) for path in used)
-        if (
-            not name.endswith(".lock")
-            and not is_used
-            and os.path.exists(marker)
-            and os.path.getmtime(marker) < oldest
-        ):
+        if is_used or name.endswith(".lock") or not os.path.exists(marker):
+            continue
+        if os.path.getmtime(marker) < oldest:
             _remove_unlocked(home, marker)
 
 
 def cache_limit() -> int:
-    """Return the bytes of OFFLINE_BUNDLE_CACHE_MAX."""
+    """Return the bytes of OFFLINE_BUNDLE_CACHE_MAX: a number; K, M, G, T are powers of 1024."""
     text = os.environ.get("OFFLINE_BUNDLE_CACHE_MAX") or DEFAULT_CACHE_LIMIT
-    try:
-        return parse_size(text)
-    except InputError as error:
-        message = f"OFFLINE_BUNDLE_CACHE_MAX={text} is not a size such as {DEFAULT_CACHE_LIMIT}"
-        raise InputError(message, hint=error.hint) from None
+    match = re.fullmatch(r"(\d+)([KMGT]?)(?:I?B)?", text.strip().upper())
+    if not match:
+        raise InputError(
+            f"OFFLINE_BUNDLE_CACHE_MAX={text} is not a size such as {DEFAULT_CACHE_LIMIT}",
+            hint="write a number with K, M, G or T, or unset it",
+        )
+    return int(match[1]) << 10 * " KMGT".index(match[2] or " ")
 
 
 def _environments(folder: str) -> "Iterator[tuple[float, int, str]]":
-    """Yield time of last use, size in bytes and path of every environment; unfinished ones have no size."""
-    import json
-
+    """Yield time of last use, bytes and path of each environment; unfinished ones have 0 bytes."""
     for name in os.listdir(folder):
         home = os.path.join(folder, name)
         if name.endswith(".lock"):
             continue
         try:
             with open(marker_path(home), "rb") as file:
-                yield (
-                    os.fstat(file.fileno()).st_mtime,
-                    int(json.loads(file.read().decode())["size"]),
-                    home,
-                )
+                used = os.fstat(file.fileno()).st_mtime
+                yield used, int(json.loads(file.read().decode())["size"]), home
         except (OSError, ValueError, KeyError, TypeError):
             if os.path.isdir(home):
                 yield os.path.getmtime(home), 0, home
 
 
 def _remove_unlocked(folder: str, marker: "Optional[str]" = None) -> bool:
-    """Remove *folder* unless *folder*.lock is held; *marker* first: no half of it passes for whole."""
-    import shutil
+    """Remove *folder* unless *folder*.lock is held; return whether it was removed.
 
+    The *marker* is removed first, so that half of an environment never counts as complete.
+    """
     lock = FileLock(folder + ".lock")
     try:
         if not lock.acquire(block=False):

@@ -13,9 +13,10 @@ def main(bundle: str = "") -> int:
     """
     arguments = sys.argv[1:]
     if sys.platform != "win32":
+        _occupy_closed_streams()
         try:
             start_from_record(arguments, bundle)
-        except (OSError, UnicodeError):
+        except (OSError, ValueError):
             pass  # the cold start finds the cause and reports it
     if sys.version_info < (3, 9):  # noqa: UP036 - the site may have an older one first on PATH
         from .old_python import restart_with_newer_python
@@ -30,6 +31,19 @@ def main(bundle: str = "") -> int:
         print("hint: copy the folder runtime/ of the bundle beside run.py", file=sys.stderr)
         return 1
     return cold_start(arguments, bundle)
+
+
+def _occupy_closed_streams() -> None:
+    """Open /dev/null where stdin, stdout or stderr is closed.
+
+    The next file that is opened, such as a lock, would become that stream. The script gets its
+    streams as they were: these descriptors are not inherited.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 if __name__ == "__main__":

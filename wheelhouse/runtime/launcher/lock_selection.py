@@ -3,225 +3,180 @@
 import os
 import sys
 
-from ..errors import BundleError, NotInBundleError
-from ..files import sha256_of
-from ..names import MANIFEST
+from ..errors import NotInBundleError
 from ..pep723 import block_digest
 from ..platforms import parse_platform, version_numbers
 from ..requirements import python_matches
 from .bundled_python import bundled_interpreter
-from .script_metadata import bundled_metadata
-from .trusted_manifest import is_inside
-from .warm_start import node_identity
+from .plan import Plan
+from .script_metadata import ScriptMetadata
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, Optional
+    from typing import Any, Optional, Union
 
     from ..interpreters import Interpreter, Interpreters
-    from ..platforms import Node
-    from .bundled_python import bundled_interpreter
+    from ..manifest import BundledLock, BundledScript, Manifest
     from .request import Request
-from .script_metadata import ScriptMetadata
+    from .trusted_bundle import TrustedBundle
+
+_SAME_BLOCK, _SAME_REQUIREMENTS, _MORE_REQUIREMENTS = range(3)
 
 
-class Plan:
-    """What is going to be prepared: one lock of the bundle, with one interpreter of this node."""
+def find_candidates(
+    request: "Request", manifest: "Manifest", metadata: ScriptMetadata
+) -> "list[BundledScript]":
+    """Return the bundled scripts whose lock serves this one, best first; raise if there is none.
 
-    def __init__(
-        self,
-        manifest: "dict[str, Any]",
-        target: str,
-        lock: "dict[str, Any]",
-        node: "Node",
-        interpreter: "Interpreter",
-    ) -> None:
-        self.manifest = manifest
-        self.target = target
-        self.lock = lock
-        self.node = node
-        self.interpreter = interpreter
-        self.ready: "Optional[str]" = None
-        """Folder of the environment that the bundle has for it, to be used in place."""
-
-    def key(self) -> str:
-        """Name of the environment's folder: the same for the same lock, kind of node and interpreter."""
-        digest = self.manifest["files"].get(self.lock["lock"], {}).get("sha256")
-        parts = [
-            str(digest),
-            self.target,
-            *node_identity(),
-            self.interpreter.path,
-            *self.manifest["signed-by"],
-        ]
-        parts += [self.ready] if self.ready else []
-        return sha256_of(os.fsencode("\n".join(parts)))[:32]
-
-
-def bundled_scripts(
-    request: "Request", manifest: "dict[str, Any]", metadata: "ScriptMetadata"
-) -> "list[str]":
-    """Return the bundled scripts whose lock serves this one, best first, or refuse, naming what they lack.
-
-    Best is the same block, then the same requirements, then more of them; of equals the one of the same name.
+    Best is the same block, then the same requirements, then the fewest more of them; among equals,
+    the one of the same name.
     """
     digest = block_digest(request.block)
-    ranked = []
-    for name, entry in manifest["scripts"].items():
-        other = bundled_metadata(entry)
-        same_name = os.path.basename(entry["path"]) == request.name
-        surplus = len(set(other.dependencies) - set(metadata.dependencies))
-        if entry["block"] == digest:
-            ranked.append((0, 0, not same_name, name))
-        elif metadata.is_same_as(other):
-            ranked.append((1, 0, not same_name, name))
-        elif metadata.needs_no_more_than(other):
-            ranked.append((2, surplus, not same_name, name))
-    if not ranked:
+    ranks = {}
+    for name, script in manifest.scripts.items():
+        bundled = ScriptMetadata.of_bundled(script)
+        has_other_name = os.path.basename(script.path) != request.name
+        surplus = len(set(bundled.dependencies) - set(metadata.dependencies))
+        if script.block == digest:
+            ranks[name] = (_SAME_BLOCK, 0, has_other_name, name)
+        elif metadata.equals(bundled):
+            ranks[name] = (_SAME_REQUIREMENTS, 0, has_other_name, name)
+        elif metadata.is_covered_by(bundled):
+            ranks[name] = (_MORE_REQUIREMENTS, surplus, has_other_name, name)
+    if not ranks:
         raise _not_in_bundle(request, manifest, metadata)
-    return [name for *_, name in sorted(ranked)]
+    return [manifest.scripts[name] for name in sorted(ranks, key=ranks.__getitem__)]
 
 
 def _not_in_bundle(
-    request: "Request", manifest: "dict[str, Any]", metadata: "ScriptMetadata"
-) -> BundleError:
-    """Compare with the bundled script of the same name, else the most similar one, and say what is new."""
-    hint = f"on the connected side: build-offline-bundle {request.name} -o DIR, then carry the bundle over again"
-    closest = min(
-        manifest["scripts"].values(),
-        key=lambda entry: (
-            os.path.basename(entry["path"]) != request.name,
-            len(set(bundled_metadata(entry).dependencies) ^ set(metadata.dependencies)),
-            entry["path"],
-        ),
-        default=None,
+    request: "Request", manifest: "Manifest", metadata: ScriptMetadata
+) -> NotInBundleError:
+    """Return the error: a comparison with the bundled script of the same name, or the closest."""
+    hint = (
+        f"on the connected side: build-offline-bundle {request.name} -o DIR, "
+        "then copy the bundle again"
     )
+
+    def difference(script: "BundledScript") -> "tuple[bool, int, str]":
+        dependencies = set(ScriptMetadata.of_bundled(script).dependencies)
+        has_other_name = os.path.basename(script.path) != request.name
+        return has_other_name, len(dependencies ^ set(metadata.dependencies)), script.path
+
+    closest = min(manifest.scripts.values(), key=difference, default=None)
     if closest is None:
-        return NotInBundleError(
-            f"{request.bundle} holds no scripts, so none of what {request.name} needs", hint=hint
-        )
-    bundled = bundled_metadata(closest)
-    bundled_name = os.path.basename(closest["path"])
-    added = [text for key, text in metadata.dependencies.items() if key not in bundled.dependencies]
+        message = f"{request.bundle} has no scripts, so nothing that {request.name} needs"
+        return NotInBundleError(message, hint=hint)
+    bundled = ScriptMetadata.of_bundled(closest).dependencies
+    bundled_name = os.path.basename(closest.path)
+    added = [text for key, text in metadata.dependencies.items() if key not in bundled]
+    message = f"the [tool.uv] settings of {request.name} differ from the bundle's {bundled_name}"
     if added:
-        return NotInBundleError(
-            f"{request.name} needs {', '.join(added)}, which the bundle's {bundled_name} did not have",
-            hint=hint,
-        )
-    return NotInBundleError(
-        f"the [tool.uv] settings of {request.name} are not those of the bundle's {bundled_name}",
-        hint=hint,
-    )
+        names = ", ".join(added)
+        message = f"{request.name} needs {names}, which the bundle's {bundled_name} did not need"
+    return NotInBundleError(message, hint=hint)
+
+
+class _Pythons:
+    """The interpreters for each target: the one that the bundle includes, then this node's own."""
+
+    def __init__(self, manifest: "Manifest", interpreters: "Interpreters", cache: str) -> None:
+        self.manifest = manifest
+        self.node = interpreters.node
+        self._interpreters = interpreters
+        self._cache = cache
+
+    def of_target(self, name: str) -> "Iterator[Interpreter]":
+        """Yield the interpreters that fit a target, preferred ones first."""
+        python = self.manifest.targets[name].python
+        abi = python.endswith("t")
+        minor = version_numbers(python.rstrip("t"))[:2]
+        if name in self.manifest.pythons and not self._interpreters.explicit:
+            yield bundled_interpreter(self.manifest, name, minor, self._cache, free_threaded=abi)
+        yield from self._interpreters.of_minor(minor, free_threaded=abi)
 
 
 def choose_lock(
     request: "Request",
-    manifest: "dict[str, Any]",
-    scripts: "list[str]",
-    metadata: "ScriptMetadata",
+    bundle: "TrustedBundle",
+    metadata: ScriptMetadata,
     interpreters: "Interpreters",
+    cache: str,
 ) -> Plan:
-    """Return the first script's best lock that fits: highest manylinux platform first, then newest Python."""
-    node = interpreters.node
+    """Return the best lock that fits, of the best script: highest manylinux, then newest Python."""
+    pythons = _Pythons(bundle.manifest, interpreters, cache)
     misfits = []
-    for script in scripts:
-        entry = manifest["scripts"][script]
-        for target in sorted(
-            entry["locks"], key=lambda name: _target_order(manifest, name), reverse=True
-        ):
-            lock = entry["locks"][target]
-            found = _fit(manifest, target, lock, metadata, interpreters)
-            if isinstance(found, str):
-                misfits.append(f"{target}: {found}")
+    for script in find_candidates(request, bundle.manifest, metadata):
+        for target in _best_targets_first(bundle.manifest, script):
+            lock = script.locks[target]
+            python = _fitting_python(pythons, target, lock, metadata.requires_python)
+            if isinstance(python, str):
+                misfits.append(f"{target}: {python}")
                 continue
-            _notice_removed(request, entry, metadata)
-            request.say(f"Chosen: {lock['lock']} with {found}", 1)
-            plan = Plan(manifest, target, lock, node, found)
-            plan.ready = _ready_environment(request.bundle, lock)
-            return plan
-    here = (
-        "name a fitting interpreter with --python PATH, or "
-        if any(": no CPython" in why for why in misfits)
-        else ""
-    )
-    raise NotInBundleError(
-        f"nothing in the bundle for {request.name} fits this node\n"
-        f"  this node: {node}\n"
-        f"  its interpreters: {interpreters}\n"
-        "  the bundle: " + "; ".join(dict.fromkeys(misfits) or ["no lock at all"]),
-        hint=f"{here}on the connected side: build-offline-bundle {request.name} -o DIR --python-version X.Y "
-        f"--python-platform {node.platform()}",
-    )
+            _report_removed(request, script, metadata)
+            request.log(f"Chosen: {lock.lock} with {python}", 1)
+            ready = _ready_environment(bundle, lock)
+            return Plan(bundle, target, lock, interpreters.node, python, ready)
+    raise _nothing_fits(request, interpreters, misfits)
 
 
-def _fit(
-    manifest: "dict[str, Any]",
-    name: str,
-    lock: "dict[str, Any]",
-    metadata: "ScriptMetadata",
-    interpreters: "Interpreters",
-) -> "Interpreter | str":
-    """Return the interpreter that serves this lock here, or say why none does."""
-    target = manifest["targets"].get(name)
-    if target is None:
-        return f"not among the targets of {MANIFEST}"
-    misfit = interpreters.node.misfit(target["platform"], version_numbers(lock["libc"] or ""))
+def _best_targets_first(manifest: "Manifest", script: "BundledScript") -> "list[str]":
+    def rank(name: str) -> "tuple[Any, ...]":
+        target = manifest.targets[name]
+        python = version_numbers(target.python.rstrip("t"))
+        return parse_platform(target.platform).libc_version, python, name
+
+    return sorted(script.locks, key=rank, reverse=True)
+
+
+def _fitting_python(
+    pythons: _Pythons, name: str, lock: "BundledLock", requires_python: "Optional[str]"
+) -> "Union[Interpreter, str]":
+    """Return the interpreter for this lock on this node, or why there is none."""
+    target = pythons.manifest.targets[name]
+    misfit = pythons.node.misfit(target.platform, version_numbers(lock.libc or ""))
     if misfit:
         return misfit
-    free_threaded = target["python"].endswith("t")
-    minor = version_numbers(target["python"].rstrip("t"))[:2]
-    for interpreter in _interpreters_for(
-        manifest, name, minor, interpreters, free_threaded=free_threaded
-    ):
-        if python_matches(metadata.requires_python, interpreter.version):
-            return interpreter
-    required = metadata.requires_python
-    return f"no CPython {target['python']}" + (
-        f" that satisfies requires-python {required!r}" if required else ""
+    for python in pythons.of_target(name):
+        if python_matches(requires_python, python.version):
+            return python
+    suffix = f" that satisfies requires-python {requires_python!r}" if requires_python else ""
+    return f"no CPython {target.python}{suffix}"
+
+
+def _nothing_fits(
+    request: "Request", interpreters: "Interpreters", misfits: "list[str]"
+) -> NotInBundleError:
+    needs_python = any(": no CPython" in misfit for misfit in misfits)
+    here = "name a fitting interpreter with --python PATH, or " if needs_python else ""
+    node = interpreters.node
+    return NotInBundleError(
+        f"nothing in the bundle for {request.name} fits this node",
+        problems=[
+            f"this node: {node}",
+            f"its interpreters: {interpreters}",
+            "the bundle: " + "; ".join(dict.fromkeys(misfits) or ["no locks"]),
+        ],
+        hint=f"{here}on the connected side: build-offline-bundle {request.name} -o DIR "
+        f"--python-version X.Y --python-platform {node.platform()}",
     )
 
 
-def _interpreters_for(
-    manifest: "dict[str, Any]",
-    target: str,
-    minor: "tuple[int, ...]",
-    interpreters: "Interpreters",
-    *,
-    free_threaded: bool,
-) -> "Iterator[Interpreter]":
-    """Yield the interpreter that the bundle has for *target*, then this node's own."""
-    if target in manifest["pythons"] and interpreters.cache and not interpreters.explicit:
-        yield bundled_interpreter(
-            manifest, target, minor, interpreters.cache, free_threaded=free_threaded
-        )
-    yield from interpreters.of_minor(minor, free_threaded=free_threaded)
-
-
-def _target_order(manifest: "dict[str, Any]", name: str) -> "tuple[Any, ...]":
-    target = manifest["targets"].get(name, {"python": "", "platform": ""})
-    return (
-        parse_platform(target["platform"])[3],
-        version_numbers(target["python"].rstrip("t")),
-        name,
-    )
-
-
-def _notice_removed(
-    request: "Request", entry: "dict[str, Any]", metadata: "ScriptMetadata"
-) -> None:
-    bundled = bundled_metadata(entry).dependencies
+def _report_removed(request: "Request", script: "BundledScript", metadata: ScriptMetadata) -> None:
+    bundled = ScriptMetadata.of_bundled(script).dependencies
     removed = [text for key, text in bundled.items() if key not in metadata.dependencies]
     if removed:
-        bundled_name = os.path.basename(entry["path"])
-        request.say(
-            f"{request.name} does not list {', '.join(removed)}; it runs in the environment of {bundled_name}"
+        request.log(
+            f"{request.name} does not list {', '.join(removed)}; "
+            f"it runs in the environment of {os.path.basename(script.path)}"
         )
 
 
-def _ready_environment(bundle: str, lock: "dict[str, Any]") -> "Optional[str]":
-    """Return the folder of the environment that the bundle has for a lock; Windows cannot link to one."""
-    inside = lock.get("environment")
-    if not isinstance(inside, str) or not is_inside(inside) or sys.platform == "win32":
+def _ready_environment(bundle: "TrustedBundle", lock: "BundledLock") -> "Optional[str]":
+    """Return the folder of the environment that the bundle includes for a lock, or None.
+
+    Windows has no links to use it in place.
+    """
+    if lock.environment is None or sys.platform == "win32":
         return None
-    return os.path.join(bundle, inside)
+    return bundle.path(lock.environment)

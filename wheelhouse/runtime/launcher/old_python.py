@@ -1,24 +1,27 @@
 """Start again under a newer Python. Runs on Python 3.6 too."""
 
 import os
+import signal
+import subprocess
 import sys
 
 
 def restart_with_newer_python() -> None:
-    """Start again under a Python on PATH that is new enough, or exit. This runs on Python 3.6 as well."""
-    import subprocess
-
+    """Replace this process by run.py under a Python 3.9 or newer from PATH, or exit with code 1."""
     question = "import sys; sys.exit(sys.version_info < (3, 9))"
+    # An ignored SIGCHLD, which a parent may leave, would make each exit code 0.
+    child_signal = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         for minor in range(15, 8, -1):
             python = os.path.join(folder, f"python3.{minor}")
             if not os.access(python, os.X_OK):
                 continue
-            try:  # a pyenv shim is there for every version and fails for most
+            try:  # a pyenv shim exists for every version and fails for most
                 failed = subprocess.call([python, "-c", question], stderr=subprocess.DEVNULL)
             except OSError:
                 continue
             if not failed:
+                signal.signal(signal.SIGCHLD, child_signal)
                 os.execv(python, [python] + sys.argv)  # noqa: RUF005, S606
     version = sys.version.split()[0]
     sys.exit(

@@ -1,4 +1,4 @@
-"""File system errors of a cold start, with advice."""
+"""File system errors of a cold start, with hints."""
 
 import errno
 
@@ -6,15 +6,11 @@ from ..errors import BundleError
 
 
 def explain_os_error(error: OSError, cache: str) -> Exception:
-    """Turn what a file system refuses into advice, where there is any."""
-
+    """Return a BundleError with a hint for a known problem of the cache, else *error* itself."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return no_space(cache)
-    if error.errno in (
-        errno.ENOSYS,
-        errno.ENOLCK,
-        errno.EOPNOTSUPP,
-    ):  # such as Lustre mounted without flock
+    # Such as Lustre mounted without flock.
+    if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
         return BundleError(
             f"files in the cache {cache} cannot be locked: {error.strerror}",
             hint="set OFFLINE_BUNDLE_CACHE to a folder on a local disk of this node",
@@ -23,7 +19,6 @@ def explain_os_error(error: OSError, cache: str) -> Exception:
 
 
 def no_space(cache: str) -> BundleError:
-    return BundleError(
-        f"no space left in the cache {cache}",
-        hint="remove what is not needed there, or set OFFLINE_BUNDLE_CACHE to a folder with more room",
-    )
+    """Return the error for a full cache."""
+    hint = "remove old files there, or set OFFLINE_BUNDLE_CACHE to a folder with more room"
+    return BundleError(f"no space left in the cache {cache}", hint=hint)

@@ -1,54 +1,50 @@
-"""Unpack the interpreter that an offline bundle brings: what prepare.py does, once per node, where a bundle has one.
+"""Unpack the interpreter that an offline bundle includes, once per node.
 
-    unpack(content, "/cache/python/DIGEST")      # the archive's bytes, after they matched their digest in bundle.json
+    unpack(content, "/cache/python/DIGEST")      # content: matches its digest in bundle.json
 
-The archive is a python-build-standalone `install_only` tar.gz: one folder, python/, with files, folders and links. It
-comes from far away, so nothing is left to `tarfile.extractall`, whose filters not every Python 3.9 has:
+The archive is a python-build-standalone `install_only` tar.gz: one folder, python/, with files,
+folders and links. It is untrusted, and not every Python 3.9 has the filters of
+`tarfile.extractall`, so the rules are here:
 
-- every name stays below python/, and no two members have the same;
-- files and folders are made first, each file newly (O_EXCL), links last: nothing is ever written through a link;
-- a link leads to something inside python/, relative to where it lies; a hard link to a file of the archive before it;
-- devices, fifos, sparse files and whatever else a tar may hold are refused;
-- so are archives that become larger than any interpreter, in all or in one bite.
-
-Nothing but the standard library of Python 3.9 or newer. It knows nothing of bundles.
+- every name is below python/, and no two members have the same;
+- files and folders are created first, each file newly (O_EXCL), links last: nothing is written
+  through a link;
+- a symbolic link leads to something inside python/, relative to its folder; a hard link to a file
+  before it in the archive;
+- devices, fifos, sparse files and all other types are refused;
+- archives that unpack to more than any interpreter, in total or in one read, are refused.
 """
 
+import gzip
+import io
 import os
 import sys
+import tarfile
+import zlib
 
 from ..errors import IntegrityError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import gzip
-    import tarfile
+from ..paths import shown
 
 TOP = "python"
 MOST_MEMBERS = 100_000
 LARGEST_TREE = 4 * 1024**3
-_LARGEST_BITE = 16 * 1024**2
+_LARGEST_READ = 16 * 1024**2
 _LONGEST_NAME = 1024
 _CHUNK = 1024**2
 _TAIL = 1024
 
 
 def unpack(content: bytes, folder: str) -> None:
-    """Unpack the archive with these bytes into the new, empty *folder*; after an error it is to be thrown away.
+    """Unpack the archive into the new, empty *folder*; after an error, remove that folder.
 
-    Raises IntegrityError, and OSError where the disk refuses.
+    Raises IntegrityError for a bad archive, OSError for a problem of the file system.
     """
-    import gzip
-    import io
-    import tarfile
-    import zlib
-
     stream = _Bounded(gzip.GzipFile(fileobj=io.BytesIO(content)))
     try:
         with tarfile.TarFile(fileobj=stream) as archive:  # type: ignore[arg-type]
             _extract(archive, folder)
-    except FileExistsError as error:  # where the file system takes two spellings for one name
-        raise IntegrityError(f"{error.filename} is there twice") from None
+    except FileExistsError as error:  # two spellings that are one name to the file system
+        raise IntegrityError(f"{error.filename} occurs twice") from None
     except (
         tarfile.TarError,
         EOFError,
@@ -63,7 +59,7 @@ def unpack(content: bytes, folder: str) -> None:
 def interpreter_path(
     folder: str, minor: "tuple[int, ...]", *, free_threaded: bool, system: str = sys.platform
 ) -> str:
-    """Where the interpreter is in what was unpacked to *folder*."""
+    """Return the path of the interpreter in an archive that was unpacked to *folder*."""
     if system == "win32":
         return os.path.join(folder, TOP, "python.exe")
     name = "python" + ".".join(str(number) for number in minor) + ("t" if free_threaded else "")
@@ -71,45 +67,45 @@ def interpreter_path(
 
 
 class _Bounded:
-    """A decompressed stream that gives no more than an interpreter can need, and never much at once.
+    """A decompressed stream that ends with an error beyond the size of any interpreter.
 
-    `tarfile` goes back by a block or less, between members; farther back this does not go.
+    It seeks back by a block or less, as `tarfile` does between members, and not farther.
     """
 
-    def __init__(self, stream: "gzip.GzipFile") -> None:
+    def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream = stream
         self._position = 0
         self._tail = b""
         self._behind = 0
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _LARGEST_BITE:
-            raise IntegrityError("a member's header is larger than any header is")
+        if not 0 <= size <= _LARGEST_READ:
+            raise IntegrityError("a member has an oversized header")
         start = len(self._tail) - self._behind
         again = self._tail[start : start + size]
         self._behind -= len(again)
-        found = self._stream.read(size - len(again)) if size > len(again) else b""
-        self._position += len(found)
+        chunk = self._stream.read(size - len(again)) if size > len(again) else b""
+        self._position += len(chunk)
         if self._position > LARGEST_TREE:
             raise IntegrityError(f"it unpacks to more than {LARGEST_TREE} bytes")
-        self._tail = (self._tail + found)[-_TAIL:] if len(found) < _TAIL else found[-_TAIL:]
-        return again + found
+        self._tail = (self._tail + chunk)[-_TAIL:] if len(chunk) < _TAIL else chunk[-_TAIL:]
+        return again + chunk
 
     def tell(self) -> int:
         return self._position - self._behind
 
     def seek(self, offset: int) -> int:
-        """Go back a little, or forward by reading: what is passed over counts too."""
+        """Seek back a little, or forward by reading, so that skipped bytes count too."""
         back = self._position - offset
         if back > len(self._tail):
-            raise IntegrityError("it is no plain tar")
+            raise IntegrityError("it is not a plain tar")
         self._behind = max(back, 0)
         while self.tell() < offset and self.read(min(_CHUNK, offset - self.tell())):
             pass
         return self.tell()
 
 
-def _extract(archive: "tarfile.TarFile", folder: str) -> None:
+def _extract(archive: tarfile.TarFile, folder: str) -> None:
     folders = {""}
     files: set[str] = set()
     links: dict[str, str] = {}
@@ -122,13 +118,13 @@ def _extract(archive: "tarfile.TarFile", folder: str) -> None:
                 f"it unpacks to more than {LARGEST_TREE} bytes or {MOST_MEMBERS} members"
             )
         if name in files or name in links:
-            raise IntegrityError(f"{_shown(name)} is there twice")
+            raise IntegrityError(f"{shown(name)} occurs twice")
         parent = os.path.dirname(name)
         _make_folders(folder, name if member.isdir() else parent, folders, files | links.keys())
         if member.isdir():
             continue
         if name in folders:
-            raise IntegrityError(f"{_shown(name)} is there twice")
+            raise IntegrityError(f"{shown(name)} occurs twice")
         if member.issym():
             links[name] = _checked_link(name, member.linkname)
         elif member.islnk():
@@ -138,26 +134,24 @@ def _extract(archive: "tarfile.TarFile", folder: str) -> None:
             _write(archive, member, os.path.join(folder, name))
             files.add(name)
         else:
-            raise IntegrityError(f"{_shown(name)} is no file, folder or link")
+            raise IntegrityError(f"{shown(name)} is not a file, folder or link")
     for name, target in links.items():
         os.symlink(target, os.path.join(folder, name))
 
 
 def _checked_name(name: str) -> str:
-    """Return a member's name that stays below python/ on every system; refuse others."""
+    """Return a member's name; raise unless it stays below python/ on every system."""
     parts = name.split("/")
     is_plain = (
         len(name) <= _LONGEST_NAME and name.isprintable() and "\\" not in name and ":" not in name
     )
     if not is_plain or parts[0] != TOP or "" in parts or "." in parts or ".." in parts:
-        raise IntegrityError(
-            f"the name {_shown(name)} leaves the folder {TOP}, or does not do for every system"
-        )
+        raise IntegrityError(f"the name {shown(name)} leaves the folder {TOP}, or is not portable")
     return name
 
 
 def _checked_link(name: str, target: str) -> str:
-    """Return the target of a symbolic link that stays below python/; refuse others."""
+    """Return the target of a symbolic link; raise unless it stays below python/."""
     inside = os.path.normpath(os.path.join(os.path.dirname(name), target)).replace(os.sep, "/")
     is_plain = (
         0 < len(target) <= _LONGEST_NAME
@@ -171,12 +165,12 @@ def _checked_link(name: str, target: str) -> str:
         or inside.split("/")[0] != TOP
         or _climbs_late(target)
     ):
-        raise IntegrityError(f"the link {_shown(name)} leads out, to {_shown(target)}")
+        raise IntegrityError(f"the link {shown(name)} leads out, to {shown(target)}")
     return target
 
 
 def _climbs_late(target: str) -> bool:
-    """Tell whether a `..` follows a name: where that name is a link itself, it would climb from elsewhere."""
+    """Return whether a `..` follows a name, which may be a link and lead elsewhere."""
     parts = [part for part in target.split("/") if part not in ("", ".")]
     climbs = 0
     while climbs < len(parts) and parts[climbs] == "..":
@@ -189,7 +183,7 @@ def _make_folders(folder: str, name: str, folders: "set[str]", others: "set[str]
     for end in range(1, len(parts) + 1):
         path = "/".join(parts[:end])
         if path in others:
-            raise IntegrityError(f"{_shown(path)} is there as a folder and as something else")
+            raise IntegrityError(f"{shown(path)} occurs as a folder and as something else")
         if path not in folders:
             os.mkdir(os.path.join(folder, path), 0o755)
             folders.add(path)
@@ -198,23 +192,19 @@ def _make_folders(folder: str, name: str, folders: "set[str]", others: "set[str]
 def _link_again(folder: str, source: str, name: str, files: "set[str]") -> None:
     if source not in files:
         raise IntegrityError(
-            f"the hard link {_shown(name)} leads to {_shown(source)}, which is no file before it"
+            f"the hard link {shown(name)} leads to {shown(source)}, which is not a file before it"
         )
     os.link(os.path.join(folder, source), os.path.join(folder, name))
 
 
-def _write(archive: "tarfile.TarFile", member: "tarfile.TarInfo", path: str) -> None:
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
     stream = archive.extractfile(member)
     mode = 0o755 if member.mode & 0o111 else 0o644
     left = member.size
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         while stream is not None and left:
-            found = stream.read(min(left, _CHUNK))
-            if not found:
-                raise IntegrityError(f"{_shown(member.name)} is cut short")
-            file.write(found)
-            left -= len(found)
-
-
-def _shown(text: str) -> str:
-    return ascii(text) if len(text) <= 120 else f"{text[:120]!a}..."
+            chunk = stream.read(min(left, _CHUNK))
+            if not chunk:
+                raise IntegrityError(f"{shown(member.name)} is cut short")
+            file.write(chunk)
+            left -= len(chunk)

@@ -1,10 +1,10 @@
-"""A script's requirements and settings, compared with those of bundled scripts."""
+"""A script's requirements and settings, to compare with those of bundled scripts."""
 
+import importlib
 import sys
 
 from ..errors import InputError, NotInBundleError
 from ..pep723 import block_digest, settings_digest
-from ..processes import tool_variables
 from ..requirements import canonical_requirement, canonical_specifiers
 
 TYPE_CHECKING = False
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Optional
 
-    from ..interpreters import Interpreters
+    from ..manifest import BundledScript, Manifest
     from .request import Request
 
 
 class ScriptMetadata:
-    """What decides about the lock: a script's requirements, and its [tool.uv] settings by digest."""
+    """What decides a lock: a script's requirements, and the digest of its [tool.uv] settings."""
 
     def __init__(
         self, dependencies: "Sequence[str]", requires_python: "Optional[str]", settings: str
@@ -26,44 +26,39 @@ class ScriptMetadata:
         self.requires_python = requires_python
         self.settings = settings
 
-    def is_same_as(self, other: "ScriptMetadata") -> bool:
-        """Tell whether nothing changed but the spelling."""
-        python = canonical_specifiers(self.requires_python or "") == canonical_specifiers(
-            other.requires_python or ""
-        )
+    @classmethod
+    def of_bundled(cls, script: "BundledScript") -> "ScriptMetadata":
+        """Return the metadata of a script of the bundle."""
+        return cls(script.dependencies, script.requires_python, script.settings)
+
+    def equals(self, other: "ScriptMetadata") -> bool:
+        """Return whether the two differ in spelling only."""
         return (
-            python
-            and self.settings == other.settings
+            self.settings == other.settings
             and set(self.dependencies) == set(other.dependencies)
+            and canonical_specifiers(self.requires_python or "")
+            == canonical_specifiers(other.requires_python or "")
         )
 
-    def needs_no_more_than(self, other: "ScriptMetadata") -> bool:
-        """Tell whether a lock made for *other* has all this needs; the interpreter is checked separately."""
+    def is_covered_by(self, other: "ScriptMetadata") -> bool:
+        """Return whether a lock for *other* has all that this needs, except the interpreter."""
         return self.settings == other.settings and set(self.dependencies) <= set(other.dependencies)
 
 
-def bundled_metadata(entry: "dict[str, Any]") -> ScriptMetadata:
-    return ScriptMetadata(entry["dependencies"], entry["requires-python"], entry["settings"])
-
-
-def read_metadata(
-    request: "Request", manifest: "dict[str, Any]", interpreters: "Interpreters"
-) -> ScriptMetadata:
-    """Return the script's metadata: from the manifest where a block is the same, else by reading the TOML."""
+def read_metadata(request: "Request", manifest: "Manifest") -> ScriptMetadata:
+    """Return the script's metadata: from the manifest for a known block, else from its TOML."""
     digest = block_digest(request.block)
-    for entry in manifest["scripts"].values():
-        if entry["block"] == digest:
-            return bundled_metadata(entry)
-    table = _parse_toml(request, interpreters)
+    for script in manifest.scripts.values():
+        if script.block == digest:
+            return ScriptMetadata.of_bundled(script)
+    table = _parse_toml(request)
     dependencies = table.get("dependencies", [])
     requires_python = table.get("requires-python")
-    if not isinstance(dependencies, list) or not all(
-        isinstance(item, str) for item in dependencies
-    ):
+    is_list = isinstance(dependencies, list)
+    if not is_list or not all(isinstance(item, str) for item in dependencies):
         hint = 'write it like dependencies = ["numpy", "matplotlib>=3"]'
-        raise InputError(
-            f"{request.script}: `dependencies` is not a list of texts (PEP 723)", hint=hint
-        )
+        message = f"{request.script}: `dependencies` is not a list of texts (PEP 723)"
+        raise InputError(message, hint=hint)
     if not isinstance(requires_python, (str, type(None))):
         hint = 'write it like requires-python = ">=3.10"'
         raise InputError(f"{request.script}: `requires-python` is not a text (PEP 723)", hint=hint)
@@ -72,13 +67,8 @@ def read_metadata(
     return ScriptMetadata(dependencies, requires_python, settings_digest(uv))
 
 
-_TOML_HINT = "the lines between `# /// script` and `# ///` are TOML, each behind `# `"
-
-
-def _parse_toml(request: "Request", interpreters: "Interpreters") -> "dict[str, Any]":
-    """Read the block with tomllib (Python 3.11), tomli, pip's copy of tomli, or another interpreter."""
-    import importlib
-
+def _parse_toml(request: "Request") -> "dict[str, Any]":
+    """Parse the block with tomllib (Python 3.11), tomli, or pip's copy of tomli."""
     for name in ("tomllib", "tomli", "pip._vendor.tomli"):
         try:
             toml = importlib.import_module(name)
@@ -88,42 +78,11 @@ def _parse_toml(request: "Request", interpreters: "Interpreters") -> "dict[str, 
             return toml.loads(request.block)  # type: ignore[no-any-return]
         except ValueError as error:
             raise InputError(
-                f"{request.script}: the metadata block is not TOML: {error}", hint=_TOML_HINT
+                f"{request.script}: the metadata block is not TOML: {error}",
+                hint="the lines between `# /// script` and `# ///` are TOML, each behind `# `",
             ) from None
-    for minor in range(20, 10, -1):
-        for interpreter in interpreters.of_minor((3, minor)):
-            return _parse_toml_elsewhere(request, interpreter.path)
     raise NotInBundleError(
-        f"the metadata block of {request.script} differs from every bundled one, and reading it needs "
-        f"Python 3.11 or newer; this is {sys.version.split()[0]}, and there is no newer one",
-        hint="start run.py with Python 3.11 or newer, or keep the block as it is in the bundle's script",
+        f"the metadata block of {request.script} differs from every bundled one, and this "
+        f"Python {sys.version.split()[0]} cannot read TOML",
+        hint="start run.py with Python 3.11 or newer, or keep the block of the bundle's script",
     )
-
-
-_TOML_TO_JSON = """
-import json, sys, tomllib
-try:
-    table = tomllib.loads(sys.stdin.buffer.read().decode())
-except ValueError as error:
-    sys.exit(str(error))
-print(json.dumps(table, default=lambda moment: moment.isoformat()))
-"""
-
-
-def _parse_toml_elsewhere(request: "Request", python: str) -> "dict[str, Any]":
-    import json
-    import subprocess
-
-    done = subprocess.run(
-        [python, "-I", "-c", _TOML_TO_JSON],
-        input=request.block.encode(),
-        capture_output=True,
-        env=tool_variables(),
-        check=False,
-    )
-    if done.returncode:
-        reason = done.stderr.decode(errors="replace").strip()
-        raise InputError(
-            f"{request.script}: the metadata block is not TOML: {reason}", hint=_TOML_HINT
-        )
-    return json.loads(done.stdout)  # type: ignore[no-any-return]

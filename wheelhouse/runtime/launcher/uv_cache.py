@@ -1,54 +1,57 @@
-"""Make a cache folder for this node's uv out of the cache in an offline bundle: BUNDLE/cache.
+"""Create a cache folder for this node's uv from the cache in an offline bundle, BUNDLE/cache.
 
-    export UV_CACHE_DIR=$(python3 BUNDLE/uv_cache.py)       then, with no network:   uv run SCRIPT
-    python3 BUNDLE/uv_cache.py [--bundle DIR] [--uv PATH] [FOLDER]
+    export UV_CACHE_DIR=$(python3 BUNDLE/uv_cache.py)       then, without network:   uv run SCRIPT
 
---bundle DIR   the bundle (default: the folder of uv_cache.py)
---uv PATH      this node's uv (default: OFFLINE_BUNDLE_UV, else the one on PATH)
-FOLDER         where to make it (default: a folder in the launcher's cache)
-
-uv writes into its cache folder, also where it only reads: it cannot use one on a read-only share, and what it would
-write into a bundle does not belong there. So FOLDER has links to the parts of BUNDLE/cache that are only read, and room
-for the rest. A cache is good for the one version of uv that filled it; another version does not look at it, and would
-say that there is no network. That is told here instead: exit 7.
-
-Nothing but the standard library of Python 3.9 or newer; prepare.py beside this file does the common work.
+uv writes into its cache folder even to read from it, so it cannot use one on a read-only share. The
+new folder links to those parts of BUNDLE/cache that are only read, and has room for the rest. A
+cache only works with the version of uv that filled it: for another one, this exits with code 7.
 """
 
-import hashlib
+import argparse
 import os
+import shutil
+import subprocess
 import sys
-
-TYPE_CHECKING = False  # `typing` itself is slow to import; type checkers take this name for true
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Optional
 
 from ..cache_setup import cache_directory
 from ..errors import BundleError, NotInBundleError, print_error
-from .trusted_manifest import read_manifest
+from ..files import sha256_of
+from .trusted_bundle import open_bundle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Optional
+
+    from .trusted_bundle import TrustedBundle
 
 FOLDER = "cache"
-USAGE = "usage: python3 BUNDLE/uv_cache.py [--bundle DIR] [--uv PATH] [FOLDER]"
+_UV_HINT = "name this node's uv: --uv PATH"
 
 
-def main(argv: "Optional[Sequence[str]]" = None, *, bundle: str = os.curdir) -> int:
-    """Print the folder that is to be UV_CACHE_DIR; return the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in ("-h", "--help"):
-        print(__doc__)
-        return 0
-    given: "dict[str, Optional[str]]" = {
-        "--bundle": bundle,
-        "--uv": None,
-    }
-    while len(words) > 1 and words[0] in given:
-        given[words[0]], words = words[1], words[2:]
-    if len(words) > 1 or any(word.startswith("-") for word in words):
-        print(USAGE, file=sys.stderr)
-        return 2
+def main(words: "Optional[Sequence[str]]" = None, *, bundle: str = os.curdir) -> int:
+    """Print the folder for UV_CACHE_DIR; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python3 uv_cache.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--bundle", metavar="DIR", default=bundle, help="default: the folder of uv_cache.py"
+    )
+    parser.add_argument(
+        "--uv", metavar="PATH", help="this node's uv (default: OFFLINE_BUNDLE_UV, or uv on PATH)"
+    )
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        help="folder to create (default: one in the launcher's cache)",
+    )
+    options = parser.parse_args(words)
     try:
-        print(make(given["--bundle"] or os.curdir, words[0] if words else None, given["--uv"]))
+        print(make_cache(options.bundle, options.folder, options.uv))
     except BundleError as error:
         return print_error(error)
     except OSError as error:
@@ -57,89 +60,82 @@ def main(argv: "Optional[Sequence[str]]" = None, *, bundle: str = os.curdir) -> 
     return 0
 
 
-def make(bundle: str, folder: "Optional[str]" = None, uv: "Optional[str]" = None) -> str:
-    """Return the cache folder for *uv* (default: OFFLINE_BUNDLE_UV, else the one on PATH), made if need be.
+def make_cache(bundle: str, folder: "Optional[str]" = None, uv: "Optional[str]" = None) -> str:
+    """Return the cache folder for *uv*, created or updated.
 
-    Raises LaunchError: 7 where the bundle has no cache, or none for that version of uv.
+    Raises NotInBundleError if the bundle has no cache, or none for that version of uv.
     """
-    _check(bundle, read_manifest(bundle), uv)
+    _check_version(open_bundle(bundle), uv or os.environ.get("OFFLINE_BUNDLE_UV") or "uv")
     if folder is None:
-        name = hashlib.sha256(os.fsencode(os.path.abspath(bundle))).hexdigest()[:16]
+        name = sha256_of(os.fsencode(os.path.abspath(bundle)))[:16]
         folder = os.path.join(cache_directory(), "uv-cache-" + name)
     folder = os.path.abspath(folder)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     for name in sorted(os.listdir(os.path.join(bundle, FOLDER))):
         source = os.path.join(bundle, FOLDER, name)
         if name.startswith(("archive-", "simple-", "wheels-")) and os.path.isdir(source):
-            _bring(source, os.path.join(folder, name))
+            _link_or_copy(source, os.path.join(folder, name))
     return folder
 
 
-def _check(bundle: str, manifest: "dict[str, Any]", uv: "Optional[str]") -> None:
-    locks = [lock for script in manifest["scripts"].values() for lock in script["locks"].values()]
-    versions = sorted({lock["cache"] for lock in locks if isinstance(lock.get("cache"), str)})
+def _check_version(bundle: "TrustedBundle", uv: str) -> None:
+    locks = [lock for script in bundle.manifest.scripts.values() for lock in script.locks.values()]
+    versions = sorted({lock.cache for lock in locks if lock.cache})
+    any_uv = f"UV_CONFIG_FILE={bundle.path('uv.toml')}"
+    build = "on the connected side: build-offline-bundle SCRIPT -o DIR --format cache"
     if not versions:
+        message = f"the bundle {bundle.folder} has no cache for uv"
+        raise NotInBundleError(message, hint=f"{build}; or use its index: {any_uv}")
+    program, version = _find_uv(uv)
+    if version not in versions:
         raise NotInBundleError(
-            f"the bundle {bundle} has no cache for uv",
-            hint="on the connected side: build-offline-bundle SCRIPT -o DIR --format cache; "
-            f"or use what it has: UV_CONFIG_FILE={os.path.join(bundle, 'uv.toml')}",
-        )
-    program, found = _ask_uv(uv or os.environ.get("OFFLINE_BUNDLE_UV") or "uv")
-    if found not in versions:
-        raise NotInBundleError(
-            f"the cache in {bundle} was filled by uv {' and '.join(versions)}; {program} is uv {found}, "
-            "and does not find what another version has cached",
-            hint=f"on the connected side: build-offline-bundle SCRIPT -o DIR --format cache --uv-version {found}; "
-            f"or with any uv: UV_CONFIG_FILE={os.path.join(bundle, 'uv.toml')}",
+            f"the cache in {bundle.folder} was filled by uv {' and '.join(versions)}; "
+            f"{program} is uv {version}, which cannot use it",
+            hint=f"{build} --uv-version {version}; or use the index, with any uv: {any_uv}",
         )
 
 
-def _ask_uv(uv: str) -> "tuple[str, str]":
-    """Return the path of a program and its version."""
-    import shutil
-    import subprocess
-
+def _find_uv(uv: str) -> "tuple[str, str]":
+    """Return the path of a uv and its version."""
     program = shutil.which(uv)
     if not program:
-        raise NotInBundleError(
-            f"there is no {uv} that can be run here", hint="name this node's uv: --uv PATH"
-        )
-    done = subprocess.run([program, "--version"], capture_output=True, check=False)
-    words = done.stdout.decode(errors="replace").split()
-    if done.returncode or len(words) < 2 or words[0] != "uv":
-        raise NotInBundleError(f"{program} is not uv", hint="name this node's uv: --uv PATH")
+        raise NotInBundleError(f"there is no {uv} that can be run here", hint=_UV_HINT)
+    result = subprocess.run([program, "--version"], capture_output=True, check=False)
+    words = result.stdout.decode(errors="replace").split()
+    if result.returncode or len(words) < 2 or words[0] != "uv":
+        raise NotInBundleError(f"{program} is not uv", hint=_UV_HINT)
     return program, words[1]
 
 
-def _bring(source: str, place: str) -> None:
-    """Link to a part of the bundle's cache; copy what is not there yet where a link would not do."""
-    import shutil
-
-    if (
-        sys.platform != "win32"
-        and _is_writable(source)
-        and (os.path.islink(place) or not os.path.exists(place))
-    ):
-        staged = f"{place}.{os.urandom(6).hex()}.partial"
-        os.symlink(os.path.abspath(source), staged)
-        os.replace(staged, place)
+def _link_or_copy(source: str, target: str) -> None:
+    """Link to a part of the bundle's cache; where a link does not work, copy what is missing."""
+    can_link = sys.platform != "win32" and _is_writable(source)
+    if can_link and (os.path.islink(target) or not os.path.exists(target)):
+        partial = _partial_path(target)
+        os.symlink(os.path.abspath(source), partial)
+        os.replace(partial, target)
         return
-    is_page = os.path.basename(source).startswith(
-        "simple-"
-    )  # the only files that an update changes
+    is_index = os.path.basename(source).startswith("simple-")  # the only files that updates change
     for folder, _, names in os.walk(source):
-        below = os.path.join(place, os.path.relpath(folder, source))
-        os.makedirs(below, exist_ok=True)
+        target_folder = os.path.join(target, os.path.relpath(folder, source))
+        os.makedirs(target_folder, exist_ok=True)
         for name in names:
-            target = os.path.join(below, name)
-            if is_page or not os.path.exists(target):
-                staged = f"{target}.{os.urandom(6).hex()}.partial"
-                shutil.copyfile(os.path.join(folder, name), staged)
-                os.replace(staged, target)
+            path = os.path.join(target_folder, name)
+            if is_index or not os.path.exists(path):
+                partial = _partial_path(path)
+                shutil.copyfile(os.path.join(folder, name), partial)
+                os.replace(partial, path)
+
+
+def _partial_path(path: str) -> str:
+    return f"{path}.{os.urandom(6).hex()}.partial"
 
 
 def _is_writable(source: str) -> bool:
-    """Whether files have the mode that uv needs of them: what it copies keeps it, and it writes into some of that."""
+    """Return whether the first file has a mode with which uv can use it.
+
+    uv copies files with their mode, and writes into some of the copies.
+    """
     for folder, _, names in os.walk(source):
         for name in names:
             return bool(os.stat(os.path.join(folder, name)).st_mode & 0o200)

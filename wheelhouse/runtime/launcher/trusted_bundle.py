@@ -1,0 +1,71 @@
+"""A bundle whose manifest satisfies the signature policy of the site."""
+
+import os
+from contextlib import contextmanager
+
+from ..errors import IntegrityError, SignatureError
+from ..files import sha256_of
+from ..manifest import Manifest
+from ..names import MANIFEST
+from ..policy import trusted_manifest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DAMAGED_HINT = "copy the bundle again; `offline-bundle verify DIR` lists all files that differ"
+
+
+class TrustedBundle:
+    """A bundle with its checked manifest, and the fingerprints of the keys that signed it."""
+
+    def __init__(self, folder: str, manifest: Manifest, signers: "tuple[str, ...]") -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.signers = signers
+
+    def path(self, name: str) -> str:
+        """Return the path of a file of the bundle."""
+        return os.path.join(self.folder, name)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file; raise IntegrityError if it differs from the manifest."""
+        path = self.path(name)
+        listed = self.manifest.files.get(name)
+        if listed is None:
+            raise IntegrityError(f"{path} is not in {MANIFEST}", hint=DAMAGED_HINT)
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except FileNotFoundError:
+            raise IntegrityError(f"{path} is missing", hint=DAMAGED_HINT) from None
+        if len(content) != listed.size or sha256_of(content) != listed.sha256:
+            message = f"{path} does not match its digest in {MANIFEST}"
+            raise IntegrityError(message, hint=DAMAGED_HINT)
+        return content
+
+
+def open_bundle(folder: str) -> TrustedBundle:
+    """Read and check the manifest and its signatures, as far as the site's policy requires them."""
+    path = os.path.join(folder, MANIFEST)
+    try:
+        with name_bundle(folder):
+            content, signers = trusted_manifest(folder)
+            manifest = Manifest.from_json(content)
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise IntegrityError(message, hint=DAMAGED_HINT) from None
+    return TrustedBundle(folder, manifest, tuple(signer.fingerprint for signer in signers))
+
+
+@contextmanager
+def name_bundle(folder: str) -> "Iterator[None]":
+    """Add the bundle's folder to errors about its manifest and signatures."""
+    try:
+        yield
+    except SignatureError as error:
+        message = f"{folder}: {error.message}"
+        raise SignatureError(message, kind=error.kind, hint=error.hint) from None
+    except IntegrityError as error:
+        message = f"{folder}: {error.message}"
+        raise IntegrityError(message, hint=error.hint, problems=error.problems) from None
