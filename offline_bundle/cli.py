@@ -71,11 +71,11 @@ _COMMANDS = {
         "Verify a bundle and sign it.",
     ),
     "pack": (
-        "offline_bundle.wheelhouse.cli.archive:pack_command",
+        "offline_bundle.wheelhouse.cli.pack:pack_command",
         "Pack a bundle, or its difference to another, into an archive.",
     ),
     "unpack": (
-        "offline_bundle.wheelhouse.cli.archive:unpack_command",
+        "offline_bundle.wheelhouse.cli.unpack:unpack_command",
         "Verify archives and unpack them into a bundle.",
     ),
     "prune": (

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.builder.inputs.targets import host_platform
-from tests.builder.test_build import HERE, TARGET, Factory, digests, factory, snapshot
-from tests.support.distributions import make_wheel
-from tests.wheelhouse.test_signature import allowing, make_key, public
-
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
 from offline_bundle.wheelhouse.signing import sign
 from offline_bundle.wheelhouse.store.prune import prune
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
-from offline_bundle.wheelhouse.transport.archive import pack, unpack
+from offline_bundle.wheelhouse.transport.pack import pack
+from offline_bundle.wheelhouse.transport.unpack import unpack
+from tests.builder.test_build import HERE, TARGET, Factory, digests, factory, snapshot
+from tests.support.distributions import make_wheel
+from tests.wheelhouse.test_signature import allowing, make_key, public
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from uv import find_uv_bin
 
 from offline_bundle.wheelhouse.runtime.archive.file_table import render_checksums
 from offline_bundle.wheelhouse.store import shipped
-from offline_bundle.wheelhouse.transport.archive import pack
+from offline_bundle.wheelhouse.transport.pack import pack
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gzip
 import hashlib
 import io
 import os
@@ -23,7 +22,7 @@ from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_b
 from offline_bundle.wheelhouse.derived.simple_index import render_index
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
 from offline_bundle.wheelhouse.runtime.archive.reader import Archive
-from offline_bundle.wheelhouse.runtime.archive.tar import Entry, header_digest
+from offline_bundle.wheelhouse.runtime.archive.tar import Entry
 from offline_bundle.wheelhouse.runtime.manifest import (
     BundledFile,
     BundledLock,
@@ -34,7 +33,6 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     Manifest,
     render_checksums,
 )
-from offline_bundle.wheelhouse.runtime.names import LISTS
 from offline_bundle.wheelhouse.store.shipped import unpacker
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
@@ -175,7 +173,7 @@ def unpacker_path() -> Path:
 
 def tar_of(
     members: list[tuple[tarfile.TarInfo, bytes]], *, format: int = tarfile.USTAR_FORMAT
-) -> bytes:  # noqa: A002
+) -> bytes:
     """A tar as anybody may make one."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
@@ -199,24 +197,6 @@ def archive_of(document: bytes, contents: Mapping[str, bytes]) -> bytes:
         entry = Entry(path, "", len(content), is_executable=path.startswith("uv/"))
         pieces += [entry.header(1767225600), content, bytes(-len(content) % 512)]
     return b"".join(pieces) + bytes(1024)
-
-
-def unfolded(difference: bytes) -> tuple[bytes, bytes]:
-    """The tar inside the first member of a difference, and what follows that member."""
-    with tarfile.open(fileobj=io.BytesIO(difference)) as tar:
-        first = tar.next()
-        assert first is not None
-        assert first.name == LISTS
-        content = tar.extractfile(first).read()  # type: ignore[union-attr]
-    return gzip.decompress(content), difference[
-        first.offset_data + len(content) + -len(content) % 512 :
-    ]
-
-
-def folded(content: bytes, rest: bytes, *, time: int = 1767225600) -> bytes:
-    """A difference as `pack` would write it, were *content* what its first member holds."""
-    entry = Entry(LISTS, "", len(content), comment=header_digest(content))
-    return entry.header(time) + content + bytes(-len(content) % 512) + rest
 
 
 def checksums_of(manifest: Manifest) -> bytes:

@@ -11,7 +11,7 @@ from offline_bundle.wheelhouse.cli.diff import diff_command
 from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.manifest import BundledUv
-from offline_bundle.wheelhouse.transport.archive import pack
+from offline_bundle.wheelhouse.transport.pack import pack
 from offline_bundle.wheelhouse.transport.open import load_manifest
 from tests.support.reviewed import LINUX, WINDOWS, Shelf
 

@@ -8,7 +8,8 @@ import pytest
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 from offline_bundle.wheelhouse.store.verify import verify
-from offline_bundle.wheelhouse.transport.archive import Unpacked, pack, unpack
+from offline_bundle.wheelhouse.transport.pack import pack
+from offline_bundle.wheelhouse.transport.unpack import UnpackReport, unpack
 from tests.support.archives import LINUX, MAC, digest_of, no_fsync, put_bundle, tree, wheel_path
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def live(tmp_path: Path) -> Path:
     return tmp_path / "live"
 
 
-def carry(bundle: Path, live: Path, **options: bool) -> Unpacked:
+def carry(bundle: Path, live: Path, **options: bool) -> UnpackReport:
     """Pack *bundle*, and unpack it to *live*, which must be whole afterwards."""
     archive = bundle.parent / f"{bundle.name}.tar"
     pack(bundle, archive)
@@ -119,7 +120,7 @@ def test_a_script_of_a_stranger_is_taken_only_on_request(
     carry(put_bundle(tmp_path / "one"), live)
     before = tree(live)
     other = put_bundle(tmp_path / "two", {"eval": packages}, text=text)
-    with pytest.raises(IntegrityError, match="none is known to be the newer") as caught:
+    with pytest.raises(IntegrityError, match="none is known to be newer") as caught:
         carry(other, live)
     assert reason in caught.value.problems
     assert "--replace" in (caught.value.hint or "")
@@ -191,7 +192,7 @@ def test_what_was_changed_on_the_far_side_is_not_overwritten(tmp_path: Path, liv
     carry(one, live)
     put_bundle(live, {"eval": {"alpha": "1.5"}})
     put_bundle(one, {"eval": {"alpha": "2.0"}})
-    with pytest.raises(IntegrityError, match="none is known to be the newer"):
+    with pytest.raises(IntegrityError, match="none is known to be newer"):
         carry(one, live)
     carry(one, live, replace_scripts=True)
     assert read_manifest(live).scripts["eval"].locks[LINUX].packages["alpha"].version == "2.0"
@@ -215,7 +216,9 @@ def test_inventories_are_made_anew_for_the_whole(tmp_path: Path, live: Path) -> 
     ]
     for bundle in bundles:
         plain = read_manifest(bundle)
-        manifest, contents = add_inventories(plain, lambda: gather_metadata(plain, {}, bundle), None)  # noqa: B023
+        manifest, contents = add_inventories(
+            plain, lambda: gather_metadata(plain, {}, bundle), None
+        )  # noqa: B023
         with BundleWriter(bundle) as writer:
             writer.commit(manifest, contents)
         carry(bundle, live)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from offline_bundle.runner.cli.submit import submit_command
-from offline_bundle.wheelhouse.cli.archive import pack_command
+from offline_bundle.wheelhouse.cli.pack import pack_command
 from offline_bundle.wheelhouse.cli.output import print_table, safe
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.launcher.cache_cleanup import cache_limit

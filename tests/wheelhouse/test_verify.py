@@ -312,10 +312,10 @@ def refuse(monkeypatch: pytest.MonkeyPatch, function: str, path: str) -> None:
     """Make opening or listing *path* fail as for a user without permission: root would be let through."""
     real = getattr(os, function)
 
-    def refusing(place: str | Path, *rest: int) -> object:
+    def refusing(place: str | Path, *rest: int, **options: int | None) -> object:
         if str(place).endswith(path):
             raise PermissionError(13, "Permission denied", str(place))
-        return real(place, *rest)
+        return real(place, *rest, **options)
 
     monkeypatch.setattr(os, function, refusing)
 

@@ -5,6 +5,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Optional, Self, Union
 
     PathLike = Union[str, os.PathLike[str]]
@@ -16,20 +17,31 @@ class FileLock:
     It ends with `release()` or the process. A child that inherits `descriptor` keeps it: flock belongs to the
     open file. The descriptor is open for writing because flock on NFSv4 asks for that. Windows has exclusive
     locks only; there a shared lock waits for the exclusive one and then holds nothing.
+    *opener* opens the file in another way and returns its descriptor.
     """
 
-    def __init__(self, path: "str | os.PathLike[str]", *, shared: bool = False) -> None:
+    def __init__(
+        self,
+        path: "str | os.PathLike[str]",
+        *,
+        shared: bool = False,
+        opener: "Optional[Callable[[str], int]]" = None,
+    ) -> None:
         self.path = os.fspath(path)
         self.shared = shared
+        self._opener = opener
         self.descriptor: "Optional[int]" = None
 
     def acquire(self, *, block: bool = True) -> bool:
         """Take the lock; without *block* return False where another process holds it. Raises OSError."""
         if self.descriptor is not None:
             raise RuntimeError(f"{self.path} is locked by this object already")
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        if self._opener:
+            descriptor = self._opener(self.path)
+        else:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            _lock_descriptor(descriptor, shared=self.shared, block=block)
+            lock_descriptor(descriptor, shared=self.shared, block=block)
         except BaseException as error:
             os.close(descriptor)
             if isinstance(
@@ -56,7 +68,7 @@ class FileLock:
         self.release()
 
 
-def _lock_descriptor(descriptor: int, *, shared: bool, block: bool) -> None:
+def lock_descriptor(descriptor: int, *, shared: bool, block: bool) -> None:
     if sys.platform != "win32":
         import fcntl
 

@@ -13,10 +13,6 @@ INCOMING = f"{WRITER}/incoming"
 """Files on their way out of an archive: each is complete when its digest says so."""
 DELTA = f"{WRITER}/delta.json"
 """The member that makes an archive a difference: which files it brings, and for which bundle."""
-LISTS = f"{WRITER}/lists.tar.gz"
-"""The first member of a difference: what grows with the bundle and not with the change, as a tar of its own."""
-LARGEST_LISTS = 128 * 1024 * 1024
-"""Bytes of that tar, at the most: what would be longer is not folded."""
 PART_INDEX = ".parts.sha256"
 """What follows an archive's name in that of the list of its parts, for `sha256sum -c`."""
 MOST_ANCESTORS = 100

@@ -1,4 +1,4 @@
-"""Run functions in threads."""
+"""Run functions in threads: as many as this process may use CPUs."""
 
 import os
 
@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     _Result = TypeVar("_Result")
     Progress = Optional[Callable[[int], None]]
 
-
 _SMALL = 128 * 1024
-
-
 _MOST_WORKERS = 4
+
+
+def cpus(limit: "Optional[int]" = None) -> int:
+    """Return how many CPUs this process may use, at most *limit*."""
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return usable if limit is None else min(limit, usable)
 
 
 def parallel_map(
@@ -26,14 +31,13 @@ def parallel_map(
     items: "Iterable[_Item]",
     size: "Optional[Callable[[_Item], int]]" = None,
 ) -> "list[tuple[_Item, _Result]]":
-    """Apply *function* to each item, several at a time: hashing and reading leave the interpreter to others.
+    """Apply *function* to each item in threads; return (item, result) pairs, in any order.
 
-    *items* may still be in the making: that happens in this thread, while the others work on those made before. So do
-    items of a small *size* (`is_small`).
+    Items of a small *size* (bytes) are handled in this thread (`is_small`).
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(usable_workers()) as pool:
+    with ThreadPoolExecutor(cpus(_MOST_WORKERS)) as pool:
         done, futures = [], []
         try:
             for item in items:
@@ -49,37 +53,30 @@ def parallel_map(
 
 
 def is_small(size: int) -> bool:
-    """Whether threads that take turns at something of *size* bytes stand in each other's way."""
+    """Return True below the size in bytes where threading overhead outweighs the gain."""
     return size < _SMALL
 
 
-def usable_workers() -> int:
-    """Threads that are worth their while: as many as CPUs that this process may use, but few."""
-    usable = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return min(_MOST_WORKERS, usable)
-
-
 def serialized_progress(progress: "Progress") -> "Progress":
-    """Wrap *progress* so that several threads may tell it."""
+    """Wrap *progress* so that one thread at a time calls it."""
     if progress is None:
         return None
     import threading
 
-    tell, lock = progress, threading.Lock()
+    report, lock = progress, threading.Lock()
 
     def advance(count: int) -> None:
         with lock:
-            tell(count)
+            report(count)
 
     return advance
 
 
 def gather(futures: "Iterable[Future[_Result]]") -> "list[_Result]":
-    """Return all results in order; raise one error that combines the BundleErrors of all futures."""
+    """Return all results in order; raise one error that combines the BundleErrors of all."""
     waiting = list(futures)
-    errors = [error for error in map(_exception, waiting) if isinstance(error, BundleError)]
+    exceptions = [future.exception() for future in waiting]
+    errors = [error for error in exceptions if isinstance(error, BundleError)]
     if not errors:
         return [future.result() for future in waiting]
     if len(errors) == 1:
@@ -93,7 +90,3 @@ def gather(futures: "Iterable[Future[_Result]]") -> "list[_Result]":
     kind = type(min(errors, key=lambda error: error.exit_code))
     message = f"{len(errors)} of {len(waiting)} failed"
     raise kind(message, problems=problems, hint="\n".join(hints) or None)
-
-
-def _exception(future: "Future[_Result]") -> "Optional[BaseException]":
-    return future.exception()

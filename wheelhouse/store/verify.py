@@ -1,10 +1,11 @@
-"""Verification: whether a bundle on disk holds what its manifest names, all of it, and nothing else.
+"""Verify that a bundle on disk has all files of its manifest, unchanged, and no others.
 
     report = verify(Path("bundle"))
-    raise_for_problems(report)      # IntegrityError (exit 5) that names every missing, changed and extra file
+    raise_for_problems(report)      # IntegrityError (exit code 5) that names every file
 
-Nothing in the bundle is trusted on the way: symbolic links are not followed, fifos and devices not opened.
-What the manifest itself is worth, its signature tells.
+Nothing in the bundle is trusted: links are not followed, fifos and devices not opened. Authenticity
+comes from the manifest's signature. The journal of an update (`.writer/pending.json`) has none, so it
+explains problems but excuses nothing.
 """
 
 from __future__ import annotations
@@ -14,22 +15,20 @@ import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from offline_bundle.wheelhouse.runtime.commit import journal_paths
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.files import open_regular, sha256_of
 from offline_bundle.wheelhouse.runtime.manifest import (
-    CHECKSUMS,
-    MANIFEST,
-    SIGNATURE,
-    WRITER,
     Manifest,
-    open_regular,
     read_manifest_bytes,
     render_checksums,
 )
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MANIFEST, SIGNATURE, WRITER
+from offline_bundle.wheelhouse.runtime.parallel import cpus, serialized_progress
 from offline_bundle.wheelhouse.runtime.paths import printable
+from offline_bundle.wheelhouse.runtime.safe_folder import SafeFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,52 +41,48 @@ _MOST_WORKERS = 8
 
 @dataclass(frozen=True)
 class Change:
-    """A file that is not what the manifest says."""
+    """A file that does not match the manifest."""
 
     path: str
     expected: str
-    """What should be there: a digest, a size, a kind of file."""
+    """A digest, a size, or a kind of file."""
     actual: str
-    """What is there instead, in the same terms, or why it could not be read."""
+    """The same of the file on disk, or why it could not be read."""
+    pending: bool = False
+    """True if an interrupted update wrote it, according to the journal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyReport:
-    """All that a verification found; paths are relative to the bundle and sorted."""
+    """The results of a verification; paths are relative to the bundle and sorted."""
 
     files: int
-    """How many files the manifest names."""
+    """Number of files in the manifest."""
     size: int
-    """Their bytes altogether."""
+    """Their bytes."""
     missing: tuple[str, ...] = ()
     changed: tuple[Change, ...] = ()
     extra: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
-    """Files of an update that was interrupted, or is under way, as `.writer/pending.json` has them."""
+    """Files that only the journal of an interrupted or running update names."""
 
     @property
     def ok(self) -> bool:
-        """Whether the bundle is what its manifest says, or was when an update of it was cut short.
-
-        An update that was killed leaves files of its own beside the old bundle, and the journal accounts for them. The
-        journal is not signed: who trusts a signature and not the place must ask for `is_settled` too.
-        """
-        return not (self.missing or self.changed or self.extra)
+        """True if the bundle has exactly the files of its manifest."""
+        return not (self.missing or self.changed or self.extra or self.pending)
 
     @property
-    def is_settled(self) -> bool:
-        """Whether no update was cut short: then every file is one that the manifest names."""
-        return not self.pending
+    def is_interrupted(self) -> bool:
+        """True if an interrupted update explains all problems, according to the journal."""
+        changed = all(change.pending for change in self.changed)
+        return not self.ok and changed and not (self.missing or self.extra)
 
     @property
     def problems(self) -> tuple[str, ...]:
         """One printable line per problem."""
         return (
             *(f"missing: {printable(path)}" for path in self.missing),
-            *(
-                f"changed: {printable(c.path)} (expected {c.expected}, found {c.actual})"
-                for c in self.changed
-            ),
+            *map(_change_line, self.changed),
             *(f"extra: {printable(path)}" for path in self.extra),
             *(f"pending: {printable(path)}" for path in self.pending),
         )
@@ -100,64 +95,76 @@ def verify(
     progress: Callable[[int], None] | None = None,
     document: bytes | None = None,
 ) -> VerifyReport:
-    """Compare the bundle at *directory* with its manifest, in one pass over all of its files.
+    """Compare the bundle at *directory* with its manifest, in one pass over all files.
 
-    *workers* threads hash (default: one per usable CPU); *progress* is called with the bytes hashed since its
-    last call, by one thread at a time. *document* is the manifest to go by, where its signature was checked before.
-    Raises InputError when there is no bundle, IntegrityError when its manifest is broken.
+    *workers* threads compute digests (default: one per usable CPU). One thread at a time calls
+    *progress* with the bytes since its last call. *document* is the manifest if its signature was
+    checked before. Raises InputError if there is no bundle, IntegrityError for an invalid manifest.
     """
     content = read_manifest_bytes(directory) if document is None else document
     manifest = Manifest.from_json(content)
-    wanted = _wanted(manifest, content)
-    journals = [_read_journal(directory, path) for path in journal_paths(directory)]
+    expected = _expected_contents(manifest, content)
+    with SafeFolder(directory) as folder:
+        journals = [_read_journal(folder, path) for path in journal_paths(folder)]
     tree = _read_tree(directory)
     candidates = {
-        path: [known[path] for known in (wanted, *journals) if path in known]
+        path: [contents[path] for contents in (expected, *journals) if path in contents]
         for path in tree.files
-        if any(path in known for known in (wanted, *journals))
+        if any(path in contents for contents in (expected, *journals))
     }
-    found = _inspect_all(directory, candidates, workers or _usable_cpus(), progress)
+    states = _inspect_all(directory, candidates, workers or cpus(_MOST_WORKERS), progress)
     pending = {
-        path for path, state in found.items() if state.matched and state.matched != wanted.get(path)
+        path for path, state in states.items() if state.matched is not None and path not in expected
     }
-    known = wanted.keys() | pending | (tree.files & {MANIFEST, SIGNATURE})
-    unreadable = [
-        Change(path or ".", "a readable folder", why) for path, why in tree.unreadable.items()
+    named = expected.keys() | pending | (tree.files & {MANIFEST, SIGNATURE})
+    changed = [
+        *_changes(expected, states, tree),
+        *(Change(path or ".", "a readable folder", why) for path, why in tree.unreadable.items()),
     ]
     return VerifyReport(
         files=len(manifest.files),
         size=sum(file.size or 0 for file in manifest.files.values()),
-        missing=tuple(sorted(path for path in wanted if not tree.holds(path))),
-        changed=tuple(
-            sorted([*_changes(wanted, found, tree), *unreadable], key=lambda change: change.path)
-        ),
-        extra=tuple(sorted((tree.files | tree.others.keys()) - known)),
+        missing=tuple(sorted(path for path in expected if not tree.may_have(path))),
+        changed=tuple(sorted(changed, key=lambda change: change.path)),
+        extra=tuple(sorted((tree.files | tree.others.keys()) - named)),
         pending=tuple(sorted(pending)),
     )
 
 
-def raise_for_problems(report: VerifyReport) -> None:
-    """Raise one IntegrityError that names every file at fault; return when the report is in order."""
-    if report.ok:
+def raise_for_problems(report: VerifyReport, *, allow_pending: bool = False) -> None:
+    """Raise one IntegrityError that names every problem; with *allow_pending*, not for those."""
+    kinds = {
+        "missing": len(report.missing),
+        "changed": len(report.changed),
+        "extra": len(report.extra),
+        "pending": 0 if allow_pending else len(report.pending),
+    }
+    if not any(kinds.values()):
         return
-    kinds = {"missing": report.missing, "changed": report.changed, "extra": report.extra}
-    counts = ", ".join(f"{len(paths)} {kind}" for kind, paths in kinds.items() if paths)
-    raise IntegrityError(
-        f"the bundle does not match its manifest: {counts}",
-        hint="carry the bundle over again; remove extra files, or find out who put them there",
-        problems=report.problems,
-    )
+    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if number)
+    message = f"the bundle does not match its manifest: {counts}"
+    hint = "copy the bundle again, or remove extra files after finding out where they come from"
+    if report.is_interrupted:
+        message = f"an update of the bundle was interrupted: {counts}"
+        hint = "run the update again to finish it; --allow-pending accepts pending files"
+    raise IntegrityError(message, hint=hint, problems=report.problems)
+
+
+def _change_line(change: Change) -> str:
+    origin = ", written by an interrupted update" if change.pending else ""
+    details = f"(expected {change.expected}, found {change.actual}{origin})"
+    return f"changed: {printable(change.path)} {details}"
 
 
 class _Content(NamedTuple):
-    """What a file should hold."""
+    """The content of a file."""
 
     sha256: str
     size: int
 
 
 class _State(NamedTuple):
-    """What a file holds: the content it matched, or else what differs."""
+    """The content of a file on disk: which of the candidates it matches, and what differs."""
 
     matched: _Content | None
     expected: str = ""
@@ -166,17 +173,17 @@ class _State(NamedTuple):
 
 @dataclass
 class _Tree:
-    """What lies on disk, by path relative to the bundle; nothing was opened to find out."""
+    """All paths on disk, relative to the bundle; nothing was opened."""
 
     files: set[str] = field(default_factory=set)
     folders: set[str] = field(default_factory=set)
     others: dict[str, str] = field(default_factory=dict)
-    """Links, fifos, devices: path to kind."""
+    """Links, fifos and devices: path to kind."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Folders that could not be listed: path to reason."""
 
-    def holds(self, path: str) -> bool:
-        """Whether anything lies at *path*, as far as can be seen."""
+    def may_have(self, path: str) -> bool:
+        """Return False if certainly nothing is at *path*."""
         if path in self.files or path in self.others or path in self.folders:
             return True
         return any(not folder or path.startswith(f"{folder}/") for folder in self.unreadable)
@@ -191,38 +198,36 @@ def _recorded(manifest: Manifest) -> dict[str, _Content]:
     }
 
 
-def _wanted(manifest: Manifest, content: bytes) -> dict[str, _Content]:
+def _expected_contents(manifest: Manifest, content: bytes) -> dict[str, _Content]:
     rendered = {CHECKSUMS: _content_of(render_checksums(manifest, content))}
     return _recorded(manifest) | (rendered if CHECKSUMS in manifest.files else {})
 
 
-def _read_journal(directory: Path, path: str) -> dict[str, _Content]:
-    """Read what an interrupted update was about to write: nothing when it is garbled."""
+def _read_journal(folder: SafeFolder, path: str) -> dict[str, _Content]:
+    """Return the contents that an interrupted update writes or removes; none if it is invalid."""
     try:
-        with open_regular(path) as file:
-            pending = Manifest.from_json(file.read())
-    except (OSError, IntegrityError):
+        pending = Manifest.from_json(folder.read(path) or b"")
+    except IntegrityError:
         return {}
     journal = _recorded(pending)
-    checksums = _read_pending_checksums(directory, pending)
+    checksums = _read_pending_checksums(folder, pending)
     return {**journal, CHECKSUMS: _content_of(checksums)} if checksums else journal
 
 
-def _read_pending_checksums(directory: Path, pending: Manifest) -> bytes | None:
-    """Return `SHA256SUMS` if it lists nothing but what the journal has.
+def _read_pending_checksums(folder: SafeFolder, pending: Manifest) -> bytes | None:
+    """Return `SHA256SUMS` on disk if it lists files of the journal only.
 
-    It may list less: the journal also has the files that the update will remove, and `bundle.json` is not
-    there yet.
+    It may list fewer: the journal also has the files that the update removes, and not `bundle.json`.
     """
     rendered = render_checksums(pending, b"")
     try:
-        with open_regular(directory / CHECKSUMS) as file:
+        with folder.open(CHECKSUMS) as file:
             content = file.read(len(rendered) + 1)
     except OSError:
         return None
-    known = set(rendered.splitlines())
+    journal_lines = set(rendered.splitlines())
     lines = [line for line in content.splitlines() if line[66:] != MANIFEST.encode()]
-    return content if len(content) <= len(rendered) and known.issuperset(lines) else None
+    return content if len(content) <= len(rendered) and journal_lines.issuperset(lines) else None
 
 
 def _read_tree(directory: Path) -> _Tree:
@@ -251,13 +256,14 @@ def _note(entry: os.DirEntry[str], path: str, tree: _Tree, folders: list[str]) -
 
 
 def _changes(
-    wanted: Mapping[str, _Content], found: Mapping[str, _State], tree: _Tree
+    expected: Mapping[str, _Content], states: Mapping[str, _State], tree: _Tree
 ) -> Iterator[Change]:
-    for path in wanted:
+    for path, content in expected.items():
         if path in tree.others or path in tree.folders:
             yield Change(path, "a file", tree.others.get(path, "a folder"))
-        elif path in tree.files and found[path].matched is None:
-            yield Change(path, found[path].expected, found[path].actual)
+        elif path in tree.files and states[path].matched != content:
+            state = states[path]
+            yield Change(path, state.expected, state.actual, pending=state.matched is not None)
 
 
 def _inspect_all(
@@ -266,23 +272,23 @@ def _inspect_all(
     workers: int,
     progress: Callable[[int], None] | None,
 ) -> dict[str, _State]:
-    """Inspect files in parallel, the largest first, so that none is left to one thread at the end."""
+    # The largest first, so that no thread has one left at the end.
     queue = deque(sorted(candidates, key=lambda path: -candidates[path][0].size))
-    found: dict[str, _State] = {}
-    advance = _one_at_a_time(progress)
+    states: dict[str, _State] = {}
+    advance = serialized_progress(progress) or (lambda _: None)
 
     def work() -> None:
         buffer = bytearray(_CHUNK)
         while (path := _take(queue)) is not None:
-            found[path] = _inspect(directory / path, candidates[path], buffer, advance)
+            states[path] = _inspect(directory / path, candidates[path], buffer, advance)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="verify") as pool:
         try:
             for future in [pool.submit(work) for _ in range(workers)]:
                 future.result()
         finally:
-            queue.clear()  # so that an interrupted verification stops after the files at hand
-    return found
+            queue.clear()  # an interrupted verification stops after the current files
+    return states
 
 
 def _take(queue: deque[str]) -> str | None:
@@ -295,7 +301,7 @@ def _take(queue: deque[str]) -> str | None:
 def _inspect(
     path: Path, candidates: list[_Content], buffer: bytearray, advance: Callable[[int], None]
 ) -> _State:
-    """Say which of *candidates* the file holds; when its size is none of theirs, without reading it."""
+    """Return which of *candidates* the file matches; it is not read if its size matches none."""
     expected = candidates[0]
     try:
         with open_regular(path) as file:
@@ -319,27 +325,8 @@ def _digest(file: FileIO, buffer: bytearray, advance: Callable[[int], None]) -> 
     return digest.hexdigest()
 
 
-def _one_at_a_time(progress: Callable[[int], None] | None) -> Callable[[int], None]:
-    if progress is None:
-        return lambda _: None
-    lock = Lock()
-
-    def advance(count: int) -> None:
-        with lock:
-            progress(count)
-
-    return advance
-
-
 def _content_of(content: bytes) -> _Content:
-    return _Content(hashlib.sha256(content).hexdigest(), len(content))
-
-
-def _usable_cpus() -> int:
-    usable = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return min(_MOST_WORKERS, usable)
+    return _Content(sha256_of(content), len(content))
 
 
 def _reason(error: OSError) -> str:

@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -29,19 +29,23 @@ from offline_bundle.wheelhouse.runtime.errors import (
     corrupt_bundle,
     translate_os_errors,
 )
-from offline_bundle.wheelhouse.runtime.files import file_digest, real_folder, sha256_of
+from offline_bundle.wheelhouse.runtime.files import file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.locks import FileLock
 from offline_bundle.wheelhouse.runtime.manifest import (
-    CHECKSUMS,
-    MANIFEST,
-    MOST_ANCESTORS,
-    SIGNATURE,
-    WRITER,
     Manifest,
     read_manifest_bytes,
     render_checksums,
 )
-from offline_bundle.wheelhouse.runtime.names import PENDING
+from offline_bundle.wheelhouse.runtime.names import (
+    CHECKSUMS,
+    MANIFEST,
+    MOST_ANCESTORS,
+    PENDING,
+    SIGNATURE,
+    STAGING,
+    WRITER,
+)
+from offline_bundle.wheelhouse.runtime.safe_folder import SafeFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -72,24 +76,27 @@ class BundleWriter:
         self._abandoned: list[Manifest] = []
         self._distrusted: set[str] = set()
         self._on_wait = on_wait
-        self._lock: FileLock | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Take the lock; read what is in force."""
-        with translate_os_errors(self.directory):
+        with self._stack, translate_os_errors(self.directory):
             check_is_bundle_folder(str(self.directory))
             self.directory.mkdir(parents=True, exist_ok=True)
-            real_folder(str(self.directory), WRITER)
-            self._lock = FileLock(str(self.directory / WRITER / "lock"))
-            if not self._lock.acquire(block=False):
+            self._folder = self._stack.enter_context(SafeFolder(self.directory))
+            self._folder.make_folder(WRITER)
+            lock = FileLock(f"{WRITER}/lock", opener=self._folder.open_lock)
+            self._stack.callback(lock.release)
+            if not lock.acquire(block=False):
                 if self._on_wait:
                     self._on_wait()
-                self._lock.acquire(block=True)
+                lock.acquire(block=True)
             if (self.directory / MANIFEST).exists():
                 self.current_bytes = read_manifest_bytes(self.directory)
                 self.current = Manifest.from_json(self.current_bytes)
             self._abandoned = self._read_abandoned()
-            shutil.rmtree(self._staging, ignore_errors=True)
+            self._folder.remove_tree(STAGING)
+            self._stack = self._stack.pop_all()  # nothing failed: release all in __exit__
         return self
 
     def __exit__(
@@ -99,11 +106,10 @@ class BundleWriter:
         trace: TracebackType | None,
     ) -> None:
         """Leave no staged file behind, and no folder where nothing was committed."""
-        shutil.rmtree(self._staging, ignore_errors=True)
-        if self._lock is not None:
-            self._lock.release()
-        if self.current is None:
-            self._remove_if_empty()
+        with self._stack:
+            self._folder.remove_tree(STAGING)
+            if self.current is None:
+                self._remove_if_empty()
 
     def distrust(self, paths: Collection[str]) -> None:
         """From now on the bundle does not hold the files at *paths*: somebody read them and found other bytes."""
@@ -200,12 +206,12 @@ class BundleWriter:
     def _read_abandoned(self) -> list[Manifest]:
         """The journals of writers that were killed: what they may have left behind."""
         journals = []
-        for path in map(Path, journal_paths(self.directory)):
+        for path in journal_paths(self._folder):
             try:
-                journals.append(Manifest.from_json(path.read_bytes()))
-            except (OSError, IntegrityError):
+                journals.append(Manifest.from_json(self._folder.read(path) or b""))
+            except IntegrityError:
                 with suppress(OSError):
-                    path.unlink()
+                    self._folder.remove(path)
         return journals
 
     def _lies_there(self, path: str, file: BundledFile) -> bool:
@@ -256,13 +262,11 @@ class BundleWriter:
     @property
     def workplace(self) -> Path:
         """A folder for what a build makes: its files are moved, not copied, into the bundle; gone afterwards."""
-        real_folder(str(self.directory), self._staging.relative_to(self.directory).as_posix())
-        place = self._staging / "work"
-        place.mkdir(exist_ok=True)
-        return place
+        self._folder.make_folder(f"{STAGING}/work")
+        return self._staging / "work"
 
     def _stage(self, wanted: Mapping[str, bytes | Path], manifest: Manifest) -> dict[str, Path]:
-        real_folder(str(self.directory), self._staging.relative_to(self.directory).as_posix())
+        self._folder.make_folder(STAGING)
         staged = {path: self._staging / str(number) for number, path in enumerate(wanted)}
         own = self.directory / WRITER
         staged |= {
@@ -274,7 +278,7 @@ class BundleWriter:
         def put(path: str) -> None:
             content = wanted[path]
             if isinstance(content, bytes):
-                staged[path].write_bytes(content)
+                self._folder.write(f"{STAGING}/{staged[path].name}", content)
             elif content != staged[path]:
                 link_or_copy(content, staged[path])
             if path.startswith("uv/") or manifest.files[path].executable:
@@ -287,10 +291,9 @@ class BundleWriter:
     def _remove_if_empty(self) -> None:
         """A build that failed before its first commit leaves no folder behind."""
         with suppress(OSError):
-            left = [place.name for place in (self.directory / WRITER).iterdir()]
-            if left == ["lock"] and not journal_paths(self.directory):
-                (self.directory / WRITER / "lock").unlink(missing_ok=True)
-                (self.directory / WRITER).rmdir()
+            if self._folder.names(WRITER) == ["lock"]:
+                self._folder.remove(f"{WRITER}/lock")
+                self._folder.remove_folder(WRITER)
                 self.directory.rmdir()
 
 

@@ -1,35 +1,37 @@
-"""Merging two bundles by their manifests: scripts and targets side by side, wheels shared. Pure.
+"""Merge two bundles by their manifests: scripts and targets together, wheels shared. Pure.
 
     merged = merge(Side(current, digest), Side(incoming, other_digest))
-    with_lineage(merged.manifest, …), merged.pages
+    merge_history(merged.manifest, …), merged.pages
 
-A script that both have, with other content, is taken from the incoming bundle only when that one descends from where
-ours came from (`BundledScript.origins`); for two that know nothing of each other somebody has to say so (*replaces*).
+If both bundles have a script with different content, the incoming one is taken only if its bundle
+descends from the manifests that the other came from (`BundledScript.origins`), or on request.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from packaging.version import InvalidVersion, Version
-
-from offline_bundle.wheelhouse.derived.complete import INVENTORIES, file_entry, with_needed_by
-from offline_bundle.wheelhouse.derived.python_downloads import DOWNLOADS, render_downloads
-from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
+from offline_bundle.wheelhouse.derived.complete import complete
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
-from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MOST_ANCESTORS
+from offline_bundle.wheelhouse.runtime.manifest import Manifest
+from offline_bundle.wheelhouse.runtime.names import MOST_ANCESTORS
+from offline_bundle.wheelhouse.transport.merge_files import (
+    creator_order,
+    merge_caches,
+    merge_files,
+    merge_pythons,
+    merge_uv,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from offline_bundle.wheelhouse.runtime.manifest import BundledLock, BundledPython, BundledScript
+    from offline_bundle.wheelhouse.runtime.manifest import BundledLock, BundledScript
 
 IMMUTABLE = ("wheels/", "python/")
-"""Files in these folders never change their bytes under one name: jobs and caches rely on it."""
+"""Files in these folders never change under one name: jobs and caches rely on it."""
 
 
 @dataclass(frozen=True)
@@ -42,56 +44,39 @@ class Side:
 
 @dataclass(frozen=True)
 class Merged:
-    """What the two become."""
+    """Result of a merge."""
 
     manifest: Manifest
+    """Without inventories, which describe the whole, and without history."""
     pages: Mapping[str, bytes]
-    """The index, and what lists the interpreters, rendered anew: contents by path."""
+    """Contents of the rendered pages, by path."""
 
 
-def merge(ours: Side, theirs: Side, *, replaces: bool = False) -> Merged:
-    """Merge *theirs* into *ours*; with *replaces* their scripts win where both differ.
+def merge(ours: Side, theirs: Side, *, replace_scripts: bool = False) -> Merged:
+    """Merge *theirs* into *ours*; with *replace_scripts* their scripts replace different ones.
 
-    What comes has no inventories, for those are of the whole, and no lineage yet: `with_lineage` gives it one.
-    Raises IntegrityError (exit 5) that names each wheel of the same name with other bytes, and each script that both
-    have with other content while neither knows which is newer.
+    Raises IntegrityError (5) that names each wheel of one name with different bytes, and each
+    script with different content of which neither is known to be newer.
     """
-    refuse_other_wheels(ours.manifest, theirs.manifest)
-    scripts, taken = _merge_scripts(ours, theirs, replaces=replaces)
-    cached = _merge_caches(ours.manifest, theirs.manifest)
-    scripts = {name: cached.without_unserved(script) for name, script in scripts.items()}
-    files = _merge_files(ours.manifest, theirs.manifest, scripts, taken, cached.pages_of_theirs)
-    pages = render_index(files)
-    used = {target for script in scripts.values() for target in script.locks}
-    targets = {**ours.manifest.targets, **theirs.manifest.targets}
-    pythons = {
-        name: python
-        for name, python in _merge_pythons(ours.manifest, theirs.manifest).items()
-        if name in used
-    }
-    pages |= render_downloads(pythons, targets, files)
-    files |= {path: file_entry(content) for path, content in pages.items()}
-    files[CHECKSUMS] = BundledFile(sha256=None, size=None)
-    uv = {**ours.manifest.uv, **theirs.manifest.uv}
-    uv |= {
-        name: ours.manifest.uv[name]
-        for name in uv
-        if not _takes_uv(ours.manifest, theirs.manifest, name)
-    }
+    check_immutable_files(ours.manifest, theirs.manifest)
+    scripts, taken = _merge_scripts(ours, theirs, replace_scripts=replace_scripts)
+    caches = merge_caches(ours.manifest, theirs.manifest)
+    scripts = {name: caches.without_unserved(script) for name, script in scripts.items()}
+    both = (ours.manifest, theirs.manifest)
     manifest = Manifest(
-        created_by=max((ours.manifest, theirs.manifest), key=_creator).created_by,
-        timestamp=max(ours.manifest.timestamp, theirs.manifest.timestamp),
+        created_by=max(both, key=creator_order).created_by,
+        timestamp=max(one.timestamp for one in both),
         scripts=scripts,
-        targets={name: target for name, target in targets.items() if name in used},
-        uv=uv,
-        files=with_needed_by(files, scripts),
-        pythons=pythons,
+        targets={**ours.manifest.targets, **theirs.manifest.targets},
+        uv=merge_uv(*both),
+        files=merge_files(*both, scripts, taken, caches.their_pages),
+        pythons=merge_pythons(*both),
     )
-    return Merged(manifest, pages)
+    return Merged(*complete(manifest))
 
 
-def with_lineage(manifest: Manifest, ours: Side, theirs: Side) -> Manifest:
-    """Give it the place after both, or that of *ours* when nothing came of it."""
+def merge_history(manifest: Manifest, ours: Side, theirs: Side) -> Manifest:
+    """Return *manifest* as a descendant of both; with the history of *ours* if nothing changed."""
     generation, ancestors = ours.manifest.generation, ours.manifest.ancestors
     same = replace(manifest, generation=generation, ancestors=ancestors)
     if same.to_json() == ours.manifest.to_json():
@@ -105,8 +90,8 @@ def with_lineage(manifest: Manifest, ours: Side, theirs: Side) -> Manifest:
     )
 
 
-def refuse_other_wheels(ours: Manifest, theirs: Manifest) -> None:
-    """Raise IntegrityError for files that must not change their bytes under one name, and would."""
+def check_immutable_files(ours: Manifest, theirs: Manifest) -> None:
+    """Raise IntegrityError for wheels and interpreters with one name and different bytes."""
     problems = [
         f"{path}: the bundle has sha256 {ours.files[path].sha256}, the archive {file.sha256}"
         for path, file in sorted(theirs.files.items())
@@ -116,233 +101,111 @@ def refuse_other_wheels(ours: Manifest, theirs: Manifest) -> None:
     ]
     if problems:
         raise IntegrityError(
-            "the bundle already holds files of the same names with other bytes",
+            "the bundle already has files of the same names with other bytes",
             problems=problems,
-            hint="files of a bundle never change: unpack into another folder, or give the package a new version",
+            hint="files of a bundle never change: unpack into another folder, "
+            "or give the package a new version",
         )
 
 
 def _merge_scripts(
-    ours: Side, theirs: Side, *, replaces: bool
+    ours: Side, theirs: Side, *, replace_scripts: bool
 ) -> tuple[dict[str, BundledScript], set[str]]:
-    """Return the scripts of both, and the names of those to take from *theirs*."""
+    """Return the scripts of both, and the names of those taken from *theirs*."""
     older = set(theirs.manifest.ancestors)
     mine = {
         name: _with_origin(script, ours.digest) for name, script in ours.manifest.scripts.items()
     }
-    # What came from an earlier state of theirs and is there no more has been removed there.
+    # A script from an earlier state of theirs that they no longer have was removed there.
     scripts = {
-        name: s
-        for name, s in mine.items()
-        if name in theirs.manifest.scripts or not older.issuperset(s.origins)
+        name: script
+        for name, script in mine.items()
+        if name in theirs.manifest.scripts or not older.issuperset(script.origins)
     }
     taken, problems = set(), []
     for name, script in theirs.manifest.scripts.items():
-        known = mine.get(name)
-        descends = known is not None and older.issuperset(known.origins)
-        if known is None or descends:
+        existing = mine.get(name)
+        if existing is None or older.issuperset(existing.origins):
             scripts[name] = replace(script, origins=(theirs.digest,))
             taken.add(name)
             continue
-        differences = list(_differences(name, known, script, ours.manifest, theirs.manifest))
-        locks = {
-            **known.locks,
-            **{target: _with_forms(lock, known, target) for target, lock in script.locks.items()},
-        }
-        if not differences:
-            origins = tuple(dict.fromkeys([*known.origins, theirs.digest]))
-            scripts[name] = replace(known, locks=locks, origins=origins)
-        elif replaces:
-            locks = locks if _asks_the_same(known, script) else dict(script.locks)
-            scripts[name] = replace(script, locks=locks, origins=(theirs.digest,))
-            taken.add(name)
-        else:
+        differences = list(
+            _script_differences(name, existing, script, ours.manifest, theirs.manifest)
+        )
+        if differences and not replace_scripts:
             problems += differences
+            continue
+        scripts[name] = _merge_script(existing, script, theirs.digest, take=bool(differences))
+        taken |= {name} if differences else set()
     if problems:
         raise IntegrityError(
-            "the bundle already holds scripts of the same names with other content, and none is known to be the newer",
+            "the bundle already has scripts of the same names with other content, and none is "
+            "known to be newer",
             problems=problems,
             hint="take the archive's with --replace, or unpack into another folder",
         )
     return scripts, taken
 
 
-def _with_forms(lock: BundledLock, known: BundledScript, target: str) -> BundledLock:
-    """What was made in advance of the same lock, on either side, serves it on both."""
-    other = known.locks.get(target)
-    if other is None or _plain(other) != _plain(lock):
+def _merge_script(
+    existing: BundledScript, incoming: BundledScript, digest: str, *, take: bool
+) -> BundledScript:
+    """Return the *existing* script with the locks of both, or with *take* the incoming one."""
+    locks = {
+        **existing.locks,
+        **{
+            target: _with_formats(lock, existing, target) for target, lock in incoming.locks.items()
+        },
+    }
+    if not take:
+        origins = tuple(dict.fromkeys([*existing.origins, digest]))
+        return replace(existing, locks=locks, origins=origins)
+    if not _has_same_requirements(existing, incoming):
+        locks = dict(incoming.locks)
+    return replace(incoming, locks=locks, origins=(digest,))
+
+
+def _with_formats(lock: BundledLock, existing: BundledScript, target: str) -> BundledLock:
+    """Return *lock* with the cache and environment that the same existing lock has."""
+    other = existing.locks.get(target)
+    if other is None or _without_formats(other) != _without_formats(lock):
         return lock
     return replace(
         lock, cache=lock.cache or other.cache, environment=lock.environment or other.environment
     )
 
 
-def _plain(lock: BundledLock) -> BundledLock:
+def _without_formats(lock: BundledLock) -> BundledLock:
     return replace(lock, cache=None, environment=None)
-
-
-@dataclass(frozen=True)
-class _Caches:
-    """The caches of two bundles in one: a page of uv's lists the wheels of one package, and only one side's is kept."""
-
-    pages_of_theirs: frozenset[str]
-    """Paths of pages to take from them."""
-    listed: Mapping[str, frozenset[str]]
-    """Package -> wheels that its page lists, where the two pages differ."""
-
-    def without_unserved(self, script: BundledScript) -> BundledScript:
-        """Say of locks with a wheel that no page lists any more that the cache does not serve them."""
-        locks = {
-            target: lock if all(p.wheel in self.listed.get(name, {p.wheel}) for name, p in lock.packages.items())
-            else replace(lock, cache=None)
-            for target, lock in script.locks.items()
-        }  # fmt: skip
-        return replace(script, locks=locks)
-
-
-def _merge_caches(ours: Manifest, theirs: Manifest) -> _Caches:
-    """Take the page that lists more of what both hold: theirs where it lists all that ours does."""
-    mine, other = _cached_wheels(ours), _cached_wheels(theirs)
-    listed: dict[str, frozenset[str]] = {}
-    taken = set()
-    for path in ours.files.keys() & theirs.files.keys():
-        parts = path.split("/")
-        if (
-            len(parts) < 3
-            or parts[0] != "cache"
-            or ours.files[path].sha256 == theirs.files[path].sha256
-        ):
-            continue
-        name = parts[-1].rpartition(".")[0]
-        if parts[1].startswith("simple-"):
-            is_theirs = other.get(name, frozenset()) >= mine.get(name, frozenset())
-            listed[name] = (other if is_theirs else mine).get(name, frozenset())
-            taken |= {path} if is_theirs else set()
-    return _Caches(frozenset(taken), listed)
-
-
-def _cached_wheels(manifest: Manifest) -> dict[str, frozenset[str]]:
-    """Package -> its wheels in locks that the cache serves."""
-    wheels: dict[str, frozenset[str]] = {}
-    for script in manifest.scripts.values():
-        for lock in script.locks.values():
-            for name, package in lock.packages.items() if lock.cache else ():
-                wheels[name] = wheels.get(name, frozenset()) | {package.wheel}
-    return wheels
 
 
 def _with_origin(script: BundledScript, digest: str) -> BundledScript:
     return script if script.origins else replace(script, origins=(digest,))
 
 
-def _differences(
-    name: str, known: BundledScript, script: BundledScript, ours: Manifest, theirs: Manifest
+def _script_differences(
+    name: str, existing: BundledScript, incoming: BundledScript, ours: Manifest, theirs: Manifest
 ) -> Iterator[str]:
-    if not _asks_the_same(known, script):
+    if not _has_same_requirements(existing, incoming):
         yield f"{name}: other requirements"
     elif (
-        known.block != script.block
-        or ours.files[known.path].sha256 != theirs.files[script.path].sha256
+        existing.block != incoming.block
+        or ours.files[existing.path].sha256 != theirs.files[incoming.path].sha256
     ):
         yield f"{name}: other text of the script"
-    for target in sorted(known.locks.keys() & script.locks.keys()):
-        if _lock_digests(known.locks[target], ours) != _lock_digests(script.locks[target], theirs):
+    for target in sorted(existing.locks.keys() & incoming.locks.keys()):
+        locks = (existing.locks[target], incoming.locks[target])
+        if _lock_content(locks[0], ours) != _lock_content(locks[1], theirs):
             yield f"{name}: another lock for {target}"
 
 
-def _asks_the_same(known: BundledScript, script: BundledScript) -> bool:
-    def asked(script: BundledScript) -> tuple[object, ...]:
+def _has_same_requirements(existing: BundledScript, incoming: BundledScript) -> bool:
+    def requirements(script: BundledScript) -> tuple[object, ...]:
         return (sorted(script.dependencies), script.requires_python, script.settings, script.path)
 
-    return asked(known) == asked(script)
+    return requirements(existing) == requirements(incoming)
 
 
-def _lock_digests(lock: BundledLock, manifest: Manifest) -> tuple[object, ...]:
-    return _plain(lock), manifest.files[lock.lock].sha256, manifest.files[lock.requirements].sha256
-
-
-def _merge_files(
-    ours: Manifest,
-    theirs: Manifest,
-    scripts: Mapping[str, BundledScript],
-    taken: set[str],
-    pages_of_theirs: frozenset[str],
-) -> dict[str, BundledFile]:
-    """Gather the files of both: of two that differ, the one of the script, uv or launcher that was chosen."""
-    owners = _owners(ours) | _owners(theirs)
-    uv_of = {
-        uv.path: platform for manifest in (ours, theirs) for platform, uv in manifest.uv.items()
-    }
-    launcher_is_theirs = _creator(theirs) >= _creator(ours)
-
-    def takes_theirs(path: str) -> bool:
-        if path in owners:
-            return owners[path] in taken
-        if path in uv_of:
-            return _takes_uv(ours, theirs, uv_of[path])
-        if path.startswith(("cache/", "envs/")):
-            return path in pages_of_theirs
-        return launcher_is_theirs
-
-    environments = tuple(
-        f"{lock.environment}/" for s in ours.scripts.values() for lock in s.locks.values()
-    )
-    brought = {
-        path: file
-        for path, file in theirs.files.items()
-        if path in ours.files or not path.startswith(environments)
-    }
-    files = {**brought, **ours.files}
-    files |= {
-        path: theirs.files[path]
-        for path in theirs.files.keys() & ours.files.keys()
-        if takes_theirs(path)
-    }
-    named = {path for script in scripts.values() for path in _paths(script)}
-    return {
-        path: file
-        for path, file in files.items()
-        if not path.startswith(INDEX)
-        and path not in {*INVENTORIES, DOWNLOADS}
-        and (path not in owners or path in named)
-    }
-
-
-def _owners(manifest: Manifest) -> dict[str, str]:
-    return {path: name for name, script in manifest.scripts.items() for path in _paths(script)}
-
-
-def _paths(script: BundledScript) -> Iterator[str]:
-    yield script.path
-    for lock in script.locks.values():
-        yield from (lock.lock, lock.requirements)
-
-
-def _takes_uv(ours: Manifest, theirs: Manifest, platform: str) -> bool:
-    """Whether the uv for *platform* is theirs: the newer one."""
-    if platform not in ours.uv or platform not in theirs.uv:
-        return platform in theirs.uv
-    return _version(theirs.uv[platform].version) > _version(ours.uv[platform].version)
-
-
-def _merge_pythons(ours: Manifest, theirs: Manifest) -> dict[str, BundledPython]:
-    """The interpreters of both; of two for one target the newer release."""
-    both = {**theirs.pythons, **ours.pythons}
-    for target, python in theirs.pythons.items():
-        if _version(python.version) > _version(both[target].version):
-            both[target] = python
-    return both
-
-
-def _creator(manifest: Manifest) -> tuple[Version, str]:
-    """Order manifests by the program that made them, whose launcher they bring, then by time."""
-    return _version(manifest.created_by.rpartition(" ")[2]), re.sub(
-        r"\.\d+Z$", "Z", manifest.timestamp
-    )
-
-
-def _version(text: str) -> Version:
-    try:
-        return Version(text)
-    except InvalidVersion:
-        return Version("0")
+def _lock_content(lock: BundledLock, manifest: Manifest) -> tuple[object, ...]:
+    digests = (manifest.files[path].sha256 for path in (lock.lock, lock.requirements))
+    return _without_formats(lock), *digests

@@ -1,15 +1,79 @@
-"""Open bundles and archives for reading."""
+"""Open bundles and archives for reading, and verify archives."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.runtime.errors import InputError
-from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest
-from offline_bundle.wheelhouse.transport.archive import read_archive
+from offline_bundle.wheelhouse.derived.simple_index import wheel_name_problems
+from offline_bundle.wheelhouse.runtime.archive.check import check_archive
+from offline_bundle.wheelhouse.runtime.archive.open import open_archives
+from offline_bundle.wheelhouse.runtime.errors import (
+    InputError,
+    IntegrityError,
+    translate_os_errors,
+)
+from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest_bytes
+from offline_bundle.wheelhouse.runtime.names import MANIFEST
+from offline_bundle.wheelhouse.store.verify import Change, VerifyReport
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
+
+    from offline_bundle.wheelhouse.runtime.archive.reader import Archive
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether *path* is an archive or one of its parts, and not the folder of a bundle."""
+    return path.is_file() or (not path.exists() and path.suffix == ".tar")
+
+
+def verify_archive(
+    files: Sequence[Path],
+    *,
+    check_signature: Callable[[bytes, bytes | None], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> VerifyReport:
+    """Compare archives with the manifests in them, to the last byte; parts also with their list.
+
+    *check_signature* is called first with each manifest and its signature, as read from the files
+    that are then verified. Raises InputError if there is no archive, IntegrityError if its head is
+    damaged or parts are missing.
+    """
+    with translate_os_errors(Path()), open_archives(files) as archives:
+        damage: dict[str, str] = {}
+        damaged_parts: list[str] = []
+        for archive in archives:
+            read_archive_manifest(archive)
+            if check_signature:
+                check_signature(archive.document, archive.signature)
+        for archive in archives:
+            damage |= check_archive(archive, progress)
+            damaged_parts += sorted(archive.source.damaged_parts())
+        changes = [Change(path, f"as {MANIFEST} says", problem) for path, problem in damage.items()]
+        return VerifyReport(
+            files=sum(len(archive.table.files) for archive in archives),
+            size=sum(size for archive in archives for _, size in archive.table.files.values()),
+            changed=(
+                *sorted(changes, key=lambda change: change.path),
+                *(
+                    Change(name, "as the list of parts says", "another sha256")
+                    for name in damaged_parts
+                ),
+            ),
+        )
+
+
+def read_archive_manifest(archive: Archive) -> Manifest:
+    """Return the manifest of an archive with all its references and wheel names checked."""
+    manifest = Manifest.from_json(archive.document)
+    if problems := wheel_name_problems(manifest.files):
+        raise IntegrityError(
+            f"{archive.name} has wheels with invalid names",
+            problems=problems,
+            hint="copy it again, or build the bundle again",
+        )
+    return manifest
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -17,15 +81,32 @@ def load_manifest(path: Path) -> Manifest:
 
     Raises InputError (2) for anything else, IntegrityError (5) for an invalid manifest.
     """
-    if path.is_dir():
-        return read_manifest(path)
-    if path.is_file() and _is_json(path):
-        return Manifest.from_json(path.read_bytes())
     try:
-        return Manifest.from_json(read_archive([path])[0])
+        return Manifest.from_json(read_manifest_document(path))
     except InputError as error:
+        if path.is_dir():
+            raise
         hint = "name a bundle's folder, its bundle.json, or an archive"
         raise InputError(error.message, problems=error.problems, hint=hint) from error
+
+
+def read_manifest_document(path: Path) -> bytes:
+    """Return the bytes of the manifest of a bundle or of an archive, or of a manifest file."""
+    if path.is_dir():
+        return read_manifest_bytes(path)
+    if path.is_file() and _is_json(path):
+        return path.read_bytes()
+    return read_archive([path])[0]
+
+
+def read_archive(files: Sequence[Path]) -> tuple[bytes, bytes | None]:
+    """Return `bundle.json` of the archive in *files*, and its signature, None if unsigned."""
+    with translate_os_errors(Path()), open_archives(files) as archives:
+        if len(archives) != 1:
+            raise InputError(
+                f"these are {len(archives)} archives", hint="name one, or all of its parts"
+            )
+        return archives[0].document, archives[0].signature
 
 
 def _is_json(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The bundle as one file that travels with a project, for sites whose nodes share no file system."""
+"""Upload the bundle with a project, for sites whose nodes share no file system."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.errors import InputError
-from offline_bundle.wheelhouse.transport.archive import pack
+from offline_bundle.wheelhouse.runtime.names import MANIFEST
+from offline_bundle.wheelhouse.transport.pack import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ARCHIVE_NAME = "offline-bundle.tar"
-"""Name of the archive in a task's directory, where the execution script looks for it."""
+"""The archive in a task's directory, where the execution script looks for it."""
 
 UNPACKER_NAME = "offline-bundle-unpack.py"
-"""Name of the script that checks and unpacks it there."""
+"""The program in a task's directory that verifies and unpacks the archive."""
 
 
 @contextlib.contextmanager
-def packed(bundle: Path) -> Iterator[Path]:
-    """Have the bundle as an archive for as long as it takes to upload it. Raises `BundleError`."""
-    if not (bundle / "bundle.json").is_file():
-        hint = "name the folder that `build-offline-bundle -o DIR` made"
-        raise InputError(f"{bundle} is not a bundle: it has no bundle.json", hint=hint)
+def packed_bundle(bundle: Path) -> Iterator[Path]:
+    """Pack the bundle into a temporary archive. Raises `BundleError`."""
+    check_is_bundle(bundle)
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
         archive = Path(folder) / ARCHIVE_NAME
         pack(bundle, archive)
         yield archive
+
+
+def check_is_bundle(bundle: Path) -> None:
+    """Raise `InputError` unless *bundle* has a manifest."""
+    if not (bundle / MANIFEST).is_file():
+        hint = "name the folder that `build-offline-bundle -o DIR` wrote"
+        raise InputError(f"{bundle} is not a bundle: it has no {MANIFEST}", hint=hint)

@@ -1,133 +1,113 @@
 """Copy members of an archive into the staging folder of a bundle."""
 
-import os
-
-from ..files import (
-    check_space,
-    create_file,
-    file_digest,
-    new_sha256,
-    real_folder,
-    regular_size,
-    remove_file,
-    sha256_of,
-    write_all,
-)
+from ..files import check_space, new_sha256, open_file_digest, sha256_of, write_all
 from ..names import INCOMING
 from ..parallel import parallel_map, serialized_progress
-from .check import THE_END, end_damage, other_size, raise_for_damage, read_framing_damage
-from .kept_parts import keep_good_parts
+from .check import (
+    THE_END,
+    cut_members,
+    end_damage,
+    raise_for_damage,
+    read_framing_damage,
+    size_damage,
+)
 from .tar import largest_first, size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
-    from typing import Optional, Union
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from typing import Optional
 
+    from ..safe_folder import SafeFolder
     from .multipart import MultipartReader
     from .reader import Archive
     from .tar import Entry
 
     Progress = Optional[Callable[[int], None]]
-    PathLike = Union[str, os.PathLike[str]]
 
 
 def extract_entries(
     archive: "Archive",
     entries: "Sequence[Entry]",
-    directory: "PathLike",
+    folder: "SafeFolder",
     progress: "Progress" = None,
 ) -> "dict[str, str]":
-    """Copy *entries* to files of their own in .writer/ of *directory*, check each there, and return them by path.
+    """Copy *entries* to files in .writer/ of *folder*, and return their paths by member.
 
-    What an interrupted run has put there is checked and used. Raises Refusal that names every damaged member; what is
-    good, members and parts, stays there for the next run.
+    Members that an interrupted run left there are checked and used. Raises IntegrityError that
+    names every damaged member; the good ones stay for the next run.
     """
-    directory = os.fspath(directory)
     progress = serialized_progress(progress)
-    _check_framing(archive, directory)
+    _check_framing(archive)
     if not entries:
         return {}
-    folder = real_folder(directory, INCOMING)
-    staged = {
-        entry.path: os.path.join(folder, sha256_of(entry.path.encode())[:32]) for entry in entries
-    }
+    folder.make_folder(INCOMING)
+    staged = {entry.path: f"{INCOMING}/{sha256_of(entry.path.encode())[:32]}" for entry in entries}
+    wanted = {staged[entry.path]: (entry.sha256, entry.size) for entry in entries}
+    complete = intact_files(folder, wanted, progress)
+    missing = largest_first(entry for entry in entries if staged[entry.path] not in complete)
+    check_space(folder.full_path(INCOMING), sum(entry.size for entry in missing))
 
-    def holds(entry: "Entry") -> bool:
-        return file_digest(staged[entry.path], progress) == entry.sha256
+    def copy(entry: "Entry") -> str:
+        return _copy_member(archive.source, entry, folder, staged[entry.path], progress)
 
-    def brings(entry: "Entry") -> bool:
-        return _copy_out(archive.volume, entry, staged[entry.path], progress) == entry.sha256
-
-    left = [entry for entry in entries if regular_size(staged[entry.path]) == entry.size]
-    good = {
-        entry.path
-        for entry, is_good in parallel_map(holds, largest_first(left), size_of)
-        if is_good
-    }
-    rest = largest_first(entry for entry in entries if entry.path not in good)
-    check_space(folder, sum(entry.size for entry in rest))
-    brought = parallel_map(brings, rest, size_of)
-    bad = {
-        entry.path: f"its sha256 is not {entry.sha256}" for entry, is_good in brought if not is_good
-    }
-    for path in bad:
-        remove_file(staged[path])
-    _raise_for_members(archive, directory, dict(sorted(bad.items())))
+    damage = {}
+    for entry, digest in parallel_map(copy, missing, size_of):
+        if digest != entry.sha256:
+            damage[entry.path] = f"its sha256 is not {entry.sha256}"
+            folder.remove(staged[entry.path])
+    raise_for_damage(archive, dict(sorted(damage.items())), _damaged_parts(archive, damage))
     return staged
 
 
-def _raise_for_members(archive: "Archive", directory: str, damage: "Mapping[str, str]") -> None:
-    """Raise for damaged members, naming the parts they lie in, after putting the good parts by."""
-    if damage:
-        bad = damaged_parts(archive, damage)
-        keep_good_parts(archive, directory, bad)
-        raise_for_damage(archive, damage, bad)
-
-
-def damaged_parts(archive: "Archive", damage: "Collection[str]") -> "list[str]":
-    """Name the parts to carry again: those that differ from the list of parts, or else those with damaged members."""
-    known = archive.volume.bad_parts()
+def _damaged_parts(archive: "Archive", damage: "Collection[str]") -> "list[str]":
+    """Return the parts that differ from their list, or else those with damaged members."""
+    if not damage:
+        return []
     touched = archive.parts_with(entry for entry in archive.entries if entry.path in damage)
-    return sorted(known & set(touched)) or touched
+    return sorted(archive.source.damaged_parts() & set(touched)) or touched
 
 
-def _check_framing(archive: "Archive", directory: str) -> None:
-    """Raise before anything is written unless all is there but, maybe, for the contents."""
-    size = archive.volume.size
-    cut = {entry.path: "cut off" for entry in archive.entries if entry.end > size}
+def _check_framing(archive: "Archive") -> None:
+    """Raise before anything is written if something other than a content is damaged."""
+    size = archive.source.size
+    cut = cut_members(archive)
     if size < archive.size or cut:
-        bad = archive.volume.missing_after(archive.size)
-        keep_good_parts(archive, directory, bad)
-        raise_for_damage(archive, cut or {THE_END: other_size(archive)}, bad)
+        missing = archive.source.missing_after(archive.size)
+        raise_for_damage(archive, cut or {THE_END: size_damage(archive)}, missing)
     if _is_framed(archive):
         return
-    time = archive.table.time
-    damage = {
-        entry.path: read_framing_damage(archive.volume, entry, time) for entry in archive.entries
+    damage: dict[str, Optional[str]] = {
+        entry.path: read_framing_damage(archive.source, entry, archive.table.time)
+        for entry in archive.entries
     }
     damage[THE_END] = end_damage(archive)
-    _raise_for_members(archive, directory, {path: what for path, what in damage.items() if what})
+    problems = {path: problem for path, problem in damage.items() if problem}
+    raise_for_damage(archive, problems, _damaged_parts(archive, problems))
 
 
 def _is_framed(archive: "Archive") -> bool:
-    """Whether all between the contents is as it should be: padding and the next header are read as one."""
-    volume, time, place = archive.volume, archive.table.time, 0
+    """Compare padding and header between contents at once: one read per member."""
+    source, time, position = archive.source, archive.table.time, 0
     for entry in archive.entries:
-        if volume.read(place, entry.offset - place) != bytes(entry.start - place) + entry.header(
-            time
-        ):
+        expected = bytes(entry.start - position) + entry.header(time)
+        if source.read(position, entry.offset - position) != expected:
             return False
-        place = entry.offset + entry.size
-    return volume.read(place, archive.size - place + 1) == bytes(archive.size - place)
+        position = entry.offset + entry.size
+    return source.read(position, archive.size - position + 1) == bytes(archive.size - position)
 
 
-def _copy_out(volume: "MultipartReader", entry: "Entry", place: str, progress: "Progress") -> str:
-    """Write a member's content to a new file at *place*, and return the sha256 of what was written."""
+def _copy_member(
+    source: "MultipartReader",
+    entry: "Entry",
+    folder: "SafeFolder",
+    path: str,
+    progress: "Progress",
+) -> str:
+    """Write the content of a member to a new file; return the sha256 of what was written."""
     digest = new_sha256()
-    remove_file(place)
-    with create_file(place, is_executable=entry.is_executable) as file:
-        for chunk in volume.chunks(entry.offset, entry.size):
+    with folder.create(path, is_executable=entry.is_executable) as file:
+        for chunk in source.chunks(entry.offset, entry.size):
             digest.update(chunk)
             write_all(file.fileno(), chunk)
             if progress:
@@ -135,24 +115,22 @@ def _copy_out(volume: "MultipartReader", entry: "Entry", place: str, progress: "
     return digest.hexdigest()
 
 
-def held_files(
-    directory: "PathLike", files: "Mapping[str, tuple[str, int]]", progress: "Progress" = None
+def intact_files(
+    folder: "SafeFolder", files: "Mapping[str, tuple[str, int]]", progress: "Progress" = None
 ) -> "set[str]":
-    """Tell which of *files* (digest and size by path) lie in *directory* as they should, by reading them."""
-    directory = os.fspath(directory)
+    """Return which of *files* (digest and size by path) are in *folder*, by reading them."""
     progress = serialized_progress(progress)
 
-    def is_held(path: str) -> bool:
+    def is_intact(path: str) -> bool:
         sha256, size = files[path]
-        place = os.path.join(directory, path)
+        if folder.size(path) != size:
+            return False
         try:
-            return regular_size(place) == size and file_digest(place, progress) == sha256
+            with folder.open(path) as file:
+                return open_file_digest(file, progress) == sha256
         except OSError:
             return False
 
-    largest_first = sorted(files, key=lambda path: -files[path][1])
-    return {
-        path
-        for path, held in parallel_map(is_held, largest_first, lambda path: files[path][1])
-        if held
-    }
+    paths: Iterable[str] = sorted(files, key=lambda path: -files[path][1])
+    checked = parallel_map(is_intact, paths, lambda path: files[path][1])
+    return {path for path, intact in checked if intact}

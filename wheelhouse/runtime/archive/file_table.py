@@ -20,7 +20,7 @@ class Table:
         self._fields = fields
         self.digest = sha256_of(document)
         """Of the manifest itself."""
-        self.raw_files: "dict[str, Any]" = fields["files"]
+        self.raw_files: dict[str, Any] = fields["files"]
         self.files = {
             path: (file.get("sha256", ""), file.get("size", 0))
             for path, file in self.raw_files.items()

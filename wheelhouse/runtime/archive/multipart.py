@@ -3,7 +3,7 @@
 import os
 import re
 
-from ..files import CHUNK_SIZE, digest_of, open_given, read_at
+from ..files import CHUNK_SIZE, digest_of, open_named, read_at
 from ..parallel import parallel_map
 
 TYPE_CHECKING = False
@@ -11,45 +11,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Optional
 
-
 PART_NAME = re.compile(r"(?P<archive>.+\.tar)\.(?P<number>[0-9]{3,6})", re.DOTALL)
 
 
 class Part:
-    """One file of an archive, open: the whole of it, or a part."""
+    """One open file of an archive: the whole of it, or a part."""
 
-    def __init__(self, descriptor: int, path: str, size: int) -> None:
+    def __init__(
+        self, descriptor: int, path: str, size: int, *, sha256: "Optional[str]" = None
+    ) -> None:
         self.descriptor = descriptor
         self.path = path
         self.size = size
         self.name = os.path.basename(path)
-        self.number = 0
-        """From 1; 0 for a whole archive."""
-        self.sha256: "Optional[str]" = None
-        """What the list of parts says, where there is one."""
-        self.target = -1
-        """Another descriptor, to append to it while it is being written."""
+        self.sha256 = sha256
+        """As the list of parts has it; None without a list."""
 
     @classmethod
-    def open(cls, path: str) -> "Part":
+    def open(cls, path: str, sha256: "Optional[str]" = None) -> "Part":
         """Open a file that the user names."""
-        descriptor = open_given(path)
-        return cls(descriptor, path, os.fstat(descriptor).st_size)
+        descriptor = open_named(path)
+        return cls(descriptor, path, os.fstat(descriptor).st_size, sha256=sha256)
 
     def digest(self) -> str:
-        """Return its sha256, in hex."""
+        """Return the sha256 of its content."""
         return digest_of(MultipartReader(self.name, [self]).chunks(0, self.size))
 
 
 class MultipartReader:
-    """The bytes of one archive, in one part or several; may be read by several threads."""
+    """The bytes of one archive, in one part or several. Several threads may read."""
 
-    def __init__(self, name: str, parts: "Sequence[Part]", index: "Optional[str]" = None) -> None:
+    def __init__(self, name: str, parts: "Sequence[Part]") -> None:
         self.name = name
-        self.index = index
-        """Path of the list of parts."""
-        self.store: "Optional[str]" = None
-        """Where its good parts are kept when others must come again; None for nowhere."""
         self.parts = list(parts)
         self.size = sum(part.size for part in self.parts)
 
@@ -59,7 +52,7 @@ class MultipartReader:
             os.close(part.descriptor)
 
     def spans(self, offset: int, count: int) -> "Iterator[tuple[Part, int, int]]":
-        """Find the parts, and the offsets and lengths in them, where *count* bytes at *offset* lie."""
+        """Yield part, offset and length for each piece of *count* bytes at *offset*."""
         for part in self.parts:
             if offset >= part.size:
                 offset -= part.size
@@ -70,45 +63,41 @@ class MultipartReader:
             yield part, offset, length
             offset, count = 0, count - length
 
-    def stored(self, offset: int) -> int:
-        """Tell where in the parts, one after the other, *offset* lies."""
-        return offset
-
     def parts_at(self, offset: int, count: int) -> "set[str]":
-        """Name the parts in which *count* bytes at *offset* lie."""
+        """Return the names of the parts that contain *count* bytes at *offset*."""
         return {part.name for part, _, _ in self.spans(offset, count)}
 
     def read(self, offset: int, count: int) -> bytes:
-        """Read *count* bytes at *offset*: fewer at the end."""
+        """Read *count* bytes at *offset*, fewer at the end."""
         return b"".join(bytes(chunk) for chunk in self.chunks(offset, count))
 
     def chunks(self, offset: int, count: int) -> "Iterator[memoryview]":
-        """Read *count* bytes at *offset* piece by piece; each piece is good until the next."""
+        """Read *count* bytes at *offset* in chunks. A chunk is valid until the next one."""
         buffer = memoryview(bytearray(max(1, min(CHUNK_SIZE, count))))
         for part, start, length in self.spans(offset, count):
-            place, end = start, start + length
-            while place < end:
-                read = read_at(part.descriptor, buffer[: min(end - place, len(buffer))], place)
+            position, end = start, start + length
+            while position < end:
+                wanted = buffer[: min(end - position, len(buffer))]
+                read = read_at(part.descriptor, wanted, position)
                 if not read:
                     return
                 yield buffer[:read]
-                place += read
+                position += read
 
-    def bad_parts(self) -> "set[str]":
-        """Name the parts that are not what the list of parts says."""
+    def damaged_parts(self) -> "set[str]":
+        """Return the names of the parts that do not match the list of parts."""
         listed = [part for part in self.parts if part.sha256]
-        return {
-            part.name for part, digest in parallel_map(Part.digest, listed) if digest != part.sha256
-        }
+        digests = parallel_map(Part.digest, listed)
+        return {part.name for part, digest in digests if digest != part.sha256}
 
     def missing_after(self, size: int) -> "list[str]":
-        """Name the parts that are missing at the end, or too long, for all to have *size* bytes together."""
+        """Return the parts that are short, or else those missing at the end for *size* bytes."""
         match = PART_NAME.fullmatch(self.parts[-1].name)
         if not match or self.size > size:
             return []
         whole, width = self.parts[0].size, len(match["number"])
         short = [part.name for part in self.parts if part.size < whole]
         return short or [
-            f"{match['archive']}.{n:0{width}}"
-            for n in range(len(self.parts) + 1, -(-size // whole) + 1)
+            f"{match['archive']}.{number:0{width}}"
+            for number in range(len(self.parts) + 1, -(-size // whole) + 1)
         ]

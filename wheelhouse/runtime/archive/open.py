@@ -3,31 +3,32 @@
 import os
 import re
 
-from ..errors import BundleError, IntegrityError
-from ..files import read_given
+from ..errors import IntegrityError
+from ..files import read_named
 from ..names import PART_INDEX
-from .kept_parts import keep_parts, kept_parts, part_store
 from .multipart import PART_NAME, MultipartReader, Part
-from .reader import Archive
+from .reader import Archive, read_archive_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import NoReturn, Optional, Union
+    from collections.abc import Iterable
+    from typing import Optional, Union
 
     PathLike = Union[str, os.PathLike[str]]
 
+_LISTED_PART = re.compile(r"([0-9a-f]{64})  (.+)\.([0-9]{3,6})")
+
 
 class OpenArchives:
-    """The archives that FILEs are, open as long as the `with` block lasts."""
+    """Archives that are open as long as the `with` block lasts."""
 
-    def __init__(self, volumes: "Sequence[MultipartReader]") -> None:
-        self._volumes = volumes
+    def __init__(self, sources: "list[MultipartReader]") -> None:
+        self._sources = sources
 
     def __enter__(self) -> "list[Archive]":
-        """Open them, differences after the bundles that they may be from."""
+        """Open them; differences come after the bundles that they may be based on."""
         try:
-            archives = [_read_archive(volume) for volume in self._volumes]
+            archives = [_open_archive(source) for source in self._sources]
         except BaseException:
             self.__exit__()
             raise
@@ -37,63 +38,48 @@ class OpenArchives:
 
     def __exit__(self, *_: object) -> None:
         """Close them."""
-        for volume in self._volumes:
-            volume.close()
+        for source in self._sources:
+            source.close()
 
 
-def _read_archive(volume: MultipartReader) -> Archive:
-    """Read the beginning of an archive; where it is damaged, the good parts are kept and the others named."""
+def _open_archive(source: MultipartReader) -> Archive:
+    """Read the beginning of an archive; if it is damaged, name the parts."""
     try:
-        return Archive(volume)
-    except BundleError as refusal:
-        if refusal.exit_code != 5 or not volume.parts[0].number:
+        return read_archive_head(source)
+    except IntegrityError as error:
+        if not PART_NAME.fullmatch(source.parts[0].name):
             raise
-        bad = sorted(volume.bad_parts())
-        keep_parts(
-            volume.store,
-            {p.number: p.path for p in volume.parts if p.name not in bad},
-            volume.index,
-        )
-        blame = [f"damaged: {name}" for name in bad] or [f"it begins in {volume.parts[0].name}"]
+        damaged = [f"damaged: {name}" for name in sorted(source.damaged_parts())]
+        problems = damaged or [f"it begins in {source.parts[0].name}"]
         raise IntegrityError(
-            refusal.message, hint=refusal.hint, problems=[*refusal.problems, *blame]
+            error.message, hint=error.hint, problems=[*error.problems, *problems]
         ) from None
 
 
-def open_archives(
-    files: "Iterable[PathLike]", directory: "Optional[PathLike]" = None
-) -> OpenArchives:
-    """Find the archives that *files* are: each a whole one, a part, or a list of parts.
+def open_archives(files: "Iterable[PathLike]") -> OpenArchives:
+    """Open the archives in *files*: each a whole one, a part, or a list of parts.
 
-    Parts are put in order by the number in their names, and looked for beside each other. When some are missing or
-    differ from the list of parts, they are named, and the good ones kept in *directory*, so that the next time those
-    that were named will do. Raises Refusal.
+    Parts are ordered by the number in their names, and also searched beside those named. Raises
+    IntegrityError that names parts which are missing or do not match their list.
     """
-    wholes: list[str] = []
-    sets: dict[str, dict[int, str]] = {}
-    lists: dict[str, str] = {}
+    whole: list[str] = []
     named: list[tuple[str, str]] = []
     for file in [os.fspath(file) for file in files]:
-        name = _archive_of_part(file)
-        if name is None:
-            wholes.append(file)
+        archive = _archive_of_part(file)
+        if archive is None:
+            whole.append(file)
         else:
-            named.append((file, name))
-    beside = [(place, name) for file, name in named for place in _beside(file, name)]
-    for place, name in [
-        *beside,
-        *named,
-    ]:  # what is named counts, and not what lies beside another part
-        _sort_in(place, sets.setdefault(name, {}), lists, name)
-    volumes = [MultipartReader(os.path.basename(file), [Part.open(file)]) for file in wholes]
-    for name, found in sets.items():
-        store = None if directory is None else part_store(directory, name)
-        volumes.append(_volume_of_parts(name, found, lists.get(name), store))
-    return OpenArchives(volumes)
+            named.append((file, archive))
+    beside = [(path, archive) for file, archive in named for path in _parts_beside(file, archive)]
+    sets: dict[str, _PartSet] = {}
+    for path, archive in [*beside, *named]:  # a file that is named replaces one beside it
+        sets.setdefault(archive, _PartSet(archive)).add(path)
+    sources = [MultipartReader(os.path.basename(file), [Part.open(file)]) for file in whole]
+    return OpenArchives([*sources, *(parts.open() for parts in sets.values())])
 
 
 def _archive_of_part(file: str) -> "Optional[str]":
-    """Name the archive that *file* is a part, or the list of parts, of; None for a whole one."""
+    """Return the name of the archive that *file* is a part or list of; None for a whole one."""
     name = os.path.basename(file)
     if name.endswith(PART_INDEX):
         return name[: -len(PART_INDEX)]
@@ -104,78 +90,71 @@ def _archive_of_part(file: str) -> "Optional[str]":
     return name if is_split and not os.path.exists(file) else None
 
 
-def _beside(file: str, archive: str) -> "list[str]":
+def _parts_beside(file: str, archive: str) -> "list[str]":
     folder = os.path.dirname(file) or "."
     if not os.path.isdir(folder):
         return []
-    names = [
-        name
-        for name in sorted(os.listdir(folder))
-        if _archive_of_part(os.path.join(folder, name)) == archive
-    ]
-    return [os.path.join(folder, name) for name in names if name != archive]
+    paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name != archive]
+    return [path for path in paths if _archive_of_part(path) == archive]
 
 
-def _sort_in(file: str, parts: "dict[int, str]", lists: "dict[str, str]", archive: str) -> None:
-    match = PART_NAME.fullmatch(os.path.basename(file))
-    if match:
-        parts[int(match["number"])] = file
-    elif file.endswith(PART_INDEX):
-        other = lists.setdefault(archive, file)
-        if other != file and read_given(other) != read_given(file):
+class _PartSet:
+    """The files found of one split archive."""
+
+    def __init__(self, archive: str) -> None:
+        self.archive = archive
+        self.paths: dict[int, str] = {}
+        self.index: Optional[str] = None
+
+    def add(self, path: str) -> None:
+        """Add a part, or the list of parts."""
+        match = PART_NAME.fullmatch(os.path.basename(path))
+        if match:
+            self.paths[int(match["number"])] = path
+        elif path.endswith(PART_INDEX):
+            first = self.index = self.index or path
+            if first != path and read_named(first) != read_named(path):
+                raise IntegrityError(
+                    f"{first} and {path} differ: they belong to two archives, or one is damaged",
+                    hint="unpack one archive at a time, each from its own folder; "
+                    "or move the damaged list away",
+                )
+
+    def open(self) -> MultipartReader:
+        """Open all parts in order. Raises IntegrityError if parts are missing."""
+        listed = _read_part_list(self.index, self.archive) if self.index else {}
+        numbers = sorted(listed) or range(1, max(self.paths, default=1) + 1)
+        parts = [
+            Part.open(self.paths[number], sha256=listed.get(number))
+            for number in numbers
+            if number in self.paths
+        ]
+        source = MultipartReader(self.archive, parts)
+        missing = [f"{self.archive}.{n:03}" for n in numbers if n not in self.paths]
+        if missing:
+            damaged = sorted(source.damaged_parts())
+            source.close()
             raise IntegrityError(
-                f"{other} and {file} differ: they are of two archives, or one of them is damaged",
-                hint="unpack one archive at a time, each from its own folder; or move the damaged list away",
+                f"{self.archive}: {len(missing) + len(damaged)} of its parts are missing or "
+                "damaged",
+                hint="copy these again, beside the other parts, and run the command again",
+                problems=[
+                    *(f"missing: {name}" for name in missing),
+                    *(f"damaged: {name}" for name in damaged),
+                ],
             )
+        return source
 
 
-def _volume_of_parts(
-    name: str, found: "dict[int, str]", index: "Optional[str]", store: "Optional[str]"
-) -> MultipartReader:
-    kept = kept_parts(store)
-    kept_index = kept.pop(0, None)
-    index = index or kept_index
-    listed = _read_part_list(index, name) if index else {}
-    places = {**kept, **found}
-    wanted = sorted(listed) or list(range(1, max(places, default=1) + 1))
-    parts = []
-    for number in wanted:
-        if number in places:
-            part = Part.open(places[number])
-            part.number = number
-            part.name, part.sha256 = listed.get(number, (f"{name}.{number:03}", None))
-            parts.append(part)
-    volume = MultipartReader(name, parts, index)
-    volume.store = store
-    missing = [listed[n][0] if listed else f"{name}.{n:03}" for n in wanted if n not in places]
-    if missing:
-        bad = sorted(volume.bad_parts())
-        keep_parts(store, {part.number: part.path for part in parts if part.name not in bad}, index)
-        volume.close()
-        _raise_for_parts(name, missing, bad, store)
-    return volume
-
-
-def _raise_for_parts(
-    name: str, missing: "Sequence[str]", bad: "Sequence[str]", store: "Optional[str]"
-) -> "NoReturn":
-    kept = "; the others are kept in the bundle's .writer/ until then" if store else ""
-    raise IntegrityError(
-        f"{name}: {len(missing) + len(bad)} of its parts are missing or damaged",
-        hint=f"carry these over again, and name them: only these are needed{kept}",
-        problems=[*(f"missing: {part}" for part in missing), *(f"damaged: {part}" for part in bad)],
-    )
-
-
-def _read_part_list(path: str, archive: str) -> "dict[int, tuple[str, str]]":
-    """Read a list of parts: name and digest by number. Raises Refusal for anything but all parts in order."""
-    listed: dict[int, tuple[str, str]] = {}
-    for number, line in enumerate(read_given(path).decode("ascii", "replace").splitlines(), 1):
-        match = re.fullmatch(r"([0-9a-f]{64})  (.+)\.([0-9]{3,6})", line)
+def _read_part_list(path: str, archive: str) -> "dict[int, str]":
+    """Return the digest of each part, by number. Raises IntegrityError for a damaged list."""
+    listed = {}
+    for number, line in enumerate(read_named(path).decode("ascii", "replace").splitlines(), 1):
+        match = _LISTED_PART.fullmatch(line)
         if not match or match[2] != archive or int(match[3]) != number:
             raise IntegrityError(
                 f"{path}: line {number} is damaged",
-                hint="carry it over again, or do without: move it away, and the parts are put in order by their names",
+                hint="copy it again; or move it away, and the parts are ordered by their names",
             )
-        listed[number] = (f"{match[2]}.{match[3]}", match[1])
+        listed[number] = match[1]
     return listed

@@ -1,4 +1,4 @@
-"""Open an archive and check its head."""
+"""Read the head of an archive, and derive every byte that is not content from its manifest."""
 
 import re
 
@@ -12,10 +12,10 @@ from ..names import (
     LARGEST_HEADER_FILE,
     MANIFEST,
     SIGNATURE,
+    WRITER,
 )
 from ..strict_json import parse_object
 from .file_table import read_table
-from .folded import ExpandedReader, damaged_head, goes_in_head, read_compressed_head
 from .tar import BLOCK, END, Entry, header_digest, lay_out, render_header
 
 TYPE_CHECKING = False
@@ -26,110 +26,162 @@ if TYPE_CHECKING:
     from .file_table import Table
     from .multipart import MultipartReader
 
-
 _LARGEST_MANIFEST = 256 * 1024 * 1024
+_COMPRESSED_HEAD = f"PaxHeaders/{WRITER}/lists.tar.gz".encode()
+_OCTAL_SIZE = re.compile(rb"[0-7]{11}\0")
+_SIZE_FIELD = slice(124, 136)
 
 
 class Archive:
-    """An archive, open for reading: what it must be to the byte, from its manifest.
+    """An archive that is open for reading: its head, and the layout that follows from it.
 
-    Its members, in this order: bundle.json, SHA256SUMS, then bundle.json.sig and .writer/delta.json where there are
-    any, then the files by path. In a difference the first ones, inventories and locks are folded into one, and read
-    as if they were not. Raises Refusal where the beginning is not that.
+    Members, in this order: bundle.json, SHA256SUMS, bundle.json.sig and .writer/delta.json where
+    they exist, then the files by path.
     """
 
-    def __init__(self, volume: "MultipartReader") -> None:
-        self.name = volume.name
-        lists = read_compressed_head(volume)
-        self.volume = ExpandedReader(volume, lists) if lists else volume
-        self.document = self._read_document()
-        """bundle.json, as it stands there."""
-        self.table = read_table(self.document)
-        self.digest = self.table.digest
-        first = Entry(MANIFEST, self.digest, len(self.document))
-        sums = self.table.checksums
-        second = Entry(CHECKSUMS, sha256_of(sums), len(sums))
-        self.entries = lay_out([first, second])
-        if self._read_header(first) != first.header(self.table.time):
-            self._refuse_start(f"the header of {MANIFEST} is not what `pack` writes")
-        if lists and lists.time != self.table.time:
-            damaged_head(self.name, "the time in its header is not the bundle's")
-        if self.volume.read(second.offset, second.size) != sums:
-            raise IntegrityError(
-                f"{self.name}: {MANIFEST} and {CHECKSUMS} do not match, or one of them is cut off",
-                hint=COPY_AGAIN_HINT,
-            )
-        self.signature = self._read_mark(SIGNATURE)
-        delta = self._read_mark(DELTA)
-        names = sorted(self.table.files.keys() - {CHECKSUMS})
-        self.base: "Optional[tuple[str, int]]" = None
-        """Digest and generation of the manifest that a difference is from; None for a whole bundle."""
-        if delta is not None:
-            base, generation, names = read_delta(delta, self.table)
-            self.base = (base, generation)
-        self.brought = frozenset(names)
-        """Paths of the bundle's files that it holds, SHA256SUMS apart."""
-        leading = len(self.entries)
-        listed = [path for path in names if lists and goes_in_head(path)]
-        names = [*listed, *(path for path in names if not (lists and goes_in_head(path)))]
-        self.entries = lay_out([*self.entries, *map(self.table.entry, names)])
-        if lists and (
-            delta is None or self.entries[leading + len(listed) - 1].end != len(lists.content)
-        ):
-            damaged_head(self.name, "it does not hold what it should")
-        self.size = self.entries[-1].end + END
-        """What it must have, in bytes, to the end of the last part."""
+    def __init__(
+        self, source: "MultipartReader", head: "ArchiveHead", layout: "ArchiveLayout"
+    ) -> None:
+        self.name = source.name
+        self.source = source
+        self.document = head.document
+        """bundle.json, byte for byte."""
+        self.signature = head.signature
+        self.table = head.table
+        self.digest = head.table.digest
+        self.base = layout.base
+        """Digest and generation of the base's manifest in a difference; None for a whole bundle."""
+        self.included = layout.included
+        """Paths of the bundle's files in it, without SHA256SUMS."""
+        self.entries = layout.entries
+        self.size = layout.size
+        """Bytes from the first header to the end of the last part."""
 
     def parts_with(self, entries: "Iterable[Entry]") -> "list[str]":
-        """Name the parts in which any of *entries* lie."""
-        return sorted(
-            {
-                name
-                for each in entries
-                for name in self.volume.parts_at(each.start, each.end - each.start)
-            }
-        )
+        """Return the names of the parts that contain any of *entries*."""
+        names: set[str] = set()
+        for entry in entries:
+            names |= self.source.parts_at(entry.start, entry.end - entry.start)
+        return sorted(names)
 
-    def _read_document(self) -> bytes:
-        header = self.volume.read(0, BLOCK)
-        if header[:12] != b"bundle.json\0" or not re.fullmatch(rb"[0-7]{11}\0", header[124:136]):
-            self._refuse_start("it is no archive of a bundle, or its beginning is damaged")
-        size = int(header[124:135], 8)
-        if size > _LARGEST_MANIFEST:
-            self._refuse_start(f"{MANIFEST} has {size} bytes there, more than {_LARGEST_MANIFEST}")
-        document = self.volume.read(BLOCK, size)
-        if len(document) != size:
-            self._refuse_start(f"it is cut off in {MANIFEST}")
-        return document
 
-    def _refuse_start(self, what: str) -> "NoReturn":
+class ArchiveHead:
+    """The members before the files."""
+
+    def __init__(
+        self,
+        document: bytes,
+        table: "Table",
+        signature: "Optional[bytes]" = None,
+        delta: "Optional[bytes]" = None,
+    ) -> None:
+        self.document = document
+        self.table = table
+        self.signature = signature
+        self.delta = delta
+
+    def contents(self) -> "dict[str, bytes]":
+        """Return the content of each member, in the order of the archive."""
+        optional = {SIGNATURE: self.signature, DELTA: self.delta}
+        return {
+            MANIFEST: self.document,
+            CHECKSUMS: self.table.checksums,
+            **{path: content for path, content in optional.items() if content is not None},
+        }
+
+    def entries(self) -> "list[Entry]":
+        """Return their entries, laid out."""
+        return lay_out([_head_entry(path, content) for path, content in self.contents().items()])
+
+
+class ArchiveLayout:
+    """The position of every member, derived from the head alone. Raises IntegrityError."""
+
+    def __init__(self, head: ArchiveHead) -> None:
+        table = head.table
+        names = sorted(table.files.keys() - {CHECKSUMS})
+        self.base: Optional[tuple[str, int]] = None
+        if head.delta is not None:
+            base, generation, names = parse_delta(head.delta, table)
+            self.base = (base, generation)
+        self.included = frozenset(names)
+        self.entries = lay_out([*head.entries(), *map(table.entry, names)])
+        self.size = self.entries[-1].end + END
+
+
+def read_archive_head(source: "MultipartReader") -> Archive:
+    """Read and check the beginning of an archive. Raises IntegrityError if it is damaged."""
+    document = _read_document(source)
+    head = ArchiveHead(document, read_table(document))
+    _check_leading(source, head)
+    head.signature = _read_optional(source, SIGNATURE, head)
+    head.delta = _read_optional(source, DELTA, head)
+    return Archive(source, head, ArchiveLayout(head))
+
+
+def _read_document(source: "MultipartReader") -> bytes:
+    header = source.read(0, 3 * BLOCK)
+    if header[: len(_COMPRESSED_HEAD)] == _COMPRESSED_HEAD:
         raise IntegrityError(
-            f"{self.name} does not begin with {MANIFEST}: {what}", hint=COPY_AGAIN_HINT
+            f"{source.name} is a difference with a compressed head, as offline-bundle 0.1.0 wrote "
+            "them before its first release; this version does not read it",
+            hint="unpack it with the .unpack.py beside it, or pack it again with this version",
+        )
+    size = _declared_size(header)
+    if header[:12] != b"bundle.json\0" or size is None:
+        _raise_start(source, "it is not an archive of a bundle, or its beginning is damaged")
+    if size > _LARGEST_MANIFEST:
+        _raise_start(source, f"{MANIFEST} has {size} bytes there, more than {_LARGEST_MANIFEST}")
+    document = source.read(BLOCK, size)
+    if len(document) != size:
+        _raise_start(source, f"it is cut off in {MANIFEST}")
+    return document
+
+
+def _check_leading(source: "MultipartReader", head: ArchiveHead) -> None:
+    """Check the header of bundle.json, and the content of SHA256SUMS."""
+    manifest, checksums = head.entries()
+    header = source.read(manifest.start, manifest.header_size)
+    if header != manifest.header(head.table.time):
+        _raise_start(source, f"the header of {MANIFEST} is not what `pack` writes")
+    if source.read(checksums.offset, checksums.size) != head.table.checksums:
+        raise IntegrityError(
+            f"{source.name}: {MANIFEST} and {CHECKSUMS} do not match, or one of them is cut off",
+            hint=COPY_AGAIN_HINT,
         )
 
-    def _read_header(self, entry: Entry) -> bytes:
-        return self.volume.read(entry.start, entry.header_size)
 
-    def _read_mark(self, path: str) -> "Optional[bytes]":
-        """Read the member *path* if it comes next: SHA256SUMS does not list it, so its header has its digest."""
-        start = self.entries[-1].end
-        blocks = self.volume.read(start, 3 * BLOCK)
-        name = render_header(path, 0, 0, comment="")[:100]
-        if blocks[:100] != name or not re.fullmatch(
-            rb"[0-7]{11}\0", blocks[2 * BLOCK + 124 : 2 * BLOCK + 136]
-        ):
-            return None
-        size = int(blocks[2 * BLOCK + 124 : 2 * BLOCK + 135], 8)
-        content = self.volume.read(start + 3 * BLOCK, min(size, LARGEST_HEADER_FILE))
-        entry = Entry(path, sha256_of(content), len(content), comment=header_digest(content))
-        if entry.size != size or blocks != entry.header(self.table.time):
-            raise IntegrityError(f"{self.name}: {path} is damaged", hint=COPY_AGAIN_HINT)
-        self.entries = lay_out([*self.entries, entry])
-        return content
+def _read_optional(source: "MultipartReader", path: str, head: ArchiveHead) -> "Optional[bytes]":
+    """Read the member *path* if it is next. Its digest is in its header, not in SHA256SUMS."""
+    start = head.entries()[-1].end
+    blocks = source.read(start, 3 * BLOCK)
+    size = _declared_size(blocks[2 * BLOCK :])
+    if blocks[:100] != render_header(path, 0, 0, comment="")[:100] or size is None:
+        return None
+    content = source.read(start + 3 * BLOCK, min(size, LARGEST_HEADER_FILE))
+    if len(content) != size or blocks != _head_entry(path, content).header(head.table.time):
+        raise IntegrityError(f"{source.name}: {path} is damaged", hint=COPY_AGAIN_HINT)
+    return content
+
+
+def _head_entry(path: str, content: bytes) -> Entry:
+    comment = header_digest(content) if path in {SIGNATURE, DELTA} else None
+    return Entry(path, sha256_of(content), len(content), comment=comment)
+
+
+def _declared_size(header: bytes) -> "Optional[int]":
+    field = header[_SIZE_FIELD]
+    return int(field[:-1], 8) if _OCTAL_SIZE.fullmatch(field) else None
+
+
+def _raise_start(source: "MultipartReader", problem: str) -> "NoReturn":
+    raise IntegrityError(
+        f"{source.name} does not begin with {MANIFEST}: {problem}", hint=COPY_AGAIN_HINT
+    )
 
 
 def render_delta(base: str, generation: int, paths: "Iterable[str]") -> bytes:
-    """Render the member that makes an archive a difference from the manifest with the digest *base*."""
+    """Render the member that makes an archive a difference from the manifest with digest *base*."""
     import json
 
     document = {
@@ -141,17 +193,17 @@ def render_delta(base: str, generation: int, paths: "Iterable[str]") -> bytes:
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode("ascii")
 
 
-def read_delta(content: bytes, table: "Table") -> "tuple[str, int, list[str]]":
-    """Return digest and generation of the base, and the paths the archive brings; raises Refusal."""
+def parse_delta(content: bytes, table: "Table") -> "tuple[str, int, list[str]]":
+    """Return digest and generation of the base, and the paths in the archive."""
     document = parse_object(content, DELTA)
     base, generation, files = (document.get(key) for key in ("base", "base-generation", "files"))
-    known = table.files.keys() - {CHECKSUMS}
+    paths = table.files.keys() - {CHECKSUMS}
     if (
         not (isinstance(base, str) and is_digest(base))
         or not (type(generation) is int and generation > 0)
         or not (
             isinstance(files, list)
-            and all(isinstance(path, str) and path in known for path in files)
+            and all(isinstance(path, str) and path in paths for path in files)
         )
         or content != render_delta(base, generation, set(files))
     ):

@@ -4,19 +4,20 @@ import os
 import sys
 
 from ..commit import check_is_bundle_folder, commit_files, journal_paths
-from ..errors import BundleError, IntegrityError, SignatureError, os_hint
-from ..files import open_regular, real_folder, remove_file, remove_tree
+from ..errors import BundleError, IntegrityError, SignatureError, os_hint, print_error
+from ..locks import FileLock
 from ..names import CHECKSUMS, INCOMING, MANIFEST, STAGING, WRITER
 from ..paths import printable
 from ..policy import check_policies, may_be_in_force
+from ..safe_folder import SafeFolder
 from .check import check_archive, raise_for_damage
-from .extract import extract_entries, held_files
+from .extract import extract_entries, intact_files
 from .file_table import read_table
-from .kept_parts import forget_parts
 from .open import open_archives
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Container, Iterable, Sequence
     from typing import NoReturn, Optional, Union
 
@@ -27,7 +28,24 @@ if TYPE_CHECKING:
 
 
 def main(argv: "Optional[Sequence[str]]" = None) -> int:
-    """Do what the command line says; return the exit code."""
+    """Run the command line; return the exit code."""
+    options = _parse_arguments(argv)
+    try:
+        with open_archives(options.files) as archives:
+            for archive in archives:
+                _handle_archive(archive, options)
+    except BundleError as error:
+        return print_error(error)
+    except OSError as error:
+        print(f"error: {error}\nhint: {os_hint(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; run it again to continue", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse_arguments(argv: "Optional[Sequence[str]]") -> "Namespace":
     import argparse
 
     parser = argparse.ArgumentParser(description="Check or unpack an archive of an offline bundle.")
@@ -35,40 +53,23 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
         "files", nargs="+", metavar="FILE", help="an archive, or its parts in any order"
     )
     task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument(
-        "-o", "--output", metavar="DIR", help="the bundle to make or to bring up to date"
-    )
+    task.add_argument("-o", "--output", metavar="DIR", help="the bundle to create or update")
     task.add_argument("--verify", action="store_true", help="only check the archive; write nothing")
     parser.add_argument(
-        "--allow-rollback", action="store_true", help="also accept what is older than the bundle"
+        "--allow-rollback", action="store_true", help="accept an archive older than the bundle"
     )
-    options = parser.parse_args(argv)
-    try:
-        with open_archives(options.files, options.output) as archives:
-            for archive in archives:
-                _check_policy(archive)
-                if options.verify:
-                    raise_for_damage(archive, check_archive(archive))
-                    print(f"{archive.name}: {len(archive.entries)} members, all as {MANIFEST} says")
-                else:
-                    changed = unpack_archive(
-                        archive, options.output, allow_rollback=options.allow_rollback
-                    )
-                    print(
-                        f"{archive.name}: {'unpacked to' if changed else 'is there already, in'} {options.output}"
-                    )
-    except BundleError as error:
-        print("error: " + "\n  ".join([error.message, *error.problems]), file=sys.stderr)
-        if error.hint:
-            print("hint: " + error.hint, file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error}\nhint: {os_hint(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; run it again to go on", file=sys.stderr)
-        return 130
-    return 0
+    return parser.parse_args(argv)
+
+
+def _handle_archive(archive: "Archive", options: "Namespace") -> None:
+    _check_policy(archive)
+    if options.verify:
+        raise_for_damage(archive, check_archive(archive))
+        print(f"{archive.name}: {len(archive.entries)} members, all match {MANIFEST}")
+        return
+    changed = unpack_archive(archive, options.output, allow_rollback=options.allow_rollback)
+    result = "unpacked to" if changed else "already in"
+    print(f"{archive.name}: {result} {options.output}")
 
 
 def _check_policy(archive: "Archive") -> None:
@@ -85,33 +86,33 @@ def _check_policy(archive: "Archive") -> None:
 def unpack_archive(
     archive: "Archive", directory: "PathLike", *, allow_rollback: bool = False
 ) -> bool:
-    """Make the bundle at *directory* the one that *archive* holds; True when anything changed.
+    """Make the bundle at *directory* the one in *archive*; return whether anything changed.
 
-    A bundle that the archive's does not descend from is refused: merging two is the work of `offline-bundle unpack`.
+    Raises IntegrityError if the bundle in place is not an earlier one: `offline-bundle unpack`
+    merges two bundles.
     """
     directory = os.fspath(directory)
     check_is_bundle_folder(directory)
     os.makedirs(directory, exist_ok=True)
-    real_folder(directory, WRITER)
-    lock = _lock(os.path.join(directory, WRITER, "lock"))
-    try:
-        current = _read_table_at(os.path.join(directory, MANIFEST))
-        _refuse_relation(archive, directory, current, allow_rollback=allow_rollback)
-        changed = _replace_bundle(archive, directory, current)
-        forget_parts(archive, directory)
-        remove_tree(os.path.join(directory, INCOMING))  # of a run that was killed after its commit
-        return changed
-    finally:
-        _remove_if_empty(directory)
-        os.close(lock)
+    with SafeFolder(directory) as folder:
+        folder.make_folder(WRITER)
+        with FileLock(f"{WRITER}/lock", opener=folder.open_lock):
+            try:
+                current = _read_current(folder)
+                _check_relation(archive, directory, current, allow_rollback=allow_rollback)
+                changed = _replace_bundle(archive, folder, current)
+                folder.remove_tree(INCOMING)  # of a run that was killed after its commit
+                return changed
+            finally:
+                _remove_if_empty(folder)
 
 
 def archive_relation(
     digest: str, ancestors: "Container[str]", current: str, older: "Container[str]"
 ) -> str:
-    """Tell what the bundle with *digest* is to the *current* one: same, newer, older or other.
+    """Return how the bundle with *digest* relates to the *current* one: same, newer, older, other.
 
-    *ancestors* are digests of the manifests it descends from, *older* those of the current one.
+    *ancestors* and *older* are digests of the manifests that each of the two descends from.
     """
     if digest == current:
         return "same"
@@ -125,69 +126,71 @@ def raise_rollback(archive: "Archive", directory: "PathLike", generation: int) -
     raise IntegrityError(
         f"{archive.name} is older than the bundle in {os.fspath(directory)}: "
         f"generation {archive.table.generation} against {generation}",
-        hint="unpack the newest archive; --allow-rollback goes back to the older one on purpose",
+        hint="unpack the newest archive, or go back to this one with --allow-rollback",
     )
 
 
 def raise_missing(
-    archive: "Archive", directory: "PathLike", lacking: "Sequence[str]"
+    archive: "Archive", directory: "PathLike", missing: "Sequence[str]"
 ) -> "NoReturn":
-    """Raise for a difference that leaves out files which the bundle in place lacks."""
+    """Raise for a difference that does not contain files which the bundle in place needs."""
     base = (
         f"generation {archive.base[1]} of the bundle, sha256 {archive.base[0]}"
         if archive.base
         else "another one"
     )
     raise IntegrityError(
-        f"{archive.name} is a difference from {base}, and leaves out {len(lacking)} files that "
-        f"{os.fspath(directory)} lacks, or has damaged",
+        f"{archive.name} is a difference from {base}: {len(missing)} files that it does not "
+        f"contain are missing or damaged in {os.fspath(directory)}",
         hint="unpack the archives before it first, or pack a whole one (without --since)",
-        problems=[f"lacking: {printable(path)}" for path in lacking],
+        problems=[f"missing: {printable(path)}" for path in missing],
     )
 
 
-def _refuse_relation(
+def _check_relation(
     archive: "Archive", directory: str, current: "Optional[Table]", *, allow_rollback: bool
 ) -> None:
     if current is None:
         return
-    found = archive_relation(
+    relation = archive_relation(
         archive.digest, archive.table.ancestors, current.digest, current.ancestors
     )
-    if found == "older" and not allow_rollback:
+    if relation == "older" and not allow_rollback:
         raise_rollback(archive, directory, current.generation)
-    if found == "other":
+    if relation == "other":
         raise IntegrityError(
-            f"the bundle in {directory} is another one than that of {archive.name}, or both have changed since",
+            f"the bundle in {directory} and the one in {archive.name} do not descend from each "
+            "other",
             hint="name another folder, or merge them with `offline-bundle unpack`",
         )
 
 
-def _replace_bundle(archive: "Archive", directory: str, current: "Optional[Table]") -> bool:
+def _replace_bundle(archive: "Archive", folder: SafeFolder, current: "Optional[Table]") -> bool:
     table = archive.table
     contents = {path: content for path, content in table.files.items() if path != CHECKSUMS}
-    kept = held_files(directory, contents)
-    lacking = sorted(contents.keys() - kept - archive.brought)
-    if lacking:
-        raise_missing(archive, directory, lacking)
+    intact = intact_files(folder, contents)
+    missing = sorted(contents.keys() - intact - archive.included)
+    if missing:
+        raise_missing(archive, folder.path, missing)
     entries = [
-        entry for entry in archive.entries if entry.path in contents and entry.path not in kept
+        entry for entry in archive.entries if entry.path in contents and entry.path not in intact
     ]
-    abandoned = _read_journals(directory)
-    known = [current, *abandoned] if current else abandoned
+    abandoned = _read_journals(folder)
     if current and current.digest == archive.digest and not entries and not abandoned:
         return False
+    tables = [current, *abandoned] if current else abandoned
     obsolete = {
         path: file
-        for before in known
+        for before in tables
         for path, file in before.raw_files.items()
         if path not in table.files
     }
-    accounted = {path for before in known for path in before.files}
-    _refuse_other_bytes(directory, [entry.path for entry in entries if entry.path not in accounted])
+    tracked = {path for before in tables for path in before.files}
+    _check_untracked(folder, [entry.path for entry in entries if entry.path not in tracked])
+    staged = extract_entries(archive, entries, folder)
     commit_files(
-        directory,
-        extract_entries(archive, entries, directory),
+        folder.path,
+        {path: folder.full_path(file) for path, file in staged.items()},
         document=archive.document,
         checksums=table.checksums,
         journal=table.with_files(obsolete),
@@ -197,55 +200,44 @@ def _replace_bundle(archive: "Archive", directory: str, current: "Optional[Table
     return True
 
 
-def _refuse_other_bytes(directory: str, paths: "Iterable[str]") -> None:
-    found = [path for path in paths if os.path.lexists(os.path.join(directory, path))]
-    if found:
+def _check_untracked(folder: SafeFolder, paths: "Iterable[str]") -> None:
+    existing = [path for path in paths if folder.exists(path)]
+    if existing:
         raise IntegrityError(
-            f"{directory} holds files with other content that no manifest knows",
+            f"{folder.path} has files with other content that are in no manifest",
             hint="move them away, or name another folder with -o",
-            problems=[printable(path) for path in found],
+            problems=[printable(path) for path in existing],
         )
 
 
-def _lock(path: str) -> int:
-    """Wait for the bundle's one writer to be this process; the descriptor that is returned holds the lock."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
-
-
-def _read_table_at(path: str) -> "Optional[Table]":
+def _read_current(folder: SafeFolder) -> "Optional[Table]":
     try:
-        with open_regular(path) as file:
+        with folder.open(MANIFEST) as file:
             return read_table(file.read())
     except FileNotFoundError:
         return None
 
 
-def _read_journals(directory: str) -> "list[Table]":
+def _read_journals(folder: SafeFolder) -> "list[Table]":
     journals = []
-    for path in journal_paths(directory):
+    for path in journal_paths(folder):
         try:
-            journals.append(_read_table_at(path))
-        except (OSError, BundleError):
-            remove_file(path)
-    return [journal for journal in journals if journal]
+            journals.append(read_table(folder.read(path) or b""))
+        except IntegrityError:  # noqa: PERF203 -- a garbled one must not hide the others
+            folder.remove_tree(path)
+    return journals
 
 
-def _remove_if_empty(directory: str) -> None:
-    """What was refused before anything came of it leaves no folder behind."""
-    if os.path.lexists(os.path.join(directory, MANIFEST)) or journal_paths(directory):
+def _remove_if_empty(folder: SafeFolder) -> None:
+    """Remove what was created before an archive was refused."""
+    if folder.exists(MANIFEST) or journal_paths(folder):
         return
-    try:
-        for folder in (INCOMING, STAGING):
-            if os.path.isdir(os.path.join(directory, folder)):
-                os.rmdir(os.path.join(directory, folder))
-        if os.listdir(os.path.join(directory, WRITER)) == ["lock"]:
-            remove_file(os.path.join(directory, WRITER, "lock"))
-            os.rmdir(os.path.join(directory, WRITER))
-            os.rmdir(directory)
-    except OSError:  # there is something worth keeping
-        pass
+    for path in (INCOMING, STAGING):
+        folder.remove_folder(path)
+    if folder.names(WRITER) == ["lock"]:
+        folder.remove(f"{WRITER}/lock")
+        folder.remove_folder(WRITER)
+        try:
+            os.rmdir(folder.path)
+        except OSError:  # something else is in it
+            pass

@@ -1,0 +1,104 @@
+"""The command `unpack`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from offline_bundle.wheelhouse.cli.options import (
+    PATH,
+    json_option,
+    quiet_option,
+    signer_policy,
+    trust_options,
+)
+from offline_bundle.wheelhouse.cli.progress import show_progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offline_bundle.wheelhouse.transport.unpack import UnpackReport
+
+
+@click.command("unpack")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=PATH,
+    required=True,
+    help="The bundle to create or update.",
+)
+@click.option(
+    "--allow-rollback", is_flag=True, help="Accept an archive that is older than the bundle."
+)
+@click.option(
+    "--replace",
+    "replace_scripts",
+    is_flag=True,
+    help="Take the archive's version of scripts that both have.",
+)
+@trust_options
+@json_option
+@quiet_option
+def unpack_command(  # noqa: PLR0913 - one parameter per option
+    *,
+    files: tuple[Path, ...],
+    output: Path,
+    allow_rollback: bool,
+    replace_scripts: bool,
+    allowed_signers: Path | None,
+    signer: str | None,
+    revoked_keys: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Unpack archives, whole or in parts in any order, into the bundle at DIR.
+
+    Jobs may run from it meanwhile. If it is interrupted, run it again to continue. If parts are
+    missing or damaged, they are named: copy them again, and run it again.
+    """
+    from offline_bundle.wheelhouse.signing import check_trust
+    from offline_bundle.wheelhouse.transport.unpack import unpack
+
+    policy = signer_policy(allowed_signers, signer, revoked_keys)
+
+    def check_signature(document: bytes, signature: bytes | None) -> None:
+        check_trust(document, signature, policy)
+
+    def print_waiting() -> None:
+        click.echo(f"Waiting for another writer of {output}", err=True)
+
+    with show_progress(is_quiet=quiet or as_json, in_log=False) as progress:
+        progress.begin(f"Unpacking to {output}")
+        reports = unpack(
+            files,
+            output,
+            allow_rollback=allow_rollback,
+            replace_scripts=replace_scripts,
+            check_signature=check_signature,
+            progress=progress.advance,
+            on_wait=None if quiet else print_waiting,
+        )
+    if as_json:
+        archives = [dataclasses.asdict(report) for report in reports]
+        click.echo(json.dumps({"bundle": str(output), "archives": archives}, indent=1))
+    elif not quiet:
+        for report in reports:
+            _print_report(report, output)
+
+
+def _print_report(report: UnpackReport, output: Path) -> None:
+    action = {"other": "merged into", "older": "rolled back in"}.get(report.relation, "unpacked to")
+    click.echo(f"{report.archive}: {action if report.changed else 'already in'} {output}", err=True)
+    if report.unsigned:
+        click.secho(
+            f"note: the signature of {output} was removed because its manifest is a merged one; "
+            "sign it again with `offline-bundle sign`",
+            fg="yellow",
+            err=True,
+        )

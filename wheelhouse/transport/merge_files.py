@@ -1,0 +1,173 @@
+"""Merge the files of two bundles: caches, uv, interpreters, launchers. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
+
+from offline_bundle.wheelhouse.derived.complete import INVENTORIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from offline_bundle.wheelhouse.runtime.manifest import (
+        BundledFile,
+        BundledPython,
+        BundledScript,
+        BundledUv,
+        Manifest,
+    )
+
+
+@dataclass(frozen=True)
+class MergedCaches:
+    """Two uv caches as one. uv has one page per package, and only that of one side is kept."""
+
+    their_pages: frozenset[str]
+    """Paths of the pages to take from the incoming bundle."""
+    listed: Mapping[str, frozenset[str]]
+    """Package -> wheels that its page lists, where the two pages differ."""
+
+    def without_unserved(self, script: BundledScript) -> BundledScript:
+        """Return *script* with no cache for locks that have a wheel which no page lists."""
+        locks = {}
+        for target, lock in script.locks.items():
+            is_served = all(
+                package.wheel in self.listed.get(name, {package.wheel})
+                for name, package in lock.packages.items()
+            )
+            locks[target] = lock if is_served else replace(lock, cache=None)
+        return replace(script, locks=locks)
+
+
+def merge_caches(ours: Manifest, theirs: Manifest) -> MergedCaches:
+    """Choose the page of each package: theirs if it lists all wheels that ours does."""
+    our_wheels, their_wheels = _cached_wheels(ours), _cached_wheels(theirs)
+    listed: dict[str, frozenset[str]] = {}
+    their_pages = set()
+    for path in ours.files.keys() & theirs.files.keys():
+        if not _is_cache_page(path) or ours.files[path].sha256 == theirs.files[path].sha256:
+            continue
+        package = path.split("/")[-1].rpartition(".")[0]
+        in_ours, in_theirs = (
+            wheels.get(package, frozenset()) for wheels in (our_wheels, their_wheels)
+        )
+        listed[package] = in_ours
+        if in_theirs >= in_ours:
+            listed[package] = in_theirs
+            their_pages.add(path)
+    return MergedCaches(frozenset(their_pages), listed)
+
+
+def merge_files(
+    ours: Manifest,
+    theirs: Manifest,
+    scripts: Mapping[str, BundledScript],
+    taken: set[str],
+    their_pages: frozenset[str],
+) -> dict[str, BundledFile]:
+    """Return the files of both; of two that differ, the one of the chosen script, uv or launcher.
+
+    *taken* has the names of the scripts that are taken from *theirs*.
+    """
+    script_of = _script_of_paths(ours) | _script_of_paths(theirs)
+    platform_of = {
+        uv.path: platform for manifest in (ours, theirs) for platform, uv in manifest.uv.items()
+    }
+    use_their_launcher = creator_order(theirs) >= creator_order(ours)
+
+    def use_theirs(path: str) -> bool:
+        if path in script_of:
+            return script_of[path] in taken
+        if path in platform_of:
+            return _use_their_uv(ours, theirs, platform_of[path])
+        if path.startswith(("cache/", "envs/")):
+            return path in their_pages
+        return use_their_launcher
+
+    # An environment that exists in ours is kept whole.
+    environments = tuple(
+        f"{lock.environment}/" for script in ours.scripts.values() for lock in script.locks.values()
+    )
+    files = {
+        path: file
+        for path, file in theirs.files.items()
+        if path in ours.files or not path.startswith(environments)
+    }
+    files |= {
+        path: file
+        for path, file in ours.files.items()
+        if path not in theirs.files or not use_theirs(path)
+    }
+    in_scripts = {path for script in scripts.values() for path in _paths(script)}
+    return {
+        path: file
+        for path, file in files.items()
+        if path not in INVENTORIES and (path not in script_of or path in in_scripts)
+    }
+
+
+def merge_uv(ours: Manifest, theirs: Manifest) -> dict[str, BundledUv]:
+    """Return the uv for each platform: the newer one."""
+    return {
+        platform: theirs.uv[platform]
+        if _use_their_uv(ours, theirs, platform)
+        else ours.uv[platform]
+        for platform in {**ours.uv, **theirs.uv}
+    }
+
+
+def merge_pythons(ours: Manifest, theirs: Manifest) -> dict[str, BundledPython]:
+    """Return the interpreter for each target: the newer release."""
+    pythons = {**theirs.pythons, **ours.pythons}
+    for target, python in theirs.pythons.items():
+        if _version(python.version) > _version(pythons[target].version):
+            pythons[target] = python
+    return pythons
+
+
+def creator_order(manifest: Manifest) -> tuple[Version, str]:
+    """Order manifests by the version of offline-bundle that wrote them, then by time."""
+    timestamp = re.sub(r"\.\d+Z$", "Z", manifest.timestamp)
+    return _version(manifest.created_by.rpartition(" ")[2]), timestamp
+
+
+def _is_cache_page(path: str) -> bool:
+    folders = path.split("/")[:-1]
+    return len(folders) >= 2 and folders[0] == "cache" and folders[1].startswith("simple-")
+
+
+def _cached_wheels(manifest: Manifest) -> dict[str, frozenset[str]]:
+    """Return the wheels of each package in locks that the cache serves."""
+    wheels: dict[str, frozenset[str]] = {}
+    for script in manifest.scripts.values():
+        for lock in script.locks.values():
+            for name, package in lock.packages.items() if lock.cache else ():
+                wheels[name] = wheels.get(name, frozenset()) | {package.wheel}
+    return wheels
+
+
+def _script_of_paths(manifest: Manifest) -> dict[str, str]:
+    return {path: name for name, script in manifest.scripts.items() for path in _paths(script)}
+
+
+def _paths(script: BundledScript) -> Iterator[str]:
+    yield script.path
+    for lock in script.locks.values():
+        yield from (lock.lock, lock.requirements)
+
+
+def _use_their_uv(ours: Manifest, theirs: Manifest, platform: str) -> bool:
+    if platform not in ours.uv or platform not in theirs.uv:
+        return platform in theirs.uv
+    return _version(theirs.uv[platform].version) > _version(ours.uv[platform].version)
+
+
+def _version(text: str) -> Version:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return Version("0")
