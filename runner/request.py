@@ -56,7 +56,7 @@ def check_request(request: Request) -> None:
     """Find what is wrong before anything is sent: no metadata, names that cannot be, a bundle that lacks something."""
     dependencies = _read_dependencies(request.script)
     names = [request.script.name, *(path.name for path in request.inputs)]
-    problems = [f"{path} is no file" for path in request.inputs if not path.is_file()]
+    problems = [f"{path} is not a file" for path in request.inputs if not path.is_file()]
     problems += [
         f"two files are named {name}"
         for name in sorted({name for name in names if names.count(name) > 1})

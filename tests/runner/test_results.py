@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.runner.engines.hps.downloads import checksum, safe_path
+from offline_bundle.runner.engines.hps.downloads import checksum
 from offline_bundle.runner.engines.hps.engine import HpsEngine
+from offline_bundle.runner.engines.hps.local_paths import folder_names, safe_path
 from offline_bundle.runner.engines.hps.projects import (
     find_failures,
     find_project,
 )
-from offline_bundle.runner.engines.hps.results import download, name_folders
+from offline_bundle.runner.engines.hps.results import download
 from offline_bundle.runner.engines.hps.session import connect
 from offline_bundle.runner.engines.hps.submit import submit
 from offline_bundle.runner.follow import follow, watch
 from offline_bundle.runner.model import Counts
-from offline_bundle.runner.results.folder import check_free
+from offline_bundle.runner.results.folder import check_empty
 from offline_bundle.runner.values import plan_values
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
@@ -112,7 +113,7 @@ def test_a_project_that_goes_while_it_is_watched_is_missed(
     session: Session, tmp_path: Path
 ) -> None:
     submitted = submit(
-        session, make_submission(tmp_path, software="nobody's", name="stuck"), checks_software=False
+        session, make_submission(tmp_path, software="nobody's", name="stuck"), require_software=False
     )
 
     def remove(_: Counts) -> None:
@@ -128,7 +129,7 @@ def test_a_standstill_is_said_once(
     monkeypatch.setattr("offline_bundle.runner.follow._PENDING_NOTICE_SECONDS", 0.1)
     monkeypatch.setattr("offline_bundle.runner.follow._SHORTEST_PAUSE_SECONDS", 0.1)
     submitted = submit(
-        session, make_submission(tmp_path, software="nobody's", name="stuck"), checks_software=False
+        session, make_submission(tmp_path, software="nobody's", name="stuck"), require_software=False
     )
     seen: list[Counts] = []
     notices: list[str] = []
@@ -275,7 +276,7 @@ def test_a_full_disk_is_named_and_the_download_goes_on_later(
         with pytest.raises(FetchError, match=r"the disk is full: .* and .*B are free") as raised:
             download(session, submitted.project_id, disk / "out")
         assert raised.value.exit_code == 4
-        assert "it goes on where it stopped" in str(raised.value.hint)
+        assert "finished files are kept" in str(raised.value.hint)
         assert not list(disk.rglob("*.partial"))
         assert all(path.stat().st_size == 300_000 for path in disk.rglob("plot.png"))
         subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
@@ -289,9 +290,9 @@ def test_the_results_of_two_projects_are_not_mixed(
     with pytest.raises(InputError, match="holds files of something else; nothing was downloaded"):
         download(session, plots.project_id, tmp_path)
     with pytest.raises(InputError, match="is there already, and not empty"):
-        check_free(tmp_path)
+        check_empty(tmp_path)
     (tmp_path / "mine.txt").unlink()
-    check_free(tmp_path)
+    check_empty(tmp_path)
     (tmp_path / ".offline-bundle.json").write_text(
         json.dumps({"project": "another", "name": "another one"})
     )
@@ -323,7 +324,7 @@ def test_folders_are_the_jobs_names_where_those_can_be_folders() -> None:
         "Größe",
         "index.html",
     ]
-    folders = name_folders([(f"id{number}", name) for number, name in enumerate(jobs)])
+    folders = folder_names([(f"id{number}", name) for number, name in enumerate(jobs)])
     assert list(folders.values()) == [
         "job-1", "Job.0", "a_b", "etc", "job-id4", "hidden", "JOB-1-id6", "con_", "x" * 100, "Größe", "index.html_",
     ]  # fmt: skip

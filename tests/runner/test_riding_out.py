@@ -78,7 +78,7 @@ def test_a_server_killed_and_restarted_in_mid_run_and_tokens_that_expire(
         time.sleep(2.5)  # the session's first token has expired, and some jobs are done
         first.kill()
         assert waiting.stderr
-        assert "is lost (" in waiting.stderr.readline()
+        assert "no connection to " in waiting.stderr.readline()
     with serving(data, bundle, port):
         said, notices = waiting.communicate(timeout=120)
     assert waiting.returncode == 0, said + notices

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from offline_bundle.runner.engines.hps.session import (
-    Server,
-    ServerLostError,
-    connect,
-)
+from offline_bundle.runner.engines.hps.client_errors import ServerUnreachableError
+from offline_bundle.runner.engines.hps.server import Server
+from offline_bundle.runner.engines.hps.session import connect
 from offline_bundle.runner.hps_server import EmbeddedHps
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from tests.support.jobs import embedded, server_of
@@ -73,7 +71,7 @@ def test_a_wrong_password_is_named_as_such(hps: EmbeddedHps) -> None:
 def test_a_wrong_path_is_named_as_such(hps: EmbeddedHps) -> None:
     error = refusal(server_of(hps, url=hps.url.replace("/hps", "/rep")))
     assert error.exit_code == 2
-    assert f"no HPS answers at {hps.url.replace('/hps', '/rep')}: 404" in error.message
+    assert f"{hps.url.replace('/hps', '/rep')} is not an HPS server: 404" in error.message
 
 
 def test_a_server_that_is_not_there_is_named_as_such() -> None:
@@ -104,7 +102,7 @@ def test_a_foreign_authority_is_not_enough(secure_hps: EmbeddedHps, tmp_path: Pa
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(str(other))
     assert "is not trusted" in refusal(server_of(secure_hps, ca_file=other)).message
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is not a file"):
         server_of(secure_hps, ca_file=tmp_path / "none.pem")
 
 
@@ -160,7 +158,9 @@ def test_an_expired_session_is_renewed(hps: EmbeddedHps) -> None:
         first = session.client
         first.session.headers["Authorization"] = "Bearer expired"
         first.refresh_token = "expired too"
-        assert session.retry_until_available(lambda: session.jms.get_projects(as_objects=False)) == []
+        assert (
+            session.retry_until_available(lambda: session.jms.get_projects(as_objects=False)) == []
+        )
         assert session.client is not first
     assert notices == []
 
@@ -170,7 +170,9 @@ def test_tokens_that_last_for_seconds_are_enough(tmp_path: Path) -> None:
         assert session.client.data_transfer_api.status(wait=True).ready
         token = session.client.access_token
         time.sleep(2.5)
-        assert session.retry_until_available(lambda: session.jms.get_projects(as_objects=False)) == []
+        assert (
+            session.retry_until_available(lambda: session.jms.get_projects(as_objects=False)) == []
+        )
         assert session.client.access_token != token
         assert (
             session.client.data_transfer_client.binary_config.token == session.client.access_token
@@ -189,12 +191,15 @@ def test_a_restart_of_the_server_is_ridden_out_and_said_once(tmp_path: Path) -> 
             first.stop()
             starting = threading.Timer(3.0, second.start)
             starting.start()
-            assert session.retry_until_available(lambda: session.jms.get_projects(as_objects=False)) == []
+            assert (
+                session.retry_until_available(lambda: session.jms.get_projects(as_objects=False))
+                == []
+            )
             starting.join()
     finally:
         second.stop()
     assert len(notices) == 2
-    assert "is lost (" in notices[0]
+    assert "no connection to " in notices[0]
     assert notices[1] == f"the connection to {first.url} is back"
 
 
@@ -204,9 +209,9 @@ def test_patience_ends(hps: EmbeddedHps) -> None:
 
     notices: list[str] = []
     with (
-        connect(server_of(hps), notice=notices.append, patience=0.2) as session,
+        connect(server_of(hps), notice=notices.append, retry_timeout=0.2) as session,
         pytest.raises(
-            ServerLostError, match="could not be reached any more: Connection reset by peer"
+            ServerUnreachableError, match="could not be reached for 0 s: Connection reset by peer"
         ),
     ):
         session.retry_until_available(lose)

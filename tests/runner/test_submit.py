@@ -138,9 +138,7 @@ def test_projects_of_the_same_name_stay_unless_they_are_to_be_replaced(
         second.project_id,
     }
     assert find_project(session, "twin").project_id == second.project_id
-    third = submit(
-        session, make_submission(tmp_path, name="twin", replaces=True, values=one.values)
-    )
+    third = submit(session, make_submission(tmp_path, name="twin", replace=True, values=one.values))
     assert [found.project_id for found in list_projects(session, name="twin")] == [third.project_id]
 
 
@@ -201,7 +199,7 @@ def test_software_that_nobody_offers_is_refused(session: Session, tmp_path: Path
     with pytest.raises(InputError, match=r"offers the software uv 0\.0\.1; there is uv"):
         submit(session, make_submission(tmp_path, software_version="0.0.1", name="nobody"))
     assert list_projects(session, name="nobody") == []
-    submitted = submit(session, make_submission(tmp_path, software="uvx"), checks_software=False)
+    submitted = submit(session, make_submission(tmp_path, software="uvx"), require_software=False)
     assert find_project(session, submitted.project_id).counts.by_state == {"pending": 3}
 
 
@@ -227,7 +225,7 @@ def test_every_fault_is_found_before_anything_is_sent(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         check_request(submission)
     assert list(raised.value.problems) == [
-        f"{tmp_path}/none is no file",
+        f"{tmp_path}/none is not a file",
         "two files are named eval.py",
         "the output 'plot.png' is an input, too",
         "the output '../up' leaves the job's directory",
@@ -259,7 +257,9 @@ def test_a_bundle_that_lacks_something_is_refused_where_it_can_be_seen(tmp_path:
     bundle = make_bundle(tmp_path / "bundle", {"eval": BundleScript(dependencies=("alpha",))})
     for dependencies, name in (('"alpha"', "same"), ('"Alpha"', "spelt"), ("", "fewer")):
         script = write_script(tmp_path, "", f"{name}.py", dependencies)
-        check_request(Submission(script=script, bundle=str(bundle), values=plan_values([], None, jobs=1)))
+        check_request(
+            Submission(script=script, bundle=str(bundle), values=plan_values([], None, jobs=1))
+        )
     script = write_script(tmp_path, "", "more.py", '"alpha", "beta>2"')
     submission = Submission(script=script, bundle=str(bundle), values=plan_values([], None, jobs=1))
     with pytest.raises(
@@ -273,7 +273,7 @@ def test_a_lost_server_is_named_and_nothing_is_left_running(tmp_path: Path) -> N
     hps = EmbeddedHps(data=tmp_path / "hps")
     hps.start()
     try:
-        with connect(server_of(hps), patience=0.5) as session:
+        with connect(server_of(hps), retry_timeout=0.5) as session:
             hps.stop()
             with pytest.raises(BundleError, match="could not be reached") as raised:
                 submit(session, make_submission(tmp_path))
@@ -286,6 +286,6 @@ def test_a_lost_server_is_named_and_nothing_is_left_running(tmp_path: Path) -> N
 def test_ten_thousand_jobs_are_watched_by_small_requests(session: Session, tmp_path: Path) -> None:
     values = plan_values([], None, jobs=10_000)
     submission = make_submission(tmp_path, values=values, software="none of this site", outputs=())
-    submitted = submit(session, submission, checks_software=False)
+    submitted = submit(session, submission, require_software=False)
     assert submitted.jobs == 10 * JOBS_PER_REQUEST
     assert find_project(session, submitted.project_id).counts.by_state == {"pending": 10_000}

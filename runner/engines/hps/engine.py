@@ -1,10 +1,8 @@
-"""HPS, the default engine: jobs of a project on a server, which nodes ask for work.
+"""HPS, the default engine: jobs of a project on a server, whose evaluators request work.
 
-    with connect(server) as session:
-        engine = HpsEngine(session)
-        project = engine.submit(submission)
-
-The steps are in `runner/submit.py`, `watch.py`, `results.py` and `server.py`.
+with connect(server) as session:
+engine = HpsEngine(session)
+project = engine.submit(submission)
 """
 
 from __future__ import annotations
@@ -18,141 +16,66 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offline_bundle.runner.options import Decorator
-from offline_bundle.wheelhouse.cli.options import SizeType
-from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+from offline_bundle.runner.engines.hps.options import JOBS_OPTIONS, OPTIONS
+from offline_bundle.runner.engines.hps.server import Server
+from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from offline_bundle.runner.engines.hps.session import Server, Session
+    from offline_bundle.runner.engines.hps.session import Session
+    from offline_bundle.runner.engines.hps.submit import Submission
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
     from offline_bundle.runner.request import Request
 
-JOBS_OPTIONS: tuple[Decorator, ...] = (
-    click.option(
-        "-U",
-        "--url",
-        envvar="HPS_URL",
-        default="https://localhost:8443/hps",
-        show_default=True,
-        show_envvar=True,
-        help="The HPS server.",
-    ),
-    click.option(
-        "-u",
-        "--username",
-        envvar="HPS_USERNAME",
-        default="repuser",
-        show_default=True,
-        help="The user on the HPS server.",
-        show_envvar=True,
-    ),
-    click.option(
-        "-p",
-        "--password",
-        envvar="HPS_PASSWORD",
-        show_envvar=True,
-        help="Better given in the environment, in the keyring, or at the prompt: others see command lines.",
-    ),
-    click.option(
-        "--ca-file",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="Certificates (PEM) of the authority to trust, instead of the usual ones.",
-    ),
-    click.option(
-        "--insecure",
-        is_flag=True,
-        help="Do not verify the server's certificate. Anybody in between can then read the password and hand out "
-        "files and programs that run here.",
-    ),
-)
-"""Where the server is, and who signs in."""
+__all__ = ["JOBS_OPTIONS", "OPTIONS", "HpsEngine", "check_usage", "needs_directory", "open_engine"]
 
-OPTIONS: tuple[Decorator, ...] = (
-    *JOBS_OPTIONS,
-    click.option(
-        "--embedded", is_flag=True, help="On this machine: start an embedded HPS for these jobs."
-    ),
-    click.option(
-        "--ship-bundle",
-        is_flag=True,
-        help="Send the bundle with the project: nodes need not see it.",
-    ),
-    click.option(
-        "--replace",
-        is_flag=True,
-        help="Remove your projects of the same name first, with their results.",
-    ),
-    click.option(
-        "--priority",
-        type=click.IntRange(min=0),
-        default=1,
-        show_default=True,
-        help="Lower goes first.",
-    ),
-    click.option(
-        "--software", default="uv", show_default=True, help="As registered with the evaluators."
-    ),
-    click.option(
-        "--software-version", metavar="VERSION", help="Version of the software.  [default: any]"
-    ),
-    click.option(
-        "--skip-software-check",
-        is_flag=True,
-        help="Submit even if no evaluator says it has the software.",
-    ),
-    click.option(
-        "--disk", type=SizeType(), default="10MiB", show_default=True, help="Disk space per job."
-    ),
-    click.option(
-        "--trials",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="Tries of a failing job.",
-    ),
-)
+_SUBMISSION_OPTIONS = ("priority", "replace", "software", "software_version", "disk", "trials")
+_LISTED_PROJECTS = 20
 
 
-def check_usage(options: Mapping[str, Any], *, bundle: str | None, waits: bool) -> None:
-    """Refuse options that do not go together. Raises `click.UsageError`."""
-    if options["embedded"] and not waits:
-        raise click.UsageError("the embedded HPS ends with this command: leave out --no-wait")
-    if (options["embedded"] or options["ship_bundle"]) and not bundle:
-        raise click.UsageError(
-            f"{'--embedded' if options['embedded'] else '--ship-bundle'} needs --bundle DIR"
-        )
+def check_usage(options: Mapping[str, Any], *, bundle: str | None, wait: bool) -> None:
+    """Raise `click.UsageError` for options that exclude each other."""
+    if options["embedded"] and not wait:
+        raise click.UsageError("--no-wait: the embedded HPS ends with this command; leave it out")
+    for name in ("embedded", "ship_bundle"):
+        if options[name] and not bundle:
+            raise click.UsageError(f"--{name.replace('_', '-')} requires --bundle DIR")
 
 
 def needs_directory(options: Mapping[str, Any]) -> bool:
-    """Whether results are lost that are not brought here."""
+    """Return True if results must be downloaded: those of an embedded HPS end with it."""
     return bool(options.get("embedded"))
 
 
 @contextlib.contextmanager
 def open_engine(options: Mapping[str, Any], notice: Callable[[str], None]) -> Iterator[HpsEngine]:
-    """Sign in with a server, perhaps with an embedded one; *options* are those of `OPTIONS`, and `bundle`."""
-    is_embedded, ships = bool(options.get("embedded")), bool(options.get("ship_bundle"))
+    """Sign in to a server, or to an embedded one; *options* are `OPTIONS` and `bundle`."""
+    is_embedded, ship_bundle = bool(options.get("embedded")), bool(options.get("ship_bundle"))
     with contextlib.ExitStack() as stack:
         if is_embedded:
-            server = stack.enter_context(_embedded(Path(options["bundle"]), is_shipped=ships))
+            bundle = Path(options["bundle"])
+            server = stack.enter_context(_embedded_server(bundle, ship_bundle=ship_bundle))
         else:
             server = _server(options)
         from offline_bundle.runner.engines.hps.session import connect
 
         session = stack.enter_context(connect(server, notice=notice))
-        yield HpsEngine(session, options, survives=not is_embedded)
+        yield HpsEngine(session, options, keep_running=not is_embedded)
 
 
 class HpsEngine:
-    """A server with which somebody is signed in."""
+    """Runs jobs on an HPS server."""
 
     def __init__(
-        self, session: Session, options: Mapping[str, Any] | None = None, *, survives: bool = True
+        self,
+        session: Session,
+        options: Mapping[str, Any] | None = None,
+        *,
+        keep_running: bool = True,
     ) -> None:
-        self._survives = survives
+        """*keep_running* is False if the server ends with this command."""
+        self._keep_running = keep_running
         self._session = session
         self._options = options or {}
 
@@ -162,35 +85,22 @@ class HpsEngine:
         directory: Path | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> ProjectState:
-        """Make a project of the request, or of the `Submission` that says more than that, and set it going."""
-        from offline_bundle.runner.engines.hps.bundle_upload import packed
+        """Create a project for the request, or for a `Submission`, and activate it."""
         from offline_bundle.runner.engines.hps.projects import find_project
-        from offline_bundle.runner.engines.hps.submit import (
-            Submission,
-            submit,
-        )
+        from offline_bundle.runner.engines.hps.submit import Submission, submit
 
         del directory
         with contextlib.ExitStack() as stack:
             if isinstance(request, Submission):
                 submission = request
             else:
-                given = {
-                    field.name: getattr(request, field.name)
-                    for field in dataclasses.fields(request)
-                }
-                ships = self._options.get("ship_bundle")
-                archive = stack.enter_context(packed(Path(str(request.bundle)))) if ships else None
-                given |= {
-                    "bundle": None if archive else request.bundle,
-                    "archive": archive,
-                    **self._own_options(),
-                }
-                submission = Submission(
-                    **{name: value for name, value in given.items() if value is not None}
-                )
-            checks = not self._options.get("skip_software_check")
-            submitted = submit(self._session, submission, checks_software=checks, progress=progress)
+                submission = self._make_submission(request, stack)
+            submitted = submit(
+                self._session,
+                submission,
+                require_software=not self._options.get("skip_software_check"),
+                progress=progress,
+            )
         return find_project(self._session, submitted.project_id)
 
     def find(self, name_or_id: str) -> ProjectState:
@@ -203,25 +113,24 @@ class HpsEngine:
         """List the newest projects."""
         from offline_bundle.runner.engines.hps.projects import list_projects
 
-        return list_projects(self._session, sort="-creation_time", limit=20)
+        return list_projects(self._session, sort="-creation_time", limit=_LISTED_PROJECTS)
 
     def poll(self, project: ProjectState) -> Counts:
-        """Ask for the project's statistics: one small request, however many jobs there are."""
+        """Request the project's statistics: one small request for any number of jobs."""
         from offline_bundle.runner.engines.hps.projects import list_projects
 
-        found = list_projects(self._session, id=project.project_id)
-        if not found:
-            hint = "`offline-bundle jobs` lists the projects there are"
+        projects = list_projects(self._session, id=project.project_id)
+        if not projects:
             raise BundleError(
-                f"the project {project.project_id} is gone: somebody deleted or replaced it",
-                hint=hint,
+                f"the project {project.project_id} does not exist any more: deleted or replaced",
+                hint="list the projects with `offline-bundle jobs`",
             )
-        return found[0].counts
+        return projects[0].counts
 
     def pending_reason(self, project: ProjectState) -> str:
-        """Say what keeps jobs waiting: HPS itself does not."""
+        """Return the usual reasons: HPS reports none."""
         del project
-        return "evaluators may be busy, starting, or lack the software or resources"
+        return "evaluators may be busy, starting, or without the software or resources"
 
     def results(
         self,
@@ -229,19 +138,19 @@ class HpsEngine:
         directory: Path,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> Results:
-        """Download what HPS has collected; what is there already is not transferred again."""
+        """Download what HPS has collected, unless it is in *directory* already."""
         from offline_bundle.runner.engines.hps.results import download
 
         return download(self._session, project.project_id, directory, progress=progress)
 
     def failures(self, project: ProjectState, limit: int) -> list[Failure]:
-        """Ask for the first failed jobs and their consoles."""
+        """Return the first failed jobs and their consoles."""
         from offline_bundle.runner.engines.hps.projects import find_failures
 
         return find_failures(self._session, project.project_id, limit)
 
     def resume_arguments(self, project: ProjectState, directory: Path | None) -> list[str]:
-        """Name the project and the server; not the password."""
+        """Return the project and the server, without the password."""
         server = self._session.server
         words = [project.project_id, "-U", server.url, "-u", server.username, "--wait"]
         words += ["--ca-file", str(server.ca_file)] if server.ca_file else []
@@ -251,52 +160,46 @@ class HpsEngine:
     def on_interrupt(self, project: ProjectState) -> str | None:
         """Leave the jobs alone; those of an embedded HPS end with it."""
         del project
-        return None if self._survives else "the jobs have ended with the embedded HPS"
+        return None if self._keep_running else "the jobs have ended with the embedded HPS"
 
-    def _own_options(self) -> dict[str, Any]:
-        names = {
-            "priority": "priority",
-            "replace": "replaces",
-            "software": "software",
-            "software_version": "software_version",
-            "disk": "disk",
-            "trials": "trials",
-        }
-        return {
-            name: self._options[option] for option, name in names.items() if option in self._options
-        }
+    def _make_submission(self, request: Request, stack: contextlib.ExitStack) -> Submission:
+        from offline_bundle.runner.engines.hps.bundle_upload import packed_bundle
+        from offline_bundle.runner.engines.hps.submit import Submission
+
+        given = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+        if self._options.get("ship_bundle"):
+            given["archive"] = stack.enter_context(packed_bundle(Path(str(request.bundle))))
+            given["bundle"] = None
+        given |= {name: self._options.get(name) for name in _SUBMISSION_OPTIONS}
+        return Submission(**{name: value for name, value in given.items() if value is not None})
 
 
 def _server(options: Mapping[str, Any]) -> Server:
     from offline_bundle.runner.engines.hps.password import find_password
-    from offline_bundle.runner.engines.hps.session import Server
 
     url, username = options["url"], options["username"]
-    password = find_password(url, username, options["password"])
     return Server(
         url=url,
         username=username,
-        password=password,
+        password=find_password(url, username, options["password"]),
         ca_file=options["ca_file"],
         is_insecure=options["insecure"],
     )
 
 
 @contextlib.contextmanager
-def _embedded(bundle: Path, *, is_shipped: bool) -> Iterator[Server]:
-    """Have an embedded HPS for as long as it is needed."""
-    if not (bundle / "bundle.json").is_file():
-        hint = "name the folder that `build-offline-bundle -o DIR` made"
-        raise InputError(f"{bundle} is not a bundle: it has no bundle.json", hint=hint)
+def _embedded_server(bundle: Path, *, ship_bundle: bool) -> Iterator[Server]:
+    """Run an embedded HPS."""
+    from offline_bundle.runner.engines.hps.bundle_upload import check_is_bundle
     from offline_bundle.runner.hps_server import EmbeddedHps, registered_uv
 
-    with ThreadPoolExecutor(1) as pool:
-        looking = pool.submit(registered_uv, None if is_shipped else bundle)
-        from offline_bundle.runner.engines.hps.session import (
-            Server,  # imports the client, which takes as long as looking for uv and Pythons
-        )
+    check_is_bundle(bundle)
+    with ThreadPoolExecutor(1) as threads:
+        searching = threads.submit(registered_uv, None if ship_bundle else bundle)
+        # importing the client takes as long as finding uv
+        import offline_bundle.runner.engines.hps.session  # noqa: F401
 
-        software = {"uv": looking.result()}
+        software = {"uv": searching.result()}
     with (
         tempfile.TemporaryDirectory(prefix="embedded-hps-") as folder,
         EmbeddedHps(data=Path(folder), software=software) as hps,

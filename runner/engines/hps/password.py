@@ -1,8 +1,8 @@
-"""Where the password for an HPS server comes from, without ever being shown.
+"""Find the password for an HPS server; it is never shown.
 
-In this order: as given (`-p`, or `HPS_PASSWORD`); the keyring, where the optional package `keyring` is installed, under
-the service `offline-bundle URL` and the user's name; for the examples' own user `repuser` its well-known password, as
-in the examples of the HPS documentation; a prompt, where somebody is there to answer.
+Sources in this order: the option `-p` or `HPS_PASSWORD`; the keyring, if the optional package
+`keyring` is installed, as service `offline-bundle URL` and the user's name; for the user `repuser`
+of the HPS documentation its well-known password; a prompt on a terminal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SERVICE = "offline-bundle {url}"
 
 
 def find_password(url: str, username: str, given: str | None) -> str:
-    """Return the password; raise `InputError` saying how to give it where there is none."""
+    """Return the password. Raises `InputError` if there is none."""
     if given:
         return given
     return _from_keyring(url, username) or _well_known(username) or _from_prompt(url, username)
@@ -27,10 +27,10 @@ def find_password(url: str, username: str, given: str | None) -> str:
 def _from_keyring(url: str, username: str) -> str | None:
     try:
         keyring = importlib.import_module("keyring")
-        found: str | None = keyring.get_password(_SERVICE.format(url=url.rstrip("/")), username)
+        password: str | None = keyring.get_password(_SERVICE.format(url=url.rstrip("/")), username)
     except Exception:  # noqa: BLE001 - not installed, locked, no desktop: a keyring is a convenience
         return None
-    return found
+    return password
 
 
 def _well_known(username: str) -> str | None:
@@ -39,13 +39,14 @@ def _well_known(username: str) -> str | None:
 
 def _from_prompt(url: str, username: str) -> str:
     if not sys.stdin.isatty():
+        service = _SERVICE.format(url=url.rstrip("/"))
         raise InputError(
-            f"there is no password for {username} on {url}",
-            hint="set the environment variable HPS_PASSWORD, or keep it in the keyring: "
-            f"keyring set '{_SERVICE.format(url=url.rstrip('/'))}' {username}",
+            f"no password for {username} on {url}",
+            hint="set the environment variable HPS_PASSWORD, or store it in the keyring: "
+            f"keyring set '{service}' {username}",
         )
     try:
         return getpass.getpass(f"password of {username} on {url}: ")
     except EOFError:
         hint = "type one, or set the environment variable HPS_PASSWORD"
-        raise InputError(f"there is no password for {username} on {url}", hint=hint) from None
+        raise InputError(f"no password for {username} on {url}", hint=hint) from None

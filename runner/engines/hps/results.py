@@ -1,11 +1,11 @@
-"""The results of a project on this disk, with a page to look at them.
+"""Download the results of a project, and write the page over them.
 
-    DIRECTORY/index.html                every job: its state, time, values, and a picture where it left one
-    DIRECTORY/job-0001/plot.png         what HPS collected for the job, verified by its checksum
+    DIRECTORY/index.html                every job: state, time, values, and its picture if any
+    DIRECTORY/job-0001/plot.png         collected by HPS, verified by its checksum
     DIRECTORY/job-0001/console_output.txt
-    DIRECTORY/.offline-bundle.json      whose results these are: another project's are not mixed in
+    DIRECTORY/.offline-bundle.json      the project; results of two projects are not mixed
 
-Downloading again into the same directory transfers only what is not there yet.
+Downloading again into the same directory transfers missing files only.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.console import console_tail
-from offline_bundle.runner.engines.hps.downloads import (
-    fetch,
-    find_files,
-    safe_path,
-)
+from offline_bundle.runner.engines.hps.downloads import download_files
+from offline_bundle.runner.engines.hps.local_paths import folder_names, local_path
 from offline_bundle.runner.engines.hps.projects import find_project
+from offline_bundle.runner.engines.hps.stored_files import find_files
 from offline_bundle.runner.model import FAILED, TAIL_LINES, FileEntry, JobEntry, Results
 from offline_bundle.runner.results.folder import (
     PAGE_NAME,
-    Owner,
-    claim,
+    ResultsOwner,
+    lock_to_project,
     write,
 )
 from offline_bundle.runner.results.page.page import render_page
@@ -36,16 +34,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from offline_bundle.runner.engines.hps.downloads import StoredFile
+    from offline_bundle.runner.engines.hps.downloads import FailedDownload
     from offline_bundle.runner.engines.hps.session import Session
+    from offline_bundle.runner.engines.hps.stored_files import StoredFile
+
+    Placed = Mapping[str, Sequence[tuple[StoredFile, Path]]]
+    """Job identifier → its files and their paths on this disk."""
 
 _JOBS_PER_REQUEST = 500
-_SHOWN_FAULTS = 10
-_LONGEST_NAME = 100
+_SHOWN_FAILURES = 10
 
 _JOB_FIELDS = ["id", "name", "eval_status", "values", "elapsed_time"]
 _TASK_FIELDS = ["id", "job_id", "output_file_ids", "running_time", "elapsed_time"]
-_RESERVED_NAME = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
 def download(
@@ -55,19 +55,40 @@ def download(
     *,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Results:
-    """Download every file that HPS has collected for the jobs of a project, and write the page.
+    """Download every file that HPS collected for the jobs of a project, and write the page.
 
-    *progress* is told the bytes that are there, and all of them. Raises `InputError` where *directory* holds the
-    results of another project, `FetchError` naming the files that did not arrive: what did is kept, and on the page.
+    *progress* gets the bytes done and all bytes. Raises `InputError` if *directory* has results of
+    another project, `FetchError` naming failed files: the others are kept and are on the page.
     """
     project = find_project(session, project_id)
-    claim(directory, Owner(project.project_id, project.name))
-    jobs = _list_jobs(session, project_id)
-    tasks = _list_tasks(session, project_id)
+    lock_to_project(directory, ResultsOwner(project.project_id, project.name))
+    jobs = sorted(
+        _list_all(session, project_id, "get_jobs", _JOB_FIELDS),
+        key=lambda job: _natural_order(str(job.get("name") or "")),
+    )
+    tasks = list(_list_all(session, project_id, "get_tasks", _TASK_FIELDS))
     files = find_files(session, project_id, [str(job["id"]) for job in jobs], tasks)
-    folders = name_folders([(str(job["id"]), str(job.get("name") or "")) for job in jobs])
+    folders = folder_names([(str(job["id"]), str(job.get("name") or "")) for job in jobs])
     placed = _place(directory, folders, files)
-    total = sum(file.size for file, _ in placed)
+    wanted = [pair for pairs in placed.values() for pair in pairs]
+    failed = _download(session, project_id, directory, wanted, progress)
+    entries = _entries(directory, jobs, tasks, placed)
+    page = directory / PAGE_NAME
+    write(page, render_page(project.name, entries))
+    if failed:
+        raise _failed_downloads(directory, failed, len(wanted))
+    size = sum(file.size for file, _ in wanted)
+    return Results(directory, page, tuple(entries), len(wanted), size)
+
+
+def _download(
+    session: Session,
+    project_id: str,
+    directory: Path,
+    wanted: Sequence[tuple[StoredFile, Path]],
+    progress: Callable[[int, int], None],
+) -> list[FailedDownload]:
+    total = sum(file.size for file, _ in wanted)
     done = 0
 
     def advance(_files: int, size: int) -> None:
@@ -76,64 +97,36 @@ def download(
         progress(done, total)
 
     try:
-        faults = fetch(session, project_id, placed, advance)
+        return download_files(session, project_id, wanted, advance)
     except OSError as error:
         raise FetchError(
-            f"{error.filename or directory} cannot be written: {error.strerror}",
-            hint="make room or name another directory with --download, and start the download again: it goes on",
+            f"cannot write {error.filename or directory}: {error.strerror}",
+            hint="free some space or name another directory with --download, and download again: "
+            "finished files are kept",
         ) from error
-    entries = _entries(directory, jobs, tasks, folders, files)
-    page = directory / PAGE_NAME
-    write(page, render_page(project.name, entries))
-    if faults:
-        problems = [
-            f"{fault.target.relative_to(directory)}: {fault.reason}"
-            for fault in faults[:_SHOWN_FAULTS]
-        ]
-        if len(faults) > _SHOWN_FAULTS:
-            problems.append(f"… and {len(faults) - _SHOWN_FAULTS} more")
-        message = f"{count(len(faults), 'file')} of {len(placed):,} could not be downloaded"
-        hint = "start the download again: what is there is kept and not transferred twice"
-        raise FetchError(message, problems=problems, hint=hint)
-    return Results(directory, page, tuple(entries), len(placed), total)
 
 
-def name_folders(jobs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Give each job, (identifier, name), a folder: its name where that can be one and nobody else has it."""
-    folders: dict[str, str] = {}
-    taken: set[str] = set()
-    for job_id, name in jobs:
-        folder = _folder_name(name)
-        if not folder or folder.lower() in taken:
-            folder = _folder_name(f"{folder or 'job'}-{job_id}")
-        taken.add(folder.lower())
-        folders[job_id] = folder
-    return folders
-
-
-def _folder_name(name: str) -> str:
-    folder = re.sub(r"[^\w.+=@-]+", "_", name)[:_LONGEST_NAME].strip("._ ")
-    return (
-        f"{folder}_" if _RESERVED_NAME.fullmatch(folder) or folder.lower() == PAGE_NAME else folder
+def _failed_downloads(directory: Path, failed: Sequence[FailedDownload], total: int) -> FetchError:
+    problems = [
+        f"{failure.target.relative_to(directory)}: {failure.reason}"
+        for failure in failed[:_SHOWN_FAILURES]
+    ]
+    if len(failed) > _SHOWN_FAILURES:
+        problems.append(f"… and {len(failed) - _SHOWN_FAILURES} more")
+    return FetchError(
+        f"{count(len(failed), 'file')} of {total:,} could not be downloaded",
+        problems=problems,
+        hint="download again: finished files are kept and not transferred twice",
     )
 
 
-def _list_jobs(session: Session, project_id: str) -> list[Mapping[str, Any]]:
-    jobs = list(_pages(session, project_id, "get_jobs", _JOB_FIELDS))
-    return sorted(jobs, key=lambda job: _natural(str(job.get("name") or "")))
-
-
-def _list_tasks(session: Session, project_id: str) -> list[Mapping[str, Any]]:
-    return list(_pages(session, project_id, "get_tasks", _TASK_FIELDS))
-
-
-def _pages(
+def _list_all(
     session: Session, project_id: str, name: str, fields: Sequence[str]
 ) -> Iterator[Mapping[str, Any]]:
-    """Go through a collection in requests of bounded size."""
+    """Yield a collection in requests of bounded size."""
     start = 0
     while True:
-        page: list[Mapping[str, Any]] = session.retry_until_available(
+        entries: list[Mapping[str, Any]] = session.retry_until_available(
             lambda start=start: getattr(session.project(project_id), name)(  # type: ignore[misc]
                 as_objects=False,
                 fields=list(fields),
@@ -142,25 +135,26 @@ def _pages(
                 offset=start,
             )
         )
-        yield from page
-        start += len(page)
-        if len(page) < _JOBS_PER_REQUEST:
+        yield from entries
+        start += len(entries)
+        if len(entries) < _JOBS_PER_REQUEST:
             return
 
 
 def _place(
     directory: Path, folders: Mapping[str, str], files: Mapping[str, Sequence[StoredFile]]
-) -> list[tuple[StoredFile, Path]]:
-    """Give each file its place; one whose path would leave its job's folder goes by its identifier."""
-    placed = []
-    taken: set[Path] = set()
-    for job_id, found in files.items():
-        for file in found:
-            target = directory / folders[job_id] / (safe_path(file.path) or file.file_id)
-            if target in taken:  # another task of the job has put out the same
-                target = target.with_name(f"{file.file_id}-{target.name}")
+) -> dict[str, list[tuple[StoredFile, Path]]]:
+    """Return the path of each file, by job."""
+    placed: dict[str, list[tuple[StoredFile, Path]]] = {}
+    for job_id, stored in files.items():
+        folder = directory / folders[job_id]
+        taken: set[Path] = set()
+        for number, file in enumerate(stored, 1):
+            target = local_path(folder, file.path)
+            if target in taken:  # another task of the job has the same output
+                target = target.with_name(f"{number}-{target.name}")
             taken.add(target)
-            placed.append((file, target))
+            placed.setdefault(job_id, []).append((file, target))
     return placed
 
 
@@ -168,54 +162,53 @@ def _entries(
     directory: Path,
     jobs: Sequence[Mapping[str, Any]],
     tasks: Sequence[Mapping[str, Any]],
-    folders: Mapping[str, str],
-    files: Mapping[str, Sequence[StoredFile]],
+    placed: Placed,
 ) -> list[JobEntry]:
-    """Describe each job for the page, with the files that are on this disk now."""
+    """Describe each job for the page, with its files on this disk."""
     started: dict[str, list[datetime]] = {}
     for task in tasks:
-        moment = _moment(task.get("running_time"))
+        moment = _parse_time(task.get("running_time"))
         if moment:
             started.setdefault(str(task["job_id"]), []).append(moment)
-    places: dict[str, list[FileEntry]] = {}
-    by_target = _place(directory, folders, files)
-    owners = [job_id for job_id, found in files.items() for _ in found]
-    for job_id, (file, target) in zip(owners, by_target, strict=True):
-        if target.exists():
-            entry = FileEntry(
-                target.relative_to(directory).as_posix(), file.size, is_console=file.is_console
-            )
-            places.setdefault(job_id, []).append(entry)
-    entries = []
-    for job in jobs:
-        job_id, state = str(job["id"]), str(job.get("eval_status"))
-        listed = tuple(places.get(job_id, ()))
-        console = next((entry.path for entry in listed if entry.is_console), None)
-        entries.append(
-            JobEntry(
-                name=str(job.get("name") or job_id),
-                state=state,
-                seconds=job.get("elapsed_time"),
-                started=min(started[job_id]) if job_id in started else None,
-                values=dict(job.get("values") or {}),
-                files=listed,
-                tail=console_tail(directory / console, TAIL_LINES)
-                if console and state in FAILED
-                else "",
-            )
-        )
-    return entries
+    return [
+        _entry(directory, job, started.get(str(job["id"])), placed.get(str(job["id"]), ()))
+        for job in jobs
+    ]
 
 
-def _moment(text: object) -> datetime | None:
+def _entry(
+    directory: Path,
+    job: Mapping[str, Any],
+    started: Sequence[datetime] | None,
+    placed: Sequence[tuple[StoredFile, Path]],
+) -> JobEntry:
+    files = tuple(
+        FileEntry(target.relative_to(directory).as_posix(), file.size, is_console=file.is_console)
+        for file, target in placed
+        if target.is_file()
+    )
+    state = str(job.get("eval_status"))
+    console = next((file.path for file in files if file.is_console), None)
+    return JobEntry(
+        name=str(job.get("name") or job["id"]),
+        state=state,
+        seconds=job.get("elapsed_time"),
+        started=min(started) if started else None,
+        values=dict(job.get("values") or {}),
+        files=files,
+        tail=console_tail(directory / console, TAIL_LINES) if console and state in FAILED else "",
+    )
+
+
+def _parse_time(text: object) -> datetime | None:
     try:
         return datetime.fromisoformat(str(text)) if text else None
     except ValueError:
         return None
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Order `job-2` before `job-10`."""
+def _natural_order(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts `job-2` before `job-10`."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part)
         for part in re.split(r"(\d+)", name)

@@ -1,10 +1,12 @@
-"""A script as jobs of an HPS project: one function per step, plain data in, and `submit` that takes all the steps.
+"""Submit a script as jobs of an HPS project: one function per step, and `submit` for all steps.
 
-    submission = Submission(script=Path("eval.py"), bundle="/shared/uvcache", values=plan_values([], None, jobs=10))
+    submission = Submission(script=Path("eval.py"), bundle="/shared/bundle",
+                            values=plan_values([], None, jobs=10))
     with connect(server) as session:
         submitted = submit(session, submission)
 
-The project is made inactive and set going when it is complete: no job starts of a submission that was cut short.
+The project is created inactive and activated when complete: no job of an interrupted submission
+starts.
 """
 
 from __future__ import annotations
@@ -30,34 +32,25 @@ from ansys.hps.client.jms import (  # type: ignore[import-untyped]
     SuccessCriteria,
     TaskDefinition,
 )
-from ansys.hps.client.rms import RmsApi  # type: ignore[import-untyped]
 
-from offline_bundle.runner.engines.hps.bundle_upload import (
-    ARCHIVE_NAME,
-    UNPACKER_NAME,
-)
-from offline_bundle.runner.engines.hps.session import explain
+from offline_bundle.runner.engines.hps.bundle_upload import ARCHIVE_NAME, UNPACKER_NAME
+from offline_bundle.runner.engines.hps.client_errors import translate_error
+from offline_bundle.runner.engines.hps.software import check_software
 from offline_bundle.runner.model import job_name
 from offline_bundle.runner.request import Request, check_request
-from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from offline_bundle.runner.engines.hps.session import Session
 
 EXEC_SCRIPT = Path(__file__).parents[2] / "standalone" / "hps_exec_script.py"
-"""What HPS runs on the node: it starts the bundle's launcher."""
+"""The program that HPS runs on the node; it starts the bundle's launcher."""
 
 BUNDLE_VARIABLE = "OFFLINE_BUNDLE"
-"""Tells the execution script where the bundle is, as the nodes see it."""
+"""The variable that gives the execution script the bundle's path on the nodes."""
 
 JOBS_PER_REQUEST = 1000
-_EVALUATORS_ASKED = 20
-"""Each is a request; a site with more of them is believed to offer what is asked for."""
-
-_Offer = set[tuple[str, str | None]]
-"""Names and versions of software."""
 
 _PARAMETER_KINDS: dict[str, Callable[..., Any]] = {
     "int": IntParameterDefinition,
@@ -69,18 +62,18 @@ _PARAMETER_KINDS: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Submission(Request):
-    """A request with what HPS can be told besides. The defaults are those of the public `python_uv` example."""
+    """A request with the options of HPS. Defaults are those of the public `python_uv` example."""
 
     archive: Path | None = None
-    """The bundle as one file, uploaded with the project and unpacked once on each node: then `bundle` is None.
+    """The bundle as one file, uploaded with the project and unpacked once on each node.
 
-    Where both are None, the nodes' registration of uv says where the bundle is.
+    Then `bundle` is None. If both are None, the registration of uv on the nodes names the bundle.
     """
     exec_script: Path = EXEC_SCRIPT
     priority: int = 1
     """Lower goes first."""
-    replaces: bool = False
-    """Whether projects of the same name are removed, with their files."""
+    replace: bool = False
+    """True to remove projects of the same name, with their files."""
     software: str = "uv"
     software_version: str | None = None
     cores: float = 0.5
@@ -89,12 +82,12 @@ class Submission(Request):
     """In bytes."""
     max_execution_time: float = 500.0
     trials: int = 1
-    """How often a failing job is tried."""
+    """Number of attempts for a failing job."""
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A project that is under way."""
+    """An active project."""
 
     project_id: str
     name: str
@@ -114,17 +107,17 @@ def submit(
     session: Session,
     submission: Submission,
     *,
-    checks_software: bool = True,
+    require_software: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Submitted:
-    """Make the project with all its jobs and set it going; on any fault remove what there is of it, and raise.
+    """Create the project with all its jobs and activate it; on any error remove it, and raise.
 
-    *progress* is told what is being done. Raises `BundleError`.
+    *progress* gets the name of each step. Raises `BundleError`.
     """
     check_request(submission)
-    if checks_software:
+    if require_software:
         check_software(session, submission.software, submission.software_version)
-    with _explained(session):
+    with _translate_errors(session):
         progress("creating the project")
         project = create_project(session, submission)
         api = session.project(project.id)
@@ -143,53 +136,24 @@ def submit(
     return Submitted(project.id, project.name, len(submission.values.rows))
 
 
-def check_software(session: Session, name: str, version: str | None) -> None:
-    """Refuse a software that no evaluator offers: its jobs would wait for ever.
-
-    A server that does not say what its evaluators offer is believed to have it.
-    """
-    offered = session.retry_until_available(lambda: _offered_software(session, name, version))
-    if offered and not _fits(offered, name, version):
-        asked = f"{name} {version}" if version else name
-        there = ", ".join(
-            sorted({f"{found} {release or ''}".strip() for found, release in offered})
-        )
-        raise InputError(
-            f"no evaluator of {session.server.url} offers the software {asked}; there is {there}",
-            hint="name one with --software and --software-version, or have it registered; "
-            "--skip-software-check submits all the same",
-        )
-
-
 def create_project(session: Session, submission: Submission) -> Any:  # noqa: ANN401 - the client is not typed
-    """Make the project, inactive, in place of those of the same name if that was asked for."""
+    """Create the project, inactive; remove those of the same name if `replace`."""
     project = Project(name=submission.project_name, priority=submission.priority, active=False)
-    return session.jms.create_project(project, replace=submission.replaces)
+    return session.jms.create_project(project, replace=submission.replace)
 
 
 def upload_files(api: Any, submission: Submission) -> ProjectFiles:  # noqa: ANN401
-    """Upload script, execution script and further inputs, and name the outputs to collect."""
+    """Upload script, execution script and inputs, and name the outputs to collect."""
+    exec_script = _input_file("exec_script", submission.exec_script, "text/x-python")
     inputs = [_input_file("script", submission.script, "text/x-python")]
     inputs += [_input_file(path.name, path) for path in submission.inputs]
     if submission.archive:
-        inputs.append(
-            _input_file("offline-bundle", submission.archive, "application/x-tar", ARCHIVE_NAME)
-        )
-        inputs.append(
-            _input_file(
-                "offline-bundle-unpack",
-                submission.archive.with_name(f"{submission.archive.name}.unpack.py"),
-                "text/x-python",
-                UNPACKER_NAME,
-            )
-        )
+        inputs += _archive_files(submission.archive)
     outputs = [
         File(name=name, evaluation_path=name, type=_media_type(name), collect=True, monitor=False)
         for name in submission.outputs
     ]
-    files = api.create_files(
-        [_input_file("exec_script", submission.exec_script, "text/x-python"), *inputs, *outputs]
-    )
+    files = api.create_files([exec_script, *inputs, *outputs])
     identifiers = [file.id for file in files]
     return ProjectFiles(
         exec_script=identifiers[0],
@@ -199,7 +163,7 @@ def upload_files(api: Any, submission: Submission) -> ProjectFiles:  # noqa: ANN
 
 
 def define_task(api: Any, submission: Submission, files: ProjectFiles) -> str:  # noqa: ANN401
-    """Define what a job does; return the definition's identifier."""
+    """Define what a job does; return the identifier of the definition."""
     environment = dict(submission.environment)
     if submission.bundle:
         environment[BUNDLE_VARIABLE] = submission.bundle
@@ -230,7 +194,7 @@ def define_task(api: Any, submission: Submission, files: ProjectFiles) -> str:  
 
 
 def define_job(api: Any, submission: Submission, task_definition: str) -> str:  # noqa: ANN401
-    """Define what jobs differ in; return the definition's identifier."""
+    """Define the parameters of jobs; return the identifier of the definition."""
     parameters = [
         _PARAMETER_KINDS[kind](name=name, mode="input")
         for name, kind in submission.values.types.items()
@@ -249,7 +213,7 @@ def define_job(api: Any, submission: Submission, task_definition: str) -> str:  
 
 
 def create_jobs(api: Any, submission: Submission, job_definition: str) -> Iterator[int]:  # noqa: ANN401
-    """Create the jobs in batches; yield after each batch how many there are."""
+    """Create the jobs in batches; yield the number of created jobs after each batch."""
     rows = submission.values.rows
     for start in range(0, len(rows), JOBS_PER_REQUEST):
         batch = rows[start : start + JOBS_PER_REQUEST]
@@ -267,20 +231,27 @@ def create_jobs(api: Any, submission: Submission, job_definition: str) -> Iterat
 
 
 def activate(session: Session, project: Any) -> None:  # noqa: ANN401
-    """Set the project going."""
+    """Activate the project: its jobs may start."""
     project.active = True
     session.retry_until_available(lambda: session.jms.update_project(project))
 
 
 @contextlib.contextmanager
-def _explained(session: Session) -> Iterator[None]:
-    """Put the client's errors in our words."""
+def _translate_errors(session: Session) -> Iterator[None]:
     try:
         yield
     except requests.RequestException as error:
-        fault = explain(error, session.server)
-        hint = f"{fault.hint}; nothing was left running" if fault.hint else None
+        fault = translate_error(error, session.server)
+        hint = f"{fault.hint}; no jobs were started" if fault.hint else None
         raise type(fault)(fault.message, hint=hint) from error
+
+
+def _archive_files(archive: Path) -> list[Any]:
+    unpacker = archive.with_name(f"{archive.name}.unpack.py")
+    return [
+        _input_file("offline-bundle", archive, "application/x-tar", ARCHIVE_NAME),
+        _input_file("offline-bundle-unpack", unpacker, "text/x-python", UNPACKER_NAME),
+    ]
 
 
 def _input_file(
@@ -296,35 +267,3 @@ def _input_file(
 
 def _media_type(name: str) -> str:
     return mimetypes.guess_type(name)[0] or "application/octet-stream"
-
-
-def _offered_software(session: Session, name: str, version: str | None) -> _Offer:
-    """Ask what is offered, until the software is found; empty where the server does not say, or not all of it."""
-    api = RmsApi(session.client)
-    try:
-        offered = _applications(
-            api.get_compute_resource_sets(as_objects=False, limit=100), "available_applications"
-        )
-        evaluators = api.get_evaluators(
-            as_objects=False, limit=_EVALUATORS_ASKED + 1, fields=["id"]
-        )
-        for evaluator in evaluators[:_EVALUATORS_ASKED]:
-            if _fits(offered, name, version):
-                return offered
-            offered |= _applications(
-                [api.get_evaluator_configuration(evaluator["id"], as_object=False)], "applications"
-            )
-    except requests.RequestException as error:
-        if getattr(error, "response", None) is not None:  # not for this user to see, or not there
-            return set()
-        raise
-    return offered if len(evaluators) <= _EVALUATORS_ASKED else set()
-
-
-def _applications(resources: Sequence[Any], key: str) -> _Offer:
-    listed = [entry for resource in resources for entry in (resource or {}).get(key) or ()]
-    return {(str(entry.get("name")), entry.get("version")) for entry in listed}
-
-
-def _fits(offered: _Offer, name: str, version: str | None) -> bool:
-    return any(found == name and version in {None, release} for found, release in offered)

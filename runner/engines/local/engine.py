@@ -19,14 +19,14 @@ from offline_bundle.runner.options import NO_NETWORK, PARALLEL, PYTHON, Decorato
 from offline_bundle.runner.results.folder import (
     CONSOLE_NAME,
     PRIVATE_NAME,
-    Ended,
-    Ledger,
-    Owner,
-    Plan,
-    claim,
-    read_plan,
+    JobOutcome,
+    JobRecords,
+    ResultsOwner,
+    SubmissionRecord,
+    lock_to_project,
+    read_submission,
     record,
-    write_plan,
+    write_submission,
 )
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.locks import FileLock
@@ -75,7 +75,7 @@ class LocalEngine:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
-        self._opened: Ledger | None = None
+        self._opened: JobRecords | None = None
         self._pool: LocalPool | None = None
         self._thread: threading.Thread | None = None
         self._fault: BaseException | None = None
@@ -96,16 +96,16 @@ class LocalEngine:
         progress("preparing the environment")
         directory = directory.absolute()
         names = tuple(path.name for path in request.inputs)
-        plan = Plan(request.project_name, "local", request.values.rows, names, {})
-        claim(directory, Owner(str(directory), request.project_name, "local"))
+        plan = SubmissionRecord(request.project_name, "local", request.values.rows, names, {})
+        lock_to_project(directory, ResultsOwner(str(directory), request.project_name, "local"))
         try:
             (directory / PRIVATE_NAME).mkdir(mode=0o700)
             specs = self._prepare(request, directory)
-            write_plan(directory, plan)
+            write_submission(directory, plan)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)  # it has only what was written above
             raise
-        self._opened = Ledger(directory, plan)
+        self._opened = JobRecords(directory, plan)
         self._thread = threading.Thread(
             target=self._run, args=[specs, request.outputs], name="jobs"
         )
@@ -115,7 +115,7 @@ class LocalEngine:
     def find(self, name_or_id: str) -> ProjectState:
         """Find jobs by their folder."""
         directory = Path(name_or_id).absolute()
-        self._opened = Ledger(directory, read_plan(directory, "local"))
+        self._opened = JobRecords(directory, read_submission(directory, "local"))
         self._read_records()
         return self._state()
 
@@ -212,7 +212,7 @@ class LocalEngine:
             self._cancel_unfinished()
 
     @property
-    def _records(self) -> Ledger:
+    def _records(self) -> JobRecords:
         if self._opened is None:
             raise RuntimeError("call submit() or find() first")
         return self._opened
@@ -235,7 +235,7 @@ class LocalEngine:
     def _cancel_unfinished(self) -> None:
         records = self._records
         for number in records.look(records.numbers):
-            records.ended[number] = Ended("cancelled")
+            records.ended[number] = JobOutcome("cancelled")
 
 
 def _check_limits(request: Request) -> None:
@@ -248,7 +248,7 @@ def _check_limits(request: Request) -> None:
         raise InputError(f"{name} is not supported by --engine local", hint="leave it out")
 
 
-def _record(records: Ledger, result: JobResult, outputs: tuple[str, ...]) -> None:
+def _record(records: JobRecords, result: JobResult, outputs: tuple[str, ...]) -> None:
     """Write down how a job ended; one without its outputs has failed."""
     missing = [name for name in outputs if not (result.directory / name).exists()]
     missing = missing if result.succeeded else []

@@ -35,15 +35,15 @@ from offline_bundle.runner.results.folder import (
     CONSOLE_NAME,
     PRIVATE_NAME,
     RECORD_NAME,
-    Ended,
-    Ledger,
-    Owner,
-    Plan,
-    claim,
-    read_plan,
+    JobOutcome,
+    JobRecords,
+    ResultsOwner,
+    SubmissionRecord,
+    lock_to_project,
+    read_submission,
     record,
     write,
-    write_plan,
+    write_submission,
 )
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
@@ -272,7 +272,7 @@ class SlurmEngine:
 class _Submission:
     """A folder whose jobs Slurm runs."""
 
-    def __init__(self, directory: Path, ledger: Ledger, notice: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, ledger: JobRecords, notice: Callable[[str], None]) -> None:
         self.directory = directory
         self.ledger = ledger
         self.reasons: set[str] = set()
@@ -295,7 +295,7 @@ class _Submission:
         """Write all that the jobs read."""
         limit = commands.array_limit()
         private = directory / PRIVATE_NAME
-        claim(directory, Owner(str(directory), request.project_name, "slurm"))
+        lock_to_project(directory, ResultsOwner(str(directory), request.project_name, "slurm"))
         try:
             private.mkdir(mode=0o700)
             for name in (ATTEMPTS, INPUTS, LOGS):
@@ -324,8 +324,8 @@ class _Submission:
                 "options": _sbatch_options(request, options, directory),
                 "throttle": f"%{options['parallel']}" if options.get("parallel") else "",
             }
-            plan = Plan(request.project_name, "slurm", request.values.rows, names, details)
-            write_plan(directory, plan)
+            plan = SubmissionRecord(request.project_name, "slurm", request.values.rows, names, details)
+            write_submission(directory, plan)
         except OSError as error:
             hint = (
                 "name a folder in a file system with room that the nodes see, too: --download DIR"
@@ -333,12 +333,12 @@ class _Submission:
             raise BundleError(
                 f"{directory} cannot be written: {error.strerror}", hint=hint
             ) from error
-        return cls(directory, Ledger(directory, plan), notice)
+        return cls(directory, JobRecords(directory, plan), notice)
 
     @classmethod
     def read(cls, directory: Path, notice: Callable[[str], None]) -> _Submission:
         """Come back to a folder."""
-        submission = cls(directory, Ledger(directory, read_plan(directory, "slurm")), notice)
+        submission = cls(directory, JobRecords(directory, read_submission(directory, "slurm")), notice)
         submission.ledger.look(range(1, len(submission.ledger.plan.rows) + 1))
         return submission
 
@@ -383,7 +383,7 @@ class _Submission:
     def _change(self, **details: object) -> None:
         plan = self.ledger.plan
         self.ledger.plan = dataclasses.replace(plan, details={**plan.details, **details})
-        write_plan(self.directory, self.ledger.plan)
+        write_submission(self.directory, self.ledger.plan)
 
     def _rest(self) -> range:
         """The numbers of the jobs that have not been submitted."""
@@ -404,11 +404,11 @@ class _Submission:
                 if not lock.acquire(block=False):
                     return
                 stack.callback(lock.release)
-            self.ledger.plan = read_plan(
+            self.ledger.plan = read_submission(
                 self.directory, "slurm"
             )  # another command may have submitted some
             if self.ledger.plan.details["is_cancelled"]:
-                self.ledger.ended |= dict.fromkeys(self._rest(), Ended("cancelled"))
+                self.ledger.ended |= dict.fromkeys(self._rest(), JobOutcome("cancelled"))
                 return
             while rest := self._rest():
                 if not self._submit_some(rest):

@@ -1,0 +1,107 @@
+"""Files and tasks of a project, as HPS describes them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from offline_bundle.runner.engines.hps.session import Session
+
+CONSOLE_NAME = "console_output.txt"
+"""The file in which HPS stores stdout and stderr of a task."""
+
+IDS_PER_REQUEST = 100
+"""Identifiers are in the URL of a request, and servers limit its length."""
+
+_FILE_FIELDS = ["id", "name", "evaluation_path", "storage_id", "size", "hash", "type"]
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that HPS stores for a job. Every text in it is from the server: not trusted."""
+
+    file_id: str
+    name: str
+    path: str
+    """Relative to the job's directory; see `local_paths.local_path`."""
+    storage_id: str
+    size: int
+    """In bytes."""
+    checksum: str | None
+    """xxh64 in hex; None if the server has none."""
+
+    @property
+    def is_console(self) -> bool:
+        """True if the file has the stdout and stderr of the task."""
+        return PurePosixPath(self.path).name == CONSOLE_NAME or self.name == "console_output"
+
+
+def find_files(
+    session: Session,
+    project_id: str,
+    job_ids: Sequence[str],
+    tasks: Iterable[Mapping[str, Any]] | None = None,
+) -> dict[str, list[StoredFile]]:
+    """Return the output files of each job; *tasks* are requested unless given."""
+    if tasks is None:
+        tasks = find_tasks(session, project_id, job_ids)
+    job_of_file = {
+        str(file_id): str(task["job_id"])
+        for task in tasks
+        for file_id in task.get("output_file_ids") or ()
+    }
+    files: dict[str, list[StoredFile]] = {job_id: [] for job_id in job_ids}
+    for ids in batches(job_of_file, IDS_PER_REQUEST):
+        for entry in _request(
+            session, project_id, "get_files", id=ids, fields=_FILE_FIELDS, limit=len(ids)
+        ):
+            job_id = job_of_file.get(str(entry["id"]))
+            is_stored = entry.get("storage_id") and (entry.get("hash") or entry.get("size"))
+            if job_id in files and is_stored:
+                files[job_id].append(_stored_file(entry))
+    return {job: sorted(stored, key=lambda file: file.path) for job, stored in files.items()}
+
+
+def find_tasks(
+    session: Session, project_id: str, job_ids: Sequence[str]
+) -> list[Mapping[str, Any]]:
+    """Return the tasks of these jobs."""
+    fields = ["id", "job_id", "output_file_ids"]
+    return [
+        task
+        for ids in batches(job_ids, IDS_PER_REQUEST)
+        for task in _request(session, project_id, "get_tasks", job_id=ids, fields=fields)
+    ]
+
+
+def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Yield lists of up to *size* items."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _stored_file(entry: Mapping[str, Any]) -> StoredFile:
+    checksum = str(entry.get("hash") or "").lower()
+    return StoredFile(
+        file_id=str(entry["id"]),
+        name=str(entry.get("name") or ""),
+        path=str(entry.get("evaluation_path") or entry.get("name") or entry["id"]),
+        storage_id=str(entry["storage_id"]),
+        size=int(entry.get("size") or 0),
+        checksum=checksum if re.fullmatch(r"[0-9a-f]{16}", checksum) else None,
+    )
+
+
+def _request(session: Session, project_id: str, name: str, **filters: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    entries: list[dict[str, Any]] = session.retry_until_available(
+        lambda: getattr(session.project(project_id), name)(as_objects=False, **filters)
+    )
+    return entries
