@@ -1,4 +1,4 @@
-"""Planning a build: which script for which target, and which of this machine's interpreters may build for them."""
+"""Plan of a build: the targets of each script, and the interpreters to build wheels with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from offline_bundle.builder.inputs.targets import (
     host_platform,
     make_target,
 )
-from offline_bundle.builder.resolve import uv_settings
+from offline_bundle.builder.resolve.uv_settings import local_sources
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, ResolveError
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.inputs.scripts import Script
 
-# Interpreters that are looked for side by side: each look starts processes.
-_LOOKUPS = 2
+# Parallel searches for interpreters: each search starts processes.
+_SEARCHES = 2
 
 
 def pair_up(
@@ -32,64 +32,68 @@ def pair_up(
     platforms: Sequence[str],
     nodes: Sequence[Node] = (),
     *,
-    brings_python: bool = False,
+    bundle_python: bool = False,
 ) -> list[tuple[Script, Target]]:
-    """Every script with every target asked for; of *nodes* exactly theirs, whatever this machine is.
+    """Return every script with each of its targets; with *nodes* exactly theirs.
 
-    No platform means this machine; no Python version means the one that the script's `requires-python` leads to.
-    Raises one InputError (exit 2) for all scripts that a target does not suit, ResolveError (exit 3) where a node has
-    no Python for one and the bundle brings none.
+    Without platforms: this machine. Without Python versions: chosen from `requires-python`.
+    Raises one InputError (exit 2) for all scripts that a target does not fit, ResolveError (exit 3)
+    where a node has no Python for one and the bundle includes none.
     """
     pairs: list[tuple[Script, Target]] = []
-    faults: dict[str, type[BundleError]] = {}
+    problems: dict[str, type[BundleError]] = {}
     for script in scripts:
         targets: dict[Target, None] = {}
         for node in nodes or (None,):
             try:
                 if node is None:
-                    found = _targets(script, python_versions, platforms)
+                    script_targets = _targets(script, python_versions, platforms)
                 else:
-                    found = node_targets(script, node, python_versions, brings_python=brings_python)
+                    script_targets = node_targets(
+                        script, node, python_versions, bundle_python=bundle_python
+                    )
             except (InputError, ResolveError) as error:
-                text = f"{script.path}: {error.message}" + (f"; {error.hint}" if error.hint else "")
-                faults[text] = type(error)
+                hint = f"; {error.hint}" if error.hint else ""
+                problems[f"{script.path}: {error.message}{hint}"] = type(error)
             else:
-                targets |= dict.fromkeys(found)
+                targets |= dict.fromkeys(script_targets)
         pairs += [(script, target) for target in targets]
-    if faults:
-        kind = InputError if InputError in faults.values() else ResolveError
-        raise kind("no target for some of the scripts", problems=list(faults))
+    if problems:
+        error_type = InputError if InputError in problems.values() else ResolveError
+        raise error_type("no target for some of the scripts", problems=list(problems))
     return pairs
 
 
 def older_pythons(script: Script, target: Target) -> Iterator[Target]:
-    """*target* with each older Python that the script admits and this machine has, newest first.
+    """Yield *target* with each older Python that the script admits and this machine has.
 
-    None for a script with sources of its own: they would have to be built for that Python.
+    Newest first; none for a script with sources, which would have to be built for that Python.
     """
-    if _names_a_source(script):
+    if _has_source(script):
         return
     admitted = admitted_pythons(script.requires_python)
     older = admitted[admitted.index(target.python) + 1 :] if target.python in admitted else []
-    with ThreadPoolExecutor(_LOOKUPS) as pool:
-        for python, is_there in zip(older, pool.map(_is_installed, older), strict=True):
-            if is_there:
+    with ThreadPoolExecutor(_SEARCHES) as pool:
+        for python, is_installed in zip(older, pool.map(_is_installed, older), strict=True):
+            if is_installed:
                 yield Target(python, target.platform)
 
 
-def builders_for(pairs: Sequence[tuple[Script, Target]], *, is_building: bool) -> dict[str, str]:
-    """An interpreter of this machine for each target's Python, where something may have to be built from source.
+def find_build_interpreters(
+    pairs: Sequence[tuple[Script, Target]], *, may_build: bool
+) -> dict[str, str]:
+    """Return an interpreter of this machine for each target's Python, to build wheels with.
 
-    Looking for one starts processes; it is left out where no script names a source and none is allowed.
+    Skipped where no script names a source and no build is allowed: a search starts processes.
     """
-    may_build = is_building or any(_names_a_source(script) for script, _ in pairs)
-    wanted = {
+    may_build = may_build or any(_has_source(script) for script, _ in pairs)
+    minors = {
         target.python
         for _, target in pairs
         if may_build and target.runs_here and not target.is_free_threaded
     }
-    found = {python: _interpreter(python) for python in wanted}
-    return {python: path for python, path in found.items() if path}
+    paths = {python: _interpreter(python) for python in minors}
+    return {python: path for python, path in paths.items() if path}
 
 
 def _targets(
@@ -106,10 +110,8 @@ def _targets(
     return tuple(dict.fromkeys(targets))
 
 
-def _names_a_source(script: Script) -> bool:
-    return bool(uv_settings.local_sources(script.settings)) or any(
-        "@" in text for text in script.dependencies
-    )
+def _has_source(script: Script) -> bool:
+    return bool(local_sources(script.settings)) or any("@" in text for text in script.dependencies)
 
 
 def _interpreter(python: str) -> str | None:

@@ -135,7 +135,12 @@ def _read(
         "--color",
         "never",
     ]
-    command += ["--python", sys.executable, "--no-python-downloads", *uv_process.index_flags(options)]
+    command += [
+        "--python",
+        sys.executable,
+        "--no-python-downloads",
+        *uv_process.index_flags(options),
+    ]
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
         outcome = uv_process.run_uv(command, Path(folder), **uv_process.index_variables(options))
     if "needs to be updated" in outcome.stderr:

@@ -79,11 +79,11 @@ def test_the_platform_is_the_best_that_uv_knows_and_the_node_meets(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"libc": {"family": "glibc", "version": "2.12"}}, "no glibc as old as 2.12"),
+        ({"libc": {"family": "glibc", "version": "2.12"}}, "no platform for glibc 2.12"),
         ({"machine": "ppc64le"}, "no such machine: ppc64le"),
         ({"system": "SunOS", "libc": None}, "no such system: SunOS"),
         ({"libc": None}, "no such system: Linux of unknown libc"),
-        ({"system": "Darwin", "libc": None, "macos": "12.7"}, "macOS 13 and newer, this is 12.7"),
+        ({"system": "Darwin", "libc": None, "macos": "12.7"}, "macOS 13 or newer, this is 12.7"),
     ],
 )
 def test_a_node_that_uv_resolves_nothing_for_is_refused(
@@ -142,7 +142,7 @@ def test_a_node_without_a_fitting_python_is_refused_and_its_own_are_named(
     )
     assert "3.10.1 cpython of 32 bits, 3.10.2 cpython for another libc" in problem
     assert "--with-python" in problem
-    assert pair_up([script], asked, [], nodes, brings_python=True)
+    assert pair_up([script], asked, [], nodes, bundle_python=True)
 
 
 def test_several_nodes_give_each_target_once(tmp_path: Path, script: Script) -> None:

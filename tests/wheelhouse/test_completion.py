@@ -106,7 +106,8 @@ def test_what_cannot_be_read_offers_nothing() -> None:
 
 
 def test_every_platform_offered_is_one() -> None:
-    from offline_bundle.builder.inputs.targets import make_target, platform_names
+    from offline_bundle.builder.inputs.targets import make_target
+    from offline_bundle.wheelhouse.runtime.platforms import platform_names
 
     assert [make_target("3.12", name).platform for name in platform_names()] == list(
         platform_names()
