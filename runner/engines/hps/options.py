@@ -29,6 +29,7 @@ JOBS_OPTIONS: tuple[Decorator, ...] = (
         envvar="HPS_USERNAME",
         default=DEFAULT_USERNAME,
         show_default=True,
+        help="The user on the HPS server.",
         show_envvar=True,
     ),
     click.option(
@@ -82,7 +83,9 @@ OPTIONS: tuple[Decorator, ...] = (
         show_default=True,
         help="Software name as registered with the evaluators.",
     ),
-    click.option("--software-version", metavar="VERSION", help="[default: any]"),
+    click.option(
+        "--software-version", metavar="VERSION", help="Version of the software.  [default: any]"
+    ),
     click.option(
         "--skip-software-check",
         is_flag=True,
