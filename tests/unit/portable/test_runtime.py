@@ -1,6 +1,6 @@
 """The runtime on every Python that a node may have, and on every system: 3.9 syntax, pytest alone.
 
-`make unit` runs these tests on the Python of .venv. `tools/test_runtime.py` runs them on the Python
+`make unit` runs these tests on the Python of .venv. `tools/portable_tests.py` runs them on the Python
 that it is started with, without the other tests' conftest, which needs Python 3.11.
 """
 
