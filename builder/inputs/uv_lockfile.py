@@ -1,7 +1,8 @@
-"""A uv lock beside a script (`eval.py.lock`, from `uv lock --script`): whoever has one expects its versions.
+"""A uv lock beside a script (`eval.py.lock`, from `uv lock --script`).
 
-`uv run` takes them, so a build does too. What such a lock pins is handed to the resolver as constraints, because the
-lock itself is universal: it knows no libc floor, and may hold versions without a file for a target.
+`uv run` uses its versions, so a build does too. They are passed to the resolver as constraints,
+because the lock itself is universal: it has no libc floor, and may have versions without a file for
+a target.
 """
 
 from __future__ import annotations
@@ -12,42 +13,46 @@ import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.resolve import uv_process
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, OutOfDateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
 
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==")
+_EXPORT = (
+    "--locked --no-hashes --no-header --no-annotate --format requirements.txt "
+    "--no-progress --color never --no-python-downloads"
+)
 
 
 @dataclass(frozen=True)
 class ScriptLock:
-    """What a script's uv lock says."""
+    """The content of a script's uv lock."""
 
     path: Path
     constraints: str
     """Versions as constraints, one `name==version ; marker` per line."""
     digests: Mapping[str, str]
-    """File name -> sha256 of every file that it names."""
+    """File name -> sha256 of every file."""
     commits: Mapping[str, str]
-    """Package name -> commit, of those from git."""
+    """Package name -> commit, for packages from git."""
 
 
 def uv_lock_path(script: Script) -> Path:
-    """Where `uv lock --script` puts a script's lock."""
+    """Return where `uv lock --script` writes a script's lock."""
     return script.path.with_name(f"{script.path.name}.lock")
 
 
 def has_uv_lock(script: Script) -> bool:
-    """Whether there is one."""
+    """Return whether the script has a uv lock."""
     return uv_lock_path(script).is_file()
 
 
@@ -59,9 +64,9 @@ def read_script_locks(
     *,
     is_locked: bool,
 ) -> tuple[dict[str, ScriptLock], list[str]]:
-    """Script name -> its lock, and what the user should know of them.
+    """Return the locks by script name, and notes for the user.
 
-    A lock that no longer answers its script is left alone, with a note; with *is_locked* it raises OutOfDateError
+    A lock that is out of date is not used, with a note; with *is_locked* it raises OutOfDateError
     (exit 9). Raises InputError (exit 2) for one that cannot be read.
     """
     locks: dict[str, ScriptLock] = {}
@@ -76,98 +81,78 @@ def read_script_locks(
             notes.append(f"{script.path}: the versions are those of {lock.path.name}")
     if stale and is_locked:
         raise OutOfDateError(
-            "the locks do not answer what is asked",
+            "the locks do not match the scripts and options",
             problems=stale,
-            hint="renew them: uv lock --script",
+            hint="update them: uv lock --script",
         )
-    return locks, [
-        *notes,
-        *(f"{text}, and not used; renew it with `uv lock --script`" for text in stale),
-    ]
+    renew = "and not used; renew it with `uv lock --script`"
+    return locks, [*notes, *(f"{text}, {renew}" for text in stale)]
 
 
 def check_files(
-    locks: Mapping[str, ScriptLock], chosen: Iterable[tuple[Resolution, Sequence[Artifact]]]
+    locks: Mapping[str, ScriptLock], selected: Iterable[tuple[Resolution, Sequence[Artifact]]]
 ) -> None:
-    """Raise IntegrityError (exit 5) where an index offers another file than a lock pins, or a branch another commit."""
+    """Raise IntegrityError (exit 5) where files or commits differ from those that a lock pins."""
     problems: dict[str, None] = {}
-    for resolution, choices in chosen:
+    for resolution, artifacts in selected:
         lock = locks.get(resolution.script.name)
         if lock is None:
             continue
-        for choice in choices:
-            pinned, found = lock.digests.get(choice.filename), choice.hashes.get("sha256")
-            if pinned and found and pinned != found:
-                problems[
-                    f"{lock.path}: {choice.filename} has sha256 {pinned} there, the index offers {found}"
-                ] = None
-            commit = lock.commits.get(choice.name)
-            if choice.kind == "git" and commit and commit != choice.commit:
-                problems[
-                    f"{lock.path}: {choice.name} is at commit {commit} there, and at {choice.commit} now"
-                ] = None
+        for artifact in artifacts:
+            problems |= dict.fromkeys(_differences(lock, artifact))
     if problems:
         raise IntegrityError(
-            "what a lock pins is not what there is",
+            "the index or repository differs from what a uv lock pins",
             problems=tuple(problems),
-            hint="renew the lock: uv lock --script",
+            hint="update the lock: uv lock --script",
         )
+
+
+def _differences(lock: ScriptLock, artifact: Artifact) -> Iterator[str]:
+    pinned, actual = lock.digests.get(artifact.filename), artifact.hashes.get("sha256")
+    if pinned and actual and pinned != actual:
+        yield f"{lock.path}: {artifact.filename}: expected sha256 {pinned}, got {actual}"
+    commit = lock.commits.get(artifact.name)
+    if artifact.kind == "git" and commit and commit != artifact.commit:
+        yield f"{lock.path}: {artifact.name}: expected commit {commit}, got {artifact.commit}"
 
 
 def _read(
     script: Script, uv: str, options: ResolveOptions, credentials: Credentials
 ) -> ScriptLock | None:
+    """Return the lock of *script*; None where it is out of date."""
     path = uv_lock_path(script)
-    command = [
-        uv,
-        "export",
-        "--script",
-        str(script.path.resolve()),
-        "--locked",
-        "--no-hashes",
-        "--no-header",
-    ]
-    command += [
-        "--no-annotate",
-        "--format",
-        "requirements.txt",
-        "--no-progress",
-        "--color",
-        "never",
-    ]
-    command += [
-        "--python",
-        sys.executable,
-        "--no-python-downloads",
-        *uv_process.index_flags(options),
-    ]
+    command = [uv, "export", "--script", str(script.path.resolve()), *_EXPORT.split()]
+    command += ["--python", sys.executable, *uv_process.index_flags(options)]
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
-        outcome = uv_process.run_uv(command, Path(folder), **uv_process.index_variables(options))
-    if "needs to be updated" in outcome.stderr:
+        process = uv_process.run_uv(command, Path(folder), **uv_process.index_variables(options))
+    if "needs to be updated" in process.stderr:
         return None
-    if outcome.returncode != 0:
-        hint = "make it anew: uv lock --script; or remove it"
+    if process.returncode != 0:
         raise InputError(
             f"{path} cannot be used",
-            problems=redact(outcome.stderr, credentials).strip().splitlines(),
-            hint=hint,
+            problems=redact(process.stderr, credentials).strip().splitlines(),
+            hint="create it again with `uv lock --script`, or remove it",
         )
-    pins = [line for line in outcome.stdout.splitlines() if _PIN.match(line)]
+    pins = [line for line in process.stdout.splitlines() if _PIN.match(line)]
     packages = tomllib.loads(path.read_text(encoding="utf-8")).get("package", [])
-    files = [
-        file
-        for package in packages
-        for file in (*package.get("wheels", ()), package.get("sdist", {}))
-    ]
     return ScriptLock(
         path=path,
         constraints="\n".join(pins) + "\n",
-        digests={
-            (file.get("filename") or file.get("url") or file.get("path", "")).rpartition("/")[2]:
-            file["hash"].removeprefix("sha256:") for file in files if file.get("hash", "").startswith("sha256:")
-        },
+        digests=dict(_digests(packages)),
         commits={
             package["name"]: package["source"]["git"].rpartition("#")[2]
-            for package in packages if "git" in package.get("source", {})
+            for package in packages
+            if "git" in package.get("source", {})
         },
-    )  # fmt: skip
+    )
+
+
+def _digests(packages: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield name and sha256 of every file of a uv lock."""
+    for package in packages:
+        for file in (*package.get("wheels", ()), package.get("sdist", {})):
+            algorithm, _, digest = file.get("hash", "").partition(":")
+            if algorithm == "sha256":
+                location: str = file.get("filename") or file.get("url") or file.get("path", "")
+                yield location.rpartition("/")[2], digest
