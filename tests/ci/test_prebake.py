@@ -293,6 +293,13 @@ def lint(schema: str, *paths: Path) -> None:
 def test_action_and_workflows_match_githubs_schemas() -> None:
     lint("github-actions", ACTION_FILE)
     lint("github-workflows", *WORKFLOWS)
+    lint("dependabot", ROOT / ".github" / "dependabot.yml")
+
+
+def test_issue_templates_match_githubs_schemas() -> None:
+    folder = ROOT / ".github" / "ISSUE_TEMPLATE"
+    lint("github-issue-config", folder / "config.yml")
+    lint("github-issue-forms", *(path for path in folder.glob("*.yml") if path.stem != "config"))
 
 
 def test_actions_are_pinned_by_digest_with_their_version() -> None:
