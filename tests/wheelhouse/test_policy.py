@@ -209,7 +209,7 @@ def test_reading_while_an_update_commits(
     sign(bundle, str(key))
     after = (bundle / "bundle.json").read_bytes()
     seen = iter([after.replace(b'"tests"', b'"before"'), after])
-    monkeypatch.setattr(policy, "_read", lambda _: next(seen))
+    monkeypatch.setattr(policy, "_read_manifest", lambda _: next(seen))
     content, signers = trusted_manifest(str(bundle))
     assert content == after
     assert signers

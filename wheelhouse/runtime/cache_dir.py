@@ -33,7 +33,7 @@ def cache_candidates() -> "list[str]":
     return [fallback]
 
 
-def cache_fault(folder: str) -> "Optional[str]":
+def cache_fault(folder: str) -> "Optional[str]":  # noqa: PLR0911 - a list of checks
     """Return why *folder* must not be the cache of this user, or None when it may be.
 
     It must be a folder of this user that others can neither write nor replace. A symbolic link is

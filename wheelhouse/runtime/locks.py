@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 class FileLock:
-    """An advisory lock between processes on the file at *path*, which is made if need be and never removed.
+    """An advisory lock between processes, on a file that is created if need be and never removed.
 
-    It ends with `release()` or the process. A child that inherits `descriptor` keeps it: flock belongs to the
-    open file. The descriptor is open for writing because flock on NFSv4 asks for that. Windows has exclusive
-    locks only; there a shared lock waits for the exclusive one and then holds nothing.
+    It is held until `release()` or the end of the process. A child that inherits `descriptor` keeps
+    it. The descriptor is open for writing because flock on NFSv4 requires it. Windows only has
+    exclusive locks: there, a shared lock waits for the exclusive one and then holds nothing.
     *opener* opens the file in another way and returns its descriptor.
     """
 
     def __init__(
         self,
-        path: "str | os.PathLike[str]",
+        path: "PathLike",
         *,
         shared: bool = False,
         opener: "Optional[Callable[[str], int]]" = None,
@@ -30,12 +30,12 @@ class FileLock:
         self.path = os.fspath(path)
         self.shared = shared
         self._opener = opener
-        self.descriptor: "Optional[int]" = None
+        self.descriptor: Optional[int] = None
 
     def acquire(self, *, block: bool = True) -> bool:
-        """Take the lock; without *block* return False where another process holds it. Raises OSError."""
+        """Take the lock; without *block*, return False if another process holds it."""
         if self.descriptor is not None:
-            raise RuntimeError(f"{self.path} is locked by this object already")
+            raise RuntimeError(f"{self.path} is already locked by this object")
         if self._opener:
             descriptor = self._opener(self.path)
         else:
@@ -44,31 +44,30 @@ class FileLock:
             lock_descriptor(descriptor, shared=self.shared, block=block)
         except BaseException as error:
             os.close(descriptor)
-            if isinstance(
-                error, (BlockingIOError, PermissionError)
-            ):  # flock's way and Windows' way to say: held
+            if isinstance(error, (BlockingIOError, PermissionError)):  # flock's and Windows' "held"
                 return False
             raise
         self.descriptor = descriptor
         return True
 
     def release(self) -> None:
-        """Give the lock up; nothing happens where it is not held."""
+        """Release the lock, if it is held."""
         descriptor, self.descriptor = self.descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
     def __enter__(self) -> "Self":
-        """Wait for the lock."""
+        """Take the lock, waiting for it."""
         self.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the lock up."""
+        """Release the lock."""
         self.release()
 
 
 def lock_descriptor(descriptor: int, *, shared: bool, block: bool) -> None:
+    """Lock an open file; without *block*, raise an OSError if another process holds it."""
     if sys.platform != "win32":
         import fcntl
 

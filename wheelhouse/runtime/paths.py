@@ -1,4 +1,4 @@
-"""Path rules of the bundle format, and untrusted text made printable."""
+"""Path rules of the bundle format, and untrusted text in messages."""
 
 import re
 
@@ -11,26 +11,19 @@ if TYPE_CHECKING:
 
 
 _LONGEST_PATH = 1024
-
-
 _LONGEST_SHOWN = 120
-
-
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-](/[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-])*")
-
-
 _WHEEL = re.compile(r"wheels/[^-/\s]+-[^-/\s]*[0-9][^-/\s]*(-[0-9][^-/\s]*)?(-[^-/\s]+){3}\.whl")
-"""What every installer takes for a wheel's name, and then some: `offline-bundle` looks closer."""
-
-
+# A looser rule than that of installers; `offline-bundle` checks more.
 _FOREIGN = frozenset('\\:<>"|?*')
-
-
 _DEVICE = re.compile(r"/(?i:con|prn|aux|nul|com[0-9]|lpt[0-9]) *(?:\.[^/]*)?(?:/|$)")
 
 
 def path_problems(paths: "Collection[str]") -> "Iterator[tuple[str, str]]":
-    """Find paths that are unsafe, that meet where case is ignored or Unicode normalised, or that no wheel can have."""
+    """Yield each path that is unsafe, or is not a wheel's name, or collides with another.
+
+    Paths collide where a file system ignores case or normalizes Unicode.
+    """
     spellings: dict[str, str] = {}
     for path in paths:
         reason = unsafe_path(path)
@@ -38,7 +31,7 @@ def path_problems(paths: "Collection[str]") -> "Iterator[tuple[str, str]]":
             yield path, f"unsafe path: {reason}"
             continue
         if path.startswith("wheels/") and path.endswith(".whl") and not _WHEEL.fullmatch(path):
-            yield path, "no wheel has such a name"
+            yield path, "not the name of a wheel"
         for whole in (path, *_parents(path)):
             other = spellings.setdefault(_folded(whole), whole)
             if other != whole:
@@ -48,10 +41,10 @@ def path_problems(paths: "Collection[str]") -> "Iterator[tuple[str, str]]":
 
 
 def unsafe_path(path: str) -> "Optional[str]":
-    """Say why *path* cannot be that of a file in a bundle, or None when it can.
+    """Return why *path* cannot be that of a file in a bundle, or None if it can.
 
-    A bundle must survive any file system on its way, so what Windows would take for something else is refused
-    too: backslashes, drive letters and streams, names of devices, names that end in a dot or a space.
+    Bundles are copied through all kinds of file systems. So paths that mean something else to
+    Windows are unsafe too: backslashes, drives, streams, devices, a dot or blank at the end.
     """
     if len(path) > _LONGEST_PATH:
         return f"it is longer than {_LONGEST_PATH} characters"
@@ -107,7 +100,7 @@ def _folded(path: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Show what comes from outside without letting it speak to the terminal: escaped where it could."""
+    """Return *text* with control characters escaped, safe to print on a terminal."""
     return (
         text
         if text.isprintable()
@@ -116,4 +109,5 @@ def printable(text: str) -> str:
 
 
 def shown(text: str) -> str:
+    """Return untrusted text quoted, escaped and cut, for messages."""
     return ascii(text) if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]!a}..."

@@ -1,5 +1,6 @@
 """PEP 508 requirements in one spelling, and `requires-python` (PEP 440)."""
 
+import operator as operators
 import re
 
 from .errors import InputError
@@ -10,60 +11,70 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Optional
 
+_REQUIREMENT = re.compile(
+    r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^]]*)\])?\s*(.*)$", re.DOTALL
+)
+_MARKER_TOKEN = re.compile(r"'[^']*'|\"[^\"]*\"|[()]|[<>=!~]+|[^\s()<>=!~'\"]+|.")
+_CLAUSE = re.compile(
+    r"(~=|==|!=|<=|>=|<|>)v?(\d+(?:\.\d+)*)(\.\*|[-_.]?(?:[abcpr]|dev)[-_.a-z\d]*)?"
+)
+_COMPARE = {
+    "==": operators.eq,
+    "!=": operators.ne,
+    "<=": operators.le,
+    ">=": operators.ge,
+    "~=": operators.ge,
+    "<": operators.lt,
+    ">": operators.gt,
+}
+
 
 def canonical_requirement(text: str) -> str:
-    """Return a PEP 508 requirement in one spelling: PEP 503 name, sorted extras and specifiers, plain marker.
+    """Return a PEP 508 requirement in one spelling.
 
-    The address of a URL requirement is kept as it is; so is text that is no requirement.
+    The name is normalized (PEP 503), extras and specifiers are sorted, the marker is spaced evenly.
+    A URL is kept as it is, and so is text that is not a requirement.
     """
-
-    match = re.match(
-        r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^]]*)\])?\s*(.*)$",
-        text,
-        re.DOTALL,
-    )
+    match = _REQUIREMENT.match(text)
     if not match:
         return " ".join(text.split())
-    name = re.sub(r"[-_.]+", "-", match[1]).lower()
-    extras = sorted(
-        {re.sub(r"[-_.]+", "-", extra.strip()).lower() for extra in (match[2] or "").split(",")}
-        - {""}
-    )
+    name = _canonical_name(match[1])
+    extras = sorted({_canonical_name(extra.strip()) for extra in (match[2] or "").split(",")})
     if match[3].startswith("@"):
-        address, _, marker = re.sub(r"\s+;", "\n;", match[3][1:].strip(), count=1).partition("\n;")
-        version = " @ " + address.strip()
-        separator = " ; "
+        # In a URL, only a semicolon after a blank begins the marker.
+        url, _, marker = re.sub(r"\s+;", "\n;", match[3][1:].strip(), count=1).partition("\n;")
+        version, separator = f" @ {url.strip()}", " ; "
     else:
         specifiers, _, marker = match[3].partition(";")
         version = ",".join(canonical_specifiers(specifiers.strip().lstrip("(").rstrip(")")))
         separator = "; "
+    extra = ",".join(filter(None, extras))
     marker = _canonical_marker(marker)
-    return (
-        name
-        + (f"[{','.join(extras)}]" if extras else "")
-        + version
-        + (separator + marker if marker else "")
+    return "".join(
+        [name, f"[{extra}]" if extra else "", version, separator + marker if marker else ""]
     )
 
 
 def python_matches(requires: "Optional[str]", version: "tuple[int, int, int]") -> bool:
-    """Tell whether a released Python *version* satisfies `requires-python`: PEP 440, but for one thing.
+    """Return whether a released Python *version* satisfies `requires-python` (PEP 440).
 
-    `==3.12` means 3.12.0 there, but sites write it for any 3.12, and that is how uv runs it: so does this.
-    Raises LaunchError 2 for text that is no specifier.
+    One deviation: `==3.12` means 3.12.0 to PEP 440, but any 3.12 here and in uv.
+    Raises InputError for text that is not a specifier.
     """
     return all(_clause_matches(clause, version) for clause in canonical_specifiers(requires or ""))
 
 
 def canonical_specifiers(text: str) -> "list[str]":
+    """Return the version specifiers in *text*, sorted, without blanks, in lower case."""
     return sorted({"".join(clause.split()).lower() for clause in text.split(",") if clause.strip()})
 
 
-def _canonical_marker(marker: str) -> str:
+def _canonical_name(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
-    tokens = re.findall(
-        r"'[^']*'|\"[^\"]*\"|[()]|[<>=!~]+|[^\s()<>=!~'\"]+|.", " ".join(marker.split())
-    )
+
+def _canonical_marker(marker: str) -> str:
+    tokens = _MARKER_TOKEN.findall(" ".join(marker.split()))
     quoted = [
         f'"{token[1:-1]}"' if token[0] == "'" and '"' not in token else token for token in tokens
     ]
@@ -71,35 +82,31 @@ def _canonical_marker(marker: str) -> str:
 
 
 def _clause_matches(clause: str, version: "tuple[int, int, int]") -> bool:
-    """Evaluate one specifier. A release sorts after its own pre-releases and before its post-releases."""
-
+    """Evaluate one specifier against the final release *version*."""
     if clause.startswith("==="):
         return clause[3:] == dotted_version(version)
-    match = re.fullmatch(
-        r"(~=|==|!=|<=|>=|<|>)v?(\d+(?:\.\d+)*)(\.\*|[-_.]?(?:[abcpr]|dev)[-_.a-z\d]*)?", clause
-    )
+    operator, wanted, suffix = _parse_clause(clause)
+    length = max(len(wanted), 3)
+    release = _padded(version, length)
+    is_prefix = suffix == ".*" or (operator == "==" and len(wanted) == 2 and not suffix)
+    if is_prefix:
+        return (release[: len(wanted)] == wanted) == (operator == "==")
+    if operator == "~=" and release[: len(wanted) - 1] != wanted[:-1]:
+        return False
+    ours, theirs = (release, 0), (_padded(wanted, length), _suffix_order(suffix))
+    return bool(_COMPARE[operator](ours, theirs))
+
+
+def _parse_clause(clause: str) -> "tuple[str, list[int], str]":
+    """Return operator, release numbers and suffix; raise InputError if it is not a specifier."""
+    match = _CLAUSE.fullmatch(clause)
     operator, release, suffix = match.groups("") if match else ("", "", "")
-    wanted = [int(part) for part in release.split(".") if part]
-    wildcard = suffix == ".*"
-    if (
-        not match
-        or (wildcard and operator not in ("==", "!="))
-        or (operator == "~=" and len(wanted) < 2)
-    ):
+    numbers = [int(part) for part in release.split(".") if part]
+    is_bad_wildcard = suffix == ".*" and operator not in ("==", "!=")
+    if not match or is_bad_wildcard or (operator == "~=" and len(numbers) < 2):
         message = f"requires-python: {clause!r} is not a version specifier (PEP 440)"
         raise InputError(message, hint="write it like >=3.10 or ==3.12.*")
-    length = max(len(wanted), 3)
-    have = _padded(version, length)
-    if wildcard or (operator == "==" and len(wanted) == 2 and not suffix):
-        return (have[: len(wanted)] == wanted) == (operator == "==")
-    if operator == "~=" and have[: len(wanted) - 1] != wanted[:-1]:
-        return False
-    ours, theirs = (have, 0), (_padded(wanted, length), _suffix_order(suffix))
-    order = "<" if ours < theirs else ">" if ours > theirs else "="
-    return (
-        order
-        in {"==": "=", "!=": "<>", "<=": "<=", ">=": ">=", "~=": ">=", "<": "<", ">": ">"}[operator]
-    )
+    return operator, numbers, suffix
 
 
 def _padded(version: "Sequence[int]", length: int) -> "list[int]":
@@ -107,5 +114,7 @@ def _padded(version: "Sequence[int]", length: int) -> "list[int]":
 
 
 def _suffix_order(suffix: str) -> int:
-    """-1 for a pre-release or a development release, 1 for a post-release, 0 for the release itself."""
-    return 0 if not suffix else 1 if suffix.lstrip("-_.").startswith(("post", "rev", "r1")) else -1
+    """Return how a version with *suffix* sorts against its release: -1 before, 0 equal, 1 after."""
+    if not suffix:
+        return 0
+    return 1 if suffix.lstrip("-_.").startswith(("post", "rev", "r1")) else -1
