@@ -1,4 +1,4 @@
-"""What tests need of the machine, or are skipped for."""
+"""Interpreters of this machine; without them, tests are skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""System programs that tests start: looked up here, so that each missing one is reported alike."""
+"""System programs that tests start, and one report for all that are missing."""
 
 from __future__ import annotations
 

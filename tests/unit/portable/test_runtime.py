@@ -1,7 +1,7 @@
 """The runtime on every Python that a node may have, and on every system: 3.9 syntax, pytest alone.
 
-`make unit` runs these tests on the Python of .venv. `tools/portable_tests.py` runs them on the Python
-that it is started with, without the other tests' conftest, which needs Python 3.11.
+`make unit` runs these tests on the Python of .venv. `tools/portable_tests.py` runs them on the
+Python that runs it, without the other tests' conftest, which needs Python 3.11.
 """
 
 from __future__ import annotations
