@@ -1,26 +1,32 @@
-"""The closure check: what the real wheels ask for is in the lock. Pure.
+"""Closure check: the requirements of the real wheels are in the lock. Pure.
 
-A source distribution's metadata can lie, an index's copy can differ, and wheels of one version can differ among
-themselves; the METADATA inside the chosen wheels is what an installer on the node would go by.
+Metadata of a source distribution can be wrong, the copy of an index can differ, and wheels of one
+version can differ. An installer on the node uses the METADATA inside the chosen wheels.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-# How each operator that says where a range of versions begins says only that.
-_FLOORS = {">=": ">=", ">": ">", "~=": ">=", "==": ">="}
+from offline_bundle.wheelhouse.derived.requirement_graph import (
+    marker_applies,
+    parse_requirement,
+    walk,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from packaging.markers import Environment
+    from packaging.requirements import Requirement
 
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
+
+# The lower end of a range of versions, by its operator.
+_FLOORS = {">=": ">=", ">": ">", "~=": ">=", "==": ">="}
 
 
 def closure_problems(
@@ -29,87 +35,77 @@ def closure_problems(
     environment: Environment,
     overridden: Collection[str] = (),
 ) -> list[str]:
-    """What the locked set lacks, one line each; empty when it is closed.
+    """Return what is missing in the locked set, one line each; empty when it is closed.
 
-    *roots* are the script's own requirements, *wheels* the locked ones by normalised name. Requirements on
-    *overridden* packages (uv's overrides, exclusions and static metadata) are the user's business and not checked.
+    *roots* are the script's own requirements, *wheels* the locked ones by normalized name.
+    Requirements on *overridden* packages (uv's overrides and exclusions) are not checked.
     """
-    problems: dict[str, None] = {}
-    seen: set[tuple[str, str]] = set()
-    queue = [("the script", text, "") for text in roots]
-    while queue:
-        origin, text, extra = queue.pop()
-        requirement = _parse(text)
-        if requirement is None or not _applies(requirement, environment, extra):
-            continue
+
+    def applicable(text: str, extra: str) -> Requirement | None:
+        requirement = parse_requirement(text)  # None for paths, which only uv reads
+        if requirement is None:
+            return None
         name = canonicalize_name(requirement.name)
-        if name in overridden:
-            continue
+        applies = marker_applies(requirement, environment, extra)
+        if applies is None:  # the resolver decided: as in the requirement graph
+            applies = name in wheels
+        return requirement if applies and name not in overridden else None
+
+    problems: dict[str, None] = {}
+    requires = {name: wheel.requires_dist for name, wheel in wheels.items()}
+    for origin, name, requirement in walk(roots, requires, applicable):
+        subject = f"{_title(wheels[origin]) if origin else 'the script'} requires {requirement}"
         wheel = wheels.get(name)
         if wheel is None:
-            problems[f"{origin} needs {text}, which the lock does not hold"] = None
-            continue
-        if requirement.specifier and not requirement.specifier.contains(
-            wheel.version, prereleases=True
-        ):
-            problems[f"{origin} needs {text}, the lock holds {wheel.version}"] = None
-        for wanted in ("", *map(canonicalize_name, requirement.extras)):
-            if (name, wanted) not in seen:
-                seen.add((name, wanted))
-                queue += [(wheel_title(wheel), line, wanted) for line in wheel.requires_dist]
+            problems[f"{subject}, which is not in the lock"] = None
+        elif not _satisfies(wheel.version, requirement):
+            problems[f"{subject}, but the lock has {wheel.version}"] = None
     problems |= dict.fromkeys(_python_problems(wheels, environment["python_full_version"]))
     return sorted(problems)
 
 
 def capped_pythons(wheels: Iterable[WheelMetadata], full_version: str) -> list[str]:
-    """The wheels, one line each, that end before the target's Python by their own Requires-Python."""
+    """Return the wheels, one line each, whose Requires-Python excludes newer Pythons."""
     return [
-        f"{wheel_title(wheel)} asks for Python {wheel.requires_python} and the target has {full_version}; uv takes it "
-        "all the same, pip only with --ignore-requires-python"
+        f"{_title(wheel)} requires Python {wheel.requires_python} and the target has "
+        f"{full_version}; uv installs it all the same, pip only with --ignore-requires-python"
         for wheel in wheels
         if not _contains(_specifiers(wheel.requires_python), full_version)
     ]
 
 
 def overridden_names(settings: Mapping[str, object]) -> set[str]:
-    """Packages whose requirements the script's `[tool.uv]` changes on purpose."""
+    """Return packages whose requirements the script's `[tool.uv]` changes on purpose."""
     names: set[str] = set()
     for key in ("override-dependencies", "exclude-dependencies"):
         entries = settings.get(key)
-        requirements = (
-            _parse(text)
-            for text in (entries if isinstance(entries, list) else [])
-            if isinstance(text, str)
+        texts = (
+            [entry for entry in entries if isinstance(entry, str)]
+            if isinstance(entries, list)
+            else []
         )
         names |= {
-            canonicalize_name(requirement.name) for requirement in requirements if requirement
+            canonicalize_name(requirement.name)
+            for requirement in map(parse_requirement, texts)
+            if requirement
         }
     return names
 
 
-def wheel_title(wheel: WheelMetadata) -> str:
-    """How messages name a wheel: `numpy 2.5.5`."""
+def _satisfies(version: str, requirement: Requirement) -> bool:
+    specifier = requirement.specifier
+    return not specifier or specifier.contains(version, prereleases=True)
+
+
+def _title(wheel: WheelMetadata) -> str:
     return f"{wheel.name} {wheel.version}"
 
 
-def _applies(requirement: Requirement, environment: Environment, extra: str) -> bool:
-    return requirement.marker is None or requirement.marker.evaluate(
-        {**cast("dict[str, str]", environment), "extra": extra}
-    )
-
-
-def _parse(text: str) -> Requirement | None:
-    """None for what only uv understands (a relative path) and for invalid lines of old wheels."""
-    try:
-        return Requirement(text)
-    except InvalidRequirement:
-        return None
-
-
-def _python_problems(wheels: Mapping[str, WheelMetadata], full_version: str) -> Iterable[str]:
+def _python_problems(wheels: Mapping[str, WheelMetadata], full_version: str) -> Iterator[str]:
     for wheel in wheels.values():
         if not _contains(_floor(wheel.requires_python), full_version):
-            yield f"{wheel_title(wheel)} needs Python {wheel.requires_python}, the target has {full_version}"
+            requires = f"requires Python {wheel.requires_python}"
+            yield f"{_title(wheel)} {requires}, but the target has {full_version}"
 
 
 def _contains(specifiers: SpecifierSet, version: str) -> bool:
@@ -124,7 +120,7 @@ def _specifiers(requires_python: str | None) -> SpecifierSet:
 
 
 def _floor(requires_python: str | None) -> SpecifierSet:
-    """What of a Requires-Python holds for uv: the Pythons that it begins with, not those that it ends with.
+    """Return the lower end of a Requires-Python: uv ignores the upper end.
 
     https://docs.astral.sh/uv/reference/internals/resolver/#requires-python
     """

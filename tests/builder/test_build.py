@@ -414,7 +414,7 @@ def test_the_closure_is_held_against_the_real_wheels(factory: Factory, packages:
     factory.index.describe(wheel.name, core_metadata=True)
     factory.index.fault(f"*{wheel.name}.metadata", Fault.wrong_bytes(honest))
     text = factory.fails(FetchError, factory.script("liar"))
-    assert "liar 1.0 needs surprise, which the lock does not hold" in text
+    assert "liar 1.0 requires surprise, which is not in the lock" in text
 
 
 def test_errors_of_all_scripts_come_together(factory: Factory, packages: Path) -> None:

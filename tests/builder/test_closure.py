@@ -27,13 +27,13 @@ def test_a_closed_set_has_no_problems() -> None:
 
 def test_a_missing_package_is_named_with_who_needs_it() -> None:
     assert problems(["a"], wheel("a", "1.0", "B_c>=2")) == [
-        "a 1.0 needs B_c>=2, which the lock does not hold"
+        "a 1.0 requires B_c>=2, which is not in the lock"
     ]
 
 
 def test_a_wrong_version_is_named() -> None:
     assert problems(["a"], wheel("a", "1.0", "b>=2"), wheel("b", "1.5")) == [
-        "a 1.0 needs b>=2, the lock holds 1.5"
+        "a 1.0 requires b>=2, but the lock has 1.5"
     ]
 
 
@@ -51,10 +51,10 @@ def test_extras_are_followed_only_when_asked_for() -> None:
     with_extra = wheel("a", "1.0", "b; extra == 'plot'", "c; extra == 'Test.Me'")
     assert problems(["a"], with_extra) == []
     assert problems(["a[plot]"], with_extra) == [
-        "a 1.0 needs b; extra == 'plot', which the lock does not hold"
+        'a 1.0 requires b; extra == "plot", which is not in the lock'
     ]
     assert problems(["a[test-me]"], with_extra) == [
-        "a 1.0 needs c; extra == 'Test.Me', which the lock does not hold"
+        'a 1.0 requires c; extra == "test-me", which is not in the lock'
     ]
 
 
@@ -69,7 +69,7 @@ def test_prereleases_in_the_lock_count() -> None:
 
 def test_a_wheel_for_another_python_is_a_problem() -> None:
     assert problems(["a"], wheel("a", python=">=3.13")) == [
-        "a 1.0 needs Python >=3.13, the target has 3.12.0"
+        "a 1.0 requires Python >=3.13, but the target has 3.12.0"
     ]
 
 
@@ -90,9 +90,7 @@ def test_a_wheel_for_another_python_is_a_problem() -> None:
         ("", True, True),
     ],
 )
-def test_of_an_upper_end_the_user_is_told_as_uv_does_not_heed_it(
-    asked: str, begins: bool, ends: bool
-) -> None:  # noqa: FBT001 - a table
+def test_an_upper_end_of_requires_python_is_a_note(asked: str, begins: bool, ends: bool) -> None:  # noqa: FBT001 - a table
     entry = wheel("a", python=asked)
     assert (problems(["a"], entry) == []) is begins
     assert (capped_pythons([entry], "3.12.0") == []) is ends
@@ -108,3 +106,9 @@ def test_overrides_are_the_users_business() -> None:
 
 def test_lines_that_no_installer_reads_are_passed_over() -> None:
     assert problems(["a"], wheel("a", "1.0", "b (>=1", "")) == []
+
+
+def test_a_marker_that_cannot_be_evaluated_counts_if_the_package_is_locked() -> None:
+    odd = wheel("a", "1.0", "b>=2; python_version < 'neverland'")
+    assert problems(["a"], odd) == []
+    assert problems(["a"], odd, wheel("b", "2.0")) == []

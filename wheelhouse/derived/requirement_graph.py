@@ -72,10 +72,10 @@ def lock_graph(
         if match is None or canonicalize_name(match[1]) not in packages:
             return None  # most lines end here, before the slow parser
         requirement = parse_requirement(text)
-        if requirement is None or not any(
-            _may_apply(requirement, environment, extra) for environment in environments
+        if requirement is None or all(
+            marker_applies(requirement, environment, extra) is False for environment in environments
         ):
-            return None
+            return None  # one that cannot be evaluated applies: the package is in the lock
         return requirement
 
     requires = {name: metadata[package.wheel].requires_dist for name, package in packages.items()}
@@ -139,14 +139,15 @@ def parse_requirement(text: str) -> Requirement | None:
         return None
 
 
-def _may_apply(requirement: Requirement, environment: Environment, extra: str) -> bool:
+def marker_applies(requirement: Requirement, environment: Environment, extra: str) -> bool | None:
+    """Evaluate the marker of *requirement*; None if that is not possible."""
     if requirement.marker is None:
         return True
     try:
         values = {**cast("dict[str, str]", environment), "extra": extra}
         return requirement.marker.evaluate(values)
     except (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, KeyError):
-        return True  # the package is in the lock: the resolver already applied the marker
+        return None
 
 
 def _environments(target: BundledTarget) -> tuple[Environment, Environment]:
