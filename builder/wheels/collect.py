@@ -58,7 +58,7 @@ class Collector:
         """The wheel in the bundle, when it holds it with the digest of the lock."""
         digest = choice.hashes.get("sha256")
         is_wheel = choice.kind == "wheel" and digest is not None
-        return self.writer.holds(f"wheels/{choice.filename}", digest or "") if is_wheel else None
+        return self.writer.find_file(f"wheels/{choice.filename}", digest or "") if is_wheel else None
 
     def fetch(self, choices: Iterable[Artifact], progress: FetchProgress) -> None:
         """Fetch every wheel and source archive that the bundle does not hold, each location once.
@@ -139,11 +139,11 @@ class Collector:
         """The METADATA beside a wheel of the bundle; None, and it is written anew, where it is not what it was."""
         path = f"wheels/{choice.filename}.metadata"
         known = self.writer.current.files.get(path) if self.writer.current else None
-        place = self.writer.holds(path, known.sha256) if known and known.sha256 else None
+        place = self.writer.find_file(path, known.sha256) if known and known.sha256 else None
         content = place.read_bytes() if place else None
         if content is None or known is None or sha256_of(content) == known.sha256:
             return content
-        self.writer.distrust([path])
+        self.writer.mark_corrupt([path])
         return None
 
     def leftovers(self, choices: Iterable[Artifact]) -> dict[str, bytes | Path]:

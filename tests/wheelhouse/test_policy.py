@@ -16,8 +16,6 @@ from offline_bundle.wheelhouse.runtime.policy import may_be_in_force, policy_sta
 from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
 from offline_bundle.wheelhouse.signing import (
     check_trust,
-    enforce_policy,
-    enforce_policy_on,
     sign,
 )
 from tests.support.bundles import make_bundle
@@ -63,7 +61,7 @@ def test_without_a_policy_nothing_is_asked(bundle: Path) -> None:
     assert trusted_manifest(str(bundle)) == ((bundle / "bundle.json").read_bytes(), [])
     assert policy_state(str(bundle)) == []
     assert not may_be_in_force()
-    assert enforce_policy(bundle) == check_trust(b"", None, None) == ()
+    assert check_trust(b"", None, None) == ()
 
 
 def test_the_site_asks_for_a_signature(bundle: Path, key: Path, system_policy: Path) -> None:
@@ -73,15 +71,12 @@ def test_the_site_asks_for_a_signature(bundle: Path, key: Path, system_policy: P
     )
     assert may_be_in_force()
     assert kind_of_refusal(bundle) == "absent"
-    with pytest.raises(SignatureError, match="not signed"):
-        enforce_policy(bundle)
     sign(bundle, str(key))
     content, signers = trusted_manifest(str(bundle))
     assert content == (bundle / "bundle.json").read_bytes()
     assert [signer.identity for signer in signers] == ["alice"]
     signature = (bundle / "bundle.json.sig").read_bytes()
-    for enforced in (enforce_policy(bundle), enforce_policy_on(content, signature)):
-        assert [signer.identity for signer in enforced] == ["alice"]
+    assert [signer.identity for signer in check_trust(content, signature, None)] == ["alice"]
     trust = SignerPolicy(system_policy.with_name("signers"))
     assert [signer.identity for signer in check_trust(content, signature, trust)] == [
         "alice",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.cli import run_command_line
+from offline_bundle.wheelhouse.cli.verify import verify_command
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest, render_checksums
 from offline_bundle.wheelhouse.store.verify import (
@@ -72,8 +74,7 @@ def names(report: VerifyReport) -> dict[str, list[str]]:
         "extra": list(report.extra),
         "pending": list(report.pending),
     }
-    assert report.ok is not any(paths for kind, paths in found.items() if kind != "pending")
-    assert report.is_settled is not bool(report.pending)
+    assert report.ok is not any(found.values())
     return {kind: paths for kind, paths in found.items() if paths}
 
 
@@ -393,20 +394,46 @@ def test_files_of_an_interrupted_update_are_pending(bundle: Path) -> None:
     interrupt(bundle)
     assert verify(bundle).ok  # nothing was renamed into place yet
     put(bundle, "wheels/new-1.0-py3-none-any.whl", b"new")
-    assert names(verify(bundle)) == {"pending": ["wheels/new-1.0-py3-none-any.whl"]}
+    report = verify(bundle)
+    assert names(report) == {"pending": ["wheels/new-1.0-py3-none-any.whl"]}
+    assert report.is_interrupted
+    assert not report.ok
+    with pytest.raises(IntegrityError, match="an update of the bundle was interrupted"):
+        raise_for_problems(report)
+    raise_for_problems(report, allow_pending=True)
+
+
+def test_changed_files_are_changed_even_if_the_journal_names_them(bundle: Path) -> None:
+    interrupt(bundle)
     put(bundle, "scripts/eval.py", b"# changed script\n")
-    assert names(verify(bundle)) == {
-        "pending": ["scripts/eval.py", "wheels/new-1.0-py3-none-any.whl"]
-    }
     updated = manifest_of(NEW)
     put(bundle, "SHA256SUMS", render_checksums(updated, updated.to_json()))
     report = verify(bundle)
-    assert names(report) == {
-        "pending": ["SHA256SUMS", "scripts/eval.py", "wheels/new-1.0-py3-none-any.whl"]
-    }
-    raise_for_problems(report)
+    assert names(report) == {"changed": ["SHA256SUMS", "scripts/eval.py"]}
+    assert all(change.pending for change in report.changed)
+    assert report.is_interrupted
+    with pytest.raises(IntegrityError, match="2 changed"):
+        raise_for_problems(report, allow_pending=True)
+    put(bundle, "wheels/new-1.0-py3-none-any.whl", b"new")
     put(bundle, "bundle.json", updated.to_json())
     assert verify(bundle).ok
+
+
+@pytest.mark.parametrize("options", [[], ["--allow-pending"]])
+def test_a_planted_journal_does_not_hide_a_changed_launcher(
+    bundle: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted = {**CONTENTS, "run.py": b"evil", "extra.py": b"extra"}
+    interrupt(bundle, planted)
+    put(bundle, "run.py", b"evil")
+    put(bundle, "extra.py", b"extra")
+    assert run_command_line(verify_command, [str(bundle), *options], "verify") == 5
+    assert "changed: run.py" in capsys.readouterr().err
+    (bundle / "run.py").write_bytes(CONTENTS["run.py"])
+    code = run_command_line(verify_command, [str(bundle), *options, "--json"], "verify")
+    assert code == (0 if options else 5)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["ok"], document["pending"]) == (bool(options), ["extra.py"])
 
 
 def test_what_an_update_had_yet_to_remove_is_pending(bundle: Path) -> None:
@@ -414,14 +441,15 @@ def test_what_an_update_had_yet_to_remove_is_pending(bundle: Path) -> None:
     interrupt(bundle, CONTENTS)  # the journal has what is to be removed, too
     updated = manifest_of(shrunk)
     put(bundle, "SHA256SUMS", render_checksums(updated, updated.to_json()))
-    assert names(verify(bundle)) == {"pending": ["SHA256SUMS"]}
+    assert names(verify(bundle)) == {"changed": ["SHA256SUMS"]}
+    assert verify(bundle).is_interrupted
     put(bundle, "bundle.json", updated.to_json())
     assert names(verify(bundle)) == {"pending": [WHEEL]}
     (bundle / WHEEL).unlink()
     assert verify(bundle).ok
 
 
-def test_the_journal_excuses_only_what_it_names_with_its_digest(bundle: Path) -> None:
+def test_the_journal_explains_only_what_it_names_with_its_digest(bundle: Path) -> None:
     interrupt(bundle)
     put(bundle, "wheels/new-1.0-py3-none-any.whl", b"bad")
     put(bundle, "scripts/eval.py", b"# somebody's own\n")
@@ -434,12 +462,13 @@ def test_the_journal_excuses_only_what_it_names_with_its_digest(bundle: Path) ->
     }
 
 
-def test_the_journal_does_not_excuse_checksums_with_other_lines(bundle: Path) -> None:
+def test_the_journal_does_not_explain_checksums_with_other_lines(bundle: Path) -> None:
     interrupt(bundle)
     updated = manifest_of(NEW)
     checksums = render_checksums(updated, updated.to_json()).replace(b"  run.py", b"  ran.py")
     put(bundle, "SHA256SUMS", checksums)
     assert names(verify(bundle)) == {"changed": ["SHA256SUMS"]}
+    assert not verify(bundle).is_interrupted
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[", b"\xff", b'{"format": 2}'])
@@ -450,7 +479,7 @@ def test_a_garbled_journal_is_ignored(bundle: Path, content: bytes) -> None:
     assert names(verify(bundle)) == {"extra": ["wheels/new-1.0-py3-none-any.whl"]}
 
 
-def test_the_journal_does_not_excuse_missing_checksums(bundle: Path) -> None:
+def test_the_journal_does_not_explain_missing_checksums(bundle: Path) -> None:
     interrupt(bundle)
     (bundle / "SHA256SUMS").unlink()
     assert names(verify(bundle)) == {"missing": ["SHA256SUMS"]}

@@ -17,9 +17,13 @@ from offline_bundle.wheelhouse.cli.options import (
     trust_options,
 )
 from offline_bundle.wheelhouse.cli.output import safe
+from offline_bundle.wheelhouse.cli.progress import show_progress
+from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
+from offline_bundle.wheelhouse.store.verify import raise_for_problems
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from offline_bundle.wheelhouse.runtime.signatures import Signer
@@ -32,6 +36,11 @@ if TYPE_CHECKING:
 @json_option
 @quiet_option
 @click.option("-v", "--verbose", is_flag=True, help="Also print what created the bundle.")
+@click.option(
+    "--allow-pending",
+    is_flag=True,
+    help="Accept extra files of an interrupted update, if its journal names them.",
+)
 def verify_command(  # noqa: PLR0913 - one parameter per option
     *,
     bundle: Path,
@@ -41,38 +50,43 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    allow_pending: bool,
 ) -> int:
     """Check every file of a bundle, or of an archive or one of its parts, against the manifest.
 
-    Each missing, changed or extra file is named; exit code 5. With --allowed-signers, or if the
-    site's policy requires it, the manifest must have a valid signature; else exit code 6.
+    Each missing, changed or extra file is named; exit code 5. So are files of an interrupted
+    update. With --allowed-signers, or if the site's policy requires it, the manifest must have a
+    valid signature; else exit code 6.
     """
-    from offline_bundle.wheelhouse.runtime.errors import IntegrityError
     from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest_bytes
     from offline_bundle.wheelhouse.runtime.signatures import read_signature
-    from offline_bundle.wheelhouse.signing import check_trust, refuse_unsettled
-    from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
-    from offline_bundle.wheelhouse.transport.open import is_archive, read_archive, verify_archive
+    from offline_bundle.wheelhouse.signing import check_trust
+    from offline_bundle.wheelhouse.store.verify import verify
+    from offline_bundle.wheelhouse.transport.open import is_archive, verify_archive
 
     policy = signer_policy(allowed_signers, signer, revoked_keys)
-    is_packed = is_archive(bundle)
-    document, signature = (
-        read_archive([bundle])
-        if is_packed
-        else (read_manifest_bytes(bundle), read_signature(str(bundle)))
-    )
-    signers = check_trust(document, signature, policy)
-    report = verify_archive([bundle]) if is_packed else verify(bundle, document=document)
-    if signers:
-        refuse_unsettled(report)
+    documents: list[bytes] = []
+    signers: list[Signer] = []
+
+    def check_signature(document: bytes, signature: bytes | None) -> None:
+        documents.append(document)
+        signers.extend(check_trust(document, signature, policy))
+
+    with show_progress(is_quiet=quiet or as_json, in_log=False) as progress:
+        progress.begin(f"Verifying {bundle}")
+        if is_archive(bundle):
+            report = verify_archive(
+                [bundle], check_signature=check_signature, progress=progress.advance
+            )
+        else:
+            check_signature(read_manifest_bytes(bundle), read_signature(str(bundle)))
+            report = verify(bundle, document=documents[0], progress=progress.advance)
     if as_json:
-        click.echo(json.dumps(_as_json(report), indent=1))
-        return 0 if report.ok else IntegrityError.exit_code
-    raise_for_problems(report)
+        return _print_json(report, allow_pending=allow_pending)
+    raise_for_problems(report, allow_pending=allow_pending)
     if not quiet:
         _print_report(bundle, report, signers)
-        if verbose:
-            manifest = Manifest.from_json(document)
+        for manifest in map(Manifest.from_json, documents if verbose else ()):
             click.echo(safe(f"{manifest.created_by}, as of {manifest.timestamp}"), err=True)
     return 0
 
@@ -83,18 +97,20 @@ def print_signer(signer: Signer) -> None:
     click.echo(safe(text), err=True)
 
 
-def _as_json(report: VerifyReport) -> dict[str, object]:
-    document: dict[str, object] = {"ok": report.ok, **dataclasses.asdict(report)}
-    if not report.ok:
-        document["error"] = {
-            "code": 5,
-            "message": "\n".join(report.problems),
-            "hint": "copy the bundle again, or build it again",
-        }
-    return document
+def _print_json(report: VerifyReport, *, allow_pending: bool) -> int:
+    document: dict[str, object] = {"ok": True, **dataclasses.asdict(report)}
+    code = 0
+    try:
+        raise_for_problems(report, allow_pending=allow_pending)
+    except IntegrityError as error:
+        code = error.exit_code
+        message = "\n".join(error.problems)
+        document |= {"ok": False, "error": {"code": code, "message": message, "hint": error.hint}}
+    click.echo(json.dumps(document, indent=1))
+    return code
 
 
-def _print_report(bundle: Path, report: VerifyReport, signers: tuple[Signer, ...]) -> None:
+def _print_report(bundle: Path, report: VerifyReport, signers: Iterable[Signer]) -> None:
     size = f"{count(report.files, 'file')}, {format_size(report.size)}"
     click.echo(f"{bundle}: {size}, all match the manifest.", err=True)
     if report.pending:

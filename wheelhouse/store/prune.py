@@ -2,11 +2,12 @@
 
     prune(Path("bundle"), drop_scripts=["old"], grace=timedelta(days=1))
 
-A job that is starting may have read the previous manifest and may still open the files that it names.
-So files are removed in two steps. First they are unneeded: they stay in place and in the manifest,
-and the bundle verifies. After the grace period the manifest no longer names them, and they are
-deleted. `.writer/retired.json` has the time since when each file is unneeded. Without an entry it is
-the last change of the manifest by its ctime, which cannot be set: late is harmless, early is not.
+A job that is starting may have read the previous manifest and may still open the files that it
+names. So files are removed in two steps. First they are unneeded: they stay in place and in the
+manifest, and the bundle verifies. After the grace period the manifest no longer names them, and
+they are deleted. `.writer/retired.json` has the time since when each file is unneeded. Without an
+entry, the last change of the manifest counts, by its ctime, which cannot be set: too late a time is
+harmless, too early is not.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ class _Plan:
         return manifest, {**self._pages, **inventories}
 
     def record_times(self) -> None:
-        """Write since when files are unneeded; after the commit, whose own time counts after a kill."""
+        """Record since when files are unneeded; if killed before, the commit's time counts."""
         path = self._directory / RETIRED
         times = {
             name: _iso(since)
@@ -222,7 +223,7 @@ def _unneeded_since(
 
 
 def _read_times(directory: Path) -> dict[str, datetime]:
-    """Return the recorded times; none if the file is missing or invalid: the grace period restarts."""
+    """Return the recorded times; none for a missing or invalid file: the grace period restarts."""
     try:
         document = json.loads((directory / RETIRED).read_text(encoding="utf-8"))
         return {

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _ROOT = Path(runtime.__file__).parent
+# Root files of this launcher and of earlier ones; see bundle_files.
+_LAUNCHER = {"run.py", "run.sh", "uv_cache.py", "prepare.py", "policy.py", "interpreter.py"}
 _RUN = ("names", "cache_dir", "node_identity", "launcher/warm_start", "launcher/entry")
 _UNPACK = (
     "names",
@@ -30,12 +32,13 @@ _UNPACK = (
     "safe_folder",
     "locks",
     "strict_json",
+    "manifest_entries",
+    "manifest",
     "parallel",
     "signatures",
     "policy",
     "commit",
     "archive/tar",
-    "archive/file_table",
     "archive/multipart",
     "archive/reader",
     "archive/check",
@@ -83,12 +86,16 @@ in place before all new files are complete and match. After a kill, run it again
 
 Generated from the modules named in the banners.
 """
+
+import sys
+
+if sys.version_info < (3, 9):
+    version = sys.version.split()[0]
+    sys.exit(f"error: this needs Python 3.9 or newer; {sys.executable} is {version}")
+
 '''
 _UNPACK_MAIN = """\
 if __name__ == "__main__":
-    if sys.version_info < (3, 9):
-        version = sys.version.split()[0]
-        sys.exit(f"error: this needs Python 3.9 or newer; {sys.executable} is {version}")
     sys.exit(main())
 """
 _UV_CACHE = '''\
@@ -126,6 +133,11 @@ def bundle_files(*, with_cache: bool, with_pythons: bool) -> dict[str, bytes]:
     if with_pythons:
         files["run.sh"] = (_ROOT / "launcher" / "run.sh").read_bytes()
     return files
+
+
+def is_launcher_file(path: str) -> bool:
+    """Return True for the files of a launcher, of this or an earlier version."""
+    return path in _LAUNCHER or path.startswith("runtime/")
 
 
 @cache

@@ -4,8 +4,8 @@
     raise_for_problems(report)      # IntegrityError (exit code 5) that names every file
 
 Nothing in the bundle is trusted: links are not followed, fifos and devices not opened. Authenticity
-comes from the manifest's signature. The journal of an update (`.writer/pending.json`) has none, so it
-explains problems but excuses nothing.
+comes from the manifest's signature. The journal of an update (`.writer/pending.json`) has none, so
+it explains problems but excuses nothing.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _read_journal(folder: SafeFolder, path: str) -> dict[str, _Content]:
 def _read_pending_checksums(folder: SafeFolder, pending: Manifest) -> bytes | None:
     """Return `SHA256SUMS` on disk if it lists files of the journal only.
 
-    It may list fewer: the journal also has the files that the update removes, and not `bundle.json`.
+    It may list fewer: the journal also has the files that the update removes.
     """
     rendered = render_checksums(pending, b"")
     try:

@@ -1,22 +1,19 @@
-"""Writing a bundle: one writer at a time, files staged aside, and one rename that commits.
+"""Write a bundle: one writer at a time, files staged aside, and one rename that commits.
 
     with BundleWriter(Path("bundle")) as writer:
-        writer.commit(manifest, {"run.py": launcher_bytes, "wheels/numpy-….whl": path_in_the_cache})
+        writer.commit(manifest, {"run.py": content, "wheels/numpy-….whl": path_in_the_cache})
 
-Readers need no lock and see the old bundle or the new one. `docs/architecture.md` says how a kill is survived.
+Readers need no lock and see the old bundle or the new one; `runtime/commit.py` has the order of the
+renames. A killed writer leaves a journal, which the next writer uses to finish or clean up.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import stat
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from offline_bundle.wheelhouse.runtime.commit import (
@@ -40,46 +37,44 @@ from offline_bundle.wheelhouse.runtime.names import (
     CHECKSUMS,
     MANIFEST,
     MOST_ANCESTORS,
-    PENDING,
     SIGNATURE,
     STAGING,
     WRITER,
 )
 from offline_bundle.wheelhouse.runtime.safe_folder import SafeFolder
+from offline_bundle.wheelhouse.store.staging import link_or_copy, make_executable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
     from types import TracebackType
 
     from offline_bundle.wheelhouse.runtime.manifest import BundledFile
 
-__all__ = ["PENDING", "BundleWriter", "link_or_copy"]
-
 _STAGING_WORKERS = 4
-# linux/fs.h: clone a file's blocks instead of copying them (btrfs, XFS, bcachefs).
-_FICLONE = 0x40049409
 
 
 class BundleWriter:
-    """The one writer of the bundle at `directory`, from entering to leaving the `with` block.
+    """The only writer of the bundle at `directory`, within the `with` block.
 
-    Raises InputError (exit 2) when `directory` is something else than a bundle or an empty folder.
+    Raises InputError (2) if `directory` is neither a bundle nor an empty folder.
     """
 
     def __init__(self, directory: Path, *, on_wait: Callable[[], None] | None = None) -> None:
-        """*on_wait* is called once when another writer has to be waited for."""
+        """*on_wait* is called once if another writer has the lock."""
         self.directory = directory
         self.current: Manifest | None = None
         """The manifest in force; None for a new bundle."""
         self.current_bytes = b""
-        """The same as it lies there."""
+        """Its bytes on disk."""
         self._abandoned: list[Manifest] = []
-        self._distrusted: set[str] = set()
+        """Journals of killed writers."""
+        self._corrupt: set[str] = set()
         self._on_wait = on_wait
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """Take the lock; read what is in force."""
+        """Take the lock and read the manifest in force."""
         with self._stack, translate_os_errors(self.directory):
             check_is_bundle_folder(str(self.directory))
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -105,39 +100,39 @@ class BundleWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave no staged file behind, and no folder where nothing was committed."""
+        """Remove staged files, and the folder if nothing was ever committed."""
         with self._stack:
             self._folder.remove_tree(STAGING)
             if self.current is None:
                 self._remove_if_empty()
 
-    def distrust(self, paths: Collection[str]) -> None:
-        """From now on the bundle does not hold the files at *paths*: somebody read them and found other bytes."""
-        self._distrusted.update(paths)
+    def mark_corrupt(self, paths: Collection[str]) -> None:
+        """Treat the files at *paths* as missing: they were read, and have other bytes."""
+        self._corrupt.update(paths)
 
-    def holds(self, path: str, sha256: str) -> Path | None:
-        """The file at *path* when the bundle has it with that digest, by the manifest and the size on disk.
+    def find_file(self, path: str, sha256: str) -> Path | None:
+        """Return the bundle's file at *path* if it has this digest, by manifest and size on disk.
 
-        Where a writer was killed, a file that it may have put there is read.
+        The file is read only if a killed writer may have replaced it.
         """
-        known = self.current.files.get(path) if self.current else None
-        if known is None or known.sha256 != sha256 or path in self._distrusted:
+        entry = self.current.files.get(path) if self.current else None
+        if entry is None or entry.sha256 != sha256 or path in self._corrupt:
             return None
-        place = self.directory / path
-        if _size(place) != known.size:
+        file = self.directory / path
+        if _size(file) != entry.size:
             return None
-        doubtful = any(
-            path in before.files and before.files[path].sha256 != sha256
-            for before in self._abandoned
+        may_be_replaced = any(
+            path in journal.files and journal.files[path].sha256 != sha256
+            for journal in self._abandoned
         )
-        return None if doubtful and file_digest(place) != sha256 else place
+        return None if may_be_replaced and file_digest(file) != sha256 else file
 
-    def accounts_for(self, path: str) -> bool:
-        """Whether a manifest, in force or of a killed writer, says that what lies at *path* is the bundle's."""
-        known = [self.current, *self._abandoned] if self.current else self._abandoned
-        return any(path in manifest.files for manifest in known)
+    def is_tracked(self, path: str) -> bool:
+        """Return whether the manifest in force, or the journal of a killed writer, names *path*."""
+        manifests = [self.current, *self._abandoned] if self.current else self._abandoned
+        return any(path in manifest.files for manifest in manifests)
 
-    def commit(  # noqa: PLR0913
+    def commit(  # noqa: PLR0913 - a commit has that many parts
         self,
         manifest: Manifest,
         contents: Mapping[str, bytes | Path],
@@ -145,34 +140,35 @@ class BundleWriter:
         document: bytes | None = None,
         signature: bytes | None = None,
         sign: Callable[[bytes], bytes] | None = None,
-        distrusted: Collection[str] = (),
+        corrupt: Collection[str] = (),
     ) -> bool:
-        """Make the bundle hold exactly what *manifest* names; True when anything changed.
+        """Give the bundle exactly the files of *manifest*; return True if anything changed.
 
-        *contents* has the bytes, or a file to take them from, of at least every file that is not there yet; a file in
-        `.writer/` is moved, another is left. What is there with its digest is not touched, *distrusted* paths apart.
-        Files that the manifest before named and this one does not are removed after the commit.
+        *contents* has the bytes, or a file to take them from, of every file that the bundle does
+        not have yet. Files in `.writer/` are moved, others copied. Present files with the right digest
+        stay, except *corrupt* ones. Files that only the previous manifest names are removed.
 
-        The manifest is given its generation and its ancestors here: unchanged where nothing else changes, else one
-        further than the manifest in force. A *document* is taken as it is: it came over the gap, perhaps with its
-        *signature*. One that is made here is signed by *sign*, given its bytes. Without either, the signature of
-        the manifest before goes when the manifest changes.
+        Generation and ancestors are set here: unchanged if nothing else changes, else the next.
+        A *document* (bytes of a manifest from an archive) is taken as is, with its *signature* if
+        any. Otherwise *sign* signs the new manifest. Without either, an existing signature is
+        removed when the manifest changes.
         """
         if document is None:
-            manifest = self._descend(manifest)
-            # One by an older offline-bundle may be laid out in another way: it stays as it is, and so its signature.
+            manifest = self._next_generation(manifest)
+            # The bytes of an unchanged manifest stay: an older version may have laid them out
+            # differently, and its signature stays valid.
             document = self.current_bytes if manifest is self.current else manifest.to_json()
             signature = sign(document) if sign else None
         checksums = render_checksums(manifest, document)
         with translate_os_errors(self.directory):
-            wanted = self._to_write(manifest, contents, distrusted)
-            unchanged = document == self.current_bytes and not wanted and not self._abandoned
+            new_contents = self._new_contents(manifest, contents, corrupt)
+            unchanged = document == self.current_bytes and not (new_contents or self._abandoned)
             if unchanged and self._is_whole(checksums, signature):
                 return False
             obsolete = self._obsolete(manifest)
             commit_files(
                 self.directory,
-                self._stage(wanted, manifest),
+                self._stage(new_contents, manifest),
                 document=document,
                 checksums=checksums,
                 journal=replace(manifest, files={**obsolete, **manifest.files}).to_json(),
@@ -182,12 +178,20 @@ class BundleWriter:
         self.current, self.current_bytes, self._abandoned = manifest, document, []
         return True
 
+    def replace_signature(self, signature: bytes) -> None:
+        """Write `bundle.json.sig` of the manifest in force."""
+        staged = f"{STAGING}/{SIGNATURE}"
+        with translate_os_errors(self.directory):
+            self._folder.make_folder(STAGING)
+            self._folder.write(staged, signature, durable=True)
+            self._folder.replace(staged, SIGNATURE)
+
     def _is_whole(self, checksums: bytes, signature: bytes | None) -> bool:
         is_signed = signature is None or _read(self.directory / SIGNATURE) == signature
         return is_signed and _read(self.directory / CHECKSUMS) == checksums
 
-    def _descend(self, manifest: Manifest) -> Manifest:
-        """Give *manifest* its place after the one in force: the same steps give the same, without clock or chance."""
+    def _next_generation(self, manifest: Manifest) -> Manifest:
+        """Return *manifest* as successor of the one in force, without clock or random numbers."""
         first = replace(manifest, generation=1, ancestors=())
         if self.current is None:
             return first
@@ -201,10 +205,10 @@ class BundleWriter:
 
     @property
     def _staging(self) -> Path:
-        return self.directory / WRITER / "tmp"
+        return self.directory / STAGING
 
     def _read_abandoned(self) -> list[Manifest]:
-        """The journals of writers that were killed: what they may have left behind."""
+        """Read the journals of killed writers; remove invalid ones."""
         journals = []
         for path in journal_paths(self._folder):
             try:
@@ -214,130 +218,88 @@ class BundleWriter:
                     self._folder.remove(path)
         return journals
 
-    def _lies_there(self, path: str, file: BundledFile) -> bool:
-        """Whether the file is in place already, though no manifest in force says so: a killed writer brought it."""
-        place = self.directory / path
-        return _size(place) == file.size and file_digest(place) == file.sha256
-
-    def _to_write(
-        self, manifest: Manifest, contents: Mapping[str, bytes | Path], distrusted: Collection[str]
+    def _new_contents(
+        self, manifest: Manifest, contents: Mapping[str, bytes | Path], corrupt: Collection[str]
     ) -> dict[str, bytes | Path]:
-        wanted: dict[str, bytes | Path] = {}
-        lost = []
+        """Return the contents of the files to write; raises IntegrityError if some are missing."""
+        new: dict[str, bytes | Path] = {}
+        missing = []
         for path, file in manifest.files.items():
-            if path == CHECKSUMS or (
-                path not in distrusted and self.holds(path, file.sha256 or "")
-            ):
+            if path == CHECKSUMS:
                 continue
-            if path not in contents:
-                if path in distrusted or not self._lies_there(path, file):
-                    lost.append(path)
+            if path not in corrupt and self.find_file(path, file.sha256 or ""):
                 continue
-            self._refuse_other_bytes(path, file.sha256 or "")
-            wanted[path] = contents[path]
-        if lost:
-            raise corrupt_bundle(self.directory, lost)
-        return wanted
+            if path in contents:
+                self._check_untracked(path, file)
+                new[path] = contents[path]
+            elif path in corrupt or not self._is_in_place(path, file):
+                missing.append(path)
+        if missing:
+            raise corrupt_bundle(self.directory, missing)
+        return new
 
-    def _refuse_other_bytes(self, path: str, sha256: str) -> None:
-        """A file that no manifest accounts for is somebody's: taken when its bytes are right, never overwritten."""
-        place = self.directory / path
-        if self.accounts_for(path) or not os.path.lexists(place):
+    def _is_in_place(self, path: str, file: BundledFile) -> bool:
+        """Return whether a killed writer has put the file in place."""
+        on_disk = self.directory / path
+        return _size(on_disk) == file.size and file_digest(on_disk) == file.sha256
+
+    def _check_untracked(self, path: str, file: BundledFile) -> None:
+        """Accept a file that no manifest names only if its bytes are right; never overwrite it."""
+        on_disk = self.directory / path
+        if self.is_tracked(path) or not os.path.lexists(on_disk):
             return
-        if _size(place) is None or file_digest(place) != sha256:
+        if _size(on_disk) is None or file_digest(on_disk) != file.sha256:
             raise IntegrityError(
-                f"{place} is there already with other content, and the bundle does not know it",
+                f"{on_disk}: exists with other content, and is not a file of the bundle",
                 hint="move it away, or build into another folder",
             )
 
     def _obsolete(self, manifest: Manifest) -> dict[str, BundledFile]:
-        """Files on disk that only the manifests before account for."""
+        """Return the files that only earlier manifests and journals name."""
         files: dict[str, BundledFile] = {}
-        for before in (*self._abandoned, *([self.current] if self.current else [])):
+        for earlier in (*self._abandoned, *([self.current] if self.current else [])):
             files |= {
-                path: file for path, file in before.files.items() if path not in manifest.files
+                path: file for path, file in earlier.files.items() if path not in manifest.files
             }
         return files
 
     @property
-    def workplace(self) -> Path:
-        """A folder for what a build makes: its files are moved, not copied, into the bundle; gone afterwards."""
+    def work_folder(self) -> Path:
+        """A folder for new files, which `commit` moves instead of copying; removed at the end."""
         self._folder.make_folder(f"{STAGING}/work")
         return self._staging / "work"
 
-    def _stage(self, wanted: Mapping[str, bytes | Path], manifest: Manifest) -> dict[str, Path]:
+    def _stage(self, contents: Mapping[str, bytes | Path], manifest: Manifest) -> dict[str, Path]:
+        """Write or copy new files into the staging folder; return where each one is."""
         self._folder.make_folder(STAGING)
-        staged = {path: self._staging / str(number) for number, path in enumerate(wanted)}
-        own = self.directory / WRITER
+        staged = {path: self._staging / str(number) for number, path in enumerate(contents)}
+        own_folder = self.directory / WRITER
         staged |= {
-            path: file
-            for path, file in wanted.items()
-            if isinstance(file, Path) and file.is_relative_to(own)
+            path: content
+            for path, content in contents.items()
+            if not isinstance(content, bytes) and content.is_relative_to(own_folder)
         }
 
         def put(path: str) -> None:
-            content = wanted[path]
+            content = contents[path]
             if isinstance(content, bytes):
                 self._folder.write(f"{STAGING}/{staged[path].name}", content)
             elif content != staged[path]:
                 link_or_copy(content, staged[path])
             if path.startswith("uv/") or manifest.files[path].executable:
-                _make_executable(staged[path])
+                make_executable(staged[path])
 
         with ThreadPoolExecutor(_STAGING_WORKERS) as pool:
             list(pool.map(put, staged))
         return staged
 
     def _remove_if_empty(self) -> None:
-        """A build that failed before its first commit leaves no folder behind."""
+        """Remove the folder of a build that failed before its first commit."""
         with suppress(OSError):
             if self._folder.names(WRITER) == ["lock"]:
                 self._folder.remove(f"{WRITER}/lock")
                 self._folder.remove_folder(WRITER)
                 self.directory.rmdir()
-
-
-def link_or_copy(source: Path, destination: Path) -> None:
-    """Give *destination* the content of *source* at the least cost: reflink, hard link, or copy.
-
-    A hard link is only made to a file without write permission (the download cache's), so that no one changes both
-    by mistake.
-    """
-    if _reflink(source, destination):
-        return
-    if not source.stat().st_mode & 0o222:
-        with suppress(OSError):
-            os.link(source, destination)
-            return
-    shutil.copyfile(source, destination)
-
-
-def _reflink(source: Path, destination: Path) -> bool:
-    if sys.platform != "linux":
-        return False
-    import fcntl  # noqa: PLC0415 - absent on Windows
-
-    try:
-        with source.open("rb") as reader, destination.open("wb") as writer:
-            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
-    except OSError as error:
-        destination.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise
-        return False
-    return True
-
-
-def _make_executable(path: Path) -> None:
-    mode = path.stat().st_mode
-    if mode & 0o111:
-        return
-    if path.stat().st_nlink > 1:  # never touch the mode of the cache's own file
-        copy = path.with_suffix(".copy")
-        shutil.copyfile(path, copy)
-        copy.replace(path)
-        mode = path.stat().st_mode
-    path.chmod(mode | ((mode & 0o444) >> 2))
 
 
 def _size(path: Path) -> int | None:

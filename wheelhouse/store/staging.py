@@ -1,0 +1,60 @@
+"""Copy files into the staging folder of a bundle, at the least cost that the file system allows."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# linux/fs.h: clone a file's blocks instead of copying them (btrfs, XFS, bcachefs).
+_FICLONE = 0x40049409
+
+
+def link_or_copy(source: Path, destination: Path) -> None:
+    """Make *destination* a reflink, hard link or copy of *source*.
+
+    Hard links are made only to files without write permission, such as those of the download cache:
+    a later change of one file would change both.
+    """
+    if _reflink(source, destination):
+        return
+    if not source.stat().st_mode & 0o222:
+        with suppress(OSError):
+            os.link(source, destination)
+            return
+    shutil.copyfile(source, destination)
+
+
+def make_executable(path: Path) -> None:
+    """Set the execute permissions of *path* wherever it is readable."""
+    mode = path.stat().st_mode
+    if mode & 0o111:
+        return
+    if path.stat().st_nlink > 1:  # a hard link: keep the mode of the cache's file
+        copy = path.with_suffix(".copy")
+        shutil.copyfile(path, copy)
+        copy.replace(path)
+        mode = path.stat().st_mode
+    path.chmod(mode | ((mode & 0o444) >> 2))
+
+
+def _reflink(source: Path, destination: Path) -> bool:
+    if sys.platform != "linux":
+        return False
+    import fcntl  # noqa: PLC0415 - absent on Windows
+
+    try:
+        with source.open("rb") as reader, destination.open("wb") as writer:
+            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+    except OSError as error:
+        destination.unlink(missing_ok=True)
+        if error.errno == errno.ENOSPC:
+            raise
+        return False
+    return True
