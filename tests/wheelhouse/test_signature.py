@@ -361,5 +361,5 @@ class TestChecking:
 
 def refusal_of(bundle: Path, trust: SignerPolicy, content: bytes) -> str:
     with pytest.raises(SignatureError) as caught:
-        check_bundle_signature(bundle, trust, content=content)
+        check_manifest_signature(content, read_signature(str(bundle)), trust)
     return caught.value.message

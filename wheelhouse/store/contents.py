@@ -1,4 +1,4 @@
-"""What a bundle holds, as plain data: for the command `show` and for whoever asks with `--json`."""
+"""The contents of a bundle as plain data, for the command `show` and its JSON. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ShownPackage:
     size: int
     """Bytes."""
     needed_by: tuple[str, ...]
-    """`SCRIPT/TARGET`; empty for one that no script needs any more."""
+    """`SCRIPT/TARGET`; empty if no script needs it."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class ShownLock:
     python: str
     platform: str
     libc: str | None
-    """The lowest libc its wheels run on."""
+    """The lowest libc version that its wheels run on."""
     packages: int
     size: int
     """Bytes of its wheels."""
     cache: str | None
-    """The version of uv that finds all of it in `cache/`."""
+    """The version of uv that finds all its wheels in `cache/`."""
     environment: str | None
-    """Folder of its ready environment."""
+    """Folder of its prepared environment."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """All of it."""
+    """The contents of a bundle."""
 
     created_by: str
     timestamp: str
@@ -55,13 +55,13 @@ class Contents:
     uv: Mapping[str, str]
     """Platform -> version."""
     pythons: Mapping[str, str]
-    """Target -> version of the interpreter that the bundle brings for it."""
+    """Target -> version of its interpreter in the bundle."""
     files: int
     size: int
 
 
 def contents(manifest: Manifest) -> Contents:
-    """Arrange what *manifest* says; pure."""
+    """Return the contents according to *manifest*."""
     locks = [
         _shown_lock(manifest, script_name, target_name, lock)
         for script_name, script in sorted(manifest.scripts.items())

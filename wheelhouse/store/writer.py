@@ -145,8 +145,8 @@ class BundleWriter:
         """Give the bundle exactly the files of *manifest*; return True if anything changed.
 
         *contents* has the bytes, or a file to take them from, of every file that the bundle does
-        not have yet. Files in `.writer/` are moved, others copied. Present files with the right digest
-        stay, except *corrupt* ones. Files that only the previous manifest names are removed.
+        not have yet. Files in `.writer/` are moved, others copied. Present files with the right
+        digest stay, except *corrupt* ones. Files that only the previous manifest names are removed.
 
         Generation and ancestors are set here: unchanged if nothing else changes, else the next.
         A *document* (bytes of a manifest from an archive) is taken as is, with its *signature* if
