@@ -7,6 +7,7 @@ import sys
 from ..errors import BundleError, IntegrityError, NotInBundleError
 from ..files import write_atomic
 from ..locks import FileLock
+from ..names import ENVIRONMENT_MARK
 from ..platforms import parse_platform
 from ..processes import explicit_program, find_program, tool_variables
 from .os_errors import no_space
@@ -73,7 +74,7 @@ def install_with_uv(tool: "Tool", uv: str, plan: "Plan") -> None:
     """Run `uv venv`, then `uv pip sync` of the PEP 751 lock, whose wheels are relative paths."""
     plan.bundle.read(plan.lock.lock)
     python = plan.interpreter.path
-    tool.run([uv, "venv", *_UV_OPTIONS, "--no-project", "--python", python, tool.environment])
+    tool.make([uv, "venv", *_UV_OPTIONS, "--no-project", "--python", python, tool.environment])
     sync = [uv, "pip", "sync", *_UV_OPTIONS, *_UV_SYNC_OPTIONS, "--python", tool.python]
     with FileLock(tool.uv_cache + ".lock", shared=True) as in_use:
         tool.run([*sync, plan.bundle.path(plan.lock.lock)], in_use)
@@ -91,7 +92,7 @@ def install_with_pip(tool: "Tool", plan: "Plan") -> None:
             "or include uv in the bundle",
         )
     plan.bundle.read(plan.lock.requirements)
-    tool.run([python, "-I", "-m", "venv", tool.environment])
+    tool.make([python, "-I", "-m", "venv", tool.environment])
     pip = [tool.python, "-I", "-m", "pip", *_PIP_OPTIONS, "install", *_PIP_INSTALL_OPTIONS]
     requirements = plan.bundle.path(plan.lock.requirements)
     tool.run([*pip, "--find-links", plan.bundle.path("wheels"), "-r", requirements])
@@ -108,6 +109,17 @@ class Tool:
         self._cache = cache
         self._lock = lock
         self._request = request
+
+    def make(self, command: "list[str]") -> None:
+        """Run *command*, which makes the environment.
+
+        Without this check, a broken tool could make uv install into the base interpreter.
+        """
+        self.run(command)
+        mark = os.path.join(self.environment, ENVIRONMENT_MARK)
+        if not os.path.isfile(mark) or not os.path.exists(self.python):
+            message = f"{os.path.basename(command[0])} made no environment, but reported success"
+            raise BundleError(message, hint="run with -v to see the commands")
 
     def run(self, command: "list[str]", *locks: FileLock) -> None:
         """Run *command*; raise an error with its output if it fails.
