@@ -1,4 +1,4 @@
-"""Who may come in: one user, a service account for client credentials, and signed tokens."""
+"""Accounts: one user, a service account for client credentials, and signed tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORKER_SECONDS = 30 * 24 * 3600
 
 
 class AuthError(Exception):
-    """A refused login or token; *error* and *description* as Keycloak words them."""
+    """A refused login or token; *error* and *description* as in Keycloak."""
 
     def __init__(self, error: str, description: str) -> None:
         super().__init__(description)
@@ -38,11 +38,11 @@ class User:
 
     @property
     def id(self) -> str:
-        """The same for the same name, in every installation."""
+        """An id that depends on the name only."""
         return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{self.name}.embedded-hps"))
 
     def document(self) -> dict[str, Any]:
-        """Return what the user endpoints show."""
+        """Return the account as the user endpoints do."""
         return {
             "id": self.id,
             "username": self.name,
@@ -53,7 +53,7 @@ class User:
 
 
 class Accounts:
-    """Issues and checks tokens. The key is kept in *key_file*, so that tokens outlive a restart."""
+    """Issues and checks tokens. The key is in *key_file*, so tokens survive a restart."""
 
     def __init__(self, username: str, password: str, key_file: Path, *, lifetime: float) -> None:
         self.user = User(username)
@@ -95,11 +95,11 @@ class Accounts:
         }
 
     def worker_token(self, user: User) -> str:
-        """Return a token that outlives a session: nobody tells the transfer worker about renewed ones."""
+        """Return a long-lived token: renewed tokens of the session do not reach the worker."""
         return self._token(user, "Bearer", _WORKER_SECONDS, "embedded-hps")
 
     def check(self, token: str, kind: str = "Bearer") -> User:
-        """Return whose token this is. Raises AuthError."""
+        """Return the user of a token. Raises AuthError."""
         try:
             claims = jwt.decode(
                 token, self._key, algorithms=["HS256"], options={"require": ["exp"]}

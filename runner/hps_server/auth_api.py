@@ -42,19 +42,19 @@ class AuthApi:
         ]
 
     def discovery(self, call: Call) -> Answer:
-        """Tell where tokens are."""
+        """Return the addresses of the token service."""
         issuer = _issuer(call)
         return {"issuer": issuer, "token_endpoint": f"{issuer}/protocol/openid-connect/token"}
 
     def token(self, call: Call) -> Answer:
-        """Give tokens for a password, a refresh token or a client's secret."""
+        """Issue tokens for a password, a refresh token or a client secret."""
         try:
             return self._service.accounts.issue(dict(parse_qsl(call.body.decode())), _issuer(call))
         except AuthError as error:
             return JSONResponse({"error": error.error, "error_description": error.description}, 401)
 
     def clients(self, call: Call) -> Answer:
-        """List the OAuth clients; the secret is for the user, not for the client itself."""
+        """List the OAuth clients; only the user may see the secret."""
         if call.user != self._service.accounts.user:
             raise RequestError(403, "Forbidden", "this account may not see clients")
         return [
@@ -62,7 +62,7 @@ class AuthApi:
         ]
 
     def users(self, call: Call) -> Answer:
-        """List the accounts, which is one, by the conditions given."""
+        """List the accounts that match the query."""
         query = dict(call.parameters)
         found = self._service.accounts.user.document()
         return (
@@ -72,7 +72,7 @@ class AuthApi:
         )
 
     def user(self, call: Call) -> Answer:
-        """Show one account."""
+        """Return one account."""
         for user in (self._service.accounts.user, self._service.accounts.service):
             if user.id == call["id"]:
                 return user.document()

@@ -1,4 +1,4 @@
-"""The data transfer service: contents up and down, and the worker program that the client downloads and runs."""
+"""The data transfer service: upload, download, and the worker that the client runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DataTransferApi:
         ]
 
     def information(self, _: Call) -> Answer:
-        """Tell which worker to use: its hash changes with its text, so that an old one is never taken for it."""
+        """Return the hash of the worker: it changes with its text, so old ones are not used."""
         features = {"auth_types": ["api-key"], "storage_plugins": ["local"]}
         return {
             "build_info": BUILD | {"version_hash": self._hash},
@@ -50,15 +50,15 @@ class DataTransferApi:
         }
 
     def program(self, _: Call) -> Answer:
-        """Give the worker program."""
+        """Return the worker program."""
         return Response(self._program, media_type="application/octet-stream")
 
     def token(self, call: Call) -> Answer:
-        """Tell the worker whose token it showed, with one for itself that outlives the session."""
+        """Return the user of the token, and a long-lived token for the worker."""
         return {"token": self._service.accounts.worker_token(call.user), "user": call.user.name}
 
     def perform(self, call: Call) -> Answer:
-        """Do storage operations that need nothing of the client's disk."""
+        """Run storage operations that do not involve the client's disk."""
         done = [
             self._storage.perform(call["action"], operation)
             for operation in call.document["operations"]
@@ -66,18 +66,18 @@ class DataTransferApi:
         return {"result": dict(done)}
 
     def metadata(self, call: Call) -> Answer:
-        """Tell sizes and checksums."""
+        """Return sizes and checksums."""
         return {"result": {path: self._storage.metadata(path) for path in call.document["paths"]}}
 
     def download(self, call: Call) -> Answer:
-        """Give a content."""
+        """Return the content of a file."""
         path = self._storage.path(call["path"])
         if not path.is_file():
             raise FileNotFoundError(call["path"])
         return FileResponse(path, media_type="application/octet-stream")
 
     async def upload(self, request: Request) -> Response:
-        """Take a content, however large, piece by piece."""
+        """Store the content of a file, in chunks."""
 
         async def receive() -> Response:
             self._service.check(request)
@@ -96,9 +96,10 @@ class DataTransferApi:
 
 
 def _worker_program() -> bytes:
-    """Return `worker.py` with a first line that starts it on this machine, whatever the client's PATH is.
+    """Return `worker.py` with a first line that starts it whatever the PATH of the client is.
 
-    A line with `#!` can hold neither blanks nor long paths; as in scripts that pip installs, sh reads the second.
+    A `#!` line allows neither blanks nor long paths: as in scripts that pip installs, sh reads the
+    second line.
     """
     head = f"#!/bin/sh\n'''exec' \"{sys.executable}\" -IS \"$0\" \"$@\"\n' '''\n"
     return head.encode() + (Path(__file__).parent / "worker.py").read_bytes()

@@ -1,6 +1,6 @@
 """Every object of the server as a JSON document in one SQLite table.
 
-Lists come in the order of creation unless sorted otherwise. Counts of jobs by state are kept by triggers, so that
+Lists are in order of creation by default. Triggers count jobs by state, so that
 reading a project's statistics costs the same for ten jobs and for a million.
 """
 
@@ -36,16 +36,19 @@ CREATE TABLE IF NOT EXISTS objects (
     body TEXT NOT NULL,
     status TEXT GENERATED ALWAYS AS (json_extract(body, '$.eval_status')) VIRTUAL,
     parent TEXT GENERATED ALWAYS AS (json_extract(body, '$.job_id')) VIRTUAL,
-    level INTEGER GENERATED ALWAYS AS (json_extract(body, '$.task_definition_snapshot.execution_level')) VIRTUAL
+    level INTEGER GENERATED ALWAYS AS
+        (json_extract(body, '$.task_definition_snapshot.execution_level')) VIRTUAL
 );
 CREATE INDEX IF NOT EXISTS by_kind ON objects (project, kind, seq);
 CREATE INDEX IF NOT EXISTS by_status ON objects (project, kind, status, priority, seq);
 CREATE INDEX IF NOT EXISTS by_job ON objects (parent) WHERE kind = 'tasks';
 CREATE TABLE IF NOT EXISTS statistics (
-    project TEXT NOT NULL, status TEXT NOT NULL, jobs INTEGER NOT NULL, PRIMARY KEY (project, status)
+    project TEXT NOT NULL, status TEXT NOT NULL, jobs INTEGER NOT NULL,
+    PRIMARY KEY (project, status)
 ) WITHOUT ROWID;
 CREATE TRIGGER IF NOT EXISTS job_created AFTER INSERT ON objects WHEN NEW.kind = 'jobs' BEGIN
-    INSERT INTO statistics VALUES (NEW.project, NEW.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+    INSERT INTO statistics VALUES (NEW.project, NEW.status, 1)
+        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
 END;
 CREATE TRIGGER IF NOT EXISTS job_deleted AFTER DELETE ON objects WHEN OLD.kind = 'jobs' BEGIN
     UPDATE statistics SET jobs = jobs - 1 WHERE project = OLD.project AND status = OLD.status;
@@ -53,7 +56,8 @@ END;
 CREATE TRIGGER IF NOT EXISTS job_changed AFTER UPDATE ON objects
 WHEN NEW.kind = 'jobs' AND OLD.status IS NOT NEW.status BEGIN
     UPDATE statistics SET jobs = jobs - 1 WHERE project = OLD.project AND status = OLD.status;
-    INSERT INTO statistics VALUES (NEW.project, NEW.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;
+    INSERT INTO statistics VALUES (NEW.project, NEW.status, 1)
+        ON CONFLICT DO UPDATE SET jobs = jobs + 1;
 END;
 """
 
@@ -61,16 +65,16 @@ _COLUMNS = {"id": "id", "eval_status": "status", "job_id": "parent"}
 _COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _LETTERS = string.digits + string.ascii_letters
 _SCOPE = ""
-"""The project of objects that belong to none: projects, operations, templates."""
+"""Project of objects outside any project: projects, operations, templates."""
 
 
 class UnknownFieldError(Exception):
-    """A query names a field that the kind does not have; the text is a real server's."""
+    """A query names a field that the kind does not have; the message is that of a real server."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What to list: conditions are SQL with their values."""
+    """A query: conditions in SQL, with their values."""
 
     where: str = ""
     values: tuple[Any, ...] = ()
@@ -81,17 +85,17 @@ class Query:
 
 
 def new_id() -> str:
-    """Return 22 letters and digits, as a real server's ids have."""
+    """Return an id of 22 letters and digits, like those of a real server."""
     return "".join(secrets.choice(_LETTERS) for _ in range(22))
 
 
 def now() -> str:
-    """Return this moment as ISO 8601 in UTC."""
+    """Return the current time in UTC as ISO 8601."""
     return datetime.now(UTC).isoformat()
 
 
 def parse_query(kind: str, parameters: Sequence[tuple[str, str]]) -> Query:
-    """Read the parameters of a request, in order and with repetitions. Raises UnknownFieldError."""
+    """Parse the query parameters of a request. Raises UnknownFieldError."""
     controls: dict[str, str] = {}
     conditions: dict[str, list[str]] = {}
     for name, value in parameters:
@@ -136,7 +140,7 @@ def _condition(kind: str, name: str, values: list[str]) -> tuple[str, list[Any]]
 
 
 def _comparable(expression: str, text: str) -> tuple[str, float | str]:
-    """Compare as numbers where it is one, else as text; moments in the one spelling that this server writes."""
+    """Return a value for comparison: a number, a time as this server writes it, or text."""
     try:
         return f"CAST({expression} AS REAL)", float(text)
     except ValueError:
@@ -161,7 +165,7 @@ def _order(kind: str, sort: str) -> str:
 
 
 class Store:
-    """The database. Every call is a transaction of its own, unless made inside `transaction()`."""
+    """The database. Each call is one transaction, except inside `transaction()`."""
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -176,7 +180,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All that is done inside happens, or nothing does; other threads wait."""
+        """Run a block as one transaction; other threads wait."""
         with self._lock:
             self._depth += 1
             try:
@@ -195,7 +199,7 @@ class Store:
     def insert(
         self, kind: str, bodies: Iterable[Body], *, project: str = _SCOPE, user: str = ""
     ) -> list[Body]:
-        """Add objects, with the defaults of their kind; return them as stored."""
+        """Insert objects, with the defaults of their type; return them as stored."""
         moment = now()
         stamp = {
             "creation_time": moment,
@@ -232,13 +236,13 @@ class Store:
         return [json.loads(row[0]) for row in rows]
 
     def count(self, kind: str, query: Query, *, project: str = _SCOPE) -> int:
-        """Return how many objects there are."""
+        """Return the number of objects."""
         sql = f"SELECT count(*) FROM objects WHERE project = ? AND kind = '{kind}'{query.where}"  # noqa: S608 - the same
         with self.transaction() as database:
             return int(database.execute(sql, (project, *query.values)).fetchone()[0])
 
     def get(self, kind: str, ids: Iterable[str]) -> list[Body]:
-        """Return the objects with these ids, in this order; unknown ones are left out."""
+        """Return the objects with these ids, in this order; unknown ids are omitted."""
         wanted = list(ids)
         sql = (
             "SELECT id, body FROM objects WHERE kind = ? AND id IN (SELECT value FROM json_each(?))"
@@ -248,8 +252,11 @@ class Store:
         return [json.loads(found[identifier]) for identifier in wanted if identifier in found]
 
     def tasks_of(self, job_ids: Iterable[str]) -> list[Body]:
-        """Return the tasks of these jobs, in the order of their creation."""
-        sql = "SELECT body FROM objects WHERE kind = 'tasks' AND parent IN (SELECT value FROM json_each(?)) ORDER BY seq"
+        """Return the tasks of these jobs, in order of creation."""
+        sql = (
+            "SELECT body FROM objects WHERE kind = 'tasks'"
+            " AND parent IN (SELECT value FROM json_each(?)) ORDER BY seq"
+        )
         with self.transaction() as database:
             return [
                 json.loads(row[0])
@@ -257,7 +264,7 @@ class Store:
             ]
 
     def save(self, bodies: Iterable[Body], *, user: str | None = None) -> None:
-        """Write objects that exist back as they are now; one that was deleted in between stays deleted."""
+        """Update existing objects; an object that was deleted meanwhile stays deleted."""
         stamp = {"modification_time": now()} | ({"modified_by": user} if user else {})
         rows = []
         for body in bodies:
@@ -277,7 +284,7 @@ class Store:
             )
 
     def delete(self, kind: str, ids: Iterable[str]) -> None:
-        """Remove objects; jobs go with their tasks."""
+        """Delete objects; jobs together with their tasks."""
         text = json.dumps(list(ids))
         with self.transaction() as database:
             database.execute(
@@ -286,12 +293,13 @@ class Store:
             )
             if kind == "jobs":
                 database.execute(
-                    "DELETE FROM objects WHERE kind = 'tasks' AND parent IN (SELECT value FROM json_each(?))",
+                    "DELETE FROM objects WHERE kind = 'tasks'"
+                    " AND parent IN (SELECT value FROM json_each(?))",
                     (text,),
                 )
 
     def delete_project(self, identifier: str) -> None:
-        """Remove a project and all that is in it."""
+        """Delete a project and all objects in it."""
         with self.transaction() as database:
             database.execute(
                 "DELETE FROM objects WHERE project = ? OR id = ?", (identifier, identifier)
@@ -307,7 +315,7 @@ class Store:
             return [(kind, json.loads(body)) for kind, body in rows.fetchall()]
 
     def statistics(self, project: str) -> Body:
-        """Return the number of jobs, in all and by state; the cost does not depend on how many there are."""
+        """Return the number of jobs, total and by state, at a cost independent of that number."""
         with self.transaction() as database:
             rows = database.execute(
                 "SELECT status, jobs FROM statistics WHERE project = ?", (project,)
@@ -316,22 +324,24 @@ class Store:
         return {"num_jobs": sum(by_state.values()), "eval_status": by_state}
 
     def on_question(self, can_run: Callable[[str | None], bool]) -> None:
-        """Let *can_run* say whether this machine meets software requirements, which it gets as JSON."""
+        """Set the function that checks software requirements, given as JSON."""
         self._database.create_function("can_run", 1, can_run)
 
     def ready_tasks(self, limit: int, busy: Iterable[str]) -> list[tuple[str, Body]]:
-        """Return project and task of what to evaluate next: pending, active, the job's lower levels done.
+        """Return (project, task) pairs to evaluate next: pending, active, lower levels evaluated.
 
         *busy* holds ids to skip.
         """
         projects = [body for body in self.find("projects") if body["active"]]
         projects.sort(key=lambda body: body["priority"] or 0)
         sql = (
-            "SELECT body FROM objects AS task WHERE project = ? AND kind = 'tasks' AND status = 'pending'"
+            "SELECT body FROM objects AS task"
+            " WHERE project = ? AND kind = 'tasks' AND status = 'pending'"
             " AND id NOT IN (SELECT value FROM json_each(?))"
             " AND can_run(json_extract(body, '$.task_definition_snapshot.software_requirements'))"
             " AND NOT EXISTS (SELECT 1 FROM objects AS earlier WHERE earlier.kind = 'tasks'"
-            " AND earlier.parent = task.parent AND earlier.level < task.level AND earlier.status != 'evaluated')"
+            " AND earlier.parent = task.parent AND earlier.level < task.level"
+            " AND earlier.status != 'evaluated')"
             " ORDER BY priority, seq LIMIT ?"
         )
         skipped = json.dumps(list(busy))
@@ -344,7 +354,7 @@ class Store:
         return ready
 
     def interrupted_tasks(self) -> list[Body]:
-        """Return the tasks that an evaluator of ours had begun; those that a client set running have no host."""
+        """Return tasks that the evaluator started; those set running by clients have no host."""
         sql = (
             "SELECT body FROM objects WHERE kind = 'tasks' AND status IN ('prolog', 'running')"
             " AND json_extract(body, '$.host_id') IS NOT NULL"

@@ -1,4 +1,4 @@
-"""File contents on disk: `FOLDER/BUCKET/NAME`, where a bucket is mostly a project."""
+"""File contents on disk: `FOLDER/BUCKET/NAME`; a bucket is usually a project."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_SCRIPTS = "default_execution_scripts"
-"""The bucket of the site's own execution scripts."""
+"""Bucket of the site's execution scripts."""
 
 _CHUNK = 1 << 20
 
@@ -30,28 +30,28 @@ class Storage:
         (folder / DEFAULT_SCRIPTS).mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
-        """Return where *name* is on disk. Raises UnsafePathError."""
+        """Return the path of *name* on disk. Raises UnsafePathError."""
         parts = [part for part in name.replace("\\", "/").split("/") if part]
         if not parts or any(
             part in {".", ".."} or "\0" in part or part.startswith(".partial-") for part in parts
         ):
-            raise UnsafePathError(f"{name!r} is no path in the storage")
+            raise UnsafePathError(f"{name!r} is not a path in the storage")
         return self.folder.joinpath(*parts)
 
     def begin(self, name: str) -> tuple[BinaryIO, Path]:
-        """Open a new content for writing; `commit` gives it its name."""
+        """Open a temporary file for new content; `commit` renames it."""
         self.path(name)
         partial = self.folder / f".partial-{secrets.token_hex(8)}"
         return partial.open("wb"), partial
 
     def commit(self, partial: Path, name: str) -> None:
-        """Rename what was written into place."""
+        """Rename a temporary file to its final name."""
         target = self.path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(target)
 
     def add(self, name: str, source: Path) -> dict[str, Any]:
-        """Copy *source* in; return its metadata."""
+        """Copy *source* into the storage; return its metadata."""
         stream, partial = self.begin(name)
         with stream, source.open("rb") as content:
             shutil.copyfileobj(content, stream, _CHUNK)
@@ -64,14 +64,14 @@ class Storage:
         with self.path(name).open("rb") as content:
             while chunk := content.read(_CHUNK):
                 digest.update(chunk)
-            return {"checksum": digest.hexdigest(), "size": content.tell()}
+            return {"checksum": digest.hexdigest(), "size": content.tell()}  # words: allow
 
     def remove_bucket(self, name: str) -> None:
-        """Remove a bucket with all that is in it."""
+        """Delete a bucket and its contents."""
         shutil.rmtree(self.path(name), ignore_errors=True)
 
     def perform(self, action: str, operation: dict[str, Any]) -> tuple[str, Any]:
-        """Do one `/storage:ACTION` of the data transfer service; return its path and result. Raises OSError."""
+        """Run one `/storage:ACTION`; return its path and result. Raises OSError."""
         if action in {"copy", "move"}:
             source, target = operation["src"]["path"], operation["dst"]["path"]
             self.add(target, self.path(source))

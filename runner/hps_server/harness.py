@@ -1,7 +1,7 @@
-"""One task in a process of its own: `python harness.py SHIM CONTEXT RESULT`, in the task's directory.
+"""Run one task: `python harness.py SHIM CONTEXT RESULT`, in the directory of the task.
 
-Loads the execution script, runs it, and writes what came of it to RESULT. When standard input ends, the server has
-gone: then the whole process group ends at once.
+Loads the execution script, runs it, and writes its result to RESULT. When standard input ends, the
+server has exited: then the whole process group is killed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import sys
 import threading
 from pathlib import Path
 
-TYPE_CHECKING = (
-    False  # `typing` and `traceback` are slow to import, and this starts once for each task
-)
+TYPE_CHECKING = False  # `typing` is slow to import, and this starts once per task
 if TYPE_CHECKING:
     from typing import Any
 
 
 def main(shim: str, context_file: str, result_file: str) -> int:
-    """Run the task; return the exit code: 0 where the script went through."""
+    """Run the task; return the exit code, 0 if the script succeeded."""
     sys.path.insert(0, shim)
     from ansys.rep.evaluator.task_manager import Context  # type: ignore[import-untyped]  # noqa: PLC0415
 
@@ -36,7 +34,7 @@ def main(shim: str, context_file: str, result_file: str) -> int:
             else _command_class(document)
         )
         execution(context).execute()
-    except BaseException as failure:  # noqa: BLE001 - SystemExit too: whatever it is, the task has failed
+    except BaseException as failure:  # noqa: BLE001 - any exception fails the task, SystemExit too
         import traceback  # noqa: PLC0415
 
         traceback.print_exc()
@@ -73,7 +71,7 @@ def _load(path: str) -> type[Any]:
 
 
 def _command_class(document: dict[str, Any]) -> type[Any]:
-    """Return a class that runs the execution command, its `%…%` filled in."""
+    """Return a class that runs the execution command with its `%…%` fields replaced."""
     from ansys.rep.evaluator.task_manager import ApplicationExecution  # noqa: PLC0415
 
     software = document["software"]

@@ -60,7 +60,7 @@ class JobApi:
         ]
 
     def information(self, call: Call) -> Answer:
-        """Tell version and addresses."""
+        """Return version and addresses."""
         auth = f"{call.request.base_url}".rstrip("/") + f"{PREFIX}/auth/realms/rep"
         settings = {
             "execution_script_bucket": "execution_scripts",
@@ -79,7 +79,7 @@ class JobApi:
         return {"operations": self._service.store.get("operations", [call["id"]])}
 
     def list_projects(self, call: Call) -> Answer:
-        """List projects, with statistics where asked."""
+        """List projects, with statistics if requested."""
         if "count" in dict(call.parameters):
             return {
                 "num_projects": self._service.store.count(
@@ -106,7 +106,7 @@ class JobApi:
         return {"projects": [self._project(call)]}
 
     def update_project(self, call: Call) -> Answer:
-        """Change a project."""
+        """Update a project."""
         with self._service.store.transaction():
             body = self._project(call) | call.document["projects"][0] | {"id": call["project"]}
             self._service.store.save([body], user=call.user.id)
@@ -114,7 +114,7 @@ class JobApi:
         return {"projects": [body]}
 
     def delete_project(self, call: Call) -> Answer:
-        """Remove a project and all that is in it."""
+        """Delete a project and its contents."""
         self._project(call)
         self._service.projects.delete(call["project"])
         self._service.evaluator.wake()
@@ -133,17 +133,17 @@ class JobApi:
         return {"project_dir": [f"archives-{now().translate(str.maketrans('', '', ':.+-'))}"]}
 
     def archive_project(self, call: Call) -> Answer:
-        """Put a project into a file of the storage."""
+        """Archive a project to a file in the storage."""
         self._project(call)
         return self._done(call, {"backend_path": self._service.projects.archive(call["project"])})
 
     def restore_project(self, call: Call) -> Answer:
-        """Make a project from such a file."""
+        """Restore a project from an archive."""
         path = dict(call.parameters)["backend_path"]
         return self._done(call, {"project_id": self._service.projects.restore(path, call.user)})
 
     def sync_jobs(self, call: Call) -> Answer:
-        """Bring jobs up to date with their definitions."""
+        """Update jobs from their definitions."""
         self._service.projects.sync(call["project"], call.document["job_ids"], call.user)
         self._service.evaluator.wake()
         return {}
@@ -163,7 +163,7 @@ class JobApi:
         }
 
     def _translated(self, kind: str, name: str, value: str) -> list[tuple[str, str]]:
-        """Jobs may be asked for by their algorithm, which knows them."""
+        """Translate a query for the jobs of an algorithm to one for their ids."""
         if (kind, name) != ("jobs", "algorithm_id"):
             return [(name, value)]
         return [
@@ -182,7 +182,7 @@ class JobApi:
         return {kind: [select_fields(kind, body, call) for body in made]}
 
     def update_objects(self, call: Call) -> Answer:
-        """Change objects of one kind."""
+        """Update objects of one kind."""
         kind, project = self._kind(call)
         made = self._service.projects.update_objects(
             kind, project, call.document.get(kind, []), call.user
@@ -191,7 +191,7 @@ class JobApi:
         return {kind: [select_fields(kind, body, call) for body in made]}
 
     def delete_objects(self, call: Call) -> Answer:
-        """Remove objects of one kind."""
+        """Delete objects of one kind."""
         kind, project = self._kind(call)
         self._service.projects.delete_objects(kind, project, call.document.get("source_ids", []))
         self._service.evaluator.wake()
@@ -209,7 +209,7 @@ class JobApi:
         """Return the kind and the project that the path names. Raises RequestError."""
         kind, project = call["kind"], call.request.path_params.get("project", "")
         if kind not in OBJECT_TYPES:
-            raise RequestError(404, "Not Found", f"there is no collection {kind}")
+            raise RequestError(404, "Not Found", f"no such collection: {kind}")
         if project:
             self._project(call)
         return kind, project
@@ -221,7 +221,7 @@ class JobApi:
         return found[0]
 
     def _done(self, call: Call, result: Body) -> Response:
-        """Answer with an operation, which has ended already."""
+        """Return an operation that has already finished."""
         body = {"result": result, "start_time": now(), "end_time": now()}
         made = self._service.store.insert("operations", [body], user=call.user.id)[0]
         self._service.evaluator.wake()

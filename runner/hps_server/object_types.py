@@ -1,4 +1,4 @@
-"""What kinds of objects there are: the name of a collection, its class upstream, and its fields with their defaults."""
+"""The types of objects: collection name, class name upstream, fields with defaults."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _MODIFICATION = "id name creation_time modification_time created_by modified_by"
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of object."""
+    """One type of object."""
 
     class_name: str
-    """As error messages of a real server name it."""
+    """Class name in the error messages of a real server."""
     defaults: dict[str, Any] = field(default_factory=dict)
-    """What a new object has where its creator gave nothing."""
+    """Default values of a new object."""
     others: str = ""
     """Fields without a default, separated by blanks."""
     left_out: frozenset[str] = frozenset()
-    """Fields that an answer leaves out unless asked for."""
+    """Fields that responses omit unless requested."""
 
     def has(self, name: str) -> bool:
-        """Tell whether objects of this kind have the field *name*."""
+        """Return whether objects of this type have the field *name*."""
         return name in self.defaults or name in self.others.split() or name in _MODIFICATION.split()
 
 
@@ -33,9 +33,13 @@ def _nothing(names: str) -> dict[str, Any]:
     return dict.fromkeys(names.split())
 
 
-_LIMITS = "type display_text mode units quantity_name default lower_limit upper_limit step cyclic value_list"
+_LIMITS = (
+    "type display_text mode units quantity_name default lower_limit"
+    " upper_limit step cyclic value_list"
+)
 _MAPPING = (
-    "line column key_string float_field width precision decimal_symbol digit_grouping_symbol string_quote true_string"
+    "line column key_string float_field width precision decimal_symbol"
+    " digit_grouping_symbol string_quote true_string"
     " false_string parameter_definition_id task_definition_property file_id"
 )
 
@@ -44,7 +48,8 @@ OBJECT_TYPES: dict[str, Kind] = {
     "files": Kind(
         "File",
         _nothing(
-            "type storage_id size hash expiry_time format evaluation_path collect_interval reference_id"
+            "type storage_id size hash expiry_time format evaluation_path"
+            " collect_interval reference_id"
         )
         | {"monitor": False, "collect": False, "access_mode": "transfer"},
     ),
@@ -53,7 +58,8 @@ OBJECT_TYPES: dict[str, Kind] = {
     "task_definitions": Kind(
         "TaskDefinition",
         _nothing(
-            "execution_command execution_script_id worker_context resource_requirements success_criteria licensing"
+            "execution_command execution_script_id worker_context resource_requirements"
+            " success_criteria licensing"
             " working_directory"
         )
         | {
@@ -82,8 +88,10 @@ OBJECT_TYPES: dict[str, Kind] = {
     "tasks": Kind(
         "Task",
         _nothing(
-            "job_id task_definition_id task_definition_snapshot pending_time prolog_time running_time finished_time"
-            " elapsed_time executed_command host_id license_context_id custom_data working_directory"
+            "job_id task_definition_id task_definition_snapshot pending_time"
+            " prolog_time running_time finished_time"
+            "elapsed_time executed_command host_id license_context_id custom_data"
+            " working_directory"
         )
         | {
             "eval_status": "inactive",
@@ -108,7 +116,8 @@ OBJECT_TYPES: dict[str, Kind] = {
     "task_definition_templates": Kind(
         "TaskDefinitionTemplate",
         _nothing(
-            "version description software_requirements resource_requirements worker_context execution_context"
+            "version description software_requirements resource_requirements"
+            " worker_context execution_context"
             " environment execution_command use_execution_script execution_script_storage_id"
             " execution_script_storage_bucket input_files output_files"
         ),

@@ -1,4 +1,4 @@
-"""What came of a task: which outputs are there, and whether its success criteria are met. No database, no process."""
+"""The outcome of a task: existing outputs and success criteria. No database, no process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ALLOWED = (
 
 
 def inside(directory: Path, name: str) -> Path:
-    """Return the path of *name* in *directory*. Raises OSError for one that leaves it."""
+    """Return the path of *name* in *directory*. Raises OSError if it is outside."""
     path = directory / name.replace("\\", "/")
     if not path.resolve().is_relative_to(directory.resolve()):
         raise OSError(f"{name!r} is not inside the task's directory")
@@ -36,7 +36,7 @@ def inside(directory: Path, name: str) -> Path:
 
 
 def collect(directory: Path, wanted: Sequence[Body]) -> list[tuple[Body, Path]]:
-    """Return the outputs that are there: regular files inside the directory, one pattern may fit several."""
+    """Return existing outputs: regular files in *directory*; a pattern may match several."""
     found = []
     for file in wanted:
         pattern = (file["evaluation_path"] or file["name"]).replace("\\", "/")
@@ -57,10 +57,10 @@ def _is_own(directory: Path, path: Path) -> bool:
     return path.is_file() and path.resolve().is_relative_to(directory.resolve())
 
 
-def judge(
+def find_problems(
     result: Body, criteria: Body, wanted: Sequence[Body], found: Sequence[tuple[Body, Path]]
 ) -> list[str]:
-    """Return what went wrong with the run or its files; nothing where all is well."""
+    """Return the problems of the run and its files, or an empty list."""
     problems = []
     if result.get("error"):
         problems.append(f"{result['error']}")
@@ -78,8 +78,10 @@ def judge(
     return problems
 
 
-def judge_values(criteria: Body, outputs: Sequence[Body], values: dict[str, Any]) -> list[str]:
-    """Return which output parameters are missing and which expressions do not hold."""
+def find_value_problems(
+    criteria: Body, outputs: Sequence[Body], values: dict[str, Any]
+) -> list[str]:
+    """Return missing output parameters and success criteria that are not met."""
     required = set(criteria.get("required_output_parameter_ids") or ())
     problems = [
         f"the output parameter {parameter['name']} is missing"
@@ -90,15 +92,18 @@ def judge_values(criteria: Body, outputs: Sequence[Body], values: dict[str, Any]
     for expression in criteria.get("expressions") or ():
         try:
             holds = holds_for(expression, values)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with an expression, it does not hold
-            problems.append(f"the success criterion {expression!r} cannot be judged: {error}")
+        except Exception as error:  # noqa: BLE001 - an expression that fails is not met
+            problems.append(f"the success criterion {expression!r} cannot be evaluated: {error}")
         else:
-            problems += [] if holds else [f"the success criterion {expression!r} does not hold"]
+            problems += [] if holds else [f"the success criterion {expression!r} is not met"]
     return problems
 
 
 def holds_for(expression: str, values: dict[str, Any]) -> bool:
-    """Judge such as `values['weight'] < 5`: comparisons, arithmetic, and nothing else. Raises ValueError."""
+    """Evaluate an expression such as `values['weight'] < 5`.
+
+    Comparisons and arithmetic only. Raises ValueError.
+    """
     tree = ast.parse(expression.strip(), mode="eval")
     for node in ast.walk(tree):
         if (
@@ -106,5 +111,5 @@ def holds_for(expression: str, values: dict[str, Any]) -> bool:
             or isinstance(node, ast.Pow)
             or getattr(node, "id", "values") != "values"
         ):
-            raise ValueError("only comparisons and arithmetic over values['…'] are understood")
+            raise ValueError("only comparisons and arithmetic over values['…'] are allowed")
     return bool(eval(compile(tree, "criterion", "eval"), {"__builtins__": {}}, {"values": values}))  # noqa: S307

@@ -1,4 +1,4 @@
-"""What happens to projects, jobs and tasks beyond being stored: tasks of new jobs, states, copies, archives."""
+"""Rules of projects, jobs and tasks: tasks of new jobs, states, copies, archives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from offline_bundle.runner.hps_server.file_storage import Storage
 
 CONSOLE = "console_output"
-"""Name of the file, among a task's outputs, that holds what it wrote to its console."""
+"""Name of the task output that contains its console."""
 
 _RUN_FIELDS = (
     "pending_time",
@@ -36,14 +36,14 @@ _ID = re.compile(r"[0-9A-Za-z]{22}")
 
 
 class Projects:
-    """The rules; *store* holds the objects, *storage* the contents."""
+    """Operations on projects; *store* has the objects, *storage* the file contents."""
 
     def __init__(self, store: Store, storage: Storage) -> None:
         self.store = store
         self.storage = storage
 
     def create(self, bodies: list[Body], user: User, *, replace: bool) -> list[Body]:
-        """Create projects; with *replace* others of the same name go."""
+        """Create projects; with *replace*, delete others of the same name."""
         with self.store.transaction():
             if replace:
                 names = {body.get("name") for body in bodies}
@@ -64,7 +64,7 @@ class Projects:
         return made
 
     def delete(self, identifier: str) -> None:
-        """Remove a project with its contents; what runs for it is ended by the evaluator."""
+        """Delete a project with its contents; the evaluator ends its tasks."""
         self.store.delete_project(identifier)
         self.storage.remove_bucket(identifier)
 
@@ -84,7 +84,7 @@ class Projects:
     def _add_tasks(
         self, project: str, jobs: list[Body], user: User, *, state: str | None = None
     ) -> None:
-        """Give jobs the tasks that they do not have yet, in the job's state unless another is given."""
+        """Create missing tasks of jobs, in the state of the job unless *state* is given."""
         definitions = {
             job["job_definition_id"]: self._tasks_wanted(job["job_definition_id"]) for job in jobs
         }
@@ -121,7 +121,7 @@ class Projects:
     def update_objects(
         self, kind: str, project: str, changes: list[Body], user: User
     ) -> list[Body]:
-        """Change fields of objects. A new state of a job goes to its tasks, one of a task to its job."""
+        """Update objects. A new state of a job applies to its tasks, one of a task to its job."""
         if kind == "permissions":
             with self.store.transaction():
                 self.store.delete(
@@ -166,7 +166,7 @@ class Projects:
         self.store.save(jobs)
 
     def drop_outputs(self, project: str, task: Body) -> None:
-        """Forget what an earlier evaluation of a task left."""
+        """Delete the outputs of an earlier evaluation of a task."""
         collected = set(task["owned_file_ids"]) & set(task["output_file_ids"])
         files = [
             file
@@ -179,7 +179,7 @@ class Projects:
             task[field] = [identifier for identifier in task[field] if identifier not in gone]
 
     def delete_objects(self, kind: str, project: str, ids: list[str]) -> None:
-        """Remove objects of a project: jobs with what their tasks left, files with their contents."""
+        """Delete objects of a project: jobs with their outputs, files with their contents."""
         with self.store.transaction():
             if kind == "jobs":
                 for task in self.store.tasks_of(ids):
@@ -190,7 +190,7 @@ class Projects:
             self.store.delete(kind, ids)
 
     def refresh_jobs(self, identifiers: Iterable[str]) -> None:
-        """Let the states of jobs follow from those of their tasks."""
+        """Update the states of jobs from those of their tasks."""
         with self.store.transaction():
             for job in self.store.get("jobs", identifiers):
                 tasks = self.store.tasks_of([job["id"]])
@@ -199,7 +199,7 @@ class Projects:
                     self.store.save([job])
 
     def sync(self, project: str, job_ids: list[str], user: User) -> None:
-        """Give jobs the tasks that were added to their definition since, and unfinished tasks its present form."""
+        """Create tasks added to the definition since, and update unfinished tasks from it."""
         with self.store.transaction():
             jobs = self.store.get("jobs", job_ids)
             tasks = [
@@ -217,7 +217,7 @@ class Projects:
             self._add_tasks(project, jobs, user, state="inactive")
 
     def copy_objects(self, kind: str, project: str, source_ids: list[str], user: User) -> list[str]:
-        """Copy objects of a project; copied jobs wait, inactive."""
+        """Copy objects of a project; copied jobs are inactive."""
         copies = []
         for body in self.store.get(kind, source_ids):
             copy = body | (
@@ -241,7 +241,7 @@ class Projects:
         )
 
     def archive(self, identifier: str) -> str:
-        """Put a project into one zip file of the storage; return its path there."""
+        """Write a project to a ZIP file in the storage; return its path there."""
         body = self.store.get("projects", [identifier])[0]
         listed = {"project": body, "objects": self.store.everything_in(identifier)}
         name = f"{identifier}/archive-{identifier}.zip"
@@ -261,7 +261,7 @@ class Projects:
         )
 
     def restore(self, name: str, user: User) -> str:
-        """Make a project from an archive in the storage; return its id."""
+        """Create a project from an archive in the storage; return its id."""
         with (
             tempfile.TemporaryDirectory() as folder,
             zipfile.ZipFile(self.storage.path(name)) as archive,
@@ -274,7 +274,7 @@ class Projects:
             )
 
     def _restore(self, listed: dict[str, Any], contents: Path, user: User) -> str:
-        """Create a project from *listed*, every object under a new id; *contents* holds its files."""
+        """Create a project from *listed* objects, with new ids; *contents* has its files."""
         new = {body["id"]: new_id() for _, body in listed["objects"]} | {
             listed["project"]["id"]: new_id()
         }
@@ -295,7 +295,7 @@ class Projects:
 
 
 def reset_task(task: Body) -> None:
-    """Forget how a task was evaluated."""
+    """Reset the evaluation fields of a task."""
     task.update(dict.fromkeys(_RUN_FIELDS), trial_number=0, pending_time=now())
 
 

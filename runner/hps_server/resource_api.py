@@ -1,4 +1,4 @@
-"""The resource management interface: the one evaluator, and what it can run."""
+"""The resource management interface: the one evaluator and its software."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ class ResourceApi:
         ]
 
     def list_resources(self, call: Call) -> Answer:
-        """List evaluators, or scalers and resource sets, of which there are none."""
+        """List evaluators; there are no scalers and resource sets."""
         found = self._resources(call)
         limit = int(dict(call.parameters).get("limit", _RMS_LIMIT))
         return {call["kind"]: [select_fields("", body, call) for body in found[:limit]]}
 
     def count_resources(self, call: Call) -> Answer:
-        """Count them."""
+        """Return the number of resources."""
         return {f"num_{call['kind']}": len(self._resources(call))}
 
     def _resources(self, call: Call) -> list[Body]:
         if call["kind"] not in {"evaluators", "scalers", "compute_resource_sets"}:
-            raise RequestError(404, "Not Found", f"there is no collection {call['kind']}")
+            raise RequestError(404, "Not Found", f"no such collection: {call['kind']}")
         return [self._service.evaluator.registration()] if call["kind"] == "evaluators" else []
 
     def configure(self, call: Call) -> Answer:
-        """Accept a change of the evaluator's configuration; it is told back, and nothing else."""
+        """Accept a change of the evaluator's configuration; it has no effect."""
         return {"configuration_updates": call.document["configuration_updates"]}
 
     def analyze(self, call: Call) -> Answer:
@@ -68,13 +68,13 @@ class ResourceApi:
         software = call.document.get("software_requirements") or []
         resources = call.document.get("resource_requirements") or {}
         can_run = self._service.evaluator.can_run(json.dumps(software))
-        verdict = dict.fromkeys(
+        requirements = dict.fromkeys(
             ("has_platform", "has_hardware", "has_custom", "accessible", "assignable"), True
         )
         entry = {
             "resource_requirements": resources,
             "software_requirements": software,
-            "requirements": verdict | {"has_applications": can_run},
+            "requirements": requirements | {"has_applications": can_run},
             "evaluator_id": self._service.evaluator.id,
         }
         names = ("matching", "assignable", "accessible_assignable_and_matching", "accessible")

@@ -1,4 +1,4 @@
-"""The server's life: data directory, certificate, socket, threads."""
+"""Start and stop the server: data directory, certificate, socket, threads."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _START_SECONDS = 10.0
 class EmbeddedHps:
     """A running embedded HPS; use it as a context manager, or call `start` and `stop`.
 
-    *data* keeps everything, and a later server on it goes on where this one ended. *port* 0 takes a free one. A
-    *password* that is not given is made up. *slots* is how many tasks run at a time, by default one per core.
-    *software* maps names to `version`, `executable`, `environment`; without it uv is registered, with *bundle*
-    in its environment. With *tls* the certificate's authority is in the file `ca_file`. *lifetime* is that of an
-    access token, in seconds. Raises BundleError.
+    *data* has all state: a later server with the same folder continues. *port* 0 selects a free
+    port. The default *password* is random. *slots* is the number of tasks at a time, by default one
+    per core. *software* maps names to `version`, `executable` and `environment`; by default uv is
+    registered, with *bundle* in its environment. With *tls*, `ca_file` is the certificate of the
+    authority. *lifetime* of access tokens is in seconds. Raises BundleError.
     """
 
     def __init__(  # noqa: PLR0913
@@ -75,7 +75,7 @@ class EmbeddedHps:
 
     @property
     def url(self) -> str:
-        """The address for clients; known once the server has started."""
+        """URL for clients, known after the start."""
         return f"{'https' if self.ca_file else 'http'}://{_HOST}:{self.port}{PREFIX}"
 
     def start(self) -> None:
@@ -108,7 +108,7 @@ class EmbeddedHps:
             self._stack = self._stack.pop_all()
 
     def stop(self) -> None:
-        """End what runs and stop serving."""
+        """Stop tasks and the server."""
         self._stack.close()
 
     def __enter__(self) -> Self:
@@ -121,14 +121,14 @@ class EmbeddedHps:
         self.stop()
 
     def _listen(self) -> socket.socket:
-        # Only for a socket of this very protocol asyncio sets TCP_NODELAY, without which each answer takes 40 ms.
+        # asyncio sets TCP_NODELAY for IPPROTO_TCP only; without it each response takes 40 ms
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((_HOST, self.port))
         except OSError as error:
             listening.close()
-            hint = "choose another with --port; 0 takes a free one"
+            hint = "name another port with --port; 0 selects a free one"
             raise BundleError(
                 f"cannot listen on port {self.port}: {error.strerror}", hint=hint
             ) from error
@@ -163,12 +163,12 @@ class EmbeddedHps:
             if not thread.is_alive() or time.monotonic() > deadline:
                 raise BundleError(
                     "the embedded HPS did not start",
-                    hint="choose another --port, or look at its console",
+                    hint="name another port with --port, or read its console",
                 )
             time.sleep(0.005)
 
     def _certificate(self) -> Path:
-        """Return key and certificate in one file, made at the first start, with its authority in `ca_file`."""
+        """Return the file with key and certificate, created at the first start."""
         path = self.data / "server.pem"
         if not path.exists() and self.ca_file:
             authority = trustme.CA()
@@ -181,13 +181,13 @@ class EmbeddedHps:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def registered_uv(bundle: Path | None) -> dict[str, Any]:
-    """Return uv as a site registers it: this project's own, its environment set for *bundle*. Raises BundleError."""
-    import uv  # noqa: PLC0415 - where software is given, none is looked for
+    """Return the registration of the installed uv, with the environment for *bundle*."""
+    import uv  # noqa: PLC0415 - not needed if software is given
 
     executable = uv.find_uv_bin()
     answer = subprocess.run([executable, "--version"], capture_output=True, text=True, check=True)
@@ -200,7 +200,7 @@ def registered_uv(bundle: Path | None) -> dict[str, Any]:
 
 
 def _bundle_environment(bundle: Path) -> dict[str, str]:
-    """Return what makes `uv run SCRIPT` take everything from the bundle, with its Pythons first on PATH."""
+    """Return variables with which `uv run SCRIPT` uses the bundle, its Pythons first on PATH."""
     minors = {target.python for target in read_manifest(bundle).targets.values()}
     found = (
         find_interpreter((int(major), int(minor)))

@@ -193,8 +193,10 @@ class TaskRunner:
         found = outcome.collect(run.folder / "task", wanted)
         job = self._store.get("jobs", [run.task["job_id"]])[0]
         values = (job["values"] or {}) | result.get("parameter_values", {})
-        problems = outcome.judge(result, definition["success_criteria"] or {}, wanted, found)
-        problems += outcome.judge_values(
+        problems = outcome.find_problems(
+            result, definition["success_criteria"] or {}, wanted, found
+        )
+        problems += outcome.find_value_problems(
             definition["success_criteria"] or {}, self._outputs(job), values
         )
         if run.ended_as == "timeout":

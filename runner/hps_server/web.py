@@ -53,7 +53,7 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """A request with its body read and its user known."""
+    """A request with its body and its user."""
 
     request: Request
     body: bytes
@@ -100,7 +100,7 @@ class Service:
         *,
         is_public: bool = False,
     ) -> Route:
-        """Make a route whose handler runs in a thread, after the token was checked."""
+        """Return a route whose handler runs in a thread after the token is checked."""
 
         async def endpoint(request: Request) -> Response:
             body = await request.body()
@@ -124,7 +124,7 @@ class Service:
 
 
 async def respond(answer: Callable[[], Awaitable[Response]]) -> Response:
-    """Await *answer*; turn what it raises into an answer of its own."""
+    """Await *answer*; turn exceptions into error responses."""
     try:
         return await answer()
     except RequestError as error:
@@ -135,13 +135,13 @@ async def respond(answer: Callable[[], Awaitable[Response]]) -> Response:
         )
     except UnknownFieldError as error:
         return JSONResponse({"title": "500 Internal Server Error", "description": str(error)}, 500)
-    except Exception as error:  # noqa: BLE001 - whatever a request causes must not end the server
+    except Exception as error:  # noqa: BLE001 - a request must not end the server
         description = f"{type(error).__name__}: {error}"
         return JSONResponse({"title": "500 Internal Server Error", "description": description}, 500)
 
 
 def make_starlette(routes: list[Route]) -> Starlette:
-    """Return the application; every path answers with and without a slash at its end."""
+    """Return the application; a slash at the end of a path is optional."""
     slashed = [
         Route(
             f"{route.path}/",
@@ -155,7 +155,7 @@ def make_starlette(routes: list[Route]) -> Starlette:
 
 
 def select_fields(kind: str, body: Body, call: Call) -> Body:
-    """Keep the fields that were asked for; the id always."""
+    """Return the requested fields, and always the id."""
     wanted = {
         part for name, value in call.parameters if name == "fields" for part in value.split(",")
     }

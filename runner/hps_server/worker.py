@@ -1,7 +1,7 @@
-"""The data transfer worker: a small HTTP server beside the client, between its disk and the embedded HPS.
+"""The data transfer worker: an HTTP server between the client's disk and the embedded HPS.
 
-The client downloads this file and starts it. Only the standard library; it ends when nobody reads its output.
-(No `from __future__`: two lines that start the right Python are put before this, see `transfer.py`.)
+The client downloads this file and starts it. Standard library only; it ends when its output is
+closed. (No `from __future__`: `data_transfer.py` puts two lines before this text.)
 """
 
 import argparse
@@ -25,11 +25,11 @@ _PREFIX = "/api/v1"
 _CHUNK = 1 << 20
 _KEPT_OPERATIONS = 1000
 _SHORT_SECONDS = 0.5
-"""An operation that takes no longer has ended before the client asks: its pauses between questions grow fast."""
+"""Wait for short operations: the pauses between the client's polls grow fast."""
 
 
 class Remote:
-    """One connection to the embedded HPS, straight: no proxy of the environment."""
+    """A connection to the embedded HPS, without proxies."""
 
     def __init__(self, url: str, token: str, *, insecure: bool) -> None:
         self._parts = urlsplit(url)
@@ -50,7 +50,7 @@ class Remote:
     def call(
         self, method: str, path: str, body: str | IO[bytes] | None = None, size: int | None = None
     ) -> http.client.HTTPResponse:
-        """Send a request; return the answer, unread. Raises OSError for any but a good one, PermissionError for 401."""
+        """Send a request; return the response, unread. Raises OSError; PermissionError for 401."""
         headers = {"Authorization": f"Bearer {self.token}"}
         if size is not None:
             headers["Content-Length"] = str(size)
@@ -75,7 +75,7 @@ class Remote:
             ).read()
 
     def download(self, source: str, target: str) -> None:
-        """Receive a file: beside its place first, and never half of it in its place."""
+        """Download a file to a temporary name, then rename it."""
         answer = self.call("GET", f"/data/{quote(source)}")
         place = Path(target)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class Remote:
         try:
             with partial.open("wb") as content:
                 shutil.copyfileobj(answer, content, _CHUNK)
-                received = content.tell()
+                received = content.tell()  # words: allow
             expected = int(answer.headers.get("Content-Length", received))
             if received != expected:
                 raise OSError(f"{source}: received {received} of {expected} bytes")
@@ -93,7 +93,7 @@ class Remote:
 
 
 class Worker(ThreadingHTTPServer):
-    """Runs operations in threads and remembers how they went."""
+    """Runs operations in threads and keeps their results."""
 
     daemon_threads = True
 
@@ -105,11 +105,11 @@ class Worker(ThreadingHTTPServer):
         self.user: str | None = None
 
     def remote(self, token: str | None = None) -> Remote:
-        """Return a connection of its own for one operation."""
+        """Return a new connection for one operation."""
         return Remote(self.options.dt_url, token or self.token, insecure=self.options.insecure)
 
     def lengthen_token(self) -> None:
-        """Exchange the session's token, which nobody renews here, for one that lasts."""
+        """Exchange the token of the session for a long-lived one."""
         try:
             answer = self.remote().ask("/token", {})
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -118,7 +118,7 @@ class Worker(ThreadingHTTPServer):
             self.token, self.user = answer["token"], answer["user"]
 
     def is_own(self, token: str) -> bool:
-        """Ask the server whether this is, now, a token of the user whose client started this worker. Raises OSError."""
+        """Check that *token* belongs to the user of this worker. Raises OSError."""
         try:
             user = self.remote(token).ask("/token", {})["user"] if token else None
         except PermissionError:
@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
 
     def do_POST(self) -> None:
-        """Begin an operation, or end the worker."""
+        """Start an operation, or end the worker."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         action = urlsplit(self.path).path.removeprefix(f"{_PREFIX}/")
         if not self._is_allowed():
@@ -221,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({"id": identifier, "location": f"{_PREFIX}/operations/{identifier}"})
 
     def _is_allowed(self) -> bool:
-        """Serve who knows the client's API key, or, for a client that makes none, who has a token of its user."""
+        """Require the API key of the client or, for clients without keys, a token of its user."""
         key = os.environ.get("ANSYS_DT_AUTH__API_KEY__VALUE")
         header = (
             os.environ.get("ANSYS_DT_AUTH__API_KEY__HEADER_NAME", "X-API-Key")
@@ -254,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _now() -> str:
@@ -266,7 +266,7 @@ def _log(level: str, message: str) -> None:
 
 
 def _leave_with_reader() -> None:
-    """End when the other end of standard output has gone: the client's process is no longer there."""
+    """Exit when the reader of standard output, the client, has exited."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     poll.poll()
@@ -274,7 +274,7 @@ def _leave_with_reader() -> None:
 
 
 def main() -> None:
-    """Serve until the client leaves."""
+    """Serve until the client exits."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.runner.hps_server.outcome import collect, holds_for, inside, judge, judge_values
+from offline_bundle.runner.hps_server.outcome import collect, holds_for, inside, find_problems, find_value_problems
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,21 +50,21 @@ def test_required_files(tmp_path: Path) -> None:
     wanted = [{"id": name, "name": name, "evaluation_path": name} for name in "ab"]
     (tmp_path / "a").touch()
     found = collect(tmp_path, wanted)
-    assert judge({}, {}, wanted, found) == []
+    assert find_problems({}, {}, wanted, found) == []
     missing = ["the output file b (b) is missing"]
-    assert judge({}, {"require_all_output_files": True}, wanted, found) == missing
-    assert judge({}, {"required_output_file_ids": ["b"]}, wanted, found) == missing
-    assert judge({}, {"required_output_file_ids": ["a"]}, wanted, found) == []
+    assert find_problems({}, {"require_all_output_files": True}, wanted, found) == missing
+    assert find_problems({}, {"required_output_file_ids": ["b"]}, wanted, found) == missing
+    assert find_problems({}, {"required_output_file_ids": ["a"]}, wanted, found) == []
 
 
 def test_values() -> None:
     outputs: list[dict[str, Any]] = [{"id": "1", "name": "x"}, {"id": "2", "name": "y"}]
-    assert judge_values({"require_all_output_parameters": True}, outputs, {"x": 0}) == [
+    assert find_value_problems({"require_all_output_parameters": True}, outputs, {"x": 0}) == [
         "the output parameter y is missing"
     ]
-    assert judge_values({"required_output_parameter_ids": ["1"]}, outputs, {"x": 0}) == []
+    assert find_value_problems({"required_output_parameter_ids": ["1"]}, outputs, {"x": 0}) == []
     criteria = {"expressions": ["values['x'] == 0", "values['x'] > 1", "values['z'] > 1"]}
-    problems = judge_values(criteria, outputs, {"x": 0})
+    problems = find_value_problems(criteria, outputs, {"x": 0})
     assert [problem.split(":")[0] for problem in problems] == [
         "the success criterion \"values['x'] > 1\" does not hold",
         "the success criterion \"values['z'] > 1\" cannot be judged",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """What a script may know of its task; `parameter_values` is changed in place."""
+    """The context of a task; scripts change `parameter_values` in place."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.input_files: list[dict[str, Any]] = document["input_files"]
@@ -25,7 +25,7 @@ class Context:
         self.execution_context: dict[str, Any] = document["execution_context"]
         self.expected_return_code: int = document["expected_return_code"]
         self.return_code: int | None = None
-        """Of the last command that ran."""
+        """Return code of the last command."""
         self.executed_command: str | None = None
 
 
@@ -46,7 +46,7 @@ class ApplicationExecution:
         env: dict[str, str] | None = None,
         **options: Any,  # noqa: ANN401 - those of subprocess.run
     ) -> int:
-        """Run a command, its output going to the task's console; any but the expected return code raises."""
+        """Run a command; raise if the return code is not the expected one."""
         import subprocess  # noqa: PLC0415 - the same
 
         sys.stdout.flush()
