@@ -1,4 +1,4 @@
-"""Collect the jobs of a study: the last line of every deflection.csv below a folder, as one table, summary.csv.
+"""Write summary.csv: the last line of each deflection.csv below a folder, as one table.
 
 python3 collect.py results
 """

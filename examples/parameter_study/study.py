@@ -2,7 +2,7 @@
 # requires-python = ">=3.10"
 # dependencies = ["numpy"]
 # ///
-"""The deflection of a steel cantilever under a load at its end, by finite differences; in metres and newtons."""
+"""Deflection of a steel cantilever with a load at its end, by finite differences (m, N)."""
 
 import json
 from pathlib import Path

@@ -5,13 +5,14 @@
 # [tool.uv.sources]
 # offline-bundle = { path = "../..", editable = true }
 # ///
-"""Plot on an HPS cluster: eval.py as jobs, from a bundle that the cluster's nodes see, and the plots brought here.
+"""Plot on an HPS cluster: run eval.py as jobs from a bundle, and download the plots.
 
-    uv run project_setup.py --url https://hps.example:8443/hps --username repuser --num-jobs 10 --bundle /shared/bundle
+    uv run project_setup.py --url https://hps.example:8443/hps --username repuser --bundle BUNDLE
 
-Copy this page and change it: the steps behind are in `offline_bundle.runner.engines.hps.submit`, `offline_bundle.runner.engines.hps.projects` and `offline_bundle.runner.engines.hps.results`. In a
-copy elsewhere, the last line of the metadata names the folder of your clone of offline-bundle. Where the evaluators'
-registration of uv names the bundle, leave out --bundle.
+Copy this file and change it. The steps are in the modules `submit`, `projects` and `results` of
+`offline_bundle.runner.engines.hps`. In a copy elsewhere, the last line of the metadata must name
+the folder of your clone of offline-bundle. If the evaluators' registration of uv names the bundle,
+omit --bundle.
 """
 
 import argparse

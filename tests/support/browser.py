@@ -1,4 +1,4 @@
-"""A real browser without a window: what it makes of a page, what it complains of, and whom it asks for more."""
+"""A real browser without a window: a page as it renders it, its console, and its requests."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _ITS_OWN = re.compile(r"^[A-Z]+ (https?://)?[a-z0-9.-]+\.(google|googleapis|gsta
 
 @dataclass(frozen=True)
 class Visit:
-    """What came of opening a page."""
+    """A page after it was opened."""
 
     dom: str
     console: tuple[str, ...]
-    """What the page made the browser say."""
+    """Lines of the browser's console."""
     requests: tuple[str, ...]
-    """The first line of every request that left the browser, but for those of its own to whoever made it."""
+    """First line of each request that the page caused; the browser's own are left out."""
 
 
 def visit(page: Path, profile: Path, *flags: str, query: str = "") -> Visit:
-    """Open a file in the browser; everything it would fetch goes to a proxy that only takes notes."""
+    """Open a file in the browser; a proxy records every request and answers none."""
     browser = require("chromium")
     with _Proxy() as proxy:
         command = [

@@ -7,7 +7,6 @@ import platform
 import shutil
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.wheelhouse.derived.python_downloads import render_downloads
@@ -18,6 +17,7 @@ from tests.support.distributions import make_wheel, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 _MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(
@@ -72,9 +72,9 @@ def make_bundle(
     archive: Path | None = None,
     archive_version: str | None = None,
 ) -> Path:
-    """Write a bundle of format 1 with run.py, perhaps with a uv, to *folder*; each script for each target.
+    """Write a bundle with a launcher to *folder*; each script has a lock for each target.
 
-    *archive* is that of an interpreter, brought for every target.
+    *archive* is the archive of an interpreter, bundled for every target.
     """
     scripts = {"eval": BundleScript()} if scripts is None else scripts
     pythons = [python] if isinstance(python, str) else list(python)

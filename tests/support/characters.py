@@ -5,5 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 CHARACTERS = st.characters(exclude_categories=["Cs"])
-"""Every one that UTF-8 can hold. Hypothesis's default is the same, found by trying to encode a million of them: that
-takes ten seconds, and several times as long while coverage is measured, whenever a clone is fresh."""
+"""Every character that UTF-8 can encode.
+
+Hypothesis's default is the same, but it tries a million characters to find them: ten seconds in
+each new clone, and several times as long while coverage is measured.
+"""

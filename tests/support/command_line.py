@@ -1,4 +1,4 @@
-"""The command line as a user has it, without a process of its own: cheap enough to be used for everything."""
+"""The command line in this process: the same results as a command, without its start."""
 
 from __future__ import annotations
 

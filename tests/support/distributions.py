@@ -28,7 +28,10 @@ def make_wheel(
     entry_points: str | None = None,
     padding: int = 0,
 ) -> Path:
-    """Write NAME-VERSION-TAG.whl into *folder*; its module NAME has `VERSION`. *padding* adds bytes of ballast."""
+    """Write NAME-VERSION-TAG.whl into *folder*; its module NAME has `VERSION`.
+
+    *padding* adds that many bytes.
+    """
     module = name.replace("-", "_").replace(".", "_")
     info = f"{module}-{version}.dist-info"
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
@@ -83,10 +86,12 @@ def _metadata():
 def build_wheel(folder, config_settings=None, metadata_directory=None):
     module = NAME.replace("-", "_")
     info = module + "-" + VERSION + ".dist-info"
+    wheel = "Wheel-Version: 1.0\\nGenerator: tests\\nRoot-Is-Purelib: true\\nTag: " + TAG + "\\n"
     content = {{module + ".py": open(module + ".py").read(), info + "/METADATA": _metadata(),
-               info + "/WHEEL": "Wheel-Version: 1.0\\nGenerator: tests\\nRoot-Is-Purelib: true\\nTag: " + TAG + "\\n"}}
-    rows = [path + ",sha256=" + base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
-            + "," + str(len(text.encode())) for path, text in content.items()]
+               info + "/WHEEL": wheel}}
+    digest = lambda text: base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+    rows = [path + ",sha256=" + digest(text).decode().rstrip("=") + "," + str(len(text.encode()))
+            for path, text in content.items()]
     content[info + "/RECORD"] = "\\n".join(rows + [info + "/RECORD,,"]) + "\\n"
     wheel = module + "-" + VERSION + "-" + TAG + ".whl"
     with zipfile.ZipFile(os.path.join(folder, wheel), "w") as archive:
@@ -108,8 +113,9 @@ def make_source_tree(
 ) -> Path:
     """Write a project with a build backend of its own: it builds with nothing from any index.
 
-    *code* runs whenever the backend is loaded. With *declared*, `[project]` states these dependencies statically, and
-    the *requires* that the build writes may differ: a source that lies. Without, metadata needs the backend.
+    *code* runs when the backend is loaded. With *declared*, `[project]` has these dependencies
+    statically, and the *requires* that the build writes may differ. Without, metadata needs the
+    backend.
     """
     module = name.replace("-", "_")
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,8 +131,8 @@ def make_source_tree(
     project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     if declared is not None:
         project = (
-            f'[project]\nname = "{name}"\nversion = "{version}"\ndependencies = {list(declared)!r}\n'
-            + project
+            f'[project]\nname = "{name}"\nversion = "{version}"\n'
+            f"dependencies = {list(declared)!r}\n" + project
         )
     (folder / "pyproject.toml").write_text(project)
     return folder
@@ -137,7 +143,8 @@ def make_buildable_sdist(folder: Path, name: str, version: str = "1.0", **option
     module = name.replace("-", "_")
     tree = make_source_tree(folder / ".trees" / name, name, version, **options)  # type: ignore[arg-type]
     declared = options.get("declared")
-    package_info = f"Metadata-Version: {'2.1' if declared is None else '2.2'}\nName: {name}\nVersion: {version}\n"
+    metadata_version = "2.1" if declared is None else "2.2"
+    package_info = f"Metadata-Version: {metadata_version}\nName: {name}\nVersion: {version}\n"
     if isinstance(declared, list | tuple):
         package_info += "".join(f"Requires-Dist: {requirement}\n" for requirement in declared)
     (tree / "PKG-INFO").write_text(package_info)

@@ -115,10 +115,10 @@ class Fault:
 
 
 class IndexServer:
-    """Serves *packages_dir*; the attributes may be changed while it runs.
+    """Serve *packages_dir*; the attributes may be changed while it runs.
 
-    With *username*, every request must bring the credentials (HTTP basic). With *certificate* (a PEM file
-    with its key) it speaks TLS.
+    With *username*, each request must have the credentials (HTTP basic). With *certificate* (a PEM
+    file with its key) the server uses TLS.
     """
 
     def __init__(
@@ -166,11 +166,11 @@ class IndexServer:
         return f"{scheme}://{self.username}:{self.password}@{rest}{path}"
 
     def describe(self, filename: str, **description: object) -> None:
-        """Say of a file: upload_time, yanked, requires_python, size, hashes (a dict); None leaves it out."""
+        """Set upload_time, yanked, requires_python, size or hashes (a dict); None omits it."""
         self._descriptions.setdefault(filename, {}).update(description)
 
     def fault(self, pattern: str, fault: Fault) -> None:
-        """Let requests whose path matches *pattern* fail: by the oldest fault that is not used up."""
+        """Let requests for *pattern* fail, by the oldest fault that is not used up."""
         self._faults.append((pattern, fault))
 
     def clear_faults(self) -> None:

@@ -1,8 +1,8 @@
-"""An archive as python-build-standalone makes them, of the Python that runs the tests, and uv's list with it.
+"""An archive of the running Python, in the format of python-build-standalone, and uv's list of it.
 
-Small, so that it is quick: without much of the standard library, and stripped where binutils are there. The real ones
-need nothing but libc; so where this one is linked to a shared libpython by an absolute path, that path is made
-relative, and zlib goes along.
+It is small, so that tests are quick: without much of the standard library, and stripped if
+binutils are installed. The real archives need only libc. So if this Python is linked to a shared
+libpython by an absolute path, that path is made relative, and zlib is included.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ TRIPLE = f"{_MACHINE}-unknown-linux-gnu"
 FILENAME = f"cpython-{VERSION}+{RELEASE}-{TRIPLE}-install_only_stripped.tar.gz"
 KEY = f"cpython-{VERSION}-linux-{_MACHINE}-gnu"
 _LEFT_OUT = {
-    "__pycache__", "asyncio", "ctypes", "curses", "dbm", "distutils", "ensurepip", "html", "http", "idlelib", "lib2to3",
-    "pkgconfig", "pydoc_data", "site-packages", "sqlite3", "test", "tests", "tkinter", "turtledemo",
-    "unittest", "wsgiref", "xml", "xmlrpc",
+    "__pycache__", "asyncio", "ctypes", "curses", "dbm", "distutils", "ensurepip", "html", "http",
+    "idlelib", "lib2to3", "pkgconfig", "pydoc_data", "site-packages", "sqlite3", "test", "tests",
+    "tkinter", "turtledemo", "unittest", "wsgiref", "xml", "xmlrpc",
 }  # fmt: skip
 _LEFT_OUT_FILES = re.compile(
     r"lib-dynload/(?:_test|_codecs|_ctypes|_curses|_decimal|_sqlite3|_ssl|_tkinter|_hashlib|pyexpat|unicodedata).*|"
@@ -58,10 +58,19 @@ class Mirror:
         """Write what UV_PYTHON_DOWNLOADS_JSON_URL may name; *url* is where `folder` is served."""
         major, minor, patch = sys.version_info[:3]
         entry = {
-            "name": "cpython", "arch": {"family": _MACHINE, "variant": None}, "os": "linux", "libc": "gnu",
-            "major": major, "minor": minor, "patch": patch, "prerelease": "", "variant": None, "build": RELEASE,
-            "url": f"{url}/{RELEASE}/{FILENAME.replace('+', '%2B')}", "sha256": sha256_of(self.archive),
-        }  # fmt: skip
+            "name": "cpython",
+            "arch": {"family": _MACHINE, "variant": None},
+            "os": "linux",
+            "libc": "gnu",
+            "major": major,
+            "minor": minor,
+            "patch": patch,
+            "prerelease": "",
+            "variant": None,
+            "build": RELEASE,
+            "url": f"{url}/{RELEASE}/{FILENAME.replace('+', '%2B')}",
+            "sha256": sha256_of(self.archive),
+        }
         path.write_text(json.dumps({KEY: {**entry, **changes}}))
         return path
 
@@ -100,7 +109,7 @@ def python_mirror() -> Mirror:
 
 
 def _zlib() -> list[Path]:
-    """The shared library that the module is linked with; none where it is part of the interpreter."""
+    """Return the shared library of the module; none if it is part of the interpreter."""
     if not getattr(zlib, "__file__", None):
         return []
     said = subprocess.run(["ldd", zlib.__file__], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Jobs for an embedded HPS that need no bundle: an execution script that runs a script with this Python."""
+"""Jobs for an embedded HPS without a bundle: an execution script that uses this Python."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Execution(ApplicationExecution):
         script = next(file for file in self.context.input_files if file["name"] == "script")
         with open("input_parameters.json", "w") as stream:
             json.dump(dict(self.context.parameter_values), stream)
-        self.run_and_capture_output([sys.executable, script["path"]], shell=False, env=self.context.environment)
+        command = [sys.executable, script["path"]]
+        self.run_and_capture_output(command, shell=False, env=self.context.environment)
         try:
             with open("output_parameters.json") as stream:
                 self.context.parameter_values.update(json.load(stream))
@@ -42,10 +43,14 @@ if n == 2:
 def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-rows = b"".join(b"\\0" + bytes((x * n, y * 2, 120)[c] % 256 for x in range(64) for c in range(3)) for y in range(48))
+rows = b"".join(
+    b"\\0" + bytes((x * n, y * 2, 120)[c] % 256 for x in range(64) for c in range(3))
+    for y in range(48)
+)
 head = struct.pack(">IIBBBBB", 64, 48, 8, 2, 0, 0, 0)
 open("plot.png", "wb").write(
-    b"\\x89PNG\\r\\n\\x1a\\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    b"\\x89PNG\\r\\n\\x1a\\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows))
+    + chunk(b"IEND", b"")
 )
 json.dump({"twice": 2.0 * n}, open("output_parameters.json", "w"))
 print("plotted", n)

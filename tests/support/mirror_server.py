@@ -1,4 +1,4 @@
-"""A plain web server on loopback over a folder, as mirrors of interpreters are; it notes what is asked for."""
+"""A plain web server on loopback over a folder, as an interpreter mirror; it records requests."""
 
 from __future__ import annotations
 

@@ -44,10 +44,10 @@ http {{
 
 @dataclass
 class Nginx:
-    """Serves *root* as it is: http://127.0.0.1:PORT/ is a listing of it.
+    """Serve *root*: http://127.0.0.1:PORT/ is a listing of it.
 
-    With *has_password*, only to USER with PASSWORD. With *certificate* (PEM, with its key) it speaks TLS, and with
-    *client_authority* only to who shows a certificate of that authority.
+    With *has_password*, requests need USER and PASSWORD. With *certificate* (PEM, with its key) the
+    server uses TLS, and with *client_authority* clients need a certificate of that authority.
     """
 
     folder: Path
@@ -113,7 +113,7 @@ class Nginx:
 
 @dataclass(frozen=True)
 class Certificates:
-    """An authority of our own, a server's certificate for 127.0.0.1, and a client's; each a PEM file with its key."""
+    """A test authority, a server's certificate for 127.0.0.1, and a client's: PEM with keys."""
 
     authority: Path
     server: Path

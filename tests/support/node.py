@@ -1,4 +1,4 @@
-"""A node of an air-gapped site: another user than the one who built, a read-only share elsewhere, no network."""
+"""A node of an air-gapped site: another user, a read-only share, and no network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOBODY = 65534
 
 
 class Node:
-    """`folder` is all that its user can write; the rest of the machine is read-only to every program it runs."""
+    """A user that can write to `folder` only; the rest of the machine is read-only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Node:
     def run(
         self, *command: str | Path, expect: int = 0, **variables: str | Path
     ) -> subprocess.CompletedProcess[str]:
-        """Run in a folder of the node, with an environment that has nothing of ours but *variables*."""
+        """Run in a folder of the node, with *variables* and no other variable of this process."""
         job = Path(tempfile.mkdtemp(dir=self.folder))
         self.give(job)
         environment = {

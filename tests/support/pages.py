@@ -1,4 +1,4 @@
-"""What a page tells its readers to type, and a shell that types it."""
+"""The shell commands of a page, and a shell that runs them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from pathlib import Path
 
 
 def shell_blocks(page: Path) -> list[str]:
-    """The page's blocks of shell commands (fenced as `sh`), in order."""
+    """Return the page's blocks of shell commands (fenced as `sh`), in order."""
     return re.findall(
         r"^```sh\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
 
 
 def type_in(blocks: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the blocks in one shell, which stops at the first command that fails; this Python's programs are on PATH."""
+    """Run the blocks in one shell that stops at the first failure.
+
+    The programs of this Python are on PATH.
+    """
     programs = str(Path(sys.executable).parent)
     environment = {
         **os.environ,

@@ -10,7 +10,6 @@ from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_b
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.derived.simple_index import render_index
 from offline_bundle.wheelhouse.runtime.manifest import (
-    CHECKSUMS,
     BundledFile,
     BundledLock,
     BundledPackage,
@@ -20,6 +19,7 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     Manifest,
     Source,
 )
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ class Shelf:
         size: int = 100,
         **about: object,
     ) -> str:
-        """Add a wheel; *headers* are lines of its METADATA, *about* what the manifest says of it. Returns its path."""
+        """Add a wheel and return its path.
+
+        *headers* are lines of its METADATA, *about* are values of its entry in the manifest.
+        """
         path = f"wheels/{name.replace('-', '_')}-{version}-{tag}.whl"
         content = f"{path}\n".encode().ljust(size, b".")
         metadata = (
@@ -81,7 +84,10 @@ class Shelf:
         uv: Sequence[str] = (),
         text: str = "",
     ) -> Manifest:
-        """A manifest of *scripts*: name -> target -> paths of wheels. *asks* has what each script asks for."""
+        """Return a manifest of *scripts*: name -> target -> paths of wheels.
+
+        *asks* has the dependencies of each script.
+        """
         files = dict(self.files)
         entries = {}
         for name, targets in scripts.items():
@@ -137,7 +143,7 @@ class Shelf:
         )
 
     def write(self, directory: Path, manifest: Manifest) -> Manifest:
-        """Commit *manifest* with its index and inventories to *directory*; returns what is in force then."""
+        """Commit *manifest* with its derived files to *directory*; return the result."""
         with BundleWriter(directory) as writer:
             pages = render_index(manifest.files)
             files = {**manifest.files, **{path: file_entry(page) for path, page in pages.items()}}

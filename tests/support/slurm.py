@@ -1,7 +1,7 @@
-"""A real Slurm of the test's own: controller, munge and several nodes on this machine, in namespaces of their own.
+"""A real Slurm for a test: controller, munge and several nodes on this machine, in namespaces.
 
-Its network has nothing but loopback, so what it runs is offline, and its ports are nobody else's. Its processes have a
-process namespace of their own: whatever happens to a test, they end with the one that holds it open.
+Its network has only loopback, so jobs are offline and ports are free. Its processes have their own
+process namespace: they end with the process that keeps it open, also if a test is killed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "ip")
 _ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
 _COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo")
 _START_SECONDS = 30.0
-_SYSTEM_PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"  # as it is before a test puts anything in front
+# PATH at import: later, a test may put other programs in front.
+_SYSTEM_PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
 
 _CONFIGURATION = """\
 ClusterName=tests
@@ -56,7 +57,8 @@ SlurmdTimeout=5
 KillWait=1
 ReturnToService=2
 MaxArraySize={max_array_size}
-NodeName=n[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[6818-{last_port}] CPUs={cpus} RealMemory=4000
+NodeName=n[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[6818-{last_port}] \\
+    CPUs={cpus} RealMemory=4000
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -100,16 +102,22 @@ CREATE USER slurm@'127.0.0.1';
 GRANT ALL ON slurm_acct_db.* TO slurm@'127.0.0.1';
 """
 
-# 127.0.0.2: where 127.0.0.1 is the only address, the C library finds that there is no network to look names up for.
+# 127.0.0.2: with 127.0.0.1 as the only address, the C library does not look names up.
 _SUPERVISOR = """\
 ip link set lo up && ip address add 127.0.0.2/8 dev lo || exit 1
-munged --foreground --force --key-file="$1/munge.key" --socket="$1/munge.socket" --pid-file="$1/munged.pid" \\
-    --log-file="$1/munged.log" --seed-file="$1/munge.seed" >/dev/null 2>&1 &
-await() { tries=300; until "$@" >/dev/null 2>&1; do [ $((tries -= 1)) -gt 0 ] || exit 1; sleep 0.1; done; }
+munged --foreground --force --key-file="$1/munge.key" --socket="$1/munge.socket" \\
+    --pid-file="$1/munged.pid" --log-file="$1/munged.log" --seed-file="$1/munge.seed" \\
+    >/dev/null 2>&1 &
+await() {
+    tries=300
+    until "$@" >/dev/null 2>&1; do [ $((tries -= 1)) -gt 0 ] || exit 1; sleep 0.1; done
+}
 if [ -f "$1/slurmdbd.conf" ]; then
-    mariadb-install-db --no-defaults --datadir="$1/data" --skip-test-db --user=root >"$1/database.log" 2>&1
-    mariadbd --no-defaults --datadir="$1/data" --socket="$1/database.socket" --bind-address=127.0.0.1 \\
-        --skip-name-resolve --user=root --init-file="$1/user.sql" --pid-file="$1/db.pid" >>"$1/database.log" 2>&1 &
+    mariadb-install-db --no-defaults --datadir="$1/data" --skip-test-db --user=root \\
+        >"$1/database.log" 2>&1
+    mariadbd --no-defaults --datadir="$1/data" --socket="$1/database.socket" \\
+        --bind-address=127.0.0.1 --skip-name-resolve --user=root --init-file="$1/user.sql" \\
+        --pid-file="$1/db.pid" >>"$1/database.log" 2>&1 &
     await test -S "$1/database.socket"
     slurmdbd -D >/dev/null 2>&1 &
     await sacctmgr --immediate add cluster tests
@@ -130,11 +138,11 @@ done
 
 
 class SlurmCluster:
-    """With `with`: started at the beginning, gone at the end.
+    """A context manager: it starts the cluster, and ends it.
 
-    With *accounting*, root may use the account `science`, and in it the QOS `few`: three jobs at a time. Slurm itself
-    then forgets jobs a minute or two after their end. With *cgroups* the kernel holds jobs to their memory; else Slurm
-    looks every second.
+    With *accounting*, root may use the account `science`, with the QOS `few`: three jobs at a time.
+    Slurm itself then forgets jobs a minute or two after their end. With *cgroups* the kernel limits
+    the memory of jobs; otherwise Slurm checks it every second.
     """
 
     def __init__(
@@ -222,7 +230,7 @@ class SlurmCluster:
         return done.stdout
 
     def kill_node(self, node: str) -> None:
-        """Kill a node's daemon, as a power cut would; what it runs goes on, as on a node whose network is cut."""
+        """Kill a node's daemon. Its jobs continue, as on a node whose network is cut."""
         self._tell_supervisor(f"kill {node}")
 
     def start_node(self, node: str) -> None:
