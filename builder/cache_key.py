@@ -1,12 +1,11 @@
-"""A key for CI caches: computed from what decides a bundle, before it is built and without a network.
+"""Cache key for CI: computed from all that decides a bundle, without a network.
 
-The same scripts and options give the same key on any machine, in any folder and at any time. What a script *does* is
-not in it: building into a restored bundle brings a changed body in and fetches nothing.
+The same scripts and options give the same key on any machine, in any folder and at any time. What
+a script *does* is not part of it: a build into a restored bundle only replaces the changed script.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -20,6 +19,7 @@ from offline_bundle.builder.inputs.scripts import Script, read_scripts
 from offline_bundle.builder.inputs.uv_lockfile import has_uv_lock, uv_lock_path
 from offline_bundle.builder.resolve import uv_settings
 from offline_bundle.builder.resolve.uv_process import uv_version_here
+from offline_bundle.wheelhouse.runtime.files import sha256_of
 from offline_bundle.wheelhouse.runtime.names import FORMAT
 from offline_bundle.wheelhouse.runtime.pep723 import settings_digest
 from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
@@ -28,18 +28,29 @@ from offline_bundle.wheelhouse.store.shipped import bundle_files
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Parameters of `build` that say how it is done and told, not what comes of it; targets are in the key by their names.
+# Parameters of `build` that do not change its result; targets are in the key by name.
 _NOT_IN_KEY = {
-    "scripts", "output", "python_versions", "platforms", "nodes", "is_locked", "is_check", "sign", "as_json", "quiet",
-    "verbose", "annotations", "sarif",
-}  # fmt: skip
+    "scripts",
+    "output",
+    "python_versions",
+    "platforms",
+    "nodes",
+    "is_locked",
+    "is_check",
+    "sign",
+    "as_json",
+    "quiet",
+    "verbose",
+    "annotations",
+    "sarif",
+}
 
 
 def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
-    """The key of a bundle that `build` would make of *scripts* with *parameters*, by the names that its command has.
+    """Return the key (64 hex digits) of the bundle that `build` would make.
 
-    64 hex digits. A parameter that names a file stands for its content. Raises InputError (2) or ResolveError (3) as
-    the build would.
+    *parameters* have the names of its command; a file counts by its content. Raises InputError (2)
+    or ResolveError (3) as the build would.
     """
     read = read_scripts(scripts)
     nodes = [read_node(path) for path in parameters["nodes"]]
@@ -57,7 +68,7 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
     document = {
         "format": FORMAT,
         "offline-bundle": __version__,
-        "launcher": {name: _digest(content) for name, content in files.items()},
+        "launcher": {name: sha256_of(content) for name, content in files.items()},
         "uv": uv_version_here(),
         "scripts": sorted((_script(script) for script in read), key=json.dumps),
         "targets": sorted({f"{script.name}/{target.name}" for script, target in pairs}),
@@ -68,7 +79,7 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
         },
         "configuration": sorted({_portable(url) for _, url in uv_settings.index_locations({})}),
     }
-    return _digest(json.dumps(document, sort_keys=True).encode())
+    return sha256_of(json.dumps(document, sort_keys=True).encode())
 
 
 def _script(script: Script) -> dict[str, Any]:
@@ -78,23 +89,19 @@ def _script(script: Script) -> dict[str, Any]:
         "dependencies": sorted(map(canonical_requirement, script.dependencies)),
         "requires-python": script.requires_python,
         "settings": settings_digest(script.settings),
-        "lock": _digest(lock.read_bytes()) if has_uv_lock(script) else None,
+        "lock": sha256_of(lock.read_bytes()) if has_uv_lock(script) else None,
     }
 
 
 def _portable(value: Any) -> Any:  # noqa: ANN401 - any option's value
-    """*value* without what differs between machines: passwords, and the folders that a place lies in."""
+    """Return *value* without what differs between machines: passwords, and parent folders."""
     if isinstance(value, tuple):
         return [_portable(entry) for entry in value]
     if isinstance(value, Path):
-        return _digest(value.read_bytes()) if value.is_file() else value.name
+        return sha256_of(value.read_bytes()) if value.is_file() else value.name
     if isinstance(value, str) and "://" in value:
         name, url = uv_settings.split_index(value)
         return f"{name or ''}={without_credentials(url)}"
     if isinstance(value, str) and re.match(r"[/\\~]|[A-Za-z]:\\", value):
         return Path(value).name
     return value
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

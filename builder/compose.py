@@ -1,11 +1,10 @@
-"""Composing the bundle: locks, wheels and scripts in; every file of the bundle and its manifest out. Pure.
+"""Compose the bundle: locks, wheels and scripts in; its files and its manifest out. Pure.
 
-Nothing here reads or writes a file: contents are bytes, or the path of a file that the store takes as it is.
+Nothing here reads or writes a file: contents are bytes, or the path of a file to take.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,10 +16,9 @@ from packaging.utils import parse_wheel_filename
 
 from offline_bundle import __version__
 from offline_bundle.builder.inputs.targets import libc_floor
-from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
-from offline_bundle.wheelhouse.derived.python_downloads import render_downloads
-from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
+from offline_bundle.wheelhouse.derived.complete import complete, file_entry
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.files import sha256_of
 from offline_bundle.wheelhouse.runtime.manifest import (
     BundledFile,
     BundledLock,
@@ -32,9 +30,9 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     Manifest,
     Source,
 )
-from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
 from offline_bundle.wheelhouse.runtime.pep723 import block_digest, settings_digest
 from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
+from offline_bundle.wheelhouse.store.shipped import is_launcher_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
 _NO_TIME = "1980-01-01T00:00:00Z"
 
 UV_TOML = """\
-# With UV_CONFIG_FILE naming this file, an unmodified `uv run script.py` takes everything from this bundle.
+# With UV_CONFIG_FILE naming this file, an unmodified `uv run script.py` takes all from this bundle.
 offline = true
 no-index = true
 find-links = ["./wheels"]
@@ -59,50 +57,56 @@ python-downloads = "never"
 
 @dataclass(frozen=True)
 class WheelFile:
-    """A wheel, verified and at hand."""
+    """A wheel on this machine, verified."""
 
     filename: str
     path: Path
-    """In the download cache, or in the bundle itself when it was there already."""
+    """In the download cache, or in the bundle."""
     sha256: str
     size: int
     name: str
-    """Normalised."""
+    """Normalized."""
     version: str
     metadata: bytes
     """Its METADATA, verbatim (PEP 658)."""
     facts: WheelMetadata
-    """The same, read."""
+    """The same, parsed."""
     source: Source
     upload_time: datetime | None = None
     yanked: str | None = None
 
     @property
     def bundle_path(self) -> str:
-        """Where it lies in the bundle."""
+        """Path in the bundle."""
         return f"wheels/{self.filename}"
 
 
 @dataclass(frozen=True)
 class LockedScript:
-    """One script for one target, with the wheels it gets there."""
+    """One script for one target, with its wheels."""
 
     resolution: Resolution
     wheels: tuple[WheelFile, ...]
 
     @property
     def key(self) -> str:
-        """As the manifest's `needed-by` has it: `eval/cp312-x86_64-manylinux_2_28`."""
+        """Name in the manifest's `needed-by`: `eval/cp312-x86_64-manylinux_2_28`."""
         return f"{self.resolution.script.name}/{self.resolution.target.name}"
 
     @property
     def lock_path(self) -> str:
-        """Where its lock lies in the bundle."""
+        """Path of its lock in the bundle."""
         return f"locks/{self.resolution.script.name}/pylock.{self.resolution.target.name}.toml"
+
+    @property
+    def requirements_path(self) -> str:
+        """Path of its requirements file in the bundle."""
+        name = f"requirements-{self.resolution.target.name}.txt"
+        return f"locks/{self.resolution.script.name}/{name}"
 
     @cached_property
     def content(self) -> bytes:
-        """Its lock: PEP 751, its wheels relative paths into the bundle: it moves with it."""
+        """Its lock (PEP 751); wheels have relative paths, so it moves with the bundle."""
         packages: list[dict[str, Any]] = []
         for wheel in sorted(self.wheels, key=lambda wheel: wheel.name):
             file: dict[str, Any] = {
@@ -112,13 +116,8 @@ class LockedScript:
             }
             if wheel.upload_time:
                 file["upload-time"] = wheel.upload_time.astimezone(UTC)
-            packages.append(
-                {
-                    "name": wheel.name,
-                    "version": wheel.version,
-                    "wheels": [{**file, "hashes": {"sha256": wheel.sha256}}],
-                }
-            )
+            file["hashes"] = {"sha256": wheel.sha256}
+            packages.append({"name": wheel.name, "version": wheel.version, "wheels": [file]})
         document = {
             "lock-version": "1.0",
             "created-by": "offline-bundle",
@@ -127,14 +126,30 @@ class LockedScript:
         }
         return tomli_w.dumps(document).encode()
 
+    @cached_property
+    def requirements(self) -> bytes:
+        """The same for pip, hash-pinned (`--require-hashes`)."""
+        target = self.resolution.target
+        lines = [
+            f"# {self.resolution.script.name}.py on Python {target.python}, {target.platform}",
+            "# pip install --no-index --find-links BUNDLE/wheels --require-hashes -r THIS_FILE",
+        ]
+        for wheel in sorted(self.wheels, key=lambda wheel: wheel.name):
+            lines += [f"{wheel.name}=={wheel.version} \\", f"    --hash=sha256:{wheel.sha256}"]
+        return ("\n".join(lines) + "\n").encode()
+
 
 @dataclass(frozen=True)
 class Composition:
-    """What a bundle is to hold."""
+    """What a bundle will hold."""
 
     manifest: Manifest
     contents: Mapping[str, bytes | Path]
-    """Path in the bundle -> bytes, or the file they are in; of everything that this build brings."""
+    """Path in the bundle -> bytes or a file, of everything that this build adds."""
+
+    def adding(self, contents: Mapping[str, bytes | Path]) -> Composition:
+        """Return the same with more *contents*."""
+        return replace(self, contents={**self.contents, **contents})
 
 
 def compose(  # noqa: PLR0913 - one parameter per part of a bundle
@@ -148,69 +163,43 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
 ) -> Composition:
     """Add *locked* to what the bundle holds (*current*), replacing scripts of the same name.
 
-    *launcher* has the launcher's files; *epoch* is SOURCE_DATE_EPOCH, else the newest upload time dates the bundle.
-    Raises IntegrityError (exit 5) where a wheel or interpreter of the same name with other bytes is in the
-    bundle already.
+    *launcher* has the launcher's files; those of an earlier version leave the manifest. *epoch* is
+    SOURCE_DATE_EPOCH; without it, the newest upload time dates the bundle. Raises IntegrityError
+    (exit 5) where the bundle has a wheel or interpreter of the same name with other bytes.
     """
     before = current or Manifest(created_by="", timestamp=_NO_TIME)
-    contents: dict[str, bytes | Path] = {**launcher, "uv.toml": UV_TOML.encode()}
-    scripts = dict(before.scripts)
-    for entry in locked:
-        script = entry.resolution.script
-        scripts[script.name] = _bundled_script(before, scripts.get(script.name), entry)
-        contents[f"scripts/{script.name}.py"] = script.source
-        paths = scripts[script.name].locks[entry.resolution.target.name]
-        contents[paths.lock] = entry.content
-        contents[paths.requirements] = _render_requirements(entry).encode()
-    wheels = [wheel for entry in locked for wheel in entry.wheels]
-    archives = [(python.bundle_path, python.sha256) for python in pythons]
-    _refuse_other_bytes(
-        before, [*((wheel.bundle_path, wheel.sha256) for wheel in wheels), *archives]
-    )
+    wheels = _unique(wheel for lock in locked for wheel in lock.wheels)
+    added = [(wheel.bundle_path, wheel.sha256) for wheel in wheels]
+    added += [(python.bundle_path, python.sha256) for python in pythons]
+    _check_same_bytes(before, added)
+    scripts = _scripts(before, locked)
+    contents = _contents(locked, wheels, uvs, pythons)
+    contents |= {**launcher, "uv.toml": UV_TOML.encode()}
     files = _kept_files(before, scripts)
-    for wheel in _unique(wheel for entry in locked for wheel in entry.wheels):
-        files[wheel.bundle_path] = _bundled_wheel(wheel)
-        contents[wheel.bundle_path] = wheel.path
-        contents[f"{wheel.bundle_path}.metadata"] = wheel.metadata
+    files |= {path: file_entry(data) for path, data in contents.items() if isinstance(data, bytes)}
+    files |= {wheel.bundle_path: _bundled_wheel(wheel) for wheel in wheels}
+    files |= {python.bundle_path: _bundled_archive(python) for python in pythons}
     for uv in uvs:
-        contents[uv.bundle_path] = uv.executable
-    contents |= {python.bundle_path: python.path for python in pythons}
-    files |= {
-        python.bundle_path: BundledFile(
-            sha256=python.sha256, size=python.size, version=python.version, source=python.source
-        )
-        for python in pythons
-    }
-    files |= {
-        path: file_entry(content) for path, content in contents.items() if isinstance(content, bytes)
-    }
-    files |= {
-        uv.bundle_path: replace(files[uv.bundle_path], source=uv.source, version=uv.version)
-        for uv in uvs
-    }
-    targets = _targets(before, scripts, locked)
-    brought = _pythons(before, targets, pythons)
-    pages = {**render_index(files), **render_downloads(brought, targets, files)}
-    contents |= pages
-    files |= {path: file_entry(content) for path, content in pages.items()}
-    files[CHECKSUMS] = BundledFile(sha256=None, size=None)
+        entry = files[uv.bundle_path]
+        files[uv.bundle_path] = replace(entry, source=uv.source, version=uv.version)
     manifest = Manifest(
         created_by=f"offline-bundle {__version__}",
         timestamp=_timestamp(files.values(), epoch),
         scripts=scripts,
-        targets=targets,
+        targets=_targets(before, locked),
         uv={
             **before.uv,
             **{uv.platform: BundledUv(version=uv.version, path=uv.bundle_path) for uv in uvs},
         },
-        files=with_needed_by(files, scripts),
-        pythons=brought,
+        files=files,
+        pythons=_pythons(before, pythons),
     )
-    return Composition(manifest, contents)
+    manifest, pages = complete(manifest)
+    return Composition(manifest, {**contents, **pages})
 
 
 def bundled_script(script: Script, locks: Mapping[str, BundledLock]) -> BundledScript:
-    """What a manifest says of *script* with these *locks*."""
+    """Return the manifest's entry of *script* with these *locks*."""
     return BundledScript(
         path=f"scripts/{script.name}.py",
         block=block_digest(script.block),
@@ -221,62 +210,84 @@ def bundled_script(script: Script, locks: Mapping[str, BundledLock]) -> BundledS
     )
 
 
-def metadata_changes(known: BundledScript, script: BundledScript) -> list[str]:
-    """What *script* asks for differently from *known*, in words; empty where it asks for the same."""
-    before, now = (set(map(canonical_requirement, entry.dependencies)) for entry in (known, script))
+def metadata_changes(bundled: BundledScript, script: BundledScript) -> list[str]:
+    """Return how the requirements of *script* differ from *bundled*; empty if they are equal."""
+    before, now = (
+        set(map(canonical_requirement, entry.dependencies)) for entry in (bundled, script)
+    )
     changes = [f"now needs {text}" for text in sorted(now - before)]
     changes += [f"no longer needs {text}" for text in sorted(before - now)]
-    if known.requires_python != script.requires_python:
-        changes.append(f"requires-python was {known.requires_python}, is {script.requires_python}")
-    if known.settings != script.settings:
+    if bundled.requires_python != script.requires_python:
+        changes.append(
+            f"requires-python was {bundled.requires_python}, is {script.requires_python}"
+        )
+    if bundled.settings != script.settings:
         changes.append("its [tool.uv] settings changed")
     return changes
 
 
-def script_is_same(known: BundledScript, script: Script) -> bool:
-    """Whether *script* asks for the same as the one in the bundle: then locks for its other targets stay good."""
+def has_same_metadata(bundled: BundledScript, script: Script) -> bool:
+    """Return True if locks of *bundled* for other targets are still valid for *script*."""
     return (
-        sorted(map(canonical_requirement, known.dependencies))
+        sorted(map(canonical_requirement, bundled.dependencies))
         == sorted(map(canonical_requirement, script.dependencies))
-        and known.requires_python == script.requires_python
-        and known.settings == settings_digest(script.settings)
+        and bundled.requires_python == script.requires_python
+        and bundled.settings == settings_digest(script.settings)
     )
 
 
-def _bundled_script(
-    before: Manifest, known: BundledScript | None, entry: LockedScript
+def _contents(
+    locked: Iterable[LockedScript],
+    wheels: Iterable[WheelFile],
+    uvs: Iterable[NodeUv],
+    pythons: Iterable[PythonArchive],
+) -> dict[str, bytes | Path]:
+    contents: dict[str, bytes | Path] = {}
+    for lock in locked:
+        script = lock.resolution.script
+        contents[f"scripts/{script.name}.py"] = script.source
+        contents[lock.lock_path] = lock.content
+        contents[lock.requirements_path] = lock.requirements
+    for wheel in wheels:
+        contents[wheel.bundle_path] = wheel.path
+        contents[f"{wheel.bundle_path}.metadata"] = wheel.metadata
+    contents |= {uv.bundle_path: uv.executable for uv in uvs}
+    return contents | {python.bundle_path: python.path for python in pythons}
+
+
+def _scripts(before: Manifest, locked: Iterable[LockedScript]) -> dict[str, BundledScript]:
+    scripts = dict(before.scripts)
+    for lock in locked:
+        name = lock.resolution.script.name
+        scripts[name] = _with_lock(before, scripts.get(name), lock)
+    return scripts
+
+
+def _with_lock(
+    before: Manifest, bundled: BundledScript | None, locked: LockedScript
 ) -> BundledScript:
-    script, target = entry.resolution.script, entry.resolution.target
-    others = dict(known.locks) if known and script_is_same(known, script) else {}
-    tag_sets = (parse_wheel_filename(wheel.filename)[3] for wheel in entry.wheels)
-    others[target.name] = BundledLock(
-        lock=entry.lock_path,
-        requirements=f"locks/{script.name}/requirements-{target.name}.txt",
+    script, target = locked.resolution.script, locked.resolution.target
+    locks = dict(bundled.locks) if bundled and has_same_metadata(bundled, script) else {}
+    tag_sets = (parse_wheel_filename(wheel.filename)[3] for wheel in locked.wheels)
+    lock = BundledLock(
+        lock=locked.lock_path,
+        requirements=locked.requirements_path,
         libc=libc_floor(tag_sets, target),
         packages={
             wheel.name: BundledPackage(version=wheel.version, wheel=wheel.bundle_path)
-            for wheel in entry.wheels
+            for wheel in locked.wheels
         },
     )
-    others[target.name] = _with_forms(
-        before, known, others[target.name], target.name, entry.content
-    )
-    made = bundled_script(script, others)
-    return known if known and replace(known, origins=()) == made else made
-
-
-def _with_forms(
-    before: Manifest, known: BundledScript | None, lock: BundledLock, target: str, content: bytes
-) -> BundledLock:
-    """What was made of the same lock in advance stays good."""
-    earlier = known.locks.get(target) if known else None
-    if earlier is None or before.files[earlier.lock].sha256 != hashlib.sha256(content).hexdigest():
-        return lock
-    return replace(lock, cache=earlier.cache, environment=earlier.environment)
+    earlier = bundled.locks.get(target.name) if bundled else None
+    if earlier and before.files[earlier.lock].sha256 == sha256_of(locked.content):
+        # what was prepared from the same lock stays valid
+        lock = replace(lock, cache=earlier.cache, environment=earlier.environment)
+    entry = bundled_script(script, {**locks, target.name: lock})
+    return bundled if bundled and replace(bundled, origins=()) == entry else entry
 
 
 def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[str, BundledFile]:
-    """What stays of the bundle before: all but pages, which are rendered anew, and locks that no script has now."""
+    """Return the files that stay: without the launcher, and without locks that no script has."""
     named = {
         path
         for script in scripts.values()
@@ -286,24 +297,25 @@ def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[
     return {
         path: replace(file, needed_by=())
         for path, file in before.files.items()
-        if not path.startswith(INDEX) and (not path.startswith("locks/") or path in named)
+        if not is_launcher_file(path) and (not path.startswith("locks/") or path in named)
     }
 
 
-def _refuse_other_bytes(before: Manifest, brought: Iterable[tuple[str, str]]) -> None:
-    """Refuse files whose bytes would change under their name; *brought* is of paths in the bundle and digests."""
-    known = {path: file.sha256 for path, file in before.files.items()}
+def _check_same_bytes(before: Manifest, added: Iterable[tuple[str, str]]) -> None:
+    """Raise IntegrityError where a file would change; *added* has paths and sha256."""
+    digests = {path: file.sha256 for path, file in before.files.items()}
     problems: dict[str, None] = {}
-    for path, sha256 in brought:
-        digest = known.setdefault(path, sha256)
-        if digest != sha256:
+    for path, sha256 in added:
+        bundled = digests.setdefault(path, sha256)
+        if bundled != sha256:
             name = path.rpartition("/")[2]
-            problems[f"{name}: the bundle has sha256 {digest}, this build brings {sha256}"] = None
+            problems[f"{name}: sha256 {bundled} in the bundle, {sha256} in this build"] = None
     if problems:
         raise IntegrityError(
-            "the bundle already holds files of the same names with other bytes",
+            "the bundle already has files of the same names with other bytes",
             problems=tuple(problems),
-            hint="files of a bundle never change: give a package of your own a new version, or use another folder",
+            hint="files of a bundle never change: give your own package a new version, "
+            "or use another folder",
         )
 
 
@@ -320,43 +332,35 @@ def _bundled_wheel(wheel: WheelFile) -> BundledFile:
     )
 
 
-def _render_requirements(entry: LockedScript) -> str:
-    """The same for plain pip, hash-pinned (`--require-hashes`)."""
-    target = entry.resolution.target
-    lines = [
-        f"# {entry.resolution.script.name}.py on Python {target.python}, {target.platform}",
-        "# pip install --no-index --find-links BUNDLE/wheels --require-hashes -r THIS_FILE",
-    ]
-    for wheel in sorted(entry.wheels, key=lambda wheel: wheel.name):
-        lines += [f"{wheel.name}=={wheel.version} \\", f"    --hash=sha256:{wheel.sha256}"]
-    return "\n".join(lines) + "\n"
+def _bundled_archive(python: PythonArchive) -> BundledFile:
+    return BundledFile(
+        sha256=python.sha256, size=python.size, version=python.version, source=python.source
+    )
 
 
-def _targets(
-    before: Manifest, scripts: Mapping[str, BundledScript], locked: Sequence[LockedScript]
-) -> dict[str, BundledTarget]:
-    known = dict(before.targets)
-    for entry in locked:
-        target = entry.resolution.target
-        known[target.name] = BundledTarget(python=target.python, platform=target.platform)
-    used = {name for script in scripts.values() for name in script.locks}
-    return {name: target for name, target in known.items() if name in used}
+def _targets(before: Manifest, locked: Iterable[LockedScript]) -> dict[str, BundledTarget]:
+    targets = (lock.resolution.target for lock in locked)
+    return {
+        **before.targets,
+        **{
+            target.name: BundledTarget(python=target.python, platform=target.platform)
+            for target in targets
+        },
+    }
 
 
-def _pythons(
-    before: Manifest, targets: Mapping[str, BundledTarget], archives: Sequence[PythonArchive]
-) -> dict[str, BundledPython]:
-    known = dict(before.pythons)
+def _pythons(before: Manifest, archives: Iterable[PythonArchive]) -> dict[str, BundledPython]:
+    pythons = dict(before.pythons)
     for archive in archives:
         python = BundledPython(
             version=archive.version, implementation="cpython", path=archive.bundle_path
         )
-        known |= {target.name: python for target in archive.targets}
-    return {name: python for name, python in known.items() if name in targets}
+        pythons |= {target.name: python for target in archive.targets}
+    return pythons
 
 
 def _timestamp(files: Iterable[BundledFile], epoch: int | None) -> str:
-    """SOURCE_DATE_EPOCH, or the newest upload time: never the clock, so that the same inputs give the same bytes."""
+    """Return *epoch* or the newest upload time: without a clock, equal inputs give equal bytes."""
     if epoch is not None:
         return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     times = [file.upload_time for file in files if file.upload_time]
@@ -367,6 +371,8 @@ def _iso(time: datetime | None) -> str | None:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z") if time else None
 
 
-def _unique(wheels: Iterable[WheelFile]) -> Iterable[WheelFile]:
-    """The first of each name: wheels shared by scripts and targets are one file."""
-    return {wheel.filename: wheel for wheel in reversed(list(wheels))}.values()
+def _unique(wheels: Iterable[WheelFile]) -> list[WheelFile]:
+    """Return one wheel per name and digest: scripts and targets share files."""
+    return list(
+        {(wheel.filename, wheel.sha256): wheel for wheel in reversed(list(wheels))}.values()
+    )

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.builder.cli.progress import make_progress
-from offline_bundle.builder.pipeline import BuildRequest, build
+from offline_bundle.builder.model import BuildRequest
+from offline_bundle.builder.pipeline import build
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
 from offline_bundle.wheelhouse.store.verify import verify

@@ -13,7 +13,7 @@ from offline_bundle.builder.cli.ci_options import ci_options
 from offline_bundle.wheelhouse.cli.options import sign_option
 
 if TYPE_CHECKING:
-    from offline_bundle.builder.pipeline import BuildReport
+    from offline_bundle.builder.model import BuildReport
 
 
 def _complete_platforms(
@@ -167,7 +167,8 @@ def build_command(  # noqa: PLR0913 - one parameter per option
 
     from offline_bundle.builder.cli.ci_options import tell_check
     from offline_bundle.builder.cli.progress import make_progress
-    from offline_bundle.builder.pipeline import BuildRequest, build
+    from offline_bundle.builder.model import BuildRequest
+    from offline_bundle.builder.pipeline import build
     from offline_bundle.builder.resolve.model import ResolveOptions
     from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
     from offline_bundle.wheelhouse.runtime.errors import InputError

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.builder.fetch.pool import NoProgress
-from offline_bundle.wheelhouse.cli.output import count, megabytes
+from offline_bundle.builder.fetch.model import NoProgress
+from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from offline_bundle.builder.fetch.pool import Download, FetchProgress
-    from offline_bundle.builder.pipeline import BuildProgress
+    from offline_bundle.builder.fetch.model import Download, FetchProgress
+    from offline_bundle.builder.model import BuildProgress
 
 # Between two lines about downloads that go on, in a log.
 _QUIET_SECONDS = 10.0
@@ -72,7 +72,7 @@ class _TransferLines:
     def begin(self, files: int, size: int | None) -> None:
         self._started = self._last = time.monotonic()
         self._left = files
-        known = f", {megabytes(size)}" if size else ""
+        known = f", {format_size(size)}" if size else ""
         if files:
             click.echo(f"Fetching {count(files, 'file')}{known} …", err=True)
 
@@ -85,9 +85,9 @@ class _TransferLines:
         seconds = time.monotonic() - self._last
         if seconds > _QUIET_SECONDS and self._left:
             self._last += seconds
-            rate = megabytes(int(self._size / (self._last - self._started)))
+            rate = format_size(int(self._size / (self._last - self._started)))
             click.echo(
-                f"  {megabytes(self._size)} so far, {rate}/s, {count(self._left, 'file')} to go",
+                f"  {format_size(self._size)} so far, {rate}/s, {count(self._left, 'file')} to go",
                 err=True,
             )
 

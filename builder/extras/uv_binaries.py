@@ -1,4 +1,4 @@
-"""The uv that a bundle brings for its nodes: the executable out of uv's own wheel, at a chosen version."""
+"""The uv for the nodes: the executable out of uv's own wheel, at a chosen version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from offline_bundle.builder.resolve.model import Artifact
     from offline_bundle.wheelhouse.runtime.manifest import Manifest, Source
 
-# Settings of a script that say where packages come from: uv itself is taken from there too.
+# Settings of a script that name indexes: uv itself is taken from there too.
 _INDEX_SETTINGS = {
     "allow-insecure-host",
     "extra-index-url",
@@ -41,11 +41,11 @@ class NodeUv:
 
     @property
     def bundle_path(self) -> str:
-        """Where it lies in the bundle."""
+        """Path in the bundle."""
         return f"uv/{self.platform}/uv{'.exe' if 'windows' in self.platform else ''}"
 
 
-def lacking(
+def missing(
     targets: Iterable[Target],
     version: str | None,
     current: Manifest | None,
@@ -53,36 +53,33 @@ def lacking(
     is_default: bool,
     with_static: bool = False,
 ) -> list[Target]:
-    """The platforms for which *current* does not hold uv of that version; none where *version* is None.
+    """Return the platforms for which *current* has no uv of that version.
 
-    A version that is only our default (*is_default*) does not replace the one that was once chosen for a bundle.
-    glibc platforms share one uv, made for the oldest glibc that uv supports; *with_static* adds musl's, which
-    is linked statically and needs nothing of a node but its kernel.
+    None for version None. A version that is only our default (*is_default*) does not replace the
+    one in the bundle. glibc platforms share one uv, made for the oldest glibc that uv supports.
+    *with_static* adds musl's: it is linked statically, and needs only the node's kernel.
     """
-    wanted = {}
+    platforms: dict[str, Target] = {}
     for target in targets if version else ():
-        platforms = [platform_for(target)]
-        platforms += (
-            [f"{target.architecture}-unknown-linux-musl"]
-            if with_static and target.system == "linux-gnu"
-            else []
-        )
-        for platform in platforms:
-            known = current.uv.get(platform) if current else None
-            if known is None or (known.version != version and not is_default):
-                wanted[platform] = Target(target.python, platform)
-    return list(wanted.values())
+        names = [platform_for(target)]
+        if with_static and target.system == "linux-gnu":
+            names.append(f"{target.architecture}-unknown-linux-musl")
+        for name in names:
+            bundled = current.uv.get(name) if current else None
+            if bundled is None or (bundled.version != version and not is_default):
+                platforms[name] = Target(target.python, name)
+    return list(platforms.values())
 
 
 def platform_for(target: Target) -> str:
-    """The platform whose uv the nodes of *target* use; glibc platforms share one."""
-    return (
-        f"{target.architecture}-manylinux_2_17" if target.system == "linux-gnu" else target.platform
-    )
+    """Return the platform whose uv the nodes of *target* use; glibc platforms share one."""
+    if target.system == "linux-gnu":
+        return f"{target.architecture}-manylinux_2_17"
+    return target.platform
 
 
-def uv_requirement_script(version: str | None, scripts: Sequence[Script]) -> Script:
-    """uv of *version* as if it were the one dependency of a script, with the indexes of *scripts*."""  # noqa: D403
+def uv_requirement_script(version: str, scripts: Sequence[Script]) -> Script:
+    """Return a script that requires only uv of *version*, with the indexes of *scripts*."""
     settings = {
         key: value
         for script in scripts
@@ -100,9 +97,9 @@ def uv_requirement_script(version: str | None, scripts: Sequence[Script]) -> Scr
     )
 
 
-def unpack(platform: str, choice: Artifact, wheel: Path, source: Source) -> NodeUv:
-    """The executable in uv's wheel at *wheel*."""
+def unpack(platform: str, artifact: Artifact, wheel: Path, source: Source) -> NodeUv:
+    """Return the executable in uv's wheel at *wheel*."""
     suffix = ".exe" if "windows" in platform else ""
     with zipfile.ZipFile(wheel) as archive:
-        executable = archive.read(f"uv-{choice.version}.data/scripts/uv{suffix}")
-    return NodeUv(platform, choice.version or "", executable, source)
+        executable = archive.read(f"uv-{artifact.version}.data/scripts/uv{suffix}")
+    return NodeUv(platform, artifact.version or "", executable, source)

@@ -1,26 +1,26 @@
-"""The forms in which a bundle serves its scripts: what makes one (`Format`), and which of them a bundle has (`formats_of`).
+"""What all bundle formats share: the `Format` protocol, its context, and access to locks.
 
-index   what `compose` writes, the wheels, a static index over them and the locks: the others are made from it
-cache   `cache/`, a filled UV_CACHE_DIR for one version of uv (`builder/cache_form.py`)
-venv    `envs/`, a ready environment per script and target (`builder/venv_form.py`)
+index   what `compose` writes: wheels, a static index over them, and locks; the base of the others
+cache   `cache/`, a filled UV_CACHE_DIR for one version of uv (`uv_cache.py`)
+venv    `envs/`, a ready environment per script and target (`venv.py`)
 
-A bundle that has a form keeps it: what later builds add or change is made in that form too.
+A bundle keeps its formats: what later builds add or change is added in those formats too.
 """
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from offline_bundle.builder.compose import Composition
 from offline_bundle.wheelhouse.runtime.errors import FetchError, first_problems
+from offline_bundle.wheelhouse.runtime.files import file_digest
 from offline_bundle.wheelhouse.runtime.manifest import BundledFile
 from offline_bundle.wheelhouse.runtime.paths import path_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from offline_bundle.builder.resolve.model import ResolveOptions
@@ -29,69 +29,54 @@ if TYPE_CHECKING:
 
 @dataclass
 class FormatContext:
-    """Where forms are made, and with what."""
+    """What a format is made with."""
 
     directory: Path
     """The bundle."""
-    place: Path
-    """An empty folder on the bundle's file system: what is made there is moved into the bundle."""
+    folder: Path
+    """Empty, on the bundle's file system; files made there are moved into the bundle."""
     uv: str
-    """The uv that we resolve with."""
+    """The uv executable that resolves."""
     uv_version: str
     options: ResolveOptions
     notes: list[str] = field(default_factory=list)
-    """What the user should know."""
+    """Messages for the user."""
 
     def find(self, composition: Composition, path: str) -> bytes | Path:
-        """The content of a file of the bundle, which may only be about to be written."""
+        """Return the content of a file of the bundle, which may not be written yet."""
         return composition.contents.get(path, self.directory / path)
 
     def read(self, composition: Composition, path: str) -> bytes:
-        """The same, read."""
+        """Return the bytes of a file of the bundle, which may not be written yet."""
         content = self.find(composition, path)
         return content if isinstance(content, bytes) else content.read_bytes()
 
 
 class Format(Protocol):
-    """One way to serve scripts on a node."""
+    """One way to provide packages on a node."""
 
-    def lacks(self, manifest: Manifest) -> bool:
-        """Whether some lock is not served in this form yet, and should be."""
+    def is_incomplete(self, manifest: Manifest) -> bool:
+        """Return True if a lock does not have this format yet."""
         ...
 
-    def add(self, composition: Composition, workshop: FormatContext) -> Composition:
-        """Make what is lacking. Raises InputError (exit 2) or FetchError (exit 4)."""
+    def add(self, composition: Composition, context: FormatContext) -> Composition:
+        """Add what is missing. Raises InputError (exit 2) or FetchError (exit 4)."""
         ...
-
-
-def add_formats(
-    names: Collection[str],
-    composition: Composition,
-    current: Manifest | None,
-    make_workshop: Callable[[], FormatContext],
-) -> tuple[Composition, list[str]]:
-    """Make the forms that are asked for, and those that the bundle (*current*) has, of every lock; notes besides."""
-    notes: list[str] = []
-    for form in _makers({*names, *formats_of(current)}):
-        if form.lacks(composition.manifest):
-            workshop = make_workshop()
-            composition = form.add(composition, workshop)
-            notes += workshop.notes
-    return composition, notes
 
 
 def formats_of(manifest: Manifest | None) -> set[str]:
-    """Names of the forms that a bundle has, for any of its locks."""
+    """Return the names of the formats that a bundle has, for any of its locks."""
     locks = [lock for _, _, lock in locks_of(manifest)] if manifest else []
-    ready = {
+    present = {
+        "index": True,
         "cache": any(lock.cache for lock in locks),
         "venv": any(lock.environment for lock in locks),
     }
-    return {"index", *(name for name, is_there in ready.items() if is_there)}
+    return {name for name, is_present in present.items() if is_present}
 
 
 def locks_of(manifest: Manifest) -> Iterator[tuple[str, str, BundledLock]]:
-    """Each lock, with the names of its script and target."""
+    """Yield each lock with the names of its script and target."""
     for name, script in sorted(manifest.scripts.items()):
         for target, lock in sorted(script.locks.items()):
             yield name, target, lock
@@ -102,17 +87,17 @@ def with_locks(
     change: Callable[[str, str, BundledLock], BundledLock],
     files: Mapping[str, Path],
 ) -> Composition:
-    """The composition with *files* of a form, by path in the bundle, and with every lock (script, target) changed."""
+    """Return the composition with *files* (by path in the bundle) and every lock changed."""
     manifest = composition.manifest
-    faults = [f"{path}: {reason}" for path, reason in path_problems({**manifest.files, **files})]
-    if faults:
+    problems = [f"{path}: {reason}" for path, reason in path_problems({**manifest.files, **files})]
+    if problems:
         raise FetchError(
             "a package has files whose names some file systems cannot hold",
-            problems=first_problems(faults),
-            hint="leave out --format: the wheels themselves are no problem, nor is the launcher",
+            problems=first_problems(problems),
+            hint="leave out --format: the wheels and the launcher work without it",
         )
     with ThreadPoolExecutor() as pool:
-        described = dict(zip(files, pool.map(_described, files.values()), strict=True))
+        entries = dict(zip(files, pool.map(_file_entry, files.values()), strict=True))
     scripts = {
         name: replace(
             script,
@@ -120,26 +105,11 @@ def with_locks(
         )
         for name, script in manifest.scripts.items()
     }
-    return Composition(
-        replace(manifest, scripts=scripts, files={**manifest.files, **described}),
-        {**composition.contents, **files},
-    )
+    manifest = replace(manifest, scripts=scripts, files={**manifest.files, **entries})
+    return replace(composition, manifest=manifest).adding(files)
 
 
-def _described(path: Path) -> BundledFile:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    found = path.stat()
-    return BundledFile(sha256=digest, size=found.st_size, executable=bool(found.st_mode & 0o100))
-
-
-def _makers(names: Collection[str]) -> Iterator[Format]:
-    """What makes the forms *names* out of the index."""
-    if "cache" in names:
-        from offline_bundle.builder.formats.uv_cache import UvCacheFormat  # noqa: PLC0415 - slow to import, and most bundles lack it
-
-        yield UvCacheFormat()
-    if "venv" in names:
-        from offline_bundle.builder.formats.venv import VenvFormat  # noqa: PLC0415 - the same
-
-        yield VenvFormat()
+def _file_entry(path: Path) -> BundledFile:
+    status = path.stat()
+    is_executable = bool(status.st_mode & 0o100)
+    return BundledFile(sha256=file_digest(path), size=status.st_size, executable=is_executable)

@@ -1,12 +1,14 @@
-"""The form `cache`: a UV_CACHE_DIR that lets an unmodified `uv run SCRIPT` find everything without a network.
+"""The format `cache`: a UV_CACHE_DIR from which an unmodified `uv run SCRIPT` takes all packages.
 
-It is filled by the uv that the nodes have, for their platforms, from the wheels of the bundle: `IndexProxy` plays the
-indexes. What lies in it is uv's own business, with three exceptions, which hold for uv 0.7 to 0.13: the folders
-`simple-*` (pages), `wheels-*` (pointers and metadata) and `archive-*` (unpacked wheels) are all that counts; the links
-from one to the other are only a short cut; and where a page is missing it is asked for anew. Each lock is resolved once
-more from the finished cache, offline, so that another layout would be noticed here and not on a node.
+The uv of the nodes fills it, for their platforms, from the wheels of the bundle; `IndexProxy`
+answers for the indexes. Its layout is uv's own, with three exceptions, which hold for uv 0.7 to
+0.13. Only the folders `simple-*` (pages), `wheels-*` (pointers and metadata) and `archive-*`
+(unpacked wheels) count. The links between them are only a short cut. A missing page is requested
+again. Each lock is resolved once more from the finished cache, offline, so that another layout
+fails here and not on a node.
 
-An update adds archives and pointers, replaces the pages of the packages that it brings, and removes nothing.
+An update adds archives and pointers, replaces the pages of the packages that it adds, and removes
+nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from offline_bundle.builder.formats.base import formats_of, locks_of, with_locks
 from offline_bundle.builder.formats.index_proxy import Answers, IndexProxy
 from offline_bundle.builder.inputs.scripts import Script, parse_script
 from offline_bundle.builder.inputs.targets import Target, host_platform
-from offline_bundle.builder.resolve import free_threaded, uv_process
+from offline_bundle.builder.resolve import free_threaded, uv_process, uv_settings
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.files import sha256_of
 
@@ -45,127 +47,146 @@ if TYPE_CHECKING:
 FOLDER = "cache"
 _PAGES = "simple-"
 _ARCHIVES = "archive-"
-_CARRIED = (_ARCHIVES, _PAGES, "wheels-")
-
-
-class UvCacheFormat:
-    """See above, and `offline_bundle.builder.formats.base.Format`."""
-
-    def lacks(self, manifest: Manifest) -> bool:
-        """Whether a lock has no cache, or one for another uv than its nodes'."""
-        return any(_is_lacking(manifest, target, lock) for _, target, lock in locks_of(manifest))
-
-    def add(self, composition: Composition, workshop: FormatContext) -> Composition:
-        """Fill the cache for all locks that lack it."""
-        manifest = composition.manifest
-        served: dict[tuple[str, str], str | None] = {}
-        wanted: list[_Wanted] = []
-        for name, target, lock in locks_of(manifest):
-            if _is_lacking(manifest, target, lock):
-                script = parse_script(
-                    Path(f"{name}.py"), workshop.read(composition, manifest.scripts[name].path)
-                )
-                found = _Wanted(script, _target(manifest, target), lock, _version(manifest, target))
-                fault = found.fault()
-                served[name, target] = None if fault else found.version
-                if fault:
-                    workshop.notes.append(
-                        f"{name}.py for {target} is left out of the cache: {fault}"
-                    )
-                else:
-                    wanted.append(found)
-        if not wanted and "cache" not in formats_of(manifest):
-            raise InputError(
-                "--format cache: uv would take none of the scripts from a cache",
-                problems=workshop.notes,
-                hint="leave out --format cache: the launcher runs them",
-            )
-        cache = workshop.place / FOLDER
-        if wanted:
-            _seed(manifest, workshop, cache, {name for one in wanted for name in one.lock.packages})
-            with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
-                _fill(composition, workshop, cache, wanted, Path(folder))
-        files = {f"{FOLDER}/{path.relative_to(cache).as_posix()}": path for path in _files(cache)}
-        known = {path for path in manifest.files if path.startswith(f"{FOLDER}/{_ARCHIVES}")}
-        files = {path: place for path, place in files.items() if path not in known}
-        return with_locks(
-            composition,
-            lambda name, target, lock: replace(lock, cache=served.get((name, target), lock.cache)),
-            files,
-        )
+_INCLUDED = (_ARCHIVES, _PAGES, "wheels-")
+_KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "TEMP", "TMPDIR")
+_HOME_VARIABLES = ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS")
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A lock that the cache is to serve."""
+class _CachedLock:
+    """A lock to serve from the cache."""
 
     script: Script
     target: Target
     lock: BundledLock = field(hash=False)
-    version: str
-    """Of the nodes' uv."""
+    uv_version: str
+    """Of the nodes."""
 
-    def fault(self) -> str | None:
-        """Why an unmodified `uv run` cannot take the script from a cache, if it cannot."""
+    def unsupported_reason(self) -> str | None:
+        """Return why an unmodified `uv run` cannot take the script from a cache, if so."""
         settings = self.script.settings
-        sources = settings.get("sources", {})
-        entries = [
-            entry
-            for source in sources.values()
-            for entry in (source if isinstance(source, list) else [source])
-        ]
-        indexes = [entry.get("url") for entry in settings.get("index", [])]
-        indexes += [settings.get("index-url", ""), *settings.get("extra-index-url", [])]
-        if any("@" in text.partition(";")[0] for text in self.script.dependencies) or not all(
-            isinstance(entry, dict) and "index" in entry for entry in entries
-        ):
-            return "it names a package by its address or folder, which uv looks for there (the launcher does not)"
-        if settings.get("find-links") or not all(
-            re.match(r"https?://|$", str(url)) for url in indexes
-        ):
-            return "it names a folder or page of files, which uv reads anew each time (the launcher does not)"
+        has_direct_reference = any(
+            "@" in text.partition(";")[0] for text in self.script.dependencies
+        )
+        sources = uv_settings.source_entries(settings)
+        if has_direct_reference or not all("index" in entry for _, entry in sources):
+            return (
+                "it names a package by its address or folder, and uv reads that again "
+                "(the launcher does not)"
+            )
+        urls = [entry.get("url") for entry in settings.get("index", [])]
+        urls += [settings.get("index-url", ""), *settings.get("extra-index-url", [])]
+        are_remote = all(re.match(r"https?://|$", str(url)) for url in urls)
+        if settings.get("find-links") or not are_remote:
+            return (
+                "it names a folder or page of files, and uv reads that again "
+                "(the launcher does not)"
+            )
         return None
 
 
-def _is_lacking(manifest: Manifest, target: str, lock: BundledLock) -> bool:
-    return lock.cache is None or lock.cache != _version(manifest, target)
+class UvCacheFormat:
+    """`Format` of a filled uv cache."""
+
+    def is_incomplete(self, manifest: Manifest) -> bool:
+        """Return True if a lock has no cache, or one for another uv than its nodes'."""
+        return any(_is_missing(manifest, target, lock) for _, target, lock in locks_of(manifest))
+
+    def add(self, composition: Composition, context: FormatContext) -> Composition:
+        """Fill the cache for all locks without one."""
+        manifest = composition.manifest
+        locks, versions = _locks_to_cache(composition, context)
+        if not locks and "cache" not in formats_of(manifest):
+            raise InputError(
+                "--format cache: uv cannot take any of the scripts from a cache",
+                problems=context.notes,
+                hint="leave out --format cache: the launcher runs them",
+            )
+        cache = context.folder / FOLDER
+        if locks:
+            names = {name for lock in locks for name in lock.lock.packages}
+            _copy_existing(manifest, context, cache, renewed=names)
+            with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+                _fill(composition, context, cache, locks, Path(folder))
+        files = {f"{FOLDER}/{path.relative_to(cache).as_posix()}": path for path in _files(cache)}
+        # archives never change
+        files = {
+            path: file
+            for path, file in files.items()
+            if path not in manifest.files or not path.startswith(f"{FOLDER}/{_ARCHIVES}")
+        }
+        return with_locks(
+            composition,
+            lambda name, target, lock: replace(
+                lock, cache=versions.get((name, target), lock.cache)
+            ),
+            files,
+        )
+
+
+def _locks_to_cache(
+    composition: Composition, context: FormatContext
+) -> tuple[list[_CachedLock], dict[tuple[str, str], str | None]]:
+    """Return the locks to add, and the uv version (or None) per script and target; note the rest."""
+    manifest = composition.manifest
+    locks: list[_CachedLock] = []
+    versions: dict[tuple[str, str], str | None] = {}
+    for name, key, lock in locks_of(manifest):
+        if not _is_missing(manifest, key, lock):
+            continue
+        source = context.read(composition, manifest.scripts[name].path)
+        script = parse_script(Path(f"{name}.py"), source)
+        cached = _CachedLock(script, _target(manifest, key), lock, _uv_version(manifest, key))
+        reason = cached.unsupported_reason()
+        versions[name, key] = None if reason else cached.uv_version
+        if reason:
+            context.notes.append(f"{name}.py for {key} is left out of the cache: {reason}")
+        else:
+            locks.append(cached)
+    return locks, versions
+
+
+def _is_missing(manifest: Manifest, target: str, lock: BundledLock) -> bool:
+    return lock.cache is None or lock.cache != _uv_version(manifest, target)
 
 
 def _target(manifest: Manifest, name: str) -> Target:
     return Target(manifest.targets[name].python, manifest.targets[name].platform)
 
 
-def _version(manifest: Manifest, target: str) -> str:
-    """The version of uv that nodes of a target have: the bundle's."""
-    found = manifest.uv.get(uv_binaries.platform_for(_target(manifest, target)))
-    if found is None:
+def _uv_version(manifest: Manifest, target: str) -> str:
+    """Return the version of uv that nodes of a target have: the bundle's."""
+    uv = manifest.uv.get(uv_binaries.platform_for(_target(manifest, target)))
+    if uv is None:
         raise InputError(
-            f"--format cache: the bundle has no uv for {target}, and a cache is good for one version of uv only",
-            hint="leave --no-uv away; another version than the newest goes in with --uv-version V",
+            f"--format cache: the bundle has no uv for {target}, and a cache is for one version "
+            "of uv only",
+            hint="leave out --no-uv; --uv-version V adds another version than the newest",
         )
-    return found.version
+    return uv.version
 
 
-def _seed(manifest: Manifest, workshop: FormatContext, cache: Path, renewed: set[str]) -> None:
-    """Begin with the bundle's cache, but for the pages that must be *renewed*."""
+def _copy_existing(
+    manifest: Manifest, context: FormatContext, cache: Path, *, renewed: set[str]
+) -> None:
+    """Start with the bundle's cache, without the pages of the *renewed* packages."""
     cache.mkdir()
     for path in manifest.files:
-        bucket, _, rest = path.removeprefix(f"{FOLDER}/").partition("/")
-        if not path.startswith(f"{FOLDER}/") or (
-            bucket.startswith(_PAGES) and Path(rest).stem in renewed
-        ):
+        bucket, _, name = path.removeprefix(f"{FOLDER}/").partition("/")
+        is_renewed = bucket.startswith(_PAGES) and Path(name).stem in renewed
+        if is_renewed or not path.startswith(f"{FOLDER}/"):
             continue
-        place = cache / bucket / rest
-        place.parent.mkdir(parents=True, exist_ok=True)
-        source = workshop.directory / path
-        if not (bucket.startswith(_ARCHIVES) and _linked(source, place)):
-            shutil.copyfile(source, place)
+        copy = cache / bucket / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        source = context.directory / path
+        if not (bucket.startswith(_ARCHIVES) and _link(source, copy)):
+            shutil.copyfile(source, copy)
 
 
-def _linked(source: Path, place: Path) -> bool:
-    """Whether a hard link was made: uv only reads what is in an archive."""
+def _link(source: Path, destination: Path) -> bool:
+    """Return True if a hard link was made: uv only reads the files of an archive."""
     try:
-        os.link(source, place)
+        os.link(source, destination)
     except OSError:
         return False
     return True
@@ -173,83 +194,60 @@ def _linked(source: Path, place: Path) -> bool:
 
 def _fill(
     composition: Composition,
-    workshop: FormatContext,
+    context: FormatContext,
     cache: Path,
-    wanted: Sequence[_Wanted],
+    locks: Sequence[_CachedLock],
     scratch: Path,
 ) -> None:
-    """Have uv ask the proxy for all that it will ask for on a node; then have it resolve once more without."""
-    uvs = {
-        version: _executable(composition, workshop, version, scratch)
-        for version in {one.version for one in wanted}
-    }
-    places = {one: scratch / f"{number}" for number, one in enumerate(wanted)}
-    with IndexProxy(_answers(composition, workshop)) as proxy:
-        for one, place in places.items():
-            _write_project(place, one)
-            options = ["--target", "packages", "--link-mode", "symlink", "--constraint", "pins.txt"]
-            variables = {**_variables(place, cache), **proxy.variables}
-            _run(_install(uvs[one.version], one, place, options), one, place, variables)
-    for one, place in places.items():
-        _run(
-            _install(uvs[one.version], one, place, ["--target", "none", "--dry-run", "--offline"]),
-            one,
-            place,
-            _variables(place, cache),
-        )
+    """Let uv request all that it will request on a node; then resolve again offline."""
+    versions = {lock.uv_version for lock in locks}
+    uv_for = {version: _uv_program(composition, context, version, scratch) for version in versions}
+    workdirs = {lock: scratch / str(number) for number, lock in enumerate(locks)}
+    fill = ["--target", "packages", "--link-mode", "symlink", "--constraint", "pins.txt"]
+    with IndexProxy(_answers(composition, context)) as proxy:
+        for lock, workdir in workdirs.items():
+            _write_project(lock, workdir)
+            command = _install_command(uv_for[lock.uv_version], lock, workdir, fill)
+            _run(command, lock, workdir, {**_offline_env(workdir, cache), **proxy.variables})
+    check = ["--target", "none", "--dry-run", "--offline"]
+    for lock, workdir in workdirs.items():
+        command = _install_command(uv_for[lock.uv_version], lock, workdir, check)
+        _run(command, lock, workdir, _offline_env(workdir, cache))
 
 
-def _write_project(place: Path, one: _Wanted) -> None:
-    """The script's header as a project, as for resolving (`builder/resolve.py`)."""
+def _write_project(lock: _CachedLock, workdir: Path) -> None:
+    """Write the script's header as a project, as for resolving (`resolve/uv.py`)."""
     project = {
         "name": "script",
         "version": "0",
-        "requires-python": f">={one.target.full_version(one.script.requires_python)}",
-        "dependencies": list(one.script.dependencies),
+        "requires-python": f">={lock.target.full_version(lock.script.requires_python)}",
+        "dependencies": list(lock.script.dependencies),
     }
-    place.mkdir()
-    document = {"project": project, "tool": {"uv": one.script.settings}}
-    (place / "pyproject.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
-    pins = [f"{name}=={package.version}\n" for name, package in sorted(one.lock.packages.items())]
-    (place / "pins.txt").write_text("".join(pins), encoding="utf-8")
+    workdir.mkdir()
+    document = {"project": project, "tool": {"uv": lock.script.settings}}
+    (workdir / "pyproject.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
+    packages = sorted(lock.lock.packages.items())
+    pins = [f"{name}=={package.version}\n" for name, package in packages]
+    (workdir / "pins.txt").write_text("".join(pins), encoding="utf-8")
 
 
-def _install(uv: str, one: _Wanted, place: Path, options: Sequence[str]) -> list[str]:
-    python = (
-        free_threaded.fake_free_threaded_python(place.parent / "interpreter")
-        if one.target.is_free_threaded
-        else sys.executable
-    )
-    command = [
-        uv,
-        "pip",
-        "install",
-        "--requirement",
-        "pyproject.toml",
-        "--only-binary",
-        ":all:",
-        "--color",
-        "never",
-    ]
-    command += ["--python", python, "--python-platform", one.target.platform]
-    return [
-        *command,
-        "--python-version",
-        one.target.full_version(one.script.requires_python),
-        *options,
-    ]
+def _install_command(
+    uv: str, lock: _CachedLock, workdir: Path, options: Sequence[str]
+) -> list[str]:
+    python = sys.executable
+    if lock.target.is_free_threaded:
+        python = free_threaded.fake_free_threaded_python(workdir.parent / "interpreter")
+    version = lock.target.full_version(lock.script.requires_python)
+    command = [uv, "pip", "install", "--requirement", "pyproject.toml", "--color", "never"]
+    command += ["--only-binary", ":all:", "--python", python]
+    command += ["--python-platform", lock.target.platform, "--python-version", version]
+    return [*command, *options]
 
 
-def _variables(place: Path, cache: Path) -> dict[str, str]:
-    """An environment without the user's configuration: a node does not have it."""
-    environment = {
-        name: os.environ[name]
-        for name in ("PATH", "SYSTEMROOT", "TEMP", "TMPDIR")
-        if name in os.environ
-    }
-    environment |= {
-        name: str(place) for name in ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS")
-    }
+def _offline_env(workdir: Path, cache: Path) -> dict[str, str]:
+    """Return an environment without the user's configuration: a node does not have it."""
+    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    environment |= dict.fromkeys(_HOME_VARIABLES, str(workdir))
     return environment | {
         "UV_CACHE_DIR": str(cache.absolute()),
         "UV_NO_PROGRESS": "1",
@@ -257,121 +255,122 @@ def _variables(place: Path, cache: Path) -> dict[str, str]:
     }
 
 
-def _run(command: Sequence[str], one: _Wanted, place: Path, environment: Mapping[str, str]) -> None:
-    done = subprocess.run(
-        command, cwd=place, env=environment, capture_output=True, text=True, check=False
+def _run(
+    command: Sequence[str], lock: _CachedLock, workdir: Path, environment: Mapping[str, str]
+) -> None:
+    outcome = subprocess.run(
+        command, cwd=workdir, env=environment, capture_output=True, text=True, check=False
     )
-    if done.returncode:
+    if outcome.returncode:
         raise FetchError(
-            f"uv {one.version} cannot take {one.script.path} for {one.target.name} from a cache",
-            problems=done.stderr.strip().splitlines(),
-            hint="leave --format cache away for this bundle; the other forms and the launcher do without",
+            f"uv {lock.uv_version} cannot take {lock.script.path} for {lock.target.name} "
+            "from a cache",
+            problems=outcome.stderr.strip().splitlines(),
+            hint="leave out --format cache for this bundle; the other formats and the launcher "
+            "do not need it",
         )
 
 
-def _answers(composition: Composition, workshop: FormatContext) -> Answers:
-    """Pages that list what the locks hold, and the wheels."""
+def _answers(composition: Composition, context: FormatContext) -> Answers:
+    """Return pages that list what the locks hold, and the wheels."""
     manifest = composition.manifest
     paths: dict[str, str] = {}
     pages: dict[str, dict[str, Any]] = {}
-    origins: dict[str, set[str]] = {}
+    indexes: dict[str, set[str]] = {}
     for path, file in manifest.files.items():
         if not path.startswith("wheels/") or not file.needed_by or not file.name:
             continue
         paths |= {name.rpartition("/")[2]: name for name in (path, f"{path}.metadata")}
         if file.source and file.source.index:
-            origins.setdefault(file.source.index.rstrip("/"), set()).add(file.name)
+            indexes.setdefault(file.source.index.rstrip("/"), set()).add(file.name)
         if file.name not in pages:
-            pages[file.name] = json.loads(
-                workshop.read(composition, f"simple/{file.name}/index.json")
-            )
-    listings = {name: _addressed(manifest, page, paths) for name, page in pages.items()}
+            page = context.read(composition, f"simple/{file.name}/index.json")
+            pages[file.name] = json.loads(page)
+    listings = {name: _with_urls(manifest, page, paths) for name, page in pages.items()}
 
     def answer_page(url: str) -> bytes | None:
-        """An index that some packages came from has those and no others; any other one has everything."""
+        """An index of some packages has those and no others; any other index has all."""
         index, _, name = url.rstrip("/").rpartition("/")
         name = canonicalize_name(unquote(name))
-        return listings.get(name) if name in origins.get(index, listings.keys()) else None
+        return listings.get(name) if name in indexes.get(index, listings.keys()) else None
 
     def answer_file(name: str) -> bytes | Path | None:
-        return workshop.find(composition, paths[name]) if name in paths else None
+        return context.find(composition, paths[name]) if name in paths else None
 
     return Answers(answer_page, answer_file)
 
 
-def _addressed(manifest: Manifest, page: dict[str, Any], paths: Mapping[str, str]) -> bytes:
-    """A page of what *paths* has, under the addresses of its index; a wheel that was built here has none."""
+def _with_urls(manifest: Manifest, page: dict[str, Any], paths: Mapping[str, str]) -> bytes:
+    """Return a page of the files in *paths*, with the URLs of their index if they have one."""
     files = []
     for entry in page["files"]:
-        path = paths.get(entry["filename"])
-        source = manifest.files[path].source if path else None
+        filename = entry["filename"]
+        if filename not in paths:
+            continue
+        source = manifest.files[paths[filename]].source
         url = (source.url if source and not source.built_from else None) or ""
-        is_its_own = (
-            url.startswith("http")
-            and unquote(urlsplit(url).path).rpartition("/")[2] == entry["filename"]
-        )
-        files += [{**entry, "url": url} if is_its_own else entry] if path else []
+        url_filename = unquote(urlsplit(url).path).rpartition("/")[2]
+        has_url = url.startswith("http") and url_filename == filename
+        files.append({**entry, "url": url} if has_url else entry)
     return json.dumps({**page, "files": files}).encode()
 
 
-def _executable(composition: Composition, workshop: FormatContext, version: str, scratch: Path) -> str:
-    """Uv of that version for this machine: ours, or the bundle's, or else from an index."""
-    if version == workshop.uv_version:
-        return workshop.uv
-    place = scratch / f"uv-{version}"
-    held = composition.manifest.uv.get(uv_binaries.platform_for(Target("3.12", host_platform())))
-    if held is not None and held.version == version:
-        place.mkdir()
-        program = place / "uv"
-        content = workshop.read(composition, held.path)
-        if sha256_of(content) != composition.manifest.files[held.path].sha256:
-            hint = "it is not started; build with --locked to bring it back, or into a new folder"
+def _uv_program(
+    composition: Composition, context: FormatContext, version: str, scratch: Path
+) -> str:
+    """Return uv of that version for this machine: installed, bundled, or else from an index."""
+    if version == context.uv_version:
+        return context.uv
+    folder = scratch / f"uv-{version}"
+    platform = uv_binaries.platform_for(Target("3.12", host_platform()))
+    bundled = composition.manifest.uv.get(platform)
+    if bundled is not None and bundled.version == version:
+        content = context.read(composition, bundled.path)
+        if sha256_of(content) != composition.manifest.files[bundled.path].sha256:
             raise IntegrityError(
-                f"{held.path} in the bundle is not what bundle.json says", hint=hint
+                f"{bundled.path} in the bundle does not match bundle.json",
+                hint="it is not started; build with --locked to restore it, or into a new folder",
             )
+        folder.mkdir()
+        program = folder / "uv"
         program.write_bytes(content)
         program.chmod(0o700)
         return str(program)
-    command = [
-        workshop.uv,
-        "pip",
-        "install",
-        "--target",
-        str(place),
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-    ]
-    command += [
-        "--python",
-        sys.executable,
-        f"uv=={version}",
-        *uv_process.index_flags(replace(workshop.options, exclude_newer=None)),
-    ]
-    done = uv_process.run_uv(command, scratch, **uv_process.index_variables(workshop.options))
-    if done.returncode:
+    return _install_uv(context, version, folder, scratch)
+
+
+def _install_uv(context: FormatContext, version: str, folder: Path, scratch: Path) -> str:
+    options = replace(context.options, exclude_newer=None)
+    command = [context.uv, "pip", "install", "--target", str(folder), "--no-deps"]
+    command += ["--only-binary", ":all:", "--python", sys.executable, f"uv=={version}"]
+    outcome = uv_process.run_uv(
+        [*command, *uv_process.index_flags(options)],
+        scratch,
+        **uv_process.index_variables(options),
+    )
+    if outcome.returncode:
         raise FetchError(
             f"there is no uv {version} for this machine",
-            problems=done.stderr.strip().splitlines(),
+            problems=outcome.stderr.strip().splitlines(),
             hint="choose another with --uv-version",
         )
-    return str(place / "bin" / "uv")
+    return str(folder / "bin" / "uv")
 
 
 def _files(cache: Path) -> Iterator[Path]:
-    """What is carried: no link, no lock file, nothing of what uv keeps for the machine it runs on."""
-    for folder, folders, names in os.walk(cache):
-        here = Path(folder)
-        if here == cache:
-            folders[:] = [name for name in folders if name.startswith(_CARRIED)]
+    """Yield the files to include: no links, no locks, nothing of uv's about this machine."""
+    for root, folders, names in os.walk(cache):
+        folder = Path(root)
+        if folder == cache:
+            folders[:] = [name for name in folders if name.startswith(_INCLUDED)]
             continue
         folders[:] = [
             name
             for name in folders
-            if not (here / name).is_symlink() and not name.startswith(".tmp")
+            if not (folder / name).is_symlink() and not name.startswith(".tmp")
         ]
-        is_archive = here.relative_to(cache).parts[0].startswith(_ARCHIVES)
+        is_archive = folder.relative_to(cache).parts[0].startswith(_ARCHIVES)
         for name in names:
-            place = here / name
-            if not place.is_symlink() and (is_archive or not name.endswith(".lock")):
-                yield place
+            path = folder / name
+            if not path.is_symlink() and (is_archive or not name.endswith(".lock")):
+                yield path

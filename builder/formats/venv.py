@@ -1,13 +1,13 @@
-"""The form `venv`: a ready environment per script and target, used in place from the share, also a read-only one.
+"""The format `venv`: a ready environment per script and target, used in place from the share.
 
-uv lays it out from the bundle's wheels, by hash, for the target's platform; then everything is compiled to bytecode by
-a Python of the target's minor version, which writes the same for every platform. The compiled files say that nobody
-needs to compare them with their sources ("unchecked" by hash, PEP 552): times of modification on the share do not
-matter, and the same inputs give the same bytes. What only the node knows, above all the interpreter, the launcher adds
-there, in an environment of its own that links here.
+uv installs the bundle's wheels, by hash, for the target's platform. A Python of the target's minor
+version compiles everything to bytecode, which is the same for every platform. The compiled files
+are "unchecked" by hash (PEP 552): times on the share do not matter, and the same inputs give the
+same bytes. What only the node knows, such as its interpreter, the launcher adds there, in an
+environment of its own that links here.
 
-    envs/SCRIPT/TARGET/LOCK/pyvenv.cfg, bin/, lib/python3.12/site-packages/    LOCK: of the lock's sha256
-    envs/bin/uv                                                                a stand-in for `uv run SCRIPT`
+    envs/SCRIPT/TARGET/LOCK/    pyvenv.cfg, bin/, lib/python3.12/site-packages/; LOCK: sha256 prefix
+    envs/bin/uv                 the uv shim: `uv run SCRIPT` starts the launcher
 """
 
 from __future__ import annotations
@@ -32,159 +32,146 @@ if TYPE_CHECKING:
     from offline_bundle.wheelhouse.runtime.manifest import BundledLock, Manifest
 
 FOLDER = "envs"
-STAND_IN = f"{FOLDER}/bin/uv"
-_NOT_OURS = {"_virtualenv.py", "_virtualenv.pth"}
+UV_SHIM = f"{FOLDER}/bin/uv"
+_UV_FILES = {"_virtualenv.py", "_virtualenv.pth"}
 
 
 class VenvFormat:
-    """See above, and `offline_bundle.builder.formats.base.Format`."""
+    """`Format` of ready environments."""
 
-    def lacks(self, manifest: Manifest) -> bool:
-        """Whether a lock has no environment."""
+    def is_incomplete(self, manifest: Manifest) -> bool:
+        """Return True if a lock has no environment."""
         return any(lock.environment is None for _, _, lock in locks_of(manifest))
 
-    def add(self, composition: Composition, workshop: FormatContext) -> Composition:
-        """Make one for each lock that lacks it; those that cannot be made here are left out, and named."""
+    def add(self, composition: Composition, context: FormatContext) -> Composition:
+        """Add an environment for each lock without one; note those that cannot be made here."""
         manifest = composition.manifest
-        stand_in = workshop.place / "stand-in"
-        stand_in.write_bytes(workshop.read(composition, "runtime/launcher/uv_shim.py"))
-        stand_in.chmod(0o755)
-        files = {STAND_IN: stand_in}
-        made: dict[tuple[str, str], str] = {}
+        files = {UV_SHIM: _write_uv_shim(composition, context)}
+        environments: dict[tuple[str, str], str] = {}
         for name, key, lock in locks_of(manifest):
             if lock.environment:
-                made[name, key] = lock.environment
+                environments[name, key] = lock.environment
                 continue
             target = Target(manifest.targets[key].python, manifest.targets[key].platform)
-            interpreter = find_interpreter(target.version) if _can_make(target) else None
+            interpreter = find_interpreter(target.version) if _is_supported(target) else None
             if interpreter is None:
-                why = (
+                reason = (
                     f"no Python {target.python} is here"
-                    if _can_make(target)
+                    if _is_supported(target)
                     else "only the node can make it"
                 )
-                workshop.notes.append(f"{name}.py for {key} gets no ready environment: {why}")
+                context.notes.append(f"{name}.py for {key} gets no ready environment: {reason}")
                 continue
-            place = workshop.place / FOLDER / f"{len(made)}"
-            _make(composition, workshop, lock, target, interpreter, place)
-            made[name, key] = (
-                f"{FOLDER}/{name}/{key}/{(manifest.files[lock.lock].sha256 or '')[:16]}"
-            )
+            folder = context.folder / FOLDER / str(len(environments))
+            _make_environment(composition, context, lock, target, interpreter, folder)
+            path = f"{FOLDER}/{name}/{key}/{(manifest.files[lock.lock].sha256 or '')[:16]}"
+            environments[name, key] = path
             files |= {
-                f"{made[name, key]}/{path.relative_to(place).as_posix()}": path
-                for path in _files(place)
+                f"{path}/{file.relative_to(folder).as_posix()}": file for file in _files(folder)
             }
-        if not made:
+        if not environments:
             raise InputError(
                 "--format venv: no environment can be made here",
-                problems=workshop.notes,
-                hint="have a Python of the nodes' minor version here, such as by `uv python install 3.12`; "
+                problems=context.notes,
+                hint="install a Python of the nodes' minor version here, such as by "
+                "`uv python install 3.12`; "
                 "for Windows and free-threaded Pythons leave out --format venv",
             )
         return with_locks(
             composition,
-            lambda name, key, lock: replace(lock, environment=made.get((name, key))),
+            lambda name, key, lock: replace(lock, environment=environments.get((name, key))),
             files,
         )
 
 
-def _can_make(target: Target) -> bool:
-    """Not for Windows, nor for free-threaded Pythons, whose folders are others."""
+def _write_uv_shim(composition: Composition, context: FormatContext) -> Path:
+    path = context.folder / "uv-shim"
+    path.write_bytes(context.read(composition, "runtime/launcher/uv_shim.py"))
+    path.chmod(0o755)
+    return path
+
+
+def _is_supported(target: Target) -> bool:
+    """Return False for Windows and free-threaded Pythons, which use other folders."""
     return target.system != "windows" and not target.is_free_threaded
 
 
-def _make(  # noqa: PLR0913, PLR0917 - what, with what, where
+def _make_environment(  # noqa: PLR0913, PLR0917 - from what, with what, where
     composition: Composition,
-    workshop: FormatContext,
+    context: FormatContext,
     lock: BundledLock,
     target: Target,
     interpreter: str,
-    place: Path,
+    folder: Path,
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="uv-", dir=workshop.place) as folder:
-        wheels = Path(folder) / "wheels"
-        wheels.mkdir()
-        for package in lock.packages.values():
-            source = workshop.find(composition, package.wheel)
-            (wheels / Path(package.wheel).name).symlink_to(Path(source).absolute())  # type: ignore[arg-type]  # a file
-        requirements = Path(folder) / "requirements.txt"
-        requirements.write_bytes(workshop.read(composition, lock.requirements))
-        uv = [
-            workshop.uv,
-            "--no-config",
-            "--offline",
-            "--no-progress",
-            "--color",
-            "never",
-            "--cache-dir",
-            f"{folder}/c",
-        ]
-        _run(
-            [*uv, "venv", "--relocatable", "--no-project", "--python", interpreter, str(place)],
-            place.name,
-        )
-        flags = [
-            "--no-index",
-            "--find-links",
-            str(wheels),
-            "--require-hashes",
-            "--no-build",
-            "--link-mode",
-            "hardlink",
-        ]
-        flags += ["--python-platform", target.platform, "--python-version", f"{target.python}"]
-        flags += ["--allow-empty-requirements", "--python", str(place / "bin" / "python")]
+    with tempfile.TemporaryDirectory(prefix="uv-", dir=context.folder) as name:
+        scratch = Path(name)
+        _link_wheels(composition, context, lock, scratch / "wheels")
+        requirements = scratch / "requirements.txt"
+        requirements.write_bytes(context.read(composition, lock.requirements))
+        uv = [context.uv, "--no-config", "--offline", "--no-progress", "--color", "never"]
+        uv += ["--cache-dir", str(scratch / "cache")]
+        flags = ["--relocatable", "--no-project", "--python", interpreter]
+        _run([*uv, "venv", *flags, str(folder)], folder.name)
+        flags = ["--no-index", "--find-links", str(scratch / "wheels"), "--require-hashes"]
+        flags += ["--no-build", "--link-mode", "hardlink", "--allow-empty-requirements"]
+        flags += ["--python-platform", target.platform, "--python-version", target.python]
+        flags += ["--python", str(folder / "bin" / "python")]
         _run([*uv, "pip", "sync", *flags, str(requirements)], lock.lock)
-    compiling = [
-        "-I",
-        "-m",
-        "compileall",
-        "-qq",
-        "-j",
-        "0",
-        "--invalidation-mode",
-        "unchecked-hash",
-        "-s",
-        str(place),
-    ]
-    # Some packages carry files that are no Python of this version; their importer is told, nobody else.
-    subprocess.run([interpreter, *compiling, str(place / "lib")], capture_output=True, check=False)
-    _drop_notes_of_uv(place)
-    (place / ENVIRONMENT_MARK).write_text(
+    command = [interpreter, "-I", "-m", "compileall", "-qq", "-j", "0"]
+    command += ["--invalidation-mode", "unchecked-hash", "-s", str(folder), str(folder / "lib")]
+    # Some packages have files that are not valid Python of this version: errors are ignored.
+    subprocess.run(command, capture_output=True, check=False)
+    _remove_uv_records(folder)
+    (folder / ENVIRONMENT_MARK).write_text(
         f"include-system-site-packages = false\nversion = {target.python}\nrelocatable = true\n",
         encoding="ascii",
     )
 
 
-def _drop_notes_of_uv(place: Path) -> None:
-    """uv notes the time of a wheel that it took from a folder: of no use to anybody, and never the same twice."""  # noqa: D403
-    for note in place.rglob("*.dist-info/uv_cache.json"):
-        note.unlink()
-        record = note.with_name("RECORD")
+def _link_wheels(
+    composition: Composition, context: FormatContext, lock: BundledLock, folder: Path
+) -> None:
+    folder.mkdir()
+    for package in lock.packages.values():
+        source = context.find(composition, package.wheel)
+        assert isinstance(source, Path)  # noqa: S101 - wheels are files; narrows the type for mypy
+        (folder / Path(package.wheel).name).symlink_to(source.absolute())
+
+
+def _remove_uv_records(folder: Path) -> None:
+    """Remove uv's record of a local wheel's time: it differs at every build."""
+    for cache_record in folder.rglob("*.dist-info/uv_cache.json"):
+        cache_record.unlink()
+        record = cache_record.with_name("RECORD")
         lines = record.read_bytes().splitlines(keepends=True)
         record.unlink()  # it may be a link into uv's cache
         record.write_bytes(b"".join(line for line in lines if b"/uv_cache.json," not in line))
 
 
-def _run(command: Sequence[str], what: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        problems = done.stderr.strip().splitlines()
-        hint = "what uv says is above; without --format venv the launcher makes it on each node"
+def _run(command: Sequence[str], subject: str) -> None:
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    if outcome.returncode:
         raise FetchError(
-            f"the environment for {what} could not be made", problems=problems, hint=hint
+            f"the environment for {subject} could not be made",
+            problems=outcome.stderr.strip().splitlines(),
+            hint="see uv's messages above; without --format venv the launcher makes the "
+            "environment on each node",
         )
 
 
-def _files(place: Path) -> Iterator[Path]:
-    """What packages put there, and the mark; not what every environment has."""
-    yield place / ENVIRONMENT_MARK
-    for path in sorted(place.rglob("*")):
-        inside = path.relative_to(place).parts
-        is_own = len(inside) == 1 or (
-            inside[0] == "bin" and (path.is_symlink() or _is_generic(path.name))
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield what packages installed, and the mark; not what every environment has."""
+    yield folder / ENVIRONMENT_MARK
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        is_script = parts[0] == "bin"
+        is_generic = len(parts) == 1 or (
+            is_script and (path.is_symlink() or _is_generic(path.name))
         )
-        if not is_own and path.is_file() and not path.is_symlink() and path.name not in _NOT_OURS:
+        if is_generic or path.name in _UV_FILES:
+            continue
+        if path.is_file() and not path.is_symlink():
             yield path
 
 

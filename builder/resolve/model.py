@@ -1,7 +1,7 @@
 """What all resolvers share: the `Resolver` protocol, its options, and its results.
 
-    resolution = resolver.resolve(script, target)          # versions and their files, as PEP 751
-    artifacts = select_artifacts(resolution)               # one file per package
+resolution = resolver.resolve(script, target)          # versions and their files, as PEP 751
+artifacts = select_artifacts(resolution)               # one file per package
 """
 
 from __future__ import annotations

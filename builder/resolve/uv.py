@@ -311,9 +311,7 @@ def _packages_met(names: set[str], lock: Path, text: str) -> set[str]:
 
 def _packages_from_elsewhere(project: _ResolveInput) -> set[str]:
     """Return packages that the script takes from a git repository, a URL or a folder."""
-    lists = [
-        project.settings.get(f"{kind}-dependencies") for kind in ("constraint", "override")
-    ]
+    lists = [project.settings.get(f"{kind}-dependencies") for kind in ("constraint", "override")]
     requirements = [*project.script.dependencies]
     requirements += [text for entries in lists if isinstance(entries, list) for text in entries]
     names = {name for name, _ in uv_settings.source_entries(project.settings)}

@@ -14,7 +14,8 @@ import pytest
 from packaging.pylock import Pylock
 
 from offline_bundle.builder.inputs.targets import host_platform
-from offline_bundle.builder.pipeline import BuildReport, BuildRequest, build
+from offline_bundle.builder.model import BuildReport, BuildRequest
+from offline_bundle.builder.pipeline import build
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import (

@@ -31,7 +31,7 @@ from tests.support.distributions import make_source_tree, make_wheel
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from offline_bundle.builder.pipeline import BuildReport
+    from offline_bundle.builder.model import BuildReport
     from tests.support.index_server import IndexServer
 
 __all__ = ["factory"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.builder.check import CheckReport, check
-from offline_bundle.builder.pipeline import BuildRequest
+from offline_bundle.builder.model import BuildRequest
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import (

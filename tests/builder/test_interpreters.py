@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.builder.extras.python_builds import choose_archives, lacking
+from offline_bundle.builder.extras.python_builds import choose_archives, missing
 from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.inputs.scripts import read_scripts
 from offline_bundle.builder.inputs.targets import Target, host_platform, make_target
@@ -125,10 +125,10 @@ def test_what_the_bundle_has_is_kept_while_it_serves(tmp_path: Path) -> None:
     target = make_target("3.12", "linux")
     python = BundledPython(version="3.12.4", implementation="cpython", path="python/1/a.tar.gz")
     current = Manifest(created_by="", timestamp="", pythons={target.name: python})
-    assert lacking([(script, target)], current) == {}
+    assert missing([(script, target)], current) == {}
     newer = replace(script, requires_python=">=3.12.5")
-    assert lacking([(script, target), (newer, target)], current) == {target: (None, ">=3.12.5")}
-    assert lacking([(script, target)], None) == {target: (None,)}
+    assert missing([(script, target), (newer, target)], current) == {target: (None, ">=3.12.5")}
+    assert missing([(script, target)], None) == {target: (None,)}
 
 
 class Mirrored:

@@ -27,7 +27,7 @@ from tests.wheelhouse.test_signature import allowing, make_key, public
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from offline_bundle.builder.pipeline import BuildReport
+    from offline_bundle.builder.model import BuildReport
     from tests.support.index_server import IndexServer
 
 __all__ = ["factory"]

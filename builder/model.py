@@ -1,0 +1,157 @@
+"""What a build is asked for, plans, resolves, reports, and how it reports progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from offline_bundle.builder.fetch.credentials import redact
+from offline_bundle.builder.resolve.model import ResolveOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from offline_bundle.builder.compose import LockedScript
+    from offline_bundle.builder.extras.python_builds import PythonBuild
+    from offline_bundle.builder.fetch.credentials import Credentials
+    from offline_bundle.builder.fetch.model import FetchProgress, TlsSettings
+    from offline_bundle.builder.inputs.scripts import Script
+    from offline_bundle.builder.inputs.targets import Target
+    from offline_bundle.builder.inputs.uv_lockfile import ScriptLock
+    from offline_bundle.builder.resolve.model import Artifact, Resolution, Resolver
+    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What the user asks for."""
+
+    scripts: tuple[Path, ...]
+    output: Path
+    python_versions: tuple[str, ...] = ()
+    """Minor versions such as "3.12"; empty: chosen from each script's requires-python."""
+    platforms: tuple[str, ...] = ()
+    """As uv names them; empty: this machine."""
+    nodes: tuple[Path, ...] = ()
+    """Node files (`inputs.node_file`); the targets are then theirs."""
+    options: ResolveOptions = field(default_factory=ResolveOptions)
+    resolver: Literal["uv", "pip-tools"] = "uv"
+    uv_version: str | None = None
+    """The uv for the nodes; None leaves it out."""
+    is_uv_default: bool = False
+    """True if the uv version is our default; an existing version is then kept."""
+    is_locked: bool = False
+    """Take the locks in the bundle, or a uv lock beside a script; resolve nothing anew."""
+    with_python: bool = False
+    """Include an interpreter for each target."""
+    formats: tuple[str, ...] = ("index",)
+    """Names in `formats.registry`; formats that the bundle has are kept in any case."""
+    sign: Callable[[bytes], bytes] | None = None
+    """Signs the manifest (`wheelhouse.signing.signing_with`)."""
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """A request with its files read and its targets chosen; no index was contacted."""
+
+    request: BuildRequest
+    uv: str
+    """The uv executable to resolve and build with."""
+    scripts: tuple[Script, ...]
+    pairs: Sequence[tuple[Script, Target]]
+    options: ResolveOptions
+    credentials: Credentials
+    tls: TlsSettings
+    script_locks: Mapping[str, ScriptLock]
+    """uv's locks beside the scripts, by script name."""
+    notes: Sequence[str] = ()
+
+    @property
+    def script_names(self) -> str:
+        """File names of the scripts, for messages."""
+        return ", ".join(script.path.name for script in self.scripts)
+
+
+@dataclass(frozen=True)
+class ResolvedLock:
+    """One lock, and the artifact selected for each of its packages."""
+
+    resolver: Resolver
+    resolution: Resolution
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """All that goes into the bundle, named and not yet fetched."""
+
+    locks: Sequence[ResolvedLock]
+    uv: Sequence[ResolvedLock]
+    """uv for the nodes: one artifact each."""
+    pythons: Mapping[Target, PythonBuild]
+    """Interpreters to add."""
+    base: Manifest | None
+    """The manifest to extend: the one in force, without what has to be made again."""
+    locked: Manifest | None = None
+    """The manifest in force, if its locks must lead to the same files."""
+    corrupt: frozenset[str] = frozenset()
+    """Files of the bundle to restore."""
+    orphaned_wheels: Sequence[Artifact] = ()
+    """Corrupt wheels that no script needs."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Messages for the user, such as yanked versions and uv's other warnings."""
+        resolutions = [lock.resolution for lock in self.locks]
+        notes = [
+            f"{resolution.script.path}: {text}"
+            for resolution in resolutions
+            for text in resolution.warnings
+        ]
+        notes += [
+            f"{resolution.script.path.name} contains a password, and is bundled as it is"
+            for resolution in resolutions
+            if redact(resolution.script.block) != resolution.script.block
+        ]
+        return tuple(dict.fromkeys(notes))
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did."""
+
+    output: Path
+    locks: tuple[LockedScript, ...]
+    files: int
+    """Number of files in the bundle."""
+    size: int
+    """Their bytes."""
+    fetched: int
+    """Number of files that came over the network."""
+    fetched_size: int
+    from_cache: int
+    """Number of files that an earlier build had fetched."""
+    built: tuple[str, ...]
+    """Names of the wheels built from source."""
+    changed: bool
+    """False when the bundle was up to date."""
+    notes: tuple[str, ...] = ()
+    """Messages for the user, such as yanked versions and uv's other warnings."""
+
+
+class BuildProgress(Protocol):
+    """Receives progress events."""
+
+    def step(self, text: str) -> None:
+        """Start a step."""
+        ...
+
+    def waiting(self, directory: Path) -> None:
+        """Wait for another build of the bundle at *directory*."""
+        ...
+
+    @property
+    def transfer(self) -> FetchProgress:
+        """Progress of the downloads."""
+        ...

@@ -1,0 +1,217 @@
+"""Restore a bundle from its manifest (`build --locked`): what is corrupt, and what must be equal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from offline_bundle.builder.inputs.targets import Target
+from offline_bundle.builder.resolve.from_manifest import UPDATE_HINT, origin
+from offline_bundle.builder.resolve.model import Artifact
+from offline_bundle.wheelhouse.derived.complete import INVENTORIES
+from offline_bundle.wheelhouse.derived.inventories import render_inventories
+from offline_bundle.wheelhouse.runtime.errors import (
+    FetchError,
+    IntegrityError,
+    OutOfDateError,
+    first_problems,
+)
+from offline_bundle.wheelhouse.runtime.files import sha256_of
+from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest, Source
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
+from offline_bundle.wheelhouse.store.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from offline_bundle.builder.inputs.scripts import Script
+
+_LOCKED_FOLDERS = ("wheels/", "uv/", "python/", "locks/", "envs/")
+_UV_SHIM = "envs/bin/uv"
+
+
+def corrupt_files(directory: Path) -> frozenset[str]:
+    """Return files of the bundle that are missing or changed, after reading all of them."""
+    report = verify(directory)
+    changed = (change.path for change in report.changed)
+    return frozenset({*report.missing, *changed} - {CHECKSUMS})
+
+
+def uv_to_restore(
+    manifest: Manifest, corrupt: Collection[str], python: str, *, wanted: str | None
+) -> list[tuple[str, Target]]:
+    """Return (version, target) of each uv to fetch again; *wanted* is the version asked for.
+
+    Raises OutOfDateError (exit 9) where the bundle has another version.
+    """
+    others = [
+        f"uv for {name}: {uv.version}"
+        for name, uv in manifest.uv.items()
+        if wanted not in {None, uv.version}
+    ]
+    if others:
+        raise OutOfDateError(f"uv {wanted} is not in the bundle", problems=others, hint=UPDATE_HINT)
+    return [
+        (uv.version, Target(python, name)) for name, uv in manifest.uv.items() if uv.path in corrupt
+    ]
+
+
+def orphaned_wheels(
+    manifest: Manifest, scripts: Iterable[Script], corrupt: frozenset[str]
+) -> list[Artifact]:
+    """Return corrupt wheels that none of *scripts* needs: an earlier build added them.
+
+    Raises OutOfDateError (exit 9) where files of a script that was not given are corrupt.
+    """
+    given = {script.name for script in scripts}
+    others = [
+        name
+        for name, script in manifest.scripts.items()
+        if name not in given
+        and corrupt
+        & {
+            script.path,
+            *(path for lock in script.locks.values() for path in (lock.lock, lock.requirements)),
+        }
+    ]
+    if others:
+        raise OutOfDateError(
+            "files of other scripts in the bundle are missing or corrupt",
+            problems=[f"{name}: {manifest.scripts[name].path}" for name in others],
+            hint="name these scripts too",
+        )
+    needed = {
+        package.wheel
+        for name in given & manifest.scripts.keys()
+        for lock in manifest.scripts[name].locks.values()
+        for package in lock.packages.values()
+    }
+    wheels = {path.removesuffix(".metadata") for path in corrupt if path.startswith("wheels/")}
+    return [_wheel_artifact(path, manifest.files[path]) for path in sorted(wheels - needed)]
+
+
+def pythons_to_restore(manifest: Manifest | None, corrupt: Collection[str]) -> dict[str, Artifact]:
+    """Return corrupt archives of interpreters by path; raises FetchError (4) without origin."""
+    files = manifest.files if manifest else {}
+    artifacts = {}
+    for path in sorted(path for path in files if path in corrupt and path.startswith("python/")):
+        file = files[path]
+        if file.source is None or file.source.url is None:
+            raise FetchError(
+                f"{path} is missing, and bundle.json does not name its origin", hint=UPDATE_HINT
+            )
+        artifacts[path] = _artifact("python", file, file.source.url, path)
+    return artifacts
+
+
+def check_pythons_bundled(missing: Iterable[str]) -> None:
+    """Raise OutOfDateError (exit 9) for locked targets that are *missing* an interpreter."""
+    if names := list(missing):
+        raise OutOfDateError(
+            "the bundle has no interpreter for some of its targets",
+            problems=names,
+            hint=UPDATE_HINT,
+        )
+
+
+def without_corrupt_formats(manifest: Manifest, corrupt: Collection[str]) -> Manifest:
+    """Return *manifest* without ready environments if files below `envs/` are corrupt.
+
+    Raises OutOfDateError (exit 9) for a corrupt cache: uv writes times and random names into it, so
+    it cannot be made again with the same bytes.
+    """
+    if cached := [path for path in corrupt if path.startswith("cache/")]:
+        raise OutOfDateError(
+            f"the uv cache cannot be made again from bundle.json alone: {len(cached)} of its files "
+            "are missing or changed, and uv writes other bytes each time",
+            hint="keep cache/ beside bundle.json; or keep the bundle.json of a bundle without it, "
+            "and after --locked add it by --locked --format cache",
+        )
+    if not any(path.startswith("envs/") for path in corrupt):
+        return manifest
+    scripts = {
+        name: replace(
+            script,
+            locks={key: replace(lock, environment=None) for key, lock in script.locks.items()},
+        )
+        for name, script in manifest.scripts.items()
+    }
+    return replace(manifest, scripts=scripts)
+
+
+def timestamp(manifest: Manifest) -> int:
+    """Return its time in seconds since 1970: the same locks keep their date."""
+    return int(datetime.fromisoformat(manifest.timestamp).timestamp())
+
+
+def check_same_files(before: Manifest, after: Manifest) -> None:
+    """Raise IntegrityError (exit 5) where a file that the locks decide has other bytes."""
+    problems = [
+        f"{path}: sha256 {file.sha256} in the bundle, {after.files[path].sha256} fetched or built"
+        for path, file in before.files.items()
+        if path.startswith(_LOCKED_FOLDERS) and path in after.files
+        if path != _UV_SHIM  # of this version, as run.py is
+        if after.files[path].sha256 != file.sha256
+    ]
+    if problems:
+        raise IntegrityError(
+            "files of the locks have other bytes now",
+            problems=first_problems(problems),
+            hint=UPDATE_HINT,
+        )
+
+
+def check_environments(before: Manifest, after: Manifest, reasons: Sequence[str]) -> None:
+    """Raise FetchError (exit 4) for environments of *before* that could not be made again."""
+    missing = [
+        lock.environment
+        for name, script in before.scripts.items()
+        for key, lock in script.locks.items()
+        if lock.environment and after.scripts[name].locks[key].environment != lock.environment
+    ]
+    if missing:
+        raise FetchError(
+            "ready environments of the bundle are missing and cannot be made again here",
+            problems=[*missing, *reasons],
+            hint="install Pythons of these minor versions, or keep envs/ beside bundle.json",
+        )
+
+
+def restore_inventories(
+    manifest: Manifest, metadata: Callable[[], Mapping[str, bytes]], corrupt: Collection[str]
+) -> dict[str, bytes]:
+    """Render the *corrupt* inventories of a *manifest* that is in force.
+
+    Raises OutOfDateError (exit 9) for a report that describes changes to an earlier bundle: it
+    cannot be made from this manifest alone.
+    """
+    paths = sorted(INVENTORIES.intersection(corrupt))
+    if not paths:
+        return {}
+    contents = render_inventories(manifest, metadata(), None)
+    others = [path for path in paths if sha256_of(contents[path]) != manifest.files[path].sha256]
+    if others:
+        raise OutOfDateError(
+            f"{', '.join(others)} cannot be made again from bundle.json alone: "
+            "it describes changes to an earlier bundle",
+            hint="keep it beside bundle.json; or build the bundle into an empty folder",
+        )
+    return {path: contents[path] for path in paths}
+
+
+def _wheel_artifact(path: str, file: BundledFile) -> Artifact:
+    source = file.source or Source()
+    if source.url is None or source.built_from is not None:
+        raise FetchError(
+            f"{path} is missing and cannot be fetched again: {origin(source)}",
+            hint="keep it beside bundle.json, or remove it with `offline-bundle prune`",
+        )
+    return _artifact(file.name or "", file, source.url, path)
+
+
+def _artifact(name: str, file: BundledFile, url: str, path: str) -> Artifact:
+    filename = path.rpartition("/")[2]
+    hashes = {"sha256": file.sha256 or ""}
+    return Artifact(name, file.version, "wheel", url, filename, hashes, file.size)
