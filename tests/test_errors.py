@@ -1,14 +1,11 @@
-"""Every kind of error side by side: provoked as a user would, and compared with tests/errors.txt.
+"""Every kind of error, provoked as a user would, and compared with tests/snapshots/errors.txt.
 
-After changing a message on purpose, write the file anew, and read what differs:
-
-    UPDATE_ERRORS=1 pytest tests/test_errors.py
+`tests/support/snapshots.py` has the command that updates the file.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import os
 import re
@@ -26,13 +23,13 @@ from tests.support.bundles import BundleScript, make_bundle, read_manifest
 from tests.support.command_line import HERE
 from tests.support.distributions import make_buildable_sdist, make_wheel
 from tests.support.index_server import Fault, IndexServer
+from tests.support.snapshots import check_snapshot
 from tests.wheelhouse.test_signature import allowing, make_key, public
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[1]
-SNAPSHOT = Path(__file__).with_name("errors.txt")
 SECRET = "s3cret-of-this-test"
 DOCUMENTED = {1, 2, 3, 4, 5, 6, 7, 8, 9}
 ERRORS = {
@@ -268,14 +265,8 @@ def test_every_error_side_by_side(
         shown = tidy(" ".join(words)).replace(SECRET, "PASSWORD")
         blocks.append(f"# {title}\n$ offline-bundle {shown}\n{said.rstrip()}\nexit {code}\n")
         faults += [f"{title}: {fault}" for fault in faults_of(code, expected, said)]
-    found = "\n".join(blocks)
-    if os.environ.get("UPDATE_ERRORS"):
-        SNAPSHOT.write_text(found, encoding="utf-8")
-    difference = difflib.unified_diff(
-        SNAPSHOT.read_text(encoding="utf-8").splitlines(), found.splitlines(), n=1
-    )
     assert faults == []
-    assert list(difference) == []
+    check_snapshot("errors.txt", "\n".join(blocks))
 
 
 def faults_of(code: int, expected: int, said: str) -> Iterator[str]:

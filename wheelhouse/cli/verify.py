@@ -114,10 +114,8 @@ def _print_report(bundle: Path, report: VerifyReport, signers: Iterable[Signer])
     size = f"{count(report.files, 'file')}, {format_size(report.size)}"
     click.echo(f"{bundle}: {size}, all match the manifest.", err=True)
     if report.pending:
-        text = (
-            f"note: an update was interrupted: {count(len(report.pending), 'file')} of it are in "
-            "the bundle, unused. Run the update again to finish it."
-        )
+        unused = count(len(report.pending), "unused file")
+        text = f"note: an update was interrupted and left {unused}; run it again to finish it"
         click.secho(text, fg="yellow", err=True)
     for signer in signers:
         print_signer(signer)
