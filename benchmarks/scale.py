@@ -143,7 +143,8 @@ def submit(bundle: Path, folder: Path, jobs: int, engine: str, variables: dict[s
     script = next((bundle / "scripts").glob("*.py"))
     command = [
         sys.executable,
-        str(ROOT / "offline_bundle.py"),
+        "-m",
+        "offline_bundle",
         "submit",
         str(script),
         "--bundle",
@@ -228,7 +229,8 @@ def measure_traffic() -> list[str]:
         bundle = folder / "bundle"
         command = [
             sys.executable,
-            str(ROOT / "offline_bundle.py"),
+            "-m",
+            "offline_bundle",
             "build",
             str(EXAMPLE),
             "-o",

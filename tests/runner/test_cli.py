@@ -21,7 +21,7 @@ from tests.support.programs import require
 pytestmark = pytest.mark.measured
 
 ROOT = Path(__file__).parents[2]
-FRONT_DOOR = [sys.executable, str(ROOT / "offline_bundle.py")]
+FRONT_DOOR = [sys.executable, "-m", "offline_bundle"]
 BODY = "import os, signal, sys, time\nimport alpha\nexec(sys.argv[1])\n"
 
 

@@ -140,7 +140,8 @@ def test_ctrl_c_ends_the_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) 
     Path("values.csv").write_text("what\nnothing\nsleep\nsleep\n")
     command = [
         sys.executable,
-        ROOT / "offline_bundle.py",
+        "-m",
+        "offline_bundle",
         "submit",
         "eval.py",
         "--engine",

@@ -133,7 +133,8 @@ def troubles(
     shutil.copy(bundle / "scripts" / "eval.py", folder / "eval.py")
     command = [
         sys.executable,
-        ROOT / "offline_bundle.py",
+        "-m",
+        "offline_bundle",
         "submit",
         "eval.py",
         "--engine",
@@ -345,7 +346,8 @@ def test_ctrl_c_leaves_the_jobs_unless_asked(
 ) -> None:
     command = [
         sys.executable,
-        ROOT / "offline_bundle.py",
+        "-m",
+        "offline_bundle",
         "submit",
         "eval.py",
         "--engine",
@@ -420,7 +422,8 @@ def test_what_was_not_submitted_is_cancelled_with_the_rest(
     limit_queue(tmp_path, cluster, monkeypatch)
     command = [
         sys.executable,
-        ROOT / "offline_bundle.py",
+        "-m",
+        "offline_bundle",
         "submit",
         "eval.py",
         "--engine",
