@@ -1,4 +1,4 @@
-"""Bundles for archives: made through the real writer, of wheels that are only bytes; and ways to bend an archive."""
+"""Bundles for archives, by the real writer, with wheels of random bytes; faulty archives."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ import pytest
 from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
 from offline_bundle.wheelhouse.derived.simple_index import render_index
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
-from offline_bundle.wheelhouse.runtime.archive.reader import Archive
 from offline_bundle.wheelhouse.runtime.archive.tar import Entry
 from offline_bundle.wheelhouse.runtime.manifest import (
     BundledFile,
@@ -39,6 +38,8 @@ from offline_bundle.wheelhouse.store.writer import BundleWriter
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from offline_bundle.wheelhouse.runtime.archive.reader import Archive
+
 LINUX = "cp312-x86_64-manylinux_2_28"
 MAC = "cp312-aarch64-apple-darwin"
 _TARGETS = {
@@ -50,7 +51,7 @@ _UV = "uv/x86_64-manylinux_2_17/uv"
 
 @pytest.fixture(autouse=True)
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test can kill, but not cut the power: what fsync is for shows in none, and on a busy disk it takes seconds."""
+    """Do not flush: tests cannot cut the power, and on a busy disk a flush takes seconds."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
@@ -76,7 +77,7 @@ def put_bundle(
     uv: str | None = "0.13.9",
     time: str = "2026-01-01T00:00:00Z",
 ) -> Path:
-    """Commit a bundle of *scripts* (name -> package -> version) to *folder*, new or in place of what it holds."""
+    """Commit a bundle of *scripts* (name -> package -> version) to *folder*, new or an update."""
     scripts = {"eval": {"alpha": "1.0", "beta": "1.0"}} if scripts is None else scripts
     contents: dict[str, bytes] = {"run.py": launcher, "uv.toml": b"offline = true\n"}
     contents |= {_UV: noise(f"uv {uv}", 20_000)} if uv else {}
@@ -172,11 +173,11 @@ def unpacker_path() -> Path:
 
 
 def tar_of(
-    members: list[tuple[tarfile.TarInfo, bytes]], *, format: int = tarfile.USTAR_FORMAT
+    members: list[tuple[tarfile.TarInfo, bytes]], *, tar_format: int = tarfile.USTAR_FORMAT
 ) -> bytes:
-    """A tar as anybody may make one."""
+    """A tar with any members."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
+    with tarfile.open(fileobj=buffer, mode="w", format=tar_format) as tar:
         for info, content in members:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
@@ -205,7 +206,7 @@ def checksums_of(manifest: Manifest) -> bytes:
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A file system of *size* bytes at *folder*; the test is skipped where none can be mounted (not in CI)."""
+    """Mount a file system of *size* bytes; skip the test if that fails, except in CI."""
     folder.mkdir()
     mount = shutil.which("mount")
     done = mount and subprocess.run(

@@ -130,12 +130,11 @@ class SafeFolder:
 
     def replace(self, source: str, target: str) -> None:
         """Rename a file, also over an existing one."""
-        with self._parent(source) as (source_fd, source_name):
-            with self._parent(target) as (target_fd, target_name):
-                if source_fd is None:
-                    os.replace(source_name, target_name)
-                else:
-                    os.replace(source_name, target_name, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+        with self._parent(source) as (source_fd, old), self._parent(target) as (target_fd, new):
+            if source_fd is None:
+                os.replace(old, new)
+            else:
+                os.replace(old, new, src_dir_fd=source_fd, dst_dir_fd=target_fd)
 
     def flush(self, path: str) -> None:
         """Write a file or folder to the disk, where the platform can."""

@@ -52,8 +52,10 @@ def verify_archive(
             damaged_parts += sorted(archive.source.damaged_parts())
         changes = [Change(path, f"as {MANIFEST} says", problem) for path, problem in damage.items()]
         return VerifyReport(
-            files=sum(len(archive.table.files) for archive in archives),
-            size=sum(size for archive in archives for _, size in archive.table.files.values()),
+            files=sum(len(archive.manifest.files) for archive in archives),
+            size=sum(
+                file.size or 0 for archive in archives for file in archive.manifest.files.values()
+            ),
             changed=(
                 *sorted(changes, key=lambda change: change.path),
                 *(
@@ -65,15 +67,14 @@ def verify_archive(
 
 
 def read_archive_manifest(archive: Archive) -> Manifest:
-    """Return the manifest of an archive with all its references and wheel names checked."""
-    manifest = Manifest.from_json(archive.document)
-    if problems := wheel_name_problems(manifest.files):
+    """Return the manifest of an archive with the names of its wheels checked."""
+    if problems := wheel_name_problems(archive.manifest.files):
         raise IntegrityError(
             f"{archive.name} has wheels with invalid names",
             problems=problems,
             hint="copy it again, or build the bundle again",
         )
-    return manifest
+    return archive.manifest
 
 
 def load_manifest(path: Path) -> Manifest:

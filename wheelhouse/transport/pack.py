@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.archive.check import THE_END, find_damage
-from offline_bundle.wheelhouse.runtime.archive.extract import intact_files
-from offline_bundle.wheelhouse.runtime.archive.file_table import read_table
+from offline_bundle.wheelhouse.runtime.archive.extract import contents_of, intact_files
 from offline_bundle.wheelhouse.runtime.archive.reader import (
     ArchiveHead,
     ArchiveLayout,
@@ -27,10 +26,9 @@ from offline_bundle.wheelhouse.runtime.errors import (
     IntegrityError,
     translate_os_errors,
 )
-from offline_bundle.wheelhouse.runtime.files import NotRegularError
+from offline_bundle.wheelhouse.runtime.files import NotRegularError, sha256_of
 from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest_bytes
 from offline_bundle.wheelhouse.runtime.names import (
-    CHECKSUMS,
     LARGEST_HEADER_FILE,
     MANIFEST,
     SIGNATURE,
@@ -79,35 +77,37 @@ def pack(
     _check_output(directory, output)
     base = None if since is None else read_manifest_document(since)
     document = read_manifest_bytes(directory)
-    Manifest.from_json(document)
+    manifest = Manifest.from_json(document)
     with translate_os_errors(output.parent), SafeFolder(directory) as bundle:
-        source = _Source(bundle, document, base)
+        source = _Source(bundle, document, manifest, base)
         source.check_sizes()
         layout = source.layout
         with open_output(output, layout.size, split_size, unpacker()) as target:
             source.write_to(target)
             target.check_sizes()
-            damage = find_damage(target.reader, layout.entries, source.head.table.time, progress)
+            damage = find_damage(target.reader, layout.entries, source.head.time, progress)
             if target.reader.read(layout.size - END, END + 1) != bytes(END):
                 damage[THE_END] = "it does not end in zeros"
             if damage:
                 source.raise_for_damage(output, damage)
             files = target.put_in_place()
-    files_left_out = len(source.head.table.files) - 1 - len(layout.included)
+    files_left_out = len(source.head.manifest.files) - 1 - len(layout.included)
     return PackReport(tuple(files), len(layout.included), files_left_out, layout.size)
 
 
 class _Source:
     """A bundle that is packed: its head and layout in the archive, and its files."""
 
-    def __init__(self, bundle: SafeFolder, document: bytes, base: bytes | None) -> None:
+    def __init__(
+        self, bundle: SafeFolder, document: bytes, manifest: Manifest, base: bytes | None
+    ) -> None:
         self._bundle = bundle
-        self.head = ArchiveHead(document, read_table(document), signature=_read_signature(bundle))
+        self.head = ArchiveHead(document, manifest, signature=_read_signature(bundle))
         if base is not None:
-            table, old = self.head.table, read_table(base)
-            names = table.files.keys() - {CHECKSUMS}
-            changed = [path for path in names if old.files.get(path) != table.files[path]]
-            self.head.delta = render_delta(old.digest, old.generation, changed)
+            old = Manifest.from_json(base)
+            old_contents, contents = contents_of(old), contents_of(manifest)
+            changed = [path for path in contents if old_contents.get(path) != contents[path]]
+            self.head.delta = render_delta(sha256_of(base), old.generation, changed)
         self.layout = ArchiveLayout(self.head)
 
     def check_sizes(self) -> None:
@@ -123,7 +123,7 @@ class _Source:
 
     def write_to(self, target: ArchiveOutput) -> None:
         """Write all members and the end."""
-        time = self.head.table.time
+        time = self.head.time
         contents = self.head.contents()
         for entry in self.layout.entries:
             target.write(entry.header(time))

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
-from offline_bundle.wheelhouse.runtime.archive.extract import extract_entries, intact_files
+from offline_bundle.wheelhouse.runtime.archive.extract import (
+    contents_of,
+    extract_entries,
+    intact_files,
+)
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
 from offline_bundle.wheelhouse.runtime.archive.unpack import (
     archive_relation,
@@ -111,11 +115,7 @@ def _unpack_one(
     options: _Options,
 ) -> UnpackReport:
     plan = _make_plan(archive, incoming, writer, options)
-    wanted = {
-        path: (file.sha256, file.size)
-        for path, file in plan.manifest.files.items()
-        if file.sha256 is not None and file.size is not None
-    }
+    wanted = contents_of(plan.manifest)
     corrupt = wanted.keys() - intact_files(folder, wanted, options.progress)
     needed = corrupt - plan.pages.keys()
     entries = [
@@ -138,7 +138,7 @@ def _unpack_one(
         contents,
         document=plan.document,
         signature=plan.signature,
-        distrusted=corrupt,
+        corrupt=corrupt,
     )
     folder.remove_tree(INCOMING)  # of a run that was killed after its commit
     unsigned = was_signed and not folder.exists(SIGNATURE)

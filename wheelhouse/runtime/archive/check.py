@@ -40,7 +40,7 @@ def check_archive(archive: "Archive", progress: "Progress" = None) -> "dict[str,
     damage = find_damage(
         archive.source,
         [entry for entry in archive.entries if entry.path not in cut],
-        archive.table.time,
+        archive.time,
         progress,
     )
     end = None if cut else end_damage(archive)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import Optional
 
+    from ..manifest import Manifest
     from ..safe_folder import SafeFolder
     from .multipart import MultipartReader
     from .reader import Archive
@@ -78,7 +79,7 @@ def _check_framing(archive: "Archive") -> None:
     if _is_framed(archive):
         return
     damage: dict[str, Optional[str]] = {
-        entry.path: read_framing_damage(archive.source, entry, archive.table.time)
+        entry.path: read_framing_damage(archive.source, entry, archive.time)
         for entry in archive.entries
     }
     damage[THE_END] = end_damage(archive)
@@ -88,7 +89,7 @@ def _check_framing(archive: "Archive") -> None:
 
 def _is_framed(archive: "Archive") -> bool:
     """Compare padding and header between contents at once: one read per member."""
-    source, time, position = archive.source, archive.table.time, 0
+    source, time, position = archive.source, archive.time, 0
     for entry in archive.entries:
         expected = bytes(entry.start - position) + entry.header(time)
         if source.read(position, entry.offset - position) != expected:
@@ -113,6 +114,15 @@ def _copy_member(
             if progress:
                 progress(len(chunk))
     return digest.hexdigest()
+
+
+def contents_of(manifest: "Manifest") -> "dict[str, tuple[str, int]]":
+    """Return digest and size by path; SHA256SUMS has none."""
+    return {
+        path: (file.sha256, file.size)
+        for path, file in manifest.files.items()
+        if file.sha256 is not None and file.size is not None
+    }
 
 
 def intact_files(

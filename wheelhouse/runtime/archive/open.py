@@ -33,7 +33,7 @@ class OpenArchives:
             self.__exit__()
             raise
         return sorted(
-            archives, key=lambda archive: (archive.base is not None, archive.table.generation)
+            archives, key=lambda archive: (archive.base is not None, archive.manifest.generation)
         )
 
     def __exit__(self, *_: object) -> None:

@@ -4,6 +4,7 @@ import re
 
 from ..errors import IntegrityError
 from ..files import is_digest, sha256_of
+from ..manifest import Manifest, render_checksums
 from ..names import (
     CHECKSUMS,
     COPY_AGAIN_HINT,
@@ -15,15 +16,14 @@ from ..names import (
     WRITER,
 )
 from ..strict_json import parse_object
-from .file_table import read_table
-from .tar import BLOCK, END, Entry, header_digest, lay_out, render_header
+from .tar import BLOCK, END, Entry, header_digest, lay_out, render_header, tar_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import NoReturn, Optional
 
-    from .file_table import Table
+    from ..manifest import BundledFile
     from .multipart import MultipartReader
 
 _LARGEST_MANIFEST = 256 * 1024 * 1024
@@ -47,8 +47,10 @@ class Archive:
         self.document = head.document
         """bundle.json, byte for byte."""
         self.signature = head.signature
-        self.table = head.table
-        self.digest = head.table.digest
+        self.manifest = head.manifest
+        self.digest = head.digest
+        """Of bundle.json."""
+        self.time = head.time
         self.base = layout.base
         """Digest and generation of the base's manifest in a difference; None for a whole bundle."""
         self.included = layout.included
@@ -71,12 +73,16 @@ class ArchiveHead:
     def __init__(
         self,
         document: bytes,
-        table: "Table",
+        manifest: Manifest,
         signature: "Optional[bytes]" = None,
         delta: "Optional[bytes]" = None,
     ) -> None:
         self.document = document
-        self.table = table
+        self.manifest = manifest
+        self.digest = sha256_of(document)
+        self.checksums = render_checksums(manifest, document)
+        self.time = tar_time(manifest.timestamp)
+        """Of every member, in seconds since 1970."""
         self.signature = signature
         self.delta = delta
 
@@ -85,7 +91,7 @@ class ArchiveHead:
         optional = {SIGNATURE: self.signature, DELTA: self.delta}
         return {
             MANIFEST: self.document,
-            CHECKSUMS: self.table.checksums,
+            CHECKSUMS: self.checksums,
             **{path: content for path, content in optional.items() if content is not None},
         }
 
@@ -98,21 +104,23 @@ class ArchiveLayout:
     """The position of every member, derived from the head alone. Raises IntegrityError."""
 
     def __init__(self, head: ArchiveHead) -> None:
-        table = head.table
-        names = sorted(table.files.keys() - {CHECKSUMS})
+        files = head.manifest.files
+        names = sorted(files.keys() - {CHECKSUMS})
         self.base: Optional[tuple[str, int]] = None
         if head.delta is not None:
-            base, generation, names = parse_delta(head.delta, table)
+            base, generation, names = parse_delta(head.delta, names)
             self.base = (base, generation)
         self.included = frozenset(names)
-        self.entries = lay_out([*head.entries(), *map(table.entry, names)])
+        self.entries = lay_out(
+            [*head.entries(), *(_file_entry(name, files[name]) for name in names)]
+        )
         self.size = self.entries[-1].end + END
 
 
 def read_archive_head(source: "MultipartReader") -> Archive:
     """Read and check the beginning of an archive. Raises IntegrityError if it is damaged."""
     document = _read_document(source)
-    head = ArchiveHead(document, read_table(document))
+    head = ArchiveHead(document, _parse_manifest(source, document))
     _check_leading(source, head)
     head.signature = _read_optional(source, SIGNATURE, head)
     head.delta = _read_optional(source, DELTA, head)
@@ -138,13 +146,24 @@ def _read_document(source: "MultipartReader") -> bytes:
     return document
 
 
+def _parse_manifest(source: "MultipartReader", document: bytes) -> Manifest:
+    try:
+        manifest = Manifest.from_json(document)
+    except IntegrityError as error:
+        message = f"{source.name}: {error.message}"
+        raise IntegrityError(message, problems=error.problems, hint=error.hint) from None
+    if CHECKSUMS not in manifest.files:
+        message = f"{source.name}: {MANIFEST} does not list {CHECKSUMS}"
+        raise IntegrityError(message, hint=COPY_AGAIN_HINT)
+    return manifest
+
+
 def _check_leading(source: "MultipartReader", head: ArchiveHead) -> None:
     """Check the header of bundle.json, and the content of SHA256SUMS."""
-    manifest, checksums = head.entries()
-    header = source.read(manifest.start, manifest.header_size)
-    if header != manifest.header(head.table.time):
+    first, second = head.entries()
+    if source.read(first.start, first.header_size) != first.header(head.time):
         _raise_start(source, f"the header of {MANIFEST} is not what `pack` writes")
-    if source.read(checksums.offset, checksums.size) != head.table.checksums:
+    if source.read(second.offset, second.size) != head.checksums:
         raise IntegrityError(
             f"{source.name}: {MANIFEST} and {CHECKSUMS} do not match, or one of them is cut off",
             hint=COPY_AGAIN_HINT,
@@ -159,7 +178,7 @@ def _read_optional(source: "MultipartReader", path: str, head: ArchiveHead) -> "
     if blocks[:100] != render_header(path, 0, 0, comment="")[:100] or size is None:
         return None
     content = source.read(start + 3 * BLOCK, min(size, LARGEST_HEADER_FILE))
-    if len(content) != size or blocks != _head_entry(path, content).header(head.table.time):
+    if len(content) != size or blocks != _head_entry(path, content).header(head.time):
         raise IntegrityError(f"{source.name}: {path} is damaged", hint=COPY_AGAIN_HINT)
     return content
 
@@ -167,6 +186,11 @@ def _read_optional(source: "MultipartReader", path: str, head: ArchiveHead) -> "
 def _head_entry(path: str, content: bytes) -> Entry:
     comment = header_digest(content) if path in {SIGNATURE, DELTA} else None
     return Entry(path, sha256_of(content), len(content), comment=comment)
+
+
+def _file_entry(path: str, file: "BundledFile") -> Entry:
+    is_executable = path.startswith("uv/") or file.executable
+    return Entry(path, file.sha256 or "", file.size or 0, is_executable=is_executable)
 
 
 def _declared_size(header: bytes) -> "Optional[int]":
@@ -193,11 +217,11 @@ def render_delta(base: str, generation: int, paths: "Iterable[str]") -> bytes:
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode("ascii")
 
 
-def parse_delta(content: bytes, table: "Table") -> "tuple[str, int, list[str]]":
-    """Return digest and generation of the base, and the paths in the archive."""
+def parse_delta(content: bytes, names: "Iterable[str]") -> "tuple[str, int, list[str]]":
+    """Return digest and generation of the base, and the paths in the archive, all of *names*."""
     document = parse_object(content, DELTA)
     base, generation, files = (document.get(key) for key in ("base", "base-generation", "files"))
-    paths = table.files.keys() - {CHECKSUMS}
+    paths = set(names)
     if (
         not (isinstance(base, str) and is_digest(base))
         or not (type(generation) is int and generation > 0)

@@ -11,16 +11,13 @@ if TYPE_CHECKING:
 
 
 BLOCK = 512
-
-
 END = 2 * BLOCK
-
-
-_LARGEST_USTAR = 8**11 - 1
+"""Bytes of zeros after the last member."""
+_LARGEST_USTAR = 8**11 - 1  # what eleven octal digits express
 
 
 class Entry:
-    """One member of an archive: where it lies, and what it must hold."""
+    """One member of an archive: its position, and the content that it must have."""
 
     __slots__ = ("comment", "header_size", "is_executable", "path", "sha256", "size", "start")
 
@@ -44,29 +41,29 @@ class Entry:
         """Offset of its header in the archive."""
 
     def header(self, time: int) -> bytes:
-        """What stands before its content; *time* in seconds since 1970."""
+        """Render what is before its content; *time* in seconds since 1970."""
         return render_header(
             self.path, self.size, time, is_executable=self.is_executable, comment=self.comment
         )
 
     @property
     def offset(self) -> int:
-        """Where its content begins."""
+        """Offset of its content in the archive."""
         return self.start + self.header_size
 
     @property
     def end(self) -> int:
-        """Where the next member begins."""
+        """Offset of the next member in the archive."""
         return padded(self.offset + self.size)
 
 
 def header_digest(content: bytes) -> str:
-    """Say in a member's header what its digest is, where SHA256SUMS does not."""
+    """Return the pax comment with the digest of a member that SHA256SUMS does not list."""
     return f"sha256={sha256_of(content)}"
 
 
 def lay_out(entries: "list[Entry]") -> "list[Entry]":
-    """Give each entry its place, one after the other."""
+    """Set the position of each entry, one after the other."""
     start = 0
     for entry in entries:
         entry.start = start
@@ -77,7 +74,7 @@ def lay_out(entries: "list[Entry]") -> "list[Entry]":
 def render_header(
     path: str, size: int, time: int, *, is_executable: bool = False, comment: "Optional[str]" = None
 ) -> bytes:
-    """Render what stands before a file's content: one ustar block, or before it a pax one for what ustar cannot say."""
+    """Render a member's header: one ustar block, after a pax one for what ustar cannot express."""
     records = _pax_records(path, size, comment)
     mode = 0o755 if is_executable else 0o644
     prefix, name = _split(path) or ("", _ascii(path)[:100])
@@ -89,18 +86,18 @@ def render_header(
 
 
 def header_size(path: str, size: int, *, comment: "Optional[str]" = None) -> int:
-    """Tell how many bytes `render_header` makes."""
+    """Return the length of what `render_header` returns."""
     records = _pax_records(path, size, comment)
     return 2 * BLOCK + padded(len(records)) if records else BLOCK
 
 
 def padded(size: int) -> int:
-    """Round up to whole blocks."""
+    """Return *size* rounded up to whole blocks."""
     return -(-size // BLOCK) * BLOCK
 
 
 def tar_time(timestamp: str) -> int:
-    """Turn a manifest's timestamp into seconds since 1970, as far as ustar can say them."""
+    """Return a manifest's timestamp in seconds since 1970, within the limits of ustar."""
     import calendar
 
     try:
@@ -134,7 +131,7 @@ def _ustar(name: str, prefix: str, mode: int, size: int, time: int, kind: bytes)
 
 
 def _split(path: str) -> "Optional[tuple[str, str]]":
-    """Split *path* into ustar's prefix and name; None when it does not fit."""
+    """Split *path* into ustar's prefix and name; None if it does not fit."""
     if not path.isascii():
         return None
     if len(path) <= 100:
@@ -153,12 +150,12 @@ def _pax_records(path: str, size: int, comment: "Optional[str]") -> bytes:
 
 
 def _pax_record(key: str, value: str) -> bytes:
-    """One `LENGTH KEY=VALUE` line, where the length counts its own digits."""
-    rest = f" {key}={value}\n".encode()
-    length = len(rest) + 1
-    while len(str(length)) + len(rest) != length:
-        length = len(str(length)) + len(rest)
-    return str(length).encode() + rest
+    """Render one `LENGTH KEY=VALUE` line; the length includes its own digits."""
+    text = f" {key}={value}\n".encode()
+    length = len(text) + 1
+    while len(str(length)) + len(text) != length:
+        length = len(str(length)) + len(text)
+    return str(length).encode() + text
 
 
 def _ascii(text: str) -> str:
@@ -166,9 +163,10 @@ def _ascii(text: str) -> str:
 
 
 def largest_first(entries: "Iterable[Entry]") -> "list[Entry]":
-    """Put them in the order in which no thread is left alone with a large one at the end."""
+    """Sort them so that threads do not end with one large entry."""
     return sorted(entries, key=size_of, reverse=True)
 
 
 def size_of(entry: "Entry") -> int:
+    """Return the size of its content."""
     return entry.size

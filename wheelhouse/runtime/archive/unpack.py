@@ -2,17 +2,19 @@
 
 import os
 import sys
+from dataclasses import replace
 
 from ..commit import check_is_bundle_folder, commit_files, journal_paths
 from ..errors import BundleError, IntegrityError, SignatureError, os_hint, print_error
+from ..files import sha256_of
 from ..locks import FileLock
-from ..names import CHECKSUMS, INCOMING, MANIFEST, STAGING, WRITER
+from ..manifest import Manifest, render_checksums
+from ..names import INCOMING, MANIFEST, STAGING, WRITER
 from ..paths import printable
 from ..policy import check_policies, may_be_in_force
 from ..safe_folder import SafeFolder
 from .check import check_archive, raise_for_damage
-from .extract import extract_entries, intact_files
-from .file_table import read_table
+from .extract import contents_of, extract_entries, intact_files
 from .open import open_archives
 
 TYPE_CHECKING = False
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
     from typing import NoReturn, Optional, Union
 
-    from .file_table import Table
     from .reader import Archive
 
     PathLike = Union[str, os.PathLike[str]]
@@ -98,9 +99,15 @@ def unpack_archive(
         folder.make_folder(WRITER)
         with FileLock(f"{WRITER}/lock", opener=folder.open_lock):
             try:
-                current = _read_current(folder)
-                _check_relation(archive, directory, current, allow_rollback=allow_rollback)
-                changed = _replace_bundle(archive, folder, current)
+                document = _read_manifest_in_place(folder)
+                current = Manifest.from_json(document) if document else None
+                if current:
+                    digest = sha256_of(document)
+                    _check_relation(
+                        archive, directory, current, digest, allow_rollback=allow_rollback
+                    )
+                is_same = document == archive.document
+                changed = _replace_bundle(archive, folder, current, is_same=is_same)
                 folder.remove_tree(INCOMING)  # of a run that was killed after its commit
                 return changed
             finally:
@@ -125,7 +132,7 @@ def raise_rollback(archive: "Archive", directory: "PathLike", generation: int) -
     """Raise for an archive of a bundle that the one in place descends from."""
     raise IntegrityError(
         f"{archive.name} is older than the bundle in {os.fspath(directory)}: "
-        f"generation {archive.table.generation} against {generation}",
+        f"generation {archive.manifest.generation} against {generation}",
         hint="unpack the newest archive, or go back to this one with --allow-rollback",
     )
 
@@ -148,12 +155,11 @@ def raise_missing(
 
 
 def _check_relation(
-    archive: "Archive", directory: str, current: "Optional[Table]", *, allow_rollback: bool
+    archive: "Archive", directory: str, current: Manifest, digest: str, *, allow_rollback: bool
 ) -> None:
-    if current is None:
-        return
+    """Raise unless the bundle in place, with *digest*, is the archive's or an earlier one."""
     relation = archive_relation(
-        archive.digest, archive.table.ancestors, current.digest, current.ancestors
+        archive.digest, archive.manifest.ancestors, digest, current.ancestors
     )
     if relation == "older" and not allow_rollback:
         raise_rollback(archive, directory, current.generation)
@@ -165,9 +171,11 @@ def _check_relation(
         )
 
 
-def _replace_bundle(archive: "Archive", folder: SafeFolder, current: "Optional[Table]") -> bool:
-    table = archive.table
-    contents = {path: content for path, content in table.files.items() if path != CHECKSUMS}
+def _replace_bundle(
+    archive: "Archive", folder: SafeFolder, current: "Optional[Manifest]", *, is_same: bool
+) -> bool:
+    manifest = archive.manifest
+    contents = contents_of(manifest)
     intact = intact_files(folder, contents)
     missing = sorted(contents.keys() - intact - archive.included)
     if missing:
@@ -176,26 +184,23 @@ def _replace_bundle(archive: "Archive", folder: SafeFolder, current: "Optional[T
         entry for entry in archive.entries if entry.path in contents and entry.path not in intact
     ]
     abandoned = _read_journals(folder)
-    if current and current.digest == archive.digest and not entries and not abandoned:
+    if is_same and not entries and not abandoned:
         return False
-    tables = [current, *abandoned] if current else abandoned
-    obsolete = {
+    tracked = {
         path: file
-        for before in tables
-        for path, file in before.raw_files.items()
-        if path not in table.files
+        for before in ([current, *abandoned] if current else abandoned)
+        for path, file in before.files.items()
     }
-    tracked = {path for before in tables for path in before.files}
     _check_untracked(folder, [entry.path for entry in entries if entry.path not in tracked])
     staged = extract_entries(archive, entries, folder)
     commit_files(
         folder.path,
         {path: folder.full_path(file) for path, file in staged.items()},
         document=archive.document,
-        checksums=table.checksums,
-        journal=table.with_files(obsolete),
+        checksums=render_checksums(manifest, archive.document),
+        journal=replace(manifest, files={**tracked, **manifest.files}).to_json(),
         signature=archive.signature,
-        obsolete=sorted(obsolete),
+        obsolete=sorted(tracked.keys() - manifest.files.keys()),
     )
     return True
 
@@ -210,20 +215,21 @@ def _check_untracked(folder: SafeFolder, paths: "Iterable[str]") -> None:
         )
 
 
-def _read_current(folder: SafeFolder) -> "Optional[Table]":
+def _read_manifest_in_place(folder: SafeFolder) -> bytes:
+    """Return bundle.json of the bundle in place; empty for a new one."""
     try:
         with folder.open(MANIFEST) as file:
-            return read_table(file.read())
+            return file.read()
     except FileNotFoundError:
-        return None
+        return b""
 
 
-def _read_journals(folder: SafeFolder) -> "list[Table]":
+def _read_journals(folder: SafeFolder) -> "list[Manifest]":
     journals = []
     for path in journal_paths(folder):
         try:
-            journals.append(read_table(folder.read(path) or b""))
-        except IntegrityError:  # noqa: PERF203 -- a garbled one must not hide the others
+            journals.append(Manifest.from_json(folder.read(path) or b""))
+        except IntegrityError:
             folder.remove_tree(path)
     return journals
 
