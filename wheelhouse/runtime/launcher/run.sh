@@ -1,15 +1,16 @@
 #!/bin/sh
-# Run a script from an offline bundle, on a node that may have no Python: the launcher before the launcher.
+# Run a script from an offline bundle, on a node that may have no Python.
 #
 #     sh BUNDLE/run.sh [OPTIONS of run.py] SCRIPT [ARGS...]
 #
-# 1. Where PATH has a Python 3.9 or newer, run.py is started with it, and that is all.
-# 2. Else the bundle's uv unpacks the bundle's interpreter, once, into CACHE/bootstrap of this node, offline, and
-#    run.py is started with that. uv checks the archive by its sha256 in python-downloads.json.
+# 1. If PATH has a Python 3.9 or newer, start run.py with it.
+# 2. Else the bundle's uv unpacks the bundle's interpreter, once per node and offline, into
+#    CACHE/bootstrap, and run.py is started with that. uv checks the archive by its sha256 in
+#    python-downloads.json.
 #
-# It needs nothing but a POSIX shell and what that is linked with. Where there are cp, mkdir, rm and sha256sum, uv and
-# python-downloads.json are copied to the cache first, and used only if they are what SHA256SUMS says; where there are
-# not, it says so. Where a site's policy asks for signatures it starts nothing of the bundle: run.py checks them.
+# It needs only a POSIX shell. With cp, mkdir, rm and sha256sum, uv and python-downloads.json are
+# first copied to the cache and checked against SHA256SUMS; without them, it prints a warning. Under
+# a signature policy it starts nothing from the bundle: only run.py checks signatures.
 set -eu
 
 fail() {
@@ -22,37 +23,38 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1; }
 
-# refuse_changed FILE NAME: FILE must be what SHA256SUMS says of NAME.
-refuse_changed() {
+# check_digest FILE NAME: FILE must have the digest that SHA256SUMS has for NAME.
+check_digest() {
     while read -r digest name; do
         [ "$name" = "$2" ] || continue
-        found=$(sha256sum <"$1")
-        [ "${found%% *}" != "$digest" ] || return 0
+        actual=$(sha256sum <"$1")
+        [ "${actual%% *}" != "$digest" ] || return 0
     done <"$bundle/SHA256SUMS"
-    fail 5 "$bundle/$2 is not what SHA256SUMS says" "carry the bundle over again"
+    fail 5 "$bundle/$2 does not match SHA256SUMS" "copy the bundle again"
 }
 
 case $0 in
 */*) bundle=$(cd "${0%/*}" && pwd) ;;
 *) bundle=$(pwd) ;;
 esac
-[ -f "$bundle/run.py" ] || fail 2 "run.py is not beside $0" "start the run.sh that lies in the bundle"
+[ -f "$bundle/run.py" ] || fail 2 "run.py is not beside $0" "start run.sh from the bundle"
 
 for python in python3 python python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
     if has "$python" && is_new_enough "$python"; then exec "$python" "$bundle/run.py" "$@"; fi
 done
 
 if [ -n "${OFFLINE_BUNDLE_POLICY:-}" ] || [ -e /etc/offline-bundle/policy.json ]; then
-    fail 6 "this site asks for signatures, and no Python is on PATH to check them with" "install a Python 3.9 or newer"
+    fail 6 "this site requires signatures, and PATH has no Python to check them" "install Python 3.9 or newer"
 fi
 
 cache=${OFFLINE_BUNDLE_CACHE:-${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}}}
-[ -n "$cache" ] || fail 1 "there is no place for a cache" "set OFFLINE_BUNDLE_CACHE to a folder of your own"
+[ -n "$cache" ] || fail 1 "no folder for the cache: HOME is not set" "set OFFLINE_BUNDLE_CACHE to a folder of your own"
 [ -n "${OFFLINE_BUNDLE_CACHE:-}" ] || cache=$cache/offline-bundle
 case $cache in /*) ;; *) cache=$(pwd)/$cache ;; esac
-# shellcheck disable=SC3067  # dash, busybox, bash and ksh have -O; a shell that has not refuses here
-if [ -e "$cache" ] && ! { [ -O "$cache" ] && [ ! -L "$cache" ]; }; then
-    fail 1 "the cache $cache is not a folder of yours" "set OFFLINE_BUNDLE_CACHE to one"
+# A link is accepted where its folder is this user's: elsewhere, others may have created it.
+# shellcheck disable=SC3067  # dash, busybox, bash and ksh have -O; other shells fail here
+if [ -e "$cache" ] && ! { [ -O "$cache" ] && { [ ! -L "$cache" ] || [ -O "${cache%/*}" ]; }; }; then
+    fail 1 "the cache $cache is not a folder of your own" "set OFFLINE_BUNDLE_CACHE to one"
 fi
 
 bootstrap=$cache/bootstrap
@@ -60,7 +62,7 @@ python=
 [ ! -f "$bootstrap/python" ] || read -r python <"$bootstrap/python" || python=
 if [ -n "$python" ] && is_new_enough "$python"; then exec "$python" "$bundle/run.py" "$@"; fi
 
-# What machine this is, by uname, or by the loader that every program of its libc is started with.
+# The machine: from uname, or from the dynamic loader of its C library.
 machine=$(uname -sm 2>/dev/null) || machine=
 if [ -z "$machine" ]; then
     for loader in /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1 /lib/ld-musl-*.so.1; do
@@ -80,23 +82,23 @@ for platform in $platforms; do
     if [ -f "$bundle/uv/$platform/uv" ]; then uv=uv/$platform/uv && break; fi
 done
 if [ -z "$uv" ] || [ ! -f "$bundle/python-downloads.json" ]; then
-    fail 7 "there is no Python 3.9 on PATH, and the bundle brings none for this node (${machine:-unknown machine})" \
+    fail 7 "no Python 3.9 on PATH, and none in the bundle for this node (${machine:-unknown machine})" \
         "on the connected side: build-offline-bundle ... --with-python"
 fi
 
 printf 'Unpacking a Python once for this node ...\n' >&2
 tool=$bundle/$uv downloads=$bundle/python-downloads.json copies=
 if has cp && has mkdir && has rm && has sha256sum; then
-    (umask 077 && mkdir -p "$bootstrap") || fail 1 "$bootstrap cannot be made" "set OFFLINE_BUNDLE_CACHE to another"
+    (umask 077 && mkdir -p "$bootstrap") || fail 1 "$bootstrap cannot be created" "set OFFLINE_BUNDLE_CACHE"
     tool=$bootstrap/uv.$$ downloads=$bootstrap/downloads.$$.json copies=yes
     trap 'rm -f "$tool" "$downloads"' EXIT
     if ! { cp "$bundle/$uv" "$tool" && cp "$bundle/python-downloads.json" "$downloads"; }; then
-        fail 1 "the bundle's uv cannot be copied to $bootstrap" "set OFFLINE_BUNDLE_CACHE to a folder with room to spare"
+        fail 1 "the bundle's uv cannot be copied to $bootstrap" "set OFFLINE_BUNDLE_CACHE to a folder with more room"
     fi
-    refuse_changed "$tool" "$uv"
-    refuse_changed "$downloads" python-downloads.json
+    check_digest "$tool" "$uv"
+    check_digest "$downloads" python-downloads.json
 else
-    printf 'There is no sha256sum here (or no cp, mkdir, rm): the uv of the bundle is started unchecked.\n' >&2
+    printf 'warning: no sha256sum (or cp, mkdir, rm): the uv of the bundle is started unchecked\n' >&2
 fi
 unpack() {
     umask 077
@@ -107,7 +109,7 @@ unpack() {
         cd "$bootstrap" &&
         "$tool" python find --no-config --no-project --managed-python "cpython>=3.9" >"$bootstrap/python.$$"
 }
-(unpack) || fail 1 "uv could not unpack the bundle's Python" "set OFFLINE_BUNDLE_CACHE to a folder with room to spare"
+(unpack) || fail 1 "uv could not unpack the bundle's Python" "set OFFLINE_BUNDLE_CACHE to a folder with more room"
 read -r python <"$bootstrap/python.$$"
 printf '%s\n' "$python" >"$bootstrap/python"
 if [ -n "$copies" ]; then
