@@ -90,7 +90,7 @@ OBJECT_TYPES: dict[str, Kind] = {
         _nothing(
             "job_id task_definition_id task_definition_snapshot pending_time"
             " prolog_time running_time finished_time"
-            "elapsed_time executed_command host_id license_context_id custom_data"
+            " elapsed_time executed_command host_id license_context_id custom_data"
             " working_directory"
         )
         | {
