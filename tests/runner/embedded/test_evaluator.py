@@ -190,7 +190,7 @@ class TestFailures:
         assert hps.submit(body.format(2), success_criteria=criteria).wait() == {"evaluated": 1}
         failed = hps.submit(body.format(1), success_criteria=criteria)
         assert failed.wait() == {"failed": 1}
-        assert "does not hold" in failed.console()
+        assert "is not met" in failed.console()
 
     def test_trials(self, hps: Hps, tmp_path: Path) -> None:
         count = tmp_path / "count"
@@ -220,7 +220,7 @@ class TestEnding:
         assert submitted.wait() == {"timeout": 1}
         for number in wait_for(pids).split():
             wait_until_gone(int(number))
-        assert "timeout: it ran longer than 1.0 s" in submitted.console()
+        assert "timeout: the task ran longer than 1.0 s" in submitted.console()
 
     @pytest.mark.parametrize("how", ["abort", "delete jobs", "delete project", "restart"])
     def test_what_is_no_longer_wanted_ends(self, hps: Hps, tmp_path: Path, how: str) -> None:

@@ -66,8 +66,8 @@ def test_values() -> None:
     criteria = {"expressions": ["values['x'] == 0", "values['x'] > 1", "values['z'] > 1"]}
     problems = find_value_problems(criteria, outputs, {"x": 0})
     assert [problem.split(":")[0] for problem in problems] == [
-        "the success criterion \"values['x'] > 1\" does not hold",
-        "the success criterion \"values['z'] > 1\" cannot be judged",
+        "the success criterion \"values['x'] > 1\" is not met",
+        "the success criterion \"values['z'] > 1\" cannot be evaluated",
     ]
 
 
