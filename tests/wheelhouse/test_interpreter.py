@@ -1,4 +1,4 @@
-"""Unpacking interpreters: what real archives hold comes out as it was, and what hostile ones try is refused."""
+"""Unpacking interpreters: real archives are extracted as they are, hostile ones are refused."""
 
 from __future__ import annotations
 

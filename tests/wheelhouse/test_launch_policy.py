@@ -1,4 +1,4 @@
-"""The launcher under a site's policy: the site's own copy of it, and bundles signed, or not as they should be."""
+"""The launcher under a signature policy, as a copy of the site's own."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_unsigned_bundle_prepares_nothing(site: Path, bundle: Path) -> None:
     assert environments() == 0
 
 
-def test_a_signed_one_runs_until_the_key_is_allowed_no_more(site: Path, bundle: Path) -> None:
+def test_signed_bundle_runs_while_its_key_is_allowed(site: Path, bundle: Path) -> None:
     sign(bundle, str(site / "alice"))
     assert launch(site, bundle)[:2] == (0, "ran 1.0\n")
     assert launch(site, bundle)[:2] == (0, "ran 1.0\n")
@@ -89,7 +89,7 @@ def test_a_warm_start_notices_a_changed_manifest(site: Path, bundle: Path) -> No
 def test_what_was_prepared_without_a_policy_is_not_used_under_one(
     site: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A forged bundle with the same lock could have brought a uv of its own, which made the environment."""
+    """A forged bundle with the same lock may have made the environment with a uv of its own."""
     sign(bundle, str(site / "alice"))
     with monkeypatch.context() as without:
         without.delenv("OFFLINE_BUNDLE_POLICY")
@@ -98,7 +98,7 @@ def test_what_was_prepared_without_a_policy_is_not_used_under_one(
     assert environments() == 2
 
 
-def test_a_policy_at_fault_lets_nothing_start(site: Path, bundle: Path) -> None:
+def test_faulty_policy_starts_nothing(site: Path, bundle: Path) -> None:
     sign(bundle, str(site / "alice"))
     (site / "policy.json").chmod(0o666)
     code, _, said = launch(site, bundle)

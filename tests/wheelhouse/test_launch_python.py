@@ -1,4 +1,4 @@
-"""Launching with the interpreter that a bundle brings: by run.py, or by run.sh where there is no Python at all."""
+"""Launching with the bundle's interpreter: by run.py, or by run.sh on nodes without Python."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ from tests.wheelhouse.test_run import UV, Node, needs_root
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SHOW = "import alpha, json, sys\nprint(json.dumps([alpha.VERSION, sys.argv[1:], sys.base_prefix, sys.version_info[:3]]))\n"
+SHOW = """import alpha, json, sys
+print(json.dumps([alpha.VERSION, sys.argv[1:], sys.base_prefix, sys.version_info[:3]]))
+"""
 ROOT = Path(__file__).parents[2]
-# What a program needs that is linked with the C library; of the libraries, those that come with it, and uv's libgcc.
+# What a program needs that is linked with the C library: its loader and its own libraries.
 LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 LIBC = ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1")
 
@@ -178,7 +180,7 @@ def test_an_interpreter_that_is_another_version_is_refused(tmp_path: Path) -> No
         {"path": None},
     ],
 )
-def test_a_manifest_that_lies_about_it_is_refused(node: Node, change: Mapping[str, Any]) -> None:
+def test_wrong_manifest_entry_is_refused(node: Node, change: Mapping[str, Any]) -> None:
     manifest = read_manifest(node.bundle)
     for python in manifest["pythons"].values():
         python.update(change)
@@ -194,7 +196,7 @@ def test_a_digest_that_would_lead_elsewhere_is_refused(node: Node) -> None:
     node.failure(5, node.script())
 
 
-def test_one_that_does_not_run_here_is_said_to(node: Node) -> None:
+def test_interpreter_that_does_not_run_here_is_named(node: Node) -> None:
     change = "bundled_python.describe_interpreter = lambda *_: 'does not start'"
     done = node.run_changed(change, node.script())
     assert done.returncode == 7
@@ -241,13 +243,13 @@ def test_sealed_jobs_run_with_it(node: Node, tmp_path: Path) -> None:
     assert any(str(node.cache / "python" / digest_of(node)) in text for text in texts)
 
 
-# --- run.sh ---------------------------------------------------------------------------------------------------
+# --- run.sh --------------------------------------------------------------------------------------
 
 
 def bare_root(
     node: Node, *command: str, libraries: tuple[str, ...] = LIBC, tools: tuple[str, ...] = ()
 ) -> list[str]:
-    """Run in a root with a shell, its libraries, and nothing else; no network, the bundle read-only, another user."""
+    """Run in a root with only a shell and its libraries; no network, the bundle read-only."""
     shell = os.path.realpath("/bin/sh")
     binds = [("/bin/sh", shell), *((loader, loader) for loader in LOADERS if Path(loader).exists())]
     for library in libraries:
@@ -285,9 +287,12 @@ def bare_node(tmp_path: Path) -> Node:
     node = Node(tmp_path)
     assert UV
     make_bundle(
-        node.bundle, {"eval": BundleScript(body=SHOW)}, archive=python_mirror().archive, uv=Path(UV),
+        node.bundle,
+        {"eval": BundleScript(body=SHOW)},
+        archive=python_mirror().archive,
+        uv=Path(UV),
         uv_platform=this_platform(),
-    )  # fmt: skip
+    )
     (node.bundle / "uv" / this_platform() / "uv").chmod(0o755)
     manifest = read_manifest(node.bundle)
     lines = [f"{file['sha256']}  {name}\n" for name, file in manifest["files"].items()]
@@ -311,7 +316,7 @@ def test_a_job_runs_in_a_root_without_any_python(bare_node: Node) -> None:
     assert again.stderr == ""
 
 
-def test_where_it_can_it_checks_uv_and_the_digests_first(bare_node: Node) -> None:
+def test_run_sh_checks_uv_and_the_digests_first(bare_node: Node) -> None:
     tools = ("cp", "mkdir", "rm", "sha256sum")
     libraries = (
         *WITH_GCC,
@@ -380,7 +385,7 @@ def test_under_a_policy_nothing_of_the_bundle_is_started(bare_node: Node) -> Non
     assert "requires signatures" in done.stderr
 
 
-def test_what_it_cannot_do_it_says(bare_node: Node, tmp_path: Path) -> None:
+def test_run_sh_reports_its_errors(bare_node: Node, tmp_path: Path) -> None:
     assert "set OFFLINE_BUNDLE_CACHE" in shell(bare_node, "eval.py", HOME="").stderr
     (tmp_path / "mine").mkdir()
     tools = {name: shutil.which(name) for name in ("cp", "mkdir", "rm", "sha256sum")}

@@ -218,11 +218,14 @@ def test_whatever_is_referred_to_must_be_held(reference: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "", "/", "/etc/passwd", "//server/share", "..", "../x", "wheels/../../x", "wheels/..", ".", "./x",
-        "wheels//x", "wheels/", "wheels/./x", "wheels\\x", "..\\x", "C:/x", "c:x", "wheels/x:stream",
+        "", "/", "/etc/passwd", "//server/share", "..", "../x", "wheels/../../x", "wheels/..", ".",
+        "./x", "wheels//x", "wheels/", "wheels/./x", "wheels\\x", "..\\x", "C:/x", "c:x",
+        "wheels/x:stream",
         "a\nb", "a\rb", "a\tb", "a\x00b", "a\x1b[31mb", "a\x7fb", "a\x85b", "a\u202eb", "a\u2028b",
-        "a\u200bb", "\ud800", "x.", "x ", "dots.../x", ".writer/x", ".writer", ".WRITER/x", "bundle.json",
-        "nul", "NUL.txt", "wheels/con", "scripts/Aux.py", "com1/x", "lpt9 .x", "a?b", "a|b", "a<b", 'a"b', "a*b",
+        "a\u200bb", "\ud800", "x.", "x ", "dots.../x", ".writer/x", ".writer", ".WRITER/x",
+        "bundle.json",
+        "nul", "NUL.txt", "wheels/con", "scripts/Aux.py", "com1/x", "lpt9 .x", "a?b", "a|b", "a<b",
+        'a"b', "a*b",
         "Bundle.JSON", "bundle.j\u017fon", "bundle.json.sig", "a" * 1025, "a/" * 500_000 + "a",
     ],
 )  # fmt: skip
@@ -236,7 +239,8 @@ def test_unsafe_paths_are_refused(path: str) -> None:
     [
         "a", WHEEL, "wheels/torch-2.0+cpu-cp312-none-any.whl", "wheels/x-1!2.0-py3-none-any.whl",
         "scripts/my script.py", ".hidden", "a..b", "...x", "scripts/übung.py", "wheels/bundle.json",
-        "x/.writer/y", "-", "~/x", "simple/a.b/index.html", "console", "com", "nul-1.0", "x.nul", "a/conin.txt",
+        "x/.writer/y", "-", "~/x", "simple/a.b/index.html", "console", "com",
+        "nul-1.0", "x.nul", "a/conin.txt",
     ],
 )  # fmt: skip
 def test_safe_paths_are_accepted(path: str) -> None:
@@ -312,7 +316,8 @@ def test_a_later_format_is_told_apart_from_damage() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"\x00", b"null", b"[]", b"1", b'"x"', b"{", b"{} {}", b"\xff\xfe{\x00}\x00", b'{"a": "\xff"}',
+        b"", b"\x00", b"null", b"[]", b"1", b'"x"', b"{", b"{} {}",
+        b"\xff\xfe{\x00}\x00", b'{"a": "\xff"}',
         b"\xef\xbb\xbf{}", b"[" * 100_000, b'{"a":' * 100_000, b"NaN", b'{"format": NaN}',
         b'{"format": Infinity}', b'{"format": 1e999}', b'{"format": ' + b"9" * 5000 + b"}",
         b'{"format": 1' + b"0" * 400 + b"}", b'{"format": 1, "format": 1}',

@@ -1,4 +1,4 @@
-"""The launcher, tried as it is used: real bundles, real interpreters, real uv, real processes."""
+"""The launcher with real bundles, interpreters, uv and processes."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Node:
     def run_changed(
         self, change: str, *arguments: str | Path, variables: Mapping[str, str | None] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run the bundle's launcher after *change*, Python code: for what no node can show."""
+        """Run the bundle's launcher after *change*, Python code."""
         start = (
             f"import sys\nsys.dont_write_bytecode = True\nsys.path.insert(0, {str(self.bundle)!r})"
         )
@@ -164,7 +164,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-# --- metadata blocks ----------------------------------------------------------------------------------------
+# --- metadata blocks -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_digests_do_not_depend_on_spelling() -> None:
     assert settings_digest({}) != settings_digest({"a": 1})
 
 
-# --- requirements and versions ------------------------------------------------------------------------------
+# --- requirements and versions -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ MARKERS = st.sampled_from(
 
 @given(NAMES, st.lists(NAMES, max_size=3), st.lists(CLAUSES, max_size=3), MARKERS)
 @settings(max_examples=100, deadline=None)
-def test_packaging_and_we_agree_on_what_is_the_same(
+def test_packaging_agrees_on_equal_requirements(
     name: str, extras: list[str], clauses: list[str], marker: str
 ) -> None:
     text = name + (f"[{' , '.join(extras)}]" if extras else "") + " , ".join(clauses) + marker
@@ -340,13 +340,13 @@ def test_two_components_mean_any_patch_release() -> None:
 @pytest.mark.parametrize(
     "text", ["3.12", "=>3.12", ">=3.x", "~=3", ">=3.*", "==1!3.12", ">= ", "==3.12+local"]
 )
-def test_what_is_no_specifier_is_an_error(text: str) -> None:
+def test_invalid_specifier_is_an_error(text: str) -> None:
     with pytest.raises(BundleError) as caught:
         python_matches(text, (3, 12, 1))
     assert caught.value.exit_code == 2
 
 
-# --- starting a script --------------------------------------------------------------------------------------
+# --- starting a script ---------------------------------------------------------------------------
 
 
 def test_a_script_runs_in_its_environment_where_it_was_started(ready: Node) -> None:
@@ -411,8 +411,9 @@ def test_the_launcher_serves_another_bundle(ready: Node) -> None:
 @needs_posix
 def test_streams_exit_code_and_signals_are_the_script_s_own(node: Node) -> None:
     body = (
-        "import os, sys, time\nsys.stdout.write(sys.stdin.read().upper())\nsys.stderr.write('aside')\n"
-        "if len(sys.argv) > 1:\n    open(sys.argv[1], 'w').write(str(os.getpid()))\n    time.sleep(60)\n"
+        "import os, sys, time\nsys.stdout.write(sys.stdin.read().upper())\n"
+        "sys.stderr.write('aside')\nif len(sys.argv) > 1:\n"
+        "    open(sys.argv[1], 'w').write(str(os.getpid()))\n    time.sleep(60)\n"
         "sys.exit(37)\n"
     )
     make_bundle(node.bundle, {"eval": BundleScript(body=body)})
@@ -455,7 +456,10 @@ def test_a_removed_dependency_runs_with_a_notice(node: Node) -> None:
 
 
 def test_a_script_of_the_same_name_is_preferred(node: Node) -> None:
-    body = "import importlib.metadata\nprint(sorted(d.name for d in importlib.metadata.distributions()))\n"
+    body = (
+        "import importlib.metadata as metadata\n"
+        "print(sorted(found.name for found in metadata.distributions()))\n"
+    )
     same = BundleScript(body=body)
     more = BundleScript(body=body, packages=["alpha", "beta"])
     make_bundle(node.bundle, {"a": same, "eval": more, "z": same})
@@ -464,7 +468,7 @@ def test_a_script_of_the_same_name_is_preferred(node: Node) -> None:
     assert len(node.environments()) == 2
 
 
-# --- refusals -----------------------------------------------------------------------------------------------
+# --- refusals ------------------------------------------------------------------------------------
 
 
 def test_added_dependencies_are_named(ready: Node) -> None:
@@ -576,15 +580,15 @@ def test_a_broken_manifest_is_refused(ready: Node) -> None:
     assert "must be a JSON object, not a list" in ready.failure(5, ready.script())
 
 
-def test_an_empty_bundle_is_no_help(ready: Node) -> None:
+def test_bundle_without_scripts_is_named(ready: Node) -> None:
     change(ready.bundle, lambda manifest: manifest["scripts"].clear())
     assert "has no scripts" in ready.failure(7, ready.write("eval.py", BundleScript().text))
 
 
-# --- targets and interpreters -------------------------------------------------------------------------------
+# --- targets and interpreters --------------------------------------------------------------------
 
 
-def test_no_fitting_target_says_what_there_is(node: Node) -> None:
+def test_no_fitting_target_lists_what_the_bundle_has(node: Node) -> None:
     make_bundle(
         node.bundle,
         python=["2.6"],
@@ -598,7 +602,7 @@ def test_no_fitting_target_says_what_there_is(node: Node) -> None:
 
 
 @pytest.mark.skipif(not node_identity()[2].startswith("glibc"), reason="asks for a newer glibc")
-def test_a_libc_floor_is_minded(node: Node) -> None:
+def test_libc_floor_is_respected(node: Node) -> None:
     machine = os.uname().machine
     make_bundle(
         node.bundle,
@@ -642,7 +646,7 @@ def test_an_explicit_interpreter_is_the_only_one(ready: Node) -> None:
 
 
 def test_the_base_interpreter_is_used_not_a_virtual_environment(ready: Node) -> None:
-    """Also: an interpreter that fails, as idle pyenv shims do, is passed over."""
+    """An interpreter that fails, as idle pyenv shims do, is passed over."""
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", ready.folder / "venv"], check=True
     )
@@ -700,7 +704,7 @@ def test_a_python_without_toml_starts_known_blocks_only(ready: Node) -> None:
 
 
 @pytest.mark.parametrize("minor", ["3.6", "3.8"])
-def test_a_python_that_is_too_old_finds_a_newer_one_or_says_so(ready: Node, minor: str) -> None:
+def test_old_python_starts_a_newer_one_or_fails(ready: Node, minor: str) -> None:
     python = python_of(minor)
     said = ready.run(ready.script(), python=python, variables={"PATH": str(ready.folder)})
     assert said.returncode == 1
@@ -729,7 +733,7 @@ def test_find_interpreter_finds_this_one() -> None:
     assert find_interpreter((2, 0)) is None
 
 
-# --- integrity ----------------------------------------------------------------------------------------------
+# --- integrity -----------------------------------------------------------------------------------
 
 
 def only(folder: Path, pattern: str) -> Path:
@@ -782,8 +786,8 @@ def test_the_bundle_s_uv_runs_only_when_its_digest_matches(node: Node) -> None:
     assert only(node.cache / "uv-bin", "uv").stat().st_mode & 0o777 == 0o700
 
 
-def test_an_update_in_progress_is_waited_out(ready: Node) -> None:
-    """The lock on disk belongs to the next manifest, which is renamed into place between our two readings."""
+def test_update_in_progress_is_read_again(ready: Node) -> None:
+    """The lock on disk is of the next manifest, which is renamed between the two readings."""
     lock = only(ready.bundle, "pylock*")
     before = (ready.bundle / "bundle.json").read_bytes()
     lock.write_text(lock.read_text() + "\n")
@@ -803,7 +807,7 @@ def test_an_update_in_progress_is_waited_out(ready: Node) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_what_uv_says_is_passed_on(ready: Node) -> None:
+def test_output_of_uv_is_shown(ready: Node) -> None:
     broken = ready.write("broken-uv", "#!/bin/sh\necho something odd; exit 9\n")
     broken.chmod(0o755)
     said = ready.failure(1, "-q", ready.script(), variables={"OFFLINE_BUNDLE_UV": str(broken)})
@@ -857,7 +861,7 @@ def test_without_uv_and_ensurepip_there_is_advice(ready: Node) -> None:
     assert "OFFLINE_BUNDLE_UV" in done.stderr
 
 
-# --- many jobs, and interruptions ---------------------------------------------------------------------------
+# --- many jobs, and interruptions ----------------------------------------------------------------
 
 
 def test_many_jobs_make_one_environment(ready: Node) -> None:
@@ -960,7 +964,7 @@ def test_a_lock_is_shared_or_exclusive(tmp_path: Path) -> None:
     readers[0].release()
 
 
-# --- pruning ------------------------------------------------------------------------------------------------
+# --- pruning -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -1013,7 +1017,7 @@ def test_a_size_limit_is_read(ready: Node, monkeypatch: pytest.MonkeyPatch) -> N
     assert "OFFLINE_BUNDLE_CACHE_MAX=much is not a size" in said
 
 
-# --- whose cache --------------------------------------------------------------------------------------------
+# --- whose cache ---------------------------------------------------------------------------------
 
 
 def cache_of(node: Node, **variables: str | None) -> Path:
@@ -1079,7 +1083,7 @@ def test_a_cache_that_others_may_replace_is_refused(ready: Node) -> None:
 
 
 @needs_root
-def test_a_cache_of_somebody_else_is_refused(ready: Node) -> None:
+def test_cache_of_another_user_is_refused(ready: Node) -> None:
     ready.cache.mkdir(0o755)
     os.chown(ready.cache, 12345, 12345)
     said = ready.failure(1, ready.script())
@@ -1178,7 +1182,7 @@ def test_a_full_disk_is_explained(ready: Node) -> None:
         subprocess.run(["umount", "-l", ready.cache], check=True)
 
 
-# --- how long it takes --------------------------------------------------------------------------------------
+# --- how long it takes ---------------------------------------------------------------------------
 
 
 def test_a_warm_start_imports_next_to_nothing(ready: Node) -> None:

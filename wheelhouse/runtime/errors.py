@@ -1,6 +1,6 @@
 """The one hierarchy of errors: message, problems, hint, and the documented exit code.
 
-Every error says what is wrong (`message`) and what to do next (`hint`). Several faults found in one
+Every error has what is wrong (`message`) and what to do next (`hint`). Several faults found in one
 pass are collected in `problems`, one line each, and raised once. Commands render them; nothing else
 prints errors.
 """

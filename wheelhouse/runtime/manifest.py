@@ -204,7 +204,7 @@ def _read_tables(table: JsonTable) -> Manifest:
 
 
 def _check_paths(manifest: Manifest, problems: Problems) -> None:
-    """Check that each path is safe, and that none collide where case or Unicode is folded."""
+    """Check that each path is safe, and that no two collide on any file system."""
     for path, reason in path_problems(manifest.files):
         problems.add(("files", path), reason)
     checksums = manifest.files.get(CHECKSUMS)

@@ -1,7 +1,7 @@
 """The entries of a manifest as frozen dataclasses, read from and rendered to their JSON objects.
 
 JSON keys are the field names with `-` for `_`; values that are None, false or empty are left out
-where the format says that a key is optional.
+where the key is optional.
 """
 
 import re

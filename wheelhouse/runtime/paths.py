@@ -33,7 +33,7 @@ def path_problems(paths: "Collection[str]") -> "Iterator[tuple[str, str]]":
         if path.startswith("wheels/") and path.endswith(".whl") and not _WHEEL.fullmatch(path):
             yield path, "not the name of a wheel"
         for whole in (path, *_parents(path)):
-            other = spellings.setdefault(_folded(whole), whole)
+            other = spellings.setdefault(_caseless(whole), whole)
             if other != whole:
                 yield path, f"{shown(whole)} collides with {shown(other)}"
             if whole is not path and whole in paths:
@@ -91,7 +91,7 @@ def _parents(path: str) -> "Iterator[str]":
         at = path.find("/", at + 1)
 
 
-def _folded(path: str) -> str:
+def _caseless(path: str) -> str:
     if path.isascii():
         return path.lower()
     import unicodedata  # seldom needed, and not every Python has it

@@ -30,7 +30,7 @@ _SHORT_KINDS = {"unknown-linux-gnu": "manylinux_2_28", "manylinux2014": "manylin
 
 
 class Platform(NamedTuple):
-    """What a platform name says. An unknown name fits no node."""
+    """The meaning of a platform name. An unknown name fits no node."""
 
     system: str
     machine: str

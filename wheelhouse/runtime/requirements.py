@@ -93,8 +93,8 @@ def _clause_matches(clause: str, version: "tuple[int, int, int]") -> bool:
         return (release[: len(wanted)] == wanted) == (operator == "==")
     if operator == "~=" and release[: len(wanted) - 1] != wanted[:-1]:
         return False
-    ours, theirs = (release, 0), (_padded(wanted, length), _suffix_order(suffix))
-    return bool(_COMPARE[operator](ours, theirs))
+    bound = _padded(wanted, length), _suffix_order(suffix)
+    return bool(_COMPARE[operator]((release, 0), bound))
 
 
 def _parse_clause(clause: str) -> "tuple[str, list[int], str]":

@@ -151,7 +151,7 @@ class _Keygen:
         return None
 
     def fault(self, key: "tuple[str, str]") -> SignatureError:
-        """Return the error that says why there is no such name."""
+        """Return the error with the reason why there is no such name."""
         shown = f"{key[0]} key {key[1]}"
         if self._policy.revoked and self.allowed_name(check_revoked=False):
             return untrusted(

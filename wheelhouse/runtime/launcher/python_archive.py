@@ -91,8 +91,12 @@ class _Bounded:
         self._tail = (self._tail + chunk)[-_TAIL:] if len(chunk) < _TAIL else chunk[-_TAIL:]
         return again + chunk
 
-    def tell(self) -> int:
+    @property
+    def _offset(self) -> int:
         return self._position - self._behind
+
+    def tell(self) -> int:  # words: allow
+        return self._offset
 
     def seek(self, offset: int) -> int:
         """Seek back a little, or forward by reading, so that skipped bytes count too."""
@@ -100,9 +104,9 @@ class _Bounded:
         if back > len(self._tail):
             raise IntegrityError("it is not a plain tar")
         self._behind = max(back, 0)
-        while self.tell() < offset and self.read(min(_CHUNK, offset - self.tell())):
+        while self._offset < offset and self.read(min(_CHUNK, offset - self._offset)):
             pass
-        return self.tell()
+        return self._offset
 
 
 def _extract(archive: tarfile.TarFile, folder: str) -> None:
