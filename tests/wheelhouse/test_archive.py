@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -179,6 +180,44 @@ def test_a_bundle_that_changes_meanwhile_is_not_called_damaged(
     monkeypatch.setattr(ArchiveOutput, "write", change)
     with pytest.raises(BundleError, match="changed while it was packed"):
         pack(bundle, tmp_path / "b.tar")
+
+
+def test_files_of_an_update_under_way_are_not_called_damaged(bundle: Path, tmp_path: Path) -> None:
+    """A commit replaces files before it replaces the manifest."""
+    before = (bundle / "bundle.json").read_bytes()
+    put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0"}})
+    (bundle / ".writer/pending.json").write_bytes((bundle / "bundle.json").read_bytes())
+    (bundle / "bundle.json").write_bytes(before)
+    with pytest.raises(BundleError, match="changed while it was packed") as caught:
+        pack(bundle, tmp_path / "b.tar")
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("split_size", "failing"),
+    [(None, ".unpack.py"), (64 * 1024, ".unpack.py"), (64 * 1024, ".parts.sha256")],
+)
+def test_without_space_for_all_files_there_is_none(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    split_size: int | None,
+    failing: str,
+) -> None:
+    """An archive without its unpacker would look like a success."""
+    real = output._write_durable
+
+    def fail(path: Path, content: bytes) -> None:
+        if failing in path.name:
+            path.write_bytes(content[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, content)
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(output, "_write_durable", fail)
+    with pytest.raises(BundleError, match="No space left"):
+        pack(bundle, tmp_path / "out/b.tar", split_size=split_size)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -702,6 +741,23 @@ def test_an_archive_in_order_verifies(bundle: Path, archive: Path) -> None:
     assert report.ok
     assert report.files == len(tree(bundle)) - 1
     assert sum(seen) == sum(map(len, tree(bundle).values()))
+
+
+def test_the_archive_that_is_verified_is_the_one_whose_signature_was_checked(
+    archive: Path, tmp_path: Path
+) -> None:
+    """Replaced by another file in between: opened once, it is the first one throughout."""
+    damaged = archive.read_bytes()
+    (tmp_path / "other.tar").write_bytes(damaged.replace(b"print('run')", b"print('RUN')"))
+    checked: list[bytes] = []
+
+    def swap(document: bytes, _: bytes | None) -> None:
+        checked.append(document)
+        (tmp_path / "other.tar").replace(archive)
+
+    assert verify_archive([archive], check_signature=swap).ok
+    assert len(checked) == 1
+    assert not verify_archive([archive]).ok
 
 
 @pytest.mark.parametrize("changes", SLOW_1000)

@@ -111,7 +111,12 @@ class SafeFolder:
         """Open the lock file at *path*, new or not, and return its descriptor. Raises OSError."""
         flags = os.O_RDWR | os.O_CREAT | safe_flags("O_NOFOLLOW", "O_NONBLOCK")
         with self._parent(path) as (parent, name):
-            descriptor = os.open(name, flags, 0o600, dir_fd=parent)
+            try:
+                descriptor = os.open(name, flags, 0o600, dir_fd=parent)
+            except OSError as error:
+                if error.errno in _LINK:
+                    raise NotRegularError(error.errno, "not a regular file", path) from error
+                raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise NotRegularError(errno.EINVAL, "not a regular file", self.full_path(path))
