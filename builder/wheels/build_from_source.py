@@ -1,55 +1,53 @@
-"""From a source to a wheel: `uv build`, isolated, for sources that the user allowed or that are the user's own.
+"""Build wheels from source with `uv build`, where the user allowed it or the source is local.
 
-A built wheel is kept in the per-user cache under a key of its source's digest and its target, so that building again
-gives the same file: bit-for-bit even where a build backend is not reproducible.
+A built wheel is kept in the per-user cache, under a key of its source, settings and target:
+building again gives the same bytes, even where a build backend is not reproducible.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from offline_bundle.builder.fetch.credentials import (
-    Credentials,
-    redact,
-    without_credentials,
-)
+import tomli_w
+
+from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.resolve import uv_process, uv_settings
+from offline_bundle.builder.wheels.sources import copy_source
 from offline_bundle.wheelhouse.runtime.errors import FetchError
+from offline_bundle.wheelhouse.runtime.files import sha256_of
 
 if TYPE_CHECKING:
+    from offline_bundle.builder.fetch.credentials import Credentials
+    from offline_bundle.builder.inputs.scripts import Script
+    from offline_bundle.builder.inputs.targets import Target
     from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
 
-# ZIP knows no earlier time; backends that honour SOURCE_DATE_EPOCH then write the same archive every time.
+# ZIP has no earlier time; backends that use SOURCE_DATE_EPOCH then write equal archives.
 _EPOCH = "315532800"
-# What is no source: caches, environments, and at the top also the leftovers of earlier builds.
-_NO_SOURCE = {
-    "__pycache__",
-    ".venv",
-    ".tox",
-    ".nox",
-    ".mypy_cache",
-    ".ruff_cache",
-    ".pytest_cache",
-    "node_modules",
-}
-_NO_SOURCE_AT_TOP = {"build", "dist"}
+_LAST_LINES = 40
+# Keys of [tool.uv] that change what a build gives.
+_BUILD_SETTINGS = (
+    "build-constraint-dependencies",
+    "config-settings",
+    "config-settings-package",
+    "extra-build-dependencies",
+    "extra-build-variables",
+)
 
 
 @dataclass(frozen=True)
 class BuiltWheel:
-    """A wheel that was built here."""
+    """A wheel built on this machine."""
 
     path: Path
     source_sha256: str
-    """Digest of the source: of the sdist's bytes, of the folder's files, or of the repository's URL and commit."""
+    """Digest of the sdist, of the folder's files, or of the repository's URL and commit."""
 
 
 class WheelBuilder:
@@ -58,205 +56,94 @@ class WheelBuilder:
     def __init__(
         self, uv: str, options: ResolveOptions, cache_root: Path, credentials: Credentials
     ) -> None:
-        """*cache_root* is the per-user cache folder; *credentials* are kept out of what is repeated of a build."""
+        """*cache_root* is the per-user cache folder; *credentials* are redacted in messages."""
         self._uv = uv
         self._options = options
         self._cache = cache_root / "built"
         self._credentials = credentials
 
-    def build(self, choice: Artifact, resolution: Resolution, sdist: Path | None) -> BuiltWheel:
-        """The wheel of *choice* for the resolution's target; *sdist* is the fetched file where the source is one.
+    def build(self, artifact: Artifact, resolution: Resolution, sdist: Path | None) -> BuiltWheel:
+        """Return the wheel of *artifact* for the resolution's target; *sdist* is its fetched file.
 
-        Raises FetchError (exit 4) when the target is not one this machine can build for, or the build fails.
+        Raises FetchError (exit 4) when this machine cannot build for the target, or a build fails.
         """
-        target = resolution.target
-        interpreter = self._options.interpreters.get(target.python)
+        interpreter = self._interpreter(artifact, resolution.target)
+        settings = _build_settings(resolution.script)
+        with tempfile.TemporaryDirectory(prefix="offline-bundle-") as name:
+            folder = Path(name)
+            source, digest = copy_source(artifact, sdist, folder, self._credentials)
+            key: list[object] = [digest, artifact.subdirectory, resolution.target.name]
+            key += [settings] if settings else []
+            kept = self._cache / sha256_of(json.dumps(key, sort_keys=True, default=str).encode())
+            wheels = sorted(kept.glob("*.whl"))
+            if not wheels:
+                (folder / "uv.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+                source /= artifact.subdirectory or ""
+                command = self._command(source, folder / "out", interpreter)
+                wheels = [_keep(self._run(command, artifact, resolution, folder), kept)]
+        return BuiltWheel(wheels[0], digest)
+
+    def _interpreter(self, artifact: Artifact, target: Target) -> str:
         if not target.runs_here:
             raise FetchError(
-                f"{choice.name} must be built from source, which this machine cannot do for {target.name}",
-                hint="build the bundle on a machine of that platform, or publish a wheel of it on an index of yours",
+                f"{artifact.name} must be built from source, which this machine cannot do "
+                f"for {target.name}",
+                hint="build the bundle on a machine of that platform, or publish a wheel of the "
+                "package on an index of yours",
             )
+        interpreter = self._options.interpreters.get(target.python)
         if interpreter is None:
             raise FetchError(
-                f"{choice.name} must be built from source for Python {target.python}, which is not on this machine",
-                hint=f"install it (such as by `uv python install {target.python}`), or choose another --python-version",
+                f"{artifact.name} must be built from source for Python {target.python}, "
+                "which is not on this machine",
+                hint=f"install it, for example by `uv python install {target.python}`, or choose "
+                "another --python-version",
             )
-        with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
-            source, digest = self._source(choice, sdist, Path(folder))
-            place = self._cache / _key(digest, choice.subdirectory, target.name)
-            kept = sorted(place.glob("*.whl"))
-            if not kept:
-                made = self._build(
-                    choice,
-                    resolution,
-                    source / (choice.subdirectory or ""),
-                    Path(folder),
-                    interpreter,
-                )
-                kept = [_keep(made, place)]
-        return BuiltWheel(kept[0], digest)
+        return interpreter
 
-    def _source(self, choice: Artifact, sdist: Path | None, folder: Path) -> tuple[Path, str]:
-        if choice.kind == "git":
-            identity = f"{without_credentials(choice.location)}@{choice.commit}"
-            return self._checkout(choice, folder / "checkout"), hashlib.sha256(
-                identity.encode()
-            ).hexdigest()
-        if choice.kind == "directory":
-            return _copy_tree(Path(choice.location), folder / "source"), tree_digest(
-                Path(choice.location)
-            )
-        if sdist is None:
-            raise AssertionError(choice)
-        # uv goes by the name of an sdist; in the cache it is named by its digest.
-        named = folder / choice.filename
-        shutil.copyfile(sdist, named)
-        digest = hashlib.sha256(named.read_bytes()).hexdigest()
-        if choice.subdirectory is None:
-            return named, digest
-        if named.name.endswith(".zip"):
-            shutil.unpack_archive(named, folder / "unpacked")
-        else:
-            shutil.unpack_archive(named, folder / "unpacked", filter="data")
-        inner = list((folder / "unpacked").iterdir())
-        return (inner[0] if len(inner) == 1 else folder / "unpacked"), digest
+    def _command(self, source: Path, out: Path, interpreter: str) -> list[str]:
+        command = [self._uv, "build", "--wheel", str(source), "--out-dir", str(out)]
+        command += ["--python", interpreter, "--no-python-downloads", "--no-create-gitignore"]
+        command += ["--no-progress", "--color", "never"]
+        return [*command, *uv_process.index_flags(self._options)]
 
-    def _checkout(self, choice: Artifact, place: Path) -> Path:
-        """The repository at the locked commit, with tags (version plugins read them) and submodules, as uv has them."""
-        commands = [
-            ["git", "clone", "--quiet", "--no-checkout", choice.location, str(place)],
-            ["git", "-C", str(place), "checkout", "--quiet", "--detach", choice.commit or "HEAD"],
-            ["git", "-C", str(place), "submodule", "--quiet", "update", "--init", "--recursive"],
-        ]
-        environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
-        for command in commands:
-            try:
-                outcome = subprocess.run(
-                    command,
-                    capture_output=True,
-                    text=True,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    check=False,
-                )
-            except FileNotFoundError as error:
-                message = f"{choice.name} comes from a git repository, and git is not installed"
-                raise FetchError(
-                    message, hint="install git, or depend on a release of it"
-                ) from error
-            if outcome.returncode != 0:
-                raise FetchError(
-                    f"{choice.name}: {without_credentials(choice.location)} could not be read at {choice.commit}",
-                    problems=redact(outcome.stderr, self._credentials).splitlines(),
-                    hint="try `git clone` of it by hand: it must work without a prompt",
-                )
-        return place
-
-    def _build(
-        self, choice: Artifact, resolution: Resolution, source: Path, folder: Path, interpreter: str
+    def _run(
+        self, command: list[str], artifact: Artifact, resolution: Resolution, folder: Path
     ) -> Path:
-        out = folder / "out"
-        command = [
-            self._uv,
-            "build",
-            "--wheel",
-            str(source),
-            "--out-dir",
-            str(out),
-            "--python",
-            interpreter,
-            "--no-python-downloads",
-        ]
-        command += [
-            "--no-progress",
-            "--color",
-            "never",
-            "--no-create-gitignore",
-            *uv_process.index_flags(self._options),
-        ]
         script = resolution.script
-        own = uv_settings.own_indexes(script.settings, script.path.resolve().parent)
-        variables = uv_process.index_variables(self._options, 
-            [f"{name}={url}" if name else url for name, url in own]
+        indexes = uv_settings.own_indexes(script.settings, script.path.resolve().parent)
+        variables = uv_process.index_variables(
+            self._options, [f"{name}={url}" if name else url for name, url in indexes]
         )
         variables["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH", _EPOCH)
         if ":all:" not in self._options.allow_build:
-            # The build's own requirements (setuptools and so on) must be wheels; only this package is built.
+            # build requirements (setuptools and so on) must be wheels; only this package is built
             variables |= {"UV_NO_BUILD": "1", "UV_NO_BINARY_PACKAGE": ""}
-        outcome = uv_process.run_uv(command, folder, **variables)
-        wheels = sorted(out.glob("*.whl"))
-        if outcome.returncode != 0 or len(wheels) != 1:
+        process = uv_process.run_uv(command, folder, **variables)
+        wheels = sorted((folder / "out").glob("*.whl"))
+        if process.returncode != 0 or len(wheels) != 1:
             raise FetchError(
-                f"{choice.name} could not be built for {resolution.target.name}",
-                problems=redact(outcome.stderr, self._credentials).splitlines()[-40:],
-                hint="the last lines of its build stand above; compilers and headers it needs must be on this machine",
+                f"{artifact.name} could not be built for {resolution.target.name}",
+                problems=redact(process.stderr, self._credentials).splitlines()[-_LAST_LINES:],
+                hint="see the end of its output above; install compilers and headers it needs",
             )
         return wheels[0]
 
 
-def _key(digest: str, subdirectory: str | None, target: str) -> str:
-    return hashlib.sha256(json.dumps([digest, subdirectory, target]).encode()).hexdigest()
+def _build_settings(script: Script) -> dict[str, Any]:
+    """Return the settings of the script that apply to builds."""
+    settings = uv_settings.absolute_settings(script.settings, script.path.resolve().parent)
+    return {key: settings[key] for key in _BUILD_SETTINGS if key in settings}
 
 
-def _keep(wheel: Path, place: Path) -> Path:
-    """Move *wheel* into the cache by one rename; a second builder of the same wheel takes the first one's."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=place.parent))
-    shutil.copyfile(wheel, fresh / wheel.name)
-    (fresh / wheel.name).chmod(0o444)
+def _keep(wheel: Path, folder: Path) -> Path:
+    """Move *wheel* into the cache by one rename; a parallel builder uses the first one's wheel."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    shutil.copyfile(wheel, temporary / wheel.name)
+    (temporary / wheel.name).chmod(0o444)
     try:
-        fresh.rename(place)
+        temporary.rename(folder)
     except OSError:
-        shutil.rmtree(fresh)
-    return next(place.glob("*.whl"))
-
-
-def _copy_tree(folder: Path, place: Path) -> Path:
-    """A copy to build in: the user's folder is not littered, and stale `build/` folders do not leak into the wheel."""
-
-    def ignore(parent: str, names: list[str]) -> list[str]:
-        return [name for name in names if _is_no_source(Path(parent) == folder, name)]
-
-    try:
-        shutil.copytree(folder, place, symlinks=True, ignore=ignore)
-    except (OSError, shutil.Error) as error:
-        raise FetchError(
-            f"{folder} cannot be read: {error}", hint="the script's [tool.uv.sources] names it"
-        ) from error
-    return place
-
-
-def _is_no_source(at_top: bool, name: str) -> bool:  # noqa: FBT001 - a predicate of two facts
-    return (
-        name in _NO_SOURCE or name.endswith(".egg-info") or (at_top and name in _NO_SOURCE_AT_TOP)
-    )
-
-
-def tree_digest(folder: Path) -> str:
-    """Digest over names, modes and bytes of a source folder's files, and what git calls it: version plugins ask."""
-    digest = hashlib.sha256(_git_version(folder))
-    for parent, folders, files in os.walk(folder):
-        at_top = Path(parent) == folder
-        folders[:] = sorted(
-            name for name in folders if name != ".git" and not _is_no_source(at_top, name)
-        )
-        for name in sorted(files):
-            path = Path(parent, name)
-            content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-            entry = [
-                path.relative_to(folder).as_posix(),
-                os.access(path, os.X_OK),
-                hashlib.sha256(content).hexdigest(),
-            ]
-            digest.update(json.dumps(entry).encode())
-    return digest.hexdigest()
-
-
-def _git_version(folder: Path) -> bytes:
-    try:
-        command = ["git", "-C", str(folder), "describe", "--always", "--tags", "--long"]
-        return subprocess.run(
-            command, capture_output=True, stdin=subprocess.DEVNULL, check=False
-        ).stdout
-    except FileNotFoundError:
-        return b""
+        shutil.rmtree(temporary)
+    return next(folder.glob("*.whl"))

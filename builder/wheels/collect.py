@@ -1,8 +1,7 @@
-"""Collecting what was chosen: out of the bundle where it is there, else fetched, else built; then checked."""
+"""Collect the files of a build: from the bundle, fetched, or built; and check them."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,11 @@ from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.model import Download, Fetched
 from offline_bundle.builder.fetch.pool import fetch
 from offline_bundle.builder.wheels.build_from_source import WheelBuilder
+from offline_bundle.builder.wheels.check_wheel import check_checksums, check_wheel
 from offline_bundle.builder.wheels.closure import capped_pythons, closure_problems, overridden_names
 from offline_bundle.wheelhouse.derived.wheel_metadata import metadata_of_wheel, parse_metadata
 from offline_bundle.wheelhouse.runtime.errors import FetchError, translate_os_errors
-from offline_bundle.wheelhouse.runtime.files import check_space, sha256_of
+from offline_bundle.wheelhouse.runtime.files import check_space, file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.manifest import Source
 from offline_bundle.wheelhouse.runtime.parallel import gather
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.fetch.model import FetchProgress, TlsSettings
     from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 Index = dict[str, str]
@@ -40,7 +40,7 @@ Index = dict[str, str]
 
 @dataclass
 class Collector:
-    """Gets the files of one build. What it holds in the end tells what was done."""
+    """Collects the files of one build, and records what was done."""
 
     writer: BundleWriter
     cache_root: Path
@@ -54,37 +54,44 @@ class Collector:
     built: dict[str, None] = field(default_factory=dict)
     """Names of the wheels that were built from source, in order."""
 
-    def holds(self, choice: Artifact) -> Path | None:
-        """The wheel in the bundle, when it holds it with the digest of the lock."""
-        digest = choice.hashes.get("sha256")
-        is_wheel = choice.kind == "wheel" and digest is not None
-        return self.writer.find_file(f"wheels/{choice.filename}", digest or "") if is_wheel else None
+    def find_wheel(self, artifact: Artifact) -> Path | None:
+        """Return the wheel in the bundle, if it has the digest of the lock."""
+        digest = artifact.hashes.get("sha256")
+        if artifact.kind != "wheel" or digest is None:
+            return None
+        return self.writer.find_file(f"wheels/{artifact.filename}", digest)
 
-    def fetch(self, choices: Iterable[Artifact], progress: FetchProgress) -> None:
-        """Fetch every wheel and source archive that the bundle does not hold, each location once.
+    def fetch(self, artifacts: Iterable[Artifact], progress: FetchProgress) -> None:
+        """Fetch all wheels and source archives that are not in the bundle, each location once.
 
-        Raises FetchError (exit 4), or BundleError (exit 1) before anything is fetched that would find no room.
+        Raises FetchError (exit 4), or BundleError (exit 1) before a download that does not fit on
+        the disk.
         """
-        wanted = {
-            choice.location: Download(
-                _url(choice.location), choice.filename, choice.hashes, choice.size
+        downloads = {
+            artifact.location: Download(
+                _url(artifact.location), artifact.filename, artifact.hashes, artifact.size
             )
-            for choice in choices
-            if choice.kind in {"wheel", "sdist"} and self.holds(choice) is None
+            for artifact in artifacts
+            if artifact.kind in {"wheel", "sdist"} and self.find_wheel(artifact) is None
         }
         cache = DownloadCache(self.cache_root)
-        downloads = list(wanted.values())
-        self._refuse_without_space(cache, downloads)
+        self._check_space(cache, downloads.values())
         files = fetch(
-            downloads, cache, credentials=self.credentials, progress=progress, tls=self.tls
+            list(downloads.values()),
+            cache,
+            credentials=self.credentials,
+            progress=progress,
+            tls=self.tls,
+            check=_check_download,
         )
-        self.fetched |= dict(zip(wanted, files, strict=True))
+        self.fetched |= dict(zip(downloads, files, strict=True))
 
-    def _refuse_without_space(self, cache: DownloadCache, downloads: Iterable[Download]) -> None:
-        """Ask for room for all files of known size: in the cache, and in the bundle where that lies on another disk."""
-        unique = {
+    def _check_space(self, cache: DownloadCache, downloads: Iterable[Download]) -> None:
+        """Require space for all files of known size: in the cache and on the disk of the bundle."""
+        by_digest = {
             download.hashes.get("sha256", download.url): download for download in downloads
-        }.values()
+        }
+        unique = by_digest.values()
         cache.check_space(
             sum(cache.missing_bytes(d.hashes.get("sha256"), d.size or 0) for d in unique)
         )
@@ -94,142 +101,167 @@ class Collector:
                 check_space(output, sum(d.size or 0 for d in unique if d.filename.endswith(".whl")))
 
     def lock(
-        self, resolution: Resolution, choices: Sequence[Artifact], index: Future[Index] | None
+        self, resolution: Resolution, artifacts: Sequence[Artifact], index: Future[Index] | None
     ) -> LockedScript:
-        """The script with its wheels at hand. Raises FetchError (exit 4), or IntegrityError (exit 5) for a wheel."""
+        """Return the script with its wheels.
+
+        Raises FetchError (exit 4), or IntegrityError (exit 5) for an unreadable wheel.
+        """
         indexes = index.result() if index else {}
-        held = [self._held(resolution, choice) for choice in choices]
+        # wheels in the bundle are read in one thread: several contend for the GIL
+        bundled = [self._bundled_wheel(resolution, artifact) for artifact in artifacts]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             others = gather(
-                pool.submit(self._wheel, resolution, choice, indexes.get(choice.name))
-                for choice, wheel in zip(choices, held, strict=True)
+                pool.submit(self._new_wheel, resolution, artifact, indexes.get(artifact.name))
+                for artifact, wheel in zip(artifacts, bundled, strict=True)
                 if wheel is None
             )
-        wheels = [*filter(None, held), *others]
+        wheels = [*filter(None, bundled), *others]
         return LockedScript(resolution, tuple(sorted(wheels, key=lambda wheel: wheel.name)))
 
-    def _wheel(self, resolution: Resolution, choice: Artifact, index: str | None) -> WheelFile:
-        if choice.kind != "wheel":
-            return self._build(resolution, choice, index)
-        file = self.fetched[choice.location]
-        wheel = _read_wheel(
-            choice.filename, file.path, file.sha256, metadata_of_wheel(file.path, choice.filename)
-        )
-        wheel = replace(wheel, size=file.size, source=source_of(choice, index))
-        return replace(
-            wheel, upload_time=choice.upload_time, yanked=resolution.yanked.get(choice.name)
-        )
-
-    def _held(self, resolution: Resolution, choice: Artifact) -> WheelFile | None:
-        held = self.holds(choice)
-        if held is None:
-            return None
-        known = (
-            self.writer.current.files[f"wheels/{choice.filename}"] if self.writer.current else None
-        )
-        metadata = self._held_metadata(choice) or metadata_of_wheel(held)
-        wheel = _read_wheel(choice.filename, held, choice.hashes["sha256"], metadata)
-        source = known.source if known and known.source else Source()
-        wheel = replace(wheel, size=held.stat().st_size, source=source)
-        return replace(
-            wheel, upload_time=choice.upload_time, yanked=resolution.yanked.get(choice.name)
-        )
-
-    def _held_metadata(self, choice: Artifact) -> bytes | None:
-        """The METADATA beside a wheel of the bundle; None, and it is written anew, where it is not what it was."""
-        path = f"wheels/{choice.filename}.metadata"
-        known = self.writer.current.files.get(path) if self.writer.current else None
-        place = self.writer.find_file(path, known.sha256) if known and known.sha256 else None
-        content = place.read_bytes() if place else None
-        if content is None or known is None or sha256_of(content) == known.sha256:
-            return content
-        self.writer.mark_corrupt([path])
-        return None
-
-    def leftovers(self, choices: Iterable[Artifact]) -> dict[str, bytes | Path]:
-        """Files of the bundle, by their paths, for fetched wheels that belong to no lock."""
+    def orphaned_wheels(self, artifacts: Iterable[Artifact]) -> dict[str, bytes | Path]:
+        """Return the contents of wheels of the bundle that are in no lock, by path."""
         contents: dict[str, bytes | Path] = {}
-        for choice in choices:
-            wheel = self.holds(choice) or self.fetched[choice.location].path
-            contents[f"wheels/{choice.filename}"] = wheel
-            contents[f"wheels/{choice.filename}.metadata"] = metadata_of_wheel(
-                wheel, choice.filename
-            )
+        for artifact in artifacts:
+            wheel = self.find_wheel(artifact) or self.fetched[artifact.location].path
+            path = f"wheels/{artifact.filename}"
+            contents[path] = wheel
+            contents[f"{path}.metadata"] = metadata_of_wheel(wheel, artifact.filename)
         return contents
 
-    def _build(self, resolution: Resolution, choice: Artifact, index: str | None) -> WheelFile:
-        archive = self.fetched.get(choice.location)
+    def _bundled_wheel(self, resolution: Resolution, artifact: Artifact) -> WheelFile | None:
+        path = self.find_wheel(artifact)
+        if path is None:
+            return None
+        entry = self._bundled_file(f"wheels/{artifact.filename}")
+        source = entry.source if entry and entry.source else Source()
+        metadata = self._bundled_metadata(artifact)
+        sha256 = artifact.hashes["sha256"]
+        wheel = _wheel_file(path, artifact.filename, sha256, metadata, source)
+        return _with_index_data(wheel, resolution, artifact)
+
+    def _bundled_metadata(self, artifact: Artifact) -> bytes | None:
+        """Return the METADATA beside a wheel of the bundle; None where it is missing or changed."""
+        path = f"wheels/{artifact.filename}.metadata"
+        entry = self._bundled_file(path)
+        if entry is None or not entry.sha256:
+            return None
+        file = self.writer.find_file(path, entry.sha256)
+        content = file.read_bytes() if file else None
+        if content is not None and sha256_of(content) != entry.sha256:
+            self.writer.mark_corrupt([path])
+            return None
+        return content
+
+    def _bundled_file(self, path: str) -> BundledFile | None:
+        return self.writer.current.files.get(path) if self.writer.current else None
+
+    def _new_wheel(
+        self, resolution: Resolution, artifact: Artifact, index: str | None
+    ) -> WheelFile:
+        if artifact.kind == "wheel":
+            file = self.fetched[artifact.location]
+            source = source_of(artifact, index)
+            wheel = _wheel_file(file.path, artifact.filename, file.sha256, None, source)
+            wheel = _with_index_data(wheel, resolution, artifact)
+        else:
+            path, source = self._build(resolution, artifact, index)
+            wheel = _wheel_file(path, path.name, file_digest(path), None, source)
+        check_wheel(wheel.path, wheel.filename, wheel.facts)
+        return wheel
+
+    def _build(
+        self, resolution: Resolution, artifact: Artifact, index: str | None
+    ) -> tuple[Path, Source]:
+        archive = self.fetched.get(artifact.location)
         builder = WheelBuilder(self.uv, self.options, self.cache_root, self.credentials)
-        built = builder.build(choice, resolution, archive.path if archive else None)
+        built = builder.build(artifact, resolution, archive.path if archive else None)
         name = built.path.name
         if not parse_wheel_filename(name)[3] & resolution.target.tag_set:
             raise FetchError(
-                f"{name} was built from source, and does not fit {resolution.target.name}",
-                hint="the build backend decides a wheel's tags; publish a wheel for the target on an index of yours",
+                f"{name} was built from source and does not fit {resolution.target.name}",
+                hint="publish a wheel for the target on an index of yours: "
+                "the build backend decides the tags",
             )
         self.built[name] = None
-        content = built.path.read_bytes()
-        wheel = _read_wheel(
-            name, built.path, hashlib.sha256(content).hexdigest(), metadata_of_wheel(built.path)
-        )
-        source = replace(source_of(choice, index), built_from=built.source_sha256)
-        return replace(wheel, size=len(content), source=source)
+        return built.path, source_of(artifact, index, built_from=built.source_sha256)
 
 
 def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> tuple[str, ...]:
-    """Raise FetchError (exit 4) where the wheels' own METADATA asks for what their lock does not hold; give notes.
+    """Raise FetchError (exit 4) where METADATA requires packages that are not locked; return notes.
 
-    A lock that the bundle (*current*) holds to the byte was checked when it came in.
+    A lock that is unchanged in the bundle (*current*) was checked when it was added.
     """
     problems, notes = [], []
     for lock in locks:
         resolution = lock.resolution
-        known = current.files.get(lock.lock_path) if current else None
-        if known and known.sha256 == hashlib.sha256(lock.content).hexdigest():
+        entry = current.files.get(lock.lock_path) if current else None
+        if entry and entry.sha256 == sha256_of(lock.content):
             continue
-        found = closure_problems(
+        missing = closure_problems(
             resolution.script.dependencies,
             {wheel.name: wheel.facts for wheel in lock.wheels},
             resolution.target.environment(resolution.full_version),
             overridden_names(resolution.script.settings),
         )
-        problems += [f"{lock.key}: {problem}" for problem in found]
+        problems += [f"{lock.key}: {problem}" for problem in missing]
         capped = capped_pythons((wheel.facts for wheel in lock.wheels), resolution.full_version)
         notes += [f"{resolution.script.path}: {text}" for text in capped]
     if problems:
         raise FetchError(
-            "the files do not hold together: their own metadata asks for more than the index or the source said",
+            "wheel metadata requires packages that are not locked",
             problems=problems,
-            hint="add what is missing to the script's dependencies, or pin another version",
+            hint="add the missing packages to the script's dependencies, or pin another version",
         )
     return tuple(dict.fromkeys(notes))
 
 
-def source_of(choice: Artifact, index: str | None) -> Source:
-    """Where a choice came from, without credentials, and without the names of this machine's folders."""
-    if choice.kind == "git":
-        return Source(git=without_credentials(choice.location), commit=choice.commit)
-    if choice.is_local:
-        return Source(path=Path(choice.location.removeprefix("file://")).name)
+def source_of(artifact: Artifact, index: str | None, built_from: str | None = None) -> Source:
+    """Return the source of an artifact, without credentials and local folder names."""
+    if artifact.kind == "git":
+        return Source(
+            git=without_credentials(artifact.location),
+            commit=artifact.commit,
+            built_from=built_from,
+        )
+    if artifact.is_local:
+        name = Path(artifact.location.removeprefix("file://")).name
+        return Source(path=name, built_from=built_from)
     return Source(
         index=without_credentials(index) if index else None,
-        url=without_credentials(choice.location),
+        url=without_credentials(artifact.location),
+        built_from=built_from,
     )
 
 
-def _read_wheel(filename: str, path: Path, sha256: str, metadata: bytes) -> WheelFile:
+def _check_download(path: Path, filename: str) -> None:
+    if filename.endswith(".whl"):
+        check_checksums(path, filename)
+
+
+def _wheel_file(
+    path: Path, filename: str, sha256: str, metadata: bytes | None, source: Source
+) -> WheelFile:
+    """Return a wheel with its METADATA, which is read from the wheel where it is None."""
+    if metadata is None:
+        metadata = metadata_of_wheel(path, filename)
     facts = parse_metadata(metadata, where=filename)
     return WheelFile(
         filename=filename,
         path=path,
         sha256=sha256,
-        size=0,
+        size=path.stat().st_size,
         name=canonicalize_name(facts.name),
         version=facts.version,
         metadata=metadata,
         facts=facts,
-        source=Source(),
+        source=source,
     )
+
+
+def _with_index_data(wheel: WheelFile, resolution: Resolution, artifact: Artifact) -> WheelFile:
+    yanked = resolution.yanked.get(artifact.name)
+    return replace(wheel, upload_time=artifact.upload_time, yanked=yanked)
 
 
 def _url(location: str) -> str:

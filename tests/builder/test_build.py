@@ -512,7 +512,7 @@ def test_an_sdist_is_built_where_allowed_and_only_once(
 
 def test_a_lying_sdist_is_found_out(factory: Factory, packages: Path) -> None:
     make_buildable_sdist(packages, "liar", requires=["surprise"], declared=[])
-    assert "liar 1.0 needs surprise" in factory.fails(
+    assert "liar 1.0 requires surprise" in factory.fails(
         FetchError, factory.script("liar"), allow=("liar",)
     )
 

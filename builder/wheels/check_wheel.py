@@ -1,0 +1,196 @@
+"""Checks of a wheel beyond its METADATA: uv on a node must be able to install it.
+
+uv rejects such wheels where nothing can be done about it any more, and verification of digests and
+signatures passes. Each check follows the wheel specification or uv's unpacking of ZIP files:
+https://packaging.python.org/en/latest/specifications/binary-distribution-format/
+"""
+
+from __future__ import annotations
+
+import configparser
+import csv
+import re
+import zipfile
+import zlib
+from email.parser import HeaderParser
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from offline_bundle.builder.fetch.model import UnusableFileError
+from offline_bundle.wheelhouse.runtime.errors import FetchError
+from offline_bundle.wheelhouse.runtime.paths import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
+
+_HINT = "pin another version, or publish a correct wheel of it on an index of yours"
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+_METHOD_NAMES = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "LZMA"}
+_ENCRYPTED = 0x1
+_END_RECORD = b"PK\x05\x06"
+_END_RECORD_SIZE = 22
+_LONGEST_COMMENT = 0xFFFF
+_LARGEST_FILE = 64 * 1024 * 1024
+_RECORD_FIELDS = 3
+_DATA_FOLDERS = {"purelib", "platlib", "headers", "scripts", "data"}
+_ENTRY_POINT = re.compile(r"[\w.-]+(\s*:\s*[\w.-]+)?(\s*\[.*\])?")
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+
+
+def check_wheel(path: Path, filename: str, metadata: WheelMetadata) -> None:
+    """Raise FetchError (exit 4) where an installer would reject the wheel; all reasons are named.
+
+    *filename* is its name where *path* has another; *metadata* is its parsed METADATA.
+    """
+    problems = [*_name_problems(filename, metadata)]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            problems += _zip_problems(archive)
+            problems += _metadata_problems(archive)
+    except _BROKEN as error:
+        problems.append(f"not a readable ZIP file: {error}")
+    if problems:
+        raise FetchError(
+            f"{filename}: this wheel cannot be installed", problems=problems, hint=_HINT
+        )
+
+
+def check_checksums(path: Path, filename: str) -> None:
+    """Raise UnusableFileError where a member of the wheel does not match its CRC.
+
+    Takes 20 ms per MB, so it runs while other files are downloaded (`fetch.pool.fetch`).
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            corrupt = archive.testzip()
+    except _BROKEN as error:
+        raise UnusableFileError(f"{filename}: not a readable wheel: {error}", _HINT) from None
+    if corrupt:
+        raise UnusableFileError(
+            f"{filename}: {printable(corrupt)} does not match its checksum", _HINT
+        )
+
+
+def _name_problems(filename: str, metadata: WheelMetadata) -> Iterator[str]:
+    name, version, _, _ = parse_wheel_filename(filename)
+    if canonicalize_name(metadata.name) != name:
+        yield f"its METADATA has the name {printable(metadata.name)}"
+    try:
+        is_same = Version(metadata.version) == version
+    except InvalidVersion:
+        is_same = False
+    if not is_same:
+        yield f"its METADATA has the version {printable(metadata.version)}"
+
+
+def _zip_problems(archive: zipfile.ZipFile) -> Iterator[str]:
+    """Find what uv rejects while it unpacks the file."""
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        name = printable(entry.filename)
+        if entry.compress_type not in _METHODS:
+            method = _METHOD_NAMES.get(entry.compress_type, "an unknown method")
+            yield f"{name} is compressed by {method}, only deflate is allowed"
+        if entry.flag_bits & _ENCRYPTED:
+            yield f"{name} is encrypted"
+        other = entries.setdefault(entry.filename.rstrip("/"), entry)
+        if other.is_dir() != entry.is_dir():
+            yield f"{name} is both a file and a folder"
+        elif (other.CRC, other.file_size) != (entry.CRC, entry.file_size):
+            yield f"{name} occurs twice with different content"
+    files = {name for name, entry in entries.items() if not entry.is_dir()}
+    folders = {parent for name in entries for parent in _parents(name)}
+    yield from (
+        f"{printable(name)} is both a file and a folder" for name in sorted(files & folders)
+    )
+    if min((entry.header_offset for entry in entries.values()), default=0) > 0:
+        yield "it has bytes before the ZIP file"
+    if _trailing_bytes(archive):
+        yield "it has bytes after the end of the ZIP file"
+
+
+def _parents(name: str) -> Iterator[str]:
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
+def _trailing_bytes(archive: zipfile.ZipFile) -> int:
+    file = archive.fp
+    if file is None:
+        raise ValueError("closed")
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _END_RECORD_SIZE - _LONGEST_COMMENT))
+    tail = file.read()
+    end = tail.rfind(_END_RECORD) + _END_RECORD_SIZE + len(archive.comment)
+    return len(tail) - end
+
+
+def _metadata_problems(archive: zipfile.ZipFile) -> Iterator[str]:
+    """Check WHEEL, RECORD, entry points and the folders of `.data`."""
+    names = archive.namelist()
+    folder = next(name.partition("/")[0] for name in names if ".dist-info/" in name)
+    texts: dict[str, str | None] = {}
+    for name in ("WHEEL", "RECORD", "entry_points.txt"):
+        try:
+            texts[name] = _read_text(archive, f"{folder}/{name}")
+        except UnicodeDecodeError:
+            yield f"{folder}/{name} is not UTF-8"
+            texts[name] = ""
+    yield from _wheel_problems(folder, texts["WHEEL"])
+    yield from _record_problems(folder, texts["RECORD"])
+    yield from _entry_point_problems(folder, texts["entry_points.txt"])
+    yield from _data_problems(names)
+
+
+def _read_text(archive: zipfile.ZipFile, name: str) -> str | None:
+    try:
+        entry = archive.getinfo(name)
+    except KeyError:
+        return None
+    if entry.file_size > _LARGEST_FILE:
+        raise ValueError(f"{name} is larger than {_LARGEST_FILE} bytes")
+    return archive.read(entry).decode()
+
+
+def _wheel_problems(folder: str, text: str | None) -> Iterator[str]:
+    if text is None:
+        yield f"{folder}/WHEEL is missing"
+        return
+    version = HeaderParser().parsestr(text).get("Wheel-Version", "")
+    if not re.fullmatch(r"1\.\d+", version.strip()):
+        yield f"Wheel-Version must be 1.x, not {printable(version)}"
+
+
+def _record_problems(folder: str, text: str | None) -> Iterator[str]:
+    if text is None:
+        yield f"{folder}/RECORD is missing"
+        return
+    for row in csv.reader(text.splitlines()):
+        if row and len(row) != _RECORD_FIELDS:
+            yield f"{folder}/RECORD has {len(row)} fields in a line, not {_RECORD_FIELDS}"
+            return
+
+
+def _entry_point_problems(folder: str, text: str | None) -> Iterator[str]:
+    parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
+    try:
+        parser.read_string(text or "")
+    except configparser.Error:
+        yield f"{folder}/entry_points.txt is invalid"
+        return
+    for section in ("console_scripts", "gui_scripts"):
+        for name, value in parser.items(section) if parser.has_section(section) else ():
+            if not _ENTRY_POINT.fullmatch(value.strip()):
+                yield f"invalid entry point {printable(name)} = {printable(value)}"
+
+
+def _data_problems(names: Iterable[str]) -> Iterator[str]:
+    keys = {match[1] for name in names if (match := re.match(r"[^/]+\.data/([^/]+)/", name))}
+    for key in sorted(keys - _DATA_FOLDERS):
+        yield f"unknown folder {printable(key)} in .data"

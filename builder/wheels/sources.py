@@ -1,0 +1,172 @@
+"""Sources of wheels: source distributions, folders, and git repositories at a commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offline_bundle.builder.fetch.credentials import redact, without_credentials
+from offline_bundle.wheelhouse.runtime.errors import FetchError
+from offline_bundle.wheelhouse.runtime.files import file_digest, sha256_of
+
+if TYPE_CHECKING:
+    from offline_bundle.builder.fetch.credentials import Credentials
+    from offline_bundle.builder.resolve.model import Artifact
+
+# Not part of a source: caches and environments; at the top also output of earlier builds.
+_IGNORED = {
+    "__pycache__",
+    ".venv",
+    ".tox",
+    ".nox",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+    "node_modules",
+}
+_IGNORED_AT_TOP = {"build", "dist"}
+# Variables with the login of a repository; other users cannot read them, but arguments.
+_GIT_USER, _GIT_PASSWORD = "OFFLINE_BUNDLE_GIT_USER", "OFFLINE_BUNDLE_GIT_PASSWORD"
+_GIT_HELPER = (
+    f'!f() {{ printf "username=%s\\npassword=%s\\n" "${_GIT_USER}" "${_GIT_PASSWORD}"; }}; f'
+)
+
+
+def copy_source(
+    artifact: Artifact, sdist: Path | None, folder: Path, credentials: Credentials
+) -> tuple[Path, str]:
+    """Copy the source of *artifact* into *folder*; return its path and digest.
+
+    *sdist* is the fetched source distribution. Raises FetchError (exit 4).
+    """
+    if artifact.kind == "git":
+        identity = f"{without_credentials(artifact.location)}@{artifact.commit}"
+        return _checkout(artifact, folder / "checkout", credentials), sha256_of(identity.encode())
+    if artifact.kind == "directory":
+        source = Path(artifact.location)
+        return _copy_tree(source, folder / "source"), tree_digest(source)
+    if sdist is None:
+        raise AssertionError(artifact)
+    # uv needs the name of an sdist; in the cache its name is its digest
+    archive = folder / artifact.filename
+    shutil.copyfile(sdist, archive)
+    digest = file_digest(archive)
+    if artifact.subdirectory is None:
+        return archive, digest
+    return _unpack(archive, folder / "unpacked"), digest
+
+
+def tree_digest(folder: Path) -> str:
+    """Return a digest of names, modes and bytes of a source folder's files, and of its git version.
+
+    Version plugins read the version from git.
+    """
+    digest = hashlib.sha256(_git_version(folder))
+    for parent, folders, files in os.walk(folder):
+        at_top = Path(parent) == folder
+        folders[:] = sorted(
+            name for name in folders if name != ".git" and not _is_ignored(name, at_top=at_top)
+        )
+        for name in sorted(files):
+            path = Path(parent, name)
+            content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+            is_executable = os.access(path, os.X_OK)
+            entry = [path.relative_to(folder).as_posix(), is_executable, sha256_of(content)]
+            digest.update(json.dumps(entry).encode())
+    return digest.hexdigest()
+
+
+def _unpack(archive: Path, folder: Path) -> Path:
+    if archive.name.endswith(".zip"):
+        shutil.unpack_archive(archive, folder)
+    else:
+        shutil.unpack_archive(archive, folder, filter="data")
+    children = list(folder.iterdir())
+    return children[0] if len(children) == 1 else folder
+
+
+def _checkout(artifact: Artifact, folder: Path, credentials: Credentials) -> Path:
+    """Check out the locked commit, with tags (for version plugins) and submodules, as uv does."""
+    url = without_credentials(artifact.location)
+    commands = [
+        ["clone", "--quiet", "--no-checkout", url, str(folder)],
+        ["-C", str(folder), "checkout", "--quiet", "--detach", artifact.commit or "HEAD"],
+        ["-C", str(folder), "submodule", "--quiet", "update", "--init", "--recursive"],
+    ]
+    environment = {
+        **os.environ,
+        "GIT_TERMINAL_PROMPT": "0",
+        **_login(artifact.location, credentials),
+    }
+    for command in commands:
+        try:
+            process = subprocess.run(
+                ["git", *command],
+                capture_output=True,
+                text=True,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise FetchError(
+                f"{artifact.name} is in a git repository, and git is not installed",
+                hint="install git, or depend on a release of the package",
+            ) from error
+        if process.returncode != 0:
+            raise FetchError(
+                f"{artifact.name}: {url} could not be read at {artifact.commit}",
+                problems=redact(process.stderr, credentials).splitlines(),
+                hint=f"try `git clone {url}`: it must work without a prompt",
+            )
+    return folder
+
+
+def _login(url: str, credentials: Credentials) -> dict[str, str]:
+    """Return variables that pass the login in *url* to git, for this host only."""
+    login = credentials.for_url(url)
+    if login is None or without_credentials(url) == url or not url.startswith("http"):
+        return {}
+    origin = "/".join(without_credentials(url).split("/")[:3])
+    count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
+    return {
+        "GIT_CONFIG_COUNT": str(count + 1),
+        f"GIT_CONFIG_KEY_{count}": f"credential.{origin}.helper",
+        f"GIT_CONFIG_VALUE_{count}": _GIT_HELPER,
+        _GIT_USER: login[0],
+        _GIT_PASSWORD: login[1],
+    }
+
+
+def _copy_tree(source: Path, folder: Path) -> Path:
+    """Copy a source to build in: the user's folder stays clean, and old `build/` folders unused."""
+
+    def ignore(parent: str, names: list[str]) -> list[str]:
+        return [name for name in names if _is_ignored(name, at_top=Path(parent) == source)]
+
+    try:
+        shutil.copytree(source, folder, symlinks=True, ignore=ignore)
+    except (OSError, shutil.Error) as error:
+        hint = "correct its path in the script's [tool.uv.sources]"
+        raise FetchError(f"{source} cannot be read: {error}", hint=hint) from error
+    return folder
+
+
+def _is_ignored(name: str, *, at_top: bool) -> bool:
+    return name in _IGNORED or name.endswith(".egg-info") or (at_top and name in _IGNORED_AT_TOP)
+
+
+def _git_version(folder: Path) -> bytes:
+    command = ["git", "-C", str(folder), "describe", "--always", "--tags", "--long"]
+    try:
+        process = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, check=False
+        )
+    except FileNotFoundError:
+        return b""
+    return process.stdout

@@ -1,0 +1,151 @@
+"""Wheels that uv would not install on a node are rejected by the build, each with its reason."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from offline_bundle.builder.fetch.model import UnusableFileError
+from offline_bundle.builder.resolve.uv_process import find_uv
+from offline_bundle.builder.wheels.check_wheel import check_checksums, check_wheel
+from offline_bundle.wheelhouse.derived.wheel_metadata import metadata_of_wheel, parse_metadata
+from offline_bundle.wheelhouse.runtime.errors import FetchError
+from tests.support.distributions import make_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+INFO = "alpha-1.0.dist-info"
+Members = dict[str, str]
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    return make_wheel(tmp_path / "wheels", "alpha", files={"alpha/x.py": "", "alpha/y.py": "1"})
+
+
+def rewrite(
+    wheel: Path, change: Callable[[Members], object], method: int = zipfile.ZIP_STORED
+) -> Path:
+    """Write the wheel again with changed members."""
+    with zipfile.ZipFile(wheel) as archive:
+        members = {name: archive.read(name).decode() for name in archive.namelist()}
+    change(members)
+    with zipfile.ZipFile(wheel, "w", method) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return wheel
+
+
+def problems(wheel: Path) -> tuple[str, ...]:
+    metadata = parse_metadata(metadata_of_wheel(wheel))
+    with pytest.raises(FetchError) as caught:
+        check_wheel(wheel, wheel.name, metadata)
+    assert caught.value.message == f"{wheel.name}: this wheel cannot be installed"
+    return caught.value.problems
+
+
+def is_installed_by_uv(wheel: Path, folder: Path) -> bool:
+    command = [find_uv(), "pip", "install", "--offline", "--no-deps", "--no-cache", "--target"]
+    command += [str(folder / "target"), "--python", sys.executable, str(wheel)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_a_sound_wheel_is_accepted(wheel: Path, tmp_path: Path) -> None:
+    check_wheel(wheel, wheel.name, parse_metadata(metadata_of_wheel(wheel)))
+    check_checksums(wheel, wheel.name)
+    assert is_installed_by_uv(wheel, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda members: members.pop(f"{INFO}/WHEEL"), f"{INFO}/WHEEL is missing"),
+        (lambda members: members.pop(f"{INFO}/RECORD"), f"{INFO}/RECORD is missing"),
+        (
+            lambda members: members.update({f"{INFO}/WHEEL": "Wheel-Version: 2.0\n"}),
+            "Wheel-Version must be 1.x, not 2.0",
+        ),
+        (
+            lambda members: members.update({f"{INFO}/RECORD": "a,b,c,d,e,f\n"}),
+            f"{INFO}/RECORD has 6 fields in a line, not 3",
+        ),
+        (
+            lambda members: members.update({"alpha/x.py/z.py": ""}),
+            "alpha/x.py is both a file and a folder",
+        ),
+        (
+            lambda members: members.update({"alpha-1.0.data/odd/x": ""}),
+            "unknown folder odd in .data",
+        ),
+        (
+            lambda members: members.update(
+                {f"{INFO}/entry_points.txt": "[console_scripts]\nrun = no module\n"}
+            ),
+            "invalid entry point run = no module",
+        ),
+    ],
+)
+def test_a_wheel_that_uv_does_not_install_is_rejected(
+    change: Callable[[Members], object], problem: str, wheel: Path, tmp_path: Path
+) -> None:
+    rewrite(wheel, change)
+    assert problems(wheel) == (problem,)
+    assert not is_installed_by_uv(wheel, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "name"), [(zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "LZMA")]
+)
+def test_other_compression_is_rejected(method: int, name: str, wheel: Path, tmp_path: Path) -> None:
+    rewrite(wheel, lambda _: None, method)
+    assert f"alpha/x.py is compressed by {name}, only deflate is allowed" in problems(wheel)
+    assert not is_installed_by_uv(wheel, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "problem"),
+    [
+        ("beta", "1.0", "its METADATA has the name beta"),
+        ("alpha", "2.0", "its METADATA has the version 2.0"),
+        ("alpha", "no\x1bne", r"its METADATA has the version no\x1bne"),
+    ],
+)
+def test_metadata_of_another_package_is_rejected(
+    name: str, version: str, problem: str, wheel: Path
+) -> None:
+    text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    rewrite(wheel, lambda members: members.update({f"{INFO}/METADATA": text}))
+    assert problems(wheel) == (problem,)
+
+
+def test_a_member_twice_with_other_content_is_rejected(wheel: Path) -> None:
+    """uv rejects it only while it reads from the network; elsewhere, either content may win."""
+    with warnings.catch_warnings(), zipfile.ZipFile(wheel, "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr("alpha/y.py", "2")
+    assert problems(wheel) == ("alpha/y.py occurs twice with different content",)
+
+
+def test_bytes_around_the_zip_file_are_rejected(wheel: Path, tmp_path: Path) -> None:
+    content = wheel.read_bytes()
+    wheel.write_bytes(content + b"more")
+    assert problems(wheel) == ("it has bytes after the end of the ZIP file",)
+    assert not is_installed_by_uv(wheel, tmp_path)
+    wheel.write_bytes(b"more" + content)
+    assert problems(wheel) == ("it has bytes before the ZIP file",)
+
+
+def test_a_wrong_checksum_is_found(wheel: Path, tmp_path: Path) -> None:
+    content = wheel.read_bytes()
+    assert content.count(b"VERSION = '1.0'") == 1
+    wheel.write_bytes(content.replace(b"VERSION = '1.0'", b"VERSION = '9.0'"))
+    with pytest.raises(UnusableFileError, match=r"alpha\.py does not match its checksum"):
+        check_checksums(wheel, wheel.name)
+    assert not is_installed_by_uv(wheel, tmp_path)
