@@ -12,6 +12,7 @@ import pytest
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 from tests.support import programs
 from tests.support.index_server import IndexServer
+from tests.support.machine import require_network_namespace
 from tests.support.schema import is_valid_manifest
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ _LONGEST = (
 def pytest_configure(config: pytest.Config) -> None:
     """Keep pytest-xdist to our order; its own begins with the files that have most tests, not the longest."""
     config.option.loadscopereorder = False
+    config.addinivalue_line("markers", "no_network: cuts the network of a program that it starts")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("no_network"):
+        require_network_namespace()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from tests.support.slurm import SlurmCluster
 EXAMPLE = Path(__file__).parent.parent / "examples/python_uv/eval.py"
 PNG = b"\x89PNG\r\n"
 
-pytestmark = pytest.mark.registry
+pytestmark = [pytest.mark.registry, pytest.mark.no_network]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.support.command_line import call
+from tests.support.machine import require_network_namespace
 
 HEADERS = Path(__file__).parent / "headers"
 _CHEAP = ("empty_block", "nothing_needed", "only_a_python")
@@ -73,6 +74,7 @@ def test_every_header_builds_and_runs_offline_or_its_fault_is_named(
         return
     verified = call("verify", tmp_path / "bundle")
     assert verified.code == 0, verified.text
+    require_network_namespace()
     words = [
         sys.executable,
         "-m",

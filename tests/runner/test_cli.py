@@ -59,14 +59,18 @@ def run(command: list[str], folder: Path, **options: str) -> subprocess.Complete
 
 
 class TestHere:
-    @pytest.mark.parametrize("options", [["-q"], ["-q", "--sealed"]])
+    @pytest.mark.parametrize(
+        "options", [["-q"], pytest.param(["-q", "--sealed"], marks=pytest.mark.no_network)]
+    )
     def test_it_is_the_script(self, command: list[str], tmp_path: Path, options: list[str]) -> None:
         code = "print(os.getcwd(), sys.argv[2:], sys.stdin.read(), alpha.VERSION); sys.exit(42)"
         done = run([*command, *options, "--", code, "-j", "--x"], tmp_path, input="in")
         assert (done.returncode, done.stderr) == (42, "")
         assert done.stdout == f"{tmp_path} ['-j', '--x'] in 1.0\n"
 
-    @pytest.mark.parametrize("options", [["-q"], ["-q", "--sealed"]])
+    @pytest.mark.parametrize(
+        "options", [["-q"], pytest.param(["-q", "--sealed"], marks=pytest.mark.no_network)]
+    )
     def test_its_process_and_signals_are_the_script_s(
         self, command: list[str], tmp_path: Path, options: list[str]
     ) -> None:
@@ -90,7 +94,7 @@ class TestHere:
     def test_launcher_errors_come_through(self, command: list[str], tmp_path: Path) -> None:
         changed = tmp_path / "eval.py"
         changed.write_text(BundleScript(dependencies=("alpha", "beta")).text)
-        done = run([*command[:3], str(changed), *command[4:]], tmp_path)
+        done = run([*command[:4], str(changed), *command[5:]], tmp_path)
         assert done.returncode == 7
         assert "beta" in done.stderr
         assert "Traceback" not in done.stderr
@@ -105,7 +109,7 @@ class TestHere:
         assert "started" not in done.stdout
 
     @pytest.mark.parametrize(
-        ("index", "value"), [(3, "none.py"), (5, "none"), (3, "."), (5, "file")]
+        ("index", "value"), [(4, "none.py"), (6, "none"), (4, "."), (6, "file")]
     )
     def test_paths_are_checked(
         self, command: list[str], tmp_path: Path, index: int, value: str
@@ -246,6 +250,7 @@ class TestJobs:
         assert "job-0002: done" not in text
 
 
+@pytest.mark.no_network
 class TestNothingLeavesTheMachine:
     def test_a_sealed_run_attempts_no_connection(self, command: list[str], tmp_path: Path) -> None:
         done, attempts = _traced([*command, "--sealed", "-j", "2", "-q", "import alpha"], tmp_path)

@@ -195,6 +195,7 @@ class TestStarting:
         )
         assert result.succeeded
 
+    @pytest.mark.no_network
     def test_sealed_jobs_have_no_network(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         code = (
             "import socket; print([name for _, name in socket.if_nameindex()]); print(os.getuid())"
@@ -269,7 +270,9 @@ class TestRefusals:
         with pytest.raises(BundleError, match="cannot read .*job-0001: Permission denied"):
             run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"])
 
-    @pytest.mark.parametrize("no_network", [False, True])
+    @pytest.mark.parametrize(
+        "no_network", [False, pytest.param(True, marks=pytest.mark.no_network)]
+    )
     def test_what_the_launcher_has_to_say_is_said_once(
         self, bundle: Path, tmp_path: Path, *, no_network: bool
     ) -> None:
@@ -294,6 +297,7 @@ class TestRefusals:
         with pytest.raises(IntegrityError, match="alpha"):
             run_jobs(damaged / "scripts" / "eval.py", damaged, jobs=1, directory=tmp_path / "out")
 
+    @pytest.mark.no_network
     def test_a_launcher_that_breaks(
         self,
         script: Path,

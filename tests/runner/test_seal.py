@@ -14,6 +14,7 @@ import pytest
 
 from offline_bundle.runner import network
 from offline_bundle.wheelhouse.runtime.errors import BundleError
+from tests.support.machine import require_network_namespace
 from tests.support.programs import require
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def mechanism(request: pytest.FixtureRequest) -> list[str]:
     command: list[str] = request.param
     if command is BUBBLEWRAP:
         require("bwrap")
+    require_network_namespace(*command[len(UNSHARE) :])
     return command
 
 
@@ -60,6 +62,7 @@ def run(command: list[str], **options: object) -> subprocess.CompletedProcess[st
     )  # type: ignore[call-overload,no-any-return]
 
 
+@pytest.mark.no_network
 def test_no_network_command_leaves_loopback_only(tmp_path: Path) -> None:
     done = run(network.no_network_command([sys.executable, "-c", LOOK_AROUND]), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -111,6 +114,7 @@ def test_signals_ignored_by_python_are_restored(mechanism: list[str]) -> None:
     assert done.stdout == plain.stdout
 
 
+@pytest.mark.no_network
 def test_unshare_keeps_the_process_id() -> None:
     with subprocess.Popen(
         [*UNSHARE, "--", "sh", "-c", "echo $$"], stdout=subprocess.PIPE, text=True
@@ -129,6 +133,7 @@ def test_inside_refuses_a_connected_network() -> None:
     assert done.stderr.startswith("error: still connected through ")
 
 
+@pytest.mark.no_network
 @pytest.mark.skipif(os.getuid() != 0, reason="the other tests already run as an unprivileged user")
 @pytest.mark.parametrize("program", ["unshare", "bubblewrap"])
 def test_unprivileged_user(program: str) -> None:

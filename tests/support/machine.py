@@ -1,11 +1,16 @@
-"""Interpreters of this machine; without them, tests are skipped."""
+"""Interpreters and namespaces of this machine; without them, tests are skipped."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from offline_bundle.runner.network import HELPER
 
 
 def pyenv_interpreter(minor: str) -> str:
@@ -15,3 +20,19 @@ def pyenv_interpreter(minor: str) -> str:
         (str(path) for path in sorted(root.glob(f"versions/{minor}.*/bin/python{minor}"))), None
     )
     return found or pytest.skip(f"pyenv has no Python {minor}")
+
+
+def require_network_namespace(*options: str) -> None:
+    """Skip the test if this machine cannot cut the network, as in many containers; fail it in CI."""
+    fault = _namespace_fault(options)
+    if fault and os.environ.get("CI"):
+        pytest.fail(fault)
+    if fault:
+        pytest.skip(fault)
+
+
+@cache
+def _namespace_fault(options: tuple[str, ...]) -> str:
+    command = [sys.executable, "-I", str(HELPER), *options, "--", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"no network namespace: {done.stderr.strip()}" if done.returncode else ""

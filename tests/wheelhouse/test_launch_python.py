@@ -225,6 +225,7 @@ def test_it_is_pruned_when_nobody_uses_it(node: Node) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_network
 def test_sealed_jobs_run_with_it(node: Node, tmp_path: Path) -> None:
     command = [
         sys.executable,

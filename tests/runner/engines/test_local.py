@@ -15,7 +15,8 @@ import pytest
 from uv import find_uv_bin
 
 from offline_bundle.cli import run_command_line
-from offline_bundle.runner.cli.submit import jobs_command, submit_command
+from offline_bundle.runner.cli.jobs import jobs_command
+from offline_bundle.runner.cli.submit import submit_command
 from tests.support.bundles import BundleScript, make_bundle
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def test_ctrl_c_ends_the_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) 
     assert "1 done, 1 failed, 1 cancelled" in capsys.readouterr().out
 
 
+@pytest.mark.no_network
 def test_sealed_jobs_see_no_network(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = Path("eval.py")
     script.write_text(
