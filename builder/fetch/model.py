@@ -95,10 +95,6 @@ class DownloadError(Exception):
         self.hint = hint
 
 
-class UnusableFileError(DownloadError):
-    """The file is complete and verified, but a check of its content failed."""
-
-
 class HashMismatchError(Exception):
     """The received bytes differ from the promised size or digest."""
 

@@ -21,7 +21,6 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from offline_bundle.builder.fetch.cache import DownloadCache
     from offline_bundle.builder.fetch.credentials import Credentials
@@ -41,16 +40,14 @@ def fetch(  # noqa: PLR0913
     credentials: Credentials,
     progress: FetchProgress | None = None,
     tls: TlsSettings | None = None,
-    check: Callable[[Path, str], None] | None = None,
     workers: int = 8,
     sleep: Callable[[float], object] | None = None,
 ) -> list[Fetched]:
     """Fetch *downloads* in parallel, and return them in order; equal files are transferred once.
 
     Raises one FetchError for all failed files, after the others were fetched; BundleError as soon
-    as the cache cannot be written. Partial files are kept and resumed by the next call. *check* is
-    called with path and file name before a file is stored, and may raise UnusableFileError.
-    *sleep* waits between tries (seconds); by default it ends early on interruption.
+    as the cache cannot be written. Partial files are kept and resumed by the next call. *sleep*
+    waits between tries (seconds); by default it ends early on interruption.
     """
     unique = {_identity(download): download for download in downloads}
     outcomes: dict[_Identity, Fetched | DownloadError] = {}
@@ -62,13 +59,7 @@ def fetch(  # noqa: PLR0913
         shared = _SerializedProgress(progress or NoProgress())
         shared.begin(list(missing.values()))
         with Transfer(
-            cache,
-            credentials,
-            advance=shared.advance,
-            connections=workers,
-            tls=tls,
-            check=check,
-            sleep=sleep,
+            cache, credentials, advance=shared.advance, connections=workers, tls=tls, sleep=sleep
         ) as transfer:
             outcomes |= _transfer(missing, transfer, shared, workers)
     problems = [outcome for outcome in outcomes.values() if isinstance(outcome, DownloadError)]

@@ -26,7 +26,6 @@ from offline_bundle.builder.fetch.model import (
     DownloadError,
     Fetched,
     HashMismatchError,
-    UnusableFileError,
 )
 from offline_bundle.builder.fetch.partial_download import ALGORITHMS, PartialDownload
 from offline_bundle.builder.fetch.responses import (
@@ -56,8 +55,8 @@ _MISMATCH_HINT = (
 class Transfer:
     """Transfers files into *cache*, from any number of threads, over one session.
 
-    Calls *advance* with each number of bytes, and *check* as `pool.fetch`. After `interrupt`, every
-    `run` soon raises Cancelled and keeps its bytes.
+    Calls *advance* with each number of bytes. After `interrupt`, every `run` soon raises Cancelled
+    and keeps its bytes.
     """
 
     def __init__(  # noqa: PLR0913 - what one session needs
@@ -68,14 +67,12 @@ class Transfer:
         advance: Callable[[int], None],
         connections: int = 8,
         tls: TlsSettings | None = None,
-        check: Callable[[Path, str], None] | None = None,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self._cache = cache
         self._credentials = credentials
         self._advance = advance
         self._session = Session(credentials, connections, tls)
-        self._check = check
         self._stop = threading.Event()
         self._sleep = sleep or self._stop.wait
         self._open: set[requests.Response] = set()
@@ -103,15 +100,10 @@ class Transfer:
                     self._copy(path, partial)
                 else:
                     self._download(partial)
-                if self._check:
-                    self._check(file.path, download.filename)
             except HashMismatchError as mismatch:
                 partial.restart()
                 message = f"{describe(download)}: {mismatch}"
                 raise DownloadError(message, _MISMATCH_HINT) from None
-            except UnusableFileError:
-                partial.restart()
-                raise
             stored = self._cache.store(file, partial.digest())
         return Fetched(stored, partial.digest(), partial.size, from_cache=False)
 

@@ -16,7 +16,7 @@ from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.model import Download, Fetched
 from offline_bundle.builder.fetch.pool import fetch
 from offline_bundle.builder.wheels.build_from_source import WheelBuilder
-from offline_bundle.builder.wheels.check_wheel import check_checksums, check_wheel
+from offline_bundle.builder.wheels.check_wheel import check_wheel
 from offline_bundle.builder.wheels.closure import capped_pythons, closure_problems, overridden_names
 from offline_bundle.wheelhouse.derived.wheel_metadata import metadata_of_wheel, parse_metadata
 from offline_bundle.wheelhouse.runtime.errors import FetchError, translate_os_errors
@@ -82,7 +82,6 @@ class Collector:
             credentials=self.credentials,
             progress=progress,
             tls=self.tls,
-            check=_check_download,
         )
         self.fetched |= dict(zip(downloads, files, strict=True))
 
@@ -232,11 +231,6 @@ def source_of(artifact: Artifact, index: str | None, built_from: str | None = No
         url=without_credentials(artifact.location),
         built_from=built_from,
     )
-
-
-def _check_download(path: Path, filename: str) -> None:
-    if filename.endswith(".whl"):
-        check_checksums(path, filename)
 
 
 def _wheel_file(
