@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle import __version__
 from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from tests.support import command_line
@@ -75,6 +76,49 @@ def test_help_is_quick_because_it_imports_little() -> None:
     assert done.stdout.endswith("[]\n")
 
 
+@pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
+def test_without_a_command_the_help_is_shown(words: list[str]) -> None:
+    done = command_line.call(*words)
+    assert done.code == 0
+    assert done.out.startswith("Usage: offline-bundle")
+    assert done.err == ""
+
+
+def test_the_version_is_shown() -> None:
+    assert command_line.call("-V").out == command_line.call("--version").out
+    assert __version__ in command_line.call("-V").out
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [
+        (["buid"], "did you mean build?"),
+        (["verfy", "x"], "did you mean verify?"),
+        (["verify", "x", "--quite"], "Did you mean '--quiet'?"),
+    ],
+)
+def test_unknown_words_get_a_suggestion(words: list[str], suggestion: str) -> None:
+    done = command_line.call(*words)
+    assert done.code == 2
+    assert suggestion in done.err
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_accepted(bundle: Path, redirection: str) -> None:
+    command = f'"{sys.executable}" -m offline_bundle show "{bundle}" {redirection}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_output_to_a_full_disk_is_an_error(bundle: Path) -> None:
+    command = f'"{sys.executable}" -m offline_bundle show "{bundle}" > /dev/full'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "error: output: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("command", ["build", "run", "verify", "show"])
 def test_every_command_explains_itself(command: str) -> None:
     assert command in command_line.call("--help").out
@@ -131,7 +175,7 @@ def test_json_and_silence(tmp_path: Path, script: Path, index: IndexServer) -> N
 
 
 def test_verify_names_every_fault_at_once(bundle: Path) -> None:
-    assert "all as the manifest says" in call("verify", bundle).stderr
+    assert "all match the manifest" in call("verify", bundle).stderr
     (bundle / "run.py").unlink()
     (bundle / "uv.toml").write_text("offline = false\n")
     (bundle / "wheels/stray.whl").write_bytes(b"")
@@ -174,13 +218,15 @@ def test_the_unresolvable_is_exit_3(tmp_path: Path, index: IndexServer) -> None:
 
 def test_without_a_network_it_says_so(tmp_path: Path, script: Path) -> None:
     try:
-        sealed = no_network_command([*OFFLINE_BUNDLE, "build", str(script), "-o", str(tmp_path / "b")])
+        sealed = no_network_command(
+            [*OFFLINE_BUNDLE, "build", str(script), "-o", str(tmp_path / "b")]
+        )
     except BundleError as error:
         skip_or_fail(str(error))
     environment = {**os.environ, "UV_HTTP_RETRIES": "0"}
     done = subprocess.run(sealed, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 4, done.stderr
-    assert "an index could not be asked" in done.stderr
+    assert "could not reach an index" in done.stderr
     assert not (tmp_path / "b").exists()
 
 

@@ -66,6 +66,6 @@ def test_output_matches_the_snapshot(command: str, capfd: pytest.CaptureFixture[
         output = capfd.readouterr()
         text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME", output.out + output.err)
         # The totals change with the layout of the report and the SBOM.
-        text = re.sub(r'^ "(size|old_size|new_size|to_carry)": \d+', r' "\1": 0', text, flags=re.M)
+        text = re.sub(r'(?m)^ "(size|old_size|new_size|to_carry)": \d+', r' "\1": 0', text)
         blocks.append(f"$ offline-bundle {' '.join(words)}\n{text}exit {code}\n")
     check_snapshot(f"{command}.txt", "\n".join(blocks))

@@ -93,7 +93,7 @@ def test_without_it_a_changed_bundle_is_unsigned_and_the_user_is_told(
     [
         ("no such key", 2, "there is no key"),
         ("no ssh-keygen", 1, "ssh-keygen is not on PATH"),
-        ("no key at all", 6, "did not sign the bundle"),
+        ("no key at all", 6, "could not sign with"),
         ("no passphrase", 6, "passphrase"),
     ],
 )
