@@ -20,7 +20,16 @@ from tools.system_packages import read_list
 ROOT = Path(__file__).resolve().parents[1]
 OTHER_NAMES = frozenset({"chromium-browser", "google-chrome", "google-chrome-stable"})
 """Programs of packages outside the list that tests take instead."""
-USES = (" require(", "seal_", "--sealed", "no_network", "--no-network", "--sign", "make_key")
+USES = (
+    " require(",
+    "bubblewrap()",
+    "seal_",
+    "--sealed",
+    "no_network",
+    "--no-network",
+    "--sign",
+    "make_key",
+)
 """Text of tests that start such programs by way of the product, or of a helper."""
 
 

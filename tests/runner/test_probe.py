@@ -19,8 +19,7 @@ from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 from offline_bundle.wheelhouse.runtime.node_identity import node_identity
-from tests.support.machine import pyenv_interpreter
-from tests.support.programs import require
+from tests.support.machine import bubblewrap, pyenv_interpreter
 
 pytestmark = pytest.mark.measured
 
@@ -227,7 +226,7 @@ def test_in_a_bare_root_what_cannot_be_found_is_null() -> None:
     seen = [str(prefix), "/lib", "/lib64", "/usr/lib"]
     binds = [part for path in seen if Path(path).exists() for part in ("--ro-bind", path, path)]
     node = probed(
-        require("bwrap"), "--unshare-all", *binds, "--ro-bind", str(PROBE), "/probe.py", "--dev", "/dev",
+        bubblewrap(), "--unshare-all", *binds, "--ro-bind", str(PROBE), "/probe.py", "--dev", "/dev",
         "--clearenv", "--uid", "1000", base, "/probe.py", "--no-hostname",
     )  # fmt: skip
     assert node["hostname"] is None

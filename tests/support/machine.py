@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from offline_bundle.runner.network import HELPER
+from tests.support.programs import require
 
 
 def pyenv_interpreter(minor: str) -> str:
@@ -20,6 +21,13 @@ def pyenv_interpreter(minor: str) -> str:
         (str(path) for path in sorted(root.glob(f"versions/{minor}.*/bin/python{minor}"))), None
     )
     return found or pytest.skip(f"pyenv has no Python {minor}")
+
+
+def bubblewrap() -> str:
+    """Return the path of bwrap; skip the test if it is missing, or if it does not work here."""
+    path = require("bwrap")
+    require_network_namespace("--bubblewrap", path)
+    return path
 
 
 def require_network_namespace(*options: str) -> None:

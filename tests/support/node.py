@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.programs import require
+from tests.support.machine import bubblewrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Node:
         self.folder = folder
         self.python = _python_for_everybody()
         self._wrap = [
-            require("bwrap"),
+            bubblewrap(),
             "--ro-bind",
             "/",
             "/",

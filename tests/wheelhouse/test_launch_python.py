@@ -23,8 +23,7 @@ from tests.support.bundles import (
     write_manifest,
 )
 from tests.support.interpreters import KEY, VERSION, python_mirror
-from tests.support.machine import pyenv_interpreter
-from tests.support.programs import require
+from tests.support.machine import bubblewrap, pyenv_interpreter
 from tests.wheelhouse.test_run import UV, Node, needs_root
 
 if TYPE_CHECKING:
@@ -276,7 +275,7 @@ def bare_root(
     ]
     flags += ["--tmpfs", "/tmp"]  # uv 0.7 wants one
     flags += ["--setenv", "HOME", "/node", "--setenv", "PATH", "/bin"]
-    return [require("bwrap"), "--unshare-all", "--clearenv", *flags, "/bin/sh", *command]
+    return [bubblewrap(), "--unshare-all", "--clearenv", *flags, "/bin/sh", *command]
 
 
 def run_bare(*command: str) -> subprocess.CompletedProcess[str]:
