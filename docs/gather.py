@@ -153,8 +153,19 @@ def _code(text: str) -> str:
 
 
 def changelog_page() -> str:
-    """Return CHANGELOG.md with its links made relative to the site's top."""
-    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    """Return CHANGELOG.md and the fragments of changes/, with links relative to the site's top."""
+    lines = []
+    for path in tracked_files(ROOT / "changes"):
+        _, _, kind = path.name.removesuffix(".md").partition(".")
+        if kind and path.suffix == ".md":
+            lines.append(
+                f"- {kind.capitalize()}: {' '.join(path.read_text(encoding='utf-8').split())}"
+            )
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    if lines:
+        start, heading, releases = text.partition("\n## ")
+        text = "\n".join([start, "## Unreleased", "", *sorted(lines), heading]) + releases
+    return text.replace("](docs/", "](")
 
 
 def _write_examples(target: Path) -> None:
