@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import click
 
 from offline_bundle import __version__
-from offline_bundle.wheelhouse.cli.output import safe
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+from offline_bundle.wheelhouse.runtime.paths import printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ _COMMANDS = {
         "Submit a script as jobs to HPS, to Slurm, or on this machine.",
     ),
     "jobs": (
-        "offline_bundle.runner.cli.submit:jobs_command",
+        "offline_bundle.runner.cli.jobs:jobs_command",
         "Show or wait for submitted jobs.",
     ),
     "embedded-hps": (
@@ -226,10 +226,10 @@ def _color() -> bool | None:
 
 def _print_text(error: BundleError) -> None:
     click.secho("error: ", fg="red", bold=True, nl=False, err=True, color=_color())
-    click.echo(safe(str(error)), err=True)
+    click.echo(printable_lines(str(error)), err=True)
     if error.hint:
         click.secho("hint: ", fg="cyan", bold=True, nl=False, err=True, color=_color())
-        click.echo(safe(error.hint), err=True)
+        click.echo(printable_lines(error.hint), err=True)
 
 
 def _print_json(error: BundleError) -> None:

@@ -10,10 +10,11 @@ import sys
 import pytest
 
 from offline_bundle.runner.cli.submit import submit_command
+from offline_bundle.wheelhouse.cli.output import print_table
 from offline_bundle.wheelhouse.cli.pack import pack_command
-from offline_bundle.wheelhouse.cli.output import print_table, safe
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.launcher.cache_cleanup import cache_limit
+from offline_bundle.wheelhouse.runtime.paths import printable_lines
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size, parse_size
 
 TITLES = ("package", "size", "state", "in")
@@ -120,5 +121,5 @@ def test_count_adds_the_plural() -> None:
     assert (count(1, "file"), count(1234, "file")) == ("1 file", "1,234 files")
 
 
-def test_safe_escapes_controls_and_keeps_line_breaks() -> None:
-    assert safe("a\x1b[31m\u202eb\nc\x9b") == "a\\x1b[31m\\u202eb\nc\\x9b"
+def test_printable_lines_escapes_controls_and_keeps_line_breaks() -> None:
+    assert printable_lines("a\x1b[31m\u202eb\nc\x9b") == "a\\x1b[31m\\u202eb\nc\\x9b"

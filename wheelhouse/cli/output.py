@@ -1,4 +1,4 @@
-"""Text output of all commands: tables, and untrusted text made safe for terminals."""
+"""Tables for all commands."""
 
 from __future__ import annotations
 
@@ -13,14 +13,6 @@ if TYPE_CHECKING:
     """Text; or text and its colour on a terminal."""
 
 _UNLIMITED = 100_000
-
-
-def safe(text: str) -> str:
-    """Return *text* with control characters escaped, those that change the text direction too.
-
-    Line breaks stay. For everything that comes from manifests, indexes, servers or other programs.
-    """
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def print_table(
@@ -40,7 +32,9 @@ def print_table(
         console.width = _UNLIMITED
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in titles:
-        table.add_column(title, justify="right" if title in numbers else "left", overflow="fold")
+        table.add_column(
+            title, justify="right" if title in numbers else "left", overflow="fold"
+        )  # words: allow
     for row in rows:
         cells = ((cell, "") if isinstance(cell, str) else cell for cell in row)
         table.add_row(*(Text(printable(text), colour) for text, colour in cells))

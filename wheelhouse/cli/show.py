@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.output import print_table, safe
+from offline_bundle.wheelhouse.cli.output import print_table
+from offline_bundle.wheelhouse.runtime.paths import printable_lines
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def show_contents(bundle: Path, *, as_json: bool) -> None:
         click.echo(json.dumps(dataclasses.asdict(shown), indent=1))
         return
     size = f"{count(shown.files, 'file')}, {format_size(shown.size)}"
-    click.echo(safe(f"{bundle}: {size}, {shown.created_by}, as of {shown.timestamp}"))
+    click.echo(printable_lines(f"{bundle}: {size}, {shown.created_by}, as of {shown.timestamp}"))
     _print_locks(shown)
     _print_packages(shown)
     _print_programs(shown)

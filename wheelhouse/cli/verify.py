@@ -16,9 +16,9 @@ from offline_bundle.wheelhouse.cli.options import (
     signer_policy,
     trust_options,
 )
-from offline_bundle.wheelhouse.cli.output import safe
 from offline_bundle.wheelhouse.cli.progress import show_progress
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.paths import printable_lines
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 from offline_bundle.wheelhouse.store.verify import raise_for_problems
 
@@ -87,14 +87,16 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
     if not quiet:
         _print_report(bundle, report, signers)
         for manifest in map(Manifest.from_json, documents if verbose else ()):
-            click.echo(safe(f"{manifest.created_by}, as of {manifest.timestamp}"), err=True)
+            click.echo(
+                printable_lines(f"{manifest.created_by}, as of {manifest.timestamp}"), err=True
+            )
     return 0
 
 
 def print_signer(signer: Signer) -> None:
     """Print the signer and the key on stderr."""
     text = f"Signed by {signer.identity} with {signer.key_type} key {signer.fingerprint}."
-    click.echo(safe(text), err=True)
+    click.echo(printable_lines(text), err=True)
 
 
 def _print_json(report: VerifyReport, *, allow_pending: bool) -> int:

@@ -115,9 +115,11 @@ class OutOfDateError(BundleError):
 
 def print_error(error: BundleError) -> int:
     """Print *error* and its hint on stderr; return its exit code."""
-    print(f"error: {error}", file=sys.stderr)
+    from .paths import printable_lines
+
+    print(f"error: {printable_lines(str(error))}", file=sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        print(f"hint: {printable_lines(error.hint)}", file=sys.stderr)
     return error.exit_code
 
 

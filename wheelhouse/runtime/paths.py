@@ -108,6 +108,11 @@ def printable(text: str) -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """Return *text* with each of its lines printable."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def shown(text: str) -> str:
     """Return untrusted text quoted, escaped and cut, for messages."""
     return ascii(text) if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]!a}..."

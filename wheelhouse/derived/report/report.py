@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_MOST_UNFOLDED = 40
-"""Changed packages beyond this number are folded."""
+_LONG_TABLE = 40
+"""A table of changed packages with more rows is collapsed."""
 _YANKED, _BUILT, _UNUSED = "yanked", "built from source", "needed by nothing"
 _SEVERAL, _NO_LICENCE = "several versions", "no licence given"
 # Finding -> its colour and reason; in the order of the page.
@@ -230,7 +230,7 @@ def _changes(before: Manifest, manifest: Manifest) -> dict[str, Any]:
         "growth": _growth(changes.new_size - changes.old_size),
         "lines": [line for noun, names in groups.items() for line in _name_lines(noun, names)],
         "packages": packages,
-        "is_long": len(packages) > _MOST_UNFOLDED,
+        "is_long": len(packages) > _LONG_TABLE,
     }
 
 
