@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.builder.cli.progress import make_progress
+from offline_bundle.builder.cli.progress import build_progress
 from offline_bundle.builder.model import BuildRequest
 from offline_bundle.builder.pipeline import build
 from offline_bundle.builder.resolve.model import ResolveOptions
@@ -104,7 +104,7 @@ def built(
         script = share / "eval.py"
         script.write_text(SCRIPT)
         made = tmp_path_factory.mktemp("made") / "bundle"
-        with IndexServer(packages) as index, make_progress(is_quiet=True) as progress:
+        with IndexServer(packages) as index, build_progress(is_quiet=True) as progress:
             build(
                 BuildRequest(
                     scripts=(script,),
@@ -241,7 +241,7 @@ def test_the_example_in_each_form(version: str, tmp_path: Path) -> None:
     """numpy and matplotlib from the real index, and their plots from a node."""
     version = uv_version_here() if version == "newest" else version
     text = EXAMPLE.read_text(encoding="utf-8").replace('"==3.12"', f'"=={PYTHON}.*"')
-    with site() as (share, node), make_progress(is_quiet=True) as progress:
+    with site() as (share, node), build_progress(is_quiet=True) as progress:
         script = share / "eval.py"
         script.write_text(text, encoding="utf-8")
         request = BuildRequest(

@@ -1,9 +1,9 @@
-"""Errors where CI shows them: at a line of a script, as GitHub annotations or as SARIF 2.1.0. Pure, but for `findings`.
+"""Errors as GitHub annotations or SARIF 2.1.0, each at a line of a script.
 
     ::error file=eval.py,line=3,title=bad-script::`numpyy>` is not a requirement: …
 
 GitHub: https://docs.github.com/actions/reference/workflow-commands-for-github-actions.
-SARIF: https://docs.oasis-open.org/sarif/sarif/v2.1.0/; code scanning wants a location for each result.
+SARIF: https://docs.oasis-open.org/sarif/sarif/v2.1.0/; code scanning needs a location per result.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 from offline_bundle import __version__
 from offline_bundle.builder.inputs.scripts import read_script
 from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.pep723 import OPENING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,15 +35,14 @@ _RULES = {
     4: ("not-fetched", "A file could not be fetched or built"),
     5: ("integrity", "A file does not match its digest"),
     6: ("signature", "A signature is missing or wrong"),
-    7: ("not-in-bundle", "The bundle lacks what the script or node needs"),
+    7: ("not-in-bundle", "The bundle does not have what the script or node needs"),
     9: ("out-of-date", "The bundle is out of date"),
 }
-_OPENING = "# /// script"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault, and where it is to be mended."""
+    """A problem and its location."""
 
     rule: str
     message: str
@@ -51,31 +51,31 @@ class Finding:
     """From 1."""
 
 
-def findings(error: BundleError, scripts: Sequence[Path]) -> list[Finding]:
-    """The faults of which *error* tells, each at the script and line that its text names; else at the first script.
+def collect_findings(error: BundleError, scripts: Sequence[Path]) -> list[Finding]:
+    """Return the problems of *error*, each at the script and line in its text.
 
-    Reads the scripts, for the line of the requirement that a fault is about.
+    Reads the scripts for the line of the requirement that a problem names.
     """
     rule, _ = _RULES.get(error.exit_code, _RULES[1])
-    faults = _faults(error, scripts)
     hint = f"\n{error.hint}" if error.hint else ""
     return [
         Finding(rule, text + hint, path, line or _line_of(path, text))
-        for path, line, text in faults
+        for path, line, text in _located_problems(error, scripts)
     ]
 
 
-def github_annotations(found: Iterable[Finding]) -> str:
-    """Workflow commands, one per line."""
+def github_annotations(findings: Iterable[Finding]) -> str:
+    """Return workflow commands, one per line."""
     return "".join(
-        f"::error file={_property(_relative(one.path))},line={one.line},title={one.rule}::{_data(one.message)}\n"
-        for one in found
+        f"::error file={_property(_relative(finding.path))},line={finding.line},"
+        f"title={finding.rule}::{_data(finding.message)}\n"
+        for finding in findings
     )
 
 
-def sarif(found: Sequence[Finding], exit_code: int) -> dict[str, Any]:
-    """A SARIF log of one run; without results where nothing was found."""
-    used = sorted({one.rule for one in found})
+def sarif(findings: Sequence[Finding], exit_code: int) -> dict[str, Any]:
+    """Return a SARIF log of one run; without results where there are no findings."""
+    used = sorted({finding.rule for finding in findings})
     texts = dict(_RULES.values())
     driver = {
         "name": "offline-bundle",
@@ -84,20 +84,20 @@ def sarif(found: Sequence[Finding], exit_code: int) -> dict[str, Any]:
     }
     results = [
         {
-            "ruleId": one.rule,
-            "ruleIndex": used.index(one.rule),
+            "ruleId": finding.rule,
+            "ruleIndex": used.index(finding.rule),
             "level": "error",
-            "message": {"text": one.message},
+            "message": {"text": finding.message},
             "locations": [
                 {
                     "physicalLocation": {
-                        "artifactLocation": _artifact(one.path),
-                        "region": {"startLine": one.line},
+                        "artifactLocation": _artifact(finding.path),
+                        "region": {"startLine": finding.line},
                     }
                 }
             ],
         }
-        for one in found
+        for finding in findings
     ]
     return {
         "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
@@ -113,22 +113,28 @@ def sarif(found: Sequence[Finding], exit_code: int) -> dict[str, Any]:
     }
 
 
-def _faults(error: BundleError, scripts: Sequence[Path]) -> list[tuple[Path, int | None, str]]:
-    """(script, line where the text names one, text) of each problem that begins with a script; else of the whole."""
-    faults: list[tuple[Path, int | None, list[str]]] = []
+def _located_problems(
+    error: BundleError, scripts: Sequence[Path]
+) -> list[tuple[Path, int | None, str]]:
+    """Return script, line (where the text has one) and text of each problem that names a script.
+
+    Other problems belong to the one before them; without any, the whole error is one problem.
+    """
+    located: list[tuple[Path, int | None, list[str]]] = []
     for problem in error.problems:
-        place = _place(problem, scripts)
-        if place:
-            faults.append((place[0], place[1], [place[2]]))
-        elif faults:
-            faults[-1][2].append(problem)
-    if faults:
-        return [(path, line, "\n".join(lines)) for path, line, lines in faults]
+        location = _location(problem, scripts)
+        if location:
+            path, line, text = location
+            located.append((path, line, [text]))
+        elif located:
+            located[-1][2].append(problem)
+    if located:
+        return [(path, line, "\n".join(lines)) for path, line, lines in located]
     named = [path for path in scripts if str(path) in error.message]
     return [(path, None, str(error)) for path in (named or scripts)[:1]]
 
 
-def _place(problem: str, scripts: Sequence[Path]) -> tuple[Path, int | None, str] | None:
+def _location(problem: str, scripts: Sequence[Path]) -> tuple[Path, int | None, str] | None:
     for path in scripts:
         match = re.match(rf"{re.escape(str(path))}(?::(\d+))?:? (.*)", problem, re.DOTALL)
         if match:
@@ -139,7 +145,7 @@ def _place(problem: str, scripts: Sequence[Path]) -> tuple[Path, int | None, str
 
 
 def _line_of(path: Path, text: str) -> int:
-    """The line of the first requirement that *text* names, else the one that opens the metadata."""
+    """Return the line of the first requirement in *text*, else that of the metadata block."""
     try:
         script = read_script(path)
     except InputError:
@@ -150,11 +156,11 @@ def _line_of(path: Path, text: str) -> int:
         words = canonicalize_name(name[0]).replace("-", "[-_.]") if name else "(?!)"
         if re.search(rf"(?<![\w.-]){words}(?![\w-])", text, re.IGNORECASE):
             return next((number for number, line in enumerate(lines, 1) if requirement in line), 1)
-    return next((number for number, line in enumerate(lines, 1) if line.strip() == _OPENING), 1)
+    return next((number for number, line in enumerate(lines, 1) if line.strip() == OPENING), 1)
 
 
 def _relative(path: Path) -> str:
-    """The path as CI knows it: relative to the folder that the build runs in, with `/`."""
+    """Return the path as CI has it: relative to the working folder, with `/`."""
     relative = os.path.relpath(path)
     return path.resolve().as_posix() if relative.startswith("..") else Path(relative).as_posix()
 

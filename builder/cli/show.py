@@ -1,4 +1,4 @@
-"""The command `show`: what a bundle holds, and keys for CI caches, of a bundle or of scripts before they are built."""
+"""The command `show`: the contents of a bundle, and keys for CI caches."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from offline_bundle.wheelhouse.cli.completers import complete_bundles
+from offline_bundle.wheelhouse.cli.options import json_option
 
 
 @click.command("show", context_settings={"ignore_unknown_options": True})
@@ -19,18 +20,18 @@ from offline_bundle.wheelhouse.cli.completers import complete_bundles
     type=click.UNPROCESSED,
     shell_complete=complete_bundles,
 )
-@click.option("--json", "as_json", is_flag=True, help="Show as JSON.")
+@json_option
 @click.option(
     "--key",
     "is_key",
     is_flag=True,
-    help="Print a key for CI caches instead: of what the bundle at DIR holds; or, for scripts and any options of "
-    "`build` in place of DIR, of the bundle that would be built.",
+    help="Print a key for CI caches: of the bundle at DIR, or of the bundle that would be built "
+    "with SCRIPTs and options of `build` in place of DIR.",
 )
 def show_command(*, arguments: tuple[str, ...], as_json: bool, is_key: bool) -> None:
-    """Show what the bundle at DIR holds: scripts, targets, packages, sizes.
+    """Show the contents of the bundle at DIR: scripts, targets, packages, sizes.
 
-    With --key, before a build and without a network: `show --key SCRIPT... [OPTIONS OF BUILD]`.
+    With --key, before a build and without a network: `show --key SCRIPT... [BUILD OPTIONS]`.
     """
     from offline_bundle.wheelhouse.cli.show import show_contents
 
@@ -53,9 +54,9 @@ def _key(arguments: tuple[str, ...]) -> str:
         return contents_key(read_manifest(Path(arguments[0])))
     from offline_bundle.builder.cache_key import cache_key
     from offline_bundle.builder.cli.build import build_command
-    from offline_bundle.builder.cli.ci_options import told_to_ci
+    from offline_bundle.builder.cli.ci_options import reporting_to_ci
 
     parameters = build_command.make_context("show --key", [*arguments, "--output", "."]).params
     scripts: tuple[Path, ...] = parameters["scripts"]
-    with told_to_ci(scripts, parameters["annotations"], parameters["sarif"]):
+    with reporting_to_ci(scripts, parameters["annotations"], parameters["sarif"]):
         return cache_key(scripts, parameters)

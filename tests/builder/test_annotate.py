@@ -16,7 +16,7 @@ import pytest
 
 from offline_bundle.builder.cli.ci_reports import (
     Finding,
-    findings,
+    collect_findings,
     github_annotations,
     sarif,
 )
@@ -80,8 +80,10 @@ def test_every_fault_of_every_script_stands_at_its_line(tmp_path: Path) -> None:
         "error file=in here/two%2Cx.py,line=4,title=bad-script",
     ]
     assert results(tmp_path / "out.sarif") == [
-        ("bad-script", "one.py", 5), ("bad-script", "one.py", 6), ("bad-script", "in%20here/two%2Cx.py", 4),
-    ]  # fmt: skip
+        ("bad-script", "one.py", 5),
+        ("bad-script", "one.py", 6),
+        ("bad-script", "in%20here/two%2Cx.py", 4),
+    ]
 
 
 def test_what_cannot_be_resolved_stands_at_the_requirement(
@@ -135,7 +137,7 @@ def test_a_sarif_file_that_cannot_be_written_is_said_before_anything_is_done(
 ) -> None:
     outcome = build(tmp_path, "none.py", "-o", "bundle", "--sarif", "absent/out.sarif")
     assert outcome.code == InputError.exit_code
-    assert "--sarif absent/out.sarif: there is no folder absent" in outcome.err
+    assert "--sarif absent/out.sarif: no such folder: absent" in outcome.err
 
 
 def test_no_text_can_end_an_annotation_and_begin_another() -> None:
@@ -155,7 +157,9 @@ def test_errors_of_several_scripts_told_together_are_told_apart(tmp_path: Path) 
         for path in paths
         for part in (0, 1)
     ]
-    found = findings(ResolveError("2 of 2 failed", problems=problems, hint="try again"), paths)
+    found = collect_findings(
+        ResolveError("2 of 2 failed", problems=problems, hint="try again"), paths
+    )
     assert [(one.path, one.line) for one in found] == [(paths[0], 4), (paths[1], 4)]
     assert found[0].message == "cannot be resolved for cp312-x\n  because leaf\ntry again"
 

@@ -91,7 +91,7 @@ def test_without_it_a_changed_bundle_is_unsigned_and_the_user_is_told(
 @pytest.mark.parametrize(
     ("trouble", "code", "told"),
     [
-        ("no such key", 2, "there is no key"),
+        ("no such key", 2, "no such key"),
         ("no ssh-keygen", 1, "ssh-keygen is not on PATH"),
         ("no key at all", 6, "could not sign with"),
         ("no passphrase", 6, "passphrase"),

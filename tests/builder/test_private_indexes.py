@@ -211,7 +211,7 @@ class TestCredentials:
             "--find-links", f"{private.url}wheels/", tool="[tool.uv]\nno-index = true"
         )
         assert told.code == 4
-        assert f"{private.url}wheels/ is not for us to read" in told.err
+        assert f"authentication failed for {private.url}wheels/" in told.err
         assert "uv auth login" in told.err
 
 
