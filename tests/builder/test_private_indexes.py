@@ -458,4 +458,4 @@ class TestPlaces:
         url = f"{private.url.replace('//', f'//{LOGIN}@')}simple/"
         told = client.build(tool=f'[[tool.uv.index]]\nurl = "{url}"\ndefault = true')
         assert told.code == 0, told.text
-        assert "job.py itself holds a password" in told.err
+        assert "job.py contains a password" in told.err
