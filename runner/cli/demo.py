@@ -15,7 +15,7 @@ import click
     default=Path("demo"),
     show_default=True,
     metavar="DIR",
-    help="Where the bundle and the plots go.",
+    help="Folder for the bundle and the plots.",
 )
 @click.option(
     "-j",
@@ -27,14 +27,15 @@ import click
     help="Number of jobs.",
 )
 def demo_command(*, output: Path, jobs: int) -> None:
-    """See it all once: a bundle of a script that plots, verified, and jobs from it with the network cut.
+    """Build a bundle of a script that plots, verify it, and run jobs from it without a network.
 
-    It needs a network for the first step, and for the last one Linux with user namespaces or bubblewrap, or root.
+    The first step needs a network. The last one needs Linux with user namespaces, bubblewrap or
+    root.
     """
     from offline_bundle.runner.demo import demonstrate
 
     plots = demonstrate(output, jobs=jobs, say=click.echo)
-    click.echo(f"\n{len(plots)} plots, made offline:")
+    click.echo(f"\n{len(plots)} plots, made without a network:")
     for plot in plots:
         click.echo(f"  {plot}")
-    click.echo(f"All of them on one page: {output / 'plots' / 'index.html'}")
+    click.echo(f"Page with all plots: {output / 'plots' / 'index.html'}")

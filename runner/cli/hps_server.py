@@ -1,4 +1,4 @@
-"""The `embedded-hps` command: the embedded HPS, kept running."""
+"""The command `embedded-hps`: run the embedded HPS until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import click
 if TYPE_CHECKING:
     from types import FrameType
 
+    from offline_bundle.runner.hps_server import EmbeddedHps
+
 
 @click.command("embedded-hps")
 @click.option(
     "--bundle",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="The bundle that the registered uv is set up for.",
+    help="Bundle that the registered uv uses.",
 )
 @click.option(
     "--port",
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     default=Path("hps-data"),
     metavar="DIR",
     show_default=True,
-    help="Where it keeps everything; started on it again, it goes on where it ended.",
+    help="Folder for all state; a later start with it continues.",
 )
 @click.option(
     "--username",
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--password",
     envvar="HPS_PASSWORD",
-    help="Password of the user.  [default: a random one, shown at start]",
+    help="Password of the user.  [default: a random one, printed at start]",
 )
 @click.option(
     "--slots",
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     "--tls/--no-tls",
     default=True,
     show_default=True,
-    help="Serve https, as HPS does, with a certificate made at the first start; or plain http.",
+    help="Serve HTTPS, with a certificate created at the first start, or HTTP.",
 )
 def embedded_hps_command(  # noqa: PLR0913
     *,
@@ -70,34 +72,49 @@ def embedded_hps_command(  # noqa: PLR0913
     slots: int | None,
     tls: bool,
 ) -> None:
-    """Serve a small HPS on this machine, for trying and testing, until Ctrl-C.
+    """Run a small HPS on this machine, for demos and tests, until Ctrl-C.
 
-    It listens on the loopback address only. Whoever knows the password runs programs as you. A password of your own
-    is better given in HPS_PASSWORD than on the command line, where others on this machine can read it.
+    It listens on the loopback address only. The password lets others run programs as you. Set your
+    own password with HPS_PASSWORD: other users can read the command line.
     """
     from offline_bundle.runner.hps_server import EmbeddedHps
 
     hps = EmbeddedHps(
         data, port=port, username=username, password=password, slots=slots, bundle=bundle, tls=tls
     )
-    ended = threading.Event()
+    stopped = threading.Event()
 
-    def end(_: int, __: FrameType | None) -> None:
-        ended.set()
+    def stop(_: int, __: FrameType | None) -> None:
+        stopped.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+        signal.signal(number, stop)
     with hps:
         click.echo(f"url:       {hps.url}")
         click.echo(f"username:  {hps.username}")
         click.echo(f"password:  {'as given' if password else hps.password}")
         if hps.ca_file:
             click.echo(f"ca file:   {hps.ca_file}")
-        words = ["-U", hps.url, *(["--ca-file", str(hps.ca_file)] if hps.ca_file else [])]
-        words = [*words, "-u", hps.username, *(["--bundle", str(bundle)] if bundle else [])]
-        click.echo(f"try it:    offline-bundle submit SCRIPT.py {shlex.join(words)}")
+        click.echo(f"try it:    {_submit_command(hps, bundle, is_given=bool(password))}")
         click.echo(
-            f"Running {hps.slots} tasks at a time; data in {hps.data}. Ctrl-C ends it.", err=True
+            f"Running {hps.slots} tasks at a time; state in {hps.data}. Stop it with Ctrl-C.",
+            err=True,
         )
-        ended.wait()
-    click.echo("ended; what was running is pending again", err=True)
+        stopped.wait()
+    click.echo("stopped; running tasks are pending again", err=True)
+
+
+def _submit_command(hps: EmbeddedHps, bundle: Path | None, *, is_given: bool) -> str:
+    """Return a command line that works as it is: with a script of the bundle and the password."""
+    from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+
+    script = "SCRIPT.py"
+    if bundle:
+        scripts = read_manifest(bundle).scripts.values()
+        script = next((str(bundle / entry.path) for entry in scripts), script)
+    options = ["-U", hps.url, "-u", hps.username]
+    options += ["--ca-file", str(hps.ca_file)] if hps.ca_file else []
+    options += ["--bundle", str(bundle)] if bundle else []
+    # why the password is printed: a random one is known to this terminal only, and is above already
+    password = "" if is_given else f"HPS_PASSWORD={shlex.quote(hps.password)} "
+    return f"{password}offline-bundle submit {shlex.join([script, *options])}"

@@ -1,4 +1,4 @@
-"""The `probe` command: what this node is, for those who build bundles for it."""
+"""The command `probe`: describe this node for `build --node`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import click
     "--output",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write it.  [default: stdout]",
+    help="File to write.  [default: stdout]",
 )
-@click.option("--no-hostname", is_flag=True, help="Leave the name of this machine out.")
+@click.option("--no-hostname", is_flag=True, help="Omit the host name.")
 def probe_command(*, output: Path | None, no_hostname: bool) -> None:
     """Describe this node as JSON, for `build-offline-bundle --node node.json`.
 
-    The same without this package: copy the one file runner/probe.py there, and `python3 probe.py > node.json`.
+    Without offline-bundle installed: copy the file runner/standalone/probe.py to the node, and run
+    `python3 probe.py > node.json`.
     """
     from offline_bundle.runner.standalone.probe import describe, render
     from offline_bundle.wheelhouse.runtime.errors import BundleError
@@ -34,4 +35,4 @@ def probe_command(*, output: Path | None, no_hostname: bool) -> None:
         raise BundleError(
             f"{output} cannot be written: {error.strerror}", hint="name another file with -o"
         ) from error
-    click.echo(f"{output}: give it to build-offline-bundle with --node", err=True)
+    click.echo(f"wrote {output}; use it with: build-offline-bundle --node {output}", err=True)

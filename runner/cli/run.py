@@ -1,10 +1,9 @@
-"""The `run` command: a script from a bundle, here or as N jobs on this machine."""
+"""The command `run`: run a script from a bundle, once or as N jobs on this machine."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +14,18 @@ from offline_bundle.wheelhouse.cli.completers import (
     complete_bundles,
     complete_scripts,
 )
+from offline_bundle.wheelhouse.cli.progress import show_progress
 from offline_bundle.wheelhouse.runtime.paths import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
     from typing import Any
 
     from offline_bundle.runner.engines.local.pool import JobResult
     from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 _FULL_TABLE = 20
-"""Up to so many jobs the summary has a row for each; of more jobs only for those that failed."""
+"""Most rows of the summary; for more jobs, only those that failed have rows."""
 
 _NAMED_FILES = 3
 
@@ -42,34 +41,37 @@ _NAMED_FILES = 3
     "--bundle",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     required=True,
+    envvar="OFFLINE_BUNDLE",
     metavar="DIR",
     shell_complete=complete_bundles,
-    help="The bundle that holds what the script needs.",
+    help="Bundle folder.  [default: OFFLINE_BUNDLE]",
 )
 @click.option(
     "-j",
     "--jobs",
     type=click.IntRange(min=1),
     metavar="JOBS",
-    help="Run it so many times, each in a directory of its own; OFFLINE_BUNDLE_JOB has the job's number.",
+    help="Run JOBS jobs, each in its own folder; OFFLINE_BUNDLE_JOB is the number of the job.",
 )
 @NO_NETWORK
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where the jobs' directories are made.  [default: NAME-jobs]",
+    help="Folder for the folders of jobs.  [default: NAME-jobs]",
 )
 @click.option(
     "--parallel",
     type=click.IntRange(min=1),
     metavar="N",
-    help="How many jobs run at a time.  [default: usable cores]",
+    help="Jobs that run at a time.  [default: usable cores]",
 )
-@click.option("--python", metavar="PATH", help="The interpreter to use.  [default: one that fits]")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary, only errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Say what is chosen and why.")
-@click.option("--json", "as_json", is_flag=True, help="With -j: the results as JSON on stdout.")
+@click.option(
+    "--python", metavar="PATH", help="Interpreter to use.  [default: search for one that fits]"
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print what is chosen and why.")
+@click.option("--json", "as_json", is_flag=True, help="With -j: print the results as JSON.")
 @click.pass_context
 def run_command(  # noqa: PLR0913
     context: click.Context,
@@ -88,8 +90,8 @@ def run_command(  # noqa: PLR0913
 ) -> None:
     """Run SCRIPT from a bundle, offline.
 
-    Without -j it runs in this directory, in place of this command: its streams, signals and exit code are its
-    own. With -j a failing job stops no other, and the exit code is 8 if any failed.
+    Without -j, the script replaces this command in the current folder, with its own streams,
+    signals and exit code. With -j, jobs are independent, and the exit code is 8 if any failed.
     """
     from offline_bundle.runner.engines.local.jobs import run_jobs
     from offline_bundle.runner.engines.local.launch import run_here
@@ -99,13 +101,18 @@ def run_command(  # noqa: PLR0913
     if jobs is None:
         for given, name in ((output, "--output"), (parallel, "--parallel"), (as_json, "--json")):
             if given:
-                raise click.UsageError(f"{name} is about jobs: give it together with -j")
+                raise click.UsageError(f"{name} requires -j")
         run_here(
-            script, bundle, arguments=arguments, no_network=no_network, python=python, options=options
+            script,
+            bundle,
+            arguments=arguments,
+            no_network=no_network,
+            python=python,
+            options=options,
         )
     directory = output or Path(f"{script.stem}-jobs")
     interruption = None
-    with _progress(jobs, is_quiet=quiet or as_json) as progress:
+    with _job_progress(jobs, is_quiet=quiet or as_json) as progress:
         try:
             results = run_jobs(
                 script,
@@ -132,7 +139,7 @@ def run_command(  # noqa: PLR0913
 
 
 def _failure(results: Sequence[JobResult], directory: Path) -> BundleError | None:
-    """Name the jobs that failed, each with the end of its console; None where all is well."""
+    """Return an error with the failed jobs and the ends of their consoles, or None."""
     from offline_bundle.wheelhouse.runtime.errors import JobsFailedError
 
     failed = [result for result in results if not result.succeeded]
@@ -144,15 +151,16 @@ def _failure(results: Sequence[JobResult], directory: Path) -> BundleError | Non
         problems += [f"  | {printable(line)}" for line in result.tail.splitlines()]
     if len(failed) > _FULL_TABLE:
         problems.append(f"… and {len(failed) - _FULL_TABLE} more")
-    message = f"{len(failed)} of {len(results)} jobs failed: {_ranges([result.index for result in failed])}"
-    hint = f"all that a job wrote is in {directory}/job-NNNN/console.txt"
+    numbers = _ranges([result.index for result in failed])
+    message = f"{len(failed)} of {len(results)} jobs failed: {numbers}"
+    hint = f"read the console output in {directory}/job-NNNN/console.txt"
     return JobsFailedError(message, problems=problems, hint=hint)
 
 
 def _document(
     script: Path, directory: Path, results: Sequence[JobResult], error: BundleError | None
 ) -> dict[str, Any]:
-    """Put the results in plain data for `--json`."""
+    """Return the results as plain data for `--json`."""
     document: dict[str, Any] = {
         "script": str(script),
         "directory": str(directory.absolute()),
@@ -175,47 +183,24 @@ def _document(
     return document
 
 
-def _progress(
-    jobs: int, *, is_quiet: bool
-) -> AbstractContextManager[Callable[[JobResult], None] | None]:
-    """Show on stderr how far the jobs are: a bar on a terminal, else a line for each that has ended."""
-    if is_quiet:
-        return contextlib.nullcontext()
-    if not sys.stderr.isatty():
-        return contextlib.nullcontext(_print_line)
-    return _bar(jobs)
+@contextmanager
+def _job_progress(jobs: int, *, is_quiet: bool) -> Iterator[Callable[[JobResult], None]]:
+    """Yield a function that shows the end of each job."""
+    ended = failed = 0
+    with show_progress(is_quiet=is_quiet) as progress:
 
-
-def _print_line(result: JobResult) -> None:
-    click.echo(f"{result.directory.name}: {result.state}, {result.seconds:.1f} s", err=True)
-
-
-@contextlib.contextmanager
-def _bar(jobs: int) -> Iterator[Callable[[JobResult], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("jobs", total=jobs)
-        failed = 0
-
-        def advance(result: JobResult) -> None:
-            nonlocal failed
+        def show(result: JobResult) -> None:
+            nonlocal ended, failed
+            ended += 1
             failed += not result.succeeded
-            description = f"jobs ({failed} failed)" if failed else "jobs"
-            progress.update(task, advance=1, description=description)
+            text = f"{failed:,} failed" if failed else "none failed"
+            progress.items("jobs", done=ended, total=jobs, text=text)
 
-        yield advance
+        yield show
 
 
 def _print_summary(directory: Path, results: Sequence[JobResult]) -> None:
-    """Print a row for each job; of many jobs only those that failed."""
+    """Print a row for each job; if there are many, for the failed ones only."""
     from offline_bundle.wheelhouse.cli.output import print_table
 
     done = sum(result.succeeded for result in results)
@@ -232,8 +217,8 @@ def _print_summary(directory: Path, results: Sequence[JobResult]) -> None:
     if rows:
         print_table(("job", "state", "seconds", "files"), rows, numbers={"seconds"})
     slowest = max((result.seconds for result in results), default=0)
-    ending = f"{done} of {len(results)} jobs done, the slowest in {slowest:.1f} s; their files are in {directory}"
-    click.echo(printable(ending))
+    summary = f"{done} of {len(results)} jobs done, slowest {slowest:.1f} s; files in {directory}"
+    click.echo(printable(summary))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -242,7 +227,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Write sorted numbers compactly: `1-3, 7`."""
+    """Return sorted numbers as ranges: `1-3, 7`."""
     groups: list[list[int]] = []
     for number in numbers:
         if groups and groups[-1][-1] == number - 1:

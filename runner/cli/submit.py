@@ -1,113 +1,34 @@
-"""The `submit` and `jobs` commands: jobs by one of the engines, and the way back to them."""
+"""The command `submit`: run a script as jobs by one of the engines."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from offline_bundle.runner.cli.display import Display
-from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
-from offline_bundle.wheelhouse.cli.completers import (
-    complete_bundles,
-    complete_scripts,
+from offline_bundle.runner.cli.display import notice, submission_steps
+from offline_bundle.runner.cli.engine_options import (
+    EngineCommand,
+    engine_options,
+    take_engine_options,
 )
-from offline_bundle.wheelhouse.cli.options import SizeType
+from offline_bundle.runner.cli.job_output import DOWNLOAD, follow_jobs, print_outcome
+from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
+from offline_bundle.wheelhouse.cli.completers import complete_bundles, complete_scripts
+from offline_bundle.wheelhouse.cli.options import SizeType, json_option, quiet_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from offline_bundle.runner.engine import Engine
-    from offline_bundle.runner.follow import Outcome
     from offline_bundle.runner.model import ProjectState
-    from offline_bundle.wheelhouse.runtime.errors import BundleError
 
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
 _DEFAULT_JOBS = 10
 _DEFAULT_ENGINE = next(iter(ENGINES))
-_DOWNLOAD = click.option(
-    "--download",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Bring the outputs.",
-)
-_QUIET = click.option(
-    "-q", "--quiet", is_flag=True, help="No progress and no summary, only errors."
-)
-_AS_JSON = click.option(
-    "--json", "as_json", is_flag=True, help="What came of it as JSON on stdout."
-)
 
 
-def _engine_options(attribute: str) -> Callable[[_Command], _Command]:
-    """Add the options of all engines; one that several have is added once."""
-
-    def add(command: _Command) -> _Command:
-        options = [option for name in ENGINES for option in getattr(engine_module(name), attribute)]
-        for option in reversed(dict.fromkeys(options)):
-            option(command)
-        return command
-
-    return add
-
-
-class _EngineCommand(click.Command):
-    """A command whose help tells which options belong to which engine."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the options of all engines, then those of each."""
-        owned = _options_of("OPTIONS")
-        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
-        for parameter in self.get_params(ctx):
-            owners = [name for name in owned if parameter.name in owned[name]]
-            shown = parameter.get_help_record(ctx)
-            if shown and isinstance(parameter, click.Option):
-                title = f"With --engine {' or '.join(owners)}" if owners else "Options"
-                sections.setdefault(title, []).append(shown)
-        for title, shown_options in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(shown_options)
-
-
-def _options_of(attribute: str) -> dict[str, tuple[str, ...]]:
-    """The parameters' names of each engine's own options."""
-    return {name: _names(getattr(engine_module(name), attribute)) for name in ENGINES}
-
-
-def _names(options: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
-    def bearer() -> None:
-        pass
-
-    for option in options:
-        option(bearer)
-    return tuple(str(parameter.name) for parameter in getattr(bearer, "__click_params__", ()))
-
-
-def _own_options(
-    context: click.Context, attribute: str, engine: str, given: dict[str, Any]
-) -> dict[str, Any]:
-    """Take the engine's options out of those *given*; refuse those of another engine on the command line."""
-    names = _options_of(attribute)
-    own = {name: given[name] for name in names[engine]}
-    for parameter in context.command.params:
-        owners = [other for other in names if parameter.name in names[other]]
-        is_given = (
-            context.get_parameter_source(str(parameter.name))
-            is click.core.ParameterSource.COMMANDLINE
-        )
-        if owners and engine not in owners and is_given:
-            raise click.UsageError(
-                f"{parameter.opts[-1]} is an option of the engine {' and '.join(owners)}: add --engine {owners[0]}, "
-                "or leave it out"
-            )
-        if owners:
-            given.pop(str(parameter.name), None)
-    return own
-
-
-@click.command("submit", cls=_EngineCommand)
+@click.command("submit", cls=EngineCommand)
 @click.argument(
     "script",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -116,7 +37,7 @@ def _own_options(
 @click.option(
     "--bundle",
     metavar="DIR",
-    help="The bundle's directory, as the nodes see it.",
+    help="Bundle folder, as nodes see it.",
     shell_complete=complete_bundles,
 )
 @click.option(
@@ -124,28 +45,29 @@ def _own_options(
     type=click.Choice(list(ENGINES)),
     default=_DEFAULT_ENGINE,
     show_default=True,
-    help="What runs the jobs.",
+    help="Engine that runs the jobs.",
 )
 @click.option(
     "-j",
     "--num-jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="How many jobs.  [default: 10]",
+    help="Number of jobs.  [default: 10]",
 )
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A value for every job; repeatable.",
+    help="Set a value for every job; repeatable.",
 )
 @click.option(
     "--values",
     "table",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="CSV",
-    help="A table with one job a row; its first line names the values. Scripts read input_parameters.json.",
+    help="Table with one job per row; the first line names the values. "
+    "Scripts read input_parameters.json.",
 )
 @click.option(
     "--input",
@@ -153,45 +75,47 @@ def _own_options(
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="A further file that the script finds beside it; repeatable.",
+    help="Additional file to place beside the script; repeatable.",
 )
 @click.option(
-    "--output", "outputs", multiple=True, metavar="FILE", help="A file to collect; repeatable."
+    "--output", "outputs", multiple=True, metavar="FILE", help="Output file to collect; repeatable."
 )
 @click.option(
     "--output-value",
     "output_values",
     multiple=True,
     metavar="NAME",
-    help="A number that the script writes to output_parameters.json; repeatable.",
+    help="Number that the script writes to output_parameters.json; repeatable.",
 )
-@_DOWNLOAD
-@click.option("--no-wait", is_flag=True, help="Come back later, with `offline-bundle jobs`.")
-@click.option("--name", help="Of the project.  [default: the script's name and the number of jobs]")
+@DOWNLOAD
+@click.option("--no-wait", is_flag=True, help="Submit only; see `offline-bundle jobs`.")
+@click.option("--name", help="Project name.  [default: script name and number of jobs]")
 @click.option(
     "--cores",
     type=click.FloatRange(min=0, min_open=True),
-    help="Per job.  [default: 0.5 with hps, 1 with slurm]",
+    help="Cores per job.  [default: 0.5 with hps, 1 with slurm]",
 )
 @click.option(
-    "--memory", type=SizeType(), help="Per job.  [default: 100MiB with hps, the partition's with slurm]"
+    "--memory",
+    type=SizeType(),
+    help="Memory per job.  [default: 100MiB with hps, that of the partition with slurm]",
 )
 @click.option(
     "--max-execution-time",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="When a job is ended.  [default: 500 with hps, the partition's with slurm]",
+    help="Time limit of a job.  [default: 500 with hps, that of the partition with slurm]",
 )
 @click.option(
     "--env",
     "environment",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A variable for the script; repeatable.",
+    help="Environment variable for the script; repeatable.",
 )
-@_engine_options("OPTIONS")
-@_QUIET
-@_AS_JSON
+@engine_options("OPTIONS")
+@quiet_option
+@json_option
 @click.pass_context
 def submit_command(  # noqa: PLR0913
     context: click.Context,
@@ -207,15 +131,16 @@ def submit_command(  # noqa: PLR0913
     no_wait: bool,
     quiet: bool,
     as_json: bool,
-    **given: Any,  # noqa: ANN401 - options that go on as they are
+    **given: Any,  # noqa: ANN401 - options of Request and engines
 ) -> None:
     """Run SCRIPT as jobs from a bundle: on an HPS server, by Slurm, or on this machine.
 
-    It waits, brings the results, and exits with 8 if jobs failed. Ctrl-C leaves jobs running and says how to return.
+    Waits, downloads the results, and exits with 8 if jobs failed. Ctrl-C leaves jobs running and
+    prints the command that continues.
     """
     if table and num_jobs:
-        raise click.UsageError("--values has one job a row: leave out -j")
-    options = _own_options(context, "OPTIONS", engine, given)
+        raise click.UsageError("--values defines one job per row: leave out -j")
+    options = take_engine_options(context, "OPTIONS", engine, given)
     module = engine_module(engine)
     module.check_usage(options, bundle=bundle, wait=not no_wait)
 
@@ -229,98 +154,22 @@ def submit_command(  # noqa: PLR0913
         download = Path(f"{given['script'].stem}-results")
     if download:
         check_empty(download)
-    bundle = as_nodes_name_it(bundle)
+    bundle = bundle_on_nodes(bundle)
     request = Request(bundle=bundle, values=values, environment=_variables(environment), **given)
-    display = Display(is_quiet=quiet or as_json)
-    with open_engine(engine, {**options, "bundle": bundle}, display.notice) as opened:
-        with display.steps() as step:
+    is_quiet = quiet or as_json
+    with open_engine(engine, {**options, "bundle": bundle}, notice) as opened:
+        with submission_steps(is_quiet=is_quiet) as step:
             project = opened.submit(request, download, step)
         if no_wait:
-            _print_submitted(
-                project, resume_command(opened, project, download), display, as_json=as_json
-            )
+            command = resume_command(opened, project, download)
+            _print_submitted(project, command, as_json=as_json, is_quiet=is_quiet)
             return
-        outcome = _follow(opened, project, waits=True, directory=download, display=display)
-    _report(context, outcome, display, as_json=as_json)
+        outcome = follow_jobs(opened, project, wait=True, directory=download, is_quiet=is_quiet)
+    print_outcome(context, outcome, as_json=as_json, is_quiet=is_quiet)
 
 
-@click.command("jobs", cls=_EngineCommand)
-@click.argument("project", required=False)
-@click.option(
-    "--engine",
-    type=click.Choice(list(ENGINES)),
-    help=f"What runs the jobs.  [default: as a folder of results says, else {_DEFAULT_ENGINE}]",
-)
-@click.option("--wait", is_flag=True, help="Until all jobs have ended.")
-@_DOWNLOAD
-@_engine_options("JOBS_OPTIONS")
-@_QUIET
-@_AS_JSON
-@click.pass_context
-def jobs_command(  # noqa: PLR0913
-    context: click.Context,
-    /,
-    *,
-    project: str | None,
-    engine: str | None,
-    wait: bool,
-    download: Path | None,
-    quiet: bool,
-    as_json: bool,
-    **given: Any,  # noqa: ANN401 - options that go on as they are
-) -> None:
-    """Come back to the jobs of PROJECT: a name, an identifier, or a folder of results; without one, list the newest.
-
-    What was downloaded before is not transferred again. Exits with 8 if jobs failed.
-    """
-    if not project and (wait or download):
-        raise click.UsageError("which project? `offline-bundle jobs` lists them")
-    from offline_bundle.runner.results.folder import read_owner
-
-    owner = read_owner(Path(project)) if project and not engine else None
-    engine = engine or (owner.engine if owner and owner.engine in ENGINES else _DEFAULT_ENGINE)
-    options = _own_options(context, "JOBS_OPTIONS", engine, given)
-    works_there = engine_module(engine).needs_directory(options)
-    if owner and not works_there:
-        project = owner.project
-    display = Display(is_quiet=quiet or as_json)
-    with open_engine(engine, options, display.notice) as opened:
-        if not project:
-            _print_projects(opened.list_projects(), as_json=as_json)
-            return
-        found = opened.find(project)
-        if works_there:
-            download = download or Path(found.project_id)
-        outcome = _follow(opened, found, waits=wait, directory=download, display=display)
-    _report(context, outcome, display, as_json=as_json)
-
-
-def _follow(
-    engine: Engine, project: ProjectState, *, waits: bool, directory: Path | None, display: Display
-) -> Outcome:
-    from offline_bundle.runner.follow import JobsGoOnError, follow, resume_command
-
-    try:
-        with display.progress(project.counts.total) as (show, show_bytes):
-            return follow(
-                engine,
-                project,
-                wait=waits,
-                directory=directory,
-                show=show,
-                show_bytes=show_bytes,
-                notice=display.notice,
-            )
-    except KeyboardInterrupt:
-        hint = f"to return: {resume_command(engine, project, directory)}"
-        fate = engine.on_interrupt(project)
-        if fate:
-            raise JobsGoOnError(f"interrupted: {fate}") from None
-        raise JobsGoOnError(f"interrupted; the jobs of {project.name} go on", hint=hint) from None
-
-
-def as_nodes_name_it(bundle: str | None) -> str | None:
-    """The bundle, its path made absolute where it lies here: jobs start elsewhere. Other names are the nodes'."""
+def bundle_on_nodes(bundle: str | None) -> str | None:
+    """Return an absolute path for a bundle on this machine; keep a path that only nodes have."""
     return str(Path(bundle).absolute()) if bundle and Path(bundle).is_dir() else bundle
 
 
@@ -332,34 +181,7 @@ def _variables(settings: Sequence[str]) -> Mapping[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _report(context: click.Context, outcome: Outcome, display: Display, *, as_json: bool) -> None:
-    """Say what came of it; raise for failed jobs."""
-    error = outcome.error()
-    if as_json:
-        click.echo(json.dumps(outcome.document() | _error_document(error), indent=2))
-        context.exit(error.exit_code if error else 0)
-    if not display.is_quiet:
-        from offline_bundle.wheelhouse.runtime.sizes import count, format_size
-
-        click.echo(f"{outcome.name} ({outcome.project_id}): {outcome.counts.describe()}")
-        if outcome.results:
-            results = outcome.results
-            click.echo(
-                f"{count(results.files, 'file')}, {format_size(results.size)}, to look at in {results.page}"
-            )
-    if error:
-        raise error
-
-
-def _error_document(error: BundleError | None) -> dict[str, Any]:
-    if error is None:
-        return {}
-    return {"error": {"code": error.exit_code, "message": str(error), "hint": error.hint}}
-
-
-def _print_submitted(
-    project: ProjectState, resume_arguments: str, display: Display, *, as_json: bool
-) -> None:
+def _print_submitted(project: ProjectState, command: str, *, as_json: bool, is_quiet: bool) -> None:
     jobs = project.counts.total
     if as_json:
         document = {
@@ -367,36 +189,10 @@ def _print_submitted(
             "jobs": {"total": jobs},
         }
         click.echo(json.dumps(document, indent=2))
-    elif display.is_quiet:
+    elif is_quiet:
         click.echo(project.project_id)
     else:
         from offline_bundle.wheelhouse.runtime.sizes import count
 
-        click.echo(
-            f"{project.name} ({project.project_id}): {count(jobs, 'job')} submitted; to return:\n  {resume_arguments}"
-        )
-
-
-def _print_projects(projects: Sequence[ProjectState], *, as_json: bool) -> None:
-    if as_json:
-        rows = [
-            {
-                "id": project.project_id,
-                "name": project.name,
-                "states": dict(project.counts.by_state),
-            }
-            for project in projects
-        ]
-        click.echo(json.dumps({"projects": rows}, indent=2))
-        return
-    if not projects:
-        click.echo("no projects")
-        return
-    from offline_bundle.wheelhouse.cli.output import print_table
-    from offline_bundle.wheelhouse.runtime.paths import printable
-
-    cells = [
-        (project.project_id, printable(project.name), project.counts.describe())
-        for project in projects
-    ]
-    print_table(("project", "name", "jobs"), cells)
+        click.echo(f"{project.name} ({project.project_id}): {count(jobs, 'job')} submitted")
+        click.echo(f"to continue:\n  {command}")

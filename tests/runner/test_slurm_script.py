@@ -22,7 +22,7 @@ from offline_bundle.runner.engines.slurm.batch_script import (
 )
 from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
-    read_record,
+    read_outcome,
 )
 
 NAME = 'it\'s $(touch broken) `touch broken` "quoted" 100%'
@@ -94,7 +94,7 @@ def test_every_name_is_quoted(node: Node, tmp_path: Path) -> None:
     assert (folder / f"{NAME}.dat").read_text() == "data"
     assert not list(tmp_path.rglob("broken"))
     assert node.attempts() == []
-    ended = read_record(folder)
+    ended = read_outcome(folder)
     assert ended
     assert ended.state == "done"
 
@@ -116,7 +116,7 @@ def test_a_script_that_fails_or_leaves_no_output(node: Node) -> None:
         "error: the script left no plot.png"
         in (node.results / "job-0002/console_output.txt").read_text()
     )
-    assert [read_record(node.results / f"job-000{number}").state for number in (1, 2)] == [
+    assert [read_outcome(node.results / f"job-000{number}").state for number in (1, 2)] == [
         "failed",
         "failed",
     ]  # type: ignore[union-attr]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.cli import run_command_line
-from offline_bundle.runner.cli.submit import jobs_command, submit_command
+from offline_bundle.runner.cli.jobs import jobs_command
+from offline_bundle.runner.cli.submit import submit_command
 from offline_bundle.runner.hps_server import EmbeddedHps
 from offline_bundle.wheelhouse.runtime.manifest import Manifest, render_checksums
 from tests.support.archives import small_disk
@@ -174,7 +175,7 @@ def test_a_wrong_password_is_bad_usage_and_never_shown(
         (
             "path",
             2,
-            "no HPS answers at {url}: 404 Not Found\nhint: check the path of the URL, usually /hps",
+            "{url} is not an HPS server: 404 Not Found\nhint: check the path of the URL, usually /hps",
         ),
         (
             "certificate",
@@ -427,10 +428,10 @@ def test_help_is_fast_and_imports_no_client() -> None:
 def test_a_relative_bundle_is_named_so_that_jobs_find_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from offline_bundle.runner.cli.submit import as_nodes_name_it
+    from offline_bundle.runner.cli.submit import bundle_on_nodes
 
     (tmp_path / "bundle").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert as_nodes_name_it("bundle") == str(tmp_path / "bundle")
-    assert as_nodes_name_it(r"S:\shared\bundle") == r"S:\shared\bundle"
-    assert as_nodes_name_it(None) is None
+    assert bundle_on_nodes("bundle") == str(tmp_path / "bundle")
+    assert bundle_on_nodes(r"S:\shared\bundle") == r"S:\shared\bundle"
+    assert bundle_on_nodes(None) is None

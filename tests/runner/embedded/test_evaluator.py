@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansys.hps.client.jms import File, Job, JobDefinition, SuccessCriteria, TaskDefinition
-from tests.runner.embedded.conftest import SOFTWARE
 
 from offline_bundle.runner.hps_server import EmbeddedHps
 from offline_bundle.runner.hps_server.file_storage import Storage
+from tests.runner.embedded.conftest import SOFTWARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.runner.hps_server.outcome import collect, holds_for, inside, find_problems, find_value_problems
+from offline_bundle.runner.hps_server.outcome import (
+    collect,
+    find_problems,
+    find_value_problems,
+    holds_for,
+    inside,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

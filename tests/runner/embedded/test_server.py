@@ -16,11 +16,11 @@ import pytest
 import requests
 from ansys.hps.client import Client, ClientError
 from ansys.hps.client.jms import File, Job, Project, ProjectApi
-from tests.runner.embedded.conftest import SOFTWARE
 
 from offline_bundle.runner.hps_server import EmbeddedHps
 from offline_bundle.runner.hps_server.auth import Accounts, AuthError
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+from tests.runner.embedded.conftest import SOFTWARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,8 @@ import pytest
 from uv import find_uv_bin
 
 from offline_bundle.cli import run_command_line
-from offline_bundle.runner.cli.submit import jobs_command, submit_command
+from offline_bundle.runner.cli.jobs import jobs_command
+from offline_bundle.runner.cli.submit import submit_command
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.jobs import PLOT
 from tests.support.slurm import SlurmCluster

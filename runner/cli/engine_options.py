@@ -1,0 +1,83 @@
+"""The options of engines: all of them in one command, each allowed with its own engines only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from offline_bundle.runner.engine import ENGINES, engine_module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+
+def engine_options(attribute: str) -> Callable[[_Command], _Command]:
+    """Add the options of all engines, each once."""
+
+    def add(command: _Command) -> _Command:
+        options = [option for name in ENGINES for option in getattr(engine_module(name), attribute)]
+        for option in reversed(dict.fromkeys(options)):
+            option(command)
+        return command
+
+    return add
+
+
+class EngineCommand(click.Command):
+    """A command whose help groups options by engine."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the common options, then those of each engine."""
+        owned = _options_of("OPTIONS")
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            owners = [name for name in owned if parameter.name in owned[name]]
+            shown = parameter.get_help_record(ctx)
+            if shown and isinstance(parameter, click.Option):
+                title = f"With --engine {' or '.join(owners)}" if owners else "Options"
+                sections.setdefault(title, []).append(shown)
+        for title, shown_options in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(shown_options)
+
+
+def _options_of(attribute: str) -> dict[str, tuple[str, ...]]:
+    """Return the parameter names of the options of each engine."""
+    return {name: _names(getattr(engine_module(name), attribute)) for name in ENGINES}
+
+
+def _names(options: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
+    def function() -> None:
+        pass
+
+    for option in options:
+        option(function)
+    return tuple(str(parameter.name) for parameter in getattr(function, "__click_params__", ()))
+
+
+def take_engine_options(
+    context: click.Context, attribute: str, engine: str, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Remove the options of engines from *given*; return those of *engine*.
+
+    Raises UsageError if the command line has an option of another engine.
+    """
+    names = _options_of(attribute)
+    own = {name: given[name] for name in names[engine]}
+    for parameter in context.command.params:
+        owners = [other for other in names if parameter.name in names[other]]
+        is_given = (
+            context.get_parameter_source(str(parameter.name))
+            is click.core.ParameterSource.COMMANDLINE
+        )
+        if owners and engine not in owners and is_given:
+            raise click.UsageError(
+                f"{parameter.opts[-1]} is an option of the engine {' and '.join(owners)}: "
+                f"add --engine {owners[0]}, or leave it out"
+            )
+        if owners:
+            given.pop(str(parameter.name), None)
+    return own

@@ -1,0 +1,79 @@
+"""Follow jobs and print their results: what `submit` and `jobs` have in common."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from offline_bundle.runner.cli.display import job_progress, notice
+
+if TYPE_CHECKING:
+    from offline_bundle.runner.engine import Engine
+    from offline_bundle.runner.follow import Outcome
+    from offline_bundle.runner.model import ProjectState
+    from offline_bundle.wheelhouse.runtime.errors import BundleError
+
+DOWNLOAD = click.option(
+    "--download",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Download the outputs to DIR.",
+)
+
+
+def follow_jobs(
+    engine: Engine, project: ProjectState, *, wait: bool, directory: Path | None, is_quiet: bool
+) -> Outcome:
+    """Follow the jobs of *project* with a progress display.
+
+    Ctrl-C raises JobsGoOnError, with the command that continues.
+    """
+    from offline_bundle.runner.follow import JobsGoOnError, follow, resume_command
+
+    try:
+        with job_progress(is_quiet=is_quiet) as progress:
+            return follow(
+                engine,
+                project,
+                wait=wait,
+                directory=directory,
+                show=progress.counts,
+                show_bytes=progress.downloaded,
+                notice=notice,
+            )
+    except KeyboardInterrupt:
+        ended = engine.on_interrupt(project)
+        if ended:
+            raise JobsGoOnError(f"interrupted: {ended}") from None
+        hint = f"to continue: {resume_command(engine, project, directory)}"
+        message = f"interrupted; the jobs of {project.name} continue"
+        raise JobsGoOnError(message, hint=hint) from None
+
+
+def print_outcome(
+    context: click.Context, outcome: Outcome, *, as_json: bool, is_quiet: bool
+) -> None:
+    """Print the results; raise JobsFailedError if jobs failed."""
+    error = outcome.error()
+    if as_json:
+        click.echo(json.dumps(outcome.document() | _error_document(error), indent=2))
+        context.exit(error.exit_code if error else 0)
+    if not is_quiet:
+        from offline_bundle.wheelhouse.runtime.sizes import count, format_size
+
+        click.echo(f"{outcome.name} ({outcome.project_id}): {outcome.counts.describe()}")
+        if outcome.results:
+            results = outcome.results
+            files = f"{count(results.files, 'file')}, {format_size(results.size)}"
+            click.echo(f"{files}; open {results.page}")
+    if error:
+        raise error
+
+
+def _error_document(error: BundleError | None) -> dict[str, Any]:
+    if error is None:
+        return {}
+    return {"error": {"code": error.exit_code, "message": str(error), "hint": error.hint}}
