@@ -18,15 +18,18 @@ from offline_bundle.wheelhouse.cli.options import (
 )
 from offline_bundle.wheelhouse.cli.progress import show_progress
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest_bytes
 from offline_bundle.wheelhouse.runtime.paths import printable_lines
+from offline_bundle.wheelhouse.runtime.signatures import read_signature
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
-from offline_bundle.wheelhouse.store.verify import raise_for_problems
+from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from offline_bundle.wheelhouse.runtime.signatures import Signer
+    from offline_bundle.wheelhouse.cli.progress import Progress
+    from offline_bundle.wheelhouse.runtime.signatures import Signer, SignerPolicy
     from offline_bundle.wheelhouse.store.verify import VerifyReport
 
 
@@ -58,39 +61,40 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
     update. With --allowed-signers, or if the site's policy requires it, the manifest must have a
     valid signature; else exit code 6.
     """
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest_bytes
-    from offline_bundle.wheelhouse.runtime.signatures import read_signature
-    from offline_bundle.wheelhouse.signing import check_trust
-    from offline_bundle.wheelhouse.store.verify import verify
-    from offline_bundle.wheelhouse.transport.open import is_archive, verify_archive
-
     policy = signer_policy(allowed_signers, signer, revoked_keys)
-    documents: list[bytes] = []
-    signers: list[Signer] = []
-
-    def check_signature(document: bytes, signature: bytes | None) -> None:
-        documents.append(document)
-        signers.extend(check_trust(document, signature, policy))
-
     with show_progress(is_quiet=quiet or as_json, in_log=False) as progress:
         progress.begin(f"Verifying {bundle}")
-        if is_archive(bundle):
-            report = verify_archive(
-                [bundle], check_signature=check_signature, progress=progress.advance
-            )
-        else:
-            check_signature(read_manifest_bytes(bundle), read_signature(str(bundle)))
-            report = verify(bundle, document=documents[0], progress=progress.advance)
+        report, document, signers = _verify(bundle, policy, progress)
     if as_json:
         return _print_json(report, allow_pending=allow_pending)
     raise_for_problems(report, allow_pending=allow_pending)
     if not quiet:
         _print_report(bundle, report, signers)
-        for manifest in map(Manifest.from_json, documents if verbose else ()):
-            click.echo(
-                printable_lines(f"{manifest.created_by}, as of {manifest.timestamp}"), err=True
-            )
+        if verbose:
+            manifest = Manifest.from_json(document)
+            text = f"{manifest.created_by}, as of {manifest.timestamp}"
+            click.echo(printable_lines(text), err=True)
     return 0
+
+
+def _verify(
+    bundle: Path, policy: SignerPolicy | None, progress: Progress
+) -> tuple[VerifyReport, bytes, tuple[Signer, ...]]:
+    """Return the report, and the manifest and signers that it was made by."""
+    from offline_bundle.wheelhouse.signing import check_trust
+    from offline_bundle.wheelhouse.transport.open import is_archive, verify_archive
+
+    if not is_archive(bundle):
+        document = read_manifest_bytes(bundle)
+        signers = check_trust(document, read_signature(str(bundle)), policy)
+        return verify(bundle, document=document, progress=progress.advance), document, signers
+    checked: list[tuple[bytes, tuple[Signer, ...]]] = []
+
+    def check_signature(document: bytes, signature: bytes | None) -> None:
+        checked.append((document, check_trust(document, signature, policy)))
+
+    report = verify_archive([bundle], check_signature=check_signature, progress=progress.advance)
+    return report, *checked[0]
 
 
 def print_signer(signer: Signer) -> None:

@@ -113,19 +113,14 @@ def verify(
         if any(path in contents for contents in (expected, *journals))
     }
     states = _inspect_all(directory, candidates, workers or cpus(_MOST_WORKERS), progress)
-    pending = {
-        path for path, state in states.items() if state.matched is not None and path not in expected
-    }
+    pending = {path for path in states if path not in expected and states[path].matched}
     named = expected.keys() | pending | (tree.files & {MANIFEST, SIGNATURE})
-    changed = [
-        *_changes(expected, states, tree),
-        *(Change(path or ".", "a readable folder", why) for path, why in tree.unreadable.items()),
-    ]
+    changes = _changes(expected, states, tree)
     return VerifyReport(
         files=len(manifest.files),
         size=sum(file.size or 0 for file in manifest.files.values()),
         missing=tuple(sorted(path for path in expected if not tree.may_have(path))),
-        changed=tuple(sorted(changed, key=lambda change: change.path)),
+        changed=tuple(sorted(changes, key=lambda change: change.path)),
         extra=tuple(sorted((tree.files | tree.others.keys()) - named)),
         pending=tuple(sorted(pending)),
     )
@@ -258,6 +253,8 @@ def _note(entry: os.DirEntry[str], path: str, tree: _Tree, folders: list[str]) -
 def _changes(
     expected: Mapping[str, _Content], states: Mapping[str, _State], tree: _Tree
 ) -> Iterator[Change]:
+    for path, reason in tree.unreadable.items():
+        yield Change(path or ".", "a readable folder", reason)
     for path, content in expected.items():
         if path in tree.others or path in tree.folders:
             yield Change(path, "a file", tree.others.get(path, "a folder"))

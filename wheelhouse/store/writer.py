@@ -154,10 +154,7 @@ class BundleWriter:
         removed when the manifest changes.
         """
         if document is None:
-            manifest = self._next_generation(manifest)
-            # The bytes of an unchanged manifest stay: an older version may have laid them out
-            # differently, and its signature stays valid.
-            document = self.current_bytes if manifest is self.current else manifest.to_json()
+            manifest, document = self._next_generation(manifest)
             signature = sign(document) if sign else None
         checksums = render_checksums(manifest, document)
         with translate_os_errors(self.directory):
@@ -190,18 +187,19 @@ class BundleWriter:
         is_signed = signature is None or _read(self.directory / SIGNATURE) == signature
         return is_signed and _read(self.directory / CHECKSUMS) == checksums
 
-    def _next_generation(self, manifest: Manifest) -> Manifest:
+    def _next_generation(self, manifest: Manifest) -> tuple[Manifest, bytes]:
         """Return *manifest* as successor of the one in force, without clock or random numbers."""
-        first = replace(manifest, generation=1, ancestors=())
-        if self.current is None:
-            return first
-        same = replace(first, generation=self.current.generation, ancestors=self.current.ancestors)
-        if same == self.current or same.to_json() == self.current.to_json():
-            return self.current
-        ancestors = (sha256_of(self.current_bytes), *self.current.ancestors)
-        return replace(
-            first, generation=self.current.generation + 1, ancestors=ancestors[:MOST_ANCESTORS]
-        )
+        successor = replace(manifest, generation=1, ancestors=())
+        current = self.current
+        if current is not None:
+            same = replace(manifest, generation=current.generation, ancestors=current.ancestors)
+            if same == current or same.to_json() == current.to_json():
+                # Its bytes stay: an older version may have laid them out differently, and their
+                # signature stays valid.
+                return current, self.current_bytes
+            ancestors = (sha256_of(self.current_bytes), *current.ancestors)[:MOST_ANCESTORS]
+            successor = replace(manifest, generation=current.generation + 1, ancestors=ancestors)
+        return successor, successor.to_json()
 
     @property
     def _staging(self) -> Path:
