@@ -42,7 +42,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class TlsSettings:
-    """uv's certificate settings, applied to our own downloads."""
+    """uv's certificate settings, for the program's own downloads."""
 
     insecure_hosts: frozenset[str] = frozenset()
     """`HOST` or `HOST:PORT`, as for `--allow-insecure-host`: certificates are not verified."""

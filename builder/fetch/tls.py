@@ -1,4 +1,4 @@
-"""TLS contexts of our own downloads: certificates from the environment or the machine's store.
+"""TLS contexts of downloads: certificates from the environment or the machine's store.
 
 Slow to import (requests).
 """

@@ -33,7 +33,8 @@ from offline_bundle.builder.formats.base import formats_of, locks_of, with_locks
 from offline_bundle.builder.formats.index_proxy import Answers, IndexProxy
 from offline_bundle.builder.inputs.scripts import Script, parse_script
 from offline_bundle.builder.inputs.targets import Target, host_platform
-from offline_bundle.builder.resolve import free_threaded, uv_process, uv_settings
+from offline_bundle.builder.inputs.uv_sources import source_entries
+from offline_bundle.builder.resolve import free_threaded, uv_process
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.files import sha256_of
 
@@ -68,7 +69,7 @@ class _CachedLock:
         has_direct_reference = any(
             "@" in text.partition(";")[0] for text in self.script.dependencies
         )
-        sources = uv_settings.source_entries(settings)
+        sources = source_entries(settings)
         if has_direct_reference or not all("index" in entry for _, entry in sources):
             return (
                 "it names a package by its address or folder, and uv reads that again "

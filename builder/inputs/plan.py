@@ -13,7 +13,7 @@ from offline_bundle.builder.inputs.targets import (
     host_platform,
     make_target,
 )
-from offline_bundle.builder.resolve.uv_settings import local_sources
+from offline_bundle.builder.inputs.uv_sources import local_sources
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, ResolveError
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 

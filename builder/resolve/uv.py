@@ -26,6 +26,7 @@ from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import Credentials, redact
+from offline_bundle.builder.inputs.uv_sources import local_sources, source_entries
 from offline_bundle.builder.resolve import free_threaded, uv_messages, uv_settings
 from offline_bundle.builder.resolve.model import Resolution
 from offline_bundle.builder.resolve.uv_checks import check_no_forced_builds
@@ -113,9 +114,14 @@ class UvResolver:
             return self._resolve_exactly(script, target)
         except (NoWheelError, NotBuiltError) as error:
             resolution = self._resolve_alternative(script, target, error.packages)
-            if resolution is None:
-                raise
-            return resolution
+            if resolution is not None:
+                return resolution
+            other = (
+                self._python_error(script, target, error)
+                if isinstance(error, NotBuiltError)
+                else None
+            )
+            raise other or error from None
 
     def index_of(self, resolution: Resolution) -> dict[str, str]:
         """Run uv again with index annotations: its PEP 751 output does not name the index.
@@ -249,32 +255,32 @@ class UvResolver:
     def _error(self, project: _ResolveInput, text: str) -> BundleError:
         failure = Failure(project.script, project.target, text)
         packages = uv_messages.packages_without_wheels(text)
-        if not packages:
-            return uv_messages.resolve_error(failure, self._credentials)
-        sources = {name for name, has_source in packages.items() if has_source}
-        # uv cannot state metadata of packages from elsewhere than an index: their code would run.
-        sources -= _packages_from_elsewhere(project)
-        other = self._error_of_sources(project, sources) if sources else None
-        return other or uv_messages.no_wheel_error(failure, packages)
+        if packages:
+            return uv_messages.no_wheel_error(failure, packages)
+        return uv_messages.resolve_error(failure, self._credentials)
 
-    def _error_of_sources(self, project: _ResolveInput, sources: set[str]) -> BundleError | None:
-        """Return the error where a build would not help: the *sources* are for other Pythons.
+    def _python_error(
+        self, script: Script, target: Target, error: NotBuiltError
+    ) -> BundleError | None:
+        """Return the error where a build would not help: the sources are for other Pythons.
 
-        With stated metadata (`dependency-metadata`), uv finds that out without running their code.
+        With stated metadata (`dependency-metadata`), uv finds that out without running their code;
+        but it takes that for packages of an index only.
         """
+        project = self._project(script, target, target.full_version(script.requires_python))
+        sources = error.packages - _packages_from_elsewhere(project)
         stated = project.settings.get("dependency-metadata")
         metadata = [*(stated if isinstance(stated, list) else [])]
         metadata += [{"name": name, "requires-dist": []} for name in sorted(sources)]
-        settings = {**project.settings, "dependency-metadata": metadata}
-        trial = replace(project, settings=settings, built=project.built | sources)
+        project.settings = {**project.settings, "dependency-metadata": metadata}
+        project.built |= sources
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as name:
-            self._write(trial, Path(name))
-            outcome = self._compile(trial, Path(name), "--format", _LOCK)
+            self._write(project, Path(name))
+            outcome = self._compile(project, Path(name), "--format", _LOCK)
             text = self._clean(outcome.stderr, Path(name))
-        if outcome.returncode == 0 or "requested Python version" not in text:
+        if not sources or outcome.returncode == 0 or "requested Python version" not in text:
             return None
-        failure = Failure(project.script, project.target, text)
-        return uv_messages.resolve_error(failure, self._credentials)
+        return uv_messages.resolve_error(Failure(script, target, text), self._credentials)
 
     def _interpreter(self, target: Target, folder: Path) -> str:
         """Return the interpreter for uv: no flag means "free-threaded"."""
@@ -295,7 +301,7 @@ class UvResolver:
 
 def _local_packages(script: Script, settings: Mapping[str, object]) -> Iterator[str]:
     """Yield packages from local paths: the user's own code may be built without a flag."""
-    yield from uv_settings.local_sources(settings)
+    yield from local_sources(settings)
     for text in script.dependencies:
         name, _, url = text.partition("@")
         if url.strip().startswith(("file:", ".", "/")):
@@ -314,7 +320,7 @@ def _packages_from_elsewhere(project: _ResolveInput) -> set[str]:
     lists = [project.settings.get(f"{kind}-dependencies") for kind in ("constraint", "override")]
     requirements = [*project.script.dependencies]
     requirements += [text for entries in lists if isinstance(entries, list) for text in entries]
-    names = {name for name, _ in uv_settings.source_entries(project.settings)}
+    names = {name for name, _ in source_entries(project.settings)}
     return names | {uv_settings.requirement_name(text) for text in requirements if "@" in text}
 
 

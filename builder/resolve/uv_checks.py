@@ -13,8 +13,9 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.inputs.scripts import metadata_error
+from offline_bundle.builder.inputs.uv_sources import local_sources
 from offline_bundle.builder.resolve.uv_process import run_uv
-from offline_bundle.builder.resolve.uv_settings import configurations, is_true, local_sources
+from offline_bundle.builder.resolve.uv_settings import configurations, is_true
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.paths import printable
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.model import TlsSettings
+from offline_bundle.builder.inputs.uv_sources import source_entries
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,15 +71,6 @@ def absolute_location(location: Any, folder: Path) -> Any:  # noqa: ANN401 - any
     return str((folder / location).resolve())
 
 
-def local_sources(settings: Mapping[str, Any]) -> set[str]:
-    """Return the packages that `[tool.uv.sources]` takes from a local folder or source archive."""
-    return {
-        name
-        for name, entry in source_entries(settings)
-        if isinstance(entry.get("path"), str) and not entry["path"].endswith(".whl")
-    }
-
-
 def pinned_names(script: Script) -> set[str]:
     """Return names in `[tool.uv.sources]` that the script itself does not always require.
 
@@ -91,17 +83,6 @@ def pinned_names(script: Script) -> set[str]:
         for name, entry in source_entries(script.settings)
         if not entry.keys() & {"extra", "group", "workspace"}
     } - required
-
-
-def source_entries(settings: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return (normalized name, entry) of `[tool.uv.sources]`; a name may have several entries."""
-    sources = settings.get("sources")
-    return [
-        (str(canonicalize_name(name)), entry)
-        for name, source in (sources.items() if isinstance(sources, dict) else ())
-        for entry in (source if isinstance(source, list) else [source])
-        if isinstance(entry, dict)
-    ]
 
 
 def index_locations(script_settings: Mapping[str, Any]) -> list[tuple[str | None, str]]:
