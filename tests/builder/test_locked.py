@@ -280,6 +280,6 @@ def test_a_uv_lock_that_is_broken_or_pins_other_bytes_is_refused(
     lock_script(factory, script)
     make_wheel(packages, "leaf", padding=1)
     text = factory.fails(IntegrityError, script)
-    assert "leaf-1.0-py3-none-any.whl has sha256" in text
+    assert "leaf-1.0-py3-none-any.whl: expected sha256" in text
     (factory.folder / "job.py.lock").write_text("version = [")
     assert "job.py.lock cannot be used" in factory.fails(InputError, script)
