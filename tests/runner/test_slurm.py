@@ -56,11 +56,11 @@ def test_the_queue_is_asked_once_and_a_forgotten_job_is_none(bin_folder: Path) -
     put(
         bin_folder,
         "squeue",
-        f'echo "$@" >>{bin_folder}/calls; echo "3-5%2|PENDING|Resources"; echo "1|RUNNING|None"',
+        f'echo "$@" >>{bin_folder}/calls; echo "3-5%2|PENDING|Resources|"; echo "1|RUNNING|None|n1"',
     )
     assert commands.queue("12") == [
         Tasks(frozenset({3, 4, 5}), "PENDING", "Resources"),
-        Tasks(frozenset({1}), "RUNNING", "None"),
+        Tasks(frozenset({1}), "RUNNING", "None", "n1"),
     ]
     assert len((bin_folder / "calls").read_text().splitlines()) == 1
     put(bin_folder, "squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
@@ -95,7 +95,7 @@ def test_commands_without_a_cluster(bin_folder: Path) -> None:
     put(bin_folder, "scontrol", f"printf '{said}\\n' >&2; exit 1")
     for asked in (commands.array_limit, lambda: commands.work_directory("12")):
         with pytest.raises(
-            InputError, match="scontrol is here, and knows of no cluster: fetch_config: DNS"
+            InputError, match="scontrol has no cluster configuration: fetch_config: DNS"
         ) as raised:
             asked()
         assert "SLURM_CONF" in str(raised.value.hint)
@@ -109,7 +109,7 @@ def test_the_cluster_s_name_beside_the_identifier(bin_folder: Path) -> None:
     put(bin_folder, "sbatch", "echo '4711;north'")
     assert commands.submit(bin_folder / "job.sh", [], []) == "4711"
     put(bin_folder, "sbatch", "echo 'welcome to north'")
-    with pytest.raises(SlurmError, match="'welcome to north', which is no job's identifier"):
+    with pytest.raises(SlurmError, match="printed 'welcome to north' instead of a job identifier"):
         commands.submit(bin_folder / "job.sh", [], [])
 
 

@@ -1,9 +1,10 @@
-"""The batch script of a submission: what Slurm starts on a node for each job. Pure: plain data in, text out.
+"""Render the batch script of a submission: what Slurm starts on a node for each job. Pure text.
 
-It is plain sh, and works in a folder of its own for every attempt. How the job ended is written beside what it left,
-and then the folder is renamed to the job's name: both are there at once, or not at all. An attempt that Slurm ends
-(its time is up, its node fails, it is cancelled or requeued) never gets that far, so nothing of it is taken for a
-result; where two attempts of a job run to their end, because a node that was given up is still alive, the first wins.
+The script is plain sh. Each attempt works in a folder of its own. The outcome of the job is written
+beside its files, and then the folder is renamed to the job's name: both appear at once or not at
+all. An attempt that Slurm ends (time limit, node failure, cancelled, requeued) never gets that far,
+so none of its files become a result. If two attempts of a job run to their end, because a node that
+was given up still works, the first one counts.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ VALUES_NAME = "values"
 
 _TEMPLATE = """\
 #!/bin/sh
-# One job of a Slurm array, written by offline-bundle. $1 + SLURM_ARRAY_TASK_ID is the number of the job.
+# One job of a Slurm array, written by offline-bundle. Its number is $1 + SLURM_ARRAY_TASK_ID.
 folder={folder}
 bundle={bundle}
 script={script}
@@ -44,17 +45,17 @@ name=$(printf '{pattern}' "$number")
 attempt=$private/{attempts}/$name.${{SLURM_RESTART_COUNT:-0}}.$SLURM_JOB_ID
 log=$private/{logs}/${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID.out
 
-[ ! -e "$folder/$name" ] || exit 0  # an earlier attempt has ended after all
+[ ! -e "$folder/$name" ] || exit 0  # an earlier attempt has ended meanwhile
 mkdir "$attempt" && cd "$attempt" || exit 1
 exec >{console} 2>&1
 started=$(date +%s)
 
-# Where environments are kept: a place of this node that outlives the job, so that its jobs share them.
+# Environments are kept on this node after the job, so that its jobs share them.
 {cache}
 {exports}
 export OFFLINE_BUNDLE_CACHE OFFLINE_BUNDLE_JOB="$number" OFFLINE_BUNDLE_JOBS={jobs}
 {values}{links}
-# Slurm wants the job to end: so does this, and leaves no result.
+# Slurm ends the job: leave no result.
 stop() {{
     trap '' TERM
     kill -TERM "$child" 2>/dev/null
@@ -64,8 +65,9 @@ stop() {{
 
 code=7
 if [ -f "$bundle/run.py" ]; then
-    if command -v python3 >/dev/null || [ ! -f "$bundle/run.sh" ]; then
-        set -- python3 -S "$bundle/run.py"  # -S: it needs nothing of what is installed there, and starts sooner
+    # a python3 may be on PATH that does not start: try it
+    if python3 -S -c '' 2>/dev/null || [ ! -f "$bundle/run.sh" ]; then
+        set -- python3 -S "$bundle/run.py"  # -S: starts sooner, without site-packages
     else  # the bundle has a Python of its own
         set -- sh "$bundle/run.sh"
     fi
@@ -77,12 +79,13 @@ if [ -f "$bundle/run.py" ]; then
     trap '' TERM
 fi
 if [ "$code" -ne 0 ] && [ ! -f "$bundle/run.py" ]; then
-    echo "error: the bundle $bundle is not there, or not to be seen from ${{SLURMD_NODENAME:-this node}}"
+    echo "error: the bundle $bundle does not exist on ${{SLURMD_NODENAME:-this node}}"
+    echo "hint: --bundle must be in a file system that the nodes see"
 fi
 ended=$(date +%s)
 {outputs}printf '{{"code": %d, "started": %d, "ended": %d, "node": "%s", "restart": %d}}\\n' \\
     "$code" "$started" "$ended" "${{SLURMD_NODENAME:-}}" "${{SLURM_RESTART_COUNT:-0}}" >{record} || exit 1
-[ "$code" -ne 137 ] || exit 137  # killed: why, Slurm will say
+[ "$code" -ne 137 ] || exit 137  # killed: Slurm has the reason
 mv -T "$attempt" "$folder/$name" || exit 1
 [ -s "$log" ] || rm -f "$log"
 exit "$code"
@@ -90,13 +93,13 @@ exit "$code"
 
 _CACHE = """\
 if [ -z "${OFFLINE_BUNDLE_CACHE:-}" ]; then
-    for place in "${SLURM_TMPDIR:-}" "${TMPDIR:-}" /tmp; do
-        case $place in
-            "" | *[!0-9]"$SLURM_JOB_ID" | *[!0-9]"$SLURM_JOB_ID"[!0-9]*) continue ;;  # none, or of this job alone
+    for folder in "${SLURM_TMPDIR:-}" "${TMPDIR:-}" /tmp; do
+        case $folder in  # skip folders of this job alone
+            "" | *[!0-9]"$SLURM_JOB_ID" | *[!0-9]"$SLURM_JOB_ID"[!0-9]*) continue ;;
         esac
-        [ -d "$place" ] && [ -w "$place" ] && break
+        [ -d "$folder" ] && [ -w "$folder" ] && break
     done
-    OFFLINE_BUNDLE_CACHE=$place/offline-bundle-$(id -u)
+    OFFLINE_BUNDLE_CACHE=$folder/offline-bundle-$(id -u)
 fi"""
 
 
@@ -112,14 +115,12 @@ def render_script(  # noqa: PLR0913
     node_cache: str | None = None,
     record_size: int = 0,
 ) -> str:
-    """Render the batch script; *record_size* are the bytes of each record of `render_values`, 0 for none."""
+    """Render the batch script; *record_size* is the size of a record of `render_values`, or 0."""
     quote = shlex.quote
-    where = f'"$private"/{INPUTS}/'
-    values = f'dd if="$private/{VALUES_NAME}" of={INPUT_PARAMETERS} bs={record_size} skip=$((number - 1)) count=1 '
-    missing = "".join(
-        f"    [ -e {quote('./' + output)} ] || {{ echo {quote(f'error: the script left no {output}')}; code=1; }}\n"
-        for output in outputs
-    )
+    folder_of_inputs = f'"$private"/{INPUTS}/'
+    source = f'if="$private/{VALUES_NAME}" bs={record_size} skip=$((number - 1)) count=1'
+    values = f"dd {source} of={INPUT_PARAMETERS} 2>/dev/null || exit 1\n"
+    missing = "".join(_output_check(output) for output in outputs)
     return _TEMPLATE.format(
         folder=quote(str(folder)),
         bundle=quote(bundle),
@@ -134,20 +135,27 @@ def render_script(  # noqa: PLR0913
             f"export {name}={quote(value)}\n" for name, value in (environment or {}).items()
         ),
         jobs=jobs,
-        values=f"{values}2>/dev/null || exit 1\n" if record_size else "",
-        links="".join(f"ln -s {where}{quote(name)} ./{quote(name)} || exit 1\n" for name in inputs),
+        values=values if record_size else "",
+        links="".join(
+            f"ln -s {folder_of_inputs}{quote(name)} ./{quote(name)} || exit 1\n" for name in inputs
+        ),
         outputs=f'if [ "$code" -eq 0 ]; then\n{missing}fi\n' if outputs else "",
         record=RECORD_NAME,
     )
 
 
 def render_values(rows: Sequence[Mapping[str, Value]]) -> tuple[bytes, int]:
-    """Write the values of all jobs as JSON records of one size, padded with blanks: a job reads its own and no other.
+    """Return the values of all jobs as JSON records of one size, and that size.
 
-    Returns the bytes and the size of a record; nothing and 0 where jobs have no values.
+    Records are padded with blanks, so that a job reads only its own. Empty and 0 without values.
     """
     if not any(rows):
         return b"", 0
     records = [json.dumps(dict(row)).encode() for row in rows]
     size = max(map(len, records)) + 1
     return b"".join(record.ljust(size - 1) + b"\n" for record in records), size
+
+
+def _output_check(output: str) -> str:
+    message = shlex.quote(f"error: output is missing: {output}")
+    return f"    [ -e {shlex.quote('./' + output)} ] || {{ echo {message}; code=1; }}\n"

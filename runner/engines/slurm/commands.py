@@ -1,7 +1,7 @@
-"""Slurm's own commands: one function each, plain data out; no accounting (slurmdbd) needed.
+"""Slurm's own commands: one function each, plain data out. Accounting (slurmdbd) is optional.
 
-What they print is asked for in the forms that all versions have (`--parsable`, `--format`), not in JSON, whose fields
-change from release to release.
+Output is requested in the formats that all versions have (`--parsable`, `--format`), not in JSON,
+whose fields change between releases.
 """
 
 from __future__ import annotations
@@ -20,34 +20,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _SECONDS = 120
-"""How long a command may take; Slurm itself gives up sooner."""
+"""Time limit of a command; Slurm itself gives up sooner."""
 
-_PASSING = re.compile(
-    r"(?i)unable to contact|timed out|zero bytes|connection refused|temporarily|no route|unreachable|system call"
+_TRANSIENT = re.compile(
+    r"(?i)unable to contact|timed out|zero bytes|connection refused|temporarily|no route"
+    r"|unreachable|system call"
 )
-"""What a controller says that is busy, starting, or gone for a while."""
+"""Messages of a controller that is busy, starting, or unreachable."""
 
 _LIMIT = re.compile(
     r"(?i)submit ?limit|job limit|MaxSubmit|QOSMax|AssocMax|too many|limit on number|MaxJobCount"
 )
-"""What sbatch says of a user who has as many jobs in the queue as is allowed."""
+"""Messages of sbatch if the user has as many jobs in the queue as allowed."""
 
 _UNCONFIGURED = re.compile(r"(?i)configuration source|DNS SRV lookup|slurm\.conf")
-"""What the commands say where there is no configuration for them."""
+"""Messages of commands without a configuration."""
 
+_UNKNOWN_JOB = "Invalid job id"
 _PREFIX = re.compile(r"^\w+: (?:error|fatal): ")
 
 
 class SlurmError(BundleError):
-    """A command of Slurm failed: exit 1."""
+    """A command of Slurm failed, exit code 1."""
 
 
 class UnreachableError(SlurmError):
-    """Slurm's controller does not answer; jobs go on without it."""
+    """Slurm's controller does not answer. Jobs continue without it."""
 
 
 class SubmitLimitError(SlurmError):
-    """So many jobs at a time are not allowed."""
+    """The limit of jobs in the queue is reached."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,14 @@ class Tasks:
     state: str
     """In Slurm's words: `PENDING`, `RUNNING`, `NODE_FAIL`, …"""
     reason: str
-    """Why they wait or have ended; `None` in Slurm's words where there is none."""
+    """Why they wait or ended; `None`, as text, if there is no reason."""
+    node: str = ""
+    """The node that ran them, or runs them."""
 
 
 @dataclass(frozen=True)
 class Queued:
-    """A submission of the user's that the queue knows of."""
+    """A job of this user in the queue."""
 
     job_id: str
     name: str
@@ -71,72 +75,61 @@ class Queued:
 
 
 def array_limit() -> int:
-    """Ask how many tasks an array may have, numbered from 1."""
-    match = re.search(
-        r"^MaxArraySize\s*=\s*(\d+)", _run(["scontrol", "show", "config"]), re.MULTILINE
-    )
+    """Return the number of tasks that an array may have, numbered from 1."""
+    output = _run(["scontrol", "show", "config"])
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", output, re.MULTILINE)
     if not match or int(match[1]) < 2:
         raise SlurmError(
             "this Slurm allows no job arrays: MaxArraySize is 0",
-            hint="ask its administrator for them",
+            hint="ask the administrator to enable them",
         )
     return int(match[1]) - 1
 
 
 def submit(script: Path, options: Sequence[str], arguments: Sequence[str]) -> str:
     """Submit a batch script; return the job's identifier."""
-    said = _run(["sbatch", "--parsable", *options, str(script), *arguments])
-    job_id = said.strip().partition(";")[0]  # ;CLUSTER where there are several
+    output = _run(["sbatch", "--parsable", *options, str(script), *arguments]).strip()
+    job_id = output.partition(";")[0]  # ;CLUSTER if there are several
     if not job_id.isdecimal():
-        raise SlurmError(f"sbatch says {said.strip()!r}, which is no job's identifier")
+        raise SlurmError(f"sbatch printed {output!r} instead of a job identifier")
     return job_id
 
 
 def queue(job_id: str, *, with_ended: bool = False) -> list[Tasks]:
-    """Ask for the tasks of an array that wait or run, or for all that Slurm remembers; none where it knows no such."""
+    """Return the tasks of an array that wait or run, or all that Slurm remembers."""
     states = ["--states=all"] if with_ended else []
-    command = ["squeue", "--noheader", f"--jobs={job_id}", *states, "--format=%K|%T|%r"]
+    command = ["squeue", "--noheader", f"--jobs={job_id}", *states, "--format=%K|%T|%r|%N"]
     try:
         lines = _run(command).splitlines()
     except SlurmError as error:
-        if "Invalid job id" in error.message:  # they have all ended, and it has forgotten them
+        if _UNKNOWN_JOB in error.message:  # all have ended, and Slurm has forgotten them
             return []
         raise
-    fields = [line.strip().split("|", 2) for line in lines if line.count("|") >= 2]
-    return [
-        Tasks(frozenset(parse_indices(indices)), state, reason) for indices, state, reason in fields
-    ]
+    fields = [line.strip().split("|", 3) for line in lines if line.count("|") >= 2]
+    return [Tasks(frozenset(parse_indices(indices)), *others) for indices, *others in fields]
 
 
 def accounted(job_id: str) -> dict[int, str]:
-    """Ask the accounting, where there is one, how the tasks of an array ended: index → state.
+    """Return index → state of an array's tasks from the accounting; empty without accounting.
 
-    Tasks that never started stand in a line together: `12_[4-6]|CANCELLED by 0`.
+    Tasks that never started are on one line: `12_[4-6]|CANCELLED by 0`.
     """
+    options = ["--allocations", "--noheader", "--parsable2", "--format=JobID,State"]
     try:
-        said = _run(
-            [
-                "sacct",
-                "--allocations",
-                "--noheader",
-                "--parsable2",
-                f"--jobs={job_id}",
-                "--format=JobID,State",
-            ]
-        )
+        output = _run(["sacct", *options, f"--jobs={job_id}"])
     except BundleError:
         return {}
-    found = re.findall(rf"^{job_id}_([^|]+)\|(\w+)", said, re.MULTILINE)
-    return {index: state for indices, state in found for index in parse_indices(indices)}
+    rows = re.findall(rf"^{job_id}_([^|]+)\|(\w+)", output, re.MULTILINE)
+    return {index: state for indices, state in rows for index in parse_indices(indices)}
 
 
 def cancel(job_ids: Sequence[str]) -> None:
-    """End all tasks of these arrays that have not ended."""
+    """Cancel all tasks of these arrays that have not ended."""
     if job_ids:
         _run(["scancel", "--quiet", *job_ids])
 
 
-def mine() -> list[Queued]:
+def list_own() -> list[Queued]:
     """List the user's jobs in the queue."""
     lines = _run(["squeue", "--noheader", "--me", "--format=%F|%Z|%j"]).splitlines()
     fields = [line.strip().split("|", 2) for line in lines if line.count("|") >= 2]
@@ -147,19 +140,19 @@ def mine() -> list[Queued]:
 
 
 def work_directory(job_id: str) -> Path | None:
-    """Ask for the working directory of a job; None where Slurm does not know it (any more)."""
+    """Return the working directory of a job; None if Slurm does not know it (any more)."""
     try:
-        said = _run(["scontrol", "show", "job", job_id])
+        output = _run(["scontrol", "show", "job", job_id])
     except SlurmError as error:
-        if "Invalid job id" in error.message:
+        if _UNKNOWN_JOB in error.message:
             return None
         raise
-    match = re.search(r"^\s*WorkDir=(.+)$", said, re.MULTILINE)
+    match = re.search(r"^\s*WorkDir=(.+)$", output, re.MULTILINE)
     return Path(match[1]) if match else None
 
 
 def parse_indices(text: str) -> Iterable[int]:
-    """Read indices as Slurm writes them: `1-3,7,10-20:5%4` are 1, 2, 3, 7, 10, 15 and 20, four at a time."""
+    """Yield the indices that Slurm writes as `1-3,7,10-20:5%4`: 1, 2, 3, 7, 10, 15 and 20."""
     for part in text.partition("%")[0].strip("[]").split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
         if match:
@@ -171,13 +164,10 @@ def _run(command: Sequence[str]) -> str:
     if program is None:
         raise InputError(
             f"this machine has no Slurm: there is no {command[0]} on PATH",
-            hint="submit from a login node of the cluster, or load the module that brings Slurm's commands",
+            hint="submit from a login node of the cluster, or load the module with Slurm's "
+            "commands",
         )
-    variables = {
-        **os.environ,
-        "LC_ALL": "C",
-        "SLURM_BITSTR_LEN": "0",
-    }  # lists of indices are not cut short
+    variables = {"LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}  # 0: lists of indices are complete
     try:
         done = subprocess.run(
             [program, *command[1:]],
@@ -186,23 +176,27 @@ def _run(command: Sequence[str]) -> str:
             errors="replace",
             check=False,
             timeout=_SECONDS,
-            env=variables,
+            env={**os.environ, **variables},
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
-        raise UnreachableError(f"{command[0]} has not answered for {_SECONDS} seconds") from error
-    if done.returncode == 0:
-        return done.stdout
+        raise UnreachableError(f"{command[0]} did not answer for {_SECONDS} s") from error
+    if done.returncode:
+        raise _failure(command[0], done)
+    return done.stdout
+
+
+def _failure(program: str, done: subprocess.CompletedProcess[str]) -> BundleError:
     lines = [_PREFIX.sub("", line).strip() for line in done.stderr.splitlines()]
-    said = "; ".join(filter(None, lines)) or f"it left with exit code {done.returncode}"
-    if _UNCONFIGURED.search(said) and not _PASSING.search(said):
-        hint = "submit from a login node of the cluster, or have SLURM_CONF name its slurm.conf"
-        raise InputError(f"{command[0]} is here, and knows of no cluster: {said}", hint=hint)
-    kind = (
-        UnreachableError
-        if _PASSING.search(said)
-        else SubmitLimitError
-        if _LIMIT.search(said)
-        else SlurmError
-    )
-    raise kind(f"{command[0]}: {said}", hint="this is Slurm's own message")
+    message = "; ".join(filter(None, lines)) or f"exit code {done.returncode}"
+    if _UNCONFIGURED.search(message) and not _TRANSIENT.search(message):
+        return InputError(
+            f"{program} has no cluster configuration: {message}",
+            hint="submit from a login node of the cluster, or set SLURM_CONF to its slurm.conf",
+        )
+    kind = SlurmError
+    if _TRANSIENT.search(message):
+        kind = UnreachableError
+    elif _LIMIT.search(message):
+        kind = SubmitLimitError
+    return kind(f"{program}: {message}", hint="this is Slurm's own message")

@@ -85,7 +85,7 @@ def test_states_results_and_the_way_back(bundle: Path, capsys: pytest.CaptureFix
     assert (
         "  job-0002: failed\n    | fail 2 fast\n    | no such mesh\n    | exit code 1\n" in said.err
     )
-    assert "    | error: the script left no plot.txt\n" in said.err
+    assert "    | error: output is missing: plot.txt\n" in said.err
     assert Path("eval-results/job-0004/plot.txt").read_text() == "a mesh"
     page = Path("eval-results/index.html").read_text()
     assert "<dt>area</dt><dd>2.5</dd>" in page

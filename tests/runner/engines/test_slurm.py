@@ -283,7 +283,7 @@ def test_without_waiting_and_back_by_folder_or_identifier(
     assert run(jobs_command, "out", "--download", "elsewhere") == 2
     assert "where the jobs have worked" in capsys.readouterr().err
     assert run(jobs_command, "987654", "--engine", "slurm") == 2
-    assert "Slurm knows of no job 987654 of ours" in capsys.readouterr().err
+    assert "Slurm does not know a job 987654" in capsys.readouterr().err
     assert run(submit_command, "eval.py", *asked) == 2
     assert "nothing was submitted" in capsys.readouterr().err
 
@@ -338,7 +338,7 @@ def test_a_bundle_that_goes_meanwhile_is_named(
     assert run(jobs_command, "out", "--wait") == 8
     said = capsys.readouterr().err
     assert "1 of 2 jobs of eval - 2 jobs failed\n  job-0002: failed\n" in said
-    assert f"the bundle {Path('other').absolute()} is not there, or not to be seen from n" in said
+    assert f"the bundle {Path('other').absolute()} does not exist on n" in said
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
@@ -498,8 +498,8 @@ def test_every_trouble_is_told_by_the_jobs_name(
         f"  job-{number:04}: {state}" for number, state in enumerate(states, 2)
     ]
     assert "    | no such mesh" in lines
-    assert "    | Slurm ended it: it was over its time limit" in lines
-    assert "    | Slurm ended it: it used more memory than it had asked for" in lines
+    assert any("| Slurm ended the job: time limit exceeded (Slurm job " in line for line in lines)
+    assert any("| Slurm ended the job: it used more memory than requested" in line for line in lines)
     assert "    | its node failed, and Slurm did not start it again" in lines
     assert not list(troubles.glob("job-000[345]/leak.txt"))
     kept = json.loads((troubles / "job-0003" / ".job.json").read_text())
@@ -624,7 +624,7 @@ def test_a_slurm_with_accounting(
         assert "5 done" in said.out
 
         wait_until(lambda: not accounted.ask("squeue", "--noheader", "--states=all"), seconds=180)
-        monkeypatch.setattr("offline_bundle.runner.engines.slurm.engine._SETTLE_SECONDS", 1)
+        monkeypatch.setattr("offline_bundle.runner.engines.slurm.job_ends.SETTLE_SECONDS", 1)
         assert run(jobs_command, "cancelled", "--wait") == 8
         assert "2 cancelled" in capsys.readouterr().out
 
