@@ -1,31 +1,35 @@
 """HPS execution script: run a Python script from an offline bundle.
 
-It runs inside the evaluator and needs nothing but its Python (3.8 or newer) and `ansys.rep`. What it looks for:
+It runs inside the evaluator, with its Python (3.8 or newer) and `ansys.rep` only. It looks for:
 
-the bundle   the input file offline-bundle.tar, unpacked once per node by the input file *unpack.py, which checks
-             every digest; else OFFLINE_BUNDLE in the environment of the task, of the registered uv, or of the
-             evaluator; else the one that UV_CONFIG_FILE (BUNDLE/uv.toml) or UV_CACHE_DIR (BUNDLE/cache) there
-             lies in; else the one input file *.tar
-the script   OFFLINE_BUNDLE_SCRIPT; else the input file named `script` or `eval`; else the one *.py with metadata
-uv           OFFLINE_BUNDLE_UV; else the registered software `uv`; else the bundle's own, which the launcher finds
+the bundle   the input file offline-bundle.tar, unpacked once per node by the input file *unpack.py,
+             which verifies every digest; else OFFLINE_BUNDLE in the environment of the task, of the
+             registered uv, or of the evaluator; else the bundle of UV_CONFIG_FILE (BUNDLE/uv.toml)
+             or UV_CACHE_DIR (BUNDLE/cache) there; else the only input file *.tar
+the script   OFFLINE_BUNDLE_SCRIPT; else the input file named `script` or `eval`; else the only
+             input file *.py with metadata
+uv           OFFLINE_BUNDLE_UV; else the registered software `uv`; else the launcher finds the uv
+             of the bundle
 
-It starts BUNDLE/run.py, the bundle's launcher, which prepares the script's environment, offline and once per node.
-Parameter values are written to input_parameters.json for the script, and read from output_parameters.json after it.
-If those name an `exe` in an environment inside the task's directory, that environment is removed, as in the public
-example; a shared one stays.
+It starts BUNDLE/run.py, the bundle's launcher, which prepares the script's environment offline and
+once per node. Parameter values are written to input_parameters.json for the script, and read from
+output_parameters.json after it. If those name an `exe` in an environment inside the task's
+directory, that environment is removed, as in the public example; shared environments are kept.
+Errors, and outputs that are missing, are in the task's console output.
 """
 
 from __future__ import annotations
 
-import contextlib
+import glob
 import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
-import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,14 +50,25 @@ SCRIPT_NAMES = ("script", "eval")
 MANIFEST = "bundle.json"
 ARCHIVE = "offline-bundle.tar"
 UNPACKER = "unpack.py"
+CONSOLE = "console_output.txt"
 
 
 class OfflineBundleExecution(ApplicationExecution):  # type: ignore[misc]  # its base is HPS's
-    """Runs the script; raises where the task has failed."""
+    """Runs the script; raises if the task failed."""
 
     def execute(self) -> None:
-        """Find everything, run the launcher, read the results."""
+        """Run the script. Errors are added to the console output: clients see no other log."""
         log.info("Start execution script of offline-bundle")
+        try:
+            self._execute()
+        except ScriptError:
+            raise  # the launcher or the script has printed why
+        except Exception as error:
+            self._print(f"error: {error}", 1)
+            raise
+        log.info("End execution script of offline-bundle")
+
+    def _execute(self) -> None:
         uv = find_uv(self.context.software)
         environment = merge_environments(
             os.environ, uv.get("environment"), self.context.environment
@@ -65,37 +80,52 @@ class OfflineBundleExecution(ApplicationExecution):  # type: ignore[misc]  # its
             environment["OFFLINE_BUNDLE_UV"] = executable
         log.info(f"Script: {script}")
         log.info(f"Bundle: {bundle}")
-        log.info(f"uv: {environment.get('OFFLINE_BUNDLE_UV') or 'the one in the bundle'}")
+        log.info(f"uv: {environment.get('OFFLINE_BUNDLE_UV') or 'of the bundle'}")
         write_parameters(self.context.parameter_values)
-        # -S: the launcher needs nothing of what is installed there, and starts sooner
+        # -S: without site-packages the launcher starts sooner
         launcher = [launcher_python(), "-S", str(bundle / "run.py"), "--bundle", str(bundle)]
         log.info(f"Launcher: {' '.join(launcher)}")
         self._run(launcher, script, environment)
-        produced = read_parameters()
-        self.context.parameter_values.update(produced)
-        remove_own_environment(produced.get("exe"))
-        log.info("End execution script of offline-bundle")
+        parameters = read_parameters()
+        self.context.parameter_values.update(parameters)
+        remove_own_environment(parameters.get("exe"))
+        missing = missing_outputs(getattr(self.context, "output_files", None) or ())
+        if missing:
+            self._print("\n".join(f"error: output is missing: {path}" for path in missing), 0)
 
     def _run(self, launcher: list[str], script: Path, environment: dict[str, str]) -> None:
-        """Run the script; where that fails, ask the launcher whether it was why, and fail with its own words."""
+        """Run the script; if that fails because of the launcher, fail with the launcher's error."""
         try:
             self.run_and_capture_output([*launcher, str(script)], shell=False, env=environment)
         except Exception as error:
             command = [*launcher, "--prepare", "-q", str(script)]
             done = subprocess.run(command, env=environment, capture_output=True, check=False)
-            said = done.stderr.decode(errors="replace").strip()
-            if done.returncode and said:
-                raise RuntimeError(said) from error
-            raise RuntimeError(f"{script.name} failed: {error}") from error
+            output = done.stderr.decode(errors="replace").strip()
+            if done.returncode and output:
+                raise ScriptError(output) from error
+            raise ScriptError(f"{script.name} failed: {error}") from error
+
+    def _print(self, text: str, code: int) -> None:
+        """Add text to the console output: HPS stores there what commands print."""
+        program = "import sys; print(sys.argv[1], flush=True); sys.exit(int(sys.argv[2]))"
+        try:
+            command = [launcher_python(), "-S", "-c", program, text, str(code)]
+            self.run_and_capture_output(command, shell=False)
+        except Exception as error:  # noqa: BLE001 - an exit code, or no Python on this node
+            log.info(f"{text} ({error})")
+
+
+class ScriptError(RuntimeError):
+    """The launcher or the script failed; the console output has the reason."""
 
 
 def find_uv(software: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the registered uv, or nothing: the bundle may have its own."""
-    return next((found for found in software if str(found.get("name", "")).lower() == "uv"), {})
+    """Return the registered uv, or nothing: the bundle may have one."""
+    return next((item for item in software if str(item.get("name", "")).lower() == "uv"), {})
 
 
 def merge_environments(*layers: Mapping[str, Any] | None) -> dict[str, str]:
-    """Merge as HPS does: the evaluator's, then the software's registration, then the task definition's."""
+    """Merge as HPS does: evaluator, then the software's registration, then the task definition."""
     merged: dict[str, str] = {}
     for layer in layers:
         merged.update(
@@ -114,8 +144,8 @@ def find_script(inputs: Sequence[Mapping[str, Any]], chosen: str | None) -> Path
     """Return the script's absolute path. *chosen* is an input file's name, or a path."""
     paths = {str(file["name"]): Path(file["path"]).absolute() for file in inputs}
     if chosen:
-        given = [path for name, path in paths.items() if chosen in {name, path.name}]
-        path = given[0] if given else Path(chosen).absolute()
+        named = [path for name, path in paths.items() if chosen in {name, path.name}]
+        path = named[0] if named else Path(chosen).absolute()
         if not path.is_file():
             raise FileNotFoundError(
                 f"OFFLINE_BUNDLE_SCRIPT={chosen} is neither an input file nor a file here"
@@ -138,18 +168,18 @@ def find_script(inputs: Sequence[Mapping[str, Any]], chosen: str | None) -> Path
         return candidates[0]
     names = ", ".join(sorted(path.name for path in candidates)) or "none"
     raise RuntimeError(
-        f"which input file is the script? There is: {names}. Name one with OFFLINE_BUNDLE_SCRIPT"
+        f"cannot tell which input file is the script: {names}; set OFFLINE_BUNDLE_SCRIPT to one"
     )
 
 
 def has_metadata(path: Path) -> bool:
-    """Tell whether a script begins a metadata block (PEP 723)."""
+    """Return True if a script begins a metadata block (PEP 723)."""
     with path.open("rb") as stream:
         return any(line.rstrip() == b"# /// script" for line in stream)
 
 
 def find_bundle(inputs: Sequence[Mapping[str, Any]], environment: Mapping[str, str]) -> Path:
-    """Return the bundle's directory: the one that travelled with the project, else the one on this node."""
+    """Return the directory of the uploaded bundle, else of the one on this node."""
     paths = [Path(file["path"]).absolute() for file in inputs]
     archives = [path for path in paths if path.name == ARCHIVE]
     named = unquoted(environment.get("OFFLINE_BUNDLE", "")) or bundle_of_uv(environment)
@@ -162,30 +192,26 @@ def find_bundle(inputs: Sequence[Mapping[str, Any]], environment: Mapping[str, s
     archives = archives or [path for path in paths if path.suffix == ".tar"]
     if len(archives) != 1:
         raise RuntimeError(
-            "no bundle: set OFFLINE_BUNDLE in the environment of the task definition or of the registered uv,"
-            " or give the bundle's archive as the one input file *.tar"
+            "no bundle: set OFFLINE_BUNDLE in the environment of the task definition or of the"
+            " registered uv, or add the bundle's archive as the only input file *.tar"
         )
     unpackers = [path for path in paths if path.name.endswith(UNPACKER)]
     if not unpackers:
-        raise RuntimeError(
-            f"{archives[0].name} cannot be unpacked: there is no input file *{UNPACKER}"
-        )
+        raise RuntimeError(f"{archives[0].name} cannot be unpacked: no input file *{UNPACKER}")
     return unpack_once(archives[0], unpackers[0], environment)
 
 
 def bundle_of_uv(environment: Mapping[str, str]) -> str:
-    """Return the bundle that uv is set up for: its uv.toml or its cache is named. Empty where it is none."""
-    places = [
-        Path(unquoted(environment.get(name, ""))).parent
-        for name in ("UV_CONFIG_FILE", "UV_CACHE_DIR")
-    ]
-    return next(
-        (str(place) for place in places if place.is_absolute() and (place / MANIFEST).is_file()), ""
-    )
+    """Return the bundle whose uv.toml or cache the variables name; empty if there is none."""
+    for name in ("UV_CONFIG_FILE", "UV_CACHE_DIR"):
+        folder = Path(unquoted(environment.get(name, ""))).parent
+        if folder.is_absolute() and (folder / MANIFEST).is_file():
+            return str(folder)
+    return ""
 
 
 def unpack_once(archive: Path, unpacker: Path, environment: Mapping[str, str]) -> Path:
-    """Unpack an archive into this node's cache, or find it there; other tasks wait meanwhile."""
+    """Unpack an archive into this node's cache unless it is there; other tasks wait meanwhile."""
     folder = cache_directory(environment) / "bundles"
     folder.mkdir(mode=0o700, exist_ok=True)
     bundle = folder / archive_digest(archive)[:32]
@@ -200,7 +226,7 @@ def unpack_once(archive: Path, unpacker: Path, environment: Mapping[str, str]) -
 
 
 def archive_digest(archive: Path) -> str:
-    """Return the sha256 of the manifest, an archive's first member: it has the digests of all the others."""
+    """Return the sha256 of the manifest, the first member: it has the digests of all others."""
     with tarfile.open(archive, "r:") as opened:
         member = opened.next()
         content = (
@@ -208,36 +234,66 @@ def archive_digest(archive: Path) -> str:
         )
         if content is None:
             raise RuntimeError(
-                f"{archive.name} is no archive of a bundle: its first file is not {MANIFEST}"
+                f"{archive.name} is not an archive of a bundle: its first file is not {MANIFEST}"
             )
         return hashlib.sha256(content.read()).hexdigest()
 
 
 def cache_directory(environment: Mapping[str, str]) -> Path:
-    """Return the launcher's cache folder; one that others may write is refused."""
-    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    folders = [
-        Path(environment.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "offline-bundle"),
-        Path(tempfile.gettempdir(), f"offline-bundle-{user}"),
-    ]
-    chosen = environment.get("OFFLINE_BUNDLE_CACHE")
-    for folder in [Path(chosen).absolute()] if chosen else folders:
-        with contextlib.suppress(OSError):
+    """Return the launcher's cache folder, made if need be. Raises if others may change it."""
+    faults = []
+    for folder in cache_candidates(environment):
+        try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = folder.lstat()
-            is_own = not hasattr(os, "getuid") or (
-                found.st_uid == os.getuid() and not found.st_mode & 0o022
-            )
-            if is_own and not folder.is_symlink() and os.access(folder, os.W_OK):
-                return folder
+            fault = cache_fault(folder)
+            if fault is None and not os.access(folder, os.W_OK | os.X_OK):
+                fault = "cannot be written"
+        except OSError as error:
+            fault = str(error.strerror)
+        if fault is None:
+            return folder
+        faults.append(f"{folder} {fault}")
     raise RuntimeError(
-        "there is no cache folder that is this user's alone; name one with OFFLINE_BUNDLE_CACHE"
+        "no cache folder that only this user can change: "
+        + "; ".join(faults)
+        + "; set OFFLINE_BUNDLE_CACHE to one"
     )
 
 
-@contextlib.contextmanager
+def cache_candidates(environment: Mapping[str, str]) -> list[Path]:
+    """Return the paths where the cache may be, as `cache_candidates` of the launcher does."""
+    chosen = environment.get("OFFLINE_BUNDLE_CACHE")
+    if chosen:
+        return [Path(os.path.abspath(chosen))]  # noqa: PTH100 - as the launcher, no link resolved
+    home = environment.get("HOME") or environment.get("USERPROFILE")
+    caches = environment.get("XDG_CACHE_HOME") or (os.path.join(home, ".cache") if home else "")  # noqa: PTH118
+    user = os.getuid() if hasattr(os, "getuid") else environment.get("USERNAME", "user")
+    temporary = environment.get("TMPDIR") or environment.get("TEMP") or "/tmp"  # noqa: S108 - as the launcher
+    fallback = Path(os.path.abspath(temporary), f"offline-bundle-{user}")  # noqa: PTH100
+    return [Path(caches, "offline-bundle"), fallback] if os.path.isabs(caches) else [fallback]  # noqa: PTH117
+
+
+def cache_fault(folder: Path) -> str | None:
+    """Return why *folder* must not be the cache, as `cache_fault` of the launcher does."""
+    if not hasattr(os, "getuid"):
+        return None if folder.is_dir() else "is not a folder"
+    parent, link, status = folder.parent.stat(), folder.lstat(), folder.stat()
+    user = os.getuid()
+    is_shared = parent.st_mode & 0o002
+    if stat.S_ISLNK(link.st_mode) and (is_shared or link.st_uid not in (user, 0)):
+        return "is a symbolic link that another user may have created"
+    if is_shared and not parent.st_mode & 0o1000:
+        return "is in a folder where any user may replace it (no sticky bit)"
+    if not stat.S_ISDIR(status.st_mode):
+        return "is not a folder"
+    if status.st_uid != user:
+        return f"belongs to user {status.st_uid}, not to you (user {user})"
+    return "can be written by others" if status.st_mode & 0o022 else None
+
+
+@contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock between the processes of this node; on Windows nothing is held, and the unpacker sorts it out."""
+    """Hold a lock between processes of this node; on Windows the unpacker handles concurrency."""
     with path.open("ab") as stream:
         if fcntl is not None:
             fcntl.flock(stream, fcntl.LOCK_EX)
@@ -245,32 +301,32 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def launcher_python() -> str:
-    """Return the Python for the launcher: the evaluator's, or one on PATH where that is no plain Python."""
+    """Return the Python for the launcher: the evaluator's, or one on PATH if it is frozen."""
     is_plain = "python" in Path(sys.executable or "").name.lower() and not getattr(
         sys, "frozen", False
     )
-    found = sys.executable if is_plain else shutil.which("python3") or shutil.which("python")
-    if not found:
+    python = sys.executable if is_plain else shutil.which("python3") or shutil.which("python")
+    if not python:
         raise RuntimeError(
-            "this node has no Python to start the launcher with: neither python3 nor python is on PATH"
+            "this node has no Python for the launcher: neither python3 nor python is on PATH"
         )
-    return found
+    return python
 
 
 def write_parameters(values: Mapping[str, Any]) -> None:
-    """Write the job's values for the script; an input file of that name stays as it is."""
+    """Write the job's values for the script, unless an input file has that name."""
     if values and not INPUT_PARAMETERS.exists():
         INPUT_PARAMETERS.write_text(json.dumps(values), encoding="utf-8")
 
 
 def read_parameters() -> dict[str, Any]:
-    """Return what the script wrote for the job, if anything."""
+    """Return the values that the script wrote for the job."""
     if not OUTPUT_PARAMETERS.is_file():
         log.info("No output parameters found.")
         return {}
     try:
         values = json.loads(OUTPUT_PARAMETERS.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RuntimeError(
             f"{OUTPUT_PARAMETERS}, which the script wrote, is not JSON: {error}"
         ) from error
@@ -280,8 +336,15 @@ def read_parameters() -> dict[str, Any]:
     return values
 
 
+def missing_outputs(outputs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the paths of output files that do not exist; a path may be a pattern."""
+    paths = [str(file.get("path") or file.get("evaluation_path") or "") for file in outputs]
+    relative = [path for path in paths if path and not os.path.isabs(path)]  # noqa: PTH117
+    return [path for path in relative if path != CONSOLE and not glob.glob(path)]  # noqa: PTH207
+
+
 def remove_own_environment(executable: object) -> None:
-    """Remove the virtual environment of *executable* if it is this task's own; one that others use stays."""
+    """Remove the virtual environment of *executable* if it is inside this task's directory."""
     if not isinstance(executable, str) or not executable:
         return
     environment = Path(executable).absolute().parent.parent.resolve()
@@ -289,4 +352,4 @@ def remove_own_environment(executable: object) -> None:
         log.info(f"Remove the environment {environment}")
         shutil.rmtree(environment, ignore_errors=True)
     else:
-        log.info(f"The environment {environment} is not this task's own: it stays")
+        log.info(f"The environment {environment} is shared: keep it")

@@ -365,9 +365,9 @@ def _fault(folder: str) -> "str | None":
     others_make_entries = parent.st_mode & 0o002
     is_link, is_folder = link.st_mode & 0o170000 == 0o120000, found.st_mode & 0o170000 == 0o040000
     if is_link and (others_make_entries or link.st_uid not in (os.getuid(), 0)):
-        return "is a symbolic link that somebody else may have put there"
+        return "is a symbolic link that another user may have created"
     if others_make_entries and not parent.st_mode & 0o1000:
-        return "is in a folder where anybody may replace it (no sticky bit)"
+        return "is in a folder where any user may replace it (no sticky bit)"
     if not is_folder:
         return "is not a folder"
     if found.st_uid != os.getuid():

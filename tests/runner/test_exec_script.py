@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.util
 import json
 import sys
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uv import find_uv_bin
 
-from offline_bundle.wheelhouse.runtime.archive.file_table import render_checksums
+from offline_bundle.wheelhouse.runtime import manifest as manifest_module
 from offline_bundle.wheelhouse.store import shipped
 from offline_bundle.wheelhouse.transport.pack import pack
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
@@ -153,11 +152,11 @@ class TestTheScript:
     @pytest.mark.parametrize(
         ("files", "chosen", "message"),
         [
-            ({}, None, "There is: none"),
+            ({}, None, "cannot tell .*: none"),
             (
                 {"a": "", "b": ""},
                 None,
-                r"There is: a\.py, b\.py\. Name one with OFFLINE_BUNDLE_SCRIPT",
+                r"a\.py, b\.py; set OFFLINE_BUNDLE_SCRIPT",
             ),
             ({"a": ""}, "c", "neither an input file nor a file here"),
         ],
@@ -311,8 +310,8 @@ class TestOnABundle:
         manifest["files"]["SHA256SUMS"] = {}
         document = json.dumps(manifest).encode()
         (bundle / "bundle.json").write_bytes(document)
-        digests = {path: entry["sha256"] for path, entry in manifest["files"].items() if entry}
-        sums = render_checksums(digests, hashlib.sha256(document).hexdigest())
+        read = manifest_module.read_manifest(bundle)
+        sums = manifest_module.render_checksums(read, document)
         (bundle / "SHA256SUMS").write_bytes(sums)
         pack(bundle, task / "offline-bundle.tar")
         return task / "offline-bundle.tar"
