@@ -1014,7 +1014,7 @@ def test_a_size_limit_is_read(ready: Node, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv("OFFLINE_BUNDLE_CACHE_MAX", text)
         assert cache_limit() == size
     said = ready.failure(2, "-q", ready.script(), variables={"OFFLINE_BUNDLE_CACHE_MAX": "much"})
-    assert "OFFLINE_BUNDLE_CACHE_MAX=much is not a size" in said
+    assert "OFFLINE_BUNDLE_CACHE_MAX: invalid size 'much'" in said
 
 
 # --- whose cache ---------------------------------------------------------------------------------

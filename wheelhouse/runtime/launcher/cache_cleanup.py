@@ -2,12 +2,12 @@
 
 import json
 import os
-import re
 import shutil
 import time
 
 from ..errors import InputError
 from ..locks import FileLock
+from ..sizes import parse_size
 from .warm_start import marker_path
 
 TYPE_CHECKING = False
@@ -68,15 +68,13 @@ def remove_unused_interpreters(cache: str, oldest: float) -> None:
 
 
 def cache_limit() -> int:
-    """Return the bytes of OFFLINE_BUNDLE_CACHE_MAX: a number; K, M, G, T are powers of 1024."""
+    """Return the bytes of OFFLINE_BUNDLE_CACHE_MAX; K, M, G, T are powers of 1024."""
     text = os.environ.get("OFFLINE_BUNDLE_CACHE_MAX") or DEFAULT_CACHE_LIMIT
-    match = re.fullmatch(r"(\d+)([KMGT]?)(?:I?B)?", text.strip().upper())
-    if not match:
-        raise InputError(
-            f"OFFLINE_BUNDLE_CACHE_MAX={text} is not a size such as {DEFAULT_CACHE_LIMIT}",
-            hint="write a number with K, M, G or T, or unset it",
-        )
-    return int(match[1]) << 10 * " KMGT".index(match[2] or " ")
+    try:
+        return parse_size(text)
+    except InputError as error:
+        message = f"OFFLINE_BUNDLE_CACHE_MAX: {error.message}"
+        raise InputError(message, hint=error.hint) from None
 
 
 def _environments(folder: str) -> "Iterator[tuple[float, int, str]]":
