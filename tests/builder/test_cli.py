@@ -1,4 +1,4 @@
-"""`build --sign KEY` as a command: what it signs is accepted; what cannot be signed leaves the bundle as it was."""
+"""`build --sign KEY`: signatures are valid, and a failure leaves the bundle unchanged."""
 
 from __future__ import annotations
 

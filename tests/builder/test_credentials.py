@@ -138,10 +138,8 @@ class TestWithoutCredentials:
 
 class TestRedact:
     def test_urls_in_any_text(self) -> None:
-        text = "error: Failed to fetch: `https://u:p@h.example/simple/a/`, and 'http://t@i.example' (at x@y)"
-        expected = (
-            "error: Failed to fetch: `https://h.example/simple/a/`, and 'http://i.example' (at x@y)"
-        )
+        text = "error: Failed: `https://u:p@h.example/simple/a/`, and 'http://t@i.example' (at x@y)"
+        expected = "error: Failed: `https://h.example/simple/a/`, and 'http://i.example' (at x@y)"
         assert redact(text) == expected
 
     def test_two_urls_without_a_space_between(self) -> None:

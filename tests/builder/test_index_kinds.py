@@ -1,4 +1,4 @@
-"""Indexes of every kind through the command line: several, pinned, lying, refusing; and versions of every kind."""
+"""Indexes of every kind on the command line: several, pinned, wrong, private; and versions."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class TestPins:
     def test_the_same_file_name_with_the_other_indexs_bytes_is_not_in_its_place(
         self, site: Site
     ) -> None:
-        """The bundle has the public file already; the pinned one has the same name and other bytes."""
+        """The bundle has the public file; the pinned one has the same name and other bytes."""
         wheel = make_wheel(site.public.packages_dir, "internal", "1.0", padding=10)
         (site.public.packages_dir / "internal-99.0-py3-none-any.whl").unlink()
         assert site.builds("internal") == {"internal": "1.0"}
@@ -313,7 +313,7 @@ class TestPoorIndexes:
         site.public.fault(f"*{wheel.name}.metadata", Fault.wrong_bytes(honest))
         told = site.build("liar")
         assert told.code == 4
-        assert "liar 1.0 needs surprise" in told.err
+        assert "liar 1.0 requires surprise" in told.err
 
 
 class TestRefusals:

@@ -1,6 +1,6 @@
-"""Index servers that sites run, with a password: pypiserver and devpi, as they come from the registry.
+"""Index servers that sites run, with a password: released pypiserver and devpi.
 
-They are installed into an environment of their own, once per machine, and not among the project's own tools.
+They are installed into a separate environment, once per machine.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ def devpi(
 ) -> Iterator[str]:
     """The URL of the simple index `kate/corp`.
 
-    devpi lets everybody read its pages; who may have the files is for a plugin to say: here is one, a distribution on
-    its path.
+    Everyone may read devpi's pages; a plugin decides about the files: here a distribution on its
+    path.
     """
     wheel = make_wheel(
         tmp_path / "plugin",

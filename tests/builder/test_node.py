@@ -1,4 +1,4 @@
-"""Targets that are exactly a node's, from node.json files of many machines, and from none that is not one."""
+"""Targets from node.json files of many machines, and invalid files."""
 
 from __future__ import annotations
 
@@ -27,17 +27,32 @@ GLIBC = {"family": "glibc", "version": "2.28"}
 
 def python(version: str, **changes: object) -> dict[str, object]:
     described = {
-        "path": "/usr/bin/python3", "version": version, "implementation": "cpython", "release": "final",
-        "free-threaded": False, "debug": False, "bits": 64, "libc": "glibc", "found": "PATH",
-    }  # fmt: skip
+        "path": "/usr/bin/python3",
+        "version": version,
+        "implementation": "cpython",
+        "release": "final",
+        "free-threaded": False,
+        "debug": False,
+        "bits": 64,
+        "libc": "glibc",
+        "found": "PATH",
+    }
     return {**described, **changes}
 
 
 def node_json(folder: Path, name: str = "node.json", **changes: object) -> Path:
     document: dict[str, object] = {
-        "format": 1, "system": "Linux", "machine": "x86_64", "libc": GLIBC, "macos": None,
-        "pythons": [python("3.9.18"), python("3.12.1"), python("3.13.0", **{"free-threaded": True})],
-    }  # fmt: skip
+        "format": 1,
+        "system": "Linux",
+        "machine": "x86_64",
+        "libc": GLIBC,
+        "macos": None,
+        "pythons": [
+            python("3.9.18"),
+            python("3.12.1"),
+            python("3.13.0", **{"free-threaded": True}),
+        ],
+    }
     path = folder / name
     path.write_text(json.dumps({**document, **changes}))
     return path
@@ -232,13 +247,15 @@ def test_what_probe_says_of_this_machine_is_built_for(
 def test_a_bundle_for_three_nodes_at_once(factory: Factory, packages: Path, tmp_path: Path) -> None:
     make_wheel(packages, "leaf")
     pythons = [python(f"{HERE}.5")]
+    others = [python(f"{HERE}.5", libc=None)]
+    old = {"family": "glibc", "version": "2.17"}
+    musl = {"family": "musl", "version": "1.2.4"}
+    mac = {"system": "Darwin", "machine": "aarch64", "libc": None, "macos": "15.1"}
     nodes = (
-        node_json(tmp_path, "old.json", pythons=pythons, libc={"family": "glibc", "version": "2.17"}),
-        node_json(tmp_path, "musl.json", libc={"family": "musl", "version": "1.2.4"},
-                  pythons=[python(f"{HERE}.5", libc=None)]),
-        node_json(tmp_path, "mac.json", system="Darwin", machine="aarch64", libc=None, macos="15.1",
-                  pythons=[python(f"{HERE}.5", libc=None)]),
-    )  # fmt: skip
+        node_json(tmp_path, "old.json", pythons=pythons, libc=old),
+        node_json(tmp_path, "musl.json", pythons=others, libc=musl),
+        node_json(tmp_path, "mac.json", pythons=others, **mac),
+    )
     factory.build(factory.script("leaf"), nodes=nodes)
     assert {target.platform for target in factory.manifest.targets.values()} == {
         "x86_64-manylinux_2_17", "x86_64-unknown-linux-musl", "aarch64-apple-darwin"

@@ -1,7 +1,7 @@
-"""Private indexes on real servers: every way of credentials and certificates, and no secret anywhere.
+"""Private indexes on real servers: credentials and certificates of all kinds, and no leaks.
 
-What is served is the `simple/` and `wheels/` of a bundle of our own, by nginx as it comes from the distribution: so
-this also shows that a bundle's static index works over any web server.
+nginx of the distribution serves `simple/` and `wheels/` of a bundle: its static index works on any
+web server.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class TestCredentials:
     def test_in_a_keyring(
         self, client: Client, private: Nginx, service: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A real keyring, its file in the test's own home; the program is the one that is installed beside us."""
+        """A real keyring with its file in the test's home, and the installed program."""
         monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyrings.alt.file.PlaintextKeyring")
         program = Path(sys.executable).with_name("keyring")
         service = service.format(url=private.url, port=private.port)
@@ -376,7 +376,7 @@ class CommandLines:
 def test_no_process_has_a_password_on_its_command_line(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resolver: str
 ) -> None:
-    """Flags, the script and variables name indexes with passwords; one package is built, which asks them too."""
+    """Flags, script and variables name indexes with passwords; a build reads them too."""
     make_buildable_sdist(tmp_path / "packages", "top", requires=["leaf"])
     make_wheel(tmp_path / "packages", "leaf")
     with (

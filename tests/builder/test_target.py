@@ -110,7 +110,7 @@ def test_free_threaded_builds_take_their_own_abi_only() -> None:
 
 
 def test_tags_agree_with_packaging_for_this_machine() -> None:
-    """`packaging` computes them for the interpreter that runs; ours must be the same, up to coarser libc floors."""
+    """`packaging` computes the tags of the running interpreter: equal, up to libc floors."""
     here = Target(f"3.{tags.interpreter_version()[1:]}", host_platform())
     ours = set(here.tags)
     theirs = [
