@@ -20,6 +20,7 @@ import pytest
 
 from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
 from offline_bundle.wheelhouse.derived.simple_index import render_index
+from offline_bundle.wheelhouse.runtime import safe_folder
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
 from offline_bundle.wheelhouse.runtime.archive.tar import Entry
 from offline_bundle.wheelhouse.runtime.manifest import (
@@ -53,6 +54,7 @@ _UV = "uv/x86_64-manylinux_2_17/uv"
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not flush: tests cannot cut the power, and on a busy disk a flush takes seconds."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(safe_folder, "_sync_fs", lambda _: True)
 
 
 def noise(seed: str, size: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -163,9 +164,8 @@ def test_a_commit_flushes_contents_before_names_and_names_before_the_manifest(
 
     def record_flush(descriptor: int) -> None:
         fsync(descriptor)
-        events.append(
-            ("flush", os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), live))
-        )
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        events.append(("flush", os.path.relpath(path, live)))
 
     def record_rename(source: str, target: str, **options: int) -> None:
         replace(source, target, **options)
@@ -187,3 +187,19 @@ def test_a_commit_flushes_contents_before_names_and_names_before_the_manifest(
     ]
     positions = [events.index(event) for event in order]
     assert positions == sorted(positions)
+
+
+@pytest.mark.parametrize("has_syncfs", [True, False])
+def test_many_files_are_flushed_at_once_where_the_platform_can(
+    folder: SafeFolder, monkeypatch: pytest.MonkeyPatch, *, has_syncfs: bool
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    if not has_syncfs:
+        monkeypatch.setitem(sys.modules, "ctypes", None)
+    paths = [f"file{number}" for number in range(40)]
+    for path in paths:
+        folder.write(path, b"")
+    folder.flush_all(paths)
+    by_descriptor = safe_folder._HAS_DIR_FD
+    assert len(flushed) == (40 if by_descriptor and not has_syncfs else 0)

@@ -6,7 +6,6 @@ import re
 from .errors import InputError
 from .files import sha256_of
 from .names import CHECKSUMS, INCOMING, MANIFEST, PENDING, SIGNATURE, STAGING, WRITER
-from .parallel import parallel_map
 from .safe_folder import SafeFolder
 
 TYPE_CHECKING = False
@@ -56,11 +55,10 @@ def _put_in_place(folder: SafeFolder, staged: "Mapping[str, PathLike]", journal:
         folder.make_folder(path)
     _write_journal(folder, journal)
     # After a power cut a name must not lead to an empty file: contents first, then names.
-    parallel_map(folder.flush, sources.values())
+    folder.flush_all([*sources.values()])
     for path, source in sources.items():
         folder.replace(source, path)
-    for path in folders:
-        folder.flush(path)
+    folder.flush_all(folders)
 
 
 def _relative(folder: SafeFolder, file: "PathLike") -> str:

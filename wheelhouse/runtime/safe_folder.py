@@ -16,16 +16,18 @@ from contextlib import contextmanager
 
 from .errors import IntegrityError
 from .files import NotRegularError, create_file, open_regular, safe_flags, write_all
+from .parallel import parallel_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from io import FileIO
     from typing import Optional, Self, Union
 
     PathLike = Union[str, os.PathLike[str]]
 
 _HAS_DIR_FD = {os.open, os.mkdir, os.unlink, os.rename, os.stat} <= os.supports_dir_fd
+_FEW = 32
 _LINK = frozenset((errno.ELOOP, errno.EMLINK, errno.ENOTDIR))
 
 
@@ -96,9 +98,12 @@ class SafeFolder:
 
     def create(self, path: str, *, is_executable: bool = False) -> "FileIO":
         """Create a new file, for unbuffered writing; replace what is at *path*."""
-        self.remove(path)
         with self._parent(path) as (descriptor, name):
-            return create_file(name, is_executable=is_executable, dir_fd=descriptor)
+            try:
+                return create_file(name, is_executable=is_executable, dir_fd=descriptor)
+            except FileExistsError:
+                os.unlink(name, dir_fd=descriptor)
+                return create_file(name, is_executable=is_executable, dir_fd=descriptor)
 
     def write(self, path: str, content: bytes, *, durable: bool = False) -> None:
         """Write a file; flush it to the disk if *durable*."""
@@ -154,6 +159,13 @@ class SafeFolder:
                 raise
         finally:
             os.close(descriptor)
+
+    def flush_all(self, paths: "Sequence[str]") -> None:
+        """Write all of *paths* to the disk."""
+        # Measured with 4,000 files: one flush takes 0.2 s, one for each file 2 s.
+        if len(paths) > _FEW and self._descriptor is not None and _sync_fs(self._descriptor):
+            return
+        parallel_map(self.flush, paths)
 
     def remove(self, path: str) -> None:
         """Remove a file, if it exists."""
@@ -241,3 +253,17 @@ class SafeFolder:
             path = os.path.join(path, component)
             if not stat.S_ISDIR(os.lstat(path).st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+
+
+def _sync_fs(descriptor: int) -> bool:
+    """Flush the file system of *descriptor*; return False if this Python cannot do that."""
+    try:
+        import ctypes
+
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs  # Linux only
+    except (ImportError, OSError, TypeError, AttributeError):
+        return False
+    if syncfs(descriptor):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return True
