@@ -51,7 +51,7 @@ Case = tuple[str, list[str], int]
 def place(
     tmp_path: Path, index: IndexServer, packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A folder with scripts good and bad, bundles whole and damaged, archives and keys; the working directory."""
+    """The working directory, with valid and invalid scripts, bundles, archives and keys."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)

@@ -1,4 +1,4 @@
-"""The front door: commands, exit codes and messages as a user meets them, most in processes of their own."""
+"""The front door: commands, exit codes and messages, mostly in processes of their own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def call(*words: object) -> subprocess.CompletedProcess[str]:
 def write_script(folder: Path, *dependencies: str, name: str = "job") -> Path:
     path = folder / f"{name}.py"
     path.write_text(
-        f'# /// script\n# requires-python = "=={HERE}"\n# dependencies = {list(dependencies)!r}\n# ///\nprint("ran")\n'
+        f'# /// script\n# requires-python = "=={HERE}"\n'
+        f'# dependencies = {list(dependencies)!r}\n# ///\nprint("ran")\n'
     )
     return path
 
@@ -68,9 +69,12 @@ def skip_or_fail(reason: str) -> None:
 
 def test_help_is_quick_because_it_imports_little() -> None:
     code = (
-        "import sys, offline_bundle.cli\n"
-        "offline_bundle.cli.run_command_line(offline_bundle.cli.cli, ['--help'], 'offline-bundle')\n"
-        "print([name for name in sys.modules if name.startswith(('requests', 'rich', 'packaging', 'offline_bundle.builder', 'offline_bundle.runner'))])"
+        "import sys\n"
+        "from offline_bundle.cli import cli, run_command_line\n"
+        "run_command_line(cli, ['--help'], 'offline-bundle')\n"
+        "heavy = ('requests', 'rich', 'packaging', 'offline_bundle.builder', "
+        "'offline_bundle.runner')\n"
+        "print([name for name in sys.modules if name.startswith(heavy)])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")

@@ -1,4 +1,4 @@
-"""Completion at the Tab key: in a real bash on a terminal, and without loading what completion does not need."""
+"""Shell completion: in real shells on a terminal, and without needless imports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROGRAMS = Path(sys.executable).parent
 
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A bundle of two scripts, one script beside it, and a folder that is none; the working directory is there."""
+    """A bundle of two scripts, a script and another folder beside it, in the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "mine.py").touch()
@@ -49,19 +49,20 @@ def offered(*words: str, incomplete: str = "") -> list[str]:
     return [value for _, value in found]
 
 
-def test_commands_are_offered_without_loading_any() -> None:
+def test_commands_are_completed_without_imports() -> None:
     code = (
         "import sys, offline_bundle.cli\n"
         "from click.shell_completion import ShellComplete\n"
         "complete = ShellComplete(offline_bundle.cli.cli, {}, 'offline-bundle', '_X')\n"
         "print([item.value for item in complete.get_completions([], 'ver')])\n"
-        "print([name for name in sys.modules if name.startswith(('offline_bundle.builder', 'offline_bundle.runner', 'rich', 'requests'))])"
+        "heavy = ('offline_bundle.builder', 'offline_bundle.runner', 'rich', 'requests')\n"
+        "print([name for name in sys.modules if name.startswith(heavy)])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "['verify']\n[]\n"
 
 
-def test_bundles_are_offered_before_other_folders(bundle: Path) -> None:
+def test_bundles_are_completed_before_other_folders(bundle: Path) -> None:
     assert offered("run", "mine.py", "--bundle") == [bundle.name]
     assert offered("show", incomplete="sh") == ["share"]
     assert offered("verify") == ["share", "share.tar"]
@@ -74,7 +75,7 @@ def test_bundles_are_offered_before_other_folders(bundle: Path) -> None:
 
 
 @pytest.mark.usefixtures("bundle")
-def test_scripts_of_the_bundle_are_offered() -> None:
+def test_scripts_of_the_bundle_are_completed() -> None:
     assert offered("run", "--bundle", "share") == [
         "mine.py",
         "share/scripts/eval.py",
@@ -89,7 +90,7 @@ def test_scripts_of_the_bundle_are_offered() -> None:
 
 
 @pytest.mark.usefixtures("bundle")
-def test_targets_are_offered() -> None:
+def test_targets_are_completed() -> None:
     [target] = offered("prune", "share", "--drop-target")
     assert target.startswith("cp312-")
     assert "aarch64-manylinux_2_28" in offered(
@@ -98,14 +99,14 @@ def test_targets_are_offered() -> None:
 
 
 @pytest.mark.usefixtures("bundle")
-def test_what_cannot_be_read_offers_nothing() -> None:
+def test_unreadable_bundle_completes_nothing() -> None:
     Path("share/bundle.json").write_text("{")
     assert offered("prune", "share", "--drop-target") == []
     assert offered("prune", "nosuch", "--drop-script") == []
     assert offered("run", "--bundle", "share") == ["mine.py"]
 
 
-def test_every_platform_offered_is_one() -> None:
+def test_every_completed_platform_is_valid() -> None:
     from offline_bundle.builder.inputs.targets import make_target
     from offline_bundle.wheelhouse.runtime.platforms import platform_names
 
@@ -131,22 +132,28 @@ def test_each_shell_gets_a_script_for_both_programs(shell: str) -> None:
 SHELLS = {
     "bash": (
         ["bash", "--rcfile", "rc", "-i"],
-        "PS1='> '; bind 'set enable-bracketed-paste off'\neval \"$(offline-bundle completion bash)\"\necho ready\n",
+        (
+            "PS1='> '; bind 'set enable-bracketed-paste off'\n"
+            'eval "$(offline-bundle completion bash)"\necho ready\n'
+        ),
     ),
     "zsh": (
         ["zsh", "-i"],
-        "offline-bundle completion zsh >made; . ./made; PS1='> '; unset zle_bracketed_paste\necho ready\n",
+        (
+            "offline-bundle completion zsh >made; . ./made; PS1='> '; "
+            "unset zle_bracketed_paste\necho ready\n"
+        ),
     ),
     "fish": (
         ["fish", "--no-config", "-i", "-C", "source rc"],
         "offline-bundle completion fish | source\necho ready\n",
     ),
 }
-"""How each shell is started interactively, and what it reads then; for zsh without a `compinit` of the user's."""
+"""How each shell is started interactively, and what it reads then; zsh without `compinit`."""
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_tab_in_a_real_shell(shell: str, bundle: Path, tmp_path: Path) -> None:
+def test_tab_completes_in_a_real_shell(shell: str, bundle: Path, tmp_path: Path) -> None:
     if shell != "bash":  # part of every system that has make
         require(shell)
     command, startup = SHELLS[shell]
@@ -205,7 +212,7 @@ class Terminal:
         return " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[\r\x07]|.\x08", "", self._written).split())
 
 
-def test_completion_is_for_known_shells_only() -> None:
+def test_unknown_shell_is_rejected() -> None:
     from click.testing import CliRunner
 
     outcome = CliRunner().invoke(cli, ["completion", "tcsh"])

@@ -11,8 +11,8 @@ from offline_bundle.wheelhouse.cli.diff import diff_command
 from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.manifest import BundledUv
-from offline_bundle.wheelhouse.transport.pack import pack
 from offline_bundle.wheelhouse.transport.open import load_manifest
+from offline_bundle.wheelhouse.transport.pack import pack
 from tests.support.reviewed import LINUX, WINDOWS, Shelf
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def shelf() -> Shelf:
     return Shelf()
 
 
-def test_nothing_differs_from_itself(shelf: Shelf) -> None:
+def test_manifest_does_not_differ_from_itself(shelf: Shelf) -> None:
     manifest = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy")]}})
     changes = diff(manifest, manifest)
     assert changes.is_empty
@@ -87,7 +87,7 @@ def test_scripts_targets_and_uv(shelf: Shelf) -> None:
     assert changes.locks.removed == (f"gone/{LINUX}",)
 
 
-def test_what_is_to_carry_counts_each_content_once_and_no_content_that_is_there(
+def test_to_carry_counts_new_contents_once(
     shelf: Shelf,
 ) -> None:
     numpy = shelf.wheel("numpy", size=500)
@@ -109,7 +109,7 @@ class TestCommand:
         )
         return old, new
 
-    def test_for_people(
+    def test_diff_prints_tables(
         self,
         bundles: tuple[Path, Path],
         capsys: pytest.CaptureFixture[str],
@@ -122,7 +122,7 @@ class TestCommand:
             assert text in said
         assert "to transfer" in said
 
-    def test_for_programs(
+    def test_diff_prints_json(
         self, bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run_command_line(diff_command, [*map(str, bundles), "--json"], "diff") == 0
@@ -132,11 +132,13 @@ class TestCommand:
         assert (package["old_size"], package["new_size"], package["target"]) == (100, 1100, LINUX)
         assert document["is_empty"] is False
 
-    def test_the_same(self, bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_diff_of_equal_bundles_prints_one_line(
+        self, bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert run_command_line(diff_command, [str(bundles[0]), str(bundles[0])], "diff") == 0
         assert capsys.readouterr().out == "No differences.\n"
 
-    def test_bundles_manifests_and_archives_do(
+    def test_load_manifest_reads_bundles_manifests_and_archives(
         self, bundles: tuple[Path, Path], tmp_path: Path
     ) -> None:
         archive = tmp_path / "new.tar"
@@ -147,7 +149,7 @@ class TestCommand:
             == load_manifest(archive)
         )
 
-    def test_what_is_neither_is_refused(self, tmp_path: Path) -> None:
+    def test_load_manifest_rejects_other_files(self, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
         (tmp_path / "file").write_text("no bundle")
         for place, kind in (

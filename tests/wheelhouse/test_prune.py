@@ -64,14 +64,14 @@ def assert_whole(bundle: Path) -> None:
     assert report.problems == ()
 
 
-def test_nothing_to_prune_changes_nothing(bundle: Path) -> None:
+def test_prune_of_a_minimal_bundle_changes_nothing(bundle: Path) -> None:
     before = files_of(bundle)
     report = prune(bundle, grace=NOW)
     assert (report.removed, dict(report.waiting), report.changed) == ((), {}, False)
     assert files_of(bundle) == before
 
 
-def test_a_dropped_script_goes_with_all_that_only_it_needed(bundle: Path) -> None:
+def test_dropped_script_takes_its_own_files_along(bundle: Path) -> None:
     report = prune(bundle, drop_scripts=["study"], grace=NOW)
     assert report.scripts == ("study",)
     assert report.targets == (MAC,)
@@ -99,7 +99,7 @@ def test_a_dropped_script_goes_with_all_that_only_it_needed(bundle: Path) -> Non
     assert prune(bundle, grace=NOW).changed is False
 
 
-def test_a_dropped_target_takes_a_script_along_that_has_no_other(bundle: Path) -> None:
+def test_dropped_target_takes_scripts_without_other_targets_along(bundle: Path) -> None:
     prune(bundle, drop_targets=[WINDOWS, MAC], grace=NOW)
     manifest = read_manifest(bundle)
     assert {name: list(script.locks) for name, script in manifest.scripts.items()} == {
@@ -120,7 +120,7 @@ def let_time_pass(bundle: Path, time: timedelta) -> None:
     (bundle / RETIRED).write_text(json.dumps(earlier))
 
 
-def test_what_a_starting_job_may_hold_stays_for_the_grace_period(bundle: Path) -> None:
+def test_unneeded_files_stay_for_the_grace_period(bundle: Path) -> None:
     before = files_of(bundle)
     report = prune(bundle, drop_scripts=["study"])
     assert report.removed == ()
@@ -146,7 +146,7 @@ def test_what_a_starting_job_may_hold_stays_for_the_grace_period(bundle: Path) -
     assert not (bundle / RETIRED).exists()
 
 
-def test_the_grace_period_goes_on_through_other_commits(bundle: Path) -> None:
+def test_grace_period_continues_through_other_commits(bundle: Path) -> None:
     """`.writer/retired.json` remembers; the manifest's own time alone would begin anew."""
     prune(bundle, drop_scripts=["study"])
     let_time_pass(bundle, timedelta(hours=20))
@@ -157,7 +157,7 @@ def test_the_grace_period_goes_on_through_other_commits(bundle: Path) -> None:
     assert f"locks/eval/pylock.{WINDOWS}.toml" not in removed
 
 
-def test_without_notes_it_is_since_the_last_commit(bundle: Path) -> None:
+def test_grace_period_without_records_begins_at_the_last_commit(bundle: Path) -> None:
     prune(bundle, drop_scripts=["study"])
     (bundle / RETIRED).unlink()
     time.sleep(0.2)
@@ -165,7 +165,7 @@ def test_without_notes_it_is_since_the_last_commit(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("notes", ["", "[]", '{"wheels/x": 1}', '{"wheels/x": "soon"}', "\0"])
-def test_garbled_notes_begin_the_period_anew(bundle: Path, notes: str) -> None:
+def test_invalid_records_restart_the_grace_period(bundle: Path, notes: str) -> None:
     prune(bundle, drop_scripts=["study"])
     (bundle / RETIRED).write_text(notes)
     report = prune(bundle)
@@ -174,14 +174,14 @@ def test_garbled_notes_begin_the_period_anew(bundle: Path, notes: str) -> None:
     assert isinstance(json.loads((bundle / RETIRED).read_text()), dict)
 
 
-def test_a_time_that_somebody_set_on_the_manifest_does_not_shorten_it(bundle: Path) -> None:
+def test_changed_mtime_of_the_manifest_does_not_shorten_the_grace_period(bundle: Path) -> None:
     prune(bundle, drop_scripts=["study"])
     (bundle / RETIRED).unlink()
     os.utime(bundle / "bundle.json", (0, 0))
     assert prune(bundle).removed == ()
 
 
-def test_what_is_needed_again_is_not_removed(bundle: Path) -> None:
+def test_files_needed_again_are_not_removed(bundle: Path) -> None:
     prune(bundle, drop_scripts=["study"])
     let_time_pass(bundle, timedelta(days=2))
     shelf = Shelf()
@@ -195,7 +195,7 @@ def test_what_is_needed_again_is_not_removed(bundle: Path) -> None:
     assert_whole(bundle)
 
 
-def test_a_dry_run_says_the_same_and_writes_nothing(bundle: Path) -> None:
+def test_dry_run_reports_the_same_and_writes_nothing(bundle: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in [bundle, *bundle.rglob("*")]}
     dry = prune(bundle, drop_scripts=["study"], grace=NOW, is_dry_run=True)
     assert {path: path.stat().st_mtime_ns for path in [bundle, *bundle.rglob("*")]} == before
@@ -209,7 +209,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(bundle: Path) -> None:
     )
 
 
-def test_unknown_names_are_refused_naming_what_there_is(bundle: Path) -> None:
+def test_unknown_names_are_rejected_with_the_present_ones(bundle: Path) -> None:
     with pytest.raises(InputError) as caught:
         prune(bundle, drop_scripts=["evil"], drop_targets=["cp39-linux"])
     assert caught.value.exit_code == 2
@@ -219,12 +219,12 @@ def test_unknown_names_are_refused_naming_what_there_is(bundle: Path) -> None:
     )
 
 
-def test_a_bundle_is_not_pruned_to_nothing(bundle: Path) -> None:
+def test_prune_of_everything_is_rejected(bundle: Path) -> None:
     with pytest.raises(InputError, match="nothing would be left"):
         prune(bundle, drop_scripts=["eval", "study"])
 
 
-def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_bundle_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         prune(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -233,8 +233,8 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
 # A reader at work, and a machine that fails
 
 
-def test_a_reader_goes_on_while_it_is_pruned(bundle: Path) -> None:
-    """It has read the manifest of before: within the grace period all of that is there; what it holds open, always."""
+def test_readers_continue_during_a_prune(bundle: Path) -> None:
+    """Files of the previous manifest stay for the grace period, open files for longer."""
     before = read_manifest(bundle)
     contents = files_of(bundle)
     wheel = "wheels/scipy-1.0-py3-none-any.whl"
@@ -258,7 +258,7 @@ def on_a_disk(bundle: Path, disk: Path) -> Path:
     return disk / "bundle"
 
 
-def test_a_full_disk_is_told_and_loses_nothing(bundle: Path, tmp_path: Path) -> None:
+def test_prune_on_a_full_disk_fails_and_changes_nothing(bundle: Path, tmp_path: Path) -> None:
     make_key(tmp_path / "alice")
     with small_disk(tmp_path / "disk", 1_000_000) as disk:
         full = on_a_disk(bundle, disk)
@@ -282,7 +282,7 @@ def test_a_full_disk_is_told_and_loses_nothing(bundle: Path, tmp_path: Path) -> 
         assert_whole(full)
 
 
-def test_a_read_only_bundle_is_told(bundle: Path, tmp_path: Path) -> None:
+def test_prune_reports_a_read_only_bundle(bundle: Path, tmp_path: Path) -> None:
     make_key(tmp_path / "alice")
     with small_disk(tmp_path / "disk", 1_000_000) as disk:
         fixed = on_a_disk(bundle, disk)
@@ -316,7 +316,7 @@ while True:
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_prune_or_signing_killed_at_any_moment_can_be_run_again(
+def test_prune_or_signing_killed_at_any_moment_can_be_run_again(
     bundle: Path, tmp_path: Path, kills: int
 ) -> None:
     chance = random.Random(kills)
@@ -353,7 +353,9 @@ class TestSigned:
         sign(bundle, str(tmp_path / "alice"))
         return tmp_path / "alice"
 
-    def test_it_must_be_signed_anew(self, bundle: Path, key: Path, tmp_path: Path) -> None:
+    def test_signed_bundle_must_be_signed_again(
+        self, bundle: Path, key: Path, tmp_path: Path
+    ) -> None:
         before = files_of(bundle)
         with pytest.raises(SignatureError, match="is signed"):
             prune(bundle, drop_scripts=["study"])
@@ -366,19 +368,19 @@ class TestSigned:
             == "alice"
         )
 
-    def test_or_lose_its_signature(self, bundle: Path, key: Path) -> None:
+    def test_signature_is_removed_if_allowed(self, bundle: Path, key: Path) -> None:
         del key
         prune(bundle, drop_scripts=["study"], allow_unsigned=True)
         assert not (bundle / SIGNATURE).exists()
         assert_whole(bundle)
 
-    def test_with_nothing_to_prune_it_stays(self, bundle: Path, key: Path) -> None:
+    def test_signature_stays_without_changes(self, bundle: Path, key: Path) -> None:
         del key
         assert prune(bundle).changed is False
         assert (bundle / SIGNATURE).exists()
 
 
-def test_the_parts_are_pure() -> None:
+def test_unneeded_without_and_drop_are_pure() -> None:
     shelf = Shelf()
     numpy, left = shelf.wheel("numpy"), shelf.wheel("left")
     manifest = shelf.manifest({"eval": {LINUX: [numpy]}})
@@ -390,7 +392,7 @@ def test_the_parts_are_pure() -> None:
 
 
 class TestCommand:
-    def test_for_people(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_prune_prints_a_table(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = [str(bundle), "--drop-script", "study", "--grace", "0", "--dry-run"]
         assert run_command_line(prune_command, arguments, "prune") == 0
         said = capsys.readouterr()
@@ -405,7 +407,7 @@ class TestCommand:
         assert "unneeded, kept until" in said.out
         assert "run prune again afterwards" in said.err
 
-    def test_for_programs(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_prune_prints_json(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert (
             run_command_line(
                 prune_command,
@@ -417,7 +419,7 @@ class TestCommand:
         assert json.loads(capsys.readouterr().out)["targets"] == [MAC]
 
     @pytest.mark.parametrize("grace", ["soon", "-1d", "1", "9999999d", ""])
-    def test_a_time_that_is_none(self, bundle: Path, grace: str) -> None:
+    def test_invalid_grace_is_rejected(self, bundle: Path, grace: str) -> None:
         assert run_command_line(prune_command, [str(bundle), "--grace", grace], "prune") == 2
 
     def test_unknown_names_exit_2(self, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

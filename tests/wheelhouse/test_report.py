@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from offline_bundle.wheelhouse.runtime.manifest import Manifest
 
-HOSTILE = "</title></style></details>\"'><script>document.title='owned'</script><img src=http://evil.example/x onerror=a()>"
+HOSTILE = (
+    "</title></style></details>\"'><script>document.title='owned'</script>"
+    "<img src=http://evil.example/x onerror=a()>"
+)
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def everything(shelf: Shelf) -> Manifest:
     return shelf.manifest(scripts, asks=asks, uv=["x86_64-manylinux_2_17"])
 
 
-def test_it_says_what_a_reviewer_asks_for(shelf: Shelf) -> None:
+def test_report_has_the_facts_for_a_review(shelf: Shelf) -> None:
     manifest = everything(shelf)
     text = text_of(render_report(manifest, shelf.metadata))
     for shown in (
@@ -96,14 +99,14 @@ def test_it_says_what_a_reviewer_asks_for(shelf: Shelf) -> None:
         assert re.search(rf"{badge} .*{package}", re.sub(r"\s+", " ", look_at.replace(" ,", ",")))
 
 
-def test_with_nothing_to_look_at_it_says_so(shelf: Shelf) -> None:
+def test_report_without_findings_says_so(shelf: Shelf) -> None:
     manifest = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy", "1.0", "License: MIT")]}})
     assert "No yanked version, nothing built from source" in text_of(
         render_report(manifest, shelf.metadata)
     )
 
 
-def test_scripts_by_targets(shelf: Shelf) -> None:
+def test_report_has_a_matrix_of_scripts_and_targets(shelf: Shelf) -> None:
     page = render_report(everything(shelf), shelf.metadata).decode()
     matrix = page.partition('<table class="matrix">')[2].partition("</table>")[0]
     rows = re.findall(r"<tr>(.*?)</tr>", matrix, re.DOTALL)[1:]
@@ -117,14 +120,14 @@ def test_scripts_by_targets(shelf: Shelf) -> None:
     ]
 
 
-def test_sizes_are_drawn_to_scale(shelf: Shelf) -> None:
+def test_bars_are_drawn_to_scale(shelf: Shelf) -> None:
     page = render_report(everything(shelf), shelf.metadata).decode()
     packages = page.partition("<h2>Packages</h2>")[2].partition("<h2>")[0]
     numpy = [float(w) for w in re.findall(r"numpy.*?width:([\d.]+)%", packages, re.DOTALL)]
     assert sorted(numpy) == [50.0, 100.0]
 
 
-def test_what_changed_since_the_bundle_before(shelf: Shelf) -> None:
+def test_report_lists_changes_since_the_bundle_before(shelf: Shelf) -> None:
     before = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy", "1.0"), shelf.wheel("gone")]}})
     newer = Shelf()
     now = newer.manifest(
@@ -169,7 +172,7 @@ class _Elements(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_nothing_that_a_package_says_becomes_markup(shelf: Shelf) -> None:
+def test_package_metadata_never_becomes_markup(shelf: Shelf) -> None:
     page = render_report(everything(shelf), shelf.metadata).decode()
     parsed = _Elements(page)
     assert parsed.open == []
@@ -201,7 +204,7 @@ def test_nothing_that_a_package_says_becomes_markup(shelf: Shelf) -> None:
     assert "\u202e" not in page
 
 
-def test_it_is_kept_where_nothing_else_changes(shelf: Shelf, tmp_path: Path) -> None:
+def test_report_is_kept_where_nothing_else_changes(shelf: Shelf, tmp_path: Path) -> None:
     """The report tells of the bundle before: without this, every build would make another one."""
     manifest = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy")]}})
     first = shelf.write(tmp_path / "bundle", manifest)
@@ -217,9 +220,7 @@ def test_it_is_kept_where_nothing_else_changes(shelf: Shelf, tmp_path: Path) -> 
 
 
 class TestInABrowser:
-    def test_it_is_read_without_asking_anybody_for_anything(
-        self, shelf: Shelf, tmp_path: Path
-    ) -> None:
+    def test_browser_shows_it_without_any_request(self, shelf: Shelf, tmp_path: Path) -> None:
         page = tmp_path / "report.html"
         page.write_bytes(render_report(everything(shelf), shelf.metadata))
         seen = visit(page, tmp_path / "profile")
@@ -237,7 +238,7 @@ class TestInABrowser:
         ):
             assert shown in seen.dom
 
-    def test_this_would_have_noticed(self, tmp_path: Path) -> None:
+    def test_browser_check_detects_requests_and_scripts(self, tmp_path: Path) -> None:
         page = tmp_path / "page.html"
         page.write_text("<img src=http://evil.example/x><script>console.log('owned')</script>")
         seen = visit(page, tmp_path / "profile")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_signing_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sign_command_signs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     make_key(tmp_path / "alice")
     assert run_command_line(sign_command, [str(bundle), str(tmp_path / "alice")], "sign") == 0
@@ -44,7 +44,7 @@ def command(
     click.echo(f"{sign} {trust and vars(trust)}")
 
 
-def test_options_for_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_shared_options_make_a_signer_policy(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(command, [], "command") == 0
     assert capsys.readouterr().out == "None None\n"
     arguments = [

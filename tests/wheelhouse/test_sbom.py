@@ -46,7 +46,7 @@ def needs(document: dict[str, Any], reference: str) -> list[str]:
     return list(found.get("dependsOn", []))
 
 
-def test_a_wheel_is_a_component(shelf: Shelf) -> None:
+def test_wheel_is_a_component(shelf: Shelf) -> None:
     path = shelf.wheel(
         "numpy",
         "2.0",
@@ -80,8 +80,14 @@ def test_a_wheel_is_a_component(shelf: Shelf) -> None:
         (["License-Expression: No Such AND Thing"], {"license": {"name": "No Such AND Thing"}}),
         (["License: BSD-3-Clause"], {"license": {"id": "BSD-3-Clause"}}),
         (["License: My own"], {"license": {"name": "My own"}}),
-        (["License: UNKNOWN", "Classifier: License :: OSI Approved :: X License"], {"license": {"name": "X License"}}),
-        (["License: First line", "        of a long text", "        of one"], {"license": {"name": "First line"}}),
+        (
+            ["License: UNKNOWN", "Classifier: License :: OSI Approved :: X License"],
+            {"license": {"name": "X License"}},
+        ),
+        (
+            ["License: First line", "        of a long text", "        of one"],
+            {"license": {"name": "First line"}},
+        ),
         (["License: UNKNOWN"], None),
         (["Classifier: License :: OSI Approved"], None),
         ([], None),
@@ -93,7 +99,7 @@ def test_licences(shelf: Shelf, headers: list[str], licence: dict[str, Any] | No
     assert found.get("licenses") == ([licence] if licence else None)
 
 
-def test_the_graph_goes_from_the_bundle_down(shelf: Shelf) -> None:
+def test_graph_starts_at_the_bundle(shelf: Shelf) -> None:
     matplotlib = shelf.wheel(
         "matplotlib", "1.0", "Requires-Dist: numpy>=1", 'Requires-Dist: nothing; extra == "test"'
     )
@@ -107,7 +113,7 @@ def test_the_graph_goes_from_the_bundle_down(shelf: Shelf) -> None:
     assert component(document, "uv/x86_64-manylinux_2_17/uv")["version"] == "0.9"
 
 
-def test_it_is_true_for_each_target(shelf: Shelf) -> None:
+def test_graph_is_true_for_each_target(shelf: Shelf) -> None:
     """One wheel for all targets, whose markers ask for something else on each."""
     click = shelf.wheel(
         "click", "1.0", 'Requires-Dist: colorama; sys_platform == "win32"', "Requires-Dist: numpy"
@@ -136,7 +142,7 @@ def test_it_is_true_for_each_target(shelf: Shelf) -> None:
     assert sum(one.get("name") == "click" for one in document["components"]) == 2
 
 
-def test_packages_that_need_each_other(shelf: Shelf) -> None:
+def test_graph_allows_circular_requirements(shelf: Shelf) -> None:
     one = shelf.wheel("one", "1.0", "Requires-Dist: two")
     two = shelf.wheel("two", "1.0", "Requires-Dist: one")
     document = rendered(
@@ -146,7 +152,7 @@ def test_packages_that_need_each_other(shelf: Shelf) -> None:
     assert len(document["components"]) == 5
 
 
-def test_where_a_wheel_that_was_built_here_comes_from(shelf: Shelf) -> None:
+def test_built_wheel_has_its_source(shelf: Shelf) -> None:
     digest = "ab" * 32
     built = shelf.wheel(
         "built",
@@ -163,7 +169,7 @@ def test_where_a_wheel_that_was_built_here_comes_from(shelf: Shelf) -> None:
     assert found == ("vcs", "https://git.example/repo", "c0ffee" * 6 + "c0ff")
 
 
-def test_a_yanked_version_is_marked(shelf: Shelf) -> None:
+def test_yanked_version_is_marked(shelf: Shelf) -> None:
     path = shelf.wheel("numpy", yanked="")
     properties = component(rendered(shelf, {"eval": {LINUX: [path]}}), path)["properties"]
     assert {"name": "offline-bundle:yanked", "value": "no reason given"} in properties
@@ -194,7 +200,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def test_hostile_metadata_is_valid_all_the_same(shelf: Shelf) -> None:
+def test_hostile_metadata_gives_a_valid_sbom(shelf: Shelf) -> None:
     path = shelf.wheel("evil", "1.0", *HOSTILE)
     document = rendered(shelf, {"eval": {LINUX: [path, shelf.wheel("numpy")]}})
     text = json.dumps(component(document, path))
@@ -206,11 +212,11 @@ def test_hostile_metadata_is_valid_all_the_same(shelf: Shelf) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\0\xff" * 100, b"Name", b":\n" * 1000, b"\n\nName: x", b"License: \xff\xfe"]
 )
-def test_metadata_that_is_none_is_no_error(content: bytes) -> None:
+def test_unreadable_metadata_is_not_an_error(content: bytes) -> None:
     assert read_metadata(content).requires_dist == ()
 
 
-def test_extras_count_where_they_are_asked_for(shelf: Shelf) -> None:
+def test_extras_count_if_they_are_required(shelf: Shelf) -> None:
     dask = shelf.wheel(
         "dask",
         "1.0",
@@ -224,13 +230,11 @@ def test_extras_count_where_they_are_asked_for(shelf: Shelf) -> None:
         (["dask[all]"], ("dask", "numpy")),
     ):
         manifest = shelf.manifest({"eval": {LINUX: [dask, numpy]}}, asks={"eval": asked})
-        assert (
-            lock_graph(manifest, "eval", LINUX, read_all_metadata(manifest, shelf.metadata)).needs["dask"]
-            == needed
-        )
+        metadata = read_all_metadata(manifest, shelf.metadata)
+        assert lock_graph(manifest, "eval", LINUX, metadata).needs["dask"] == needed
 
 
-def test_a_requirement_of_some_patch_releases_counts(shelf: Shelf) -> None:
+def test_requirement_of_some_patch_releases_counts(shelf: Shelf) -> None:
     redis = shelf.wheel("redis", "1.0", 'Requires-Dist: numpy; python_full_version < "3.12.3"')
     manifest = shelf.manifest(
         {"eval": {LINUX: [redis, shelf.wheel("numpy")]}}, asks={"eval": ["redis"]}

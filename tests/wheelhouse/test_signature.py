@@ -67,7 +67,7 @@ def refusal(bundle: Path, trust: SignerPolicy) -> str:
 
 
 class TestSigning:
-    def test_ssh_keygen_alone_accepts_what_we_sign(
+    def test_ssh_keygen_accepts_the_signature(
         self, bundle: Path, keys: Path, tmp_path: Path
     ) -> None:
         signature = sign(bundle, str(keys / "alice"))
@@ -89,7 +89,7 @@ class TestSigning:
             subprocess.run(command, stdin=manifest, check=True)
         assert verify(bundle).ok
 
-    def test_who_signed_is_told(self, bundle: Path, keys: Path, tmp_path: Path) -> None:
+    def test_check_returns_the_signer(self, bundle: Path, keys: Path, tmp_path: Path) -> None:
         sign(bundle, str(keys / "alice"))
         signer = check_bundle_signature(
             bundle, SignerPolicy(allowing(tmp_path, f"alice {public(keys / 'alice')}"))
@@ -107,7 +107,7 @@ class TestSigning:
         first = sign(bundle, str(keys / "alice")).read_bytes()
         assert sign(bundle, str(keys / "alice")).read_bytes() == first
 
-    def test_an_agent_signs_for_a_public_key(
+    def test_agent_signs_for_a_public_key(
         self, bundle: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         socket = tmp_path / "agent"
@@ -130,7 +130,7 @@ class TestSigning:
             == "alice"
         )
 
-    def test_a_passphrase_is_asked_for_on_the_terminal(self, keys: Path) -> None:
+    def test_ssh_keygen_prompts_for_the_passphrase(self, keys: Path) -> None:
         child, terminal = pty.fork()
         if child == 0:  # a process of its own, with a terminal of its own
             code = 1
@@ -148,7 +148,10 @@ class TestSigning:
     def test_without_a_terminal_a_passphrase_is_a_clear_error(
         self, bundle: Path, keys: Path
     ) -> None:
-        code = "import sys, pathlib, offline_bundle.wheelhouse.signing as s; s.sign(pathlib.Path(sys.argv[1]), sys.argv[2])"
+        code = (
+            "import sys, pathlib, offline_bundle.wheelhouse.signing as s; "
+            "s.sign(pathlib.Path(sys.argv[1]), sys.argv[2])"
+        )
         done = subprocess.run(
             [sys.executable, "-c", code, bundle, keys / "sealed"],
             cwd=ROOT,
@@ -162,11 +165,11 @@ class TestSigning:
         assert "incorrect passphrase" in done.stderr
         assert not (bundle / SIGNATURE).exists()
 
-    def test_a_key_that_is_not_there(self, bundle: Path) -> None:
+    def test_missing_key_is_an_input_error(self, bundle: Path) -> None:
         with pytest.raises(InputError, match="no such key: nowhere"):
             sign(bundle, "nowhere")
 
-    def test_a_public_key_that_no_agent_knows(
+    def test_public_key_without_an_agent_is_an_error(
         self, bundle: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
@@ -174,13 +177,13 @@ class TestSigning:
             sign(bundle, shutil.copy(keys / "alice.pub", tmp_path / "only.pub"))
         assert "ssh-add" in (caught.value.hint or "")
 
-    def test_a_damaged_bundle_is_not_signed(self, bundle: Path, keys: Path) -> None:
+    def test_damaged_bundle_is_not_signed(self, bundle: Path, keys: Path) -> None:
         next((bundle / "wheels").iterdir()).write_bytes(b"other")
         with pytest.raises(IntegrityError):
             sign(bundle, str(keys / "alice"))
         assert not (bundle / SIGNATURE).exists()
 
-    def test_no_ssh_keygen(
+    def test_missing_ssh_keygen_is_reported(
         self, bundle: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sign(bundle, str(keys / "alice"))
@@ -211,7 +214,9 @@ class TestChecking:
         (signed / SIGNATURE).write_bytes(content)
         assert "wrong signature" in refusal(signed, allowed)
 
-    def test_cut_short_or_changed_anywhere(self, signed: Path, allowed: SignerPolicy) -> None:
+    def test_truncated_or_changed_signature_is_rejected(
+        self, signed: Path, allowed: SignerPolicy
+    ) -> None:
         whole = (signed / SIGNATURE).read_bytes()
         for at in range(0, len(whole) - 1, 23):
             (signed / SIGNATURE).write_bytes(whole[:at])
@@ -223,7 +228,7 @@ class TestChecking:
                 check_bundle_signature(signed, allowed)
 
     @pytest.mark.parametrize("make", ["fifo", "link", "folder"])
-    def test_something_else_in_its_place(
+    def test_other_kinds_of_file_are_rejected(
         self, signed: Path, allowed: SignerPolicy, make: str
     ) -> None:
         place = signed / SIGNATURE
@@ -265,7 +270,7 @@ class TestChecking:
             ('namespaces="git,file"', "not allowed"),
         ],
     )
-    def test_an_allowed_key_that_may_not_sign_this_now(
+    def test_allowed_key_that_may_not_sign_this_now(
         self, signed: Path, keys: Path, options: str, said: str
     ) -> None:
         path = allowing(signed.parent, f"alice {options} {public(keys / 'alice')}")
@@ -279,20 +284,20 @@ class TestChecking:
         path = allowing(tmp_path, f"alice {options} {public(keys / 'alice')}")
         assert check_bundle_signature(signed, SignerPolicy(path)).identity == "alice"
 
-    def test_an_unknown_key(self, bundle: Path, keys: Path, allowed: SignerPolicy) -> None:
+    def test_unknown_key(self, bundle: Path, keys: Path, allowed: SignerPolicy) -> None:
         sign(bundle, str(keys / "mallory"))
         message = refusal(bundle, allowed)
         assert "not allowed" in message
         assert "ED25519 key SHA256:" in message
 
-    def test_an_allowed_key_of_somebody_else(self, signed: Path, allowed: SignerPolicy) -> None:
+    def test_allowed_key_of_another_signer_is_rejected(
+        self, signed: Path, allowed: SignerPolicy
+    ) -> None:
         assert "signed by alice, not by bob" in refusal(
             signed, SignerPolicy(allowed.allowed, "bob")
         )
 
-    def test_the_signer_may_stand_on_a_later_line(
-        self, signed: Path, keys: Path, tmp_path: Path
-    ) -> None:
+    def test_signer_may_be_on_a_later_line(self, signed: Path, keys: Path, tmp_path: Path) -> None:
         key = public(keys / "alice")
         path = allowing(tmp_path, f"alice {key}", f"release@example.org {key}")
         assert (
@@ -300,7 +305,7 @@ class TestChecking:
             == "release@example.org"
         )
 
-    def test_a_revoked_key(self, signed: Path, keys: Path, allowed: SignerPolicy) -> None:
+    def test_revoked_key(self, signed: Path, keys: Path, allowed: SignerPolicy) -> None:
         revoked = SignerPolicy(allowed.allowed, revoked=keys / "alice.pub")
         assert "revoked" in refusal(signed, revoked)
         other = SignerPolicy(allowed.allowed, revoked=keys / "mallory.pub")
@@ -314,7 +319,7 @@ class TestChecking:
         for lines in ([], ["garbage"], ["alice not-a-key AAAA"]):
             assert "not allowed" in refusal(signed, SignerPolicy(allowing(tmp_path, *lines)))
 
-    def test_an_ssh_keygen_of_before_8_2(
+    def test_ssh_keygen_of_before_8_2(
         self, signed: Path, allowed: SignerPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         old = tmp_path / "bin" / "ssh-keygen"
@@ -344,7 +349,7 @@ class TestChecking:
             raise_for_problems(report)
         assert caught.value.problems == ("pending: planted.py",)
 
-    def test_while_a_commit_exchanges_the_manifest_both_are_good(
+    def test_two_signatures_are_valid_during_a_commit(
         self, bundle: Path, keys: Path, allowed: SignerPolicy
     ) -> None:
         """As `unpack.install` has it: one after the other in one file."""

@@ -51,7 +51,7 @@ class Index:
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Plain files, as any static server has them; with `negotiates`, JSON for those who ask for it."""
+    """Plain files, as any static server has them; with `negotiates`, JSON on request."""
 
     negotiates = False
     requests: list[str]
@@ -223,7 +223,7 @@ FILES = [
 ]
 
 
-def test_a_project_page_in_full() -> None:
+def test_project_page_in_full() -> None:
     old = (
         f'<a href="../../wheels/silly_walk-9.0.tar.gz#sha256={"c" * 64}"'
         ' data-yanked="" data-size="7">silly_walk-9.0.tar.gz</a><br>'
@@ -245,7 +245,7 @@ def test_a_project_page_in_full() -> None:
     )
 
 
-def test_a_project_in_json_in_full() -> None:
+def test_project_in_json_in_full() -> None:
     text = render_project_json("Silly.Walk", FILES)
     assert text.endswith("}\n")
     assert json.loads(text) == {
@@ -287,12 +287,12 @@ def test_the_root_lists_normalised_names_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["<b>", "a/b", "../x", "", "a b"])
-def test_names_that_are_no_names_are_refused(name: str) -> None:
+def test_invalid_names_are_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         render_root_html([name])
 
 
-def test_the_order_of_files_does_not_show() -> None:
+def test_order_of_files_does_not_matter() -> None:
     assert render_project_html("x", FILES) == render_project_html("x", FILES[::-1])
     assert render_project_json("x", FILES) == render_project_json("x", FILES[::-1])
 

@@ -35,14 +35,14 @@ def is_whole(bundle: Path) -> bool:
 # One commit
 
 
-def test_a_new_bundle_holds_what_was_committed(tmp_path: Path) -> None:
+def test_commit_writes_all_files(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle")
     assert is_whole(bundle)
     assert os.access(bundle / "uv/x86_64-manylinux_2_17/uv", os.X_OK)
     assert sorted(path.name for path in (bundle / ".writer").iterdir()) == ["lock"]
 
 
-def test_the_same_steps_give_the_same_bytes(tmp_path: Path) -> None:
+def test_commit_of_the_same_steps_gives_the_same_bytes(tmp_path: Path) -> None:
     first, second = (put_bundle(tmp_path / name) for name in ("first", "second"))
     assert tree(first) == tree(second)
     for bundle in (first, second):
@@ -50,14 +50,14 @@ def test_the_same_steps_give_the_same_bytes(tmp_path: Path) -> None:
     assert tree(first) == tree(second)
 
 
-def test_nothing_is_touched_when_nothing_changed(tmp_path: Path) -> None:
+def test_commit_without_changes_touches_nothing(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle")
     before = {path: path.stat().st_mtime_ns for path in bundle.rglob("*") if path.is_file()}
     put_bundle(bundle)
     assert {path: path.stat().st_mtime_ns for path in bundle.rglob("*") if path.is_file()} == before
 
 
-def test_a_manifest_in_another_layout_stays_as_it_is_and_with_it_its_signature(
+def test_commit_keeps_an_equal_manifest_in_another_layout_and_its_signature(
     tmp_path: Path,
 ) -> None:
     bundle = put_bundle(tmp_path / "bundle")
@@ -77,7 +77,7 @@ def test_a_manifest_in_another_layout_stays_as_it_is_and_with_it_its_signature(
     assert "bundle.json.sig" not in tree(bundle)
 
 
-def test_what_the_new_manifest_does_not_name_is_removed_with_its_folders(tmp_path: Path) -> None:
+def test_commit_removes_obsolete_files_and_their_folders(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle", {"eval": OLD})
     put_bundle(bundle, {"other": {"q1": "1.0"}})
     assert is_whole(bundle)
@@ -85,7 +85,7 @@ def test_what_the_new_manifest_does_not_name_is_removed_with_its_folders(tmp_pat
     assert not (bundle / "locks/eval").exists()
 
 
-def test_a_file_that_stays_keeps_its_inode(tmp_path: Path) -> None:
+def test_commit_does_not_rewrite_present_files(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle", {"eval": OLD})
     inode = (bundle / wheel_path("p14", "1.0")).stat().st_ino
     put_bundle(bundle, {"eval": {**OLD, "q": "1.0"}})
@@ -95,7 +95,7 @@ def test_a_file_that_stays_keeps_its_inode(tmp_path: Path) -> None:
 # Generations
 
 
-def test_each_commit_that_changes_something_is_one_generation(tmp_path: Path) -> None:
+def test_commit_with_changes_increments_the_generation(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle")
     digests = [digest_of(bundle)]
     assert b"generation" not in (bundle / "bundle.json").read_bytes()
@@ -109,7 +109,7 @@ def test_each_commit_that_changes_something_is_one_generation(tmp_path: Path) ->
     assert manifest.ancestors == tuple(digests[1:])
 
 
-def test_ancestors_are_capped(tmp_path: Path) -> None:
+def test_commit_limits_the_number_of_ancestors(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle", {})
     with BundleWriter(bundle) as writer:
         for second in range(MOST_ANCESTORS + 10):
@@ -132,7 +132,9 @@ def test_ancestors_are_capped(tmp_path: Path) -> None:
         ("ancestors", "x"),
     ],
 )
-def test_a_lineage_of_the_wrong_shape_is_refused(tmp_path: Path, key: str, value: object) -> None:
+def test_manifest_with_invalid_ancestors_is_rejected(
+    tmp_path: Path, key: str, value: object
+) -> None:
     import json
 
     document = json.loads((put_bundle(tmp_path / "bundle") / "bundle.json").read_bytes())
@@ -143,14 +145,14 @@ def test_a_lineage_of_the_wrong_shape_is_refused(tmp_path: Path, key: str, value
 # What is refused
 
 
-def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
+def test_writer_rejects_a_folder_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="is not a bundle"):
         put_bundle(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_somebodys_file_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
+def test_commit_does_not_overwrite_an_untracked_file(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle")
     (bundle / wheel_path("gamma", "1.0")).write_bytes(b"mine")
     with pytest.raises(IntegrityError, match="gamma"):
@@ -159,7 +161,7 @@ def test_somebodys_file_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["wheels", ".writer", "simple"])
-def test_nothing_is_written_through_a_link(tmp_path: Path, folder: str) -> None:
+def test_commit_writes_nothing_through_a_link(tmp_path: Path, folder: str) -> None:
     bundle = put_bundle(tmp_path / "bundle")
     (bundle / folder).rename(tmp_path / "elsewhere")
     (bundle / folder).symlink_to(tmp_path / "elsewhere")
@@ -169,7 +171,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, folder: str) -> None:
     assert tree(tmp_path / "elsewhere") == before
 
 
-def test_a_damaged_bundle_is_named_and_not_built_upon(tmp_path: Path) -> None:
+def test_commit_rejects_a_damaged_bundle_and_names_it(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle")
     path = wheel_path("alpha", "1.0")
     (bundle / path).write_bytes(b"short")
@@ -179,7 +181,7 @@ def test_a_damaged_bundle_is_named_and_not_built_upon(tmp_path: Path) -> None:
     assert caught.value.problems == (path,)
 
 
-def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
+def test_commit_on_a_full_disk_fails_and_changes_nothing(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1_500_000) as disk:
         bundle = put_bundle(disk / "bundle", {"eval": OLD})
         before = tree(bundle)
@@ -192,7 +194,7 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
         assert is_whole(bundle)
 
 
-def test_a_read_only_destination_is_told(tmp_path: Path) -> None:
+def test_writer_reports_a_read_only_destination(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1_000_000) as disk:
         bundle = put_bundle(disk / "bundle")
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
@@ -205,7 +207,7 @@ def test_a_read_only_destination_is_told(tmp_path: Path) -> None:
 # Killed
 
 
-def test_a_file_of_a_killed_writer_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+def test_file_of_a_killed_writer_is_not_taken_for_the_previous_one(tmp_path: Path) -> None:
     """Same path, same size, other bytes, and a kill between: the size alone would have lied."""
     bundle = put_bundle(tmp_path / "bundle", text="one")
     one = digest_of(bundle)
@@ -218,7 +220,7 @@ def test_a_file_of_a_killed_writer_is_not_taken_for_the_one_before(tmp_path: Pat
     assert digest_of(bundle) == one
 
 
-def test_the_journals_of_two_killed_writers_both_count(tmp_path: Path) -> None:
+def test_journals_of_two_killed_writers_both_count(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle", text="one")
     for text in ("two", "six"):
         other = put_bundle(tmp_path / text, text=text)
@@ -234,7 +236,7 @@ def test_the_journals_of_two_killed_writers_both_count(tmp_path: Path) -> None:
     assert is_whole(bundle)
 
 
-def test_readers_see_a_whole_manifest_while_it_is_exchanged(tmp_path: Path) -> None:
+def test_readers_always_see_a_whole_manifest(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle", text="0")
     stop = threading.Event()
     faults: list[object] = []
@@ -281,7 +283,7 @@ else:
 
 
 class Victim:
-    """A program to be killed as often as one likes: each time a new process, but what it imports is loaded once."""
+    """A program to kill repeatedly: a new process each time, with its imports loaded once."""
 
     def __init__(self, imports: str, body: str, *arguments: object) -> None:
         self._process = subprocess.Popen(
@@ -317,7 +319,7 @@ class Victim:
 
 
 @pytest.mark.parametrize("kills", [15, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_build_killed_at_any_moment_leaves_the_old_or_the_new_bundle(
+def test_commit_killed_at_any_moment_leaves_the_old_or_the_new_bundle(
     tmp_path: Path, kills: int
 ) -> None:
     chance = random.Random(kills)

@@ -22,7 +22,10 @@ ROWS = [
     ("alpha", "1", ("done", "green"), "a " * 60 + "end"),
     ("[bold]b", "1000", ("lost", "red"), ""),
 ]
-CODE = f"from offline_bundle.wheelhouse.cli.output import print_table; print_table({TITLES!r}, {ROWS!r}, numbers=['size'])"
+CODE = (
+    "from offline_bundle.wheelhouse.cli.output import print_table; "
+    f"print_table({TITLES!r}, {ROWS!r}, numbers=['size'])"
+)
 
 
 def on_a_terminal(columns: int, **variables: str) -> str:
@@ -41,7 +44,7 @@ def on_a_terminal(columns: int, **variables: str) -> str:
             return shown.decode().replace("\r\n", "\n")
 
 
-def test_in_a_pipe_each_row_is_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_in_a_pipe_has_one_plain_line_per_row(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(TITLES, ROWS, numbers={"size"})
     assert capsys.readouterr().out.splitlines() == [
         "package  size  state  in",
@@ -50,7 +53,7 @@ def test_in_a_pipe_each_row_is_one_plain_line(capsys: pytest.CaptureFixture[str]
     ]
 
 
-def test_on_a_terminal_rows_are_folded_and_coloured() -> None:
+def test_table_on_a_terminal_is_wrapped_and_coloured() -> None:
     shown = on_a_terminal(60)
     assert "\x1b[32mdone" in shown
     assert "\x1b[31mlost" in shown
@@ -58,13 +61,13 @@ def test_on_a_terminal_rows_are_folded_and_coloured() -> None:
     assert "end" in shown
 
 
-def test_colours_can_be_refused() -> None:
+def test_no_color_is_respected() -> None:
     shown = on_a_terminal(200, NO_COLOR="1")
     assert "\x1b[3" not in shown
     assert "done" in shown
 
 
-def test_an_empty_table_has_its_titles(capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_table_has_its_titles(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("a", "b"), [])
     assert capsys.readouterr().out == "a  b\n"
 

@@ -81,7 +81,7 @@ def names(report: VerifyReport) -> dict[str, list[str]]:
 # A bundle in order
 
 
-def test_a_whole_bundle_is_in_order(bundle: Path) -> None:
+def test_verify_accepts_an_intact_bundle(bundle: Path) -> None:
     report = verify(bundle)
     assert names(report) == {}
     assert report.ok
@@ -90,14 +90,14 @@ def test_a_whole_bundle_is_in_order(bundle: Path) -> None:
     raise_for_problems(report)
 
 
-def test_the_signature_and_the_writers_folder_are_nobodys_extra(bundle: Path) -> None:
+def test_signature_and_writer_folder_are_not_extra(bundle: Path) -> None:
     put(bundle, "bundle.json.sig", b"-----BEGIN SSH SIGNATURE-----")
     put(bundle, ".writer/lock", b"")
     put(bundle, ".writer/tmp/7", b"half a wheel")
     assert verify(bundle).ok
 
 
-def test_a_bundle_reached_through_a_link_is_the_bundle(bundle: Path, tmp_path: Path) -> None:
+def test_verify_accepts_a_link_to_the_bundle(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to(bundle)
     assert verify(tmp_path / "current").ok
 
@@ -109,11 +109,11 @@ def test_progress_adds_up_to_the_bytes_hashed(bundle: Path, workers: int | None)
     assert sum(seen) == sum(map(len, CONTENTS.values())) + (bundle / "SHA256SUMS").stat().st_size
 
 
-def test_an_empty_bundle_is_in_order(tmp_path: Path) -> None:
+def test_verify_accepts_an_empty_bundle(tmp_path: Path) -> None:
     assert verify(make_bundle(tmp_path, {})).ok
 
 
-def test_an_empty_folder_is_no_fault(bundle: Path) -> None:
+def test_empty_folder_is_not_a_problem(bundle: Path) -> None:
     (bundle / "simple/left-over").mkdir()
     assert verify(bundle).ok
 
@@ -142,7 +142,7 @@ def test_changed_bytes_of_the_same_size_are_named(bundle: Path, path: str) -> No
 
 
 @pytest.mark.parametrize("path", sorted([*CONTENTS, "SHA256SUMS"]))
-def test_a_changed_size_is_named_without_hashing(bundle: Path, path: str) -> None:
+def test_changed_size_is_named_without_hashing(bundle: Path, path: str) -> None:
     before = (bundle / path).stat().st_size
     everything = sum((bundle / name).stat().st_size for name in [*CONTENTS, "SHA256SUMS"])
     put(bundle, path, b"#" * (before + 7))
@@ -160,19 +160,19 @@ def test_every_extra_file_is_named(bundle: Path, path: str) -> None:
     assert names(verify(bundle)) == {"extra": [path]}
 
 
-def test_checksums_that_tell_another_story_are_named(bundle: Path) -> None:
+def test_checksums_with_other_content_are_changed(bundle: Path) -> None:
     lines = (bundle / "SHA256SUMS").read_bytes().splitlines(keepends=True)
     put(bundle, "SHA256SUMS", b"".join(reversed(lines)))
     assert names(verify(bundle)) == {"changed": ["SHA256SUMS"]}
 
 
-def test_a_rewritten_manifest_shows_in_the_checksums(bundle: Path) -> None:
+def test_rewritten_manifest_makes_the_checksums_changed(bundle: Path) -> None:
     manifest = replace(manifest_of(CONTENTS), created_by="somebody else")
     put(bundle, "bundle.json", manifest.to_json())
     assert names(verify(bundle)) == {"changed": ["SHA256SUMS"]}
 
 
-def test_checksums_that_the_manifest_does_not_name_are_extra(tmp_path: Path) -> None:
+def test_checksums_missing_in_the_manifest_are_extra(tmp_path: Path) -> None:
     manifest = replace(manifest_of({}), files={})
     put(tmp_path, "bundle.json", manifest.to_json())
     assert verify(tmp_path).ok
@@ -180,7 +180,7 @@ def test_checksums_that_the_manifest_does_not_name_are_extra(tmp_path: Path) -> 
     assert names(verify(tmp_path)) == {"extra": ["SHA256SUMS"]}
 
 
-def test_all_faults_are_named_in_one_pass(bundle: Path) -> None:
+def test_all_problems_are_reported_in_one_pass(bundle: Path) -> None:
     (bundle / "run.py").unlink()
     (bundle / "scripts/eval.py").unlink()
     put(bundle, WHEEL, b"other")
@@ -201,7 +201,7 @@ def test_all_faults_are_named_in_one_pass(bundle: Path) -> None:
         assert any(path in problem for problem in caught.value.problems)
 
 
-def test_hostile_names_are_shown_harmlessly(bundle: Path) -> None:
+def test_hostile_names_are_escaped(bundle: Path) -> None:
     put(bundle, "evil\x1b[2J\nname", b"")
     (bundle / os.fsdecode(b"not-utf8-\xff")).write_bytes(b"")
     report = verify(bundle)
@@ -215,7 +215,7 @@ def test_hostile_names_are_shown_harmlessly(bundle: Path) -> None:
 @pytest.mark.parametrize(
     "path", ["wheels/x.whl", "wheels/a-b.whl", "wheels/a b-1.0-py3-none-any.whl", "nul", "../x"]
 )
-def test_a_path_that_cannot_be_is_refused_with_its_name(bundle: Path, path: str) -> None:
+def test_invalid_path_is_rejected_by_name(bundle: Path, path: str) -> None:
     document = json.loads((bundle / "bundle.json").read_bytes())
     document["files"][path] = {"sha256": "0" * 64, "size": 0}
     (bundle / "bundle.json").write_text(json.dumps(document))
@@ -227,7 +227,7 @@ def test_a_path_that_cannot_be_is_refused_with_its_name(bundle: Path, path: str)
 # What is no file
 
 
-def test_a_link_to_a_good_copy_is_a_change(bundle: Path, tmp_path: Path) -> None:
+def test_link_to_an_intact_copy_is_changed(bundle: Path, tmp_path: Path) -> None:
     (bundle / WHEEL).rename(tmp_path / "copy")
     (bundle / WHEEL).symlink_to(tmp_path / "copy")
     report = verify(bundle)
@@ -235,7 +235,7 @@ def test_a_link_to_a_good_copy_is_a_change(bundle: Path, tmp_path: Path) -> None
     assert names(report) == {"changed": [WHEEL]}
 
 
-def test_links_beside_are_extra_and_not_followed(bundle: Path, tmp_path: Path) -> None:
+def test_other_links_are_extra_and_not_followed(bundle: Path, tmp_path: Path) -> None:
     put(tmp_path, "outside/secret", b"")
     (bundle / "folder-link").symlink_to(tmp_path / "outside")
     (bundle / "wheels/loop").symlink_to(bundle)
@@ -243,25 +243,25 @@ def test_links_beside_are_extra_and_not_followed(bundle: Path, tmp_path: Path) -
     assert names(verify(bundle)) == {"extra": ["dangling", "folder-link", "wheels/loop"]}
 
 
-def test_a_link_in_place_of_a_folder_hides_its_files(bundle: Path, tmp_path: Path) -> None:
+def test_link_in_place_of_a_folder_hides_its_files(bundle: Path, tmp_path: Path) -> None:
     (bundle / "scripts").rename(tmp_path / "scripts")
     (bundle / "scripts").symlink_to(tmp_path / "scripts")
     assert names(verify(bundle)) == {"missing": ["scripts/eval.py"], "extra": ["scripts"]}
 
 
-def test_a_link_in_place_of_the_signature_is_extra(bundle: Path) -> None:
+def test_link_in_place_of_the_signature_is_extra(bundle: Path) -> None:
     (bundle / "bundle.json.sig").symlink_to("run.py")
     assert names(verify(bundle)) == {"extra": ["bundle.json.sig"]}
 
 
-def test_a_link_in_place_of_the_writers_folder_is_extra(bundle: Path, tmp_path: Path) -> None:
+def test_link_in_place_of_the_writers_folder_is_extra(bundle: Path, tmp_path: Path) -> None:
     put(tmp_path, "elsewhere/pending.json", manifest_of({**CONTENTS, "x": b"x"}).to_json())
     (bundle / ".writer").symlink_to(tmp_path / "elsewhere")
     put(bundle, "x", b"x")
     assert names(verify(bundle)) == {"extra": [".writer", "x"]}
 
 
-def test_a_folder_in_place_of_a_file_is_a_change(bundle: Path) -> None:
+def test_folder_in_place_of_a_file_is_a_change(bundle: Path) -> None:
     (bundle / "run.py").unlink()
     (bundle / "run.py").mkdir()
     put(bundle, "run.py/__main__.py", b"")
@@ -282,7 +282,7 @@ def test_fifos_and_sockets_are_never_opened(bundle: Path, monkeypatch: pytest.Mo
     assert report.extra == ("fifo", "socket")
 
 
-def test_a_fifo_that_appears_while_verifying_does_not_hang(tmp_path: Path) -> None:
+def test_fifo_that_appears_while_verifying_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     content = _Content("0" * 64, 0)
     state = _inspect(tmp_path / "fifo", [content], bytearray(8), lambda _: None)
@@ -295,7 +295,7 @@ def test_a_fifo_that_appears_while_verifying_does_not_hang(tmp_path: Path) -> No
 
 @contextlib.contextmanager
 def nobody_in_particular(bundle: Path) -> Iterator[None]:
-    """Root may read everything: for a moment be somebody who may not, in a folder that they may enter."""
+    """Root may read everything: change to another user for a while, who may enter *folder*."""
     if os.geteuid() != 0:
         yield
         return
@@ -310,7 +310,7 @@ def nobody_in_particular(bundle: Path) -> Iterator[None]:
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, function: str, path: str) -> None:
-    """Make opening or listing *path* fail as for a user without permission: root would be let through."""
+    """Make opening or listing *path* fail as for a user without permission, also for root."""
     real = getattr(os, function)
 
     def refusing(place: str | Path, *rest: int, **options: int | None) -> object:
@@ -321,14 +321,14 @@ def refuse(monkeypatch: pytest.MonkeyPatch, function: str, path: str) -> None:
     monkeypatch.setattr(os, function, refusing)
 
 
-def test_a_file_that_cannot_be_read_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_cannot_be_read_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch, "open", WHEEL)
     report = verify(bundle)
     assert report.changed == (Change(WHEEL, "a readable file", "Permission denied"),)
     assert names(report) == {"changed": [WHEEL]}
 
 
-def test_a_folder_that_cannot_be_listed_is_named_once(
+def test_folder_that_cannot_be_listed_is_named_once(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse(monkeypatch, "scandir", "wheels")
@@ -337,7 +337,7 @@ def test_a_folder_that_cannot_be_listed_is_named_once(
     assert names(report) == {"changed": ["wheels"]}
 
 
-def test_real_permissions_are_told(bundle: Path) -> None:
+def test_missing_permissions_are_reported(bundle: Path) -> None:
     (bundle / WHEEL).chmod(0)
     (bundle / "scripts").chmod(0)
     try:
@@ -347,7 +347,7 @@ def test_real_permissions_are_told(bundle: Path) -> None:
         (bundle / "scripts").chmod(0o755)
 
 
-def test_a_failing_disk_is_a_change(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_error_is_reported_as_changed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> str:
         raise OSError(5, "Input/output error")
 
@@ -360,7 +360,7 @@ def test_a_failing_disk_is_a_change(bundle: Path, monkeypatch: pytest.MonkeyPatc
 # No bundle, no manifest
 
 
-def test_no_bundle_is_an_input_error(tmp_path: Path) -> None:
+def test_folder_without_a_bundle_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         verify(tmp_path)
 
@@ -368,7 +368,7 @@ def test_no_bundle_is_an_input_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b'{"format": 1, "files": {"../x": {}}}', b"[" * 10**5]
 )
-def test_a_hostile_manifest_is_refused_before_anything_is_read(
+def test_invalid_manifest_is_rejected_before_files_are_read(
     bundle: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(bundle, "bundle.json", content)
@@ -420,7 +420,7 @@ def test_changed_files_are_changed_even_if_the_journal_names_them(bundle: Path) 
 
 
 @pytest.mark.parametrize("options", [[], ["--allow-pending"]])
-def test_a_planted_journal_does_not_hide_a_changed_launcher(
+def test_planted_journal_does_not_hide_a_changed_launcher(
     bundle: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     planted = {**CONTENTS, "run.py": b"evil", "extra.py": b"extra"}
@@ -436,7 +436,7 @@ def test_a_planted_journal_does_not_hide_a_changed_launcher(
     assert (document["ok"], document["pending"]) == (bool(options), ["extra.py"])
 
 
-def test_what_an_update_had_yet_to_remove_is_pending(bundle: Path) -> None:
+def test_files_that_an_update_had_yet_to_remove_are_pending(bundle: Path) -> None:
     shrunk = {path: content for path, content in CONTENTS.items() if path != WHEEL}
     interrupt(bundle, CONTENTS)  # the journal has what is to be removed, too
     updated = manifest_of(shrunk)
@@ -472,7 +472,7 @@ def test_the_journal_does_not_explain_checksums_with_other_lines(bundle: Path) -
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[", b"\xff", b'{"format": 2}'])
-def test_a_garbled_journal_is_ignored(bundle: Path, content: bytes) -> None:
+def test_invalid_journal_is_ignored(bundle: Path, content: bytes) -> None:
     put(bundle, ".writer/pending.json", content)
     assert verify(bundle).ok
     put(bundle, "wheels/new-1.0-py3-none-any.whl", b"new")
@@ -485,7 +485,7 @@ def test_the_journal_does_not_explain_missing_checksums(bundle: Path) -> None:
     assert names(verify(bundle)) == {"missing": ["SHA256SUMS"]}
 
 
-def test_a_journal_that_is_no_file_is_ignored(bundle: Path) -> None:
+def test_journal_that_is_a_fifo_is_ignored(bundle: Path) -> None:
     (bundle / ".writer").mkdir()
     os.mkfifo(bundle / ".writer/pending.json")
     assert verify(bundle).ok
@@ -519,7 +519,7 @@ def test_every_flipped_bit_of_the_manifest_is_noticed(bundle: Path) -> None:
             raise_for_problems(verify(bundle))
 
 
-def test_2000_files_are_all_checked(tmp_path: Path) -> None:
+def test_2000_files_are_all_verified(tmp_path: Path) -> None:
     chance = random.Random(7)
     contents = {
         f"simple/p{n % 50}/f{n}": chance.randbytes(chance.randrange(64)) + b"." for n in range(2000)
@@ -531,7 +531,7 @@ def test_2000_files_are_all_checked(tmp_path: Path) -> None:
     assert names(verify(bundle)) == {"changed": bad}
 
 
-def test_an_interrupted_verification_stops_soon(tmp_path: Path) -> None:
+def test_interrupted_verification_stops_soon(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path, {f"f{n}": b"x" * 100 for n in range(500)})
     calls: list[int] = []
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_metadata_comes_verbatim_and_reads_back(tmp_path: Path) -> None:
+def test_metadata_is_verbatim_and_can_be_parsed(tmp_path: Path) -> None:
     wheel = make_wheel(
         tmp_path,
         "Silly_Walk",
@@ -44,7 +44,7 @@ def test_carriage_returns_and_bad_utf8_stay_as_they_are(tmp_path: Path) -> None:
     assert parse_metadata(content).name == "a"
 
 
-def test_a_wheel_in_a_cache_is_read_under_its_own_name(tmp_path: Path) -> None:
+def test_wheel_in_a_cache_is_read_under_its_own_name(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "demo")
     cached = wheel.rename(tmp_path / "0123abcd")
     assert metadata_of_wheel(cached, wheel.name).startswith(b"Metadata-Version")
@@ -53,7 +53,7 @@ def test_a_wheel_in_a_cache_is_read_under_its_own_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["A.B-1.0.dist-info", "a_b-1.dist-info"])
-def test_a_folder_spelt_otherwise_is_accepted(tmp_path: Path, folder: str) -> None:
+def test_other_spelling_of_the_folder_is_accepted(tmp_path: Path, folder: str) -> None:
     wheel = write_zip(
         tmp_path / "a_b-1.0-py3-none-any.whl", {f"{folder}/METADATA": b"Name: a-b\nVersion: 1.0\n"}
     )
@@ -82,7 +82,7 @@ def write_zip(path: Path, members: dict[str, bytes]) -> Path:
         ({"a-1.0.dist-info/METADATA": b"\0" * (33 << 20)}, "larger than 32 MiB"),
     ],
 )
-def test_a_wheel_with_other_contents_is_refused(
+def test_wheel_with_other_contents_is_refused(
     tmp_path: Path, members: dict[str, bytes], what: str
 ) -> None:
     wheel = write_zip(tmp_path / "a-1.0-py3-none-any.whl", members)
@@ -98,7 +98,7 @@ def test_metadata_that_occurs_twice_is_refused(tmp_path: Path) -> None:
         archive.writestr("a-1.0.dist-info/METADATA", b"Name: a")
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("a-1.0.dist-info/METADATA", b"Name: b")
-    with pytest.raises(IntegrityError, match="expected one a-1.0.dist-info/METADATA, got 2"):
+    with pytest.raises(IntegrityError, match=r"expected one a-1\.0\.dist-info/METADATA, got 2"):
         metadata_of_wheel(wheel)
 
 
@@ -118,7 +118,7 @@ def test_damage_is_an_integrity_error(tmp_path: Path) -> None:
         metadata_of_wheel(tmp_path / "absent-1.0-py3-none-any.whl")
 
 
-def test_a_name_that_is_no_wheels_is_refused(tmp_path: Path) -> None:
+def test_invalid_wheel_name_is_rejected(tmp_path: Path) -> None:
     shutil.copy(make_wheel(tmp_path, "demo"), tmp_path / "demo.whl")
     with pytest.raises(IntegrityError, match="not a readable wheel"):
         metadata_of_wheel(tmp_path / "demo.whl")
@@ -134,7 +134,7 @@ def test_metadata_needs_a_name_and_a_version(content: bytes, what: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_or_refused(content: bytes) -> None:
+def test_any_bytes_are_parsed_or_rejected(content: bytes) -> None:
     for damaged in (content, b"Name: a\nVersion: 1\n" + content):
         with suppress(IntegrityError):
             parse_metadata(damaged)
