@@ -15,6 +15,8 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.files import file_digest, sha256_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.resolve.model import Artifact
 
@@ -67,18 +69,39 @@ def tree_digest(folder: Path) -> str:
     Version plugins read the version from git.
     """
     digest = hashlib.sha256(_git_version(folder))
-    for parent, folders, files in os.walk(folder):
-        at_top = Path(parent) == folder
-        folders[:] = sorted(
-            name for name in folders if name != ".git" and not _is_ignored(name, at_top=at_top)
-        )
-        for name in sorted(files):
-            path = Path(parent, name)
-            content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-            is_executable = os.access(path, os.X_OK)
-            entry = [path.relative_to(folder).as_posix(), is_executable, sha256_of(content)]
+    outside = dict(_links_outside(folder))
+    for root in [folder, *(target for target in outside.values() if target.is_dir())]:
+        for path in _walk(root):
+            is_link = path.is_symlink() and path not in outside
+            content = str(path.readlink()).encode() if is_link else path.read_bytes()
+            entry = [
+                path.relative_to(root).as_posix(),
+                os.access(path, os.X_OK),
+                sha256_of(content),
+            ]
             digest.update(json.dumps(entry).encode())
     return digest.hexdigest()
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield all files of a source, sorted; links to folders are not followed."""
+    for parent, folders, files in os.walk(root):
+        ignored = _ignored(Path(parent), [*folders, *files], root)
+        folders[:] = sorted(set(folders) - ignored - {".git"})
+        for name in sorted(set(files) - ignored):
+            yield Path(parent, name)
+
+
+def _links_outside(source: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield each link that leaves the source, with its target; a copy of it would be broken."""
+    top = source.resolve()
+    for parent, folders, files in os.walk(source):
+        ignored = _ignored(Path(parent), [*folders, *files], source)
+        folders[:] = [name for name in folders if name not in ignored and name != ".git"]
+        for path in (Path(parent, name) for name in sorted({*folders, *files} - ignored)):
+            target = path.resolve() if path.is_symlink() else top
+            if target.exists() and not target.is_relative_to(top):
+                yield path, target
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
@@ -146,19 +169,34 @@ def _login(url: str, credentials: Credentials) -> dict[str, str]:
 def _copy_tree(source: Path, folder: Path) -> Path:
     """Copy a source to build in: the user's folder stays clean, and old `build/` folders unused."""
 
-    def ignore(parent: str, names: list[str]) -> list[str]:
-        return [name for name in names if _is_ignored(name, at_top=Path(parent) == source)]
+    def ignore(parent: str, names: list[str]) -> set[str]:
+        return _ignored(Path(parent), names, source)
 
     try:
         shutil.copytree(source, folder, symlinks=True, ignore=ignore)
+        for link, target in _links_outside(source):
+            copy = folder / link.relative_to(source)
+            copy.unlink()
+            if target.is_dir():
+                shutil.copytree(target, copy, symlinks=True)
+            else:
+                shutil.copy(target, copy)
     except (OSError, shutil.Error) as error:
         hint = "correct its path in the script's [tool.uv.sources]"
         raise FetchError(f"{source} cannot be read: {error}", hint=hint) from error
     return folder
 
 
-def _is_ignored(name: str, *, at_top: bool) -> bool:
-    return name in _IGNORED or name.endswith(".egg-info") or (at_top and name in _IGNORED_AT_TOP)
+def _ignored(parent: Path, names: Iterable[str], source: Path) -> set[str]:
+    """Return the *names* in *parent* that are not part of the source."""
+    # setuptools reads the egg-info of an unpacked sdist: it lists the package data
+    is_sdist = (source / "PKG-INFO").is_file()
+    ignored = {name for name in names if name in _IGNORED}
+    ignored |= {name for name in names if name.endswith(".egg-info") and not is_sdist}
+    if parent == source:
+        packages = {name for name in names if (parent / name / "__init__.py").is_file()}
+        ignored |= {name for name in names if name in _IGNORED_AT_TOP} - packages
+    return ignored
 
 
 def _git_version(folder: Path) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 
 from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.resolve.model import Artifact
-from offline_bundle.builder.wheels.sources import copy_source
+from offline_bundle.builder.wheels.sources import copy_source, tree_digest
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError
 from tests.builder.test_build import Factory, factory
 from tests.builder.test_resolve import make_repository
@@ -53,6 +53,46 @@ def test_build_settings_of_the_script_apply_and_decide_which_kept_wheel_is_used(
         assert wheel.read("own.py") == b"SETTINGS = {'flavour': 'mint'}"
     # another wheel of the same name, not the kept one
     factory.fails(IntegrityError, factory.script("own", tool=tool.format("lime")))
+
+
+def test_links_that_leave_a_source_are_copied_and_decide_its_digest(tmp_path: Path) -> None:
+    tree = make_source_tree(tmp_path / "own", "own", declared=[])
+    (tmp_path / "shared/tables").mkdir(parents=True)
+    (tmp_path / "shared/table.csv").write_text("1")
+    (tmp_path / "shared/tables/a.csv").write_text("2")
+    (tree / "table.csv").symlink_to("../shared/table.csv")
+    (tree / "tables").symlink_to(tmp_path / "shared/tables")
+    (tree / "inside").symlink_to("own.py")
+    (tree / "dangling").symlink_to("nowhere")
+    (tree / "itself").symlink_to(".")
+    artifact = Artifact("own", "1.0", "directory", str(tree), "", {}, None)
+    copy, digest = copy_source(artifact, None, tmp_path / "copy", Credentials())
+    assert (copy / "table.csv").read_text() == "1"
+    assert (copy / "tables/a.csv").read_text() == "2"
+    assert [path.name for path in sorted(copy.rglob("*")) if path.is_symlink()] == [
+        "dangling",
+        "inside",
+        "itself",
+    ]
+    (tmp_path / "shared/table.csv").write_text("changed")
+    changed = tree_digest(tree)
+    (tmp_path / "shared/tables/a.csv").write_text("changed")
+    assert len({digest, changed, tree_digest(tree)}) == 3
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_package_named_dist_and_the_egg_info_of_an_sdist_are_part_of_a_source(
+    *, is_kept: bool, tmp_path: Path
+) -> None:
+    tree = make_source_tree(tmp_path / "own", "own", declared=[])
+    for name in ("dist/__init__.py", "build/__init__.py", "own.egg-info/SOURCES.txt", "PKG-INFO"):
+        path = tree / (name if is_kept else name.replace("__init__", "x").replace("PKG", "x"))
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    artifact = Artifact("own", "1.0", "directory", str(tree), "", {}, None)
+    copy, _ = copy_source(artifact, None, tmp_path / "copy", Credentials())
+    for name in ("dist", "build", "own.egg-info"):
+        assert (copy / name).exists() is is_kept
 
 
 class _PrivateFiles(http.server.SimpleHTTPRequestHandler):
