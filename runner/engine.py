@@ -1,8 +1,8 @@
 """The interface of an engine (HPS, Slurm, this machine), and the registry of engines.
 
     with open_engine("slurm", options, notice) as engine:
-        project = engine.submit(request)                                    # runner/request.py
-        outcome = follow(engine, project, directory=Path("results"))        # runner/follow.py
+        project = engine.submit(request)                                # runner/request.py
+        outcome = follow(engine, project, directory=Path("results"))    # runner/follow.py
 
 An engine is one folder in `runner/engines/` and one line in `ENGINES`. Its module `engine` has
 
@@ -19,11 +19,10 @@ Everything that engines share is above them: values (`runner/values.py`), pollin
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
     from types import ModuleType

@@ -134,7 +134,7 @@ def follow(  # noqa: PLR0913
     """Wait for the jobs if *wait*, collect results in *directory* if given, find failed jobs.
 
     *show* gets the counts of every poll, *show_bytes* the progress of the download, *notice*
-    messages for the user. Raises `BundleError`; failed jobs and failed downloads are in the outcome.
+    messages for the user. Raises `BundleError`; failed jobs and downloads are in the outcome.
     """
     counts = watch(engine, project, show, notice=notice) if wait else project.counts
     results = fault = None

@@ -1,4 +1,4 @@
-"""What to run, with what, and how often: the part of a submission that every engine understands."""
+"""A request: script, bundle, values and limits of jobs, the same for every engine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
 from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.names import MANIFEST
 from offline_bundle.wheelhouse.runtime.pep723 import read_block
 from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
 from offline_bundle.wheelhouse.runtime.sizes import count
@@ -22,38 +23,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to run. What is None is as the engine has it by default."""
+    """A script to run as jobs. None is the default of the engine."""
 
     script: Path
     values: JobValues
     """One row per job."""
     bundle: str | None = None
-    """Its directory, as the nodes see it; None where the engine knows another way to it."""
+    """Its directory on the nodes; None if the engine has another way to find it."""
     inputs: tuple[Path, ...] = ()
-    """Further files that the script finds in its working directory."""
+    """More files in the working directory of the script."""
     outputs: tuple[str, ...] = ()
-    """Files the script leaves, relative to its working directory; a job without one of them has failed."""
+    """Files that the script must write, relative to its working directory."""
     output_values: tuple[str, ...] = ()
     """Names of numbers that the script writes to `output_parameters.json`."""
     name: str | None = None
-    """Of the project; None: the script's name and the number of jobs."""
+    """Name of the project; None for the script's name and the number of jobs."""
     cores: float | None = None
-    """Per job; None: what the engine takes for usual, here and below."""
+    """Per job."""
     memory: int | None = None
     """Per job, in bytes."""
     max_execution_time: float | None = None
-    """Per job, in seconds; then it is ended."""
+    """Per job, in seconds."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Further variables for the script."""
+    """More environment variables for the script."""
 
     @property
     def project_name(self) -> str:
-        """What the project is called."""
+        """The name of the project."""
         return self.name or f"{self.script.stem} - {count(len(self.values.rows), 'job')}"
 
 
 def check_request(request: Request) -> None:
-    """Find what is wrong before anything is sent: no metadata, names that cannot be, a bundle that lacks something."""
+    """Check the script's metadata, file names and the bundle before anything is submitted."""
     dependencies = _read_dependencies(request.script)
     names = [request.script.name, *(path.name for path in request.inputs)]
     problems = [f"{path} is not a file" for path in request.inputs if not path.is_file()]
@@ -69,33 +70,33 @@ def check_request(request: Request) -> None:
     clashing = sorted(set(request.output_values) & set(request.values.types))
     problems += [f"{name} is both an input and an output value" for name in clashing]
     if problems:
-        hint = "correct the options that are named, and submit again"
-        raise InputError("the submission cannot be made", problems=problems, hint=hint)
-    if request.bundle and Path(request.bundle, "bundle.json").is_file():
+        hint = "correct these options, and submit again"
+        raise InputError("the submission is not valid", problems=problems, hint=hint)
+    if request.bundle and Path(request.bundle, MANIFEST).is_file():
         _check_bundle(request.script, dependencies, Path(request.bundle))
 
 
 def _read_dependencies(script: Path) -> dict[str, str]:
-    """Read the script's requirements: canonical form → as written."""
+    """Return the script's requirements: canonical spelling → as written."""
     try:
         block = read_block(script.read_text(encoding="utf-8"))
         table = tomllib.loads(block) if block is not None else None
     except OSError as error:
         hint = "check its path and permissions"
-        raise InputError(f"{script} cannot be read: {error.strerror}", hint=hint) from error
+        raise InputError(f"cannot read {script}: {error.strerror}", hint=hint) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        hint = "the lines between `# /// script` and `# ///` are TOML, each behind `# `"
-        raise InputError(f"{script}: its metadata cannot be read: {error}", hint=hint) from error
+        hint = "the lines between `# /// script` and `# ///` are TOML, each after `# `"
+        raise InputError(f"{script}: invalid metadata: {error}", hint=hint) from error
     except BundleError as error:
         raise InputError(f"{script}: {error.message}", hint=error.hint) from None
     if table is None:
-        hint = "begin it with a `# /// script` block that lists its dependencies (PEP 723)"
+        hint = "add a `# /// script` block that lists its dependencies (PEP 723)"
         raise InputError(f"{script} has no inline metadata", hint=hint)
     return {canonical_requirement(str(text)): str(text) for text in table.get("dependencies", [])}
 
 
 def _check_bundle(script: Path, dependencies: Mapping[str, str], bundle: Path) -> None:
-    """Refuse what no node could run; the launcher on the node decides about the rest."""
+    """Raise if no node could run the script; the launcher on the node checks the rest."""
     scripts = read_manifest(bundle).scripts.values()
     missing = [
         dependencies.keys() - {canonical_requirement(text) for text in entry.dependencies}
@@ -104,17 +105,18 @@ def _check_bundle(script: Path, dependencies: Mapping[str, str], bundle: Path) -
     fewest = min(missing, key=len)
     if fewest:
         named = ", ".join(dependencies[key] for key in sorted(fewest))
-        hint = f"on the connected side: build-offline-bundle {script.name} -o DIR, then carry the bundle over again"
         raise NotInBundleError(
-            f"{script} needs {named}, which the bundle {bundle} does not hold", hint=hint
+            f"{script} requires {named}, which the bundle {bundle} does not have",
+            hint=f"with a network: build-offline-bundle {script.name} -o DIR, "
+            "then transfer the bundle again",
         )
 
 
 def _output_fault(name: str, taken: Sequence[str]) -> str | None:
-    """Say what is wrong with the name of an output, if anything is."""
+    """Return what is wrong with the name of an output, or None."""
     path = PurePosixPath(name)
     if not name or not path.name or name != str(path) or re.search(r"[\x00-\x1f\\]", name):
-        return "is not the name of a file"
+        return "is not a file name"
     if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
         return "leaves the job's directory"
     return "is an input, too" if name in taken else None

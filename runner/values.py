@@ -1,10 +1,10 @@
-"""What the jobs of a submission differ in: values from `--set NAME=VALUE` and from a CSV file with one job a row.
+"""Input values of jobs: from `--set NAME=VALUE`, and from a CSV file with one job per row.
 
     >>> plan_values(["material=steel"], None, jobs=2).rows
     ({'material': 'steel'}, {'material': 'steel'})
 
-A value is what its text looks like: `3` is an int, `0.5` a float, `true` a bool, all else a string; a column of a CSV
-file has the one type that fits all its cells. Pure but for the reading of the file; every fault found is reported.
+The text decides the type: `3` is an int, `0.5` a float, `true` a bool, all else a string. A column
+of a CSV file has the one type that fits all its cells. All problems are reported together.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 Value = int | float | bool | str
 
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
-"""Without leading zeros: `007` is somebody's identifier, not seven."""
+"""Leading zeros: treat as text."""
 
 _LARGEST_INTEGER = 2**63 - 1
+_MOST_DIGITS = 20
 _BOOLS = {"true": True, "false": False}
 _SHOWN_PROBLEMS = 10
-_HEADER_HINT = "the first line names the values, every further line is one job"
+_HEADER_HINT = "the first line names the values, and each further line is one job"
 
 
 @dataclass(frozen=True)
@@ -39,31 +40,30 @@ class JobValues:
     types: Mapping[str, str]
     """Name → `int`, `float`, `bool` or `string`."""
     rows: tuple[Mapping[str, Value], ...]
-    """One per job, in order; each with all the names."""
+    """One per job, in order, each with all names."""
 
 
 def plan_values(settings: Sequence[str], table: Path | None, *, jobs: int) -> JobValues:
-    """Combine `NAME=VALUE` *settings*, which every job gets, with the rows of *table*, one job each.
+    """Combine `NAME=VALUE` *settings*, for all jobs, with the rows of *table*, one job each.
 
-    Without a table there are *jobs* jobs. Raises `InputError` naming every setting or line that is at fault.
+    Without a table there are *jobs* jobs. Raises `InputError` with all wrong settings or lines.
     """
     constants = _parse_settings(settings)
     columns = _read_table(table) if table else {}
-    twice = sorted(constants.keys() & columns.keys())
-    if twice:
-        names = ", ".join(twice)
-        raise InputError(
-            f"given both by --set and by {table}: {names}", hint="give each value in one place"
-        )
+    duplicates = sorted(constants.keys() & columns.keys())
+    if duplicates:
+        names = ", ".join(duplicates)
+        raise InputError(f"given by --set and by {table}: {names}", hint="give each value once")
     types = {name: _type_of([text]) for name, text in constants.items()}
     types |= {name: _type_of(cells) for name, cells in columns.items()}
-    fixed = {name: _CONVERTERS[types[name]](text) for name, text in constants.items()}
+    common = {name: _CONVERTERS[types[name]](text) for name, text in constants.items()}
     converted = {
         name: [_CONVERTERS[types[name]](cell) for cell in cells] for name, cells in columns.items()
     }
     count = len(next(iter(columns.values()))) if columns else jobs
     rows = tuple(
-        {**fixed, **{name: cells[row] for name, cells in converted.items()}} for row in range(count)
+        {**common, **{name: cells[row] for name, cells in converted.items()}}
+        for row in range(count)
     )
     return JobValues(types=types, rows=rows)
 
@@ -80,7 +80,7 @@ def _parse_settings(settings: Sequence[str]) -> dict[str, str]:
         constants[name.strip()] = text.strip()
     if problems:
         raise InputError(
-            "--set cannot be read", problems=problems, hint="for example --set thickness=0.5"
+            "--set is not valid", problems=problems, hint="for example --set thickness=0.5"
         )
     return constants
 
@@ -95,13 +95,13 @@ def _read_table(path: Path) -> dict[str, list[str]]:
             ]
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read: {error.strerror}", hint="check its path and permissions"
+            f"cannot read {path}: {error.strerror}", hint="check its path and permissions"
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         hint = "save it as CSV: UTF-8 text, values separated by commas"
         raise InputError(f"{path} is not a CSV file: {error}", hint=hint) from error
     if len(lines) < 2:
-        raise InputError(f"{path} holds no jobs", hint=_HEADER_HINT)
+        raise InputError(f"{path} has no rows of values", hint=_HEADER_HINT)
     names = lines[0][1]
     problems = [*_header_problems(names), *_row_problems(names, lines[1:])]
     if problems:
@@ -140,11 +140,12 @@ def _type_of(cells: Sequence[str]) -> str:
 
 
 def _is_integer(cell: str) -> bool:
-    return _INTEGER.fullmatch(cell) is not None and abs(int(cell)) <= _LARGEST_INTEGER
+    is_short = len(cell) <= _MOST_DIGITS  # int() refuses 4,300 digits and more
+    return is_short and _INTEGER.fullmatch(cell) is not None and abs(int(cell)) <= _LARGEST_INTEGER
 
 
 def _is_number(cell: str) -> bool:
-    """Whether it is a finite decimal number: NaN has no place in JSON, and `1_000` is a name."""
+    """Return True for a finite decimal number: JSON has no NaN, and `1_000` is text."""
     try:
         return (
             math.isfinite(float(cell))

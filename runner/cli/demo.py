@@ -34,7 +34,7 @@ def demo_command(*, output: Path, jobs: int) -> None:
     """
     from offline_bundle.runner.demo import demonstrate
 
-    plots = demonstrate(output, jobs=jobs, say=click.echo)
+    plots = demonstrate(output, jobs=jobs, echo=click.echo)
     click.echo(f"\n{len(plots)} plots, made without a network:")
     for plot in plots:
         click.echo(f"  {plot}")

@@ -34,9 +34,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(demo, "no_network_command", lambda command: ["sealed", *command])
     monkeypatch.setattr("offline_bundle.runner.demo.subprocess.run", run)
-    monkeypatch.setattr(
-        "offline_bundle.wheelhouse.runtime.interpreters.find_interpreter", lambda _: "python3.12"
-    )
+    monkeypatch.setattr(demo, "find_interpreter", lambda _: "python3.12")
     return seen
 
 
@@ -63,7 +61,7 @@ def test_jobs_without_a_plot_are_told(
     steps: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command_line(demo_command, ["-o", str(tmp_path / "d")], "demo") == 8
-    assert "3 plots came of 10 jobs" in capsys.readouterr().err
+    assert "10 jobs wrote 3 plots" in capsys.readouterr().err
     assert len(steps) == 3
 
 
@@ -80,7 +78,7 @@ def test_a_step_that_fails_ends_it_with_its_exit_code(
     )
     assert run_command_line(demo_command, [], "demo") == 4
     assert (
-        "`offline-bundle build demo/eval.py -o demo/bundle` left with exit code 4"
+        "`offline-bundle build demo/eval.py -o demo/bundle` failed with exit code 4"
         in capsys.readouterr().err
     )
     assert steps == []
@@ -91,7 +89,7 @@ def test_a_folder_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "file").touch()
     assert run_command_line(demo_command, ["-o", str(tmp_path / "file" / "d")], "demo") == 1
-    assert f"{tmp_path}/file/d cannot be used" in capsys.readouterr().err
+    assert f"cannot use {tmp_path}/file/d" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +104,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_script_is_in_the_wheel(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert (
-            archive.read("runner/examples/eval.py")
+            archive.read("offline_bundle/runner/examples/eval.py")
             == (ROOT / "examples/python_uv/eval.py").read_bytes()
         )
 

@@ -102,10 +102,10 @@ def test_what_is_not_csv_is_refused(table: Path, content: bytes) -> None:
 
 
 def test_a_table_without_jobs_or_without_a_file_is_refused(table: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read: No such file"):
+    with pytest.raises(InputError, match="cannot read .*: No such file"):
         plan_values([], table, jobs=1)
     table.write_text("a,b\n")
-    with pytest.raises(InputError, match="holds no jobs"):
+    with pytest.raises(InputError, match="has no rows"):
         plan_values([], table, jobs=1)
 
 
@@ -121,5 +121,5 @@ def test_faulty_settings_are_all_named() -> None:
 
 def test_a_value_comes_from_one_place(table: Path) -> None:
     table.write_text("a\n1\n")
-    with pytest.raises(InputError, match=r"given both by --set and by .*: a"):
+    with pytest.raises(InputError, match=r"given by --set and by .*: a"):
         plan_values(["a=1"], table, jobs=1)

@@ -99,7 +99,7 @@ def test_states_results_and_the_way_back(bundle: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--no-wait"], "jobs on this machine end with this command"),
+        (["--no-wait"], "local jobs end with this command"),
         (
             ["-U", "https://hps.example"],
             "--url is an option of the engine hps: add --engine hps, or leave it out",
@@ -108,7 +108,7 @@ def test_states_results_and_the_way_back(bundle: Path, capsys: pytest.CaptureFix
             ["--partition", "main"],
             "--partition is an option of the engine slurm: add --engine slurm, or leave it out",
         ),
-        (["--memory", "1GiB"], "--memory: nothing on this machine would hold jobs to it"),
+        (["--memory", "1GiB"], "--memory is not supported by --engine local"),
         (["--output", "../x"], "leaves the job's directory"),
         (["--input", "eval.py"], "two files are named eval.py"),
     ],
@@ -123,7 +123,7 @@ def test_bad_usage(
 
 def test_a_bundle_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(submit_command, "eval.py", "--engine", "local") == 2
-    assert "--engine local needs --bundle DIR" in capsys.readouterr().err
+    assert "--engine local requires --bundle DIR" in capsys.readouterr().err
     assert run(submit_command, "eval.py", "--engine", "local", "--bundle", "none") == 2
     assert "is not a bundle" in capsys.readouterr().err
     assert not Path("eval-results").exists()
@@ -132,7 +132,7 @@ def test_a_bundle_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_jobs_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()
     assert run(jobs_command, "empty", "--engine", "local") == 2
-    assert "holds no jobs" in capsys.readouterr().err
+    assert "no jobs in" in capsys.readouterr().err
     assert run(jobs_command, "--engine", "local") == 2
     assert "name the folder of the results" in capsys.readouterr().err
 
