@@ -19,6 +19,7 @@ import click
 from offline_bundle import __version__
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.paths import printable_lines
+from offline_bundle.wheelhouse.runtime.processes import stop_ignoring_children
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,6 +149,7 @@ def cli(context: click.Context) -> None:
 def main() -> None:
     """Run `offline-bundle`."""
     _open_closed_streams()
+    stop_ignoring_children()
     sys.exit(run_command_line(cli, sys.argv[1:], "offline-bundle"))
 
 
@@ -156,6 +158,7 @@ def build_main() -> None:
     from offline_bundle.builder.cli.build import build_command
 
     _open_closed_streams()
+    stop_ignoring_children()
     sys.exit(run_command_line(build_command, sys.argv[1:], "build-offline-bundle"))
 
 

@@ -17,6 +17,7 @@ from tests.wheelhouse.test_run import SHOW, UV, Node, needs_posix, python_of
 
 pytestmark = needs_posix
 
+ROOT = Path(__file__).parents[2]
 IGNORE_CHILDREN = (
     "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
@@ -173,3 +174,15 @@ def test_cache_behind_a_link_of_this_user_starts_warm(node: Node) -> None:
     shutil.rmtree(node.bundle / "runtime")  # a warm start needs none of it
     done = node.run(node.script())
     assert done.returncode == 0, done.stderr
+
+
+def test_ignored_child_signal_does_not_hide_failures_of_a_build(tmp_path: Path) -> None:
+    (tmp_path / "index").mkdir()
+    script = tmp_path / "eval.py"
+    script.write_text(BundleScript(dependencies=["nothing-here"]).text)
+    arguments = ["build", script, "-o", tmp_path / "bundle", "--no-uv"]
+    index = ["--default-index", (tmp_path / "index").as_uri()]
+    command = [sys.executable, "-c", IGNORE_CHILDREN, "-m", "offline_bundle", *arguments, *index]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 3, done.stderr
+    assert "eval.py cannot be resolved" in done.stderr
