@@ -53,7 +53,7 @@ def test_the_steps_in_order(
     ).read_text()
     said = capsys.readouterr().out
     assert "$ offline-bundle build demo/eval.py -o demo/bundle" in said
-    assert "3 plots, made offline" in said
+    assert "3 plots, made without a network" in said
     assert not (tmp_path / "demo/plots/job-of-last-time").exists()
 
 

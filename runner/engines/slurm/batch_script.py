@@ -84,7 +84,8 @@ if [ "$code" -ne 0 ] && [ ! -f "$bundle/run.py" ]; then
 fi
 ended=$(date +%s)
 {outputs}printf '{{"code": %d, "started": %d, "ended": %d, "node": "%s", "restart": %d}}\\n' \\
-    "$code" "$started" "$ended" "${{SLURMD_NODENAME:-}}" "${{SLURM_RESTART_COUNT:-0}}" >{record} || exit 1
+    "$code" "$started" "$ended" "${{SLURMD_NODENAME:-}}" "${{SLURM_RESTART_COUNT:-0}}" \\
+    >{record} || exit 1
 [ "$code" -ne 137 ] || exit 137  # killed: Slurm has the reason
 mv -T "$attempt" "$folder/$name" || exit 1
 [ -s "$log" ] || rm -f "$log"
@@ -93,13 +94,13 @@ exit "$code"
 
 _CACHE = """\
 if [ -z "${OFFLINE_BUNDLE_CACHE:-}" ]; then
-    for folder in "${SLURM_TMPDIR:-}" "${TMPDIR:-}" /tmp; do
-        case $folder in  # skip folders of this job alone
+    for parent in "${SLURM_TMPDIR:-}" "${TMPDIR:-}" /tmp; do
+        case $parent in  # skip folders of this job alone
             "" | *[!0-9]"$SLURM_JOB_ID" | *[!0-9]"$SLURM_JOB_ID"[!0-9]*) continue ;;
         esac
-        [ -d "$folder" ] && [ -w "$folder" ] && break
+        [ -d "$parent" ] && [ -w "$parent" ] && break
     done
-    OFFLINE_BUNDLE_CACHE=$folder/offline-bundle-$(id -u)
+    OFFLINE_BUNDLE_CACHE=$parent/offline-bundle-$(id -u)
 fi"""
 
 
