@@ -101,18 +101,20 @@ class Credentials:
         with self._lock:
             index = self._nearest(url, with_login=False) or _read_index(None, url, {})
             if index.url not in self._looked_up:
-                user, password = index.login or (None, "")
-                login = None if password else self._find_stored(index.url, user)
-                self._looked_up[index.url] = login is not None
-                if login:
-                    self._indexes = (
-                        replace(index, login=login),
-                        *(known for known in self._indexes if known != index),
-                    )
-                    self._secrets = _secret_patterns(
-                        known.login for known in self._indexes if known.login
-                    )
+                self._looked_up[index.url] = self._add_stored(index)
             return self._looked_up[index.url]
+
+    def _add_stored(self, index: _Index) -> bool:
+        user, password = index.login or (None, "")
+        if self._find_stored is None or password:
+            return False
+        login = self._find_stored(index.url, user)
+        if login is None:
+            return False
+        others = (other for other in self._indexes if other != index)
+        self._indexes = (replace(index, login=login), *others)
+        self._secrets = _secret_patterns(other.login for other in self._indexes if other.login)
+        return True
 
     def advice(self, url: str) -> str:
         """Return a hint where to put credentials for *url*: variables of its index, or netrc."""

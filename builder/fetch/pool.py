@@ -161,10 +161,10 @@ def _in_parallel(
 
     def work() -> None:
         try:
-            while True:
+            while waiting:
                 try:
                     identity, item = waiting.popleft()
-                except IndexError:
+                except IndexError:  # another thread took the last one
                     break
                 results[identity] = function(item)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
@@ -183,10 +183,14 @@ def _in_parallel(
     finally:
         waiting.clear()
         interrupt()
-        deadline = time.monotonic() + _JOIN_SECONDS
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        _join(threads, _JOIN_SECONDS)
     return results
+
+
+def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _error(problems: Sequence[DownloadError], files: int) -> FetchError:
