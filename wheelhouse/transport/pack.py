@@ -9,7 +9,7 @@ unpacker beside them. This module writes them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from offline_bundle.wheelhouse.runtime.archive.check import THE_END, find_damage
 from offline_bundle.wheelhouse.runtime.archive.extract import contents_of, intact_files
@@ -108,6 +108,7 @@ class _Source:
             old_contents, contents = contents_of(old), contents_of(manifest)
             changed = [path for path in contents if old_contents.get(path) != contents[path]]
             self.head.delta = render_delta(sha256_of(base), old.generation, changed)
+        self._check_unchanged()  # the signature, read after it, must be of this manifest
         self.layout = ArchiveLayout(self.head)
 
     def check_sizes(self) -> None:
@@ -158,17 +159,25 @@ class _Source:
         if copied < entry.size:
             self._raise_for_bundle([f"{entry.path}: became shorter while it was packed"])
 
+    def _check_unchanged(self) -> None:
+        if self._bundle.read(MANIFEST) != self.head.document:
+            self._raise_changed()
+
+    def _raise_changed(self) -> NoReturn:
+        raise BundleError(
+            f"{self._bundle.path} was changed while it was packed",
+            hint="run `pack` again when the update is complete",
+        )
+
     def _raise_for_bundle(self, problems: Collection[str]) -> None:
         """Raise if there are *problems* with files, because of damage or of an update."""
         if not problems:
             return
         path = self._bundle.path
         # An update replaces files before it replaces the manifest; until then it has a journal.
-        if self._bundle.read(MANIFEST) != self.head.document or journal_paths(self._bundle):
-            raise BundleError(
-                f"{path} was changed while it was packed",
-                hint="run `pack` again when the update is complete",
-            )
+        if journal_paths(self._bundle):
+            self._raise_changed()
+        self._check_unchanged()
         raise IntegrityError(
             f"{path} is damaged and was not packed: {len(problems)} files do not match its "
             f"{MANIFEST}",
