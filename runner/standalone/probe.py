@@ -1,12 +1,12 @@
-"""Describe this machine for those who build bundles for it: run it on the air-gapped node.
+"""Describe this machine as node.json, for `build --node`. Run it on an air-gapped node.
 
-    python3 probe.py > node.json        (this file can be copied alone; or: offline-bundle probe -o node.json)
-    build-offline-bundle eval.py -o DIR --node node.json         (on the connected side)
+    python3 probe.py > node.json            (copy this file alone, or: offline-bundle probe)
+    build-offline-bundle eval.py -o DIR --node node.json        (on a machine with a network)
 
-Nothing but the standard library of Python 3.6 or newer. It writes nothing on the node, opens no connection, and
-starts only what it finds by the names of Python and uv, each for a few seconds at most. What cannot be found out is
-null. Of environment variables it gives the values of a fixed list, URLs without user, password and query; of other
-UV_ variables only the names.
+Standard library of Python 3.6 or newer only. It writes nothing on the node, opens no connection,
+and starts only programs with the names of Python and uv, each for a few seconds at most. What
+cannot be determined is null. Of environment variables it includes the values of a fixed list, with
+URLs without user, password and query; of other UV_ variables the names only.
 """
 
 import json
@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-TYPE_CHECKING = False  # for type checkers only: this runs on Pythons that know less of types
+TYPE_CHECKING = False  # true for type checkers: old Pythons have no such types
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from re import Pattern
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _SECONDS = 10
-"""A program that has not answered by then is passed over."""
+"""Time limit of a program."""
 _AT_ONCE = 8
 _MOST_PROGRAMS = 64
 _LONGEST_ANSWER = 65536
@@ -36,15 +36,16 @@ _LONGEST_ANSWER = 65536
 _PYTHON_NAME = re.compile(r"(?:python|pypy)(?:3(?:\.[0-9]{1,2}t?)?)?(?:\.exe)?")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _SHOWN_VARIABLES = re.compile(
-    "HOME|PATH|PYENV_ROOT|TMPDIR|XDG_(?:CACHE|CONFIG|DATA)_HOME|OFFLINE_BUNDLE(?:_(?:CACHE|CACHE_MAX|POLICY|PYTHON|UV))?|"
-    "UV_(?:CACHE_DIR|CONFIG_FILE|DEFAULT_INDEX|EXTRA_INDEX_URL|FIND_LINKS|INDEX|INDEX_URL|LINK_MODE|NO_CACHE|NO_CONFIG|"
-    "NO_INDEX|OFFLINE|PROJECT_ENVIRONMENT|SYSTEM_PYTHON|TOOL_DIR)|"
+    "HOME|PATH|PYENV_ROOT|TMPDIR|XDG_(?:CACHE|CONFIG|DATA)_HOME|"
+    "OFFLINE_BUNDLE(?:_(?:CACHE|CACHE_MAX|POLICY|PYTHON|UV))?|"
+    "UV_(?:CACHE_DIR|CONFIG_FILE|DEFAULT_INDEX|EXTRA_INDEX_URL|FIND_LINKS|INDEX|INDEX_URL|LINK_MODE|"
+    "NO_CACHE|NO_CONFIG|NO_INDEX|OFFLINE|PROJECT_ENVIRONMENT|SYSTEM_PYTHON|TOOL_DIR)|"
     "UV_PYTHON(?:_(?:DOWNLOADS|DOWNLOADS_JSON_URL|INSTALL_DIR|INSTALL_MIRROR|PREFERENCE))?"
 )
 
 
 def main() -> int:
-    """Print the description; `--no-hostname` leaves the machine's name out."""
+    """Print the description; `--no-hostname` omits the machine's name."""
     arguments = sys.argv[1:]
     if set(arguments) - {"--no-hostname"}:
         print("usage: python3 probe.py [--no-hostname] > node.json", file=sys.stderr)
@@ -54,13 +55,13 @@ def main() -> int:
 
 
 def render(node: "dict[str, object]") -> str:
-    """node.json, in ASCII."""
+    """Return node.json, in ASCII."""
     return json.dumps(node, indent=1, sort_keys=True) + "\n"
 
 
 def describe(*, with_hostname: bool = True) -> "dict[str, object]":
-    """Everything that a builder, or whoever helps from afar, wants to know of this machine."""
-    pythons, uvs = _ask_all(_python_paths(), _uv_paths())
+    """Return what a build, or remote support, needs to know about this machine."""
+    pythons, uvs = _describe_all(_python_paths(), _uv_paths())
     return {
         "format": FORMAT,
         "system": _attempt(platform.system) or None,
@@ -73,20 +74,20 @@ def describe(*, with_hostname: bool = True) -> "dict[str, object]":
         "pythons": pythons,
         "uv": uvs,
         "environment": _attempt(_variables),
-        "caches": [_cache_place(folder) for folder in _attempt(caches) or []],
+        "caches": [_describe_cache(folder) for folder in _attempt(cache_candidates) or []],
         "user-namespaces": _attempt(_user_namespaces),
         "bubblewrap": next(_on_path(re.compile("bwrap")), None),
     }
 
 
 def machine() -> str:
-    """The processor as uv names it: x86_64, aarch64."""
+    """Return the processor as uv names it: x86_64, aarch64."""
     name = platform.machine().lower()
     return _MACHINES.get(name, name)
 
 
 def libc() -> "dict[str, str | None] | None":
-    """The C library: glibc by its own word, musl by that of its loader; None where there is neither."""
+    """Return the C library: glibc from its own function, musl from its loader, or None."""
     if not sys.platform.startswith("linux"):
         return None
     family, _, version = (
@@ -97,8 +98,8 @@ def libc() -> "dict[str, str | None] | None":
     folder = "/lib"
     for name in sorted(os.listdir(folder)):
         if re.match(r"ld-musl-.*\.so\.1$", name):
-            _, said = _ask([os.path.join(folder, name)])
-            match = re.search(r"Version ([0-9]+(?:\.[0-9]+)*)", said)
+            _, output = _run([os.path.join(folder, name)])
+            match = re.search(r"Version ([0-9]+(?:\.[0-9]+)*)", output)
             return {"family": "musl", "version": match.group(1) if match else None}
     return None
 
@@ -112,7 +113,7 @@ def _loaded_glibc() -> str:
 
 
 def _distribution() -> "str | None":
-    """The PRETTY_NAME of /etc/os-release."""
+    """Return PRETTY_NAME of /etc/os-release."""
     with open("/etc/os-release", encoding="utf-8", errors="replace") as file:
         for line in file:
             name, _, text = line.strip().partition("=")
@@ -122,14 +123,14 @@ def _distribution() -> "str | None":
 
 
 def _attempt(function: "Callable[..., _Result]", *arguments: object) -> "Optional[_Result]":
-    """What *function* returns, or None: on a strange machine anything may fail, and the rest still counts."""
+    """Return what *function* returns, or None: one failure must not stop the others."""
     try:
         return function(*arguments)
     except Exception:  # noqa: BLE001 - null is the answer then
         return None
 
 
-# --- Pythons and uv ------------------------------------------------------------------------------------------
+# --- Pythons and uv
 
 _SELF_DESCRIPTION = """
 import json, os, struct, sys
@@ -150,7 +151,8 @@ try:
 except Exception:
     libc = ""
 print(json.dumps({
-    "path": os.path.realpath(path), "version": "%d.%d.%d" % sys.version_info[:3], "release": sys.version_info[3],
+    "path": os.path.realpath(path),
+    "version": "%d.%d.%d" % sys.version_info[:3], "release": sys.version_info[3],
     "implementation": sys.implementation.name if hasattr(sys, "implementation") else "cpython",
     "free-threaded": bool(get("Py_GIL_DISABLED")), "debug": bool(get("Py_DEBUG")),
     "bits": struct.calcsize("P") * 8, "libc": libc.split(" ")[0] or None,
@@ -159,7 +161,7 @@ print(json.dumps({
 
 
 def _python_paths() -> "dict[str, str]":
-    """Path -> where it was found: this one, PATH's, uv's, pyenv's."""
+    """Return path -> source: this one, PATH, uv or pyenv."""
     found: "dict[str, str]" = {}
     if sys.executable:
         found[sys.executable] = "this one"
@@ -192,7 +194,7 @@ def _uv_paths() -> "list[str]":
 
 
 def _on_path(name: "Pattern[str]") -> "Iterator[str]":
-    """Programs on PATH whose whole name matches, in its order; relative folders are not looked into."""
+    """Yield the programs on PATH whose whole name matches; relative folders are skipped."""
     for folder in dict.fromkeys(os.environ.get("PATH", os.defpath).split(os.pathsep)):
         if os.path.isabs(folder):
             yield from _programs(folder, name)
@@ -212,28 +214,28 @@ def _listed(folder: str) -> "list[str]":
         return []
 
 
-def _ask_all(
+def _describe_all(
     pythons: "dict[str, str]", uvs: "list[str]"
 ) -> "tuple[list[dict[str, object]], list[dict[str, object]]]":
-    """What each of them says of itself; a few at a time, so that those that hang do not add up. No one twice."""
+    """Return the descriptions of all programs, each once; several run at a time."""
     commands = [[path, "-I", "-c", _SELF_DESCRIPTION] for path in _distinct(pythons)]
     commands += [[path, "--version"] for path in _distinct(uvs)]
-    answers = _ask_in_parallel(commands[:_MOST_PROGRAMS])
+    answers = _run_in_parallel(commands[:_MOST_PROGRAMS])
     found: "dict[object, dict[str, object]]" = {}
     versions = []
-    for (path, *rest), (said, _) in zip(commands, answers):
+    for (path, *rest), (output, _) in zip(commands, answers):
         if rest == ["--version"]:
-            match = re.match(r"uv ([0-9][0-9A-Za-z.+-]*)", said)
+            match = re.match(r"uv ([0-9][0-9A-Za-z.+-]*)", output)
             versions.append({"path": path, "version": match.group(1) if match else None})
             continue
-        described = _attempt(json.loads, said)
+        described = _attempt(json.loads, output)
         if isinstance(described, dict) and described.get("version"):
             found.setdefault(described.get("path"), dict(described, found=pythons[path]))
     return list(found.values()), versions
 
 
 def _distinct(paths: "Iterable[str]") -> "Iterator[str]":
-    """Those that are not another name for one before. A link into a virtual environment is a program of its own."""
+    """Yield paths of distinct files. A link into a virtual environment is a program of its own."""
     seen = set()
     for path in paths:
         folder = os.path.realpath(os.path.dirname(path))
@@ -246,15 +248,15 @@ def _distinct(paths: "Iterable[str]") -> "Iterator[str]":
             yield path
 
 
-def _ask_in_parallel(commands: "list[list[str]]") -> "list[tuple[str, str]]":
+def _run_in_parallel(commands: "list[list[str]]") -> "list[tuple[str, str]]":
     answers = [("", "")] * len(commands)
 
-    def ask(index: int) -> None:
-        answers[index] = _ask(commands[index])
+    def run(index: int) -> None:
+        answers[index] = _run(commands[index])
 
     for first in range(0, len(commands), _AT_ONCE):
         threads = [
-            threading.Thread(target=ask, args=(index,), daemon=True)
+            threading.Thread(target=run, args=(index,), daemon=True)
             for index in range(first, min(first + _AT_ONCE, len(commands)))
         ]
         for thread in threads:
@@ -264,24 +266,24 @@ def _ask_in_parallel(commands: "list[list[str]]") -> "list[tuple[str, str]]":
     return answers
 
 
-def _ask(command: "list[str]") -> "tuple[str, str]":
-    """What *command* says on stdout and stderr within the time; it is ended then, with all that it started."""
+def _run(command: "list[str]") -> "tuple[str, str]":
+    """Return stdout and stderr of *command* within the time limit; then end it and its children."""
     try:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_plain_environment(),
+            env=_clean_environment(),
             start_new_session=True,
         )
     except (OSError, ValueError):
         return "", ""
-    said = ["", ""]
+    output = ["", ""]
 
     def read(index: int, stream: "IO[bytes]") -> None:
         with stream:
-            said[index] = stream.read(_LONGEST_ANSWER).decode("utf-8", "replace")
+            output[index] = stream.read(_LONGEST_ANSWER).decode("utf-8", "replace")
 
     readers = [
         threading.Thread(target=read, args=item, daemon=True)
@@ -295,11 +297,11 @@ def _ask(command: "list[str]") -> "tuple[str, str]":
     _end(process)
     for reader in readers:
         reader.join(1.0)
-    return said[0], said[1]
+    return output[0], output[1]
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill *process* and its session; where it has ended already, that is all there is to do."""
+    """Kill *process* and its session, unless it has ended."""
     try:
         if os.name == "posix":
             os.killpg(process.pid, 9)
@@ -313,7 +315,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         pass
 
 
-def _plain_environment() -> "dict[str, str]":
+def _clean_environment() -> "dict[str, str]":
     dropped = (
         "PYTHONHOME",
         "PYTHONPATH",
@@ -324,11 +326,11 @@ def _plain_environment() -> "dict[str, str]":
     return {name: text for name, text in os.environ.items() if name not in dropped}
 
 
-# --- places and permissions ----------------------------------------------------------------------------------
+# --- folders and permissions
 
 
-def caches() -> "list[str]":
-    """Where the launcher may put its cache, the preferred place first: as `caches` of its run.py has it."""
+def cache_candidates() -> "list[str]":
+    """Return where the cache may be, as `cache_candidates` of the launcher does."""
     chosen = os.environ.get("OFFLINE_BUNDLE_CACHE")
     if chosen:
         return [os.path.abspath(chosen)]
@@ -340,8 +342,8 @@ def caches() -> "list[str]":
     return [os.path.join(below, "offline-bundle"), last] if os.path.isabs(below) else [last]
 
 
-def _cache_place(folder: str) -> "dict[str, object]":
-    """Whether the launcher could use *folder*; what is not there yet is judged by the folder it would be made in."""
+def _describe_cache(folder: str) -> "dict[str, object]":
+    """Describe whether the launcher can use *folder*, or the folder in which it would be made."""
     existing = folder
     while not os.path.lexists(existing) and os.path.dirname(existing) != existing:
         existing = os.path.dirname(existing)
@@ -350,23 +352,23 @@ def _cache_place(folder: str) -> "dict[str, object]":
         "path": folder,
         "exists": existing == folder,
         "writable": os.access(existing, os.W_OK | os.X_OK),
-        "fault": _attempt(_fault, folder),
+        "fault": _attempt(cache_fault, folder),
         "free": room.f_bavail * room.f_frsize if room else None,
         "noexec": bool(room.f_flag & getattr(os, "ST_NOEXEC", 8)) if room else None,
         "filesystem": _attempt(_file_system, existing),
     }
 
 
-def _fault(folder: str) -> "str | None":
-    """Why the launcher would refuse *folder*; None where it is sound or not there. As its `_refuse_foreign` has it."""
+def cache_fault(folder: str) -> "str | None":
+    """Return why *folder* must not be the cache, as `cache_fault` of the launcher does."""
     if not os.path.lexists(folder) or not hasattr(os, "getuid"):
         return None
     parent, link, found = os.stat(os.path.dirname(folder)), os.lstat(folder), os.stat(folder)
-    others_make_entries = parent.st_mode & 0o002
+    is_shared = parent.st_mode & 0o002
     is_link, is_folder = link.st_mode & 0o170000 == 0o120000, found.st_mode & 0o170000 == 0o040000
-    if is_link and (others_make_entries or link.st_uid not in (os.getuid(), 0)):
+    if is_link and (is_shared or link.st_uid not in (os.getuid(), 0)):
         return "is a symbolic link that another user may have created"
-    if others_make_entries and not parent.st_mode & 0o1000:
+    if is_shared and not parent.st_mode & 0o1000:
         return "is in a folder where any user may replace it (no sticky bit)"
     if not is_folder:
         return "is not a folder"
@@ -376,7 +378,7 @@ def _fault(folder: str) -> "str | None":
 
 
 def _file_system(folder: str) -> "str | None":
-    """Its type, such as ext4 or nfs4: of the mount that *folder* is on (proc(5), mountinfo)."""
+    """Return the type of the mount of *folder*, such as ext4 or nfs4 (proc(5), mountinfo)."""
     real = os.path.realpath(folder)
     best: "tuple[str, str | None]" = ("", None)
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
@@ -392,7 +394,7 @@ def _file_system(folder: str) -> "str | None":
 
 
 def _variables() -> "dict[str, str | None]":
-    """Variables that decide where uv and the launcher look; a value that might be a secret is null."""
+    """Return the variables that uv and the launcher read; possible secrets are null."""
     shown: "dict[str, str | None]" = {}
     for name, text in os.environ.items():
         if _SHOWN_VARIABLES.fullmatch(name):
@@ -403,7 +405,7 @@ def _variables() -> "dict[str, str | None]":
 
 
 def without_secrets(text: str) -> str:
-    """*text* with no user, password, query or fragment in any URL in it."""
+    """Return *text* with no user, password, query or fragment in its URLs."""
     text = re.sub(r"://\S*@", "://", text)
     return re.sub(r"(://[^\s?#]*)[?#]\S*", r"\1", text)
 
@@ -424,11 +426,11 @@ print("works")
 
 
 def _user_namespaces() -> "dict[str, object] | None":
-    """Whether a user may make user and network namespaces, which `run --sealed` and bubblewrap need; tried."""
+    """Try whether user and network namespaces work: `run --no-network` and bubblewrap need them."""
     if not sys.platform.startswith("linux") or not sys.executable:
         return None
-    said, fault = _ask([sys.executable, "-I", "-c", _UNSHARE])
-    works = said.strip() == "works"
+    output, fault = _run([sys.executable, "-I", "-c", _UNSHARE])
+    works = output.strip() == "works"
     return {"works": works, "reason": None if works else fault.strip()[-200:] or "no answer"}
 
 

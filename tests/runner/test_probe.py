@@ -69,20 +69,20 @@ def test_it_runs_alone_on_old_and_new_pythons_and_says_the_same(minor: str, tmp_
 def test_it_finds_caches_where_the_launcher_does(
     tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert probe.caches() == cache_candidates()
+    assert probe.cache_candidates() == cache_candidates()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     assert (
-        probe.caches()
+        probe.cache_candidates()
         == cache_candidates()
         == [str(tmp_path / "cache/offline-bundle"), cache_candidates()[1]]
     )
     monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", "relative")
-    assert probe.caches() == cache_candidates() == [str(Path.cwd() / "relative")]
+    assert probe.cache_candidates() == cache_candidates() == [str(Path.cwd() / "relative")]
     monkeypatch.delenv("OFFLINE_BUNDLE_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("HOME")
-    assert probe.caches() == cache_candidates()
+    assert probe.cache_candidates() == cache_candidates()
     assert own_home.is_dir()
 
 
@@ -115,7 +115,7 @@ def test_it_judges_a_cache_as_the_launcher_does(
         pytest.skip("only root can give a folder away")
     cache = make_foreign(kind, tmp_path)
     monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(cache))
-    place = probe._cache_place(str(cache))
+    place = probe._describe_cache(str(cache))
     if kind == "sound":
         assert cache_directory() == str(cache)
         assert (place["fault"], place["writable"], place["exists"]) == (None, True, True)
