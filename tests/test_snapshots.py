@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from offline_bundle.cli import cli, run_command_line
+from tests.support.distributions import make_wheel
 from tests.support.reviewed import LINUX, MAC, WINDOWS, Shelf
 from tests.support.snapshots import check_snapshot
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.support.index_server import IndexServer
 
 COMMANDS = {
     "show": [["show", "new"], ["show", "old"], ["show", "new", "--json"]],
@@ -69,3 +71,35 @@ def test_output_matches_the_snapshot(command: str, capfd: pytest.CaptureFixture[
         text = re.sub(r'(?m)^ "(size|old_size|new_size|to_carry)": \d+', r' "\1": 0', text)
         blocks.append(f"$ offline-bundle {' '.join(words)}\n{text}exit {code}\n")
     check_snapshot(f"{command}.txt", "\n".join(blocks))
+
+
+def test_build_output_matches_the_snapshot(
+    tmp_path: Path,
+    index: IndexServer,
+    packages: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+    make_wheel(packages, "leaf")
+    Path("job.py").write_text('# /// script\n# dependencies = ["leaf"]\n# ///\n')
+    options = ["--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_28", "--no-uv"]
+    blocks = []
+    for extra in ([], ["-v"], ["-q"], ["--json"], ["--check"]):
+        words = ["build", "job.py", "-o", "bundle", *options, *extra]
+        code = run_command_line(cli, words, "offline-bundle")
+        output = capfd.readouterr()
+        text = output.out + output.err
+        for pattern, replacement in {
+            r"\d+\.\d s\b": "TIME",
+            r"\d+ files, [\d.]+ [KM]iB": "FILES, SIZE",
+            r"1 file, [\d.]+ (B|KiB)": "1 file, SIZE",
+            r"\d+ files fetched \([\d.]+ (B|KiB)\)|1 file fetched \([\d.]+ (B|KiB)\)": "FETCHED",
+            r'"(files|size|fetched_size|seconds)": [\d.]+': r'"\1": 0',
+            r"(leaf-1.0-py3-none-any.whl) +[\d.]+ (B|KiB)": r"\1  SIZE",
+            r"\b[0-9a-f]{64}\b": "SHA256",
+        }.items():
+            text = re.sub(pattern, replacement, text)
+        blocks.append(f"$ offline-bundle {' '.join(words)}\n{text}exit {code}\n")
+    check_snapshot("build.txt", "\n".join(blocks).replace(index.url, "INDEX"))

@@ -1,0 +1,91 @@
+"""The progress display: lines in a log, a live line on a terminal, nothing when quiet."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+
+from offline_bundle.wheelhouse.cli import progress as display
+from offline_bundle.wheelhouse.cli.progress import show_progress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+CODE = """
+from offline_bundle.wheelhouse.cli.progress import show_progress
+with show_progress(is_quiet=False) as progress:
+    progress.step("Resolving [bold]eval.py")
+    progress.begin("Fetching", files=2, size=2048)
+    progress.advance(1024)
+    progress.file_done()
+    progress.items("jobs", done=1, total=2, text="1 running")
+"""
+
+
+def test_quiet_display_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for options in ({"is_quiet": True}, {"is_quiet": False, "in_log": False}):
+        with show_progress(**options) as progress:
+            progress.step("Resolving")
+            progress.begin("Fetching", files=1, size=10)
+            progress.advance(10)
+            progress.file_done()
+            progress.items("jobs", done=1, total=1, text="done")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_log_has_one_line_per_step(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress(is_quiet=False) as progress:
+        progress.step("Resolving eval.py")
+        progress.begin("Fetching", files=2, size=2048)
+        progress.advance(1024)
+        progress.file_done()
+        progress.begin("Packing bundle")
+    assert capsys.readouterr() == (
+        "",
+        "Resolving eval.py …\nFetching 2 files, 2 KiB …\nPacking bundle …\n",
+    )
+
+
+def test_log_has_lines_during_long_transfers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(display, "_SECONDS_BETWEEN_LINES", 0.0)
+    with show_progress(is_quiet=False) as progress:
+        progress.begin("Fetching", files=3)
+        for _ in range(3):
+            progress.advance(1024)
+            progress.file_done()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["  1 KiB so far", "  2 KiB so far"]
+    assert lines[1].endswith("2 files remaining")
+
+
+def test_log_has_counts_of_items_when_they_change(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress(is_quiet=False) as progress:
+        for done in (0, 0, 1, 2, 2):
+            progress.items("jobs", done=done, total=2, text=f"{2 - done} running")
+    assert capsys.readouterr().err.splitlines() == [
+        "0 of 2 jobs: 2 running",
+        "2 of 2 jobs: 0 running",
+    ]
+
+
+def test_terminal_has_one_live_line_that_is_removed() -> None:
+    controller, terminal = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
+    with subprocess.Popen([sys.executable, "-c", CODE], stderr=terminal, env=environment) as done:
+        os.close(terminal)
+        output = b""
+        try:
+            while chunk := os.read(controller, 1 << 16):
+                output += chunk
+        except OSError:  # Linux reports EIO when the last writer has closed the terminal
+            pass
+    os.close(controller)
+    assert done.returncode == 0
+    assert b"1/2 jobs" in output
+    assert output.rstrip().endswith(b"\x1b[2K")
