@@ -48,7 +48,7 @@ def test_somebody_at_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_nobody_at_a_terminal_is_told_how_to_give_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False))
-    with pytest.raises(InputError, match="there is no password for me") as raised:
+    with pytest.raises(InputError, match="no password for me") as raised:
         find_password(URL, "me", None)
     assert "HPS_PASSWORD" in str(raised.value.hint)
     assert "keyring set" in str(raised.value.hint)

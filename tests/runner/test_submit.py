@@ -193,10 +193,10 @@ def test_no_job_starts_before_all_are_there(
 
 
 def test_software_that_nobody_offers_is_refused(session: Session, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"offers the software uvx; there is uv 0") as raised:
+    with pytest.raises(InputError, match=r"offers the software uvx; they offer uv 0") as raised:
         submit(session, make_submission(tmp_path, software="uvx", name="nobody"))
     assert "--software" in str(raised.value.hint)
-    with pytest.raises(InputError, match=r"offers the software uv 0\.0\.1; there is uv"):
+    with pytest.raises(InputError, match=r"offers the software uv 0\.0\.1; they offer uv"):
         submit(session, make_submission(tmp_path, software_version="0.0.1", name="nobody"))
     assert list_projects(session, name="nobody") == []
     submitted = submit(session, make_submission(tmp_path, software="uvx"), require_software=False)
@@ -230,10 +230,10 @@ def test_every_fault_is_found_before_anything_is_sent(tmp_path: Path) -> None:
         "the output 'plot.png' is an input, too",
         "the output '../up' leaves the job's directory",
         "the output '/etc/passwd' leaves the job's directory",
-        "the output 'a\\\\b' is not the name of a file",
+        "the output 'a\\\\b' is not a file name",
         "the output 'C:x' leaves the job's directory",
-        "the output '' is not the name of a file",
-        "the output 'a//b' is not the name of a file",
+        "the output '' is not a file name",
+        "the output 'a//b' is not a file name",
         "y is both an input and an output value",
     ]
 
@@ -242,7 +242,7 @@ def test_every_fault_is_found_before_anything_is_sent(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("print('hello')\n", "has no inline metadata"),
-        ("# /// script\n# dependencies = [\n# ///\n", "its metadata cannot be read"),
+        ("# /// script\n# dependencies = [\n# ///\n", "invalid metadata"),
         ("# /// script\n# dependencies = []\n", "eval.py"),
     ],
 )
@@ -263,7 +263,7 @@ def test_a_bundle_that_lacks_something_is_refused_where_it_can_be_seen(tmp_path:
     script = write_script(tmp_path, "", "more.py", '"alpha", "beta>2"')
     submission = Submission(script=script, bundle=str(bundle), values=plan_values([], None, jobs=1))
     with pytest.raises(
-        NotInBundleError, match=r"more.py needs beta>2, which the bundle .* does not hold"
+        NotInBundleError, match=r"more.py requires beta>2, which the bundle .* does not have"
     ):
         check_request(submission)
     check_request(Submission(script=script, bundle="/only/nodes/see/it", values=submission.values))

@@ -134,7 +134,7 @@ def test_jobs_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(jobs_command, "empty", "--engine", "local") == 2
     assert "no jobs in" in capsys.readouterr().err
     assert run(jobs_command, "--engine", "local") == 2
-    assert "name the folder of the results" in capsys.readouterr().err
+    assert "name the results folder" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_the_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
