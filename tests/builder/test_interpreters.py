@@ -19,7 +19,7 @@ from offline_bundle.builder.inputs.targets import Target, host_platform, make_ta
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
 from offline_bundle.wheelhouse.derived.diff import diff
-from offline_bundle.wheelhouse.runtime.cache_dir import cache_directory
+from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import (
     FetchError,
     IntegrityError,
@@ -172,7 +172,7 @@ def test_a_bundle_brings_its_interpreter(mirrored: Mirrored, tmp_path: Path) -> 
         source = manifest.files[BROUGHT].source
         assert source is not None
         assert source.url == f"http://{address}/{RELEASE}/{FILENAME.replace('+', '%2B')}"
-        assert {"run.sh", "interpreter.py", "python-downloads.json"} <= manifest.files.keys()
+        assert {"run.sh", "python-downloads.json"} <= manifest.files.keys()
         assert (
             json.loads((factory.bundle / "python-downloads.json").read_text())[KEY]["sha256"]
             == manifest.files[BROUGHT].sha256
@@ -314,7 +314,9 @@ def test_an_archive_never_changes_its_bytes_under_one_name(mirrored: Mirrored) -
     manifest = mirrored.build()
     changed = replace(manifest.files[BROUGHT], sha256="0" * 64)
     with pytest.raises(IntegrityError):
-        check_immutable_files(manifest, replace(manifest, files={**manifest.files, BROUGHT: changed}))
+        check_immutable_files(
+            manifest, replace(manifest, files={**manifest.files, BROUGHT: changed})
+        )
 
 
 @linux_only
@@ -350,7 +352,7 @@ def test_locked_brings_a_lost_one_back_and_adds_none(mirrored: Mirrored) -> None
         mirrored.build(script, is_locked=True)
     mirrored.build(script)
     before = digests(factory.bundle)
-    for name in (BROUGHT, "python-downloads.json", "run.sh", "interpreter.py"):
+    for name in (BROUGHT, "python-downloads.json", "run.sh", "runtime/interpreter_info.py"):
         (factory.bundle / name).unlink()
     mirrored.build(script, is_locked=True)
     assert digests(factory.bundle) == before
