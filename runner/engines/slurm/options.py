@@ -36,9 +36,9 @@ _RESERVED = {
 """Options of sbatch that this engine sets."""
 
 OPTIONS: tuple[Decorator, ...] = (
-    click.option("--partition", metavar="NAME", help="[default: Slurm's]"),
-    click.option("--account", metavar="NAME", help="[default: yours]"),
-    click.option("--qos", metavar="NAME", help="[default: yours]"),
+    click.option("--partition", metavar="NAME", help="Partition of the jobs.  [default: Slurm's]"),
+    click.option("--account", metavar="NAME", help="Account to charge.  [default: yours]"),
+    click.option("--qos", metavar="NAME", help="Quality of service.  [default: yours]"),
     click.option(
         "--slurm-option",
         "slurm_options",
