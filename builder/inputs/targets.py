@@ -155,14 +155,24 @@ class Target:
         `==3.12` means 3.12.0 in PEP 440; sites write it for 3.12.*, and uv runs it so.
         Raises InputError (exit 2) when no release of the minor is admitted.
         """
-        for micro in _PATCH_RELEASES:
-            if python_matches(requires_python, (*self.version, micro)):
-                return ".".join(map(str, (*self.version, micro)))
+        first = next(self._releases(requires_python, _PATCH_RELEASES), None)
+        if first:
+            return first
         raise InputError(
             f"Python {self.python} is not admitted by the script's "
             f'requires-python = "{requires_python}"',
             hint="leave out --python-version, or change it",
         )
+
+    def last_version(self, requires_python: str | None) -> str:
+        """Return the highest patch release that *requires_python* admits, even if not released."""
+        highest_first = self._releases(requires_python, reversed(_PATCH_RELEASES))
+        return next(highest_first, self.full_version(requires_python))
+
+    def _releases(self, requires_python: str | None, micros: Iterable[int]) -> Iterator[str]:
+        for micro in micros:
+            if python_matches(requires_python, (*self.version, micro)):
+                yield ".".join(map(str, (*self.version, micro)))
 
 
 def make_target(python: str, platform: str) -> Target:

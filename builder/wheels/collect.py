@@ -197,13 +197,9 @@ def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> t
         entry = current.files.get(lock.lock_path) if current else None
         if entry and entry.sha256 == sha256_of(lock.content):
             continue
-        missing = closure_problems(
-            resolution.script.dependencies,
-            {wheel.name: wheel.facts for wheel in lock.wheels},
-            resolution.target.environment(resolution.full_version),
-            overridden_names(resolution.script.settings),
-        )
+        missing = _missing(lock, resolution.full_version)
         problems += [f"{lock.key}: {problem}" for problem in missing]
+        notes += _patch_release_notes(lock) if not missing else []
         capped = capped_pythons((wheel.facts for wheel in lock.wheels), resolution.full_version)
         notes += [f"{resolution.script.path}: {text}" for text in capped]
     if problems:
@@ -213,6 +209,28 @@ def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> t
             hint="add the missing packages to the script's dependencies, or pin another version",
         )
     return tuple(dict.fromkeys(notes))
+
+
+def _missing(lock: LockedScript, full_version: str) -> list[str]:
+    resolution = lock.resolution
+    return closure_problems(
+        resolution.script.dependencies,
+        {wheel.name: wheel.facts for wheel in lock.wheels},
+        resolution.target.environment(full_version),
+        overridden_names(resolution.script.settings),
+    )
+
+
+def _patch_release_notes(lock: LockedScript) -> list[str]:
+    """Return notes on requirements of later patch releases only: nodes may have one of them."""
+    resolution = lock.resolution
+    python, script = resolution.target.python, resolution.script
+    last = resolution.target.last_version(script.requires_python)
+    return [
+        f"{script.path}: on some releases of Python {python}, {problem}: the bundle is resolved "
+        f"for {resolution.full_version}; set requires-python to at least the release of the nodes"
+        for problem in _missing(lock, last)
+    ]
 
 
 def source_of(artifact: Artifact, index: str | None, built_from: str | None = None) -> Source:

@@ -275,7 +275,7 @@ def test_source_date_epoch_dates_the_bundle(
     factory.build(factory.script("leaf"))
     assert factory.manifest.timestamp == "1970-01-02T00:00:00Z"
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
-    assert "not a number: soon" in factory.fails(InputError, factory.script("leaf"))
+    assert "not a number of seconds since 1970: soon" in factory.fails(InputError, factory.script("leaf"))
 
 
 def test_a_second_script_shares_the_wheels(factory: Factory, packages: Path) -> None:
@@ -374,7 +374,7 @@ def test_the_same_name_with_other_bytes_is_refused_and_nothing_changes(
         text = factory.fails(IntegrityError, factory.script("leaf", name="two"))
     finally:
         del os.environ["UV_CACHE_DIR"]
-    assert "leaf-1.0-py3-none-any.whl: the bundle has sha256" in text
+    assert "leaf-1.0-py3-none-any.whl: sha256" in text
     assert snapshot(factory.bundle) == before
 
 
@@ -471,7 +471,7 @@ def test_a_changed_path_source_of_the_same_version_is_refused(
     script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own" }')
     factory.build(script)
     (tmp_path / "own/own.py").write_text("VERSION = 'changed'\n")
-    assert "give a package of your own a new version" in factory.fails(IntegrityError, script)
+    assert "give your own package a new version" in factory.fails(IntegrityError, script)
 
 
 def test_a_git_source_is_built_where_allowed(factory: Factory, tmp_path: Path) -> None:
@@ -664,3 +664,16 @@ def test_everything_may_be_allowed_to_be_built(factory: Factory, packages: Path)
     make_buildable_sdist(packages, "two", declared=[])
     report = factory.build(factory.script("one"), allow=(":all:",))
     assert sorted(report.built) == ["one-1.0-py3-none-any.whl", "two-1.0-py3-none-any.whl"]
+
+
+def test_a_requirement_of_later_patch_releases_is_a_note(factory: Factory, packages: Path) -> None:
+    make_wheel(packages, "leaf")
+    marker = f"; python_full_version >= '{HERE}.50'"
+    make_wheel(packages, "top", requires=[f"leaf{marker}"])
+    script = factory.script("top")
+    [note] = [note for note in factory.build(script).notes if "on some releases" in note]
+    assert f"on some releases of Python {HERE}, top 1.0 requires leaf; " in note
+    assert f"the bundle is resolved for {HERE}.0; set requires-python" in note
+    text = script.read_text().replace(f'"=={HERE}"', f'"=={HERE}.*,>={HERE}.50"')
+    script.write_text(text)
+    assert not [note for note in factory.build(script).notes if "on some releases" in note]

@@ -204,3 +204,20 @@ def test_the_libc_floor_is_what_the_wheels_need(filenames: list[str], floor: str
         is None
     )
     assert libc_floor([parse_wheel_filename(name)[3] for name in filenames], target) == floor
+
+
+@pytest.mark.parametrize(
+    ("requires", "first", "last"),
+    [
+        (None, "3.12.0", "3.12.99"),
+        ("==3.12", "3.12.0", "3.12.99"),
+        (">=3.12.4,!=3.12.99", "3.12.4", "3.12.98"),
+        ("<3.12.5", "3.12.0", "3.12.4"),
+        ("==3.12.7", "3.12.7", "3.12.7"),
+    ],
+)
+def test_the_patch_releases_are_those_that_requires_python_admits(
+    requires: str | None, first: str, last: str
+) -> None:
+    target = make_target("3.12", "linux")
+    assert (target.full_version(requires), target.last_version(requires)) == (first, last)
