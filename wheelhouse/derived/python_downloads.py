@@ -38,17 +38,17 @@ def render_downloads(
     document = {}
     for name, python in sorted(pythons.items()):
         target = targets[name]
-        platform_system, machine, libc_family, _ = parse_platform(target.platform)
-        system = _SYSTEMS.get(platform_system)
+        platform = parse_platform(target.platform)
+        system = _SYSTEMS.get(platform.system)
         if system is None:
             continue
-        libc = _LIBCS.get(libc_family, "none")
+        libc = _LIBCS.get(platform.libc_family, "none")
         is_free_threaded = target.python.endswith("t")
         suffix = "+freethreaded" if is_free_threaded else ""
         major, minor, patch = map(int, python.version.split("."))
-        document[f"cpython-{python.version}{suffix}-{system}-{machine}-{libc}"] = {
+        document[f"cpython-{python.version}{suffix}-{system}-{platform.machine}-{libc}"] = {
             "name": "cpython",
-            "arch": {"family": machine, "variant": None},
+            "arch": {"family": platform.machine, "variant": None},
             "os": system,
             "libc": libc,
             "major": major,

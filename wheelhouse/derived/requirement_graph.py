@@ -113,7 +113,8 @@ def walk(
 
 def marker_environment(platform: str, full_version: str) -> Environment:
     """Return the marker environment (PEP 508) of a CPython release on one of uv's platforms."""
-    system, machine, _, _ = parse_platform(platform)
+    parsed = parse_platform(platform)
+    system, machine = parsed.system, parsed.machine
     os_name, sys_platform = _SYSTEMS.get(system, ("posix", "linux"))
     return {
         "implementation_name": "cpython",

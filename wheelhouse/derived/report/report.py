@@ -304,9 +304,9 @@ def _sizes(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _matrix(manifest: Manifest) -> list[tuple[str, list[dict[str, str] | None]]]:
+    targets = sorted(manifest.targets)
     return [
         (name, [_cell(manifest, target, script.locks.get(target)) for target in targets])
-        for targets in [sorted(manifest.targets)]
         for name, script in sorted(manifest.scripts.items())
     ]
 
@@ -315,7 +315,7 @@ def _cell(manifest: Manifest, target: str, lock: BundledLock | None) -> dict[str
     if lock is None:
         return None
     size = format_size(_total(manifest.files[p.wheel] for p in lock.packages.values()))
-    is_linux = parse_platform(manifest.targets[target].platform)[0] == "Linux"
+    is_linux = parse_platform(manifest.targets[target].platform).system == "Linux"
     floor = f", libc {lock.libc} or newer" if lock.libc and is_linux else ""
     return {"packages": count(len(lock.packages), "package"), "details": f"{size}{floor}"}
 
