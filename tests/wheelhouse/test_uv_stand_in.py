@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from offline_bundle.wheelhouse.runtime.launcher import uv_shim
+from tests.support.bundles import BundleScript, make_bundle
+from tests.wheelhouse.test_run import Node
 
 ROOT = Path(__file__).resolve().parents[2]
 HELD = f"""import sys
@@ -52,3 +54,43 @@ def test_without_a_place_for_it_the_environment_itself_is_taken(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     assert uv_shim.link_environment(str(home)) == str(home)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["run"],
+        ["run", "--script"],
+        ["-q", "run", "-s", "--offline", "--no-project", "--"],
+        ["run", "--python", sys.executable, "--script"],
+    ],
+)
+def test_options_of_first_lines_are_accepted(options: list[str], tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    body = "import alpha, sys\nprint(sys.argv[1:])\n"
+    make_bundle(node.bundle, {"eval": BundleScript(body=body)})
+    done = run_shim(node, *options, node.script(), "-v", "--")
+    assert (done.returncode, done.stdout) == (0, "['-v', '--']\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "use it as `uv run"),
+        (["pip", "install", "x"], "use it as `uv run"),
+        (["run", "--with", "x", "eval.py"], "use it as `uv run"),
+        (["run", "--python", "3.12", "eval.py"], "use it as `uv run"),
+        (["run", "nowhere.py"], "nowhere.py cannot be read: No such file or directory"),
+    ],
+)
+def test_everything_else_is_refused(words: list[str], message: str, tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    make_bundle(node.bundle)
+    done = run_shim(node, *words)
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+def run_shim(node: Node, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    shim = node.bundle / "runtime" / "launcher" / "uv_shim.py"
+    command = [sys.executable, str(shim), *map(str, words)]
+    return subprocess.run(command, env=node.environ(), capture_output=True, text=True, check=False)

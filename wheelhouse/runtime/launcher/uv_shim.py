@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A `uv` shim that supports only `uv run SCRIPT [ARGUMENTS]`.
+"""A `uv` shim that supports only `uv run [OPTIONS] SCRIPT [ARGUMENTS]`, with options of scripts.
 
 It is found as `uv` by jobs and by HPS's public execution script, and starts SCRIPT in its ready
 environment, as run.py does, with one difference: HPS's public execution script removes the
@@ -13,14 +13,16 @@ import time
 
 _PREFIX = "uv-run-"
 _NEW_SECONDS = 60.0
+# Options that scripts' first lines have, and that hold for every start from a bundle anyway.
+_IMPLIED = ("-s", "--script", "-q", "--quiet", "--offline", "--no-project", "--no-config")
 
 
 def main() -> int:
     """Start the script; return the exit code if it cannot be started."""
-    words = sys.argv[1:]
-    if words[:1] != ["run"] or not os.path.isfile(words[1] if len(words) > 1 else ""):
-        print("error: this uv is a shim of an offline bundle: use it as", file=sys.stderr)
-        print("error: uv run SCRIPT [ARGUMENTS], where SCRIPT is a file", file=sys.stderr)
+    words = _launcher_arguments(sys.argv[1:])
+    if not words:
+        print("error: this uv is a shim of an offline bundle, with fewer options", file=sys.stderr)
+        print("hint: use it as `uv run [--script] SCRIPT [ARGUMENTS]`", file=sys.stderr)
         return 2
     sys.dont_write_bytecode = True  # nothing is written into the bundle
     bundle = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -29,8 +31,27 @@ def main() -> int:
     from runtime.launcher.entry import main as launch  # type: ignore[import-not-found]
 
     warm_start.relocate_environment = link_environment
-    sys.argv = [os.path.join(bundle, "run.py"), *words[1:]]
+    sys.argv = [os.path.join(bundle, "run.py"), *words]
     return launch(bundle)  # type: ignore[no-any-return]
+
+
+def _launcher_arguments(words: "list[str]") -> "list[str]":
+    """Return the arguments of run.py for those of uv; none if they are not supported."""
+    words = _without_implied(words)
+    if words[:1] != ["run"]:
+        return []
+    words, python = _without_implied(words[1:]), []
+    if words[:1] in (["-p"], ["--python"]) and os.path.dirname("".join(words[1:2])):
+        words, python = _without_implied(words[2:]), ["--python", words[1]]
+    if words[:1] == ["--"]:
+        words = words[1:]
+    return python + words if words and not words[0].startswith("-") else []
+
+
+def _without_implied(words: "list[str]") -> "list[str]":
+    while words and words[0] in _IMPLIED:
+        words = words[1:]
+    return words
 
 
 def link_environment(home: str) -> str:
