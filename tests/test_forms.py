@@ -145,7 +145,7 @@ def test_venv_where_a_job_calls_uv(built: Site) -> None:
     """`uv run eval.py` makes an environment of its own whatever there is: so something else answers to that name."""
     path = f"{built.bundle / 'envs' / 'bin'}:{Path(built.node.python).parent}:/usr/bin:/bin"
     assert built.node.run("uv", "run", built.script, PATH=path).stdout == SAID
-    assert "stands in for uv" in built.node.run("uv", "sync", PATH=path, expect=2).stderr
+    assert "shim of an offline bundle" in built.node.run("uv", "sync", PATH=path, expect=2).stderr
 
 
 def test_a_job_may_remove_the_environment_that_it_says_it_ran_in(built: Site) -> None:
