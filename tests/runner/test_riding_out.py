@@ -26,7 +26,8 @@ SERVE = (
     "hps.start(); print(hps.port, flush=True); threading.Event().wait()"
 )
 SUBMIT = (
-    "import sys; from offline_bundle import run_command_line; from offline_bundle.runner.cli.submit import submit_command; "
+    "import sys; from offline_bundle.cli import run_command_line; "
+    "from offline_bundle.runner.cli.submit import submit_command; "
     "sys.exit(run_command_line(submit_command, sys.argv[1:], 'submit'))"
 )
 BODY = "import pathlib, time\ntime.sleep(1)\npathlib.Path('plot.txt').write_text('plotted')\n"
