@@ -303,6 +303,37 @@ class TestOnABundle:
         ):
             run(input_files=inputs, environment={"OFFLINE_BUNDLE": str(bundle)}, software=UV)
 
+    def test_errors_before_the_launcher_are_in_the_console(
+        self, task: Path, run: Execute, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        inputs = put(task, eval=BundleScript().text)
+        with pytest.raises(FileNotFoundError, match="no bundle at OFFLINE_BUNDLE=/nowhere"):
+            run(input_files=inputs, environment={"OFFLINE_BUNDLE": "/nowhere"}, software=UV)
+        assert "error: no bundle at OFFLINE_BUNDLE=/nowhere" in capfd.readouterr().out
+
+    def test_errors_of_the_launcher_are_in_the_console_once(
+        self, bundle: Path, task: Path, run: Execute, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        inputs = put(task, eval=BundleScript(dependencies=["alpha", "omega"]).text)
+        with pytest.raises(RuntimeError, match="omega"):
+            run(input_files=inputs, environment={"OFFLINE_BUNDLE": str(bundle)}, software=UV)
+        assert capfd.readouterr().out.count("error: ") == 1
+
+    def test_missing_outputs_are_in_the_console(
+        self, bundle: Path, task: Path, run: Execute, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        inputs = put(task, eval=BundleScript(body="open('a.csv', 'w').close()").text)
+        outputs = [{"name": path, "path": path} for path in ("a.csv", "*.csv", "b.png")]
+        run(
+            input_files=inputs,
+            output_files=outputs,
+            environment={"OFFLINE_BUNDLE": str(bundle)},
+            software=UV,
+        )
+        printed = capfd.readouterr().out
+        assert "error: output is missing: b.png\n" in printed
+        assert printed.count("output is missing") == 1
+
     @pytest.fixture
     def archive(self, bundle: Path, task: Path) -> Path:
         """The bundle as one file among the task's inputs."""

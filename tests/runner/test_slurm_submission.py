@@ -1,0 +1,115 @@
+"""Submissions to Slurm with its commands replaced; with a real Slurm: tests/runner/engines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from offline_bundle.runner.engines.slurm import commands, job_ends, submission
+from offline_bundle.runner.engines.slurm.submission import SlurmSubmission
+from offline_bundle.runner.request import Request
+from offline_bundle.runner.values import plan_values
+from offline_bundle.wheelhouse.runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from offline_bundle.runner.engines.slurm.commands import Tasks
+
+OPTIONS: dict[str, Any] = {
+    "parallel": 3,
+    "partition": None,
+    "account": None,
+    "qos": None,
+    "slurm_options": (),
+    "node_cache": None,
+}
+
+
+@pytest.fixture
+def submitted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Options of each `sbatch`; arrays have two jobs at most."""
+    calls: list[list[str]] = []
+
+    def submit(_script: Path, options: Sequence[str], _arguments: Sequence[str]) -> str:
+        calls.append(list(options))
+        return str(100 + len(calls))
+
+    monkeypatch.setattr(commands, "submit", submit)
+    monkeypatch.setattr(commands, "array_limit", lambda: 2)
+    return calls
+
+
+def request(folder: Path, jobs: int = 5) -> Request:
+    script = folder / "eval.py"
+    script.write_text("")
+    return Request(script=script, bundle="/bundle", values=plan_values([], None, jobs=jobs))
+
+
+def test_parallel_limits_the_whole_submission(tmp_path: Path, submitted: list[list[str]]) -> None:
+    created = SlurmSubmission.create(tmp_path / "out", request(tmp_path), OPTIONS, print)
+    created.submit_all()
+    arrays = [
+        [word for word in words if word.startswith(("--array", "--dep"))] for words in submitted
+    ]
+    assert arrays == [
+        ["--array=1-2%3"],
+        ["--array=1-2%3", "--dependency=afterany:101"],
+        ["--array=1-1%3", "--dependency=afterany:102"],
+    ]
+
+
+def test_arrays_do_not_wait_without_parallel(tmp_path: Path, submitted: list[list[str]]) -> None:
+    options = {**OPTIONS, "parallel": None}
+    SlurmSubmission.create(tmp_path / "out", request(tmp_path), options, print).submit_all()
+    assert len(submitted) == 3
+    assert not [word for words in submitted for word in words if word.startswith("--dep")]
+
+
+@pytest.mark.usefixtures("submitted")
+def test_a_submission_that_cannot_be_written_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(submission, "write_submission", fail)
+        with pytest.raises(BundleError, match="No space left on device"):
+            SlurmSubmission.create(tmp_path / "out", request(tmp_path), OPTIONS, print)
+    assert not (tmp_path / "out").exists()
+    SlurmSubmission.create(tmp_path / "out", request(tmp_path), OPTIONS, print).submit_all()
+
+
+@pytest.mark.usefixtures("submitted")
+def test_a_refused_option_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise commands.SlurmError("sbatch: invalid partition specified: x")
+
+    monkeypatch.setattr(commands, "submit", refuse)
+    monkeypatch.setattr(commands, "cancel", lambda _: None)
+    created = SlurmSubmission.create(tmp_path / "out", request(tmp_path), OPTIONS, print)
+    with pytest.raises(BundleError, match="invalid partition"):
+        created.submit_all()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("submitted")
+def test_a_folder_that_nodes_do_not_see_is_named_with_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def queue(_job_id: str, *, with_ended: bool = False) -> list[Tasks]:
+        ended = [commands.Tasks(frozenset({1}), "FAILED", "RaisedSignal:53", "n7")]
+        return ended if with_ended else []
+
+    monkeypatch.setattr(commands, "queue", queue)
+    monkeypatch.setattr(job_ends, "SETTLE_SECONDS", -1)
+    created = SlurmSubmission.create(tmp_path / "out", request(tmp_path, 1), OPTIONS, print)
+    created.submit_all()
+    created.poll()
+    (failure,) = created.records.failures(1)
+    assert failure.state == "failed"
+    assert "(Slurm job 101_1 on node n7)" in failure.tail
+    assert f"can it read and write {tmp_path / 'out'}?" in failure.tail
