@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 _TRIES = 5
 _BLOCK = 1 << 18  # bytes; larger blocks gain nothing, smaller ones cost time
+SLOWEST = 1000  # bytes per second, as in curl's example of --speed-limit
+SPEED_WINDOW = 60.0  # seconds
 _FIRST_PAUSE = 0.5  # seconds; doubled each time
 _LONGEST_PAUSE = 60.0
 _MISMATCH_HINT = (
@@ -111,7 +114,7 @@ class Transfer:
         """Make every call of `run` end soon. Bytes that sockets still deliver are dropped."""
         self._stop.set()
         for response in list(self._open):
-            # it may end by itself at this moment; urllib3 < 2.3 has no shutdown
+            # it may end by itself at this moment
             with suppress(Exception):
                 response.raw.shutdown()
 
@@ -217,5 +220,17 @@ def _local_path(url: str) -> Path | None:
 
 
 def _blocks(response: requests.Response) -> Iterator[bytes]:
-    """Read the body undecoded: some servers send a .tar.gz as a gzip-encoded .tar."""
-    return iter(lambda: response.raw.read(_BLOCK, decode_content=False), b"")
+    """Read the body undecoded: some servers send a .tar.gz as a gzip-encoded .tar.
+
+    Raises RetryableError for a server that is slower than SLOWEST; each byte restarts its timeout.
+    """
+    started, size = time.monotonic(), 0
+    while block := response.raw.read1(_BLOCK, decode_content=False):
+        yield block
+        size += len(block)
+        seconds = time.monotonic() - started
+        if seconds < SPEED_WINDOW:
+            continue
+        if size < SLOWEST * seconds:
+            raise RetryableError(f"slower than {SLOWEST} bytes/s", wait=0)
+        started, size = time.monotonic(), 0

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 import requests
 
+from offline_bundle.builder.fetch import transfer
 from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.fetch.http import Session
@@ -568,6 +569,22 @@ class TestRetry:
         error = fetch_all.failure(alpha)
         assert f"{NAME} from {alpha.url}: timed out (5 tries)" in error.problems
         assert "UV_HTTP_TIMEOUT" in str(error.hint)
+
+    def test_a_server_below_the_speed_limit_is_given_up_and_its_bytes_are_kept(
+        self,
+        server: IndexServer,
+        alpha: Download,
+        monkeypatch: pytest.MonkeyPatch,
+        fetch_all: Fetcher,
+    ) -> None:
+        monkeypatch.setattr(transfer, "SLOWEST", 10_000_000)
+        monkeypatch.setattr(transfer, "SPEED_WINDOW", 0.1)
+        server.fault("*", Fault.trickle(0.02))
+        error = fetch_all.failure(alpha)
+        assert error.problems == (
+            f"{NAME} from {alpha.url}: slower than 10000000 bytes/s (5 tries)",
+        )
+        assert sum(path.stat().st_size for path in fetch_all.partials()) > 5 * 1000
 
     @pytest.mark.parametrize("value", ["soon", "-1", "0", "nan"])
     def test_a_timeout_that_is_none(
