@@ -149,7 +149,7 @@ def test_a_damaged_bundle_is_not_packed(bundle: Path, tmp_path: Path, ruin: str)
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_what_the_medium_garbles_is_noticed_before_it_has_a_name(
+def test_a_medium_that_changes_bytes_is_detected_before_the_rename(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = ArchiveOutput.write
@@ -166,7 +166,7 @@ def test_what_the_medium_garbles_is_noticed_before_it_has_a_name(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_bundle_that_changes_meanwhile_is_not_called_damaged(
+def test_a_bundle_that_changes_while_packed_is_not_reported_as_damaged(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = ArchiveOutput.write
@@ -182,7 +182,9 @@ def test_a_bundle_that_changes_meanwhile_is_not_called_damaged(
         pack(bundle, tmp_path / "b.tar")
 
 
-def test_files_of_an_update_under_way_are_not_called_damaged(bundle: Path, tmp_path: Path) -> None:
+def test_files_of_a_running_update_are_not_reported_as_damaged(
+    bundle: Path, tmp_path: Path
+) -> None:
     """A commit replaces files before it replaces the manifest."""
     before = (bundle / "bundle.json").read_bytes()
     put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0"}})
@@ -197,7 +199,7 @@ def test_files_of_an_update_under_way_are_not_called_damaged(bundle: Path, tmp_p
     ("split_size", "failing"),
     [(None, ".unpack.py"), (64 * 1024, ".unpack.py"), (64 * 1024, ".parts.sha256")],
 )
-def test_without_space_for_all_files_there_is_none(
+def test_without_space_for_all_files_no_file_remains(
     bundle: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -223,7 +225,7 @@ def test_without_space_for_all_files_there_is_none(
 @pytest.mark.parametrize(
     "name", ["b.tgz", "b", ".tar", "missing/b.tar", "bundle/b.tar", "folder.tar"]
 )
-def test_an_output_that_will_not_do_is_bad_usage(bundle: Path, tmp_path: Path, name: str) -> None:
+def test_an_invalid_output_is_bad_usage(bundle: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.tar").mkdir()
     with pytest.raises(InputError) as caught:
         pack(bundle, tmp_path / name)
@@ -258,7 +260,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 @example(path="d" * 155 + "/" + "n" * 100, size=8**11 - 1)
 @example(path="d" * 156 + "/" + "n" * 99, size=8**11)
 @example(path="x" * 1024, size=1)
-def test_every_safe_path_and_size_survives_the_header(path: str, size: int) -> None:
+def test_every_safe_path_and_size_is_readable_from_its_header(path: str, size: int) -> None:
     if unsafe_path(path):
         return
     header = render_header(path, size, 5)
@@ -277,7 +279,7 @@ def test_every_safe_path_and_size_survives_the_header(path: str, size: int) -> N
         "wheels/" + "d" * 90 + "/x",
     ],
 )
-def test_long_and_foreign_names_travel(tmp_path: Path, path: str) -> None:
+def test_long_and_non_ascii_names_are_kept(tmp_path: Path, path: str) -> None:
     from offline_bundle.wheelhouse.derived.complete import file_entry
     from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
@@ -300,7 +302,7 @@ def test_long_and_foreign_names_travel(tmp_path: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize("base", ["bundle", "manifest", "archive", "difference"])
-def test_a_difference_brings_what_the_base_lacks(tmp_path: Path, base: str) -> None:
+def test_a_difference_contains_what_the_base_does_not_have(tmp_path: Path, base: str) -> None:
     bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES})
     pack(bundle, tmp_path / "old.tar")
     shutil.copytree(bundle, tmp_path / "old")
@@ -326,7 +328,7 @@ def test_a_difference_brings_what_the_base_lacks(tmp_path: Path, base: str) -> N
     assert is_whole(tmp_path / "live")
 
 
-def test_a_difference_is_as_large_as_what_changed(tmp_path: Path) -> None:
+def test_a_difference_for_one_package_is_its_files_and_at_most_1_mib(tmp_path: Path) -> None:
     """With URLs, lock entries and inventories as of 200 packages from a public index."""
     packages = {f"some_typical_package{number}": "1.0" for number in range(200)}
     changed = {**packages, "some_typical_package7": "1.1"}
@@ -379,7 +381,7 @@ def described_fully(bundle: Path) -> Path:
     return bundle
 
 
-def test_a_difference_onto_the_wrong_bundle_is_refused_with_the_names(tmp_path: Path) -> None:
+def test_a_difference_onto_another_bundle_names_the_missing_files(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle", {"eval": PACKAGES})
     shutil.copytree(bundle, tmp_path / "old")
     put_bundle(bundle, {"eval": {**PACKAGES, "beta": "2.0"}})
@@ -436,7 +438,7 @@ def test_a_damaged_inventory_is_not_packed_into_a_difference(tmp_path: Path) -> 
     assert not (tmp_path / "d.tar").exists()
 
 
-def test_a_base_that_is_none_is_told(bundle: Path, tmp_path: Path) -> None:
+def test_an_invalid_base_is_reported(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"not an archive")
     with pytest.raises(IntegrityError, match="does not begin with"):
         pack(bundle, tmp_path / "d.tar", since=tmp_path / "x")
@@ -467,7 +469,7 @@ def test_parts_have_names_for_small_media_and_their_digests(parts: list[Path]) -
 
 
 @pytest.mark.parametrize("has_list", [True, False])
-def test_parts_are_taken_in_any_order_and_from_anywhere(
+def test_parts_are_accepted_in_any_order_and_from_any_folder(
     bundle: Path, parts: list[Path], tmp_path: Path, *, has_list: bool
 ) -> None:
     shuffled = parts[:5] + ([parts[5]] if has_list else [])
@@ -482,7 +484,7 @@ def test_parts_are_taken_in_any_order_and_from_anywhere(
 
 
 @pytest.mark.parametrize("is_good_one_first", [True, False])
-def test_a_part_that_is_named_counts_and_not_another_beside_the_others(
+def test_a_part_that_is_named_has_priority_over_one_beside_the_others(
     bundle: Path, parts: list[Path], tmp_path: Path, *, is_good_one_first: bool
 ) -> None:
     again = tmp_path / "again"
@@ -505,7 +507,7 @@ def test_parts_of_two_archives_of_one_name_are_refused(parts: list[Path], tmp_pa
 
 
 @pytest.mark.parametrize("given_name", ["b.tar.003", "b.tar.parts.sha256", "b.tar"])
-def test_one_name_is_enough_when_they_lie_together(
+def test_one_name_is_enough_for_parts_in_one_folder(
     bundle: Path, parts: list[Path], tmp_path: Path, given_name: str
 ) -> None:
     unpack([parts[0].with_name(given_name)], tmp_path / "copy")
@@ -585,7 +587,7 @@ def test_a_damaged_list_is_named_and_not_required(
     assert tree(tmp_path / "copy") == tree(bundle)
 
 
-def test_packing_again_leaves_no_parts_of_before(bundle: Path, parts: list[Path]) -> None:
+def test_packing_again_removes_earlier_parts(bundle: Path, parts: list[Path]) -> None:
     put_bundle(bundle, {"eval": {"alpha": "1.0"}})
     again = pack(bundle, parts[0].parent / "b.tar", split_size=64 * 1024).files
     assert sorted(path.name for path in parts[0].parent.iterdir()) == sorted(
@@ -622,7 +624,7 @@ def test_unpacking_again_changes_nothing(archive: Path, tmp_path: Path) -> None:
     } == before
 
 
-def test_unpacking_again_mends_a_damaged_bundle(
+def test_unpacking_again_repairs_a_damaged_bundle(
     bundle: Path, archive: Path, tmp_path: Path
 ) -> None:
     unpack([archive], tmp_path / "copy")
@@ -685,7 +687,7 @@ def test_archives_given_together_are_unpacked_in_the_order_that_works(tmp_path: 
     assert tree(tmp_path / "live") == tree(bundle)
 
 
-def test_the_signature_travels_and_goes_with_the_manifest_it_signs(
+def test_the_signature_is_kept_with_its_manifest_and_removed_with_it(
     bundle: Path, tmp_path: Path
 ) -> None:
     signature = b"-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n"
@@ -702,7 +704,7 @@ def test_the_signature_travels_and_goes_with_the_manifest_it_signs(
     assert is_whole(tmp_path / "live")
 
 
-def test_who_distrusts_an_archive_stops_it_before_anything_is_written(
+def test_a_failed_signature_check_stops_before_anything_is_written(
     archive: Path, tmp_path: Path
 ) -> None:
     def distrust(document: bytes, signature: bytes | None) -> None:
@@ -724,7 +726,7 @@ def test_no_archive_is_bad_usage(tmp_path: Path) -> None:
             verify_archive([tmp_path / name])
 
 
-def test_a_folder_that_is_no_bundle_is_left_alone(archive: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_bundle_is_unchanged(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home/thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="is not a bundle"):
@@ -735,7 +737,7 @@ def test_a_folder_that_is_no_bundle_is_left_alone(archive: Path, tmp_path: Path)
 # Damage
 
 
-def test_an_archive_in_order_verifies(bundle: Path, archive: Path) -> None:
+def test_an_intact_archive_verifies(bundle: Path, archive: Path) -> None:
     seen: list[int] = []
     report = verify_archive([archive], progress=seen.append)
     assert report.ok
@@ -867,7 +869,7 @@ def test_every_truncation_is_refused_and_the_bundle_in_place_stays(tmp_path: Pat
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_no_mixture_of_blocks_passes_for_an_archive(
+def test_no_mixture_of_blocks_is_accepted_as_an_archive(
     data: st.DataObject, archive: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Blocks dropped, doubled, swapped, zeroed or taken from elsewhere."""
@@ -903,7 +905,7 @@ def test_no_mixture_of_blocks_passes_for_an_archive(
 
 
 @pytest.mark.parametrize("is_foreseen", [True, False])
-def test_a_full_disk_is_told_and_loses_nothing(
+def test_a_full_disk_is_reported_and_nothing_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_foreseen: bool
 ) -> None:
     if not is_foreseen:  # by a quota, or somebody else who writes
@@ -935,7 +937,7 @@ def test_a_full_disk_is_told_and_loses_nothing(
             }
 
 
-def test_a_full_disk_is_told_by_the_script_alone(archive: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_by_the_unpacker(archive: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 60_000) as disk:
         command = [sys.executable, "-I", unpacker_path(), archive, "-o", disk / "live"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -945,7 +947,7 @@ def test_a_full_disk_is_told_by_the_script_alone(archive: Path, tmp_path: Path) 
         assert not (disk / "live/bundle.json").exists()
 
 
-def test_a_read_only_destination_is_told(archive: Path, bundle: Path, tmp_path: Path) -> None:
+def test_a_read_only_destination_is_reported(archive: Path, bundle: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1_000_000) as disk:
         live = put_bundle(disk / "live", text="live")
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)

@@ -31,7 +31,9 @@ def bundle(tmp_path: Path) -> Path:
     return put_bundle(tmp_path / "bundle")
 
 
-def test_there_and_back(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pack_verify_and_unpack(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     archive = tmp_path / "b.tar"
     assert call(pack_command, bundle, "-o", archive) == 0
     said = capsys.readouterr()
@@ -47,7 +49,7 @@ def test_there_and_back(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert tree(tmp_path / "copy") == tree(bundle)
 
 
-def test_json_says_the_same(
+def test_json_has_the_same_results(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive = tmp_path / "b.tar"
@@ -66,7 +68,9 @@ def test_json_says_the_same(
     assert json.loads(capsys.readouterr().out)["ok"] is True
 
 
-def test_quiet_is_quiet(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_nothing(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call(pack_command, bundle, "-o", tmp_path / "b.tar", "-q") == 0
     assert call(unpack_command, tmp_path / "b.tar", "-o", tmp_path / "copy", "-q") == 0
     assert capsys.readouterr() == ("", "")
@@ -95,14 +99,14 @@ def test_bad_usage_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture
     assert capsys.readouterr().err
 
 
-def test_a_size_that_is_none_is_exit_2(
+def test_an_invalid_size_is_exit_2(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(pack_command, bundle, "-o", tmp_path / "b.tar", "--split-size", "big") == 2
     assert "is not a size" in capsys.readouterr().err
 
 
-def test_the_note_on_signatures_is_given(
+def test_a_removed_signature_is_reported(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (bundle / "bundle.json.sig").write_bytes(b"signature")
@@ -128,7 +132,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         process.terminate()
 
 
-def test_pack_signs_with_a_key_that_an_agent_holds(
+def test_pack_signs_with_a_key_in_an_agent(
     bundle: Path, agent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive, live = tmp_path / "b.tar", tmp_path / "live"
@@ -156,7 +160,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("kind", FAULTS)
 @pytest.mark.parametrize("way", ["options", "policy"])
-def test_each_fault_of_a_signature_is_exit_6_and_told_apart(  # noqa: PLR0917 -- fixtures
+def test_each_fault_of_a_signature_is_exit_6_with_its_own_message(  # noqa: PLR0917 -- fixtures
     bundle: Path,
     tmp_path: Path,
     kind: str,

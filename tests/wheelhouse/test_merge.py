@@ -34,7 +34,7 @@ def carry(bundle: Path, live: Path, **options: bool) -> UnpackReport:
     return done
 
 
-def test_scripts_stand_side_by_side_and_share_wheels(tmp_path: Path, live: Path) -> None:
+def test_scripts_of_both_bundles_share_wheels(tmp_path: Path, live: Path) -> None:
     one = put_bundle(tmp_path / "one", {"eval": {"alpha": "1.0", "beta": "1.0"}})
     two = put_bundle(tmp_path / "two", {"plot": {"beta": "1.0", "gamma": "1.0"}})
     carry(one, live)
@@ -51,7 +51,7 @@ def test_scripts_stand_side_by_side_and_share_wheels(tmp_path: Path, live: Path)
     assert manifest.ancestors == (digest_of(one), digest_of(two))
 
 
-def test_targets_of_one_script_stand_side_by_side(tmp_path: Path, live: Path) -> None:
+def test_targets_of_one_script_are_merged(tmp_path: Path, live: Path) -> None:
     carry(put_bundle(tmp_path / "one", target=LINUX), live)
     carry(put_bundle(tmp_path / "two", target=MAC), live)
     manifest = read_manifest(live)
@@ -59,7 +59,7 @@ def test_targets_of_one_script_stand_side_by_side(tmp_path: Path, live: Path) ->
     assert manifest.files[wheel_path("alpha", "1.0")].needed_by == (f"eval/{MAC}", f"eval/{LINUX}")
 
 
-def test_the_order_does_not_matter_but_for_the_lineage(tmp_path: Path) -> None:
+def test_the_order_of_merges_changes_the_history_only(tmp_path: Path) -> None:
     one = put_bundle(tmp_path / "one", {"eval": {"alpha": "1.0"}})
     two = put_bundle(
         tmp_path / "two",
@@ -114,7 +114,7 @@ def test_wheels_of_one_name_with_other_bytes_are_refused_by_name(
         ({"alpha": "1.0", "beta": "1.0"}, "edited", "eval: other text of the script"),
     ],
 )
-def test_a_script_of_a_stranger_is_taken_only_on_request(
+def test_a_different_script_is_taken_only_on_request(
     tmp_path: Path, live: Path, packages: dict[str, str], text: str, reason: str
 ) -> None:
     carry(put_bundle(tmp_path / "one"), live)
@@ -169,7 +169,7 @@ def test_a_difference_updates_a_merged_bundle(tmp_path: Path, live: Path) -> Non
     assert read_manifest(live).scripts["eval"].locks[LINUX].packages["alpha"].version == "2.0"
 
 
-def test_going_back_in_a_merged_bundle_is_refused_unless_allowed(
+def test_a_rollback_of_a_merged_bundle_is_refused_unless_allowed(
     tmp_path: Path, live: Path
 ) -> None:
     one = put_bundle(tmp_path / "one", {"eval": {"alpha": "1.0"}})
@@ -187,7 +187,7 @@ def test_going_back_in_a_merged_bundle_is_refused_unless_allowed(
     assert verify(live).ok
 
 
-def test_what_was_changed_on_the_far_side_is_not_overwritten(tmp_path: Path, live: Path) -> None:
+def test_a_script_changed_in_place_is_not_overwritten(tmp_path: Path, live: Path) -> None:
     one = put_bundle(tmp_path / "one", {"eval": {"alpha": "1.0"}})
     carry(one, live)
     put_bundle(live, {"eval": {"alpha": "1.5"}})
@@ -198,7 +198,7 @@ def test_what_was_changed_on_the_far_side_is_not_overwritten(tmp_path: Path, liv
     assert read_manifest(live).scripts["eval"].locks[LINUX].packages["alpha"].version == "2.0"
 
 
-def test_the_newer_uv_wins(tmp_path: Path, live: Path) -> None:
+def test_the_newer_uv_is_kept(tmp_path: Path, live: Path) -> None:
     carry(put_bundle(tmp_path / "one", uv="0.13.10"), live)
     carry(put_bundle(tmp_path / "two", {"plot": {"gamma": "1.0"}}, uv="0.13.9"), live)
     assert {uv.version for uv in read_manifest(live).uv.values()} == {"0.13.10"}
@@ -206,7 +206,7 @@ def test_the_newer_uv_wins(tmp_path: Path, live: Path) -> None:
     assert {uv.version for uv in read_manifest(live).uv.values()} == {"0.14.0"}
 
 
-def test_inventories_are_made_anew_for_the_whole(tmp_path: Path, live: Path) -> None:
+def test_inventories_are_rendered_for_the_merged_bundle(tmp_path: Path, live: Path) -> None:
     from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 

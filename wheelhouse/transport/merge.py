@@ -52,52 +52,54 @@ class Merged:
     """Contents of the rendered pages, by path."""
 
 
-def merge(ours: Side, theirs: Side, *, replace_scripts: bool = False) -> Merged:
-    """Merge *theirs* into *ours*; with *replace_scripts* their scripts replace different ones.
+def merge(current: Side, incoming: Side, *, replace_scripts: bool = False) -> Merged:
+    """Merge *incoming* into *current*; with *replace_scripts* its scripts replace different ones.
 
     Raises IntegrityError (5) that names each wheel of one name with different bytes, and each
     script with different content of which neither is known to be newer.
     """
-    check_immutable_files(ours.manifest, theirs.manifest)
-    scripts, taken = _merge_scripts(ours, theirs, replace_scripts=replace_scripts)
-    caches = merge_caches(ours.manifest, theirs.manifest)
+    check_immutable_files(current.manifest, incoming.manifest)
+    scripts, taken = _merge_scripts(current, incoming, replace_scripts=replace_scripts)
+    caches = merge_caches(current.manifest, incoming.manifest)
     scripts = {name: caches.without_unserved(script) for name, script in scripts.items()}
-    both = (ours.manifest, theirs.manifest)
+    both = (current.manifest, incoming.manifest)
     manifest = Manifest(
         created_by=max(both, key=creator_order).created_by,
         timestamp=max(one.timestamp for one in both),
         scripts=scripts,
-        targets={**ours.manifest.targets, **theirs.manifest.targets},
+        targets={**current.manifest.targets, **incoming.manifest.targets},
         uv=merge_uv(*both),
-        files=merge_files(*both, scripts, taken, caches.their_pages),
+        files=merge_files(*both, scripts, taken, caches.incoming_pages),
         pythons=merge_pythons(*both),
     )
     return Merged(*complete(manifest))
 
 
-def merge_history(manifest: Manifest, ours: Side, theirs: Side) -> Manifest:
-    """Return *manifest* as a descendant of both; with the history of *ours* if nothing changed."""
-    generation, ancestors = ours.manifest.generation, ours.manifest.ancestors
+def merge_history(manifest: Manifest, current: Side, incoming: Side) -> Manifest:
+    """Return *manifest* as a descendant of both; with that of *current* if nothing changed."""
+    generation, ancestors = current.manifest.generation, current.manifest.ancestors
     same = replace(manifest, generation=generation, ancestors=ancestors)
-    if same.to_json() == ours.manifest.to_json():
+    if same.to_json() == current.manifest.to_json():
         return same
-    pairs = zip_longest(ours.manifest.ancestors, theirs.manifest.ancestors)
+    pairs = zip_longest(current.manifest.ancestors, incoming.manifest.ancestors)
     further = [digest for pair in pairs for digest in pair if digest]
     return replace(
         manifest,
-        generation=max(generation, theirs.manifest.generation) + 1,
-        ancestors=tuple(dict.fromkeys([ours.digest, theirs.digest, *further]))[:MOST_ANCESTORS],
+        generation=max(generation, incoming.manifest.generation) + 1,
+        ancestors=tuple(dict.fromkeys([current.digest, incoming.digest, *further]))[
+            :MOST_ANCESTORS
+        ],
     )
 
 
-def check_immutable_files(ours: Manifest, theirs: Manifest) -> None:
+def check_immutable_files(current: Manifest, incoming: Manifest) -> None:
     """Raise IntegrityError for wheels and interpreters with one name and different bytes."""
     problems = [
-        f"{path}: the bundle has sha256 {ours.files[path].sha256}, the archive {file.sha256}"
-        for path, file in sorted(theirs.files.items())
+        f"{path}: the bundle has sha256 {current.files[path].sha256}, the archive {file.sha256}"
+        for path, file in sorted(incoming.files.items())
         if path.startswith(IMMUTABLE)
-        and path in ours.files
-        and ours.files[path].sha256 != file.sha256
+        and path in current.files
+        and current.files[path].sha256 != file.sha256
     ]
     if problems:
         raise IntegrityError(
@@ -109,33 +111,34 @@ def check_immutable_files(ours: Manifest, theirs: Manifest) -> None:
 
 
 def _merge_scripts(
-    ours: Side, theirs: Side, *, replace_scripts: bool
+    current: Side, incoming: Side, *, replace_scripts: bool
 ) -> tuple[dict[str, BundledScript], set[str]]:
-    """Return the scripts of both, and the names of those taken from *theirs*."""
-    older = set(theirs.manifest.ancestors)
+    """Return the scripts of both, and the names of those taken from *incoming*."""
+    older = set(incoming.manifest.ancestors)
     mine = {
-        name: _with_origin(script, ours.digest) for name, script in ours.manifest.scripts.items()
+        name: _with_origin(script, current.digest)
+        for name, script in current.manifest.scripts.items()
     }
-    # A script from an earlier state of theirs that they no longer have was removed there.
+    # A script that an earlier state of the incoming bundle had was removed there since.
     scripts = {
         name: script
         for name, script in mine.items()
-        if name in theirs.manifest.scripts or not older.issuperset(script.origins)
+        if name in incoming.manifest.scripts or not older.issuperset(script.origins)
     }
     taken, problems = set(), []
-    for name, script in theirs.manifest.scripts.items():
+    for name, script in incoming.manifest.scripts.items():
         existing = mine.get(name)
         if existing is None or older.issuperset(existing.origins):
-            scripts[name] = replace(script, origins=(theirs.digest,))
+            scripts[name] = replace(script, origins=(incoming.digest,))
             taken.add(name)
             continue
         differences = list(
-            _script_differences(name, existing, script, ours.manifest, theirs.manifest)
+            _script_differences(name, existing, script, current.manifest, incoming.manifest)
         )
         if differences and not replace_scripts:
             problems += differences
             continue
-        scripts[name] = _merge_script(existing, script, theirs.digest, take=bool(differences))
+        scripts[name] = _merge_script(existing, script, incoming.digest, take=bool(differences))
         taken |= {name} if differences else set()
     if problems:
         raise IntegrityError(
@@ -148,21 +151,19 @@ def _merge_scripts(
 
 
 def _merge_script(
-    existing: BundledScript, incoming: BundledScript, digest: str, *, take: bool
+    existing: BundledScript, script: BundledScript, digest: str, *, take: bool
 ) -> BundledScript:
-    """Return the *existing* script with the locks of both, or with *take* the incoming one."""
+    """Return the *existing* script with the locks of both, or with *take* the other one."""
     locks = {
         **existing.locks,
-        **{
-            target: _with_formats(lock, existing, target) for target, lock in incoming.locks.items()
-        },
+        **{target: _with_formats(lock, existing, target) for target, lock in script.locks.items()},
     }
     if not take:
         origins = tuple(dict.fromkeys([*existing.origins, digest]))
         return replace(existing, locks=locks, origins=origins)
-    if not _has_same_requirements(existing, incoming):
-        locks = dict(incoming.locks)
-    return replace(incoming, locks=locks, origins=(digest,))
+    if not _has_same_requirements(existing, script):
+        locks = dict(script.locks)
+    return replace(script, locks=locks, origins=(digest,))
 
 
 def _with_formats(lock: BundledLock, existing: BundledScript, target: str) -> BundledLock:
@@ -184,26 +185,26 @@ def _with_origin(script: BundledScript, digest: str) -> BundledScript:
 
 
 def _script_differences(
-    name: str, existing: BundledScript, incoming: BundledScript, ours: Manifest, theirs: Manifest
+    name: str, existing: BundledScript, script: BundledScript, current: Manifest, incoming: Manifest
 ) -> Iterator[str]:
-    if not _has_same_requirements(existing, incoming):
+    if not _has_same_requirements(existing, script):
         yield f"{name}: other requirements"
     elif (
-        existing.block != incoming.block
-        or ours.files[existing.path].sha256 != theirs.files[incoming.path].sha256
+        existing.block != script.block
+        or current.files[existing.path].sha256 != incoming.files[script.path].sha256
     ):
         yield f"{name}: other text of the script"
-    for target in sorted(existing.locks.keys() & incoming.locks.keys()):
-        locks = (existing.locks[target], incoming.locks[target])
-        if _lock_content(locks[0], ours) != _lock_content(locks[1], theirs):
+    for target in sorted(existing.locks.keys() & script.locks.keys()):
+        locks = (existing.locks[target], script.locks[target])
+        if _lock_content(locks[0], current) != _lock_content(locks[1], incoming):
             yield f"{name}: another lock for {target}"
 
 
-def _has_same_requirements(existing: BundledScript, incoming: BundledScript) -> bool:
+def _has_same_requirements(existing: BundledScript, script: BundledScript) -> bool:
     def requirements(script: BundledScript) -> tuple[object, ...]:
         return (sorted(script.dependencies), script.requires_python, script.settings, script.path)
 
-    return requirements(existing) == requirements(incoming)
+    return requirements(existing) == requirements(script)
 
 
 def _lock_content(lock: BundledLock, manifest: Manifest) -> tuple[object, ...]:

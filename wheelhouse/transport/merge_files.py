@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class MergedCaches:
     """Two uv caches as one. uv has one page per package, and only that of one side is kept."""
 
-    their_pages: frozenset[str]
+    incoming_pages: frozenset[str]
     """Paths of the pages to take from the incoming bundle."""
     listed: Mapping[str, frozenset[str]]
     """Package -> wheels that its page lists, where the two pages differ."""
@@ -43,64 +43,68 @@ class MergedCaches:
         return replace(script, locks=locks)
 
 
-def merge_caches(ours: Manifest, theirs: Manifest) -> MergedCaches:
-    """Choose the page of each package: theirs if it lists all wheels that ours does."""
-    our_wheels, their_wheels = _cached_wheels(ours), _cached_wheels(theirs)
+def merge_caches(current: Manifest, incoming: Manifest) -> MergedCaches:
+    """Choose the page of each package: that of *incoming* if it lists all wheels of the other."""
+    current_wheels, incoming_wheels = _cached_wheels(current), _cached_wheels(incoming)
     listed: dict[str, frozenset[str]] = {}
-    their_pages = set()
-    for path in ours.files.keys() & theirs.files.keys():
-        if not _is_cache_page(path) or ours.files[path].sha256 == theirs.files[path].sha256:
+    incoming_pages = set()
+    for path in current.files.keys() & incoming.files.keys():
+        if not _is_cache_page(path) or current.files[path].sha256 == incoming.files[path].sha256:
             continue
         package = path.split("/")[-1].rpartition(".")[0]
-        in_ours, in_theirs = (
-            wheels.get(package, frozenset()) for wheels in (our_wheels, their_wheels)
+        in_current, in_incoming = (
+            wheels.get(package, frozenset()) for wheels in (current_wheels, incoming_wheels)
         )
-        listed[package] = in_ours
-        if in_theirs >= in_ours:
-            listed[package] = in_theirs
-            their_pages.add(path)
-    return MergedCaches(frozenset(their_pages), listed)
+        listed[package] = in_current
+        if in_incoming >= in_current:
+            listed[package] = in_incoming
+            incoming_pages.add(path)
+    return MergedCaches(frozenset(incoming_pages), listed)
 
 
 def merge_files(
-    ours: Manifest,
-    theirs: Manifest,
+    current: Manifest,
+    incoming: Manifest,
     scripts: Mapping[str, BundledScript],
     taken: set[str],
-    their_pages: frozenset[str],
+    incoming_pages: frozenset[str],
 ) -> dict[str, BundledFile]:
     """Return the files of both; of two that differ, the one of the chosen script, uv or launcher.
 
-    *taken* has the names of the scripts that are taken from *theirs*.
+    *taken* has the names of the scripts that are taken from *incoming*.
     """
-    script_of = _script_of_paths(ours) | _script_of_paths(theirs)
+    script_of = _script_of_paths(current) | _script_of_paths(incoming)
     platform_of = {
-        uv.path: platform for manifest in (ours, theirs) for platform, uv in manifest.uv.items()
+        uv.path: platform
+        for manifest in (current, incoming)
+        for platform, uv in manifest.uv.items()
     }
-    use_their_launcher = creator_order(theirs) >= creator_order(ours)
+    use_incoming_launcher = creator_order(incoming) >= creator_order(current)
 
-    def use_theirs(path: str) -> bool:
+    def use_incoming(path: str) -> bool:
         if path in script_of:
             return script_of[path] in taken
         if path in platform_of:
-            return _use_their_uv(ours, theirs, platform_of[path])
+            return _use_incoming_uv(current, incoming, platform_of[path])
         if path.startswith(("cache/", "envs/")):
-            return path in their_pages
-        return use_their_launcher
+            return path in incoming_pages
+        return use_incoming_launcher
 
-    # An environment that exists in ours is kept whole.
+    # An environment that exists in the current bundle is kept whole.
     environments = tuple(
-        f"{lock.environment}/" for script in ours.scripts.values() for lock in script.locks.values()
+        f"{lock.environment}/"
+        for script in current.scripts.values()
+        for lock in script.locks.values()
     )
     files = {
         path: file
-        for path, file in theirs.files.items()
-        if path in ours.files or not path.startswith(environments)
+        for path, file in incoming.files.items()
+        if path in current.files or not path.startswith(environments)
     }
     files |= {
         path: file
-        for path, file in ours.files.items()
-        if path not in theirs.files or not use_theirs(path)
+        for path, file in current.files.items()
+        if path not in incoming.files or not use_incoming(path)
     }
     in_scripts = {path for script in scripts.values() for path in _paths(script)}
     return {
@@ -110,20 +114,20 @@ def merge_files(
     }
 
 
-def merge_uv(ours: Manifest, theirs: Manifest) -> dict[str, BundledUv]:
+def merge_uv(current: Manifest, incoming: Manifest) -> dict[str, BundledUv]:
     """Return the uv for each platform: the newer one."""
     return {
-        platform: theirs.uv[platform]
-        if _use_their_uv(ours, theirs, platform)
-        else ours.uv[platform]
-        for platform in {**ours.uv, **theirs.uv}
+        platform: incoming.uv[platform]
+        if _use_incoming_uv(current, incoming, platform)
+        else current.uv[platform]
+        for platform in {**current.uv, **incoming.uv}
     }
 
 
-def merge_pythons(ours: Manifest, theirs: Manifest) -> dict[str, BundledPython]:
+def merge_pythons(current: Manifest, incoming: Manifest) -> dict[str, BundledPython]:
     """Return the interpreter for each target: the newer release."""
-    pythons = {**theirs.pythons, **ours.pythons}
-    for target, python in theirs.pythons.items():
+    pythons = {**incoming.pythons, **current.pythons}
+    for target, python in incoming.pythons.items():
         if _version(python.version) > _version(pythons[target].version):
             pythons[target] = python
     return pythons
@@ -160,10 +164,10 @@ def _paths(script: BundledScript) -> Iterator[str]:
         yield from (lock.lock, lock.requirements)
 
 
-def _use_their_uv(ours: Manifest, theirs: Manifest, platform: str) -> bool:
-    if platform not in ours.uv or platform not in theirs.uv:
-        return platform in theirs.uv
-    return _version(theirs.uv[platform].version) > _version(ours.uv[platform].version)
+def _use_incoming_uv(current: Manifest, incoming: Manifest, platform: str) -> bool:
+    if platform not in current.uv or platform not in incoming.uv:
+        return platform in incoming.uv
+    return _version(incoming.uv[platform].version) > _version(current.uv[platform].version)
 
 
 def _version(text: str) -> Version:

@@ -50,7 +50,9 @@ def verify_archive(
         for archive in archives:
             damage |= check_archive(archive, progress)
             damaged_parts += sorted(archive.source.damaged_parts())
-        changes = [Change(path, f"as {MANIFEST} says", problem) for path, problem in damage.items()]
+        changes = [
+            Change(path, f"the content in {MANIFEST}", problem) for path, problem in damage.items()
+        ]
         return VerifyReport(
             files=sum(len(archive.manifest.files) for archive in archives),
             size=sum(
@@ -59,7 +61,7 @@ def verify_archive(
             changed=(
                 *sorted(changes, key=lambda change: change.path),
                 *(
-                    Change(name, "as the list of parts says", "another sha256")
+                    Change(name, "the sha256 in the list of parts", "another sha256")
                     for name in damaged_parts
                 ),
             ),

@@ -161,9 +161,9 @@ def _make_plan(
         raise_rollback(archive, writer.directory, current.generation)
     if relation in {"same", "newer"} or (is_rollback and not is_merged):
         return _Plan(relation, incoming, archive.document, archive.signature, {})
-    ours, theirs = Side(current, digest), Side(incoming, archive.digest)
-    merged = merge(ours, theirs, replace_scripts=is_rollback or options.replace_scripts)
-    return _Plan(relation, merged.manifest, b"", None, merged.pages, (ours, theirs))
+    sides = (Side(current, digest), Side(incoming, archive.digest))
+    merged = merge(*sides, replace_scripts=is_rollback or options.replace_scripts)
+    return _Plan(relation, merged.manifest, b"", None, merged.pages, sides)
 
 
 def _finish_merge(
