@@ -308,6 +308,8 @@ def _produced(folder: Path) -> dict[str, Any]:
     """Return the output parameters that the script wrote, if they are a JSON object."""
     try:
         found = json.loads((folder / OUTPUT_PARAMETERS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
         return {}
+    except (ValueError, RecursionError):  # one job's odd values must not end all results
+        return {OUTPUT_PARAMETERS: "not valid JSON"}
     return found if isinstance(found, dict) else {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections import Counter
 from functools import cache
 from itertools import islice
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 _FOLDER = Path(__file__).parent
+_SURROGATES = re.compile("[\ud800-\udfff]")
+"""UTF-8 cannot encode these; they come from file names and values of jobs."""
 _WITHOUT_SCRIPT = 300
 """Jobs in the document itself; the others are in a template element, where they cost little."""
 _STATE_CLASSES = {
@@ -43,7 +46,7 @@ def render_page(title: str, jobs: Sequence[JobEntry]) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     states = Counter(job.state for job in jobs).most_common()
     values = dict.fromkeys(name for job in jobs for name in job.values)
-    return _template().render(
+    text = _template().render(
         title=title,
         policy=(
             f"default-src 'none'; img-src 'self' file:; style-src {_source(style)}; "
@@ -65,6 +68,7 @@ def render_page(title: str, jobs: Sequence[JobEntry]) -> str:
         first_jobs=map(_job, islice(jobs, _WITHOUT_SCRIPT)),
         other_jobs=map(_job, islice(jobs, _WITHOUT_SCRIPT, None)),
     )
+    return _SURROGATES.sub("\ufffd", text)
 
 
 @cache
@@ -115,7 +119,8 @@ def _job(job: JobEntry) -> dict[str, Any]:
 
 def _file(file: FileEntry) -> dict[str, str]:
     name = PurePosixPath(file.path).name
-    return {"url": quote(file.path), "name": name, "size": format_size(file.size)}
+    url = quote(file.path.encode(errors="surrogateescape"))  # a name may be any bytes
+    return {"url": url, "name": name, "size": format_size(file.size)}
 
 
 def _value(value: object) -> str:
