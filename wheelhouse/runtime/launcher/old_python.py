@@ -10,7 +10,8 @@ def restart_with_newer_python() -> None:
     """Replace this process by run.py under a Python 3.9 or newer from PATH, or exit with code 1."""
     question = "import sys; sys.exit(sys.version_info < (3, 9))"
     # An ignored SIGCHLD, which a parent may leave, would make each exit code 0.
-    child_signal = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    is_posix = sys.platform != "win32"
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_posix else None
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         for minor in range(15, 8, -1):
             python = os.path.join(folder, f"python3.{minor}")
@@ -21,7 +22,8 @@ def restart_with_newer_python() -> None:
             except OSError:
                 continue
             if not failed:
-                signal.signal(signal.SIGCHLD, child_signal)
+                if is_posix:
+                    signal.signal(signal.SIGCHLD, handler)
                 os.execv(python, [python] + sys.argv)  # noqa: RUF005, S606
     version = sys.version.split()[0]
     sys.exit(
