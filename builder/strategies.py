@@ -14,7 +14,6 @@ from offline_bundle.builder.inputs.plan import older_pythons
 from offline_bundle.builder.resolve.uv_lockfile import check_files
 from offline_bundle.builder.model import BuildPlan, Resolved, ResolvedLock
 from offline_bundle.builder.resolve import from_manifest, uv_settings
-from offline_bundle.builder.resolve.pip_tools import PipToolsResolver
 from offline_bundle.builder.resolve.select import check_builds_allowed, select_artifacts
 from offline_bundle.builder.resolve.uv import UvResolver
 from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
@@ -152,6 +151,8 @@ def _resolvers(plan: BuildPlan) -> tuple[Resolver, Resolver]:
     request, options = plan.request, plan.options
     uv_options = replace(options, exclude_newer=None, constraints=())
     if request.resolver == "pip-tools":
+        from offline_bundle.builder.resolve.pip_tools import PipToolsResolver  # noqa: PLC0415 - slow
+
         cache = DownloadCache(Path(cache_directory()))
         return PipToolsResolver(options, cache), PipToolsResolver(uv_options, cache)
     pins = {name: lock.constraints for name, lock in plan.script_locks.items()}

@@ -145,7 +145,7 @@ def test_targets_scripts_and_uv_that_the_bundle_lacks_are_named(
     assert f"job.py: cp{HERE.replace('.', '')}-x86_64-pc-windows-msvc is not in the bundle" in text
     assert "two.py: not in the bundle" in text
     text = factory.fails(OutOfDateError, script, is_locked=True, uv_version="2.0")
-    assert "the bundle does not hold uv 2.0" in text
+    assert "uv 2.0 is not in the bundle" in text
 
 
 @pytest.mark.usefixtures("no_cache")

@@ -271,12 +271,12 @@ def test_an_unreachable_index_is_no_unsolvable_puzzle(workshop: Workshop) -> Non
     workshop.index.fault("*", Fault.status(503))
     os.environ["UV_HTTP_RETRIES"] = "0"
     try:
-        assert "could not be asked" in workshop.fails(workshop.script("thing"), FetchError)
+        assert "could not reach an index" in workshop.fails(workshop.script("thing"), FetchError)
     finally:
         del os.environ["UV_HTTP_RETRIES"]
 
 
-def test_every_package_without_a_fitting_wheel_is_named_at_once(
+def test_a_package_without_a_fitting_wheel_is_named_with_uvs_own_message(
     workshop: Workshop, packages: Path
 ) -> None:
     make_wheel(packages, "top", requires=["newer", "elsewhere"])
@@ -287,7 +287,7 @@ def test_every_package_without_a_fitting_wheel_is_named_at_once(
         "newer: no wheel fits; wheels are available for `newer` (v1.0) on the following platform: `many"
         in text
     )
-    assert "elsewhere: no wheel fits" in text
+    assert "all versions of top depend on newer" in text
     assert "newer libc floor" in text
 
 
@@ -296,14 +296,15 @@ def trap(folder: Path) -> str:
     return f"open({str(folder / 'it-ran')!r}, 'w').close()"
 
 
-def test_every_package_that_would_have_to_be_built_is_named_and_none_runs(
+def test_a_package_that_would_have_to_be_built_is_named_and_does_not_run(
     workshop: Workshop, packages: Path, tmp_path: Path
 ) -> None:
     make_wheel(packages, "top", requires=["source-one", "source-two"])
     make_buildable_sdist(packages, "source-one", code=trap(tmp_path))
     make_buildable_sdist(packages, "source-two", code=trap(tmp_path))
     text = workshop.fails(workshop.script("top"), FetchError)
-    assert "--allow-build source-one --allow-build source-two" in text
+    assert "add --allow-build source-one" in text
+    assert "all versions of top depend on source-one" in text
     assert not (tmp_path / "it-ran").exists()
 
 
@@ -327,7 +328,7 @@ def test_a_script_cannot_lift_the_ban_on_building(
 ) -> None:
     make_buildable_sdist(packages, "source", code=trap(tmp_path))
     text = workshop.fails(workshop.script("source", tool=f"[tool.uv]\n{line}"), FetchError)
-    assert "job.py asks to build" in text
+    assert "job.py requires building" in text
     assert not (tmp_path / "it-ran").exists()
 
 
@@ -341,7 +342,9 @@ def test_neither_can_the_users_configuration_or_environment(
     make_buildable_sdist(packages, "source", code=trap(tmp_path))
     (own_home / ".config/uv").mkdir(parents=True)
     (own_home / ".config/uv/uv.toml").write_text('no-binary-package = ["source"]\n')
-    assert "uv.toml asks to build source" in workshop.fails(workshop.script("source"), FetchError)
+    assert "uv.toml requires building source" in workshop.fails(
+        workshop.script("source"), FetchError
+    )
     (own_home / ".config/uv/uv.toml").unlink()
     monkeypatch.setenv("UV_NO_BINARY_PACKAGE", "source")
     assert "UV_NO_BINARY" in workshop.fails(workshop.script("source"), FetchError)
@@ -461,10 +464,8 @@ class TestOtherPythons:
         with pytest.raises(NotBuiltError, match="cp313") as caught:
             self.resolve(workshop, "native", "3.13", *others)
         assert "--allow-build native" in (caught.value.hint or "")
-        assert sorted(asked[-len(others) :]) == sorted(
-            f"{other}.0" for other in others
-        )  # each one once
-        assert set(asked[: -len(others)]) == {"3.13.0"}
+        tried = [version for version in asked if version != "3.13.0"]
+        assert sorted(tried) == sorted(f"{other}.0" for other in others)  # each one once
 
     def test_one_that_goes_without_what_lacks_is_not_taken(
         self, workshop: Workshop, packages: Path
@@ -549,7 +550,9 @@ def test_a_free_threaded_target_takes_its_own_wheels_whatever_interpreter_is_her
         find_uv(), ResolveOptions(default_index=workshop.index.url), Credentials()
     )
     script = read_script(workshop.script("native"))
-    [choice] = select_artifacts(resolver.resolve(script, make_target("3.14t", "x86_64-manylinux_2_28")))
+    [choice] = select_artifacts(
+        resolver.resolve(script, make_target("3.14t", "x86_64-manylinux_2_28"))
+    )
     assert choice.filename == "native-1.0-cp314-cp314t-manylinux_2_28_x86_64.whl"
     with pytest.raises(ResolveError, match="stable"):
         resolver.resolve(
