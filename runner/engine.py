@@ -1,12 +1,12 @@
 """The interface of an engine (HPS, Slurm, this machine), and the registry of engines.
 
     with open_engine("slurm", options, notice) as engine:
-        project = engine.submit(request)                                # runner/request.py
-        outcome = follow(engine, project, directory=Path("results"))    # runner/follow.py
+        project = engine.submit(request)
+        outcome = follow(engine, project, directory=Path("results"))
 
 An engine is one folder in `runner/engines/` and one line in `ENGINES`. Its module `engine` has
 
-    OPTIONS, JOBS_OPTIONS               options of its own for `submit` and `jobs`, as click decorators
+    OPTIONS, JOBS_OPTIONS               its options for `submit` and `jobs`: click decorators
     check_usage(options, ...)           raises click.UsageError for options that exclude each other
     needs_directory(options)            True if jobs work in the results folder; its path is then
                                         the identifier of the project

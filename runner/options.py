@@ -9,6 +9,7 @@ import click
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
 class _AliasedOption(click.Option):
     """An option with old names: `--help` shows the last name only."""
 
@@ -25,7 +26,7 @@ PARALLEL: Decorator = click.option(
     "--parallel", type=click.IntRange(min=1), metavar="N", help="Jobs that run at a time."
 )
 NO_NETWORK: Decorator = click.option(
-    "--sealed",  # the old name
+    "--sealed",  # the old name  # words: allow
     "--no-network",
     "no_network",
     cls=_AliasedOption,

@@ -1,14 +1,16 @@
-"""Run the upstream client's own live tests, or its `python_uv` example, against the embedded HPS.
+"""Run the upstream client's live tests, or its `python_uv` example, against the embedded HPS.
 
-    python tests/run_upstream_tests.py CHECKOUT [--python PATH] [MODULE...]     counts go to the last lines
-    python tests/run_upstream_tests.py CHECKOUT [--python PATH] --example       exit 0 if all jobs were evaluated
+    python tests/run_upstream_tests.py CHECKOUT [--python PATH] [MODULE...]   counts come last
+    python tests/run_upstream_tests.py CHECKOUT [--python PATH] --example     exit 0 on success
 
-CHECKOUT is a working tree of the client's repository; none of its code is kept here. The Python named (by default
-this one) needs what its tests import: ansys-hps-client, pytest, pytest-order, python-keycloak, keyring.
+CHECKOUT is a working tree of the client's repository; none of its code is kept here. The Python
+(by default this one) needs what its tests import: ansys-hps-client, pytest, pytest-order,
+python-keycloak, keyring.
 
-The example is its `project_setup.py` and `exec_script.py` byte for byte, and its `eval.py` with the metadata that the
-example's page describes put before it where the file has lost it. A bundle of that script is built; all the rest has
-no network: jobs start `uv run eval.py` as upstream's execution script does, with the bundle's UV_CONFIG_FILE.
+The example is its own `project_setup.py` and execution script, unchanged, and its `eval.py` with
+the metadata of the example's page if the file has none. A bundle of that script is built; all other
+steps have no network: jobs start `uv run eval.py` as upstream's execution script does, with the
+bundle's UV_CONFIG_FILE.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from offline_bundle.runner.network import no_network_command
 
 _MODULES = (  # noqa: SIM905 - it reads better
     "jms/test_files.py jms/test_jobs.py jms/test_projects.py jms/test_jms_api.py jms/test_tasks.py"
-    " jms/test_job_definitions.py jms/test_task_definition.py jms/test_parameter_definitions.py test_client.py"
+    " jms/test_job_definitions.py jms/test_task_definition.py jms/test_parameter_definitions.py"
+    " test_client.py"
     " auth/test_authenticate.py test_exceptions.py test_services.py rms/test_evaluators.py"
 ).split()
 
@@ -58,11 +61,11 @@ def main() -> int:
     )
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--example", action="store_true", help="the example instead of the tests")
-    parser.add_argument("--sealed-in", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--no-network-in", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     checkout = options.checkout.resolve()
-    if options.sealed_in:
-        return run_example(options.sealed_in, options.python)
+    if options.no_network_in:
+        return run_example(options.no_network_in, options.python)
     with tempfile.TemporaryDirectory(prefix="upstream-") as folder:
         if options.example:
             prepare_example(checkout, Path(folder))
@@ -72,7 +75,7 @@ def main() -> int:
                 str(checkout),
                 "--python",
                 options.python,
-                "--sealed-in",
+                "--no-network-in",
                 folder,
             ]
             return subprocess.run(no_network_command(again), check=False).returncode
@@ -112,7 +115,7 @@ def prepare_example(checkout: Path, folder: Path) -> None:
 
 
 def run_example(folder: Path, python: str) -> int:
-    """Start the HPS, run the example's `project_setup.py` as its page says, and wait for its jobs."""
+    """Start the HPS, run the example's `project_setup.py`, and wait for its jobs."""
     with EmbeddedHps(folder / "hps", bundle=folder / "bundle") as hps:
         command = [
             python,
@@ -135,7 +138,7 @@ def run_example(folder: Path, python: str) -> int:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Return a caller's environment without its authorities and proxies, and with a home of its own."""
+    """Return the environment without CA files and proxies, with a home of its own."""
     kept = {name: text for name, text in os.environ.items() if not name.endswith("CA_BUNDLE")}
     return kept | {"HOME": str(folder), "NO_PROXY": "127.0.0.1,localhost"}
 

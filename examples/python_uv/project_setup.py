@@ -7,12 +7,13 @@
 # ///
 """Plot on an HPS cluster: run eval.py as jobs from a bundle, and download the plots.
 
-    uv run project_setup.py --url https://hps.example:8443/hps --username repuser --bundle BUNDLE
+    uv run project_setup.py --url https://hps.example:8443/hps --bundle /shared/bundle
 
-Copy this file and change it. The steps are in the modules `submit`, `projects` and `results` of
-`offline_bundle.runner.engines.hps`. In a copy elsewhere, the last line of the metadata must name
-the folder of your clone of offline-bundle. If the evaluators' registration of uv names the bundle,
-omit --bundle.
+Copy this file and change it. The steps are functions in `offline_bundle.runner.engines.hps`: see
+its modules `submit`, `projects` and `results`. HPS runs offline-bundle's own execution script,
+`runner/standalone/hps_exec_script.py`, on the nodes. In a copy elsewhere, the last line of the
+metadata names the folder of your clone. Leave out --bundle if the registration of uv on the nodes
+names the bundle.
 """
 
 import argparse
@@ -41,11 +42,11 @@ def main() -> int:
         "-p",
         "--password",
         default=os.environ.get("HPS_PASSWORD"),
-        help="better in HPS_PASSWORD, or from the keyring",
+        help="prefer HPS_PASSWORD or the keyring",
     )
     parser.add_argument("-j", "--num-jobs", type=int, default=10)
-    parser.add_argument("--bundle", help="the bundle's directory, as the nodes see it")
-    parser.add_argument("--ca-file", type=Path, help="certificates of your site's authority")
+    parser.add_argument("--bundle", help="directory of the bundle on the nodes")
+    parser.add_argument("--ca-file", type=Path, help="PEM certificates of your site's authority")
     parser.add_argument("--download", type=Path, default=Path("plots"))
     options = parser.parse_args()
 
@@ -74,7 +75,7 @@ def main() -> int:
     except BundleError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
         return error.exit_code
-    print(f"look at {options.download / 'index.html'}")
+    print(f"open {options.download / 'index.html'}")
     return 0
 
 

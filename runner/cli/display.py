@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from offline_bundle.wheelhouse.cli.progress import show_progress
+from offline_bundle.wheelhouse.runtime.paths import printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def notice(text: str) -> None:
     """Print a message that is shown even with `--quiet`."""
-    click.echo(text, err=True)
+    click.echo(printable_lines(text), err=True)
 
 
 @contextmanager

@@ -62,9 +62,11 @@ def print_outcome(
         click.echo(json.dumps(outcome.document() | _error_document(error), indent=2))
         context.exit(error.exit_code if error else 0)
     if not is_quiet:
+        from offline_bundle.wheelhouse.runtime.paths import printable_lines
         from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
-        click.echo(f"{outcome.name} ({outcome.project_id}): {outcome.counts.describe()}")
+        title = printable_lines(f"{outcome.name} ({outcome.project_id})")
+        click.echo(f"{title}: {outcome.counts.describe()}")
         if outcome.results:
             results = outcome.results
             files = f"{count(results.files, 'file')}, {format_size(results.size)}"

@@ -192,7 +192,9 @@ def _print_submitted(project: ProjectState, command: str, *, as_json: bool, is_q
     elif is_quiet:
         click.echo(project.project_id)
     else:
+        from offline_bundle.wheelhouse.runtime.paths import printable_lines
         from offline_bundle.wheelhouse.runtime.sizes import count
 
-        click.echo(f"{project.name} ({project.project_id}): {count(jobs, 'job')} submitted")
+        title = printable_lines(f"{project.name} ({project.project_id})")
+        click.echo(f"{title}: {count(jobs, 'job')} submitted")
         click.echo(f"to continue:\n  {command}")

@@ -168,7 +168,7 @@ def find_script(inputs: Sequence[Mapping[str, Any]], chosen: str | None) -> Path
         return candidates[0]
     names = ", ".join(sorted(path.name for path in candidates)) or "none"
     raise RuntimeError(
-        f"cannot tell which input file is the script: {names}; set OFFLINE_BUNDLE_SCRIPT to one"
+        f"ambiguous: which input file is the script: {names}; set OFFLINE_BUNDLE_SCRIPT to one"
     )
 
 

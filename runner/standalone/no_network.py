@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
 
 
 def enter_empty_network() -> None:
-    """Move this process into a new network namespace and bring its loopback up.
+    """Move this process into a new network namespace and set its loopback up.
 
     A privileged process leaves its network only. Any other process also enters a user namespace,
     in which it keeps its user and group id (so that files belong to the user) and, after exec,
@@ -79,7 +79,7 @@ def enter_empty_network() -> None:
         try:
             set_flags(control, "lo", flags_of(control, "lo") | IFF_UP)
         except OSError as error:
-            raise NetworkError(f"bringing up loopback: {error.strerror}") from error
+            raise NetworkError(f"setting loopback up: {error.strerror}") from error
 
 
 def unshare(flags: int) -> None:

@@ -152,7 +152,7 @@ class TestTheScript:
     @pytest.mark.parametrize(
         ("files", "chosen", "message"),
         [
-            ({}, None, "cannot tell .*: none"),
+            ({}, None, "ambiguous: .*: none"),
             (
                 {"a": "", "b": ""},
                 None,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def client_environment(server: Server) -> Iterator[None]:
     """Set the variables that requests, httpx and the worker read to match *server*.
 
-    Without that, REQUESTS_CA_BUNDLE overrides what a session was told.
+    Without that, REQUESTS_CA_BUNDLE overrides the settings of a session.
     """
     changes = _ca_variables(server)
     host = urlsplit(server.url).hostname or ""

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 
     from offline_bundle.wheelhouse.runtime.launcher.cold_start import Environment
 
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv.pop(1)); "
+    "from runtime.launcher.entry import main; sys.exit(main())"
+)
 _LAUNCHER = (
     sys.executable,
     "-I",
     "-c",
-    "import sys; sys.path.append(sys.argv.pop(1)); "
-    "from runtime.launcher.entry import main; sys.exit(main())",
+    _PROGRAM,
     str(Path(runtime.__file__).parents[1]),
 )
 """The launcher of this version of offline-bundle, imported: its modules are compiled once."""

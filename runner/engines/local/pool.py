@@ -17,7 +17,6 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.runner.console import console_tail
@@ -28,6 +27,7 @@ from offline_bundle.wheelhouse.runtime.parallel import cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from offline_bundle.runner.model import JobSpec
     from offline_bundle.wheelhouse.runtime.launcher.cold_start import Environment
