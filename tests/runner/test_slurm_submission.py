@@ -9,6 +9,7 @@ import pytest
 from offline_bundle.runner.engines.slurm import commands, job_ends, submission
 from offline_bundle.runner.engines.slurm.submission import SlurmSubmission
 from offline_bundle.runner.request import Request
+from offline_bundle.runner.results.folder import record
 from offline_bundle.runner.values import plan_values
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
@@ -113,3 +114,19 @@ def test_a_folder_that_nodes_do_not_see_is_named_with_the_node(
     assert failure.state == "failed"
     assert "(Slurm job 101_1 on node n7)" in failure.tail
     assert f"can it read and write {tmp_path / 'out'}?" in failure.tail
+
+
+@pytest.mark.usefixtures("submitted")
+def test_a_finished_job_that_slurm_holds_again_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = commands.Tasks(frozenset({1}), "PENDING", "JobHeldAdmin")
+    monkeypatch.setattr(commands, "queue", lambda *_, **__: [held])
+    created = SlurmSubmission.create(tmp_path / "out", request(tmp_path, 1), OPTIONS, print)
+    created.submit_all()
+    created.poll()
+    assert created.state().counts.by_state == {"pending": 1}
+    (tmp_path / "out" / "job-0001").mkdir()
+    record(tmp_path / "out" / "job-0001", "done")
+    created.poll()
+    assert created.state().counts.by_state == {"done": 1}

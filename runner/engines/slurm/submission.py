@@ -36,9 +36,10 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.locks import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from offline_bundle.runner.engines.slurm.commands import Tasks
     from offline_bundle.runner.model import ProjectState
     from offline_bundle.runner.request import Request
 
@@ -46,6 +47,7 @@ _RETRY_TIMEOUT_SECONDS = 1800.0
 """Time that a controller may not answer: jobs continue without it."""
 
 _LOCK_NAME = "lock"
+_USUAL_REASONS = {"Dependency", "JobArrayTaskLimit", "None", "Priority", "Resources"}
 
 
 class SlurmSubmission:
@@ -215,9 +217,22 @@ class SlurmSubmission:
             self.reasons = {line.reason for line in lines if line.state == "PENDING"}
             queued = {first - 1 + index: line.state for line in lines for index in line.indices}
             gone = self.records.look(number for number in numbers if number not in queued)
-            running += sum(state != "PENDING" for state in queued.values())
+            # Slurm may requeue a job after its end, and hold it
+            self.records.look(first - 1 + index for index in _held(lines))
+            running += sum(
+                state != "PENDING"
+                for number, state in queued.items()
+                if number not in self.records.ended
+            )
             running += self._ends.record(job_id, first, gone) if gone else 0
         self._running = running
+
+
+def _held(lines: list[Tasks]) -> Iterator[int]:
+    """Yield the indices of tasks that wait for another reason than their turn."""
+    for tasks in lines:
+        if tasks.state == "PENDING" and tasks.reason not in _USUAL_REASONS:
+            yield from tasks.indices
 
 
 def _write_folder(
