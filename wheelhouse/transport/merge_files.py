@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from offline_bundle.wheelhouse.runtime.manifest import (
         BundledFile,
@@ -73,23 +73,8 @@ def merge_files(
 
     *taken* has the names of the scripts that are taken from *incoming*.
     """
-    script_of = _script_of_paths(current) | _script_of_paths(incoming)
-    platform_of = {
-        uv.path: platform
-        for manifest in (current, incoming)
-        for platform, uv in manifest.uv.items()
-    }
-    use_incoming_launcher = creator_order(incoming) >= creator_order(current)
-
-    def use_incoming(path: str) -> bool:
-        if path in script_of:
-            return script_of[path] in taken
-        if path in platform_of:
-            return _use_incoming_uv(current, incoming, platform_of[path])
-        if path.startswith(("cache/", "envs/")):
-            return path in incoming_pages
-        return use_incoming_launcher
-
+    owned = _script_of_paths(current) | _script_of_paths(incoming)
+    use_incoming = _chooser(current, incoming, owned, taken, incoming_pages)
     # An environment that exists in the current bundle is kept whole.
     environments = tuple(
         f"{lock.environment}/"
@@ -110,8 +95,35 @@ def merge_files(
     return {
         path: file
         for path, file in files.items()
-        if path not in INVENTORIES and (path not in script_of or path in in_scripts)
+        if path not in INVENTORIES and (path not in owned or path in in_scripts)
     }
+
+
+def _chooser(
+    current: Manifest,
+    incoming: Manifest,
+    script_of: Mapping[str, str],
+    taken: set[str],
+    incoming_pages: frozenset[str],
+) -> Callable[[str], bool]:
+    """Return a function: whether the incoming file is taken at a path that both bundles have."""
+    platform_of = {
+        uv.path: platform
+        for manifest in (current, incoming)
+        for platform, uv in manifest.uv.items()
+    }
+    use_incoming_launcher = creator_order(incoming) >= creator_order(current)
+
+    def use_incoming(path: str) -> bool:
+        if path in script_of:
+            return script_of[path] in taken
+        if path in platform_of:
+            return _use_incoming_uv(current, incoming, platform_of[path])
+        if path.startswith(("cache/", "envs/")):
+            return path in incoming_pages
+        return use_incoming_launcher
+
+    return use_incoming
 
 
 def merge_uv(current: Manifest, incoming: Manifest) -> dict[str, BundledUv]:
