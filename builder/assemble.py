@@ -84,7 +84,7 @@ def collect(resolved: Resolved, collector: Collector, progress: BuildProgress) -
         notes = check_closures(locked, current)
         uvs = gather(unpacking)
     restored = {
-        **collector.leftovers(resolved.orphaned_wheels),
+        **collector.orphaned_wheels(resolved.orphaned_wheels),
         **{
             path: collector.fetched[artifact.location].path
             for path, artifact in pythons_to_restore.items()
@@ -138,7 +138,7 @@ def _prefetch(resolved: Resolved, collector: Collector) -> set[str]:
     """Let the resolvers fetch what only they can; return the sha256 of these files."""
     prefetched: set[str] = set()
     for lock in (*resolved.locks, *resolved.uv):
-        missing = [artifact for artifact in lock.artifacts if not collector.holds(artifact)]
+        missing = [artifact for artifact in lock.artifacts if not collector.find_wheel(artifact)]
         prefetched |= lock.resolver.prefetch(lock.resolution, missing)
     return prefetched
 
@@ -148,7 +148,7 @@ def _find_indexes(lock: ResolvedLock, collector: Collector) -> Future[Index] | N
 
     None where the bundle has all wheels, and so knows their indexes.
     """
-    if all(collector.holds(artifact) for artifact in lock.artifacts):
+    if all(collector.find_wheel(artifact) for artifact in lock.artifacts):
         return None
     answer: Future[Index] = Future()
 

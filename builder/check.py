@@ -20,7 +20,7 @@ from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.formats.base import formats_of
 from offline_bundle.builder.pipeline import plan_build
 from offline_bundle.builder.strategies import resolve
-from offline_bundle.builder.wheels.build_from_source import tree_digest
+from offline_bundle.builder.wheels.sources import tree_digest
 from offline_bundle.wheelhouse.derived.complete import file_entry
 from offline_bundle.wheelhouse.runtime.commit import check_is_bundle_folder
 from offline_bundle.wheelhouse.runtime.errors import OutOfDateError, translate_os_errors

@@ -14,9 +14,9 @@ from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import find_build_interpreters, pair_up
 from offline_bundle.builder.inputs.scripts import notes_for_uv, read_scripts
-from offline_bundle.builder.resolve.uv_lockfile import read_script_locks
 from offline_bundle.builder.model import BuildPlan, BuildReport
 from offline_bundle.builder.resolve import from_manifest, uv_checks, uv_settings
+from offline_bundle.builder.resolve.uv_lockfile import read_script_locks
 from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.collect import Collector
 from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory

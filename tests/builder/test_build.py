@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from offline_bundle.builder.model import BuildReport, BuildRequest
 from offline_bundle.builder.pipeline import build
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_process import find_uv
+from offline_bundle.wheelhouse.derived.complete import file_entry
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
     FetchError,
@@ -25,7 +27,7 @@ from offline_bundle.wheelhouse.runtime.errors import (
     IntegrityError,
     ResolveError,
 )
-from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest
+from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest, render_checksums
 from offline_bundle.wheelhouse.store.shipped import bundle_files
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from tests.builder.test_resolve import make_repository, trap
@@ -676,3 +678,50 @@ def test_a_requirement_of_later_patch_releases_is_a_note(factory: Factory, packa
     text = script.read_text().replace(f'"=={HERE}"', f'"=={HERE}.*,>={HERE}.50"')
     script.write_text(text)
     assert not [note for note in factory.build(script).notes if "on some releases" in note]
+
+
+def with_last_launcher(bundle: Path) -> None:
+    """Give *bundle* the launcher's files of the version before `runtime/`."""
+    manifest = read_manifest(bundle)
+    files = dict(manifest.files)
+    for path in [path for path in files if path == "run.py" or path.startswith("runtime/")]:
+        (bundle / path).unlink()
+        del files[path]
+    for name in ("run.py", "prepare.py", "policy.py", "interpreter.py"):
+        content = f"# {name} of an earlier version\n".encode()
+        (bundle / name).write_bytes(content)
+        files[name] = file_entry(content)
+    manifest = replace(manifest, files=files, created_by="offline-bundle 0.0.1")
+    document = manifest.to_json()
+    (bundle / "bundle.json").write_bytes(document)
+    (bundle / "SHA256SUMS").write_bytes(render_checksums(manifest, document))
+
+
+def test_a_build_replaces_the_launcher_of_the_last_version(
+    factory: Factory, packages: Path
+) -> None:
+    make_wheel(packages, "leaf")
+    script = factory.script("leaf")
+    factory.build(script)
+    expected = digests(factory.bundle)
+    with_last_launcher(factory.bundle)
+    raise_for_problems(verify(factory.bundle))
+    assert factory.build(script).changed
+    raise_for_problems(verify(factory.bundle))
+    found = digests(factory.bundle)
+    generated = {"bundle.json", "SHA256SUMS", "report.html", "sbom.cdx.json"}
+    assert found.keys() == expected.keys()
+    assert {path for path in found if found[path] != expected[path]} <= generated
+    assert not factory.build(script).changed
+
+
+def test_locked_and_check_accept_a_bundle_of_the_last_version(
+    factory: Factory, packages: Path
+) -> None:
+    make_wheel(packages, "leaf")
+    script = factory.script("leaf")
+    factory.build(script)
+    with_last_launcher(factory.bundle)
+    factory.build(script, is_locked=True)
+    assert not (factory.bundle / "prepare.py").exists()
+    raise_for_problems(verify(factory.bundle))
