@@ -277,7 +277,7 @@ def test_a_directory_in_use_is_refused_before_anything_is_submitted(
         (["--ship-bundle"], "--ship-bundle needs --bundle DIR"),
         (["--embedded", "--bundle", "."], "is not a bundle: it has no bundle.json"),
         (["--ship-bundle", "--bundle", "."], "is not a bundle: it has no bundle.json"),
-        (["--memory", "much"], "'much' is not a size such as 500MB or 2GiB"),
+        (["--memory", "much"], "'much' is not a size: use e.g. 700M or 4G"),
         (["--env", "MODE"], "--env 'MODE' is not NAME=VALUE"),
         (["--set", "n"], "--set cannot be read"),
         (["--url", "localhost"], "localhost is not the URL of a server"),
@@ -298,9 +298,9 @@ def test_sizes_are_what_people_write(script: Path) -> None:
     written = ["100MiB", "1gb", "0.5 GiB", "2K", "77"]
     assert [sizes.convert(text, None, None) for text in written] == [
         100 * 2**20,
-        10**9,
+        2**30,
         2**29,
-        2000,
+        2048,
         77,
     ]
 
@@ -337,7 +337,8 @@ def test_without_an_hps_at_hand(
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     code = (
-        "import sys; from offline_bundle import run_command_line; from offline_bundle.runner.cli.submit import submit_command; "
+        "import sys; from offline_bundle.cli import run_command_line; "
+        "from offline_bundle.runner.cli.submit import submit_command; "
         "sys.exit(run_command_line(submit_command, sys.argv[1:], 'submit'))"
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]

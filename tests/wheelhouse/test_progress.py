@@ -6,11 +6,10 @@ import os
 import pty
 import subprocess
 import sys
-
+from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.cli import progress as display
 from offline_bundle.wheelhouse.cli.progress import show_progress
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pytest
@@ -48,6 +47,14 @@ def test_log_has_one_line_per_step(capsys: pytest.CaptureFixture[str]) -> None:
         "",
         "Resolving eval.py …\nFetching 2 files, 2 KiB …\nPacking bundle …\n",
     )
+
+
+def test_untrusted_text_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress(is_quiet=False) as progress:
+        progress.step("a\x1b[31m")
+        progress.begin("b\x9b")
+        progress.items("jobs", done=1, total=1, text="c\u202e")
+    assert capsys.readouterr().err == "a\\x1b[31m …\nb\\x9b …\n1 of 1 jobs: c\\u202e\n"
 
 
 def test_log_has_lines_during_long_transfers(

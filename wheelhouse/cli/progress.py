@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from offline_bundle.wheelhouse.runtime.paths import printable_lines
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
@@ -86,14 +87,15 @@ class _Lines(Progress):
         self._last_line = ""
 
     def step(self, text: str) -> None:
-        click.echo(f"{text} …", err=True)
+        click.echo(f"{printable_lines(text)} …", err=True)
 
     def begin(self, text: str, *, files: int = 0, size: int | None = None) -> None:
         self._transfer = _Transfer(files, size)
         self._last_time = time.monotonic()
         amounts = [count(files, "file")] if files else []
         amounts += [format_size(size)] if size else []
-        click.echo(f"{' '.join([text, ', '.join(amounts)]).rstrip()} …", err=True)
+        line = f"{text} {', '.join(amounts)}".rstrip()
+        click.echo(f"{printable_lines(line)} …", err=True)
 
     def advance(self, size: int) -> None:
         self._transfer.done_size += size
@@ -112,7 +114,7 @@ class _Lines(Progress):
         line = f"{done:,} of {total:,} {noun}: {text}"
         if line != self._last_line and (done >= total or self._is_time()):
             self._last_line = line
-            click.echo(line, err=True)
+            click.echo(printable_lines(line), err=True)
 
     def _is_time(self) -> bool:
         now = time.monotonic()
@@ -144,12 +146,12 @@ class _Live(Progress):
         self._display.start()
 
     def step(self, text: str) -> None:
-        self._display.update(self._task, description=f"{text} …", detail="")
+        self._display.update(self._task, description=f"{printable_lines(text)} …", detail="")
         self._display.reset(self._task, total=None)
 
     def begin(self, text: str, *, files: int = 0, size: int | None = None) -> None:
         self._transfer = _Transfer(files, size)
-        self._display.update(self._task, description=text, detail="")
+        self._display.update(self._task, description=printable_lines(text), detail="")
         self._display.reset(self._task, total=size)
 
     def advance(self, size: int) -> None:
@@ -162,8 +164,9 @@ class _Live(Progress):
 
     def items(self, noun: str, *, done: int, total: int, text: str) -> None:
         detail = f"{done:,}/{total:,} {noun}"
+        description = printable_lines(text)
         self._display.update(
-            self._task, description=text, completed=done, total=total, detail=detail
+            self._task, description=description, completed=done, total=total, detail=detail
         )
 
     def close(self) -> None:
