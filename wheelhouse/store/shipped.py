@@ -1,4 +1,4 @@
-"""The programs that travel with a bundle or an archive, taken or generated from `wheelhouse.runtime`.
+"""The programs in a bundle and beside an archive, taken or generated from `wheelhouse.runtime`.
 
     bundle_files(with_cache=False, with_pythons=False)     # "run.py", "runtime/..." -> bytes
     unpacker()                                             # FILE.tar.unpack.py
@@ -74,7 +74,7 @@ _UNPACK_DOC = '''\
 """Check or unpack an archive of an offline bundle. Standard library of Python 3.9 or newer only.
 
     python3 FILE.tar.unpack.py FILE.tar -o DIR         create the bundle DIR, or update it
-    python3 FILE.tar.unpack.py FILE.tar --verify       check every byte of the archive; write nothing
+    python3 FILE.tar.unpack.py FILE.tar --verify       check all bytes of the archive, write nothing
 
 1. Read bundle.json, at the start of the archive, and derive from it every byte that is not content;
    refuse whatever differs.
@@ -99,7 +99,7 @@ if __name__ == "__main__":
     sys.exit(main())
 """
 _UV_CACHE = '''\
-"""Create a cache folder for the uv of this node from BUNDLE/cache; see runtime/launcher/uv_cache.py.
+"""Create a cache folder for this node's uv from BUNDLE/cache; see runtime/launcher/uv_cache.py.
 
     export UV_CACHE_DIR=$(python3 BUNDLE/uv_cache.py)
 """
