@@ -9,14 +9,17 @@ cannot be determined is null. Of environment variables it includes the values of
 URLs without user, password and query; of other UV_ variables the names only.
 """
 
+import contextlib
 import json
 import os
 import platform
 import re
+import stat
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 TYPE_CHECKING = False  # true for type checkers: old Pythons have no such types
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ _MOST_PROGRAMS = 64
 _LONGEST_ANSWER = 65536
 
 _PYTHON_NAME = re.compile(r"(?:python|pypy)(?:3(?:\.[0-9]{1,2}t?)?)?(?:\.exe)?")
+_PYTHON_VARIABLES = re.compile("PYTHON(?:HOME|PATH|EXECUTABLE|STARTUP)|__PYVENV_LAUNCHER__")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _SHOWN_VARIABLES = re.compile(
     "HOME|PATH|PYENV_ROOT|TMPDIR|XDG_(?:CACHE|CONFIG|DATA)_HOME|"
@@ -115,11 +119,8 @@ def _loaded_glibc() -> str:
 def _distribution() -> "str | None":
     """Return PRETTY_NAME of /etc/os-release."""
     with open("/etc/os-release", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            name, _, text = line.strip().partition("=")
-            if name == "PRETTY_NAME":
-                return text.strip("\"'")[:200]
-    return None
+        match = re.search("^PRETTY_NAME=(.*)$", file.read(), re.MULTILINE)
+    return match.group(1).strip().strip("\"'")[:200] if match else None
 
 
 def _attempt(function: "Callable[..., _Result]", *arguments: object) -> "Optional[_Result]":
@@ -129,8 +130,6 @@ def _attempt(function: "Callable[..., _Result]", *arguments: object) -> "Optiona
     except Exception:  # noqa: BLE001 - null is the answer then
         return None
 
-
-# --- Pythons and uv
 
 _SELF_DESCRIPTION = """
 import json, os, struct, sys
@@ -162,15 +161,12 @@ print(json.dumps({
 
 def _python_paths() -> "dict[str, str]":
     """Return path -> source: this one, PATH, uv or pyenv."""
-    found: "dict[str, str]" = {}
-    if sys.executable:
-        found[sys.executable] = "this one"
+    paths = {sys.executable: "this one"} if sys.executable else {}
     for path in _on_path(_PYTHON_NAME):
-        found.setdefault(path, "PATH")
+        paths.setdefault(path, "PATH")
     home = os.path.expanduser("~")
-    data = os.environ.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
-    if os.name == "nt":
-        data = os.environ.get("APPDATA") or data
+    variable = "APPDATA" if os.name == "nt" else "XDG_DATA_HOME"
+    data = os.environ.get(variable) or os.path.join(home, ".local", "share")
     managed = os.environ.get("UV_PYTHON_INSTALL_DIR") or os.path.join(data, "uv", "python")
     pyenv = os.path.join(os.environ.get("PYENV_ROOT") or os.path.join(home, ".pyenv"), "versions")
     for folder, where in ((managed, "uv"), (pyenv, "pyenv")):
@@ -178,9 +174,9 @@ def _python_paths() -> "dict[str, str]":
             for inner in (os.path.join(folder, name, "bin"), os.path.join(folder, name)):
                 program = next(_programs(inner, _PYTHON_NAME), None)
                 if program:
-                    found.setdefault(program, where)
+                    paths.setdefault(program, where)
                     break
-    return found
+    return paths
 
 
 def _uv_paths() -> "list[str]":
@@ -208,10 +204,7 @@ def _programs(folder: str, name: "Pattern[str]") -> "Iterator[str]":
 
 
 def _listed(folder: str) -> "list[str]":
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
+    return sorted(_attempt(os.listdir, folder) or [])
 
 
 def _describe_all(
@@ -221,17 +214,17 @@ def _describe_all(
     commands = [[path, "-I", "-c", _SELF_DESCRIPTION] for path in _distinct(pythons)]
     commands += [[path, "--version"] for path in _distinct(uvs)]
     answers = _run_in_parallel(commands[:_MOST_PROGRAMS])
-    found: "dict[object, dict[str, object]]" = {}
+    descriptions: "dict[object, dict[str, object]]" = {}
     versions = []
-    for (path, *rest), (output, _) in zip(commands, answers):
-        if rest == ["--version"]:
+    for (path, *options), (output, _) in zip(commands, answers):
+        if options == ["--version"]:
             match = re.match(r"uv ([0-9][0-9A-Za-z.+-]*)", output)
             versions.append({"path": path, "version": match.group(1) if match else None})
             continue
         described = _attempt(json.loads, output)
         if isinstance(described, dict) and described.get("version"):
-            found.setdefault(described.get("path"), dict(described, found=pythons[path]))
-    return list(found.values()), versions
+            descriptions.setdefault(described.get("path"), dict(described, found=pythons[path]))
+    return list(descriptions.values()), versions
 
 
 def _distinct(paths: "Iterable[str]") -> "Iterator[str]":
@@ -249,33 +242,16 @@ def _distinct(paths: "Iterable[str]") -> "Iterator[str]":
 
 
 def _run_in_parallel(commands: "list[list[str]]") -> "list[tuple[str, str]]":
-    answers = [("", "")] * len(commands)
-
-    def run(index: int) -> None:
-        answers[index] = _run(commands[index])
-
-    for first in range(0, len(commands), _AT_ONCE):
-        threads = [
-            threading.Thread(target=run, args=(index,), daemon=True)
-            for index in range(first, min(first + _AT_ONCE, len(commands)))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    return answers
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(_run, commands))
 
 
 def _run(command: "list[str]") -> "tuple[str, str]":
     """Return stdout and stderr of *command* within the time limit; then end it and its children."""
     try:
+        null, pipe, environment = subprocess.DEVNULL, subprocess.PIPE, _clean_environment()
         process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_clean_environment(),
-            start_new_session=True,
+            command, stdin=null, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
         )
     except (OSError, ValueError):
         return "", ""
@@ -302,31 +278,18 @@ def _run(command: "list[str]") -> "tuple[str, str]":
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """Kill *process* and its session, unless it has ended."""
-    try:
+    with contextlib.suppress(OSError):
         if os.name == "posix":
             os.killpg(process.pid, 9)
         else:
             process.kill()
-    except OSError:
-        pass
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1)
-    except subprocess.TimeoutExpired:
-        pass
 
 
 def _clean_environment() -> "dict[str, str]":
-    dropped = (
-        "PYTHONHOME",
-        "PYTHONPATH",
-        "PYTHONEXECUTABLE",
-        "PYTHONSTARTUP",
-        "__PYVENV_LAUNCHER__",
-    )
-    return {name: text for name, text in os.environ.items() if name not in dropped}
-
-
-# --- folders and permissions
+    dropped = _PYTHON_VARIABLES.fullmatch
+    return {name: text for name, text in os.environ.items() if not dropped(name)}
 
 
 def cache_candidates() -> "list[str]":
@@ -363,18 +326,17 @@ def cache_fault(folder: str) -> "str | None":
     """Return why *folder* must not be the cache, as `cache_fault` of the launcher does."""
     if not os.path.lexists(folder) or not hasattr(os, "getuid"):
         return None
-    parent, link, found = os.stat(os.path.dirname(folder)), os.lstat(folder), os.stat(folder)
+    parent, link, status = os.stat(os.path.dirname(folder)), os.lstat(folder), os.stat(folder)
     is_shared = parent.st_mode & 0o002
-    is_link, is_folder = link.st_mode & 0o170000 == 0o120000, found.st_mode & 0o170000 == 0o040000
-    if is_link and (is_shared or link.st_uid not in (os.getuid(), 0)):
+    if stat.S_ISLNK(link.st_mode) and (is_shared or link.st_uid not in (os.getuid(), 0)):
         return "is a symbolic link that another user may have created"
     if is_shared and not parent.st_mode & 0o1000:
         return "is in a folder where any user may replace it (no sticky bit)"
-    if not is_folder:
+    if not stat.S_ISDIR(status.st_mode):
         return "is not a folder"
-    if found.st_uid != os.getuid():
-        return "belongs to user {}, not to you (user {})".format(found.st_uid, os.getuid())
-    return "can be written by others" if found.st_mode & 0o022 else None
+    if status.st_uid != os.getuid():
+        return "belongs to user {}, not to you (user {})".format(status.st_uid, os.getuid())
+    return "can be written by others" if status.st_mode & 0o022 else None
 
 
 def _file_system(folder: str) -> "str | None":
@@ -384,12 +346,12 @@ def _file_system(folder: str) -> "str | None":
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
         for line in file:
             before, _, after = line.partition(" - ")
-            place = re.sub(
+            mount = re.sub(
                 r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), before.split(" ")[4]
             )
-            is_above = real == place or real.startswith(place.rstrip("/") + "/")
-            if is_above and len(place) >= len(best[0]):
-                best = (place, after.split(" ")[0])
+            is_above = real == mount or real.startswith(mount.rstrip("/") + "/")
+            if is_above and len(mount) >= len(best[0]):
+                best = (mount, after.split(" ")[0])
     return best[1]
 
 
@@ -417,8 +379,7 @@ user = os.getuid()
 if libc.unshare(0x10000000 | 0x40000000):
     sys.exit("unshare: " + os.strerror(ctypes.get_errno()))
 try:
-    with open("/proc/self/uid_map", "w") as file:
-        file.write("%d %d 1" % (user, user))
+    open("/proc/self/uid_map", "w").write("%d %d 1" % (user, user))
 except OSError as error:
     sys.exit("uid_map: " + error.strerror)
 print("works")
