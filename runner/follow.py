@@ -47,7 +47,7 @@ class Outcome:
             return self.fault
         problems = []
         for failure in self.failures:
-            problems.append(f"{printable(failure.job)}: {failure.state}")
+            problems.append(printable(f"{failure.job}: {failure.state}{failure.place}"))
             problems += [f"  | {printable(line)}" for line in failure.tail.splitlines()]
         if self.counts.failed > len(self.failures):
             problems.append(f"… and {self.counts.failed - len(self.failures)} more")
@@ -73,7 +73,13 @@ class Outcome:
             "project": {"id": self.project_id, "name": self.name},
             "jobs": {"total": self.counts.total, "states": dict(self.counts.by_state)},
             "failed": [
-                {"job": failure.job, "state": failure.state, "console": failure.tail}
+                {
+                    "job": failure.job,
+                    "state": failure.state,
+                    "console": failure.tail,
+                    "node": failure.node or None,
+                    "scheduler_job": failure.job_id or None,
+                }
                 for failure in self.failures
             ],
             "download": results
@@ -156,7 +162,10 @@ def _failures(engine: Engine, project: ProjectState, results: Results | None) ->
     if results is None:
         return engine.failures(project, SHOWN_FAILURES)
     failed = [job for job in results.jobs if job.state in FAILED]
-    return [Failure(job.name, job.state, job.tail) for job in failed[:SHOWN_FAILURES]]
+    return [
+        Failure(job.name, job.state, job.tail, job.node, job.job_id)
+        for job in failed[:SHOWN_FAILURES]
+    ]
 
 
 def _console_hint(results: Results | None) -> str:

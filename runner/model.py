@@ -93,6 +93,16 @@ class Failure:
     state: str
     tail: str
     """Last lines of the console; empty if there are none."""
+    node: str = ""
+    """The node that ran the job; empty if unknown."""
+    job_id: str = ""
+    """The identifier of the job in the scheduler; empty without one."""
+
+    @property
+    def place(self) -> str:
+        """The node and the scheduler's job, in words: ` on n7 (job 12_3)`."""
+        node = f" on {self.node}" if self.node else ""
+        return node + (f" (job {self.job_id})" if self.job_id else "")
 
 
 @dataclass(frozen=True)
@@ -125,6 +135,10 @@ class JobEntry:
     files: tuple[FileEntry, ...] = ()
     tail: str = ""
     """Last lines of the console of a failed job."""
+    node: str = ""
+    """The node that ran the job; empty if unknown."""
+    job_id: str = ""
+    """The identifier of the job in the scheduler; empty without one."""
 
 
 @dataclass(frozen=True)

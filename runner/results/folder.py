@@ -63,6 +63,10 @@ class JobOutcome:
     state: str
     seconds: float | None = None
     started: datetime | None = None
+    node: str = ""
+    """The node that ran it; empty if unknown."""
+    job_id: str = ""
+    """Its identifier in the scheduler; empty without one."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,8 @@ def read_outcome(folder: Path) -> JobOutcome | None:
             state=state,
             seconds=float(ended) - float(started) if started and ended else None,
             started=datetime.fromtimestamp(float(started), UTC) if started else None,
+            node=str(found.get("node") or ""),
+            job_id=str(found.get("job_id") or ""),
         )
     except FileNotFoundError:
         return None
@@ -241,7 +247,13 @@ class JobRecords:
         """Return the first failed jobs, with the last lines of their consoles."""
         failed = [number for number in sorted(self.ended) if self.ended[number].state in FAILED]
         return [
-            Failure(self.name(number), self.ended[number].state, self._tail(number))
+            Failure(
+                self.name(number),
+                self.ended[number].state,
+                self._tail(number),
+                self.ended[number].node,
+                self.ended[number].job_id,
+            )
             for number in failed[:limit]
         ]
 
@@ -286,6 +298,8 @@ class JobRecords:
                 for path, size in files
             ),
             tail=self._tail(number) if ended.state in FAILED else "",
+            node=ended.node,
+            job_id=ended.job_id,
         )
 
     def _tail(self, number: int) -> str:

@@ -111,7 +111,10 @@ def test_a_folder_that_nodes_do_not_see_is_named_with_the_node(
     created.submit_all()
     created.poll()
     (failure,) = created.records.failures(1)
-    assert failure.state == "failed"
+    assert (failure.state, failure.node, failure.job_id) == ("failed", "n7", "101_1")
+    assert failure.place == " on n7 (job 101_1)"
+    page = created.records.results(tmp_path / "out").page.read_text()
+    assert "n7 · job 101_1" in page
     assert "(Slurm job 101_1 on node n7)" in failure.tail
     assert f"can it read and write {tmp_path / 'out'}?" in failure.tail
 

@@ -83,8 +83,9 @@ if [ "$code" -ne 0 ] && [ ! -f "$bundle/run.py" ]; then
     echo "hint: --bundle must be in a file system that the nodes see"
 fi
 ended=$(date +%s)
-{outputs}printf '{{"code": %d, "started": %d, "ended": %d, "node": "%s", "restart": %d}}\\n' \\
-    "$code" "$started" "$ended" "${{SLURMD_NODENAME:-}}" "${{SLURM_RESTART_COUNT:-0}}" \\
+{outputs}format='{{"code": %d, "started": %d, "ended": %d, "node": "%s", "job_id": "%s", "restart": %d}}'
+printf "$format\\n" "$code" "$started" "$ended" "${{SLURMD_NODENAME:-}}" \\
+    "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" "${{SLURM_RESTART_COUNT:-0}}" \\
     >{record} || exit 1
 [ "$code" -ne 137 ] || exit 137  # killed: Slurm has the reason
 mv -T "$attempt" "$folder/$name" || exit 1

@@ -112,6 +112,7 @@ def _job(job: JobEntry) -> dict[str, Any]:
         "parameters": [(name, _value(value)) for name, value in job.values.items()],
         "pictures": [_file(file) for file in job.files if file.is_picture],
         "files": [_file(file) for file in job.files if not file.is_picture],
+        "place": " · ".join(filter(None, [job.node, job.job_id and f"job {job.job_id}"])),
         "message": job.tail.strip().rpartition("\n")[2],
         "tail": job.tail,
     }
