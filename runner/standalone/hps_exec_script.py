@@ -97,13 +97,13 @@ class OfflineBundleExecution(ApplicationExecution):  # type: ignore[misc]  # its
         """Run the script; if that fails because of the launcher, fail with the launcher's error."""
         try:
             self.run_and_capture_output([*launcher, str(script)], shell=False, env=environment)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the base class is HPS's and may raise anything
             command = [*launcher, "--prepare", "-q", str(script)]
             done = subprocess.run(command, env=environment, capture_output=True, check=False)
             output = done.stderr.decode(errors="replace").strip()
             if done.returncode and output:
-                raise ScriptError(output) from error
-            raise ScriptError(f"{script.name} failed: {error}") from error
+                raise ScriptError(output) from None  # a short traceback: clients see the last lines
+            raise ScriptError(f"{script.name} failed: {error}") from None
 
     def _print(self, text: str, code: int) -> None:
         """Add text to the console output: HPS stores there what commands print."""

@@ -83,7 +83,8 @@ if [ "$code" -ne 0 ] && [ ! -f "$bundle/run.py" ]; then
     echo "hint: --bundle must be in a file system that the nodes see"
 fi
 ended=$(date +%s)
-{outputs}format='{{"code": %d, "started": %d, "ended": %d, "node": "%s", "job_id": "%s", "restart": %d}}'
+{outputs}format='{{"code": %d, "started": %d, "ended": %d, "node": "%s", '
+format=$format'"job_id": "%s", "restart": %d}}'
 printf "$format\\n" "$code" "$started" "$ended" "${{SLURMD_NODENAME:-}}" \\
     "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" "${{SLURM_RESTART_COUNT:-0}}" \\
     >{record} || exit 1
