@@ -19,8 +19,8 @@ from packaging.version import Version
 
 from offline_bundle.builder.compose import bundled_script, metadata_changes
 from offline_bundle.builder.inputs.targets import Target
-from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path
 from offline_bundle.builder.resolve.model import Resolution
+from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path
 from offline_bundle.wheelhouse.runtime.errors import FetchError, OutOfDateError
 from offline_bundle.wheelhouse.runtime.manifest import (
     BundledFile,

@@ -149,7 +149,7 @@ def test_what_is_allowed_is_built_and_nothing_else(pip_site: PipSite, packages: 
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (("--python-platform", "windows"), "-x86_64-pc-windows-msvc cannot be served by pip-tools"),
+        (("--python-platform", "windows"), "-x86_64-pc-windows-msvc: pip resolves for the machine"),
         (("--python-platform", "aarch64-manylinux_2_28"), "this is x86_64-"),
         (
             ("--python-platform", "x86_64-unknown-linux-musl"),
@@ -180,7 +180,7 @@ def test_a_wheel_for_a_newer_libc_than_the_target_has_is_refused_by_name(
     told = pip_site.build("native", flags=("--python-platform", "x86_64-manylinux_2_17"))
     assert told.code == 3
     assert "native" in told.err
-    assert "no file that fit" in told.err
+    assert "no file fits" in told.err
 
 
 def test_requires_python_holds_for_the_release_at_hand(pip_site: PipSite) -> None:
@@ -283,10 +283,10 @@ class TestFailures:
         def nothing(name: str) -> object:
             raise PackageNotFoundError(name)
 
-        monkeypatch.setattr("offline_bundle.builder.resolve.pip_tools.distribution", nothing)
+        monkeypatch.setattr("offline_bundle.builder.resolve.pip_sandbox.distribution", nothing)
         told = pip_site.build("leaf")
         assert told.code == 2
-        assert "offline-bundle[pip-tools]" in told.err
+        assert "install offline-bundle again" in told.err
 
 
 @pytest.mark.slow
@@ -300,7 +300,7 @@ def test_files_of_a_folder_and_of_a_url(pip_site: PipSite, packages: Path) -> No
     assert versions(pip_site.bundle) == {"found": "1.0", "linked": "3.0"}
     assert set(indexes(pip_site.bundle).values()) == {None}
     assert str(pip_site.folder) not in (pip_site.bundle / "bundle.json").read_text()
-    assert "job.py itself holds a password" in told.err
+    assert "job.py contains a password" in told.err
     assert "s3cr3t-word" not in told.text
     [lock] = (pip_site.bundle / "locks/job").glob("pylock.*")
     assert "s3cr3t-word" not in lock.read_text()
