@@ -1,1 +1,1 @@
-"""The bundle: format, store, derived files, transport, signing. Imports neither `builder` nor `runner`."""
+"""The bundle: format, store, derived files, transport, signing. Imports neither side."""

@@ -44,7 +44,7 @@ def unpack(content: bytes, folder: str) -> None:
         with tarfile.TarFile(fileobj=stream) as archive:  # type: ignore[arg-type]
             _extract(archive, folder)
     except FileExistsError as error:  # two spellings that are one name to the file system
-        raise IntegrityError(f"{error.filename} occurs twice") from None
+        raise _unsafe(f"{error.filename} occurs twice") from None
     except (
         tarfile.TarError,
         EOFError,
@@ -53,7 +53,7 @@ def unpack(content: bytes, folder: str) -> None:
         ValueError,
         RecursionError,
     ) as error:
-        raise IntegrityError(f"it cannot be read: {error}") from None
+        raise _unsafe(f"it cannot be read: {error}") from None
 
 
 def interpreter_path(
@@ -64,6 +64,10 @@ def interpreter_path(
         return os.path.join(folder, TOP, "python.exe")
     name = "python" + ".".join(str(number) for number in minor) + ("t" if free_threaded else "")
     return os.path.join(folder, TOP, "bin", name)
+
+
+def _unsafe(message: str) -> IntegrityError:
+    return IntegrityError(message, hint="copy the bundle again; nothing of the archive was used")
 
 
 class _Bounded:
@@ -80,14 +84,14 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _LARGEST_READ:
-            raise IntegrityError("a member has an oversized header")
+            raise _unsafe("a member has an oversized header")
         start = len(self._tail) - self._behind
         again = self._tail[start : start + size]
         self._behind -= len(again)
         chunk = self._stream.read(size - len(again)) if size > len(again) else b""
         self._position += len(chunk)
         if self._position > LARGEST_TREE:
-            raise IntegrityError(f"it unpacks to more than {LARGEST_TREE} bytes")
+            raise _unsafe(f"it unpacks to more than {LARGEST_TREE} bytes")
         self._tail = (self._tail + chunk)[-_TAIL:] if len(chunk) < _TAIL else chunk[-_TAIL:]
         return again + chunk
 
@@ -102,7 +106,7 @@ class _Bounded:
         """Seek back a little, or forward by reading, so that skipped bytes count too."""
         back = self._position - offset
         if back > len(self._tail):
-            raise IntegrityError("it is not a plain tar")
+            raise _unsafe("it is not a plain tar")
         self._behind = max(back, 0)
         while self._offset < offset and self.read(min(_CHUNK, offset - self._offset)):
             pass
@@ -118,17 +122,15 @@ def _extract(archive: tarfile.TarFile, folder: str) -> None:
         name = _checked_name(member.name)
         total += member.size
         if count >= MOST_MEMBERS or total > LARGEST_TREE:
-            raise IntegrityError(
-                f"it unpacks to more than {LARGEST_TREE} bytes or {MOST_MEMBERS} members"
-            )
+            raise _unsafe(f"it unpacks to more than {LARGEST_TREE} bytes or {MOST_MEMBERS} members")
         if name in files or name in links:
-            raise IntegrityError(f"{shown(name)} occurs twice")
+            raise _unsafe(f"{shown(name)} occurs twice")
         parent = os.path.dirname(name)
         _make_folders(folder, name if member.isdir() else parent, folders, files | links.keys())
         if member.isdir():
             continue
         if name in folders:
-            raise IntegrityError(f"{shown(name)} occurs twice")
+            raise _unsafe(f"{shown(name)} occurs twice")
         if member.issym():
             links[name] = _checked_link(name, member.linkname)
         elif member.islnk():
@@ -138,7 +140,7 @@ def _extract(archive: tarfile.TarFile, folder: str) -> None:
             _write(archive, member, os.path.join(folder, name))
             files.add(name)
         else:
-            raise IntegrityError(f"{shown(name)} is not a file, folder or link")
+            raise _unsafe(f"{shown(name)} is not a file, folder or link")
     for name, target in links.items():
         os.symlink(target, os.path.join(folder, name))
 
@@ -150,7 +152,7 @@ def _checked_name(name: str) -> str:
         len(name) <= _LONGEST_NAME and name.isprintable() and "\\" not in name and ":" not in name
     )
     if not is_plain or parts[0] != TOP or "" in parts or "." in parts or ".." in parts:
-        raise IntegrityError(f"the name {shown(name)} leaves the folder {TOP}, or is not portable")
+        raise _unsafe(f"the name {shown(name)} leaves the folder {TOP}, or is not portable")
     return name
 
 
@@ -169,7 +171,7 @@ def _checked_link(name: str, target: str) -> str:
         or inside.split("/")[0] != TOP
         or _climbs_late(target)
     ):
-        raise IntegrityError(f"the link {shown(name)} leads out, to {shown(target)}")
+        raise _unsafe(f"the link {shown(name)} leads out, to {shown(target)}")
     return target
 
 
@@ -187,7 +189,7 @@ def _make_folders(folder: str, name: str, folders: "set[str]", others: "set[str]
     for end in range(1, len(parts) + 1):
         path = "/".join(parts[:end])
         if path in others:
-            raise IntegrityError(f"{shown(path)} occurs as a folder and as something else")
+            raise _unsafe(f"{shown(path)} occurs as a folder and as something else")
         if path not in folders:
             os.mkdir(os.path.join(folder, path), 0o755)
             folders.add(path)
@@ -195,7 +197,7 @@ def _make_folders(folder: str, name: str, folders: "set[str]", others: "set[str]
 
 def _link_again(folder: str, source: str, name: str, files: "set[str]") -> None:
     if source not in files:
-        raise IntegrityError(
+        raise _unsafe(
             f"the hard link {shown(name)} leads to {shown(source)}, which is not a file before it"
         )
     os.link(os.path.join(folder, source), os.path.join(folder, name))
@@ -209,6 +211,6 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None
         while stream is not None and left:
             chunk = stream.read(min(left, _CHUNK))
             if not chunk:
-                raise IntegrityError(f"{shown(member.name)} is cut short")
+                raise _unsafe(f"{shown(member.name)} is cut short")
             file.write(chunk)
             left -= len(chunk)
