@@ -1,13 +1,14 @@
-"""A proxy on loopback that answers for every package index, with the wheels of a bundle and nothing else.
+"""A proxy on loopback that answers for every package index, with the wheels of a bundle only.
 
-    with IndexProxy(pages, files) as proxy:
+    with IndexProxy(answers) as proxy:
         subprocess.run(["uv", "pip", "install", …], env={**environment, **proxy.variables})
 
-uv files what it caches under the address of the index it came from, in a form that only uv itself can write. So a cache
-for nodes without a network is filled by a uv that believes to be talking to the indexes: it asks for the pages that a
-node's uv will ask for, and gets those of the bundle, which list exactly the locked files. No byte comes from anywhere
-else, and nothing is downloaded twice. Only a process that is given `variables` trusts this proxy: its certificate
-authority lives as long as the `with` block, its key never leaves this process.
+uv files its cache by the URL of the index, in a format that only uv can write. So a cache for nodes
+without network is filled by a uv that is sent here instead of to the indexes. It requests the pages
+that a node's uv will request, and gets those of the bundle, which list exactly the locked files. No
+byte comes from elsewhere, and nothing is downloaded twice. Only a process that gets `variables`
+accepts this proxy: its certificate authority lives as long as the `with` block, and its key never
+leaves this process.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _JSON = "application/vnd.pypi.simple.v1+json"
-# Ten years: until then uv asks no index again, also where nobody told it to be offline.
+# Ten years: until then uv requests no page again, also without --offline.
 _FOREVER = "max-age=315360000, immutable"
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the proxy knows."""
+    """The content that the proxy serves."""
 
     page: Callable[[str], bytes | None]
-    """URL of a project's page, such as `https://HOST/simple/numpy/` -> the page (PEP 691), None where there is none."""
+    """URL of a project's page (`https://HOST/simple/numpy/`) -> the page (PEP 691), or None."""
     file: Callable[[str], bytes | Path | None]
     """Name of a wheel, or of its `.metadata` -> its content."""
 
 
 class IndexProxy:
-    """Runs while the `with` block does."""
+    """A proxy that runs during the `with` block."""
 
     def __init__(self, answers: Answers) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="offline-bundle-")
@@ -56,15 +57,15 @@ class IndexProxy:
             "HTTPS_PROXY": address,
             "SSL_CERT_FILE": str(certificate),
         }
-        """Environment variables that send uv here."""
+        """Environment variables that make uv use the proxy."""
 
     def __enter__(self) -> Self:
-        """Begin to answer."""
+        """Start the server."""
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop, and forget the certificate authority."""
+        """Stop the server and remove the certificate authority."""
         self._server.shutdown()
         self._server.server_close()
         self._folder.cleanup()
@@ -81,7 +82,7 @@ class _Server(ThreadingHTTPServer):
         self._lock = threading.Lock()
 
     def context(self, host: str) -> ssl.SSLContext:
-        """TLS as *host*."""
+        """Return a TLS context with a certificate for *host*."""
         with self._lock:
             if host not in self._contexts:
                 self._contexts[host] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -89,7 +90,7 @@ class _Server(ThreadingHTTPServer):
             return self._contexts[host]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Connections that uv drops are its own affair; it says itself what it could not get."""
+        """Print nothing for connections that uv drops: uv reports what it could not get."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -98,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
     _origin = ""
 
     def do_CONNECT(self) -> None:
-        """Become the host that is asked for: what follows on this connection is meant for it."""
+        """Answer as the requested host on the rest of this connection."""
         host = self.path.rpartition(":")[0].strip("[]")
         self.send_response(200)
         self.end_headers()
@@ -110,17 +111,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = False
 
     def finish(self) -> None:
-        """Close what was put over the connection, too."""
+        """Close the TLS connection, too."""
         super().finish()
         if self._origin:
             self.connection.close()
 
     def do_HEAD(self) -> None:
-        """As GET, without the body."""
+        """Send the headers of GET."""
         self.do_GET()
 
     def do_GET(self) -> None:
-        """A file by its name, else a project's page."""
+        """Send a file by its name, or else a project's page."""
         url = f"{self._origin}{self.path}"
         name = unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2]
         kind, content = "application/octet-stream", self.server.answers.file(name)
@@ -136,4 +137,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own name
-        """Nothing: uv says what it did."""
+        """Print nothing: uv reports what it does."""

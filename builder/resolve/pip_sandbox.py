@@ -29,26 +29,24 @@ if TYPE_CHECKING:
 
 USE_UV = "leave out `--resolver pip-tools`: uv can do this"
 # Variables for another interpreter, platform or output than the one requested here.
-_DROPPED = frozenset(
-    [
-        "PYTHONDONTWRITEBYTECODE",
-        "PYTHONHOME",
-        "PYTHONPATH",
-        "PYTHONSTARTUP",
-        "PIP_ABI",
-        "PIP_DRY_RUN",
-        "PIP_IMPLEMENTATION",
-        "PIP_LOG",
-        "PIP_PLATFORM",
-        "PIP_PYTHON",
-        "PIP_PYTHON_VERSION",
-        "PIP_QUIET",
-        "PIP_REPORT",
-        "PIP_TARGET",
-        "PIP_USER",
-        "PIP_VERBOSE",
-    ]
-)
+_DROPPED = {
+    "PIP_ABI",
+    "PIP_DRY_RUN",
+    "PIP_IMPLEMENTATION",
+    "PIP_LOG",
+    "PIP_PLATFORM",
+    "PIP_PYTHON",
+    "PIP_PYTHON_VERSION",
+    "PIP_QUIET",
+    "PIP_REPORT",
+    "PIP_TARGET",
+    "PIP_USER",
+    "PIP_VERBOSE",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+}
 _QUESTION = (
     "import json, platform, sys, sysconfig; print(json.dumps({"
     "'version': list(sys.version_info[:3]), 'release': platform.python_version(),"

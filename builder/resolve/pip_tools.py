@@ -50,29 +50,27 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 20
 _PIP_CONFIG = "pip's own configuration decides: see `pip config debug`"
 # Keys of [tool.uv] that do not decide a script's files; `constraint-dependencies` is passed on.
-_HONORED = frozenset(
-    [
-        "cache-dir",
-        "cache-keys",
-        "compile-bytecode",
-        "concurrent-builds",
-        "concurrent-downloads",
-        "concurrent-installs",
-        "constraint-dependencies",
-        "default-groups",
-        "dev-dependencies",
-        "link-mode",
-        "managed",
-        "native-tls",
-        "offline",
-        "package",
-        "preview",
-        "python-downloads",
-        "python-install-mirror",
-        "python-preference",
-        "system-certs",
-    ]
-)
+_HONORED = {
+    "cache-dir",
+    "cache-keys",
+    "compile-bytecode",
+    "concurrent-builds",
+    "concurrent-downloads",
+    "concurrent-installs",
+    "constraint-dependencies",
+    "default-groups",
+    "dev-dependencies",
+    "link-mode",
+    "managed",
+    "native-tls",
+    "offline",
+    "package",
+    "preview",
+    "python-downloads",
+    "python-install-mirror",
+    "python-preference",
+    "system-certs",
+}
 
 
 class PipToolsResolver:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from offline_bundle.builder.resolve import uv
 from offline_bundle.builder.resolve.model import Resolution, ResolveOptions
 from offline_bundle.builder.resolve.select import select_artifacts
 from offline_bundle.builder.resolve.uv import UvResolver
+from offline_bundle.builder.resolve.uv_messages import Failure, resolve_error
 from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
@@ -568,3 +570,119 @@ def test_building_is_no_advice_where_the_sources_are_for_other_pythons_too(
     text = workshop.fails(workshop.script("modern"), ResolveError)
     assert "Python>=3.13" in text
     assert "--allow-build" not in text
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (("", "1"), "1"),
+        (("1", "2", "10"), "10"),
+        (("2", "10", "", "1"), "10"),
+        (("1a", "1b"), "1b"),
+    ],
+)
+def test_of_wheels_with_equal_tags_the_highest_build_tag_is_taken(
+    workshop: Workshop, packages: Path, names: tuple[str, ...], taken: str
+) -> None:
+    wheel = make_wheel(packages, "rebuilt")
+    for build in filter(None, names):
+        copy = wheel.with_name(wheel.name.replace("1.0-", f"1.0-{build}-"))
+        shutil.copyfile(wheel, copy)
+    if "" not in names:
+        wheel.unlink()
+    [artifact] = select_artifacts(workshop.resolve(workshop.script("rebuilt")))
+    assert artifact.filename == f"rebuilt-1.0-{taken}-py3-none-any.whl"
+
+
+def test_a_better_tag_wins_over_a_higher_build_tag(workshop: Workshop, packages: Path) -> None:
+    wheel = make_wheel(packages, "both")
+    wheel.rename(wheel.with_name("both-1.0-9-py3-none-any.whl"))
+    make_wheel(packages, "both", tag="cp312-cp312-manylinux_2_28_x86_64")
+    [artifact] = select_artifacts(workshop.resolve(workshop.script("both")))
+    assert artifact.filename == "both-1.0-cp312-cp312-manylinux_2_28_x86_64.whl"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("UV_FIND_LINKS", "more"),
+        ("UV_FIND_LINKS", "./more,elsewhere"),
+        ("UV_INDEX", "local=./more"),
+        ("UV_EXTRA_INDEX_URL", "./more"),
+    ],
+)
+def test_relative_paths_in_variables_are_those_of_the_working_folder(
+    workshop: Workshop,
+    packages: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+) -> None:
+    wheel = make_wheel(tmp_path / "more", "other", "3.0")
+    (tmp_path / "elsewhere").mkdir()
+    if "FIND_LINKS" not in variable:
+        page = tmp_path / "more" / "other" / "index.html"
+        page.parent.mkdir()
+        page.write_text(f'<a href="../{wheel.name}">{wheel.name}</a>')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    assert versions(workshop.resolve(workshop.script("other"))) == {"other": "3.0"}
+
+
+def test_relative_constraints_overrides_and_cache_of_variables_hold(
+    workshop: Workshop, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(packages, "thing", "1.0")
+    make_wheel(packages, "thing", "2.0")
+    (tmp_path / "limits.txt").write_text("thing<2\n")
+    monkeypatch.chdir(tmp_path)
+    for variable in ("UV_CONSTRAINT", "UV_OVERRIDE"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "limits.txt")
+            patch.setenv("UV_CACHE_DIR", ".uv-cache")
+            assert versions(workshop.resolve(workshop.script("thing"))) == {"thing": "1.0"}
+    assert (tmp_path / ".uv-cache").is_dir()
+
+
+def test_without_a_home_there_is_no_user_configuration(
+    workshop: Workshop, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        message = "Could not determine home directory."
+        raise RuntimeError(message)
+
+    make_wheel(packages, "thing")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr("offline_bundle.builder.resolve.uv_settings.Path.home", no_home)
+    assert versions(workshop.resolve(workshop.script("thing"))) == {"thing": "1.0"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "error: Failed to initialize cache at `/.cache/uv`\n  Caused by: failed to create "
+        "directory `/.cache/uv`: Permission denied (os error 13)",
+        "error: Failed to write to the client cache\n  cause: No space left on device (os error 28)",
+        "error: Read-only file system (os error 30)",
+        "error: Disk quota exceeded (os error 122)",
+        "error: Too many open files (os error 24)",
+    ],
+)
+def test_trouble_of_the_machine_is_exit_1(workshop: Workshop, text: str) -> None:
+    script = read_script(workshop.script("thing"))
+    failure = Failure(script, make_target("3.12", "linux"), text)
+    error = resolve_error(failure, Credentials())
+    assert error.exit_code == 1
+    assert "UV_CACHE_DIR" in (error.hint or "")
+
+
+def test_a_cache_that_cannot_be_written_is_exit_1(
+    workshop: Workshop, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(packages, "thing")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(BundleError) as caught:
+        workshop.resolve(workshop.script("thing"))
+    assert caught.value.exit_code == 1
