@@ -108,13 +108,15 @@ def _submit_command(hps: EmbeddedHps, bundle: Path | None, *, is_given: bool) ->
     """Return a command line that works as it is: with a script of the bundle and the password."""
     from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 
-    script = "SCRIPT.py"
+    script = Path("SCRIPT.py")
     if bundle:
+        bundle = bundle.absolute()
         scripts = read_manifest(bundle).scripts.values()
-        script = next((str(bundle / entry.path) for entry in scripts), script)
+        script = next((bundle / entry.path for entry in scripts), script)
     options = ["-U", hps.url, "-u", hps.username]
     options += ["--ca-file", str(hps.ca_file)] if hps.ca_file else []
-    options += ["--bundle", str(bundle)] if bundle else []
+    if bundle:
+        options += ["--bundle", str(bundle), "--download", f"{script.stem}-results"]
     # why the password is printed: a random one is known to this terminal only, and is above already
     password = "" if is_given else f"HPS_PASSWORD={shlex.quote(hps.password)} "
-    return f"{password}offline-bundle submit {shlex.join([script, *options])}"
+    return f"{password}offline-bundle submit {shlex.join([str(script), *options])}"

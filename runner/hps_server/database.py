@@ -94,6 +94,17 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
+def parse_json(content: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """Return a JSON document that can be written again.
+
+    Raises ValueError for other text, and for lone surrogates, NaN and infinite numbers: `json`
+    reads them, but a response with them cannot be sent.
+    """
+    document = json.loads(content.decode())
+    json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    return document
+
+
 def parse_query(kind: str, parameters: Sequence[tuple[str, str]]) -> Query:
     """Parse the query parameters of a request. Raises UnknownFieldError."""
     controls: dict[str, str] = {}

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.hps_server.database import Body, new_id, now
+from offline_bundle.runner.hps_server.database import Body, new_id, now, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -270,7 +270,7 @@ class Projects:
                 if re.fullmatch(r"files/[\w.-]+", member):
                     archive.extract(member, folder)
             return self._restore(
-                json.loads(archive.read(_ARCHIVE_LIST)), Path(folder) / "files", user
+                parse_json(archive.read(_ARCHIVE_LIST)), Path(folder) / "files", user
             )
 
     def _restore(self, listed: dict[str, Any], contents: Path, user: User) -> str:

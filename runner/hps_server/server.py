@@ -26,6 +26,7 @@ from offline_bundle.runner.hps_server.job_api import JobApi
 from offline_bundle.runner.hps_server.projects import Projects
 from offline_bundle.runner.hps_server.resource_api import ResourceApi
 from offline_bundle.runner.hps_server.web import PREFIX, Service, make_starlette
+from offline_bundle.wheelhouse.runtime.cache_dir import cache_fault
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 from offline_bundle.wheelhouse.runtime.locks import FileLock
@@ -81,7 +82,7 @@ class EmbeddedHps:
     def start(self) -> None:
         """Start serving and evaluating. Raises BundleError."""
         with self._stack:
-            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_folder()
             lock = FileLock(self.data / "lock")
             if not lock.acquire(block=False):
                 raise InputError(
@@ -119,6 +120,19 @@ class EmbeddedHps:
     def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
+
+    def _make_folder(self) -> None:
+        """Create the folder for this user alone; raise InputError if another user may change it.
+
+        The key of the tokens is in it: its owner can run programs as the user of this server.
+        """
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fault = cache_fault(str(self.data))
+        if fault:
+            raise InputError(
+                f"{self.data} {fault}: another user could run programs as you",
+                hint="name a folder of yours with --data; it is created if it does not exist",
+            )
 
     def _listen(self) -> socket.socket:
         # asyncio sets TCP_NODELAY for IPPROTO_TCP only; without it each response takes 40 ms

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from offline_bundle.runner.hps_server.auth import AuthError, User
-from offline_bundle.runner.hps_server.database import UnknownFieldError
+from offline_bundle.runner.hps_server.database import UnknownFieldError, parse_json
 from offline_bundle.runner.hps_server.file_storage import UnsafePathError
 from offline_bundle.runner.hps_server.object_types import OBJECT_TYPES
+from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,6 +37,12 @@ BUILD = {
 """The version whose behaviour is implemented: the client requires 1.1.60 or newer."""
 
 PREFIX = "/hps"
+
+_PUBLIC_LIMIT = 64 << 10
+"""Most bytes of the body of a request without a token."""
+
+_JSON_LIMIT = 64 << 20
+"""Most bytes of a JSON document. Contents of files have no limit: they go to the disk."""
 
 Answer = dict[str, Any] | list[Any] | Response
 """What a handler returns: JSON, or a whole response."""
@@ -63,8 +69,8 @@ class Call:
     def document(self) -> Body:
         """The body as JSON."""
         try:
-            document = json.loads(self.body or b"{}")
-        except ValueError as error:
+            document = parse_json(self.body or b"{}")
+        except (ValueError, RecursionError) as error:
             raise RequestError(400, "Bad Request", f"the body is not JSON: {error}") from None
         if not isinstance(document, dict):
             raise RequestError(400, "Bad Request", "the body is not a JSON object")
@@ -102,15 +108,19 @@ class Service:
     ) -> Route:
         """Return a route whose handler runs in a thread after the token is checked."""
 
+        async def answer(request: Request) -> Response:
+            # why before the body is read: without a token, a request must not fill the memory
+            user = User("") if is_public else self.check(request)
+            body = await read_body(request, limit=_PUBLIC_LIMIT if is_public else _JSON_LIMIT)
+            result = await run_in_threadpool(handler, Call(request, body, user))
+            return (
+                result
+                if isinstance(result, Response)
+                else await run_in_threadpool(JSONResponse, result)
+            )
+
         async def endpoint(request: Request) -> Response:
-            body = await request.body()
-
-            def answer() -> Response:
-                user = User("") if is_public else self.check(request)
-                result = handler(Call(request, body, user))
-                return result if isinstance(result, Response) else JSONResponse(result)
-
-            return await respond(lambda: run_in_threadpool(answer))
+            return await respond(lambda: answer(request))
 
         return Route(path, endpoint, methods=[method])
 
@@ -121,6 +131,17 @@ class Service:
             return self.accounts.check(token if scheme.lower() == "bearer" else "")
         except AuthError as error:
             raise RequestError(401, "Unauthorized", error.description) from None
+
+
+async def read_body(request: Request, *, limit: int) -> bytes:
+    """Return the body. Raises RequestError as soon as it has more than *limit* bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            description = f"the body is larger than {format_size(limit)}"
+            raise RequestError(413, "Content Too Large", description)
+    return bytes(body)
 
 
 async def respond(answer: Callable[[], Awaitable[Response]]) -> Response:

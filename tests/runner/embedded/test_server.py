@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from offline_bundle.runner.hps_server import EmbeddedHps
 from offline_bundle.runner.hps_server.auth import Accounts, AuthError
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from tests.runner.embedded.conftest import SOFTWARE
+from tests.support.bundles import BundleScript, make_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +55,32 @@ class TestAuthentication:
     def test_no_upload_without_a_token(self, hps: Hps) -> None:
         assert ask(hps, "PUT", "/dt/api/v1/data/a/b", data=b"x").status_code == 401
         assert not (hps.server.data / "storage" / "a").exists()
+
+    @pytest.mark.parametrize(
+        ("path", "is_authorized", "size", "status"),
+        [
+            ("/auth/realms/rep/protocol/openid-connect/token", False, 64 << 10, 401),
+            ("/auth/realms/rep/protocol/openid-connect/token", False, (64 << 10) + 1, 413),
+            ("/jms/api/v1/projects", False, 1 << 40, 401),
+            ("/jms/api/v1/projects", True, (64 << 20) + 1, 413),
+        ],
+    )
+    def test_bodies_are_limited(
+        self, hps: Hps, path: str, *, is_authorized: bool, size: int, status: int
+    ) -> None:
+        """Without a token a large body is not read; with one, up to the limit."""
+        connection = http.client.HTTPConnection("127.0.0.1", hps.server.port, timeout=20)
+        connection.putrequest("POST", f"/hps{path}")
+        connection.putheader("Content-Length", str(size))
+        if is_authorized:
+            connection.putheader("Authorization", f"Bearer {hps.client.access_token}")
+        connection.endheaders()
+        for _ in range(min(size, (64 << 20) + 1) // (1 << 16)):
+            connection.send(bytes(1 << 16))
+        if size < 1 << 40:
+            connection.send(bytes(size % (1 << 16)))
+        assert connection.getresponse().status == status
+        connection.close()
 
     def test_a_refresh_token_is_no_access_token(self, hps: Hps) -> None:
         header = {"Authorization": f"Bearer {hps.client.refresh_token}"}
@@ -240,6 +268,20 @@ class TestObjects:
         answer = ask(hps, "POST", "/jms/api/v1/projects", headers=header, data=b"{")
         assert answer.status_code == 400
 
+    @pytest.mark.parametrize(
+        "name",
+        [b'"a\\ud800"', b'"a\xed\xa0\x80"', b"NaN", b"1e999", b"[" * 100_000],
+        ids=["escaped surrogate", "encoded surrogate", "NaN", "infinite", "deeply nested"],
+    )
+    def test_text_that_no_response_can_hold_is_refused(self, hps: Hps, name: bytes) -> None:
+        """A value that cannot be sent again is answered with 400: listing goes on working."""
+        header = {"Authorization": f"Bearer {hps.client.access_token}"}
+        body = b'{"projects": [{"name": %b}]}' % name
+        answer = ask(hps, "POST", "/jms/api/v1/projects", headers=header, data=body)
+        assert answer.status_code == 400
+        assert answer.json()["description"].startswith("the body is not JSON: ")
+        assert ask(hps, "GET", "/jms/api/v1/projects", headers=header).status_code == 200
+
     def test_replace(self, hps: Hps) -> None:
         for _ in range(2):
             hps.jms.create_project(Project(name="twice"), replace=True)
@@ -279,6 +321,31 @@ class TestLife:
 
     def test_the_folder_is_private(self, hps: Hps) -> None:
         assert hps.server.data.stat().st_mode & 0o777 == 0o700
+
+    @pytest.mark.parametrize(
+        ("mode", "owner", "fault"),
+        [
+            (0o777, None, "can be written by others"),
+            (0o720, None, "can be written by others"),
+            (0o700, 12345, "belongs to user 12345, not to you"),
+        ],
+    )
+    def test_a_folder_that_others_can_change_is_refused(
+        self, tmp_path: Path, mode: int, owner: int | None, fault: str
+    ) -> None:
+        """A key that another user put there would make their tokens valid."""
+        data = tmp_path / "data"
+        data.mkdir()
+        data.chmod(mode)
+        if owner is not None:
+            if os.getuid():
+                pytest.skip("only root can give a folder to another user")
+            os.chown(data, owner, -1)
+        with pytest.raises(InputError, match=fault) as raised:
+            EmbeddedHps(data, software={}).start()
+        assert raised.value.exit_code == 2
+        assert "--data" in str(raised.value.hint)
+        assert not list(data.iterdir())
 
     def test_tls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in (
@@ -324,23 +391,33 @@ def test_a_killed_server_leaves_no_process_and_its_jobs_are_taken_up(
     assert len(pids.read_text().split()) == 3
 
 
+@contextmanager
+def embedded_command(
+    folder: Path, *options: object
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """Run `embedded-hps` in *folder*; yield the process and the values that it prints at start."""
+    command = [sys.executable, "-m", "offline_bundle", "embedded-hps", *map(str, options)]
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline().partition(":") for _ in range(5)]
+            yield process, {name: value.strip() for name, _, value in lines}
+        finally:
+            process.terminate()
+
+
 @pytest.mark.measured
 def test_the_command_serves_what_it_says_how_to_try(tmp_path: Path) -> None:
-    front = [sys.executable, "-m", "offline_bundle"]
-    command = [*front, "embedded-hps", "--data", str(tmp_path / "data dir"), "--slots", "1"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline().partition(":") for _ in range(5)]
-        shown = {name: value.strip() for name, _, value in lines}
+    with embedded_command(tmp_path, "--data", "data dir", "--slots", "1") as (process, shown):
         assert shown["url"].startswith("https://127.0.0.1:")
         tried = shlex.split(shown["try it"])
-        assert tried[:3] == ["offline-bundle", "submit", "SCRIPT.py"]
-        environment = {**os.environ, "HPS_PASSWORD": shown["password"]}
+        password = f"HPS_PASSWORD={shown['password']}"
+        assert tried[:4] == [password, "offline-bundle", "submit", "SCRIPT.py"]
         asked = subprocess.run(
-            [*front, "jobs", *tried[3:]],
-            env=environment,
+            [sys.executable, "-m", "offline_bundle", "jobs", *tried[4:]],
+            env={**os.environ, "HPS_PASSWORD": shown["password"]},
             capture_output=True,
             text=True,
             check=False,
@@ -350,3 +427,33 @@ def test_the_command_serves_what_it_says_how_to_try(tmp_path: Path) -> None:
     assert asked.stdout == "no projects\n", asked.stderr
     assert process.returncode == 0
     assert "pending again" in errors
+
+
+@pytest.mark.measured
+def test_the_printed_submit_command_works_word_for_word(tmp_path: Path, own_home: Path) -> None:
+    """A shell in another process runs the line after `try it:`; it exits 0 and leaves results."""
+    del own_home
+    script = BundleScript(body="import alpha\nprint('version', alpha.VERSION)\n")
+    bundle = make_bundle(tmp_path / "a bundle", {"eval": script})
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("HPS_PASSWORD", None)
+    options = ("--data", "data dir", "--slots", "4", "--bundle", bundle.name)
+    with embedded_command(tmp_path, *options) as (_, shown):
+        done = subprocess.run(
+            ["sh", "-c", shown["try it"]],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 evaluated" in done.stdout
+    consoles = sorted(folder.glob("eval-results/job-*/console_output.txt"))
+    assert len(consoles) == 10
+    assert all("version 1.0" in console.read_text() for console in consoles)
