@@ -60,7 +60,7 @@ def run(command: list[str], folder: Path, **options: str) -> subprocess.Complete
 
 class TestHere:
     @pytest.mark.parametrize(
-        "options", [["-q"], pytest.param(["-q", "--sealed"], marks=pytest.mark.no_network)]
+        "options", [["-q"], pytest.param(["-q", "--no-network"], marks=pytest.mark.no_network)]
     )
     def test_it_is_the_script(self, command: list[str], tmp_path: Path, options: list[str]) -> None:
         code = "print(os.getcwd(), sys.argv[2:], sys.stdin.read(), alpha.VERSION); sys.exit(42)"
@@ -69,7 +69,7 @@ class TestHere:
         assert done.stdout == f"{tmp_path} ['-j', '--x'] in 1.0\n"
 
     @pytest.mark.parametrize(
-        "options", [["-q"], pytest.param(["-q", "--sealed"], marks=pytest.mark.no_network)]
+        "options", [["-q"], pytest.param(["-q", "--no-network"], marks=pytest.mark.no_network)]
     )
     def test_its_process_and_signals_are_the_script_s(
         self, command: list[str], tmp_path: Path, options: list[str]
@@ -105,7 +105,7 @@ class TestHere:
     ) -> None:
         done = run([*command, *option, "print('started')"], tmp_path)
         assert done.returncode == 2
-        assert f"{option[0]} is about jobs: give it together with -j" in done.stdout + done.stderr
+        assert f"{option[0]} requires -j" in done.stdout + done.stderr
         assert "started" not in done.stdout
 
     @pytest.mark.parametrize(
@@ -132,12 +132,11 @@ class TestJobs:
             [f"job-000{index}", "done"] for index in (1, 2, 3)
         ]
         assert rows[1][3] == "0.csv, 1.csv, 2.csv and 1 more"
-        assert done.stdout.splitlines()[4].startswith("3 of 3 jobs done, the slowest in ")
-        assert done.stdout.rstrip().endswith("their files are in eval-jobs")
-        progress = [line for line in done.stderr.splitlines() if line.startswith("job-")]
-        assert sorted(line.split(",")[0] for line in progress) == [
-            f"job-000{index}: done" for index in (1, 2, 3)
-        ]
+        summary = done.stdout.splitlines()[4]
+        assert re.fullmatch(r"3 of 3 jobs done, slowest [0-9.]+ s; files in eval-jobs", summary)
+        progress = [line for line in done.stderr.splitlines() if " of 3 jobs: " in line]
+        assert progress[-1] == "3 of 3 jobs: none failed"
+        assert {line.partition(": ")[2] for line in progress} == {"none failed"}
         assert (tmp_path / "eval-jobs" / "job-0003" / "plot.png").exists()
 
     def test_failures_are_named_with_their_last_words(
@@ -153,7 +152,7 @@ class TestJobs:
             "    | \\x1b[2Jno such mesh",
             "  job-0003: exit code 1",
             "    | \\x1b[2Jno such mesh",
-            "hint: all that a job wrote is in out/job-NNNN/console.txt",
+            "hint: read the console output in out/job-NNNN/console.txt",
         ]
         assert "2 of 4 jobs done" in done.stdout
 
@@ -245,15 +244,18 @@ class TestJobs:
         os.close(ours)
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(shown).decode())
         assert done.returncode == 8
-        assert "jobs (1 failed)" in text
-        assert "3/3" in text
+        assert "1 failed" in text
+        assert "3/3 jobs" in text
+        assert "3 of 3 jobs" not in text
         assert "job-0002: done" not in text
 
 
 @pytest.mark.no_network
 class TestNothingLeavesTheMachine:
     def test_a_sealed_run_attempts_no_connection(self, command: list[str], tmp_path: Path) -> None:
-        done, attempts = _traced([*command, "--sealed", "-j", "2", "-q", "import alpha"], tmp_path)
+        done, attempts = _traced(
+            [*command, "--no-network", "-j", "2", "-q", "import alpha"], tmp_path
+        )
         assert (done.returncode, done.stderr) == (0, "")
         assert attempts == []
 
@@ -261,7 +263,7 @@ class TestNothingLeavesTheMachine:
         self, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path / "cold"))
-        done, attempts = _traced([*command, "--sealed", "-q", "print('done')"], tmp_path)
+        done, attempts = _traced([*command, "--no-network", "-q", "print('done')"], tmp_path)
         assert (done.returncode, done.stdout) == (0, "done\n")
         assert attempts == []
 
@@ -282,13 +284,45 @@ class TestNothingLeavesTheMachine:
     def test_an_attempt_would_be_seen(
         self, command: list[str], tmp_path: Path, code: str, address: str
     ) -> None:
-        _, attempts = _traced([*command, "--sealed", "-q", code], tmp_path)
+        _, attempts = _traced([*command, "--no-network", "-q", code], tmp_path)
         assert attempts == [address]
 
     def test_loopback_is_no_attempt(self, command: list[str], tmp_path: Path) -> None:
         code = "from socket import *; s = create_server(('127.0.0.1', 0)); create_connection(s.getsockname())"
-        done, attempts = _traced([*command, "--sealed", "-q", code], tmp_path)
+        done, attempts = _traced([*command, "--no-network", "-q", code], tmp_path)
         assert (done.returncode, attempts) == (0, [])
+
+
+def test_bundle_defaults_to_the_environment_variable(
+    command: list[str], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run` without --bundle uses OFFLINE_BUNDLE."""
+    without_bundle = command[: command.index("--bundle")]
+    monkeypatch.delenv("OFFLINE_BUNDLE", raising=False)
+    done = run([*without_bundle, "print('started')"], tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--bundle" in done.stderr
+    monkeypatch.setenv("OFFLINE_BUNDLE", str(bundle))
+    done = run([*without_bundle, "-q", "print(alpha.VERSION)"], tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1.0\n", "")
+
+
+@pytest.mark.no_network
+def test_old_name_of_no_network_still_works(command: list[str], tmp_path: Path) -> None:
+    """The old name of `--no-network` has the same effect: the script sees loopback alone."""
+    code = "import socket; print([name for _, name in socket.if_nameindex()])"
+    for option in ("--sealed", "--no-network"):  # words: allow
+        done = run([*command, option, "-q", code], tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "['lo']\n", ""), option
+
+
+@pytest.mark.parametrize("name", ["run", "submit"])
+def test_old_name_of_no_network_is_not_in_the_help(name: str, tmp_path: Path) -> None:
+    """`--help` lists `--no-network` alone."""
+    done = run([*FRONT_DOOR, name, "--help"], tmp_path)
+    assert done.returncode == 0
+    assert "--no-network" in done.stdout
+    assert "sealed" not in done.stdout  # words: allow
 
 
 def _traced(command: list[str], folder: Path) -> tuple[subprocess.CompletedProcess[str], list[str]]:

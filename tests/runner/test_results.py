@@ -113,13 +113,15 @@ def test_a_project_that_goes_while_it_is_watched_is_missed(
     session: Session, tmp_path: Path
 ) -> None:
     submitted = submit(
-        session, make_submission(tmp_path, software="nobody's", name="stuck"), require_software=False
+        session,
+        make_submission(tmp_path, software="nobody's", name="stuck"),
+        require_software=False,
     )
 
     def remove(_: Counts) -> None:
         session.jms.delete_project(session.jms.get_project(submitted.project_id))
 
-    with pytest.raises(BundleError, match="is gone: somebody deleted or replaced it"):
+    with pytest.raises(BundleError, match="does not exist any more: deleted or replaced"):
         watch(HpsEngine(session), find_project(session, submitted.project_id), remove)
 
 
@@ -129,7 +131,9 @@ def test_a_standstill_is_said_once(
     monkeypatch.setattr("offline_bundle.runner.follow._PENDING_NOTICE_SECONDS", 0.1)
     monkeypatch.setattr("offline_bundle.runner.follow._SHORTEST_PAUSE_SECONDS", 0.1)
     submitted = submit(
-        session, make_submission(tmp_path, software="nobody's", name="stuck"), require_software=False
+        session,
+        make_submission(tmp_path, software="nobody's", name="stuck"),
+        require_software=False,
     )
     seen: list[Counts] = []
     notices: list[str] = []
@@ -147,7 +151,7 @@ def test_a_standstill_is_said_once(
             notice=notices.append,
         )
     assert len(notices) == 1
-    assert "no job has been started yet" in notices[0]
+    assert "no job has started after " in notices[0]
 
 
 def test_a_project_is_found_by_name_and_by_identifier(session: Session, plots: Submitted) -> None:
@@ -287,9 +291,9 @@ def test_the_results_of_two_projects_are_not_mixed(
     session: Session, plots: Submitted, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.txt").write_text("")
-    with pytest.raises(InputError, match="holds files of something else; nothing was downloaded"):
+    with pytest.raises(InputError, match="contains other files; nothing was downloaded"):
         download(session, plots.project_id, tmp_path)
-    with pytest.raises(InputError, match="is there already, and not empty"):
+    with pytest.raises(InputError, match="exists and is not empty; nothing was submitted"):
         check_empty(tmp_path)
     (tmp_path / "mine.txt").unlink()
     check_empty(tmp_path)

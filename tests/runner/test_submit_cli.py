@@ -96,7 +96,7 @@ def test_submit_waits_downloads_and_says_what_came_of_it(
     assert code == 0, said.err
     assert "2 evaluated" in said.out
     assert "2 of 2 jobs: 2 evaluated" in said.err
-    assert "to look at in out/index.html" in said.out
+    assert "; open out/index.html" in said.out
     assert Path("out/job-0002/plot.txt").read_text() == "1"
     assert PASSWORD not in said.out + said.err
 
@@ -112,7 +112,7 @@ def test_failed_jobs_are_exit_code_8_with_the_launchers_words(
     assert code == 8
     assert "error: 1 of 2 jobs of eval - 2 jobs failed\n  job-0002: failed\n" in said.err
     assert "two is not a number of mine" in said.err
-    assert "hint: --download DIR" in said.err
+    assert "hint: download all output and files with --download DIR\n" in said.err
 
 
 def test_json_holds_it_all(script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +156,7 @@ def test_unknown_software_is_bad_usage(
     script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(submit_command, script, "--bundle", bundle, "--software", "uvx") == 2
-    assert "offers the software uvx; there is uv" in capsys.readouterr().err
+    assert "offers the software uvx; they offer uv" in capsys.readouterr().err
 
 
 def test_a_wrong_password_is_bad_usage_and_never_shown(
@@ -219,7 +219,9 @@ def test_a_disk_that_is_full_when_results_come_is_exit_code_4(
         assert run(submit_command, script, *options, "--download", disk / "out") == 4
         said = capsys.readouterr().err
         assert "error: the disk is full: the next files in " in said
-        assert "hint: make room, or name a directory on another disk, and download again" in said
+        assert (
+            "hint: free some space, or name a directory on another disk, and download again" in said
+        )
     assert run(jobs_command, "large", "--download", tmp_path / "out") == 0
     assert (tmp_path / "out" / "job-0001" / "plot.txt").stat().st_size == 500_000
 
@@ -252,7 +254,7 @@ def test_come_back_later(script: Path, bundle: Path, capsys: pytest.CaptureFixtu
     assert run(jobs_command, "--json") == 0
     assert json.loads(capsys.readouterr().out)["projects"][0]["name"] == "for later"
     assert run(jobs_command, "no such project") == 2
-    assert "lists those there are" in capsys.readouterr().err
+    assert "list the projects with `offline-bundle jobs`" in capsys.readouterr().err
 
 
 def test_a_directory_in_use_is_refused_before_anything_is_submitted(
@@ -271,15 +273,18 @@ def test_a_directory_in_use_is_refused_before_anything_is_submitted(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--values", "eval.py", "-j", "2"], "--values has one job a row: leave out -j"),
-        (["--embedded", "--bundle", ".", "--no-wait"], "leave out --no-wait"),
-        (["--embedded"], "--embedded needs --bundle DIR"),
-        (["--ship-bundle"], "--ship-bundle needs --bundle DIR"),
+        (["--values", "eval.py", "-j", "2"], "--values defines one job per row: leave out -j"),
+        (
+            ["--embedded", "--bundle", ".", "--no-wait"],
+            "--no-wait: the embedded HPS ends with this command; leave it out",
+        ),
+        (["--embedded"], "--embedded requires --bundle DIR"),
+        (["--ship-bundle"], "--ship-bundle requires --bundle DIR"),
         (["--embedded", "--bundle", "."], "is not a bundle: it has no bundle.json"),
         (["--ship-bundle", "--bundle", "."], "is not a bundle: it has no bundle.json"),
         (["--memory", "much"], "'much' is not a size: use e.g. 700M or 4G"),
         (["--env", "MODE"], "--env 'MODE' is not NAME=VALUE"),
-        (["--set", "n"], "--set cannot be read"),
+        (["--set", "n"], "--set is not valid\n  'n' is not NAME=VALUE"),
         (["--url", "localhost"], "localhost is not the URL of a server"),
         (["--ca-file", "none.pem"], "none.pem"),
         (["--output", "../x"], "leaves the job's directory"),
@@ -364,7 +369,7 @@ def test_ctrl_c_leaves_the_jobs_running_and_says_how_to_return(
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 130, rest
-    assert "interrupted; the jobs of left alone go on" in rest
+    assert "interrupted; the jobs of left alone continue" in rest
     assert f"-U {hps.url} -u repuser --wait" in rest
     assert PASSWORD not in rest
     assert run(jobs_command, "left alone", "--wait") == 0
