@@ -7,7 +7,6 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder import restore
@@ -24,6 +23,7 @@ from offline_bundle.wheelhouse.store.shipped import bundle_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from offline_bundle.builder.extras.python_builds import PythonArchive
     from offline_bundle.builder.model import (

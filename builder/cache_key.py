@@ -16,8 +16,8 @@ from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import pair_up
 from offline_bundle.builder.inputs.scripts import Script, read_scripts
-from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path
 from offline_bundle.builder.resolve import uv_settings
+from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path
 from offline_bundle.builder.resolve.uv_process import uv_version_here
 from offline_bundle.wheelhouse.runtime.files import sha256_of
 from offline_bundle.wheelhouse.runtime.names import FORMAT

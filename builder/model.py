@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from offline_bundle.builder.fetch.model import FetchProgress, TlsSettings
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target
-    from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
     from offline_bundle.builder.resolve.model import Artifact, Resolution, Resolver
+    from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
     from offline_bundle.wheelhouse.runtime.manifest import Manifest
 
 

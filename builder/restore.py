@@ -1,4 +1,4 @@
-"""Restore a bundle from its manifest (`build --locked`): what is corrupt, and what must be equal."""
+"""Restore a bundle from its manifest (`build --locked`): corrupt files, and checks afterwards."""
 
 from __future__ import annotations
 

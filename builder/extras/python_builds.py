@@ -1,6 +1,6 @@
 """Interpreters for the nodes: python-build-standalone archives, fetched and verified by uv.
 
-    builds = choose_archives(uv, wanted, credentials)          # uv's own list, mirrors, configuration
+    builds = choose_archives(uv, wanted, credentials)          # uv's own list and mirrors
     archives = fetch_archives(uv, builds, cache, credentials)  # verified against uv's digests
 
 uv's list prints no digests, but uv has them: built in, or from the document that

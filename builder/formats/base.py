@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from offline_bundle.builder.compose import Composition
 from offline_bundle.wheelhouse.runtime.errors import FetchError, first_problems
 from offline_bundle.wheelhouse.runtime.files import file_digest
 from offline_bundle.wheelhouse.runtime.manifest import BundledFile
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.resolve.model import ResolveOptions
     from offline_bundle.wheelhouse.runtime.manifest import BundledLock, Manifest
 

@@ -128,7 +128,7 @@ class UvCacheFormat:
 def _locks_to_cache(
     composition: Composition, context: FormatContext
 ) -> tuple[list[_CachedLock], dict[tuple[str, str], str | None]]:
-    """Return the locks to add, and the uv version (or None) per script and target; note the rest."""
+    """Return the locks to add, and the uv version or None per script and target."""
     manifest = composition.manifest
     locks: list[_CachedLock] = []
     versions: dict[tuple[str, str], str | None] = {}

@@ -59,7 +59,7 @@ class Resolution:
     lock: Pylock
     """As the resolver wrote it, with URLs; directories and local archives are absolute paths."""
     yanked: Mapping[str, str]
-    """Package name -> why the locked version was yanked (PEP 592); only pins select such versions."""
+    """Package name -> why the locked version was yanked (PEP 592); only pins select those."""
     built: frozenset[str] = frozenset()
     """Packages resolved from source because they may be built."""
     pinned: frozenset[str] = frozenset()

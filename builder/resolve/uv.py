@@ -109,7 +109,7 @@ class UvResolver:
         self._credentials = credentials
 
     def resolve(self, script: Script, target: Target) -> Resolution:
-        """See `Resolver.resolve`; the first alternative that has all wheels may replace *target*."""
+        """See `Resolver.resolve`; the first alternative with all wheels may replace *target*."""
         try:
             return self._resolve_exactly(script, target)
         except (NoWheelError, NotBuiltError) as error:

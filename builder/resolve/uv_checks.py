@@ -92,7 +92,7 @@ def _unreadable_key(script: Script, uv: str) -> str:
 
 
 def _unreadable(path: Path, uv: str) -> tuple[int, str] | None:
-    """Return the line in the block of the script at *path* (from 0) that uv cannot read, and why."""
+    """Return the line (from 0) in the script's block that uv cannot read, and why."""
     # --frozen: uv contacts no index and looks for no interpreter
     command = [uv, "export", "--script", str(path), "--frozen", "--offline", "--no-config"]
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:

@@ -612,12 +612,7 @@ def test_a_better_tag_wins_over_a_higher_build_tag(workshop: Workshop, packages:
     ],
 )
 def test_relative_paths_in_variables_are_those_of_the_working_folder(
-    workshop: Workshop,
-    packages: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    variable: str,
-    value: str,
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     wheel = make_wheel(tmp_path / "more", "other", "3.0")
     (tmp_path / "elsewhere").mkdir()
@@ -661,9 +656,9 @@ def test_without_a_home_there_is_no_user_configuration(
 @pytest.mark.parametrize(
     "text",
     [
-        "error: Failed to initialize cache at `/.cache/uv`\n  Caused by: failed to create "
-        "directory `/.cache/uv`: Permission denied (os error 13)",
-        "error: Failed to write to the client cache\n  cause: No space left on device (os error 28)",
+        "error: Failed to initialize cache at `/.cache/uv`\n  Caused by: Permission denied",
+        "error: failed to create directory `/.cache/uv`: Permission denied (os error 13)",
+        "error: Failed to write to the cache\n  cause: No space left on device (os error 28)",
         "error: Read-only file system (os error 30)",
         "error: Disk quota exceeded (os error 122)",
         "error: Too many open files (os error 24)",
