@@ -29,7 +29,7 @@ from offline_bundle.builder.fetch.credentials import Credentials, redact
 from offline_bundle.builder.inputs.uv_sources import local_sources, source_entries
 from offline_bundle.builder.resolve import free_threaded, uv_messages, uv_settings
 from offline_bundle.builder.resolve.model import Resolution
-from offline_bundle.builder.resolve.uv_checks import check_no_forced_builds
+from offline_bundle.builder.resolve.uv_checks import check_no_forced_builds, check_overrides
 from offline_bundle.builder.resolve.uv_messages import Failure
 from offline_bundle.builder.resolve.uv_process import index_flags, index_variables, run_uv
 from offline_bundle.wheelhouse.runtime.errors import (
@@ -176,6 +176,7 @@ class UvResolver:
 
     def _resolve_exactly(self, script: Script, target: Target) -> Resolution:
         check_no_forced_builds(script, self._options.allows)
+        check_overrides(script)
         project = self._project(script, target, target.full_version(script.requires_python))
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as name:
             outcome = self._compile_until_settled(project, Path(name))
