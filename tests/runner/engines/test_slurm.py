@@ -494,12 +494,16 @@ def test_every_trouble_is_told_by_the_jobs_name(
     lines = said.err[said.err.index("error: ") :].splitlines()
     assert lines[0] == "error: 5 of 6 jobs of eval - 6 jobs failed"
     states = ["failed", "timeout", "cancelled", "node failed", "out of memory"]
-    assert [line for line in lines if not line.startswith("    |")][1:6] == [
+    named = [line for line in lines if not line.startswith("    |")][1:6]
+    assert [line.partition(" on n")[0].partition(" (job ")[0] for line in named] == [
         f"  job-{number:04}: {state}" for number, state in enumerate(states, 2)
     ]
+    assert re.fullmatch(r"  job-0002: failed on n\d \(job \d+_2\)", named[0])
     assert "    | no such mesh" in lines
     assert any("| Slurm ended the job: time limit exceeded (Slurm job " in line for line in lines)
-    assert any("| Slurm ended the job: it used more memory than requested" in line for line in lines)
+    assert any(
+        "| Slurm ended the job: it used more memory than requested" in line for line in lines
+    )
     assert any("| the node failed, and Slurm did not start the job again" in line for line in lines)
     assert not list(troubles.glob("job-000[345]/leak.txt"))
     kept = json.loads((troubles / "job-0003" / ".job.json").read_text())
@@ -527,7 +531,10 @@ def test_every_trouble_is_told_by_the_jobs_name(
             "--slurm-option array: offline-bundle sets this itself",
         ),
         (["--node-cache", "cache"], "--node-cache must be an absolute path"),
-        (["--cancel-on-interrupt", "--no-wait"], "--cancel-on-interrupt has no effect with --no-wait"),
+        (
+            ["--cancel-on-interrupt", "--no-wait"],
+            "--cancel-on-interrupt has no effect with --no-wait",
+        ),
         (["--env", "a;touch broken=1"], "--env a;touch broken: not a valid name in a shell"),
         (["--bundle", "not/here"], "--bundle not/here: no such folder here"),
         (["--output", "/plot.png"], "leaves the job's directory"),
@@ -654,7 +661,7 @@ def test_a_job_that_the_kernel_ends_for_its_memory(
         assert run(submit_command, "eval.py", *asked, "--download", "out") == 8
     said = capsys.readouterr()
     assert "1 done, 1 out of memory" in said.out
-    assert "  job-0002: out of memory\n" in said.err
+    assert "  job-0002: out of memory on n" in said.err
 
 
 @pytest.mark.slow
