@@ -115,7 +115,7 @@ class WheelBuilder:
         variables = uv_process.index_variables(
             self._options, [f"{name}={url}" if name else url for name, url in indexes]
         )
-        variables["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH", _EPOCH)
+        variables["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH") or _EPOCH
         if ":all:" not in self._options.allow_build:
             # build requirements (setuptools and so on) must be wheels; only this package is built
             variables |= {"UV_NO_BUILD": "1", "UV_NO_BINARY_PACKAGE": ""}

@@ -725,3 +725,12 @@ def test_locked_and_check_accept_a_bundle_of_the_last_version(
     factory.build(script, is_locked=True)
     assert not (factory.bundle / "prepare.py").exists()
     raise_for_problems(verify(factory.bundle))
+
+
+def test_an_empty_source_date_epoch_counts_as_unset(
+    factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_source_tree(tmp_path / "own", "own")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "")
+    script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own" }')
+    assert factory.build(script).built
