@@ -301,7 +301,7 @@ def test_the_results_of_two_projects_are_not_mixed(
         json.dumps({"project": "another", "name": "another one"})
     )
     with pytest.raises(
-        InputError, match="holds the results of the project another one; nothing was downloaded"
+        InputError, match="contains results of the project another one; nothing was downloaded"
     ):
         download(session, plots.project_id, tmp_path)
 
