@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.compose import metadata_changes
+from offline_bundle.builder.inputs.bundled import metadata_changes
 from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.store.shipped import is_launcher_file
 

@@ -15,9 +15,10 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from offline_bundle import __version__
 from offline_bundle.builder.changes import Change, changes_between
-from offline_bundle.builder.compose import UV_TOML, bundled_script, has_same_metadata
+from offline_bundle.builder.compose import UV_TOML
 from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.formats.base import formats_of
+from offline_bundle.builder.inputs.bundled import bundled_script, has_same_metadata
 from offline_bundle.builder.pipeline import plan_build
 from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.sources import tree_digest

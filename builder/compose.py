@@ -15,6 +15,7 @@ import tomli_w
 from packaging.utils import parse_wheel_filename
 
 from offline_bundle import __version__
+from offline_bundle.builder.inputs.bundled import bundled_script, has_same_metadata
 from offline_bundle.builder.inputs.targets import libc_floor
 from offline_bundle.wheelhouse.derived.complete import complete, file_entry
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
@@ -30,8 +31,6 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     Manifest,
     Source,
 )
-from offline_bundle.wheelhouse.runtime.pep723 import block_digest, settings_digest
-from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
 from offline_bundle.wheelhouse.store.shipped import is_launcher_file
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.extras.python_builds import PythonArchive
     from offline_bundle.builder.extras.uv_binaries import NodeUv
-    from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.resolve.model import Resolution
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
@@ -196,44 +194,6 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
     )
     manifest, pages = complete(manifest)
     return Composition(manifest, {**contents, **pages})
-
-
-def bundled_script(script: Script, locks: Mapping[str, BundledLock]) -> BundledScript:
-    """Return the manifest's entry of *script* with these *locks*."""
-    return BundledScript(
-        path=f"scripts/{script.name}.py",
-        block=block_digest(script.block),
-        dependencies=script.dependencies,
-        requires_python=script.requires_python,
-        settings=settings_digest(script.settings),
-        locks=locks,
-    )
-
-
-def metadata_changes(bundled: BundledScript, script: BundledScript) -> list[str]:
-    """Return how the requirements of *script* differ from *bundled*; empty if they are equal."""
-    before, now = (
-        set(map(canonical_requirement, entry.dependencies)) for entry in (bundled, script)
-    )
-    changes = [f"now needs {text}" for text in sorted(now - before)]
-    changes += [f"no longer needs {text}" for text in sorted(before - now)]
-    if bundled.requires_python != script.requires_python:
-        changes.append(
-            f"requires-python was {bundled.requires_python}, is {script.requires_python}"
-        )
-    if bundled.settings != script.settings:
-        changes.append("its [tool.uv] settings changed")
-    return changes
-
-
-def has_same_metadata(bundled: BundledScript, script: Script) -> bool:
-    """Return True if locks of *bundled* for other targets are still valid for *script*."""
-    return (
-        sorted(map(canonical_requirement, bundled.dependencies))
-        == sorted(map(canonical_requirement, script.dependencies))
-        and bundled.requires_python == script.requires_python
-        and bundled.settings == settings_digest(script.settings)
-    )
 
 
 def _contents(

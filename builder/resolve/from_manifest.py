@@ -17,7 +17,7 @@ from packaging.pylock import Package, PackageSdist, PackageVcs, PackageWheel, Py
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from offline_bundle.builder.compose import bundled_script, metadata_changes
+from offline_bundle.builder.inputs.bundled import bundled_script, metadata_changes
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.resolve.model import Resolution
 from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path

@@ -1,0 +1,53 @@
+"""Scripts as the manifest records them, and how their requirements change. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from offline_bundle.wheelhouse.runtime.manifest_entries import BundledScript
+from offline_bundle.wheelhouse.runtime.pep723 import block_digest, settings_digest
+from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from offline_bundle.builder.inputs.scripts import Script
+    from offline_bundle.wheelhouse.runtime.manifest_entries import BundledLock
+
+
+def bundled_script(script: Script, locks: Mapping[str, BundledLock]) -> BundledScript:
+    """Return the manifest's entry of *script* with these *locks*."""
+    return BundledScript(
+        path=f"scripts/{script.name}.py",
+        block=block_digest(script.block),
+        dependencies=script.dependencies,
+        requires_python=script.requires_python,
+        settings=settings_digest(script.settings),
+        locks=locks,
+    )
+
+
+def metadata_changes(bundled: BundledScript, script: BundledScript) -> list[str]:
+    """Return how the requirements of *script* differ from *bundled*; empty if they are equal."""
+    before, now = (
+        set(map(canonical_requirement, entry.dependencies)) for entry in (bundled, script)
+    )
+    changes = [f"now needs {text}" for text in sorted(now - before)]
+    changes += [f"no longer needs {text}" for text in sorted(before - now)]
+    if bundled.requires_python != script.requires_python:
+        changes.append(
+            f"requires-python was {bundled.requires_python}, is {script.requires_python}"
+        )
+    if bundled.settings != script.settings:
+        changes.append("its [tool.uv] settings changed")
+    return changes
+
+
+def has_same_metadata(bundled: BundledScript, script: Script) -> bool:
+    """Return True if locks of *bundled* for other targets are still valid for *script*."""
+    return (
+        sorted(map(canonical_requirement, bundled.dependencies))
+        == sorted(map(canonical_requirement, script.dependencies))
+        and bundled.requires_python == script.requires_python
+        and bundled.settings == settings_digest(script.settings)
+    )
