@@ -59,6 +59,10 @@ _COMMANDS = {
         "offline_bundle.wheelhouse.cli.verify:verify_command",
         "Check every file of a bundle against its manifest.",
     ),
+    "audit": (
+        "offline_bundle.wheelhouse.cli.audit:audit_command",
+        "Check a bundle for known vulnerabilities and rule breaches.",
+    ),
     "show": (
         "offline_bundle.builder.cli.show:show_command",
         "Show the contents of a bundle, or a key for CI caches.",

@@ -113,6 +113,12 @@ class OutOfDateError(BundleError):
     exit_code = 9
 
 
+class AuditError(BundleError):
+    """A known vulnerability is open, or a rule of the site is broken, exit code 10."""
+
+    exit_code = 10
+
+
 def print_error(error: BundleError) -> int:
     """Print *error* and its hint on stderr; return its exit code."""
     from .paths import printable_lines

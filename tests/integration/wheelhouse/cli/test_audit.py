@@ -1,0 +1,124 @@
+"""The command `audit` over real bundles and archives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.archives import LINUX, put_bundle
+from tests.support.command_line import call
+
+ADVISORIES = Path(__file__).resolve().parents[3] / "data" / "advisories"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return put_bundle(tmp_path / "bundle")
+
+
+def test_an_open_vulnerability_is_exit_10(bundle: Path) -> None:
+    result = call("audit", bundle, "--advisories", ADVISORIES)
+    assert result.code == 10, result.text
+    title, row = result.out.splitlines()
+    assert title.split()[:3] == ["package", "version", "id"]
+    assert row.split()[:5] == ["alpha", "1.0", "GHSA-test-0001", "high", "7.5"]
+    assert f"eval ({LINUX})" in row
+    assert "1 vulnerability" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_json_has_everything(bundle: Path) -> None:
+    result = call("audit", bundle, "--advisories", ADVISORIES, "--format", "json")
+    assert result.code == 10
+    document = json.loads(result.out)
+    [finding] = document["vulnerabilities"]
+    assert finding["aliases"] == ["CVE-0000-0001", "TEST-2026-1"]
+    assert finding["fixed"] == ["1.2", "2.1"]
+    assert [use["script"] for use in finding["needed-by"]] == ["eval"]
+    assert (document["ok"], document["breaches"]) == (False, None)
+
+
+def test_an_archive_gives_the_same_result(bundle: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "bundle.tar"
+    assert call("pack", bundle, "-o", archive).code == 0
+    rules = tmp_path / "rules.toml"
+    rules.write_text('allowed-licences = ["MIT"]\n')
+    options = ("--advisories", ADVISORIES, "--policy", rules, "--format", "json")
+    documents = [json.loads(call("audit", path, *options).out) for path in (bundle, archive)]
+    assert {document.pop("bundle") for document in documents} == {str(bundle), str(archive)}
+    assert documents[0] == documents[1]
+    assert [breach["subject"] for breach in documents[0]["breaches"]] == ["alpha 1.0", "beta 1.0"]
+
+
+def test_sarif_names_the_lock_and_the_level(bundle: Path) -> None:
+    result = call("audit", bundle, "--advisories", ADVISORIES, "--format", "sarif")
+    document = json.loads(result.out)
+    assert document["version"] == "2.1.0"
+    [run] = document["runs"]
+    [found] = run["results"]
+    [location] = found["locations"]
+    path = location["physicalLocation"]["artifactLocation"]["uri"]
+    assert path == f"locks/eval/pylock.{LINUX}.toml"
+    assert found["level"] == "error"
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == [found["ruleId"]]
+
+
+def test_an_accepted_vulnerability_is_exit_0(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "exceptions.toml"
+    text = '[[exception]]\nid = "CVE-0000-0001"\nreason = "unreachable"\nuntil = {}\n'
+    file.write_text(text.format("9999-12-31"))
+    options = ("--advisories", ADVISORIES, "--exceptions", file)
+    result = call("audit", bundle, *options)
+    assert result.code == 0, result.text
+    assert "accepted until 9999-12-31" in result.err
+    sarif = json.loads(call("audit", bundle, *options, "--format", "sarif").out)
+    [found] = sarif["runs"][0]["results"]
+    assert found["suppressions"] == [{"kind": "external", "justification": "unreachable"}]
+    file.write_text(text.format("2026-01-01"))
+    result = call("audit", bundle, *options)
+    assert result.code == 10
+    assert "exception expired on 2026-01-01" in result.err
+
+
+def test_a_broken_rule_is_exit_10(bundle: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('denied-packages = ["beta"]\n')
+    result = call("audit", bundle, "--policy", rules)
+    assert result.code == 10
+    assert result.out.splitlines()[1].split()[:3] == ["denied-packages", "beta", "1.0"]
+    assert "vulnerabilities not checked" in result.err
+
+
+def test_a_broken_advisory_is_exit_5_and_the_others_are_checked(
+    bundle: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "advisories"
+    folder.mkdir()
+    (folder / "broken.json").write_text("{")
+    good = ADVISORIES / "vulns" / "TEST-2026-4.json"
+    (folder / "good.json").write_bytes(good.read_bytes())
+    result = call("audit", bundle, "--advisories", folder)
+    assert result.code == 5
+    assert "broken.json: not valid JSON" in result.err
+    affecting = ADVISORIES / "vulns" / "TEST-2026-1.yaml"
+    (folder / "affecting.yaml").write_bytes(affecting.read_bytes())
+    result = call("audit", bundle, "--advisories", folder)
+    assert result.code == 10
+    assert "broken.json: not valid JSON" in result.err
+
+
+def test_changed_metadata_is_exit_5(bundle: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('allowed-licences = ["MIT"]\n')
+    [metadata, *_] = sorted(bundle.glob("wheels/*.metadata"))
+    metadata.write_text("Name: alpha\nVersion: 1.0\nLicense-Expression: MIT\n")
+    assert call("audit", bundle, "--policy", rules).code == 5
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--exceptions", "e.toml"), ("--advisories", "missing"), ("--policy", "no")]
+)
+def test_wrong_usage_is_exit_2(options: tuple[str, ...], bundle: Path) -> None:
+    assert call("audit", bundle, *options).code == 2

@@ -1,0 +1,1 @@
+"""Known vulnerabilities and rule breaches of a bundle, found without a network."""
