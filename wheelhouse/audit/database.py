@@ -10,6 +10,8 @@ yielded one by one, so memory does not grow with the database.
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
 import zlib
 from typing import TYPE_CHECKING
@@ -30,7 +32,16 @@ LARGEST_TOTAL = 4 * 1024 * 1024 * 1024
 """Bytes of all files of a zip file together, unpacked."""
 MOST_MEMBERS = 1_000_000
 _SUFFIXES = {".json": False, ".yaml": True, ".yml": True}
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+_BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,  # encrypted, or an unknown compression
+    ValueError,
+)
 _HINT = "name an OSV JSON or YAML file, a folder of them, or a zip file"
 
 
@@ -92,14 +103,15 @@ class Database:
 
     def _files_of_zip(self) -> Iterator[tuple[str, bytes]]:
         try:
-            with zipfile.ZipFile(self._path) as archive:
-                members = archive.infolist()
-                if len(members) > MOST_MEMBERS:
-                    raise IntegrityError(f"{self._path} has more than a million files", hint=_HINT)
-                yield from self._members(archive, members)
-        except zipfile.BadZipFile as error:
+            archive = zipfile.ZipFile(self._path)
+        except _BROKEN_ZIP as error:
             message = f"{self._path} is not a readable zip file: {error}"
             raise IntegrityError(message, hint="copy it again") from error
+        with archive:
+            members = archive.infolist()
+            if len(members) > MOST_MEMBERS:
+                raise IntegrityError(f"{self._path} has more than a million files", hint=_HINT)
+            yield from self._members(archive, members)
 
     def _members(
         self, archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from offline_bundle.wheelhouse.runtime.errors import first_problems
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "no
 
 def finding_row(finding: Finding) -> tuple[str, ...]:
     """Return a finding as the cells of `FINDING_TITLES`."""
-    is_direct = any(use.is_direct for use in finding.uses)
+    required = "directly" if any(use.is_direct for use in finding.uses) else "indirectly"
     score = "" if finding.score is None else f" {finding.score:.1f}"
     return (
         finding.package.name,
@@ -32,7 +33,7 @@ def finding_row(finding: Finding) -> tuple[str, ...]:
         finding.id,
         f"{finding.severity}{score}",
         ", ".join(finding.fixed) or "no fix known",
-        "directly" if is_direct else "indirectly",
+        required if finding.uses else "unused",
         _needed_by(finding),
     )
 
@@ -52,7 +53,7 @@ def notes(audit: Audit) -> list[str]:
         ),
         *(f"exception expired on {entry.until}: {entry.id}" for entry in findings.expired),
         *(f"exception matches nothing: {entry.id}" for entry in findings.unused),
-        *(f"not checked: {problem}" for problem in audit.unchecked),
+        *(f"not checked: {problem}" for problem in first_problems(audit.unchecked)),
     ]
 
 

@@ -165,7 +165,8 @@ def _print_tables(audit: Audit) -> None:
         print_table(render.BREACH_TITLES, map(render.breach_row, audit.breaches))
     for note in render.notes(audit):
         click.echo(printable_lines(f"note: {note}"), err=True)
-    click.echo(printable_lines(f"{audit.bundle}: {audit.summary}"), err=True)
+    if audit.is_clean:  # else the error has the same line
+        click.echo(printable_lines(f"{audit.bundle}: {audit.summary}"), err=True)
 
 
 def _raise_for(audit: Audit) -> None:
