@@ -26,17 +26,17 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 _DROPPED = ("UV_", "PIP_", "XDG_", "OFFLINE_BUNDLE", "SOURCE_DATE_EPOCH", "VIRTUAL_ENV", "NETRC")
 _COVERAGE = "COVERAGE_PROCESS"
 _LONGEST = (
-    "tests/test_end_to_end.py",
-    "tests/wheelhouse/test_run.py",
-    "tests/wheelhouse/test_unpack.py",
-    "tests/runner/engines/test_slurm.py",
-    "tests/test_offline_bundle.py",
-    "tests/runner/test_submit_cli.py",
-    "tests/ci/test_prebake.py",
-    "tests/builder/test_build.py",
-    "tests/wheelhouse/test_simple.py",
-    "tests/wheelhouse/test_archive.py",
-    "tests/runner/embedded/test_evaluator.py",
+    "tests/e2e/test_end_to_end.py",
+    "tests/integration/wheelhouse/runtime/test_launcher.py",
+    "tests/integration/wheelhouse/runtime/test_unpack.py",
+    "tests/integration/runner/engines/test_slurm_engine.py",
+    "tests/integration/test_front_door.py",
+    "tests/integration/runner/cli/test_submit_command.py",
+    "tests/integration/ci/test_prebake.py",
+    "tests/integration/builder/test_pipeline.py",
+    "tests/integration/wheelhouse/derived/test_simple_index.py",
+    "tests/integration/wheelhouse/transport/test_pack_unpack.py",
+    "tests/integration/runner/hps_server/test_evaluator.py",
 )
 """The files that take longest, which come first: whichever came last would have one core to itself."""
 

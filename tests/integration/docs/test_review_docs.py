@@ -1,0 +1,79 @@
+"""What docs/how-to/review.md tells a reviewer to type does what it says there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from offline_bundle.wheelhouse.signing import sign
+from tests.support.programs import require
+from tests.support.reviewed import LINUX, Shelf
+from tests.support.signing_cases import allowing, make_key, public
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "how-to" / "review.md"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    shelf = Shelf()
+    place = tmp_path / "bundle"
+    shelf.write(place, shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy")]}}))
+    make_key(tmp_path / "alice")
+    sign(place, str(tmp_path / "alice"))
+    allowing(tmp_path, f"alice {public(tmp_path / 'alice')}")
+    return place
+
+
+def command(beginning: str) -> str:
+    """The command of the table that begins so."""
+    cells = re.findall(
+        r"^\| [^|]* \| `(.*?[^\\])` \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    (found,) = [cell.replace("\\|", "|") for cell in cells if cell.startswith(beginning)]
+    return found.replace("-f allowed_signers", "-f ../allowed_signers").replace("NAME", "alice")
+
+
+def run(beginning: str, bundle: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        ["bash", "-c", command(beginning)],
+        cwd=bundle,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
+    )
+    return done.returncode, done.stdout
+
+
+def test_damage_is_found_with_coreutils(bundle: Path) -> None:
+    assert run("sha256sum", bundle) == (0, "")
+    (bundle / "scripts" / "eval.py").write_text("import evil")
+    code, said = run("sha256sum", bundle)
+    assert code == 1
+    assert "scripts/eval.py: FAILED" in said
+
+
+def test_what_is_extra_is_found_with_coreutils(bundle: Path) -> None:
+    assert run("find", bundle) == (0, "SHA256SUMS\nbundle.json.sig\n")
+    (bundle / "wheels" / "planted.whl").touch()
+    (bundle / "link").symlink_to("/etc/passwd")
+    assert run("find", bundle)[1] == "SHA256SUMS\nbundle.json.sig\nlink\nwheels/planted.whl\n"
+
+
+def test_the_signature_is_checked_with_ssh_keygen(bundle: Path) -> None:
+    assert run("ssh-keygen -Y find", bundle) == (0, "alice\n")
+    assert run("ssh-keygen -Y verify", bundle)[0] == 0
+    with (bundle / "bundle.json").open("a") as manifest:
+        manifest.write(" ")
+    assert run("ssh-keygen -Y verify", bundle)[0] != 0
+
+
+def test_the_signed_list_is_checked_with_jq(bundle: Path) -> None:
+    require("jq")
+    assert run("jq", bundle) == (0, "")
+    (bundle / "scripts" / "eval.py").write_text("import evil")
+    assert "scripts/eval.py: FAILED" in run("jq", bundle)[1]

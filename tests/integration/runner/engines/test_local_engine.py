@@ -1,0 +1,105 @@
+"""Jobs by this machine: the same commands, values, states and results as with the other engines."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from offline_bundle.runner.cli.jobs import jobs_command
+from offline_bundle.runner.cli.submit import submit_command
+
+if TYPE_CHECKING:
+    pass
+from tests.support.local_engine_cases import bundle, cache, run, user
+
+__all__ = ["bundle", "cache", "user"]
+
+
+pytestmark = pytest.mark.measured
+
+
+def test_states_results_and_the_way_back(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("values.csv").write_text("what\nplot\nfail\nnothing\nplot\n")
+    asked = [
+        "--engine",
+        "local",
+        "--bundle",
+        bundle,
+        "--values",
+        "values.csv",
+        "--output",
+        "plot.txt",
+    ]
+    assert run(submit_command, "eval.py", *asked, "--input", "mesh.txt", "--env", "MODE=fast") == 8
+    said = capsys.readouterr()
+    assert "2 done, 2 failed" in said.out
+    assert (
+        "  job-0002: failed\n    | fail 2 fast\n    | no such mesh\n    | exit code 1\n" in said.err
+    )
+    assert "    | error: output is missing: plot.txt\n" in said.err
+    assert Path("eval-results/job-0004/plot.txt").read_text() == "a mesh"
+    page = Path("eval-results/index.html").read_text()
+    assert "<dt>area</dt><dd>2.5</dd>" in page
+    assert "mesh.txt" not in page
+    assert run(jobs_command, "eval-results", "--json") == 8
+    document = json.loads(capsys.readouterr().out)
+    assert document["jobs"] == {"total": 4, "states": {"done": 2, "failed": 2}}
+    assert document["download"]["page"] == str(Path("eval-results/index.html").absolute())
+
+
+def test_ctrl_c_ends_the_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("values.csv").write_text("what\nnothing\nsleep\nsleep\n")
+    command = [
+        sys.executable,
+        "-m",
+        "offline_bundle",
+        "submit",
+        "eval.py",
+        "--engine",
+        "local",
+        "--bundle",
+        bundle,
+    ]
+    options = ["--values", "values.csv", "--parallel", "1", "--download", "out"]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
+        limit = time.monotonic() + 30
+        while not Path("out/job-0002/console_output.txt").exists():
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        assert run(jobs_command, "out", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["jobs"]["states"]["done"] == 1
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert "interrupted: the jobs of eval - 3 jobs were ended; 1 of 3 are done" in said
+    assert run(jobs_command, "out") == 8
+    assert "1 done, 1 failed, 1 cancelled" in capsys.readouterr().out
+
+
+@pytest.mark.no_network
+def test_sealed_jobs_see_no_network(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = Path("eval.py")
+    script.write_text(
+        script.read_text() + "import socket; print([name for _, name in socket.if_nameindex()])\n"
+    )
+    asked = [
+        "--engine",
+        "local",
+        "--bundle",
+        bundle,
+        "-j",
+        2,
+        "--set",
+        "what=nothing",
+        "--sealed",
+        "-q",
+    ]
+    assert run(submit_command, "eval.py", *asked) == 0, capsys.readouterr().err
+    assert Path("eval-results/job-0002/console_output.txt").read_text().splitlines()[-1] == "['lo']"

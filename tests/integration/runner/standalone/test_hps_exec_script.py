@@ -1,0 +1,197 @@
+"""The execution script: its parts alone, and run on real bundles against the `ansys.rep` of the embedded HPS."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from uv import find_uv_bin
+
+from offline_bundle.wheelhouse.runtime import manifest as manifest_module
+from offline_bundle.wheelhouse.store import shipped
+from offline_bundle.wheelhouse.transport.pack import pack
+from tests.support.bundles import BundleScript, make_bundle, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    Execute = Callable[..., dict[str, Any]]
+from tests.support.hps_exec_script_cases import module, put, task
+
+__all__ = ["module", "task"]
+
+
+UV = [{"name": "uv", "version": "", "executable": find_uv_bin(), "environment": {}}]
+
+
+BODY = """
+import json, os, sys
+import alpha
+print("alpha is here")
+found = {"exe": sys.executable, "offline": os.environ.get("UV_OFFLINE"), "mine": os.environ.get("MINE")}
+try:
+    found["x"] = json.load(open("input_parameters.json"))["x"] + 1
+except FileNotFoundError:
+    pass
+json.dump(found, open("output_parameters.json", "w"))
+"""
+
+
+@pytest.fixture
+def run(module: ModuleType) -> Execute:
+    """Execute with this context; return the parameter values after it."""
+
+    def _run(**given: object) -> dict[str, Any]:
+        from ansys.rep.evaluator.task_manager import Context
+
+        document: dict[str, Any] = {
+            name: {}
+            for name in (
+                "environment",
+                "parameter_values",
+                "resource_requirements",
+                "execution_context",
+            )
+        }
+        document |= {
+            "input_files": [],
+            "output_files": [],
+            "software": [],
+            "expected_return_code": 0,
+        }
+        context = Context(document | given)
+        module.OfflineBundleExecution(context).execute()
+        return context.parameter_values
+
+    return _run
+
+
+class TestOnABundle:
+    @pytest.fixture
+    def bundle(self, tmp_path: Path) -> Path:
+        return make_bundle(tmp_path / "bundle", {"eval": BundleScript(body=BODY)})
+
+    @pytest.fixture
+    def script(self, bundle: Path, task: Path) -> list[dict[str, Any]]:
+        return put(task, eval=(bundle / "scripts" / "eval.py").read_text())
+
+    def test_it_runs(
+        self,
+        bundle: Path,
+        script: list[dict[str, Any]],
+        run: Execute,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        software = [
+            {
+                "name": "UV",
+                "executable": f'"{find_uv_bin()}"',
+                "environment": {"OFFLINE_BUNDLE": str(bundle), "MINE": "no"},
+            }
+        ]
+        values = run(
+            input_files=script,
+            software=software,
+            environment={"MINE": "yes"},
+            parameter_values={"x": 1, "z": 0},
+        )
+        assert (values["x"], values["z"], values["offline"], values["mine"]) == (2, 0, "1", "yes")
+        assert Path(values["exe"]).exists(), "the shared environment must stay"
+        assert "alpha is here" in capfd.readouterr().out
+
+    def test_a_dependency_that_is_not_there(self, bundle: Path, task: Path, run: Execute) -> None:
+        inputs = put(task, eval=BundleScript(dependencies=["alpha", "omega"]).text)
+        with pytest.raises(RuntimeError, match=r"(?s)error: .*omega"):
+            run(input_files=inputs, environment={"OFFLINE_BUNDLE": str(bundle)}, software=UV)
+
+    def test_a_script_that_fails(self, bundle: Path, task: Path, run: Execute) -> None:
+        inputs = put(task, eval=BundleScript(body="raise SystemExit(3)").text)
+        with pytest.raises(
+            RuntimeError, match=r"^eval\.py failed: The command ended with return code 3$"
+        ):
+            run(input_files=inputs, environment={"OFFLINE_BUNDLE": str(bundle)}, software=UV)
+
+    def test_errors_before_the_launcher_are_in_the_console(
+        self, task: Path, run: Execute, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        inputs = put(task, eval=BundleScript().text)
+        with pytest.raises(FileNotFoundError, match="no bundle at OFFLINE_BUNDLE=/nowhere"):
+            run(input_files=inputs, environment={"OFFLINE_BUNDLE": "/nowhere"}, software=UV)
+        assert "error: no bundle at OFFLINE_BUNDLE=/nowhere" in capfd.readouterr().out
+
+    def test_errors_of_the_launcher_are_in_the_console_once(
+        self, bundle: Path, task: Path, run: Execute, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        inputs = put(task, eval=BundleScript(dependencies=["alpha", "omega"]).text)
+        with pytest.raises(RuntimeError, match="omega"):
+            run(input_files=inputs, environment={"OFFLINE_BUNDLE": str(bundle)}, software=UV)
+        assert capfd.readouterr().out.count("error: ") == 1
+
+    def test_missing_outputs_are_in_the_console(
+        self, bundle: Path, task: Path, run: Execute, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        inputs = put(task, eval=BundleScript(body="open('a.csv', 'w').close()").text)
+        outputs = [{"name": path, "path": path} for path in ("a.csv", "*.csv", "b.png")]
+        run(
+            input_files=inputs,
+            output_files=outputs,
+            environment={"OFFLINE_BUNDLE": str(bundle)},
+            software=UV,
+        )
+        printed = capfd.readouterr().out
+        assert "error: output is missing: b.png\n" in printed
+        assert printed.count("output is missing") == 1
+
+    @pytest.fixture
+    def archive(self, bundle: Path, task: Path) -> Path:
+        """The bundle as one file among the task's inputs."""
+        manifest = read_manifest(bundle)
+        manifest["files"]["SHA256SUMS"] = {}
+        document = json.dumps(manifest).encode()
+        (bundle / "bundle.json").write_bytes(document)
+        read = manifest_module.read_manifest(bundle)
+        sums = manifest_module.render_checksums(read, document)
+        (bundle / "SHA256SUMS").write_bytes(sums)
+        pack(bundle, task / "offline-bundle.tar")
+        return task / "offline-bundle.tar"
+
+    def test_a_bundle_that_travels(
+        self, archive: Path, script: list[dict[str, Any]], task: Path, tmp_path: Path, run: Execute
+    ) -> None:
+        unpacker = task / "offline-bundle.tar.unpack.py"
+        unpacker.write_bytes(shipped.unpacker())
+        inputs = [
+            *script,
+            *({"name": path.name, "path": str(path)} for path in (archive, unpacker)),
+        ]
+        values = run(input_files=inputs, parameter_values={"x": 4}, software=UV)
+        assert values["x"] == 5
+        unpacked = [path for path in (tmp_path / "cache" / "bundles").iterdir() if path.is_dir()]
+        assert len(unpacked) == 1
+        assert json.loads((unpacked[0] / "bundle.json").read_text())["format"] == 1
+        (task / "input_parameters.json").unlink()
+        unpacker.write_text("raise SystemExit('not again')")
+        environment = {"OFFLINE_BUNDLE": "/another"}
+        values = run(
+            input_files=inputs, environment=environment, parameter_values={"x": 1}, software=UV
+        )
+        assert values["x"] == 2
+
+    def test_a_damaged_archive(
+        self, archive: Path, script: list[dict[str, Any]], task: Path, tmp_path: Path, run: Execute
+    ) -> None:
+        unpacker = task / "unpack.py"
+        content = bytearray(archive.read_bytes())
+        content[-3000] ^= 1
+        archive.write_bytes(content)
+        unpacker.write_bytes(shipped.unpacker())
+        inputs = [
+            *script,
+            *({"name": path.name, "path": str(path)} for path in (archive, unpacker)),
+        ]
+        with pytest.raises(RuntimeError, match="error: "):
+            run(input_files=inputs)
+        assert not list((tmp_path / "cache" / "bundles").glob("*/bundle.json"))

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from offline_bundle.wheelhouse.runtime import policy
+from offline_bundle.wheelhouse.runtime.errors import SignatureError
+from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.policy import may_be_in_force, policy_state, trusted_manifest
+from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
+from offline_bundle.wheelhouse.signing import (
+    check_trust,
+    sign,
+)
+from tests.support.policy_cases import bundle, kind_of_refusal, system_policy, write_policy
+from tests.support.signing_cases import allowing, make_key, public
+
+__all__ = ["bundle", "system_policy"]
+
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are POSIX's")
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    make_key(tmp_path / "alice")
+    return tmp_path / "alice"
+
+
+def test_the_site_asks_for_a_signature(bundle: Path, key: Path, system_policy: Path) -> None:
+    write_policy(system_policy, allowed_signers="signers", signer="alice")
+    allowing(system_policy.parent, f"alice {public(key)}").rename(
+        system_policy.with_name("signers")
+    )
+    assert may_be_in_force()
+    assert kind_of_refusal(bundle) == "absent"
+    sign(bundle, str(key))
+    content, signers = trusted_manifest(str(bundle))
+    assert content == (bundle / "bundle.json").read_bytes()
+    assert [signer.identity for signer in signers] == ["alice"]
+    signature = (bundle / "bundle.json.sig").read_bytes()
+    assert [signer.identity for signer in check_trust(content, signature, None)] == ["alice"]
+    trust = SignerPolicy(system_policy.with_name("signers"))
+    assert [signer.identity for signer in check_trust(content, signature, trust)] == [
+        "alice",
+        "alice",
+    ]
+    with pytest.raises(SignatureError, match="not signed"):
+        check_trust(content, None, None)
+
+
+def test_the_variable_adds_and_never_takes_away(
+    bundle: Path, key: Path, system_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_key(tmp_path / "mallory")
+    sign(bundle, str(tmp_path / "mallory"))
+    own = write_policy(tmp_path / "own" / "policy.json", allowed_signers="allowed_signers")
+    allowing(own.parent, f"mallory {public(tmp_path / 'mallory')}")
+    monkeypatch.setenv("OFFLINE_BUNDLE_POLICY", str(own))
+    assert len(trusted_manifest(str(bundle))[1]) == 1
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    allowing(system_policy.parent, f"alice {public(key)}")
+    assert kind_of_refusal(bundle) == "not-allowed"
+    sign(bundle, str(key))
+    assert kind_of_refusal(bundle) == "not-allowed"
+    allowing(own.parent, f"alice {public(key)}")
+    assert len(trusted_manifest(str(bundle))[1]) == 2
+
+
+@pytest.mark.parametrize("odd", ["policy.json", "allowed_signers"])
+def test_a_fifo_is_no_policy_and_is_not_waited_for(
+    bundle: Path, key: Path, system_policy: Path, odd: str
+) -> None:
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    allowing(system_policy.parent, f"alice {public(key)}")
+    sign(bundle, str(key))
+    (system_policy.parent / odd).unlink()
+    os.mkfifo(system_policy.parent / odd)
+    assert kind_of_refusal(bundle) == "policy"
+
+
+@pytest.mark.parametrize("writable", ["policy.json", "allowed_signers", "."])
+def test_what_others_can_write_is_no_policy(
+    bundle: Path, key: Path, system_policy: Path, writable: str
+) -> None:
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    allowing(system_policy.parent, f"alice {public(key)}")
+    sign(bundle, str(key))
+    assert trusted_manifest(str(bundle))[1]
+    (system_policy.parent / writable).chmod(0o777)
+    assert kind_of_refusal(bundle) == "policy"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_the_sites_policy_must_be_roots(
+    bundle: Path, system_policy: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(policy, "POLICY_PATH", str(system_policy))
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    allowing(system_policy.parent, f"alice {public(key)}")
+    os.chown(system_policy, 12345, -1)
+    assert kind_of_refusal(bundle) == "policy"
+    os.chown(system_policy, 0, -1)
+    assert kind_of_refusal(bundle) == "absent"
+
+
+def test_a_remembered_verdict_ends_with_what_it_stands_on(
+    bundle: Path, key: Path, system_policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    signers = allowing(system_policy.parent, f"alice {public(key)}")
+    sign(bundle, str(key))
+    hour = 3_600_000
+    monkeypatch.setattr("time.time", lambda: hour)
+    states = [policy_state(str(bundle))]
+    assert policy_state(str(bundle)) == states[0]
+    signers.write_text("")
+    states.append(policy_state(str(bundle)))
+    (bundle / "bundle.json.sig").unlink()
+    states.append(policy_state(str(bundle)))
+    monkeypatch.setattr("time.time", lambda: hour + 3600)
+    states.append(policy_state(str(bundle)))
+    write_policy(system_policy, allowed_signers="allowed_signers", signer="alice")
+    states.append(policy_state(str(bundle)))
+    assert len({tuple(state) for state in states}) == len(states)
+
+
+def test_reading_while_an_update_commits(
+    bundle: Path, key: Path, system_policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    allowing(system_policy.parent, f"alice {public(key)}")
+    sign(bundle, str(key))
+    after = (bundle / "bundle.json").read_bytes()
+    seen = iter([after.replace(b'"tests"', b'"before"'), after])
+    monkeypatch.setattr(policy, "_read_manifest", lambda _: next(seen))
+    content, signers = trusted_manifest(str(bundle))
+    assert content == after
+    assert signers
+
+
+def test_roots_user_in_a_user_namespace() -> None:
+    command = ["unshare", "--user", "--map-user=1000", sys.executable, "-c"]
+    code = f"from {policy.__name__} import root_users; print(sorted(root_users()))"
+    root = Path(__file__).parents[4]
+    try:
+        done = subprocess.run(
+            [*command, code], cwd=root, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("unshare is not installed")
+    if done.returncode:
+        pytest.skip(f"user namespaces are not to be had here: {done.stderr}")
+    assert len(json.loads(done.stdout)) == 2
+
+
+def test_it_works_on_the_oldest_python_a_node_may_have(
+    bundle: Path, key: Path, tmp_path: Path
+) -> None:
+    """From the copy in the bundle."""
+    oldest = find_interpreter((3, 9)) or shutil.which("python3.9")
+    if oldest is None:
+        pytest.skip("this machine has no Python 3.9")
+    sign(bundle, str(key))
+    write_policy(tmp_path / "own" / "policy.json", allowed_signers="allowed_signers")
+    allowing(tmp_path / "own", f"alice {public(key)}")
+    code = (
+        "import sys; from runtime import policy; "
+        "print(policy.trusted_manifest(sys.argv[1])[1][0].identity)"
+    )
+    variables = {
+        **os.environ,
+        "OFFLINE_BUNDLE_POLICY": str(tmp_path / "own" / "policy.json"),
+        "PYTHONPATH": str(bundle),
+    }
+    done = subprocess.run(
+        [oldest, "-c", code, bundle], env=variables, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "alice\n"

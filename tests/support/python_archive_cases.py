@@ -1,0 +1,19 @@
+"""Shared by the unit and integration tests: Unpacking interpreters: real archives are extracted as they are, hostile ones are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    pass
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "outside").write_text("untouched")
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    return folder

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from offline_bundle.builder.fetch.credentials import Credentials
+from offline_bundle.builder.inputs.scripts import read_script
+from offline_bundle.builder.inputs.targets import make_target
+from offline_bundle.builder.resolve.uv_messages import Failure, resolve_error
+from offline_bundle.wheelhouse.runtime.errors import (
+    FetchError,
+)
+from tests.support.distributions import make_buildable_sdist
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+from tests.support.uv_cases import Workshop, trap, workshop
+
+__all__ = ["workshop"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['no-binary-package = ["source"]', "no-binary = true", '[tool.uv.pip]\nno-binary = ["source"]'],
+)
+def test_a_script_cannot_lift_the_ban_on_building(
+    workshop: Workshop, packages: Path, tmp_path: Path, line: str
+) -> None:
+    make_buildable_sdist(packages, "source", code=trap(tmp_path))
+    text = workshop.fails(workshop.script("source", tool=f"[tool.uv]\n{line}"), FetchError)
+    assert "job.py requires building" in text
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_neither_can_the_users_configuration_or_environment(
+    workshop: Workshop,
+    packages: Path,
+    tmp_path: Path,
+    own_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_buildable_sdist(packages, "source", code=trap(tmp_path))
+    (own_home / ".config/uv").mkdir(parents=True)
+    (own_home / ".config/uv/uv.toml").write_text('no-binary-package = ["source"]\n')
+    assert "uv.toml requires building source" in workshop.fails(
+        workshop.script("source"), FetchError
+    )
+    (own_home / ".config/uv/uv.toml").unlink()
+    monkeypatch.setenv("UV_NO_BINARY_PACKAGE", "source")
+    assert "UV_NO_BINARY" in workshop.fails(workshop.script("source"), FetchError)
+    assert not (tmp_path / "it-ran").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "error: Failed to initialize cache at `/.cache/uv`\n  Caused by: Permission denied",
+        "error: failed to create directory `/.cache/uv`: Permission denied (os error 13)",
+        "error: Failed to write to the cache\n  cause: No space left on device (os error 28)",
+        "error: Read-only file system (os error 30)",
+        "error: Disk quota exceeded (os error 122)",
+        "error: Too many open files (os error 24)",
+    ],
+)
+def test_trouble_of_the_machine_is_exit_1(workshop: Workshop, text: str) -> None:
+    script = read_script(workshop.script("thing"))
+    failure = Failure(script, make_target("3.12", "linux"), text)
+    error = resolve_error(failure, Credentials())
+    assert error.exit_code == 1
+    assert "UV_CACHE_DIR" in (error.hint or "")

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from offline_bundle.wheelhouse.derived.inventories import add_inventories
+from offline_bundle.wheelhouse.derived.report.report import render_report
+from tests.support.reviewed import LINUX, MAC, Shelf
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+from tests.support.report_cases import HOSTILE, _Elements, everything, shelf
+
+__all__ = ["shelf"]
+
+
+def text_of(page: bytes) -> str:
+    return html.unescape(re.sub(r"<[^>]+>", " ", page.decode().partition("</style>")[2]))
+
+
+def test_report_has_the_facts_for_a_review(shelf: Shelf) -> None:
+    manifest = everything(shelf)
+    text = text_of(render_report(manifest, shelf.metadata))
+    for shown in (
+        "Offline bundle: eval, study",
+        "https://index.example/simple",
+        "local built",
+        "git https://git.example/repo at c0ffeec0ffee",
+        "BSD-3-Clause",
+        "it eats your data",
+        "x86_64-manylinux_2_28",
+        "uv 0.9",
+        "libc 2.17 or newer",
+        manifest.files["wheels/numpy-2.0-py3-none-any.whl"].sha256 or "",
+        manifest.files["scripts/eval.py"].sha256 or "",
+        "sha256sum -c",
+    ):
+        assert shown in text
+    look_at = text.partition("To look at")[2].partition("Sizes")[0]
+    for badge, package in (
+        ("built from source", "built 1.0"),
+        ("built from source", "from-git 1.0"),
+        ("yanked", "sorry 1.0"),
+        ("several versions", "numpy 1.0, numpy 2.0"),
+        ("no licence given", "unlicensed 1.0"),
+        ("needed by nothing", "left 1.0"),
+    ):
+        assert re.search(rf"{badge} .*{package}", re.sub(r"\s+", " ", look_at.replace(" ,", ",")))
+
+
+def test_report_without_findings_says_so(shelf: Shelf) -> None:
+    manifest = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy", "1.0", "License: MIT")]}})
+    assert "No yanked version, nothing built from source" in text_of(
+        render_report(manifest, shelf.metadata)
+    )
+
+
+def test_report_has_a_matrix_of_scripts_and_targets(shelf: Shelf) -> None:
+    page = render_report(everything(shelf), shelf.metadata).decode()
+    matrix = page.partition('<table class="matrix">')[2].partition("</table>")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", matrix, re.DOTALL)[1:]
+    cells = [
+        [re.sub(r"<[^>]+>", " ", cell).split() for cell in re.findall(r"<td>(.*?)</td>", row)]
+        for row in rows
+    ]
+    assert [[" ".join(cell[:2]) for cell in row] for row in cells] == [
+        ["4 packages", "1 package", "\N{EN DASH}"],
+        ["3 packages", "\N{EN DASH}", "1 package"],
+    ]
+
+
+def test_bars_are_drawn_to_scale(shelf: Shelf) -> None:
+    page = render_report(everything(shelf), shelf.metadata).decode()
+    packages = page.partition("<h2>Packages</h2>")[2].partition("<h2>")[0]
+    numpy = [float(w) for w in re.findall(r"numpy.*?width:([\d.]+)%", packages, re.DOTALL)]
+    assert sorted(numpy) == [50.0, 100.0]
+
+
+def test_report_lists_changes_since_the_bundle_before(shelf: Shelf) -> None:
+    before = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy", "1.0"), shelf.wheel("gone")]}})
+    newer = Shelf()
+    now = newer.manifest(
+        {"eval": {LINUX: [newer.wheel("numpy", "2.0"), newer.wheel("fresh")]}, "more": {MAC: []}}
+    )
+    text = re.sub(r"\s+", " ", text_of(render_report(now, newer.metadata, before)))
+    changes = text.partition("Changed since the bundle before")[2].partition("Sizes")[0]
+    for shown in (
+        "script added: more",
+        f"target added: {MAC}",
+        "fresh added 1.0",
+        "gone removed 1.0",
+        "numpy changed 1.0 2.0",
+    ):
+        assert shown in changes
+    assert "Changed since" not in text_of(render_report(now, newer.metadata))
+    assert "No script, target or package." in text_of(render_report(now, newer.metadata, now))
+
+
+def test_the_same_input_gives_the_same_bytes(shelf: Shelf) -> None:
+    manifest = everything(shelf)
+    page = render_report(manifest, shelf.metadata)
+    assert render_report(manifest, dict(reversed(shelf.metadata.items()))) == page
+
+
+def test_package_metadata_never_becomes_markup(shelf: Shelf) -> None:
+    page = render_report(everything(shelf), shelf.metadata).decode()
+    parsed = _Elements(page)
+    assert parsed.open == []
+    kinds = {name for name, _ in parsed.elements}
+    assert not kinds & {
+        "script",
+        "img",
+        "link",
+        "iframe",
+        "object",
+        "a",
+        "form",
+        "input",
+        "svg",
+        "base",
+    }
+    attributes = {key for _, found in parsed.elements for key in found}
+    assert attributes <= {
+        "lang",
+        "charset",
+        "http-equiv",
+        "content",
+        "name",
+        "class",
+        "style",
+        "scope",
+    }
+    assert HOSTILE in text_of(page.encode())
+    assert "\u202e" not in page
+
+
+def test_report_is_kept_where_nothing_else_changes(shelf: Shelf, tmp_path: Path) -> None:
+    """The report tells of the bundle before: without this, every build would make another one."""
+    manifest = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy")]}})
+    first = shelf.write(tmp_path / "bundle", manifest)
+    page = (tmp_path / "bundle" / "report.html").read_bytes()
+    assert shelf.write(tmp_path / "bundle", manifest) == first
+    assert (tmp_path / "bundle" / "report.html").read_bytes() == page
+    assert add_inventories(first, lambda: pytest.fail("rendered again"), first) == (first, {})
+    second = shelf.write(
+        tmp_path / "bundle", shelf.manifest({"eval": {LINUX: [shelf.wheel("scipy")]}})
+    )
+    assert second.generation == 2
+    assert b"Changed since" in (tmp_path / "bundle" / "report.html").read_bytes()
