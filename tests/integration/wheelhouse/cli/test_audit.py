@@ -10,7 +10,7 @@ import pytest
 from tests.support.archives import LINUX, put_bundle
 from tests.support.command_line import call
 
-ADVISORIES = Path(__file__).resolve().parents[4] / "data" / "advisories"
+ADVISORIES = Path(__file__).resolve().parents[3] / "data" / "advisories"
 
 
 @pytest.fixture
