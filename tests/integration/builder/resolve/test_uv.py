@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from tests.support.distributions import make_buildable_sdist, make_source_tree, 
 from tests.support.index_server import Fault, IndexServer
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
