@@ -167,16 +167,6 @@ SOFTWARE = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The upstream client leaves sockets and temporary directories to the garbage collector."""
-    for item in items:
-        if "embedded" in item.path.parts:
-            item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
-            item.add_marker(
-                pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-            )
-
-
 def collect_garbage() -> None:
     """Let what the client left go now, and not during somebody else's test."""
     with warnings.catch_warnings():
