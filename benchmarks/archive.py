@@ -183,7 +183,8 @@ def measure(case: Case, workspace: Path, programs: Path, rounds: int) -> dict[st
             if number:
                 times.setdefault(name, Times()).samples.append(sample)
                 times[name].flushes.append(flush)
-        # Small files are left until the end: ext4 is slow to make files where others were removed a moment ago.
+        # Small files are left until the end: ext4 is slow to make files where others were removed a
+        # moment ago.
         if sum(path.stat().st_size for path in place.work.glob("*.tar")) > 200_000_000:
             place.remove()
         walls = ", ".join(f"{name} {each.samples[-1].wall:.3f}" for name, each in times.items())
@@ -244,7 +245,8 @@ def table(times: Mapping[str, Times]) -> str:
         share = f"{speed(times, name):.2f} of {AGAINST[name]}" if name in AGAINST else ""
         on_disk = f"{speed_on_disk(times, name):.2f}" if name in WRITES else ""
         lines.append(
-            f"| {name} | {summary.low:.3f} | **{summary.median:.3f}** | {summary.high:.3f} | {summary.cpu:.3f} "
+            f"| {name} | {summary.low:.3f} | **{summary.median:.3f}** | {summary.high:.3f} "
+            f"| {summary.cpu:.3f} "
             f"| {share} | {median(one.flushes):.3f} | {on_disk} |"
         )
     names = "| what | min | median | max | CPU | speed | flush after it | speed with it |"

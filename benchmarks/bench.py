@@ -46,7 +46,8 @@ JOBS_LIMIT = 0.45  # of ten sequential `uv run`
 OVERHEAD_LIMIT = 0.040  # seconds
 JOBS_NOTE = (
     'The script has `requires-python = "==3.12"`, which is 3.12.0 to uv: under a later 3.12 `uv run` warns, '
-    "and removes and makes the environment again at every run. With `==3.12.*` it keeps it: the harder "
+    "and removes and makes the environment again at every run. With `==3.12.*` it keeps "
+    "it: the harder "
     "comparison."
 )
 DEFAULT_PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -155,7 +156,9 @@ def measure_and_report(arguments: argparse.Namespace, bench: Bench, workspace: P
 
 
 def install_tools(bench: Bench, wanted: Sequence[str]) -> tuple[list[Tool], dict[str, str]]:
-    """Install what was asked for, the floor always; tools that cannot be had are returned with the reason."""
+    """Install what was asked for, the floor always; tools that cannot be had are returned with the
+    reason.
+    """
     tools: list[Tool] = []
     missing = {}
     for kind in ALL:
@@ -175,7 +178,8 @@ def install_tools(bench: Bench, wanted: Sequence[str]) -> tuple[list[Tool], dict
 
 def describe(bench: Bench, rounds: int) -> str:
     return (
-        f"{report.today()}, rounds: {rounds}, target: {bench.target.abi} {bench.target.uv_platform}. "
+        f"{report.today()}, rounds: {rounds}, target: {bench.target.abi} "
+        f"{bench.target.uv_platform}. "
         f"Machine: {report.machine()}. "
         f"Python {'.'.join(map(str, sys.version_info[:3]))} runs offline-bundle and the floor, "
         f"Python {bench.target.python} the peers."
@@ -197,7 +201,8 @@ def measure_workload(
                 measure_tool(tool, workload, place, findings)
                 wall = findings.samples[tool.key][-1].wall
                 say(
-                    f"{workload.key} {number}/{rounds} {tool.key}: {wall:.2f} s, {findings.made[tool.key]}"
+                    f"{workload.key} {number}/{rounds} {tool.key}: {wall:.2f} s, "
+                    f"{findings.made[tool.key]}"
                 )
             except RunError as error:
                 say(f"{workload.key} {number}/{rounds} {tool.key} FAILED: {redacted(str(error))}")
@@ -288,7 +293,8 @@ def jobs_section(
 ) -> Section:
     section = Section(
         "jobs",
-        f"Workload S as a plot job, {JOBS} of them, each in its own directory. {JOBS_NOTE} {heading}",
+        f"Workload S as a plot job, {JOBS} of them, each in its own directory. {JOBS_NOTE} "
+        f"{heading}",
     )
     ours = next((tool for tool in tools if isinstance(tool, Ours)), None)
     if ours is None:
@@ -380,7 +386,9 @@ def draw_jobs(section: Section) -> dict[str, str]:
 
 
 def write_page(page: Path, sections: list[Section], charts: dict[str, str]) -> None:
-    """Write the measured sections into the page and the charts beside it; the rest of the page stays."""
+    """Write the measured sections into the page and the charts beside it; the rest of the page
+    stays.
+    """
     text = page.read_text(encoding="utf-8") if page.exists() else report.PAGE
     makes = {tool.key: tool.makes for tool in ALL}
     notes = {tool.key: tool.note for tool in ALL}

@@ -1,4 +1,6 @@
-"""A horizontal bar chart of medians with min-max whiskers, as SVG text; readable on light and dark pages."""
+"""A horizontal bar chart of medians with min-max whiskers, as SVG text; readable on light and dark
+pages.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +44,9 @@ class Bar:
 
 
 def draw(title: str, bars: Sequence[Bar], reference: float | None, unit: str = "floor") -> str:
-    """Render the chart. `reference` (seconds) gets a dashed line, and each bar says how many of it it is."""
+    """Render the chart. `reference` (seconds) gets a dashed line, and each bar says how many of it
+    it is.
+    """
     step = tick_step(max(bar.summary.high for bar in bars))
     end = step * (int(max(bar.summary.high for bar in bars) / step) + 1)
     scale = PLOT / end

@@ -1,4 +1,5 @@
-"""The floor: the same uv resolve, and a bare pool of eight threads that downloads and hashes the lock's URLs.
+"""The floor: the same uv resolve, and a bare pool of eight threads that downloads and hashes the
+lock's URLs.
 
 Nothing that brings packages from an index to a directory can be expected to be much faster than this; all
 ratios of the benchmark are against it. It writes no index, no manifest and no launcher, and keeps no cache.

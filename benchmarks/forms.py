@@ -1,4 +1,5 @@
-"""The forms of a bundle, side by side with plain `uv run --offline`: from a cold node to the first line, and warm.
+"""The forms of a bundle, side by side with plain `uv run --offline`: from a cold node to the first
+line, and warm.
 
     python benchmarks/forms.py                     seven rounds
     python benchmarks/forms.py --write             also put table and chart into docs/benchmarks.md
@@ -122,7 +123,9 @@ def measure(workspace: Path, bundles: Mapping[str, Path], python: str, rounds: i
 def ways(
     bundles: Mapping[str, Path], python: str, path: str
 ) -> dict[str, tuple[list[list[str]], dict[str, str]]]:
-    """What is compared: commands of a cold node, of which the last is also the warm one, and variables."""
+    """What is compared: commands of a cold node, of which the last is also the warm one, and
+    variables.
+    """
     uv = find_uv()
     index, cache, venv = bundles["index"], bundles["cache"], bundles["venv"]
     plain = ["run", "--offline", "--no-index", "--find-links", str(index / "wheels"), path]

@@ -1,4 +1,5 @@
-"""How the embedded HPS takes many jobs: no-ops, each in a process of its own, created, counted and evaluated.
+"""How the embedded HPS takes many jobs: no-ops, each in a process of its own, created, counted and
+evaluated.
 
     python benchmarks/hps_scale.py [--slots N] [--write] [--plots] [JOBS...]          by default 1000 10000
 
@@ -64,7 +65,9 @@ COLUMNS = (
 
 
 def serve(data: str, slots: int) -> None:
-    """Serve until standard input ends; then tell largest memory and seconds of CPU, of this process alone."""
+    """Serve until standard input ends; then tell largest memory and seconds of CPU, of this process
+    alone.
+    """
     from offline_bundle.runner.hps_server import EmbeddedHps  # noqa: PLC0415 - the other process has no need of it
 
     software = {"none": {"version": "1"}}

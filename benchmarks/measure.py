@@ -95,7 +95,9 @@ class Place:
         return self.root / "tmp"
 
     def environment(self, path: Iterable[Path], index: str | None) -> dict[str, str]:
-        """What a run sees: nothing of the caller's configuration, empty caches, programs of `path` first."""
+        """What a run sees: nothing of the caller's configuration, empty caches, programs of `path`
+        first.
+        """
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -123,7 +125,9 @@ class Place:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], directory: Path) -> Sample:
-    """Run a command to its end. Raises RunError with its last lines when it fails or takes half an hour."""
+    """Run a command to its end. Raises RunError with its last lines when it fails or takes half an
+    hour.
+    """
     log = Path(environment["TMPDIR"]) / "benchmark-output.txt"
     with log.open("wb") as output:
         start = time.perf_counter()

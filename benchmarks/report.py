@@ -139,7 +139,8 @@ def table(rows: Sequence[Row]) -> str:
     floor = rows[0].summary.median
     lines = [
         f"| {row.name} | {row.version} | {row.summary.low:.2f} | **{row.summary.median:.2f}** | "
-        f"{row.summary.high:.2f} | {row.summary.median / floor:.2f} | {row.summary.cpu:.2f} | {row.made} |"
+        f"{row.summary.high:.2f} | {row.summary.median / floor:.2f} | {row.summary.cpu:.2f} "
+        f"| {row.made} |"
         for row in rows
     ]
     head = f"| tool | version | min | median | max | ÷ {rows[0].name} | CPU | made |"
@@ -148,7 +149,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def plain_table(rows: Sequence[Row]) -> str:
     lines = [
-        f"| {row.name} | {row.summary.low:.3f} | **{row.summary.median:.3f}** | {row.summary.high:.3f} | {row.made} |"
+        f"| {row.name} | {row.summary.low:.3f} | **{row.summary.median:.3f}** | "
+        f"{row.summary.high:.3f} | {row.made} |"
         for row in rows
     ]
     return "| what | min | median | max | |\n|---|--:|--:|--:|---|\n" + "\n".join(lines)
@@ -204,7 +206,9 @@ def section(page: Path, key: str) -> str:
 
 
 def publish(page: Path, key: str, text: str, chart: str) -> None:
-    """Put text between a page's markers, and below it the chart, which becomes a file beside the page."""
+    """Put text between a page's markers, and below it the chart, which becomes a file beside the
+    page.
+    """
     picture = page.with_name(f"benchmarks-{key}.svg")
     picture.write_text(chart, encoding="utf-8")
     text += f"\n\n![Medians, with whiskers from the fastest to the slowest run]({picture.name})"

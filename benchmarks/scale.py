@@ -1,4 +1,5 @@
-"""What many jobs cost, and what a start takes from the share: figures for docs/explanation/scale.md.
+"""What many jobs cost, and what a start takes from the share: figures for
+docs/explanation/scale.md.
 
     python benchmarks/scale.py [--local N] [--slurm N] [--no-traffic] [--write]       by default 10000 and 1000 jobs
 
@@ -214,7 +215,9 @@ def measure_jobs(local: int, slurm: int) -> list[Cost]:
 
 
 def plain_python(folder: Path) -> Path:
-    """Make a folder whose `python3` is an interpreter: on this machine it may be a script that looks for one."""
+    """Make a folder whose `python3` is an interpreter: on this machine it may be a script that
+    looks for one.
+    """
     place = folder / "bin"
     place.mkdir()
     (place / "python3").symlink_to(Path(sys.executable).resolve())
@@ -285,7 +288,8 @@ def measure_traffic() -> list[str]:
         rows.append(f"| {' | '.join((*cells, f'{len(found.files):,}', amount(found.size)))} |")
         rows += [
             "",
-            f"The bundle has {held} files, {amount(size)}; the cache of the node {amount(inside)}, its ",
+            f"The bundle has {held} files, {amount(size)}; the cache of the node "
+            f"{amount(inside)}, its ",
         ]
         rows[-1] += f"environment {env:,} files."
     return rows

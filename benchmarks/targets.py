@@ -110,7 +110,8 @@ def render(
     for name, of_name in samples.items():
         summary = Summary.of(of_name)
         lines.append(
-            f"| {name} | {summary.median:.2f} s | {summary.low:.2f} to {summary.high:.2f} s | {summary.cpu:.2f} s | "
+            f"| {name} | {summary.median:.2f} s | {summary.low:.2f} to {summary.high:.2f} s "
+            f"| {summary.cpu:.2f} s | "
             f"{sizes[name] / 1e6:.0f} MB |"
         )
     verdict = "holds" if ratio <= LIMIT else "does not hold"

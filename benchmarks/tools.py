@@ -298,7 +298,8 @@ class UvTarget(Tool):
     key = "uv pip install --target"
     makes = "an unpacked directory for one machine, no wheels"
     note = (
-        "Not the same job: it unpacks for one machine and leaves no wheel to verify or to install from. "
+        "Not the same job: it unpacks for one machine and leaves no wheel to verify or to "
+        "install from. "
         "Shown for scale."
     )
 
@@ -331,9 +332,12 @@ class AirgapBundle(Peer):
     programs = ("airgap-bundle",)
     makes = "one tar.zst with wheels, manifest, install.sh"
     note = (
-        "Its lock is mended by hand: it resolves for manylinux_2_28 but downloads for manylinux_2_17 "
-        "only, and so fails on today's contourpy. Here `uv pip compile` for manylinux_2_17 makes the lock "
-        "(older versions; its time counts) and `[python] lockfile` names it. It also compresses the "
+        "Its lock is mended by hand: it resolves for manylinux_2_28 but downloads for "
+        "manylinux_2_17 "
+        "only, and so fails on today's contourpy. Here `uv pip compile` for manylinux_2_17 "
+        "makes the lock "
+        "(older versions; its time counts) and `[python] lockfile` names it. It also "
+        "compresses the "
         "wheels again and reads its archive back."
     )
     target_libc = "manylinux_2_17"
@@ -407,7 +411,8 @@ class UvPack(Peer):
     programs = ("uv-pack",)
     makes = "a directory of wheels, requirements, unpack scripts"
     note = (
-        "It does not support scripts: the requirements are in a project, locked for Linux only. `--skip "
+        "It does not support scripts: the requirements are in a project, locked for Linux "
+        "only. `--skip "
         "python`, and `UV_NO_SYNC=1`, or it would install the whole project first."
     )
 
@@ -438,7 +443,8 @@ class Morgan(Peer):
     programs = ("morgan",)
     makes = "a mirror: wheels by project, metadata, server.py"
     note = (
-        "It does not resolve, but takes the newest release that each requirement allows. The platform "
+        "It does not resolve, but takes the newest release that each requirement allows. "
+        "The platform "
         "tag that its `generate_env` writes (`linux-x86_64`) matches no wheel: `manylinux.*` here. "
         "Wheels only."
     )
@@ -473,7 +479,8 @@ class Pex(Peer):
     pip = "26.2.1"
     makes = "a directory of wheels"
     note = (
-        f"`--wheel --no-build --pip-version {pip}` (its default is 23.2), under the target's Python. "
+        f"`--wheel --no-build --pip-version {pip}` (its default is 23.2), under the "
+        f"target's Python. "
         "The pip that it keeps for itself in PEX_ROOT is made before the clock starts."
     )
 
@@ -523,7 +530,9 @@ NOT_RUN = {
 
 
 def check_names(wheels: Iterable[str], expected: frozenset[str]) -> frozenset[str]:
-    """Names of distributions among wheel file names. Raises RunError when an expected one is missing."""
+    """Names of distributions among wheel file names. Raises RunError when an expected one is
+    missing.
+    """
     names = frozenset(str(parse_wheel_filename(wheel)[0]) for wheel in wheels)
     if missing := expected - names:
         raise RunError(

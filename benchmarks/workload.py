@@ -43,7 +43,9 @@ class Target:
 
     @cached_property
     def platform_tags(self) -> list[str]:
-        """Every platform tag a wheel for this target may carry, best first: pip must be told them all."""
+        """Every platform tag a wheel for this target may carry, best first: pip must be told them
+        all.
+        """
         names = []
         for minor in range(self.glibc[1], 4, -1):
             names.append(f"manylinux_{self.glibc[0]}_{minor}")

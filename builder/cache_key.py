@@ -46,6 +46,22 @@ _NOT_IN_KEY = {
 }
 
 
+# Settings of configuration files, besides indexes, that decide which packages are taken.
+_IN_KEY = (
+    "dependency-metadata",
+    "exclude-newer",
+    "exclude-newer-package",
+    "fork-strategy",
+    "index-strategy",
+    "no-binary",
+    "no-binary-package",
+    "no-index",
+    "prerelease",
+    "prerelease-package",
+    "resolution",
+)
+
+
 def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
     """Return the key (64 hex digits) of the bundle that `build` would make.
 
@@ -77,18 +93,23 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
             for name, value in sorted(parameters.items())
             if name not in _NOT_IN_KEY and value
         },
-        "configuration": sorted({_portable(url) for _, url in uv_settings.index_locations({})}),
     }
     return sha256_of(json.dumps(document, sort_keys=True).encode())
 
 
 def _script(script: Script) -> dict[str, Any]:
     lock = uv_lock_path(script)
+    indexes = {_portable(url) for _, url in uv_settings.index_locations(script)}
+    configuration = uv_settings.merged_configuration(uv_settings.script_folder(script))
     return {
         "name": script.name,
         "dependencies": sorted(map(canonical_requirement, script.dependencies)),
         "requires-python": script.requires_python,
         "settings": settings_digest(script.settings),
+        "indexes": sorted(indexes),
+        "configuration": settings_digest(
+            {key: configuration[key] for key in _IN_KEY if key in configuration}
+        ),
         "lock": sha256_of(lock.read_bytes()) if has_uv_lock(script) else None,
     }
 

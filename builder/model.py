@@ -40,7 +40,7 @@ class BuildRequest:
     uv_version: str | None = None
     """The uv for the nodes; None leaves it out."""
     is_uv_default: bool = False
-    """True if the uv version is our default; an existing version is then kept."""
+    """True if the uv version is the default; an existing version is then kept."""
     is_locked: bool = False
     """Take the locks in the bundle, or a uv lock beside a script; resolve nothing anew."""
     with_python: bool = False

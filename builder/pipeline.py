@@ -135,9 +135,7 @@ def _choose_targets(
 def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) -> Credentials:
     """Return those of every index that scripts, flags, uv's configuration or variables name."""
     logins = StoredLogins(uv, use_keyring=uv_settings.uses_keyring(scripts))
-    locations = [
-        location for script in scripts for location in uv_settings.index_locations(script.settings)
-    ]
+    locations = [location for script in scripts for location in uv_settings.index_locations(script)]
     flags = [*options.indexes, *options.find_links, *filter(None, [options.default_index])]
     locations += map(uv_settings.split_index, flags)
     return Credentials.for_indexes(locations, os.environ, logins)

@@ -1,4 +1,6 @@
-"""Every test has a home, caches and a configuration of its own; only interpreters are those of the machine."""
+"""Every test has a home, caches and a configuration of its own; only interpreters are those of the
+machine.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ from tests.support.schema import is_valid_manifest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A shell that starts pytest in the background has it ignore Ctrl-C, and programs that tests start would inherit that.
+# A shell that starts pytest in the background has it ignore Ctrl-C, and programs that tests start
+# would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Nor is every process that a test starts to compile all modules anew, as it would where a container image says so.
+# Nor is every process that a test starts to compile all modules anew, as it would where a container
+# image says so.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _DROPPED = ("UV_", "PIP_", "XDG_", "OFFLINE_BUNDLE", "SOURCE_DATE_EPOCH", "VIRTUAL_ENV", "NETRC")
@@ -38,11 +42,14 @@ _LONGEST = (
     "tests/integration/wheelhouse/transport/test_pack_unpack.py",
     "tests/integration/runner/hps_server/test_evaluator.py",
 )
-"""The files that take longest, which come first: whichever came last would have one core to itself."""
+"""The files that take longest, which come first: whichever came last would have one core to itself.
+"""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep pytest-xdist to our order; its own begins with the files that have most tests, not the longest."""
+    """Keep pytest-xdist to our order; its own begins with the files that have most tests, not the
+    longest.
+    """
     config.option.loadscopereorder = False
     config.addinivalue_line("markers", "no_network: cuts the network of a program that it starts")
 

@@ -2,7 +2,9 @@
 # requires-python = "==3.12"
 # dependencies = ["numpy", "matplotlib"]
 # ///
-"""Workload S: a plot job. Draws a damped oscillation and writes eval.png into the job's own directory."""
+"""Workload S: a plot job. Draws a damped oscillation and writes eval.png into the job's own
+directory.
+"""
 
 import matplotlib as mpl
 

@@ -55,7 +55,7 @@ def missing(
 ) -> list[Target]:
     """Return the platforms for which *current* has no uv of that version.
 
-    None for version None. A version that is only our default (*is_default*) does not replace the
+    None for version None. A default version (*is_default*) does not replace the
     one in the bundle. glibc platforms share one uv, made for the oldest glibc that uv supports.
     *with_static* adds musl's: it is linked statically, and needs only the node's kernel.
     """

@@ -251,7 +251,8 @@ class UvResolver:
             command += ["--only-binary", ":all:"]
             for name in sorted(project.built):
                 command += ["--no-binary", name]
-        return run_uv(command, folder, **index_variables(options))
+        script_folder = uv_settings.script_folder(project.script)
+        return run_uv(command, folder, script_folder, **index_variables(options))
 
     def _error(self, project: _ResolveInput, text: str) -> BundleError:
         failure = Failure(project.script, project.target, text)

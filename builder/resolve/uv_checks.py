@@ -19,6 +19,7 @@ from offline_bundle.builder.resolve.uv_settings import (
     configurations,
     is_true,
     requirement_name,
+    script_folder,
 )
 from offline_bundle.wheelhouse.runtime.errors import FetchError, ResolveError
 from offline_bundle.wheelhouse.runtime.paths import printable
@@ -63,7 +64,7 @@ def check_no_forced_builds(script: Script, allows: Callable[[str], bool]) -> Non
     uv lets `no-binary` win over `--only-binary :all:`, so it would run code of a source
     distribution while resolving.
     """
-    tables = [(str(script.path), dict(script.settings)), *configurations()]
+    tables = [(str(script.path), script.settings), *configurations(script_folder(script))]
     tables.append(("the environment (UV_NO_BINARY…)", _environment_settings()))
     own = local_sources(script.settings)
     problems, names = [], []

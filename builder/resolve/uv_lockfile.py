@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.builder.fetch.credentials import redact
-from offline_bundle.builder.resolve import uv_process
+from offline_bundle.builder.resolve import uv_process, uv_settings
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, OutOfDateError
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ def _read(
     command = [uv, "export", "--script", str(script.path.resolve()), *_EXPORT.split()]
     command += ["--python", sys.executable, *uv_process.index_flags(options)]
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
-        process = uv_process.run_uv(command, Path(folder), **uv_process.index_variables(options))
+        variables = uv_process.index_variables(options)
+        project = uv_settings.script_folder(script)
+        process = uv_process.run_uv(command, Path(folder), project, **variables)
     if "needs to be updated" in process.stderr:
         return None
     if process.returncode != 0:

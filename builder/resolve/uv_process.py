@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -12,13 +13,15 @@ import tomli_w
 
 from offline_bundle.builder.fetch.credential_helpers import keyring_path
 from offline_bundle.builder.resolve import uv_settings
+from offline_bundle.builder.resolve.uv_files import user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from offline_bundle.builder.resolve.model import ResolveOptions
 
-# Variables that would override the flags: which sources may be built, and which Python is meant.
+# Variables that would override the flags (which sources may be built, which Python is meant), or
+# that must not decide.
 _DROPPED = (
     "UV_NO_BINARY",
     "UV_NO_BINARY_PACKAGE",
@@ -36,6 +39,12 @@ _DROPPED = (
     "CONDA_PREFIX",
     "UV_CONSTRAINT_HASHES",
     "UV_REQUIRE_HASHES",
+    # `uv run SCRIPT` does not read these
+    "UV_CONSTRAINT",
+    "UV_OVERRIDE",
+    "UV_EXCLUDE",
+    "UV_TORCH_BACKEND",
+    "UV_CUSTOM_COMPILE_COMMAND",
 )
 # Variables that name one path, and lists of paths or URLs with their separators. uv runs in a
 # temporary folder, but relative paths are meant from the user's.
@@ -49,10 +58,7 @@ _PATHS = (
     "NETRC",
 )
 _PATH_LISTS = {
-    "UV_CONSTRAINT": " ",
-    "UV_OVERRIDE": " ",
     "UV_BUILD_CONSTRAINT": " ",
-    "UV_EXCLUDE": " ",
     "SSL_CERT_DIR": os.pathsep,
 }
 _INDEX_LISTS = {
@@ -79,13 +85,16 @@ def uv_version_here() -> str:
 
 
 def run_uv(
-    command: Sequence[str], folder: Path, **variables: str
+    command: Sequence[str], folder: Path, script_folder: Path | None = None, /, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run uv in *folder* with the environment made for it, and *variables* on top."""
+    """Run uv in *folder* with the environment made for it, and *variables* on top.
+
+    The configuration of the project with *script_folder* applies.
+    """
     return subprocess.run(
         command,
         cwd=folder,
-        env={**_environment(folder), **variables},
+        env={**_environment(folder, script_folder), **variables},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -128,27 +137,36 @@ def _location_argument(location: str) -> str:
     return location.replace(" ", "%20").replace(",", "%2C")
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, script_folder: Path | None) -> dict[str, str]:
     """Return the user's environment without what would override the flags.
 
-    `UV_CONFIG_FILE` and `UV_NO_CONFIG` would also switch off the `[tool.uv]` of the temporary
-    project, that is the script's own settings. So the file is put where uv looks for the user's
-    configuration.
+    uv would find no project's configuration from *folder*, and `uv pip` applies settings that `uv
+    run` ignores. `UV_CONFIG_FILE` and `UV_NO_CONFIG` would also switch off the `[tool.uv]` of the
+    temporary project, that is the script's own settings. So a file with what counts is put where uv
+    looks for the user's configuration.
     """
     result = {name: value for name, value in os.environ.items() if name not in _DROPPED}
     result |= {**_absolute_paths(result), "PATH": keyring_path()}
-    config_file, no_config = os.environ.get("UV_CONFIG_FILE"), os.environ.get("UV_NO_CONFIG")
-    if config_file or no_config:
-        configuration = folder / "configuration" / "uv"
-        configuration.mkdir(parents=True, exist_ok=True)
-        if config_file:
-            settings = uv_settings.absolute_settings(
-                uv_settings.read_toml(Path(config_file)), Path(config_file).resolve().parent
-            )
-            (configuration / "uv.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
-        result["XDG_CONFIG_HOME"] = str(configuration.parent)
-        result["UV_NO_SYSTEM_CONFIG"] = "1"
+    configuration = folder / "configuration"
+    _link_other_programs(configuration)
+    (configuration / "uv").mkdir(parents=True, exist_ok=True)
+    settings = uv_settings.merged_configuration(script_folder)
+    (configuration / "uv" / "uv.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+    result["XDG_CONFIG_HOME"] = str(configuration)
+    result["UV_NO_SYSTEM_CONFIG"] = "1"
     return result
+
+
+def _link_other_programs(configuration: Path) -> None:
+    """Link the user's configuration of git, keyring and others into the folder for uv."""
+    user = user_folder()
+    if user is None or configuration.exists():
+        return
+    configuration.mkdir(parents=True)
+    with contextlib.suppress(OSError):  # missing or unreadable: nothing to link
+        for path in user.absolute().iterdir():
+            if path.name != "uv":
+                (configuration / path.name).symlink_to(path)
 
 
 def _absolute_paths(variables: dict[str, str]) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,10 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.model import TlsSettings
 from offline_bundle.builder.inputs.uv_sources import source_entries
-from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.builder.resolve.uv_files import configuration_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from offline_bundle.builder.inputs.scripts import Script
 
@@ -26,6 +25,34 @@ _REQUIREMENT_LISTS = (
     "override-dependencies",
     "build-constraint-dependencies",
 )
+# Settings in a configuration file that `uv run SCRIPT` does not apply, or that would lift a binding
+# of the script to an index (`no-sources`).
+_NOT_FOR_SCRIPTS = {
+    "build-backend",
+    "build-constraint-dependencies",
+    "cache-keys",
+    "conflicts",
+    "constraint-dependencies",
+    "default-groups",
+    "dependency-groups",
+    "dev-dependencies",
+    "environments",
+    "exclude-dependencies",
+    "managed",
+    "minimum-libc-version",
+    "no-sources",
+    "no-sources-package",
+    "override-dependencies",
+    "package",
+    "pip",
+    "reinstall",
+    "reinstall-package",
+    "required-environments",
+    "sources",
+    "upgrade",
+    "upgrade-package",
+    "workspace",
+}
 _INDEX_VARIABLES = (
     "UV_INDEX",
     "UV_DEFAULT_INDEX",
@@ -36,8 +63,11 @@ _INDEX_VARIABLES = (
 
 
 def absolute_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a `[tool.uv]` table with every relative path resolved against *folder*."""
-    result = dict(settings)
+    """Return a `[tool.uv]` table with every relative path resolved against *folder*.
+
+    The table `pip` is left out: `uv run` ignores it, and `uv pip compile` does not.
+    """
+    result = {key: value for key, value in settings.items() if key != "pip"}
     for key in _LOCATIONS:
         if isinstance(result.get(key), str):
             result[key] = absolute_location(result[key], folder)
@@ -85,10 +115,10 @@ def pinned_names(script: Script) -> set[str]:
     } - required
 
 
-def index_locations(script_settings: Mapping[str, Any]) -> list[tuple[str | None, str]]:
-    """Return (name, URL) of every index and find-links page that uv may read."""
+def index_locations(script: Script) -> list[tuple[str | None, str]]:
+    """Return (name, URL) of every index and find-links page that uv may read for *script*."""
     locations: list[tuple[str | None, str]] = []
-    for settings in (script_settings, *(table for _, table in configurations())):
+    for settings in _all_settings(script):
         locations += [(entry.get("name"), entry["url"]) for entry in _index_entries(settings)]
         plain = [settings.get("index-url"), *_list(settings.get("extra-index-url"))]
         plain += _list(settings.get("find-links"))
@@ -101,19 +131,21 @@ def index_locations(script_settings: Mapping[str, Any]) -> list[tuple[str | None
 
 def uses_keyring(scripts: Iterable[Script]) -> bool:
     """Return True if uv is configured to read passwords from the `keyring` program."""
-    values = [os.environ.get("UV_KEYRING_PROVIDER")]
-    for settings in _all_settings(scripts):
-        pip = settings.get("pip")
-        values.append(settings.get("keyring-provider"))
-        values.append(pip.get("keyring-provider") if isinstance(pip, dict) else None)
-    return next((value for value in values if value), None) == "subprocess"
+    variable = os.environ.get("UV_KEYRING_PROVIDER")
+    if variable:
+        return variable == "subprocess"
+    for script in scripts:
+        values = [settings.get("keyring-provider") for settings in _all_settings(script)]
+        if next((value for value in values if value), None) == "subprocess":
+            return True
+    return False
 
 
 def tls_settings(scripts: Iterable[Script], insecure_hosts: Iterable[str]) -> TlsSettings:
     """Return the TLS settings of flags (*insecure_hosts*), environment and configuration."""
     hosts = [*insecure_hosts, *os.environ.get("UV_INSECURE_HOST", "").replace(",", " ").split()]
     system = [is_true(os.environ.get(name)) for name in ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")]
-    for settings in _all_settings(scripts):
+    for settings in (settings for script in scripts for settings in _all_settings(script)):
         insecure = _list(settings.get("allow-insecure-host"))
         hosts += [host for host in insecure if isinstance(host, str)]
         system += [settings.get(key) is True for key in ("system-certs", "native-tls")]
@@ -139,27 +171,32 @@ def requirement_name(requirement: str) -> str:
     return str(canonicalize_name(match[1])) if match else ""
 
 
-def configurations() -> list[tuple[str, dict[str, Any]]]:
-    """Return the configuration files that uv reads, with their paths.
+def configurations(script_folder: Path | None) -> list[tuple[str, dict[str, Any]]]:
+    """Return the configuration files that uv reads, with what they decide for a script.
 
-    The rules are https://docs.astral.sh/uv/concepts/configuration-files/.
+    The most important is first. Relative paths are resolved against the file's folder.
     """
-    if os.environ.get("UV_CONFIG_FILE"):
-        path = Path(os.environ["UV_CONFIG_FILE"])
-        if not path.is_file():
-            raise InputError(f"{path}: no such file", hint="correct UV_CONFIG_FILE")
-        return [(str(path), read_toml(path))]
-    paths = [] if os.environ.get("UV_NO_CONFIG") else [*_user_files(), *_system_files()]
-    return [(str(path), read_toml(path)) for path in paths if path.is_file()]
+    return [
+        (str(path), _for_scripts(absolute_settings(table, path.resolve().parent)))
+        for path, table in configuration_files(script_folder)
+    ]
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return the table in *path*; raises InputError (exit 2)."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        hint = "correct it: uv cannot read it either"
-        raise InputError(f"{path}: cannot read uv's configuration: {error}", hint=hint) from error
+def merged_configuration(script_folder: Path | None) -> dict[str, Any]:
+    """Return all configuration files as one table, combined as uv does."""
+    result: dict[str, Any] = {}
+    for _, settings in configurations(script_folder):
+        for key, value in settings.items():
+            current = result.get(key)
+            if isinstance(current, list) and isinstance(value, list):
+                result[key] = [*current, *value]
+            elif isinstance(current, dict) and isinstance(value, dict):
+                result[key] = {**value, **current}
+            else:
+                result.setdefault(key, value)
+    if isinstance(result.get("index"), list):
+        result["index"] = list(_unique_indexes(result["index"]))
+    return result
 
 
 def is_true(value: str | None) -> bool:
@@ -167,26 +204,39 @@ def is_true(value: str | None) -> bool:
     return (value or "").lower() in {"1", "true", "yes", "on", "y", "t"}
 
 
-def _user_files() -> list[Path]:
-    if os.environ.get("XDG_CONFIG_HOME"):
-        return [Path(os.environ["XDG_CONFIG_HOME"], "uv", "uv.toml")]
-    try:
-        return [Path.home() / ".config" / "uv" / "uv.toml"]
-    except RuntimeError:  # neither HOME nor an entry in the password database
-        return []
+def script_folder(script: Script) -> Path:
+    """Return the folder where uv begins to search for the project's configuration."""
+    # links stay: uv searches beside the link, not beside its target
+    return Path(os.path.abspath(script.path)).parent  # noqa: PTH100
 
 
-def _system_files() -> list[Path]:
-    """Return the first system-wide file that exists: uv reads no other."""
-    if os.environ.get("UV_NO_SYSTEM_CONFIG"):
-        return []
-    folders = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
-    paths = [Path(folder, "uv", "uv.toml") for folder in folders if folder]
-    return [path for path in (*paths, Path("/etc/uv/uv.toml")) if path.is_file()][:1]
+def _all_settings(script: Script) -> list[dict[str, Any]]:
+    folder = script.path.resolve().parent
+    files = configurations(script_folder(script))
+    return [absolute_settings(script.settings, folder), *(table for _, table in files)]
 
 
-def _all_settings(scripts: Iterable[Script]) -> list[dict[str, Any]]:
-    return [*(script.settings for script in scripts), *(table for _, table in configurations())]
+def _for_scripts(settings: dict[str, Any]) -> dict[str, Any]:
+    result = {key: value for key, value in settings.items() if key not in _NOT_FOR_SCRIPTS}
+    if isinstance(result.get("cache-dir"), str):
+        result["cache-dir"] = absolute_location(result["cache-dir"], Path.cwd())
+    return result
+
+
+def _unique_indexes(entries: list[Any]) -> Iterator[Any]:
+    """Yield the first index of each name, and the first default index: the others have no effect.
+
+    uv refuses two default indexes in one file, but not in several.
+    """
+    names, has_default = set(), False
+    for entry in entries:
+        if isinstance(entry, dict):
+            name, is_default = entry.get("name"), entry.get("default") is True
+            if name in names or (is_default and has_default):
+                continue
+            names |= {name} if name else set()
+            has_default |= is_default
+        yield entry
 
 
 def _absolute_source(source: Any, folder: Path) -> Any:  # noqa: ANN401 - any TOML value

@@ -119,7 +119,8 @@ class WheelBuilder:
         if ":all:" not in self._options.allow_build:
             # build requirements (setuptools and so on) must be wheels; only this package is built
             variables |= {"UV_NO_BUILD": "1", "UV_NO_BINARY_PACKAGE": ""}
-        process = uv_process.run_uv(command, folder, **variables)
+        project = uv_settings.script_folder(script)
+        process = uv_process.run_uv(command, folder, project, **variables)
         wheels = sorted((folder / "out").glob("*.whl"))
         if process.returncode != 0 or len(wheels) != 1:
             raise FetchError(

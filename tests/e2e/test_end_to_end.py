@@ -1,4 +1,6 @@
-"""The example, from the real index to plots, in the three ways to use a bundle, with the network cut."""
+"""The example, from the real index to plots, in the three ways to use a bundle, with the network
+cut.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The environment is prepared by whichever test comes first; installing and compiling it takes its time."""
+    """The environment is prepared by whichever test comes first; installing and compiling it takes
+    its time.
+    """
     return tmp_path_factory.mktemp("node") / "cache"
 
 
@@ -190,7 +194,9 @@ def test_uv_installs_from_the_static_index(bundle: Path, python: str, tmp_path: 
 def test_the_page_that_a_newcomer_copies_from_runs_from_the_clone(
     bundle: Path, python: str, tmp_path: Path
 ) -> None:
-    """`uv run project_setup.py` with a home and caches of its own: uv resolves and installs all it needs."""
+    """`uv run project_setup.py` with a home and caches of its own: uv resolves and installs all it
+    needs.
+    """
     from offline_bundle.runner.hps_server import EmbeddedHps
 
     del python

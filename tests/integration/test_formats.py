@@ -1,4 +1,5 @@
-"""The three forms on a node, each with the uv that the public HPS documentation names and with the newest.
+"""The three forms on a node, each with the uv that the public HPS documentation names and with the
+newest.
 
 The node's user is another one, its share is read-only and lies elsewhere, and it has no network.
 """
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 EXAMPLE = Path(__file__).parents[2] / "examples/python_uv/eval.py"
 DOCUMENTED = "0.7.19"
-"""The uv of the public HPS documentation. It takes `==3.11` for 3.11.0, so the script says its Python in full."""
+"""The uv of the public HPS documentation. It takes `==3.11` for 3.11.0, so the script says its
+Python in full.
+"""
 SCRIPT = f"""\
 # /// script
 # requires-python = ">={PYTHON},<{PYTHON.rpartition(".")[0]}.{int(PYTHON.rpartition(".")[2]) + 1}"
@@ -99,8 +102,13 @@ def built(
         program = uv_of(version, tmp_path_factory.mktemp("uv"))
         make_uv_wheel(packages, version, program)
         make_wheel(packages, "alpha", requires=["beta>=1"])
-        make_wheel(packages, "beta", "2.0", entry_points="[console_scripts]\nsay-beta = beta:say\n",
-                   files={"beta.py": "VERSION = '2.0'\ndef say():\n    print('beta here')\n"})  # fmt: skip
+        make_wheel(
+            packages,
+            "beta",
+            "2.0",
+            entry_points="[console_scripts]\nsay-beta = beta:say\n",
+            files={"beta.py": "VERSION = '2.0'\ndef say():\n    print('beta here')\n"},
+        )
         script = share / "eval.py"
         script.write_text(SCRIPT)
         made = tmp_path_factory.mktemp("made") / "bundle"
@@ -142,14 +150,18 @@ def test_venv_through_the_launcher(built: Site) -> None:
 
 
 def test_venv_where_a_job_calls_uv(built: Site) -> None:
-    """`uv run eval.py` makes an environment of its own whatever there is: so something else answers to that name."""
+    """`uv run eval.py` makes an environment of its own whatever there is: so something else answers
+    to that name.
+    """
     path = f"{built.bundle / 'envs' / 'bin'}:{Path(built.node.python).parent}:/usr/bin:/bin"
     assert built.node.run("uv", "run", built.script, PATH=path).stdout == SAID
     assert "shim of an offline bundle" in built.node.run("uv", "sync", PATH=path, expect=2).stderr
 
 
 def test_a_job_may_remove_the_environment_that_it_says_it_ran_in(built: Site) -> None:
-    """As HPS's public execution script does with `sys.executable`: uv's own is for one place of a script."""
+    """As HPS's public execution script does with `sys.executable`: uv's own is for one place of a
+    script.
+    """
     script = built.bundle.parent / "tells.py"
     script.write_text(SCRIPT + "import sys; print(sys.executable, sys.prefix)\n")
     path = f"{built.bundle / 'envs' / 'bin'}:{Path(built.node.python).parent}:/usr/bin:/bin"
@@ -173,7 +185,9 @@ def test_a_job_may_remove_the_environment_that_it_says_it_ran_in(built: Site) ->
 
 @pytest.mark.parametrize("form", ["index", "cache", "venv"])
 def test_an_execution_script_that_starts_uv(form: str, built: Site) -> None:
-    """Through HPS's interface, as the public one does: a shell, `UV run SCRIPT`, and the application's variables."""
+    """Through HPS's interface, as the public one does: a shell, `UV run SCRIPT`, and the
+    application's variables.
+    """
     task = {
         "index": (built.uv, {"UV_CONFIG_FILE": str(built.bundle / "uv.toml")}),
         "cache": (built.uv, {"UV_CACHE_DIR": str(built.node.folder / "uv-cache")}),

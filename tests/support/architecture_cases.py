@@ -1,4 +1,6 @@
-"""Shared by the unit and integration tests: Rules that import-linter cannot hold: see the contracts in pyproject.toml for the layers."""
+"""Shared by the unit and integration tests: Rules that import-linter cannot hold: see the contracts
+in pyproject.toml for the layers.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from offline_bundle.builder.fetch.cache import DownloadCache
 
 if TYPE_CHECKING:
-    pass
+    from pathlib import Path
 
 
 CONTENT = b"not really a wheel" * 100

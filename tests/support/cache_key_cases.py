@@ -1,4 +1,6 @@
-"""Shared by the unit and integration tests: `show --key`: the same key for the same inputs, wherever and whenever, and without a network."""
+"""Shared by the unit and integration tests: `show --key`: the same key for the same inputs,
+wherever and whenever, and without a network.
+"""
 
 from __future__ import annotations
 

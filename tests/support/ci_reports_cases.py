@@ -1,9 +1,10 @@
-"""Shared by the unit and integration tests: Errors as GitHub annotations and as SARIF, at the lines of the scripts."""
+"""Shared by the unit and integration tests: Errors as GitHub annotations and as SARIF, at the lines
+of the scripts.
+"""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.support.command_line import HERE, Told, call
 
 if TYPE_CHECKING:
-    pass
+    from pathlib import Path
 
 
 def script(path: Path, *dependencies: str) -> Path:

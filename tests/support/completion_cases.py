@@ -1,12 +1,17 @@
-"""Shared by the unit and integration tests: Shell completion: in real shells on a terminal, and without needless imports."""
+"""Shared by the unit and integration tests: Shell completion: in real shells on a terminal, and
+without needless imports.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.bundles import BundleScript, make_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

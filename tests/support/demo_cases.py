@@ -1,4 +1,6 @@
-"""Shared by the unit and integration tests: `offline-bundle demo`: in short here, and from an installed wheel where the index may be asked."""
+"""Shared by the unit and integration tests: `offline-bundle demo`: in short here, and from an
+installed wheel where the index may be asked.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Shared by the unit and integration tests: The front door: commands, exit codes and messages, mostly in processes of their own."""
+"""Shared by the unit and integration tests: The front door: commands, exit codes and messages,
+mostly in processes of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.distributions import make_wheel
-from tests.support.index_server import IndexServer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.index_server import IndexServer
 
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"

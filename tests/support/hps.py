@@ -1,4 +1,6 @@
-"""A running embedded HPS and the real client on it; one of each for a test module, as starting them takes a second."""
+"""A running embedded HPS and the real client on it; one of each for a test module, as starting them
+takes a second.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Shared by the unit and integration tests: Launching with the bundle's interpreter: by run.py, or by run.sh on nodes without Python."""
+"""Shared by the unit and integration tests: Launching with the bundle's interpreter: by run.py, or
+by run.sh on nodes without Python.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,10 +18,6 @@ from tests.support.bundles import (
 from tests.support.interpreters import python_mirror
 from tests.support.launcher_cases import Node
 from tests.support.machine import bubblewrap
-
-if TYPE_CHECKING:
-    pass
-
 
 SHOW = """import alpha, json, sys
 print(json.dumps([alpha.VERSION, sys.argv[1:], sys.base_prefix, sys.version_info[:3]]))

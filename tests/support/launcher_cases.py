@@ -1,4 +1,6 @@
-"""Shared by the unit and integration tests: The launcher with real bundles, interpreters, uv and processes."""
+"""Shared by the unit and integration tests: The launcher with real bundles, interpreters, uv and
+processes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Shared by the unit and integration tests: Jobs by this machine: the same commands, values, states and results as with the other engines."""
+"""Shared by the unit and integration tests: Jobs by this machine: the same commands, values, states
+and results as with the other engines.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.manifest import (
     BundledFile,
@@ -14,10 +13,6 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     Manifest,
     Source,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 DIGEST = hashlib.sha256(b"").hexdigest()
 

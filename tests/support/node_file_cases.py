@@ -1,9 +1,14 @@
-"""Shared by the unit and integration tests: Targets from node.json files of many machines, and invalid files."""
+"""Shared by the unit and integration tests: Targets from node.json files of many machines, and
+invalid files.
+"""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GLIBC = {"family": "glibc", "version": "2.28"}
 

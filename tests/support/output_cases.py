@@ -1,4 +1,6 @@
-"""Shared by the unit and integration tests: Text output: tables on a terminal and in a pipe, sizes, untrusted text."""
+"""Shared by the unit and integration tests: Text output: tables on a terminal and in a pipe, sizes,
+untrusted text.
+"""
 
 from __future__ import annotations
 

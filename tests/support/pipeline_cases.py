@@ -1,4 +1,6 @@
-"""Shared by the unit and integration tests: From scripts to a bundle and back: the whole build, against an index on loopback."""
+"""Shared by the unit and integration tests: From scripts to a bundle and back: the whole build,
+against an index on loopback.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,20 @@ from offline_bundle.builder.model import BuildReport, BuildRequest
 from offline_bundle.builder.pipeline import build
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_process import find_uv
-from offline_bundle.wheelhouse.runtime.errors import (
-    BundleError,
-)
 from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest
 from tests.support.distributions import (
     make_wheel,
     sha256_of,
 )
-from tests.support.index_server import IndexServer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.builder.fetch.model import FetchProgress
+    from offline_bundle.wheelhouse.runtime.errors import (
+        BundleError,
+    )
+    from tests.support.index_server import IndexServer
 
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"

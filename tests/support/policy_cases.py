@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,9 @@ from offline_bundle.wheelhouse.runtime import policy
 from offline_bundle.wheelhouse.runtime.errors import SignatureError
 from offline_bundle.wheelhouse.runtime.policy import trusted_manifest
 from tests.support.bundles import make_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)

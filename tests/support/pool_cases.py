@@ -7,7 +7,6 @@ import re
 import socket
 import ssl
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -21,6 +20,7 @@ from tests.support.index_server import IndexServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 NAME = "alpha-1.0-py3-none-any.whl"

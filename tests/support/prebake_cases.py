@@ -1,15 +1,12 @@
-"""Shared by the unit and integration tests: The GitHub Action and the GitLab component: checked by their schemas, and their steps run."""
+"""Shared by the unit and integration tests: The GitHub Action and the GitLab component: checked by
+their schemas, and their steps run.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
-
-if TYPE_CHECKING:
-    pass
-
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,14 +1,15 @@
-"""Shared by the unit and integration tests: Unpacking interpreters: real archives are extracted as they are, hostile ones are refused."""
+"""Shared by the unit and integration tests: Unpacking interpreters: real archives are extracted as
+they are, hostile ones are refused.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    pass
+    from pathlib import Path
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""Shared by the unit and integration tests: README: its example runs, its links lead somewhere, and its options exist."""
+"""Shared by the unit and integration tests: README: its example runs, its links lead somewhere, and
+its options exist.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from offline_bundle.runner.model import FileEntry, JobEntry
-
-if TYPE_CHECKING:
-    pass
 
 
 def job(number: int, state: str = "evaluated", **changes: object) -> JobEntry:

@@ -1,4 +1,6 @@
-"""Shared by the unit and integration tests: The documentation site: built, opened in a browser from a folder, without a network."""
+"""Shared by the unit and integration tests: The documentation site: built, opened in a browser from
+a folder, without a network.
+"""
 
 from __future__ import annotations
 

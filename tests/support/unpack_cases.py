@@ -1,11 +1,12 @@
-"""Shared by the unit and integration tests: The far side: hostile archives, and `unpack.py` alone with an old Python."""
+"""Shared by the unit and integration tests: The far side: hostile archives, and `unpack.py` alone
+with an old Python.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,7 @@ from tests.support.archives import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 SCRIPT = unpacker_path()

@@ -11,13 +11,14 @@ from offline_bundle.builder.inputs.targets import make_target
 from offline_bundle.builder.resolve.model import Resolution, ResolveOptions
 from offline_bundle.builder.resolve.uv import UvResolver
 from offline_bundle.builder.resolve.uv_process import find_uv
-from offline_bundle.wheelhouse.runtime.errors import (
-    BundleError,
-)
-from tests.support.index_server import IndexServer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from offline_bundle.wheelhouse.runtime.errors import (
+        BundleError,
+    )
+    from tests.support.index_server import IndexServer
 
 
 class Workshop:

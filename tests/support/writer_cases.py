@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from offline_bundle.wheelhouse.store.verify import verify
+
+if TYPE_CHECKING:
+    import random
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.architecture_cases import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RUNTIME = sorted((ROOT / "wheelhouse" / "runtime").rglob("*.py"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from offline_bundle.wheelhouse.runtime.paths import printable
 
@@ -32,9 +32,8 @@ def print_table(
         console.width = _UNLIMITED
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in titles:
-        table.add_column(
-            title, justify="right" if title in numbers else "left", overflow="fold"
-        )  # words: allow
+        justify: Literal["left", "right"] = "right" if title in numbers else "left"
+        table.add_column(title, justify=justify, overflow="fold")  # words: allow
     for row in rows:
         cells = ((cell, "") if isinstance(cell, str) else cell for cell in row)
         table.add_row(*(Text(printable(text), colour) for text, colour in cells))

@@ -2,7 +2,7 @@
 
 Pictures are the jobs' own files, by relative path, loaded when they come into view. Only jobs that
 are visible are laid out: the page of 10,000 jobs is some megabytes of text and opens at once. It
-loads nothing from outside its folder, and its Content-Security-Policy enforces that. All text from jobs
+loads nothing from outside its folder; its Content-Security-Policy enforces that. All text from jobs
 is escaped. Without JavaScript the first jobs are shown.
 """
 

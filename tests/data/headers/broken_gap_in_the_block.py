@@ -1,4 +1,4 @@
-# expect: 2 not closed; line \d is
+# expect: 2 not closed; line \d does not begin
 # /// script
 # dependencies = [
 "attrs",

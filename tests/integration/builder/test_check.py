@@ -51,7 +51,9 @@ def checker(tmp_path: Path, index: IndexServer) -> Checker:
 
 
 def test_what_check_says_is_what_build_does(checker: Checker, packages: Path) -> None:
-    """Through a bundle's life: before each build the check says what comes, after it that nothing is left."""
+    """Through a bundle's life: before each build the check says what comes, after it that nothing
+    is left.
+    """
     make_wheel(packages, "leaf", "1.0")
     make_wheel(packages, "other", "1.0")
     steps: list[tuple[Callable[[], object], list[str]]] = [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.pages import shell_blocks, type_in
 from tests.support.readme_cases import README, TEXT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.registry

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pytest
 
 from tests.support.browser import visit
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
+
+    import pytest
 from tests.support.site_cases import ROOT, gather, pages, site
 
 __all__ = ["gather", "pages", "site"]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
 from tests.support.prebake_cases import ACTION, ACTION_FILE, ROOT, WORKFLOWS
 
 

@@ -102,7 +102,7 @@ def test_what_is_not_csv_is_refused(table: Path, content: bytes) -> None:
 
 
 def test_a_table_without_jobs_or_without_a_file_is_refused(table: Path) -> None:
-    with pytest.raises(InputError, match="cannot read .*: No such file"):
+    with pytest.raises(InputError, match=r"cannot read .*: No such file"):
         plan_values([], table, jobs=1)
     table.write_text("a,b\n")
     with pytest.raises(InputError, match="has no rows"):

@@ -1,4 +1,6 @@
-"""Interpreters for nodes: chosen from uv's own list, fetched and verified by uv, brought by bundles."""
+"""Interpreters for nodes: chosen from uv's own list, fetched and verified by uv, brought by
+bundles.
+"""
 
 from __future__ import annotations
 
@@ -260,7 +262,9 @@ def test_of_two_interpreters_for_one_target_merging_takes_the_newer(mirrored: Mi
 def test_what_uv_cannot_verify_is_not_brought(
     fault: str, mirrored: Mirrored, tmp_path: Path
 ) -> None:
-    """`builtin`: no list of a site's own, but a mirror that serves something else under the names that uv knows."""
+    """`builtin`: no list of a site's own, but a mirror that serves something else under the names
+    that uv knows.
+    """
     with serve(tmp_path / "served") as (address, asked):
         (tmp_path / "served").mkdir()
         if fault == "digest":
@@ -366,7 +370,9 @@ def test_locked_brings_a_lost_one_back_and_adds_none(mirrored: Mirrored) -> None
 def test_a_job_runs_in_a_root_with_a_shell_and_libc_only(
     version: str, tmp_path: Path, mirrored: Mirrored
 ) -> None:
-    """No Python, no uv, no coreutils, no network: with uv's own static build, which needs nothing but the kernel."""
+    """No Python, no uv, no coreutils, no network: with uv's own static build, which needs nothing
+    but the kernel.
+    """
     mirrored.use(python_mirror().folder.as_uri())
     node = Node(tmp_path)
     script = mirrored.factory.script(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.model import Download
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from tests.support.index_server import Fault, IndexServer
@@ -20,6 +19,8 @@ from tests.support.programs import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from offline_bundle.builder.fetch.cache import DownloadCache
 from tests.support.pool_cases import (
     CONTENT,
     NAME,

@@ -1,4 +1,6 @@
-"""Filling a cache for the nodes' uv, against an index on loopback; what a node makes of it: tests/test_forms.py."""
+"""Filling a cache for the nodes' uv, against an index on loopback; what a node makes of it:
+tests/test_forms.py.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def build(factory: Factory, *scripts: Path, **changes: object) -> BuildReport:
 
 
 def run(bundle: Path, folder: Path, script: Path, *, expect: int = 0) -> str:
-    """`uv run SCRIPT` on a writable copy of the cache, with an address for every index that nobody answers."""
+    """`uv run SCRIPT` on a writable copy of the cache, with an address for every index that nobody
+    answers.
+    """
     cache = folder / "cache"
     subprocess.run(["cp", "-r", bundle / "cache", cache], check=True)
     environment = {

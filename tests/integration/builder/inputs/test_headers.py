@@ -1,4 +1,5 @@
-"""A collection of script headers as different as we can think of, each built for real and run with the network cut.
+"""A collection of script headers as different as we can think of, each built for real and run with
+the network cut.
 
 The first lines of each file in `headers/` say what is expected: `# expect: EXIT WORDS`, with alternatives of
 which one must be in the message, and `# flags:` of the build. A few run by default; `make test-all` runs them all.

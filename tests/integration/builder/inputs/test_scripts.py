@@ -3,7 +3,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,9 +11,6 @@ from offline_bundle.builder.inputs.scripts import (
     read_script,
 )
 from offline_bundle.builder.resolve.uv_process import find_uv
-
-if TYPE_CHECKING:
-    pass
 from tests.support.scripts_cases import HEADER, write
 
 

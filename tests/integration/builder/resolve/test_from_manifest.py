@@ -32,7 +32,9 @@ def factory(tmp_path: Path, index: IndexServer) -> Factory:
 
 
 def clone(factory: Factory, *kept: str) -> Path:
-    """What version control holds of the bundle, checked out elsewhere; another machine has no cache of ours either."""
+    """What version control holds of the bundle, checked out elsewhere; another machine has no cache
+    of ours either.
+    """
     place = factory.folder / "checkout" / "bundle"
     for name in ("bundle.json", *kept):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +49,9 @@ def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def build_everything(factory: Factory, packages: Path) -> list[Path]:
-    """Build two scripts for two targets, with uv, dates, a yanked wheel, and one that only one target needs."""
+    """Build two scripts for two targets, with uv, dates, a yanked wheel, and one that only one
+    target needs.
+    """
     make_uv_wheel(packages, "1.0")
     wheel = make_wheel(
         packages, "leaf", requires=["twig; sys_platform == 'win32'"], requires_python=">=3.8"
@@ -162,7 +166,9 @@ def test_other_scripts_of_the_bundle_must_be_given_where_only_the_manifest_is_le
 def test_a_bundle_with_a_history_needs_its_report_kept_too(
     factory: Factory, packages: Path
 ) -> None:
-    """The report tells what changed since the bundle before; the wheel that an update left over comes back as well."""
+    """The report tells what changed since the bundle before; the wheel that an update left over
+    comes back as well.
+    """
     make_wheel(packages, "leaf")
     script = factory.script("leaf")
     factory.build(script)

@@ -1,4 +1,6 @@
-"""Which wheel a target gets, held against uv's own choice for it, over packages that have wheels of every kind."""
+"""Which wheel a target gets, held against uv's own choice for it, over packages that have wheels of
+every kind.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from tests.support.distributions import make_buildable_sdist, make_source_tree, 
 from tests.support.index_server import Fault, IndexServer
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
@@ -361,10 +361,10 @@ class TestOtherPythons:
         run_uv, asked = uv.run_uv, []
 
         def run(
-            command: Sequence[str], place: Path, **variables: str
+            command: Sequence[str], *folders: Path | None, **variables: str
         ) -> subprocess.CompletedProcess[str]:
             asked.append(command[command.index("--python-version") + 1])
-            return run_uv(command, place, **variables)
+            return run_uv(command, *folders, **variables)  # type: ignore[arg-type]
 
         monkeypatch.setattr(uv, "run_uv", run)
         others = ["3.12", "3.11"]
@@ -530,18 +530,18 @@ def test_relative_paths_in_variables_are_those_of_the_working_folder(
     assert versions(workshop.resolve(workshop.script("other"))) == {"other": "3.0"}
 
 
-def test_relative_constraints_overrides_and_cache_of_variables_hold(
+def test_a_relative_cache_holds_and_variables_of_uv_pip_do_not(
     workshop: Workshop, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_wheel(packages, "thing", "1.0")
     make_wheel(packages, "thing", "2.0")
     (tmp_path / "limits.txt").write_text("thing<2\n")
     monkeypatch.chdir(tmp_path)
-    for variable in ("UV_CONSTRAINT", "UV_OVERRIDE"):
+    for variable in ("UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE"):
         with monkeypatch.context() as patch:
             patch.setenv(variable, "limits.txt")
             patch.setenv("UV_CACHE_DIR", ".uv-cache")
-            assert versions(workshop.resolve(workshop.script("thing"))) == {"thing": "1.0"}
+            assert versions(workshop.resolve(workshop.script("thing"))) == {"thing": "2.0"}
     assert (tmp_path / ".uv-cache").is_dir()
 
 

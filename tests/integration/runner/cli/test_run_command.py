@@ -276,7 +276,8 @@ class TestNothingLeavesTheMachine:
                 "2001:db8::7",
             ),
             (
-                "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('198.51.100.7', 53))",
+                "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'', "
+                "('198.51.100.7', 53))",
                 "198.51.100.7",
             ),
         ],

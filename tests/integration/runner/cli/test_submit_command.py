@@ -15,12 +15,12 @@ import pytest
 
 from offline_bundle.runner.cli.jobs import jobs_command
 from offline_bundle.runner.cli.submit import submit_command
-from offline_bundle.runner.hps_server import EmbeddedHps
 from tests.support.archives import small_disk
 from tests.support.jobs import CLIENT_LEAKS
 
 if TYPE_CHECKING:
-    pass
+    from offline_bundle.runner.hps_server import EmbeddedHps
+
 from tests.support.submit_command_cases import PASSWORD, bundle, hps, run, script
 
 __all__ = ["bundle", "hps", "script"]

@@ -1,4 +1,6 @@
-"""Each client that is supported, in an environment of its own, submits to the embedded HPS and downloads."""
+"""Each client that is supported, in an environment of its own, submits to the embedded HPS and
+downloads.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[4]
 SUBMIT = (
-    "import sys; from offline_bundle import run_command_line; from offline_bundle.runner.cli.submit import submit_command; "
+    "import sys; from offline_bundle import run_command_line; from "
+    "offline_bundle.runner.cli.submit import submit_command; "
     "sys.exit(run_command_line(submit_command, sys.argv[1:], 'submit'))"
 )
 BODY = "import pathlib, time\ntime.sleep(4)\npathlib.Path('plot.txt').write_text('plotted')\n"

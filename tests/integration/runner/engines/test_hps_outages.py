@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[4]
 SERVE = (
     "import sys, pathlib, threading; from offline_bundle.runner.hps_server import EmbeddedHps\n"
     "data, bundle, port = map(pathlib.Path, sys.argv[1:])\n"
-    "hps = EmbeddedHps(data, bundle=bundle, port=int(str(port)), password='secret', slots=1, lifetime=2)\n"
+    "hps = EmbeddedHps(data, bundle=bundle, port=int(str(port)), password='secret', "
+    "slots=1, lifetime=2)\n"
     "hps.start(); print(hps.port, flush=True); threading.Event().wait()"
 )
 SUBMIT = (

@@ -56,7 +56,8 @@ class TestResults:
         self, script: Path, bundle: Path, tmp_path: Path
     ) -> None:
         code = (
-            "print(*(os.environ['OFFLINE_BUNDLE_' + name] for name in ('JOB', 'JOBS')), sys.argv[2:])\n"
+            "print(*(os.environ['OFFLINE_BUNDLE_' + name] for name in ('JOB', 'JOBS')), "
+            "sys.argv[2:])\n"
             "print(alpha.VERSION, os.getcwd(), file=sys.stderr)\n"
             "os.mkdir('plots'); open('plots/a.png', 'w').close(); open('b.csv', 'w').close()\n"
         )
@@ -254,7 +255,7 @@ class TestRefusals:
 
     def test_output_that_cannot_be_made(self, script: Path, bundle: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(BundleError, match="cannot create .*: Not a directory"):
+        with pytest.raises(BundleError, match=r"cannot create .*: Not a directory"):
             run_jobs(
                 script, bundle, jobs=1, directory=tmp_path / "file" / "out", arguments=["pass"]
             )
@@ -267,7 +268,7 @@ class TestRefusals:
 
         monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
         (tmp_path / "job-0001").mkdir()
-        with pytest.raises(BundleError, match="cannot read .*job-0001: Permission denied"):
+        with pytest.raises(BundleError, match=r"cannot read .*job-0001: Permission denied"):
             run_jobs(script, bundle, jobs=1, directory=tmp_path, arguments=["pass"])
 
     @pytest.mark.parametrize(

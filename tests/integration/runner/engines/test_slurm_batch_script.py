@@ -1,4 +1,6 @@
-"""The batch script, run by the real sh as Slurm would, with a launcher that notes how it was called."""
+"""The batch script, run by the real sh as Slurm would, with a launcher that notes how it was
+called.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Slurm's commands where they are not, or answer with something else; with a real one: tests/runner/engines."""
+"""Slurm's commands where they are not, or answer with something else; with a real one:
+tests/runner/engines.
+"""
 
 from __future__ import annotations
 

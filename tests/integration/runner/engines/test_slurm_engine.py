@@ -73,7 +73,9 @@ def put_command(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPa
 
 
 def limit_queue(folder: Path, cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let three tasks into the queue: a limit is a matter of the accounting, which is not here, so sbatch has it."""
+    """Let three tasks into the queue: a limit is a matter of the accounting, which is not here, so
+    sbatch has it.
+    """
     put_command(
         folder,
         "sbatch",
@@ -127,7 +129,9 @@ def user(  # noqa: PLR0917 - fixtures add up
 def troubles(
     cluster: SlurmCluster, bundle: Path, node_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Jobs of which most come to grief. Slurm looks every 30 seconds whose time is up: other tests run meanwhile."""
+    """Jobs of which most come to grief. Slurm looks every 30 seconds whose time is up: other tests
+    run meanwhile.
+    """
     folder = tmp_path_factory.mktemp("troubles")
     whats = ["fine", "fail", "sleep", "sleep", "sleep", "eat"]
     (folder / "values.csv").write_text("what\n" + "\n".join(whats) + "\n")
@@ -462,7 +466,9 @@ def test_an_outage_of_slurm_is_ridden_out(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The controller's own words, which it takes Slurm's commands a quarter of a minute to say, said at once."""
+    """The controller's own words, which it takes Slurm's commands a quarter of a minute to say,
+    said at once.
+    """
     calls = tmp_path / "calls"
     put_command(
         tmp_path,
@@ -486,7 +492,9 @@ def test_an_outage_of_slurm_is_ridden_out(
 def test_every_trouble_is_told_by_the_jobs_name(
     troubles: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A script that fails, jobs over their time or memory, one that was cancelled, and a node that is lost."""
+    """A script that fails, jobs over their time or memory, one that was cancelled, and a node that
+    is lost.
+    """
     cluster.kill_node("n2")
     assert run(jobs_command, troubles, "--wait") == 8
     said = capsys.readouterr()
@@ -588,7 +596,9 @@ def test_a_slurm_with_accounting(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Accounts and limits are real there, and it knows how a job ended that Slurm itself has forgotten."""
+    """Accounts and limits are real there, and it knows how a job ended that Slurm itself has
+    forgotten.
+    """
     with SlurmCluster(tmp_path / "slurm", accounting=True) as accounted:
         for name, value in accounted.variables.items():
             monkeypatch.setenv(name, value)

@@ -2,4 +2,4 @@
 
 from tests.support.hps import connect, hps, module_home
 
-__all__ = ["module_home", "hps", "connect"]
+__all__ = ["connect", "hps", "module_home"]

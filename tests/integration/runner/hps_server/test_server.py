@@ -369,8 +369,10 @@ def test_a_killed_server_leaves_no_process_and_its_jobs_are_taken_up(
 
     pids, go = tmp_path / "pids", tmp_path / "go"
     program = (
-        "import json, sys, threading; from pathlib import Path; from offline_bundle.runner.hps_server import EmbeddedHps\n"
-        "hps = EmbeddedHps(Path(sys.argv[1]), password='secret', slots=1, software=json.loads(sys.argv[2]))\n"
+        "import json, sys, threading; from pathlib import Path; from "
+        "offline_bundle.runner.hps_server import EmbeddedHps\n"
+        "hps = EmbeddedHps(Path(sys.argv[1]), password='secret', slots=1, "
+        "software=json.loads(sys.argv[2]))\n"
         "hps.start(); print(hps.port, flush=True); threading.Event().wait()"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "data"), json.dumps(SOFTWARE)]

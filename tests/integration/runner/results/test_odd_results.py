@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from uv import find_uv_bin
@@ -13,6 +13,9 @@ from offline_bundle.runner.follow import watch
 from offline_bundle.runner.request import Request
 from offline_bundle.runner.values import plan_values
 from tests.support.bundles import BundleScript, make_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BODY = r"""
 import json, os, shutil

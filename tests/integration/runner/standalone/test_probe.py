@@ -1,4 +1,6 @@
-"""What `probe` says of machines, this one and stranger ones; its node.json comes back in tests/builder/test_node.py."""
+"""What `probe` says of machines, this one and stranger ones; its node.json comes back in
+tests/builder/test_node.py.
+"""
 
 from __future__ import annotations
 

@@ -6,11 +6,6 @@ import os
 import pty
 import subprocess
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 CODE = """
 from offline_bundle.wheelhouse.cli.progress import show_progress

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.report.report import render_report
 from tests.support.browser import visit
-from tests.support.reviewed import Shelf
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.reviewed import Shelf
 
 from tests.support.report_cases import _Elements, everything, shelf
 

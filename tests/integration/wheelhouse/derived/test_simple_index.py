@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +15,8 @@ from offline_bundle.wheelhouse.derived.simple_index import (
 from tests.support.distributions import make_wheel, sha256_of
 
 if TYPE_CHECKING:
-    pass
+    from pathlib import Path
+
 from tests.support.simple_index_cases import Index, index, server, site
 
 __all__ = ["index", "server", "site"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.launcher import python_archive
 from offline_bundle.wheelhouse.runtime.launcher.python_archive import (
@@ -12,9 +11,6 @@ from offline_bundle.wheelhouse.runtime.launcher.python_archive import (
 )
 from tests.support.interpreters import python_mirror
 from tests.support.machine import pyenv_interpreter
-
-if TYPE_CHECKING:
-    pass
 from tests.support.python_archive_cases import folder
 
 __all__ = ["folder"]

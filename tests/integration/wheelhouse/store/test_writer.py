@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,9 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.store.verify import verify
 from tests.support.archives import no_fsync, put_bundle, small_disk, tree
 from tests.support.writer_cases import NEW, OLD, Victim, is_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["no_fsync"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.builder.cli.ci_reports import (
     Finding,
@@ -11,9 +10,6 @@ from offline_bundle.builder.cli.ci_reports import (
     github_annotations,
 )
 from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
-
-if TYPE_CHECKING:
-    pass
 from tests.support.ci_reports_cases import build, results, script
 
 

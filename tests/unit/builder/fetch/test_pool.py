@@ -8,7 +8,6 @@ import socket
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +24,7 @@ from tests.support.index_server import Fault, IndexServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 from tests.support.pool_cases import (
     CONTENT,
     NAME,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +13,9 @@ from offline_bundle.builder.inputs.scripts import Script, read_scripts
 from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
 from tests.support.node_file_cases import node_json, python
 from tests.support.pipeline_cases import factory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["factory"]
 

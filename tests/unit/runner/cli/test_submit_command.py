@@ -4,7 +4,6 @@ import contextlib
 import json
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,9 +11,6 @@ from offline_bundle.runner.cli.jobs import jobs_command
 from offline_bundle.runner.cli.submit import submit_command
 from offline_bundle.runner.hps_server import EmbeddedHps
 from tests.support.jobs import CLIENT_LEAKS
-
-if TYPE_CHECKING:
-    pass
 from tests.support.submit_command_cases import bundle, hps, run, script
 
 __all__ = ["bundle", "hps", "script"]
@@ -46,7 +42,8 @@ def test_a_wrong_password_is_bad_usage_and_never_shown(
         (
             "path",
             2,
-            "{url} is not an HPS server: 404 Not Found\nhint: check the path of the URL, usually /hps",
+            "{url} is not an HPS server: 404 Not Found\nhint: check the path of the URL, "
+            "usually /hps",
         ),
         (
             "certificate",

@@ -9,12 +9,13 @@ import requests
 from offline_bundle.runner.engines.hps.client_errors import ServerUnreachableError
 from offline_bundle.runner.engines.hps.server import Server
 from offline_bundle.runner.engines.hps.session import connect
-from offline_bundle.runner.hps_server import EmbeddedHps
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from tests.support.jobs import server_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from offline_bundle.runner.hps_server import EmbeddedHps
 from tests.support.hps_session_cases import hps, refusal, secure_hps
 
 __all__ = ["hps", "secure_hps"]

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from offline_bundle.runner.cli.jobs import jobs_command
 from offline_bundle.runner.cli.submit import submit_command
-
-if TYPE_CHECKING:
-    pass
 from tests.support.local_engine_cases import bundle, cache, run, user
 
 __all__ = ["bundle", "cache", "user"]

@@ -144,7 +144,8 @@ class TestReadyTasks:
     def test_the_queue_is_found_by_an_index(self, store: Store) -> None:
         """10,000 jobs must not be looked through for each that begins."""
         plan = store._database.execute(
-            "EXPLAIN QUERY PLAN SELECT body FROM objects AS task WHERE project = ? AND kind = 'tasks'"
+            "EXPLAIN QUERY PLAN SELECT body FROM objects AS task WHERE project = ? AND "
+            "kind = 'tasks'"
             " AND status = 'pending' ORDER BY priority, seq LIMIT 1",
             ("p",),
         ).fetchall()

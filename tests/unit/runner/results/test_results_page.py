@@ -3,13 +3,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
 
 from offline_bundle.runner.model import FileEntry, JobEntry
 from offline_bundle.runner.results.page.page import render_page
-
-if TYPE_CHECKING:
-    pass
 from tests.support.results_page_cases import job
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">"\'&'

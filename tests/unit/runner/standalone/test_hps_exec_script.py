@@ -1,4 +1,6 @@
-"""The execution script: its parts alone, and run on real bundles against the `ansys.rep` of the embedded HPS."""
+"""The execution script: its parts alone, and run on real bundles against the `ansys.rep` of the
+embedded HPS.
+"""
 
 from __future__ import annotations
 

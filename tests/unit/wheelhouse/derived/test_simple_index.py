@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pypi_simple
@@ -18,7 +17,8 @@ from offline_bundle.wheelhouse.derived.simple_index import (
 from tests.support.distributions import sha256_of
 
 if TYPE_CHECKING:
-    pass
+    from pathlib import Path
+
 from tests.support.simple_index_cases import YANKED, Index, index, server, site
 
 __all__ = ["index", "server", "site"]

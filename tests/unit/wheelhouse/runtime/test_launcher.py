@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +21,7 @@ from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
 from tests.support.characters import CHARACTERS
 
 if TYPE_CHECKING:
-    pass
+    from pathlib import Path
 
 
 REFERENCE = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)*)^# ///$")

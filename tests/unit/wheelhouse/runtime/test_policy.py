@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,9 @@ from offline_bundle.wheelhouse.signing import (
     check_trust,
 )
 from tests.support.policy_cases import bundle, kind_of_refusal, system_policy, write_policy
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["bundle", "system_policy"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +18,7 @@ from offline_bundle.wheelhouse.runtime.launcher.python_archive import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 from tests.support.python_archive_cases import folder
 
 __all__ = ["folder"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +27,8 @@ from tests.support.archives import (
 from tests.support.characters import CHARACTERS
 
 if TYPE_CHECKING:
-    pass
+    from pathlib import Path
+
 from tests.support.unpack_cases import EVIL, Site, described, site
 
 __all__ = ["no_fsync", "site"]

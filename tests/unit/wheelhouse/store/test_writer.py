@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,9 @@ from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 from tests.support.archives import digest_of, no_fsync, put_bundle, tree, wheel_path
 from tests.support.writer_cases import NEW, OLD, is_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["no_fsync"]
 
