@@ -2,7 +2,7 @@
 
 Flags give uv the version and platform. Whether wheels must be for a free-threaded build (`cp314t`,
 not `abi3`) it asks the interpreter, and these builds are rare on build machines. So uv gets a
-virtual environment of the running interpreter that answers this question as a free-threaded one does.
+virtual environment of the running interpreter that answers as a free-threaded one does.
 Nothing is built with it or installed into it.
 """
 
