@@ -7,9 +7,10 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder import restore
+from offline_bundle.builder import bytecode, restore
 from offline_bundle.builder.compose import Composition, LockedScript, compose
 from offline_bundle.builder.extras import python_builds, uv_binaries
 from offline_bundle.builder.formats.base import FormatContext, formats_of
@@ -17,13 +18,13 @@ from offline_bundle.builder.formats.registry import add_formats
 from offline_bundle.builder.resolve.uv_process import uv_version_here
 from offline_bundle.builder.wheels.collect import Collector, Index, check_closures, source_of
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
+from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.parallel import gather
 from offline_bundle.wheelhouse.store.shipped import bundle_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from offline_bundle.builder.extras.python_builds import PythonArchive
     from offline_bundle.builder.model import (
@@ -116,6 +117,8 @@ def assemble_bundle(
     if resolved.locked:  # before any of the files is run
         restore.check_same_files(resolved.locked, composition.manifest)
 
+    composition, bytecode_notes = _with_bytecode(plan, resolved, composition, writer, progress)
+
     def context() -> FormatContext:
         progress.step("Preparing environments and caches")
         return FormatContext(
@@ -131,7 +134,23 @@ def assemble_bundle(
         inventories = inventories or restore.restore_inventories(
             manifest, metadata, resolved.corrupt
         )
-    return replace(composition, manifest=manifest).adding(inventories), notes
+    all_notes = [*bytecode_notes, *notes]
+    return replace(composition, manifest=manifest).adding(inventories), all_notes
+
+
+def _with_bytecode(
+    plan: BuildPlan,
+    resolved: Resolved,
+    composition: Composition,
+    writer: BundleWriter,
+    progress: BuildProgress,
+) -> tuple[Composition, Sequence[str]]:
+    """Add the bytecode of the wheels, or remove it; also return notes for the user."""
+    if not plan.request.with_bytecode:
+        return bytecode.without_bytecode(composition), ()
+    cache = Path(cache_directory()) / "bytecode"
+    adder = bytecode.BytecodeAdder(writer, cache, progress.step, resolved.locked)
+    return adder.add(composition), adder.notes
 
 
 def _prefetch(resolved: Resolved, collector: Collector) -> set[str]:

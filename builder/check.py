@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from offline_bundle import __version__
+from offline_bundle.builder.bytecode import wanted_bytecode
 from offline_bundle.builder.changes import Change, changes_between
 from offline_bundle.builder.compose import UV_TOML
 from offline_bundle.builder.fetch.credentials import without_credentials
@@ -22,7 +23,9 @@ from offline_bundle.builder.inputs.bundled import bundled_script, has_same_metad
 from offline_bundle.builder.pipeline import plan_build
 from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.sources import tree_digest
+from offline_bundle.wheelhouse.derived.bytecode import find_compiler
 from offline_bundle.wheelhouse.derived.complete import file_entry
+from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE, split_bytecode_path
 from offline_bundle.wheelhouse.runtime.commit import check_is_bundle_folder
 from offline_bundle.wheelhouse.runtime.errors import OutOfDateError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.manifest import (
@@ -105,6 +108,7 @@ def check(request: BuildRequest, uv: str, progress: BuildProgress) -> CheckRepor
     changes = (
         *changes_between(current, expected_manifest(current, resolved)),
         *_missing_formats(request.formats, current),
+        *_bytecode_changes(request, current),
         *_missing_files(request.output, current),
     )
     return CheckReport(request.output, changes, (*plan.notes, *resolved.notes))
@@ -151,6 +155,22 @@ def _missing_formats(names: Sequence[str], manifest: Manifest) -> Iterator[Chang
     for name in sorted({*names} - formats_of(manifest)):
         message = f"the bundle does not have the format {name} yet"
         yield Change(kind="format-added", message=message, name=name)
+
+
+def _bytecode_changes(request: BuildRequest, manifest: Manifest) -> Iterator[Change]:
+    """Yield that a build adds bytecode for a Python of this machine, or removes it all."""
+    existing = {path for path in manifest.files if path.startswith(BYTECODE)}
+    if not request.with_bytecode:
+        if existing:
+            message = "the bundle has bytecode, which --no-bytecode removes"
+            yield Change(kind="bytecode-removed", message=message)
+        return
+    locked = manifest if request.is_locked else None
+    missing = wanted_bytecode(manifest, locked) - existing
+    for python in sorted({split_bytecode_path(path)[1] for path in missing}):
+        if find_compiler(python):
+            message = f"the bundle has no bytecode for Python {python} yet"
+            yield Change(kind="bytecode-added", message=message, name=python)
 
 
 def _missing_files(directory: Path, manifest: Manifest) -> Iterator[Change]:

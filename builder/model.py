@@ -47,6 +47,8 @@ class BuildRequest:
     """Include an interpreter for each target."""
     formats: tuple[str, ...] = ("index",)
     """Names in `formats.registry`; formats that the bundle has are kept in any case."""
+    with_bytecode: bool = True
+    """Include bytecode of the wheels; False removes it from the bundle."""
     sign: Callable[[bytes], bytes] | None = None
     """Signs the manifest (`wheelhouse.signing.signing_with`)."""
 

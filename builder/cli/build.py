@@ -117,6 +117,11 @@ _OPTIONS = [
         help="Include an interpreter for each target (python-build-standalone, as in uv).  "
         "[default: --no-python]",
     ),
+    click.option(
+        "--no-bytecode",
+        is_flag=True,
+        help="Include no compiled bytecode: each node compiles what its jobs import.",
+    ),
     ci_options,
     sign_option,
     json_option,
@@ -191,6 +196,7 @@ def _request(  # noqa: PLR0913 - one parameter per option
     uv_version: str | None,
     no_uv: bool,
     with_python: bool,
+    no_bytecode: bool,
     is_locked: bool,
     sign: str | None,
 ) -> BuildRequest:
@@ -225,6 +231,7 @@ def _request(  # noqa: PLR0913 - one parameter per option
         uv_version=None if no_uv else uv_version or uv_version_here(),
         is_uv_default=uv_version is None,
         with_python=with_python,
+        with_bytecode=not no_bytecode,
         is_locked=is_locked,
         formats=formats,
         sign=signing_with(sign) if sign else None,

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-TARGET = f"cp{HERE.replace('.', '')}-{host_platform()}"
+CP = f"cp{HERE.replace('.', '')}"
+TARGET = f"{CP}-{host_platform()}"
 
 
 class Silence:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +18,7 @@ from offline_bundle.wheelhouse.cli.options import (
     trust_options,
 )
 from offline_bundle.wheelhouse.cli.progress import show_progress
-from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest_bytes
 from offline_bundle.wheelhouse.runtime.paths import printable_lines
 from offline_bundle.wheelhouse.runtime.signatures import read_signature
@@ -25,11 +26,12 @@ from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from offline_bundle.wheelhouse.cli.progress import Progress
     from offline_bundle.wheelhouse.runtime.signatures import Signer, SignerPolicy
+    from offline_bundle.wheelhouse.store.recompile import RecompileReport
     from offline_bundle.wheelhouse.store.verify import VerifyReport
 
 
@@ -44,6 +46,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Accept extra files of an interrupted update, if its journal names them.",
 )
+@click.option(
+    "--recompile",
+    is_flag=True,
+    help="Compile the wheels anew, and compare with the bytecode of the bundle.",
+)
 def verify_command(  # noqa: PLR0913 - one parameter per option
     *,
     bundle: Path,
@@ -54,6 +61,7 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
     quiet: bool,
     verbose: bool,
     allow_pending: bool,
+    recompile: bool,
 ) -> int:
     """Check every file of a bundle, or of an archive or one of its parts, against the manifest.
 
@@ -65,9 +73,12 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
     with show_progress(is_quiet=quiet or as_json, in_log=False) as progress:
         progress.begin(f"Verifying {bundle}")
         report, document, signers = _verify(bundle, policy, progress)
+    check_bytecode = partial(_recompile, bundle, document) if recompile else None
     if as_json:
-        return _print_json(report, allow_pending=allow_pending)
+        return _print_json(report, check_bytecode, allow_pending=allow_pending)
     raise_for_problems(report, allow_pending=allow_pending)
+    if check_bytecode:
+        _print_recompiled(check_bytecode(), is_quiet=quiet)
     if not quiet:
         _print_report(bundle, report, signers)
         if verbose:
@@ -103,11 +114,43 @@ def print_signer(signer: Signer) -> None:
     click.echo(printable_lines(text), err=True)
 
 
-def _print_json(report: VerifyReport, *, allow_pending: bool) -> int:
+def _recompile(bundle: Path, document: bytes) -> RecompileReport:
+    """Compile the wheels of a verified bundle anew."""
+    from offline_bundle.wheelhouse.store.recompile import recompile
+    from offline_bundle.wheelhouse.transport.open import is_archive
+
+    if is_archive(bundle):
+        raise InputError(f"{bundle}: --recompile needs a folder", hint="unpack the archive first")
+    return recompile(bundle, Manifest.from_json(document))
+
+
+def _print_recompiled(report: RecompileReport, *, is_quiet: bool) -> None:
+    from offline_bundle.wheelhouse.store.recompile import raise_for_different
+
+    for note in report.notes:
+        click.secho(f"note: {note}", fg="yellow", err=True)
+    raise_for_different(report)
+    if not is_quiet:
+        files = count(report.compared, "bytecode file")
+        click.echo(f"{files} compiled anew, with the same result.", err=True)
+
+
+def _print_json(
+    report: VerifyReport,
+    check_bytecode: Callable[[], RecompileReport] | None,
+    *,
+    allow_pending: bool,
+) -> int:
+    from offline_bundle.wheelhouse.store.recompile import raise_for_different
+
     document: dict[str, object] = {"ok": True, **dataclasses.asdict(report)}
     code = 0
     try:
         raise_for_problems(report, allow_pending=allow_pending)
+        if check_bytecode:
+            recompiled = check_bytecode()
+            document["recompiled"] = dataclasses.asdict(recompiled)
+            raise_for_different(recompiled)
     except IntegrityError as error:
         code = error.exit_code
         message = "\n".join(error.problems)

@@ -19,9 +19,11 @@ _INFO_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "interp
 _TIMEOUT_SECONDS = 60
 
 
-def find_interpreter(minor: "tuple[int, int]", requires: "Optional[str]" = None) -> "Optional[str]":
+def find_interpreter(
+    minor: "tuple[int, int]", requires: "Optional[str]" = None, *, free_threaded: bool = False
+) -> "Optional[str]":
     """Return the path of the first CPython *minor* that *requires* admits, as the launcher does."""
-    interpreters = Interpreters(None, Node()).of_minor(minor)
+    interpreters = Interpreters(None, Node()).of_minor(minor, free_threaded=free_threaded)
     matching = (python.path for python in interpreters if python_matches(requires, python.version))
     return next(matching, None)
 

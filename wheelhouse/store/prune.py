@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from offline_bundle.wheelhouse.derived.bytecode import needed_bytecode
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES, complete, with_needed_by
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
+from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE
 from offline_bundle.wheelhouse.runtime.errors import InputError, SignatureError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE, WRITER
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 DEFAULT_GRACE = timedelta(days=1)
 RETIRED = f"{WRITER}/retired.json"
-_PRUNED = ("wheels/", "locks/", "scripts/", "uv/", "python/", "cache/", "envs/")
+_PRUNED = ("wheels/", "locks/", "scripts/", "uv/", "python/", "cache/", "envs/", BYTECODE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,7 @@ def unneeded(manifest: Manifest) -> set[str]:
             folders += [f"{lock.environment}/"] if lock.environment else []
             for package in lock.packages.values():
                 needed |= {package.wheel, f"{package.wheel}.metadata"}
+    needed |= needed_bytecode(manifest, manifest.scripts)
     kept = tuple(folders)
     return {p for p in manifest.files if p.startswith(_PRUNED) and not p.startswith(kept)} - needed
 

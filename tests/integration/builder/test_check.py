@@ -230,3 +230,19 @@ def test_a_format_missing_from_the_bundle_is_reported(checker: Checker, packages
         "the bundle does not have the format cache yet"
     ]
     assert checker.messages(script, formats=("index",)) == []
+
+
+def test_bytecode_that_a_build_adds_or_removes_is_a_change(
+    checker: Checker, packages: Path
+) -> None:
+    make_wheel(packages, "leaf")
+    script = checker.script("leaf")
+    checker.build(script, with_bytecode=False)
+    assert checker.messages(script) == [f"the bundle has no bytecode for Python {HERE} yet"]
+    assert checker.messages(script, with_bytecode=False) == []
+    assert checker.messages(script, is_locked=True) == []
+    checker.build(script)
+    assert checker.messages(script) == []
+    assert checker.messages(script, with_bytecode=False) == [
+        "the bundle has bytecode, which --no-bytecode removes"
+    ]

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 from tests.support.pipeline_cases import (
+    CP,
     HERE,
     TARGET,
     Factory,
@@ -69,6 +70,7 @@ def test_a_bundle_holds_what_the_format_says(factory: Factory, packages: Path) -
         f"locks/job/pylock.{TARGET}.toml", f"locks/job/requirements-{TARGET}.txt",
         "wheels/Top_Thing-1.2-py3-none-any.whl", "wheels/Top_Thing-1.2-py3-none-any.whl.metadata",
         "wheels/leaf-1.0-py3-none-any.whl", "wheels/leaf-1.0-py3-none-any.whl.metadata",
+        f"bytecode/{CP}/Top_Thing-1.2-py3-none-any.whl.tar.gz", f"bytecode/{CP}/leaf-1.0-py3-none-any.whl.tar.gz",
         "simple/index.html", "simple/index.json", "simple/top-thing/index.html", "simple/top-thing/index.json",
         "simple/leaf/index.html", "simple/leaf/index.json",
     }  # fmt: skip

@@ -13,6 +13,7 @@ from ..platforms import dotted_version
 from ..policy import may_be_in_force
 from ..processes import tool_variables
 from .bundled_python import unpack_interpreter
+from .bytecode import install_bytecode, lock_bytecode
 from .install import Tool, find_uv, install_with_pip, install_with_uv
 from .trusted_bundle import DAMAGED_HINT
 from .warm_start import environment_python, marker_path
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 _DIST_INFO = re.compile(r"(?P<name>.+)-[^-]+\.dist-info")
 _PRINT_PATHS = """
 import os, sys
+from importlib.util import MAGIC_NUMBER
 folders = [path for path in sys.path if os.path.basename(path) == "site-packages"]
-sys.stdout.buffer.write(b"\\n" + os.fsencode("\\0".join([sys.prefix, *folders])))
+facts = [MAGIC_NUMBER.hex(), sys.prefix, *folders]
+sys.stdout.buffer.write(b"\\n" + os.fsencode("\\0".join(facts)))
 """
 
 
@@ -48,7 +51,9 @@ def make_environment(
             _link_environment(os.path.join(home, "env"), plan)
         else:
             _install(home, plan, request, cache, lock)
-        _check_environment(home, plan)
+        magic, folders = _check_environment(home, plan)
+        if not plan.ready_environment:
+            install_bytecode(plan, request, magic, folders)
         facts = {
             "interpreter": plan.interpreter.path,
             "lock": plan.lock.lock,
@@ -80,15 +85,19 @@ def _install(home: str, plan: "Plan", request: "Request", cache: str, lock: "Fil
 
 
 def _check_wheels(plan: "Plan") -> None:
-    """Raise one error for all wheels that are missing or truncated; installers check the hashes."""
+    """Raise one error for all wheels and bytecode that are missing or truncated.
+
+    Their hashes are checked when they are installed.
+    """
     problems = []
     files = plan.bundle.manifest.files
-    for wheel in sorted({package.wheel for package in plan.lock.packages.values()}):
-        path, size = plan.bundle.path(wheel), files[wheel].size
+    wheels = sorted({package.wheel for package in plan.lock.packages.values()})
+    for name in [*wheels, *lock_bytecode(plan)]:
+        path, size = plan.bundle.path(name), files[name].size
         if not os.path.isfile(path):
-            problems.append(f"{wheel} is missing")
+            problems.append(f"{name} is missing")
         elif os.path.getsize(path) != size:
-            problems.append(f"{wheel} has {os.path.getsize(path)} bytes instead of {size}")
+            problems.append(f"{name} has {os.path.getsize(path)} bytes instead of {size}")
     if problems:
         message = f"the bundle {plan.bundle.folder} is damaged"
         raise IntegrityError(message, hint=DAMAGED_HINT, problems=first_problems(problems))
@@ -135,11 +144,14 @@ def _write_interpreter(folder: str, python: str, plan: "Plan") -> None:
     write_atomic(os.path.join(folder, ENVIRONMENT_MARK), content)
 
 
-def _check_environment(home: str, plan: "Plan") -> None:
-    """Raise BundleError unless the interpreter starts and each package of the lock is installed."""
+def _check_environment(home: str, plan: "Plan") -> "tuple[bytes, list[str]]":
+    """Raise BundleError unless the interpreter starts and each package of the lock is installed.
+
+    Return the magic number of its bytecode, and its site-packages folders.
+    """
     hint = "run with -v to see the commands; try another interpreter (--python) or uv"
     python = environment_python(home)
-    prefix, *folders = _started_paths(python) or [""]
+    magic, prefix, *folders = _started_paths(python) or ["", ""]
     if os.path.realpath(prefix) != os.path.realpath(os.path.join(home, "env")):
         message = f"the environment is not usable: {python} does not start in it"
         raise BundleError(message, hint=hint)
@@ -148,10 +160,11 @@ def _check_environment(home: str, plan: "Plan") -> None:
     if missing:
         message = "the environment is incomplete: packages of the lock are not installed"
         raise BundleError(message, hint=hint, problems=first_problems(missing))
+    return bytes.fromhex(magic), folders
 
 
 def _started_paths(python: str) -> "list[str]":
-    """Start *python*; return its prefix and its site-packages folders, or nothing."""
+    """Start *python*; return its magic number, prefix and site-packages folders, or nothing."""
     try:
         result = subprocess.run(
             [python, "-I", "-c", _PRINT_PATHS],
@@ -163,7 +176,8 @@ def _started_paths(python: str) -> "list[str]":
     except OSError:
         return []
     # Packages may print when Python starts (.pth files): only the last line counts.
-    return os.fsdecode(result.stdout).rpartition("\n")[2].split("\0")
+    paths = os.fsdecode(result.stdout).rpartition("\n")[2].split("\0")
+    return paths if len(paths) > 1 else []
 
 
 def _installed_packages(folder: str, plan: "Plan") -> "set[str]":

@@ -27,13 +27,13 @@ _UV_SYNC_OPTIONS = (
     "--no-index",
     "--require-hashes",
     "--no-build",
-    "--compile-bytecode",
     "--allow-empty-requirements",
 )
 _PIP_OPTIONS = ("--isolated", "--disable-pip-version-check", "--no-input")
 _PIP_INSTALL_OPTIONS = (
     "--no-index",
     "--no-deps",
+    "--no-compile",
     "--no-cache-dir",
     "--only-binary",
     ":all:",
