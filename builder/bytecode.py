@@ -100,12 +100,12 @@ class BytecodeAdder:
     ) -> None:
         """Raise an error for bytecode of the locked manifest that is missing or different."""
         before = self.locked.files if self.locked else {}
-        lost = [path for python in unavailable for path in missing[python] if path in before]
-        if lost:
+        needed = [path for python in unavailable for path in missing[python] if path in before]
+        if needed:
             pythons = ", ".join(unavailable)
             raise FetchError(
                 f"bytecode is missing, and Python {pythons} to compile it is not on this machine",
-                problems=first_problems(lost),
+                problems=first_problems(needed),
                 hint=f"install Python {pythons}, such as by `uv python install`; {_LEAVE_OUT}",
             )
         changed = [

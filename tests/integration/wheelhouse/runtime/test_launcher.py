@@ -91,9 +91,7 @@ def test_a_script_runs_in_its_environment_where_it_was_started(ready: Node) -> N
 
 def test_a_warm_start_makes_no_files(ready: Node) -> None:
     ready.run(ready.script())
-    assert list(ready.environments()[0].parent.rglob("alpha*.pyc")), (
-        "compiled by the first job"
-    )
+    assert list(ready.environments()[0].parent.rglob("alpha*.pyc")), "compiled by the first job"
 
     def entries() -> list[tuple[str, int]]:
         return sorted((str(path), path.lstat().st_ino) for path in ready.folder.rglob("*"))
