@@ -263,6 +263,7 @@ class JobRecords:
         """Write the page; raise InputError if *directory* is not the one that the jobs use."""
         from offline_bundle.runner.results.page.page import render_page
 
+        del progress  # nothing is transferred: the jobs ran in this folder
         if directory.absolute() != self.directory:
             raise InputError(
                 f"the results are in {self.directory}, where the jobs ran",
@@ -276,7 +277,6 @@ class JobRecords:
             hint = "free some space, or check the permissions of that folder"
             raise BundleError(f"{page} cannot be written: {error.strerror}", hint=hint) from error
         sizes = [file.size for entry in entries for file in entry.files]
-        progress(sum(sizes), sum(sizes))
         return Results(self.directory, page, tuple(entries), len(sizes), sum(sizes))
 
     def _entry(self, number: int, row: Mapping[str, Any]) -> JobEntry:

@@ -341,7 +341,8 @@ def test_a_bundle_that_goes_meanwhile_is_named(
     Path("go").touch()
     assert run(jobs_command, "out", "--wait") == 8
     said = capsys.readouterr().err
-    assert "1 of 2 jobs of eval - 2 jobs failed\n  job-0002: failed\n" in said
+    summary = r"1 of 2 jobs of eval - 2 jobs failed\n  job-0002: failed on n\d \(job \d+_\d+\)\n"
+    assert re.search(summary, said)
     assert f"the bundle {Path('other').absolute()} does not exist on n" in said
 
 
