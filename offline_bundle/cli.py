@@ -240,8 +240,9 @@ def _print_text(error: BundleError) -> None:
 
 
 def _print_json(error: BundleError) -> None:
-    document = {"code": error.exit_code, "message": str(error), "hint": error.hint}
-    click.echo(json.dumps({"error": document}))
+    from offline_bundle.wheelhouse.cli.output import error_document
+
+    click.echo(json.dumps(error_document(error)))
 
 
 if __name__ == "__main__":

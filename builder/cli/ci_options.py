@@ -115,8 +115,6 @@ def print_check(report: CheckReport, *, as_json: bool, is_quiet: bool) -> int:
 
 
 def _document(report: CheckReport) -> dict[str, Any]:
-    error = report.error
-    if error is None:
-        return report.to_json()
-    details = {"code": error.exit_code, "message": str(error), "hint": error.hint}
-    return {**report.to_json(), "error": details}
+    from offline_bundle.wheelhouse.cli.output import error_document
+
+    return report.to_json() | error_document(report.error)

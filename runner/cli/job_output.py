@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from offline_bundle.runner.engine import Engine
     from offline_bundle.runner.follow import Outcome
     from offline_bundle.runner.model import ProjectState
-    from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 DOWNLOAD = click.option(
     "--download",
@@ -59,7 +58,9 @@ def print_outcome(
     """Print the results; raise JobsFailedError if jobs failed."""
     error = outcome.error()
     if as_json:
-        click.echo(json.dumps(outcome.document() | _error_document(error), indent=2))
+        from offline_bundle.wheelhouse.cli.output import error_document
+
+        click.echo(json.dumps(outcome.document() | error_document(error), indent=2))
         context.exit(error.exit_code if error else 0)
     if not is_quiet:
         from offline_bundle.wheelhouse.runtime.paths import printable_lines
@@ -73,9 +74,3 @@ def print_outcome(
             click.echo(f"{files}; open {results.page}")
     if error:
         raise error
-
-
-def _error_document(error: BundleError | None) -> dict[str, Any]:
-    if error is None:
-        return {}
-    return {"error": {"code": error.exit_code, "message": str(error), "hint": error.hint}}

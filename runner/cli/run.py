@@ -161,6 +161,8 @@ def _document(
     script: Path, directory: Path, results: Sequence[JobResult], error: BundleError | None
 ) -> dict[str, Any]:
     """Return the results as plain data for `--json`."""
+    from offline_bundle.wheelhouse.cli.output import error_document
+
     document: dict[str, Any] = {
         "script": str(script),
         "directory": str(directory.absolute()),
@@ -178,9 +180,7 @@ def _document(
             for result in results
         ],
     }
-    if error:
-        document["error"] = {"code": error.exit_code, "message": str(error), "hint": error.hint}
-    return document
+    return document | error_document(error)
 
 
 @contextmanager

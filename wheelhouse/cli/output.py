@@ -1,18 +1,27 @@
-"""Tables for all commands."""
+"""Tables and JSON errors, the same for all commands."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from offline_bundle.wheelhouse.runtime.paths import printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from offline_bundle.wheelhouse.runtime.errors import BundleError
+
     Cell = str | tuple[str, str]
     """Text; or text and its colour on a terminal."""
 
 _UNLIMITED = 100_000
+
+
+def error_document(error: BundleError | None) -> dict[str, Any]:
+    """Return what `--json` prints for an error, or an empty object."""
+    if error is None:
+        return {}
+    return {"error": {"code": error.exit_code, "message": str(error), "hint": error.hint}}
 
 
 def print_table(
