@@ -27,7 +27,7 @@ from chart import Bar, draw
 from measure import Place, Sample, Summary, run
 from report import Claim
 
-from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 TAR_SHARE = 0.8  # of tar's speed, at the least

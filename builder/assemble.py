@@ -18,7 +18,7 @@ from offline_bundle.builder.formats.registry import add_formats
 from offline_bundle.builder.resolve.uv_process import uv_version_here
 from offline_bundle.builder.wheels.collect import Collector, Index, check_closures, source_of
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
-from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
+from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.parallel import gather
 from offline_bundle.wheelhouse.store.shipped import bundle_files
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         Resolved,
         ResolvedLock,
     )
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 # The last second that a manifest's timestamp can hold: 9999-12-31T23:59:59Z.
@@ -177,7 +177,8 @@ def _find_indexes(lock: ResolvedLock, collector: Collector) -> Future[Index] | N
         except BaseException as error:  # noqa: BLE001 - raised where the result is read
             answer.set_exception(error)
 
-    threading.Thread(target=find, daemon=True).start()
+    # not a daemon: after an error elsewhere, uv ends before its temporary folder is removed
+    threading.Thread(target=find).start()
     return answer
 
 

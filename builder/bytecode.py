@@ -10,17 +10,17 @@ from offline_bundle.wheelhouse.derived.bytecode import (
     find_compiler,
     needed_bytecode,
 )
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE, split_bytecode_path
+from offline_bundle.wheelhouse.runtime.disk.files import file_digest
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError, first_problems
-from offline_bundle.wheelhouse.runtime.files import file_digest
-from offline_bundle.wheelhouse.runtime.manifest import BundledFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 _LEAVE_OUT = "or leave bytecode out with --no-bytecode"

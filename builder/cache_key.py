@@ -19,10 +19,10 @@ from offline_bundle.builder.inputs.scripts import Script, read_scripts
 from offline_bundle.builder.resolve import uv_settings
 from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path
 from offline_bundle.builder.resolve.uv_process import uv_version_here
-from offline_bundle.wheelhouse.runtime.files import sha256_of
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.names import FORMAT
-from offline_bundle.wheelhouse.runtime.pep723 import settings_digest
-from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
+from offline_bundle.wheelhouse.runtime.python.pep723 import settings_digest
+from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requirement
 from offline_bundle.wheelhouse.store.shipped import bundle_files
 
 if TYPE_CHECKING:

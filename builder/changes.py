@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from offline_bundle.wheelhouse.derived.diff import BundleDiff, PackageChange
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

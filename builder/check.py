@@ -25,10 +25,7 @@ from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.sources import tree_digest
 from offline_bundle.wheelhouse.derived.bytecode import find_compiler
 from offline_bundle.wheelhouse.derived.complete import file_entry
-from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE, split_bytecode_path
-from offline_bundle.wheelhouse.runtime.commit import check_is_bundle_folder
-from offline_bundle.wheelhouse.runtime.errors import OutOfDateError, translate_os_errors
-from offline_bundle.wheelhouse.runtime.manifest import (
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     BundledLock,
     BundledPackage,
@@ -38,6 +35,9 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     Manifest,
     read_manifest,
 )
+from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE, split_bytecode_path
+from offline_bundle.wheelhouse.runtime.disk.commit import check_is_bundle_folder
+from offline_bundle.wheelhouse.runtime.errors import OutOfDateError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MANIFEST
 from offline_bundle.wheelhouse.store.shipped import bundle_files, is_launcher_file
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.model import BuildProgress, BuildRequest, Resolved, ResolvedLock
     from offline_bundle.builder.resolve.model import Artifact, Resolution
-    from offline_bundle.wheelhouse.runtime.manifest import BundledScript
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledScript
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,7 @@ from offline_bundle import __version__
 from offline_bundle.builder.inputs.bundled import bundled_script, has_same_metadata
 from offline_bundle.builder.inputs.targets import libc_floor
 from offline_bundle.wheelhouse.derived.complete import complete, file_entry
-from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.files import sha256_of
-from offline_bundle.wheelhouse.runtime.manifest import (
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     BundledLock,
     BundledPackage,
@@ -31,6 +29,8 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     Manifest,
     Source,
 )
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
+from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.store.shipped import is_launcher_file
 
 if TYPE_CHECKING:

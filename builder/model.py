@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from offline_bundle.builder.inputs.targets import Target
     from offline_bundle.builder.resolve.model import Artifact, Resolution, Resolver
     from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 @dataclass(frozen=True)

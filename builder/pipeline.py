@@ -19,8 +19,8 @@ from offline_bundle.builder.resolve import from_manifest, uv_checks, uv_settings
 from offline_bundle.builder.resolve.uv_lockfile import read_script_locks
 from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.collect import Collector
-from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
-from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from offline_bundle.builder.inputs.targets import Target
     from offline_bundle.builder.model import BuildProgress, BuildRequest
     from offline_bundle.builder.resolve.model import ResolveOptions
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _UNSIGNED = (
     "the signature was removed because the bundle changed; sign it again with --sign or `sign`"

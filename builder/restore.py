@@ -11,14 +11,14 @@ from offline_bundle.builder.resolve.from_manifest import UPDATE_HINT, origin
 from offline_bundle.builder.resolve.model import Artifact
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.inventories import render_inventories
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import (
     FetchError,
     IntegrityError,
     OutOfDateError,
     first_problems,
 )
-from offline_bundle.wheelhouse.runtime.files import sha256_of
-from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest, Source
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
 from offline_bundle.wheelhouse.store.verify import verify
 

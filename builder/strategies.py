@@ -16,7 +16,7 @@ from offline_bundle.builder.resolve import from_manifest, uv_settings
 from offline_bundle.builder.resolve.select import check_builds_allowed, select_artifacts
 from offline_bundle.builder.resolve.uv import UvResolver
 from offline_bundle.builder.resolve.uv_lockfile import check_files
-from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
+from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.parallel import gather
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target
     from offline_bundle.builder.resolve.model import Artifact, Resolver
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 # I/O-bound, so more processes than cores.
 _PARALLEL_RESOLUTIONS = 8

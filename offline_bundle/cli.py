@@ -18,8 +18,8 @@ import click
 
 from offline_bundle import __version__
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-from offline_bundle.wheelhouse.runtime.paths import printable_lines
 from offline_bundle.wheelhouse.runtime.processes import stop_ignoring_children
+from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -240,7 +240,7 @@ def _print_text(error: BundleError) -> None:
 
 
 def _print_json(error: BundleError) -> None:
-    from offline_bundle.wheelhouse.cli.output import error_document
+    from offline_bundle.wheelhouse.cli.kit.output import error_document
 
     click.echo(json.dumps(error_document(error)))
 

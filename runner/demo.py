@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError, JobsFailedError
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.model import FAILED, Counts, Failure, ProjectState, Results
 from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, JobsFailedError
-from offline_bundle.wheelhouse.runtime.paths import printable
+from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
-from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
-from offline_bundle.wheelhouse.runtime.pep723 import read_block
-from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
+from offline_bundle.wheelhouse.runtime.python.pep723 import read_block
+from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requirement
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:

@@ -17,18 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, SignatureError
-from offline_bundle.wheelhouse.runtime.manifest import read_manifest_bytes
-from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
-from offline_bundle.wheelhouse.runtime.policy import check_policies, may_be_in_force
-from offline_bundle.wheelhouse.runtime.processes import find_program
-from offline_bundle.wheelhouse.runtime.signatures import (
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest_bytes
+from offline_bundle.wheelhouse.runtime.bundle.policy import check_policies, may_be_in_force
+from offline_bundle.wheelhouse.runtime.bundle.signatures import (
     NAMESPACE,
     Signer,
     SignerPolicy,
     check_signature,
     read_signature,
 )
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, SignatureError
+from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
+from offline_bundle.wheelhouse.runtime.processes import find_program
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 

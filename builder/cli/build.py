@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from offline_bundle.builder.cli.ci_options import ci_options
-from offline_bundle.wheelhouse.cli.options import PATH, json_option, quiet_option, sign_option
+from offline_bundle.wheelhouse.cli.kit.options import PATH, json_option, quiet_option, sign_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ def _complete_platforms(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[str]:
     del context, parameter
-    from offline_bundle.wheelhouse.runtime.platforms import platform_names
+    from offline_bundle.wheelhouse.runtime.python.platforms import platform_names
 
     return [name for name in platform_names() if name.startswith(incomplete)]
 
@@ -264,8 +264,8 @@ def _check_options(
 
 
 def _print_report(report: BuildReport, seconds: float, *, is_verbose: bool) -> None:
-    from offline_bundle.wheelhouse.runtime.paths import printable_lines
     from offline_bundle.wheelhouse.runtime.sizes import count, format_size
+    from offline_bundle.wheelhouse.runtime.text import printable_lines
 
     for note in report.notes:
         click.secho(printable_lines(f"note: {note}"), fg="yellow", err=True)

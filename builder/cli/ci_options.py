@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, OutOfDateError
-from offline_bundle.wheelhouse.runtime.paths import printable_lines
+from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,6 +115,6 @@ def print_check(report: CheckReport, *, as_json: bool, is_quiet: bool) -> int:
 
 
 def _document(report: CheckReport) -> dict[str, Any]:
-    from offline_bundle.wheelhouse.cli.output import error_document
+    from offline_bundle.wheelhouse.cli.kit.output import error_document
 
     return report.to_json() | error_document(report.error)

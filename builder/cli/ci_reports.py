@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from offline_bundle import __version__
 from offline_bundle.builder.inputs.scripts import read_script
 from offline_bundle.wheelhouse.runtime.errors import InputError
-from offline_bundle.wheelhouse.runtime.pep723 import OPENING
+from offline_bundle.wheelhouse.runtime.python.pep723 import OPENING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

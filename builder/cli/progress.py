@@ -1,11 +1,11 @@
-"""Progress of a build on the display of all commands (`wheelhouse.cli.progress`)."""
+"""Progress of a build on the display of all commands (`wheelhouse.cli.kit.progress`)."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.cli.progress import show_progress
+from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.fetch.model import Download, FetchProgress
     from offline_bundle.builder.model import BuildProgress
-    from offline_bundle.wheelhouse.cli.progress import Progress
+    from offline_bundle.wheelhouse.cli.kit.progress import Progress
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from offline_bundle.wheelhouse.cli.completers import complete_bundles
-from offline_bundle.wheelhouse.cli.options import json_option
+from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles
+from offline_bundle.wheelhouse.cli.kit.options import json_option
 
 
 @click.command("show", context_settings={"ignore_unknown_options": True})
@@ -48,7 +48,7 @@ def show_command(*, arguments: tuple[str, ...], as_json: bool, is_key: bool) -> 
 
 def _key(arguments: tuple[str, ...]) -> str:
     from offline_bundle.wheelhouse.derived.inventories import contents_key
-    from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 
     if len(arguments) == 1 and not arguments[0].endswith(".py"):
         return contents_key(read_manifest(Path(arguments[0])))

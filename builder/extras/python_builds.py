@@ -23,13 +23,13 @@ from urllib.parse import unquote, urlsplit
 
 from offline_bundle.builder.fetch.credentials import redact, without_credentials
 from offline_bundle.builder.resolve.uv_process import run_uv
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Source
+from offline_bundle.wheelhouse.runtime.disk.files import file_digest
+from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import FetchError, ResolveError
-from offline_bundle.wheelhouse.runtime.files import file_digest
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
-from offline_bundle.wheelhouse.runtime.locks import FileLock
-from offline_bundle.wheelhouse.runtime.manifest import Source
 from offline_bundle.wheelhouse.runtime.parallel import gather
-from offline_bundle.wheelhouse.runtime.requirements import python_matches
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 
 if TYPE_CHECKING:
     import subprocess
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _PARALLEL_DOWNLOADS = 4
 _RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+)")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.builder.resolve.model import Artifact
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest, Source
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, Source
 
 # Settings of a script that name indexes: uv itself is taken from there too.
 _INDEX_SETTINGS = {

@@ -14,8 +14,8 @@ import re
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.fetch.partial_file import PartialFile
+from offline_bundle.wheelhouse.runtime.disk.files import check_space, file_digest, is_digest
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-from offline_bundle.wheelhouse.runtime.files import check_space, file_digest, is_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
-from offline_bundle.wheelhouse.runtime.locks import FileLock
+from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

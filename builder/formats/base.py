@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
+from offline_bundle.wheelhouse.runtime.disk.files import file_digest
+from offline_bundle.wheelhouse.runtime.disk.paths import path_problems
 from offline_bundle.wheelhouse.runtime.errors import FetchError, first_problems
-from offline_bundle.wheelhouse.runtime.files import file_digest
-from offline_bundle.wheelhouse.runtime.manifest import BundledFile
-from offline_bundle.wheelhouse.runtime.paths import path_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.resolve.model import ResolveOptions
-    from offline_bundle.wheelhouse.runtime.manifest import BundledLock, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest
 
 
 @dataclass

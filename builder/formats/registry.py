@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.base import Format, FormatContext
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 # In the order in which they are added; the index is what `compose` writes.
 _FORMATS: dict[str, Format] = {"cache": UvCacheFormat(), "venv": VenvFormat()}

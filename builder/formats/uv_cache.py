@@ -35,15 +35,15 @@ from offline_bundle.builder.inputs.scripts import Script, parse_script
 from offline_bundle.builder.inputs.targets import Target, host_platform
 from offline_bundle.builder.inputs.uv_sources import source_entries
 from offline_bundle.builder.resolve import free_threaded, uv_process
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError, IntegrityError
-from offline_bundle.wheelhouse.runtime.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.base import FormatContext
-    from offline_bundle.wheelhouse.runtime.manifest import BundledLock, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest
 
 FOLDER = "cache"
 _PAGES = "simple-"

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING
 from offline_bundle.builder.formats.base import locks_of, with_locks
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 from offline_bundle.wheelhouse.runtime.names import ENVIRONMENT_MARK
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.base import FormatContext
-    from offline_bundle.wheelhouse.runtime.manifest import BundledLock, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest
 
 FOLDER = "envs"
 UV_SHIM = f"{FOLDER}/bin/uv"
@@ -86,7 +86,7 @@ class VenvFormat:
 
 def _write_uv_shim(composition: Composition, context: FormatContext) -> Path:
     path = context.folder / "uv-shim"
-    path.write_bytes(context.read(composition, "runtime/launcher/uv_shim.py"))
+    path.write_bytes(context.read(composition, "runtime/launcher/prepare/uv_shim.py"))
     path.chmod(0o755)
     return path
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.runtime.manifest_entries import BundledScript
-from offline_bundle.wheelhouse.runtime.pep723 import block_digest, settings_digest
-from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement
+from offline_bundle.wheelhouse.runtime.bundle.manifest_entries import BundledScript
+from offline_bundle.wheelhouse.runtime.python.pep723 import block_digest, settings_digest
+from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requirement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.wheelhouse.runtime.manifest_entries import BundledLock
+    from offline_bundle.wheelhouse.runtime.bundle.manifest_entries import BundledLock
 
 
 def bundled_script(script: Script, locks: Mapping[str, BundledLock]) -> BundledScript:

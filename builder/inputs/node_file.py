@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from offline_bundle.builder.inputs.targets import Target, choose_python, make_target
 from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
-from offline_bundle.wheelhouse.runtime.platforms import (
+from offline_bundle.wheelhouse.runtime.python.platforms import (
     MACOS_VERSION,
     dotted_version,
     highest_floor,
     version_numbers,
 )
-from offline_bundle.wheelhouse.runtime.requirements import python_matches
+from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 from offline_bundle.wheelhouse.runtime.strict_json import parse_object, shown_value
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from offline_bundle.builder.inputs.targets import (
 )
 from offline_bundle.builder.inputs.uv_sources import local_sources
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, ResolveError
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

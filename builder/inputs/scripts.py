@@ -20,9 +20,15 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.builder.inputs.script_checks import Fault, find_faults, line_of
+from offline_bundle.wheelhouse.runtime.disk.paths import unsafe_path
 from offline_bundle.wheelhouse.runtime.errors import InputError
-from offline_bundle.wheelhouse.runtime.paths import printable, unsafe_path
-from offline_bundle.wheelhouse.runtime.pep723 import OPENING, Block, MetadataError, find_block
+from offline_bundle.wheelhouse.runtime.python.pep723 import (
+    OPENING,
+    Block,
+    MetadataError,
+    find_block,
+)
+from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -18,7 +18,7 @@ from packaging import tags
 
 from offline_bundle.wheelhouse.derived.requirement_graph import marker_environment
 from offline_bundle.wheelhouse.runtime.errors import InputError
-from offline_bundle.wheelhouse.runtime.platforms import (
+from offline_bundle.wheelhouse.runtime.python.platforms import (
     GLIBC_MINORS,
     MACOS_VERSION,
     MUSL_VERSION,
@@ -28,7 +28,7 @@ from offline_bundle.wheelhouse.runtime.platforms import (
     parse_platform,
     platform_names,
 )
-from offline_bundle.wheelhouse.runtime.requirements import python_matches
+from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -21,20 +21,20 @@ from offline_bundle.builder.inputs.bundled import bundled_script, metadata_chang
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.resolve.model import Resolution
 from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path
-from offline_bundle.wheelhouse.runtime.errors import FetchError, OutOfDateError
-from offline_bundle.wheelhouse.runtime.manifest import (
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     BundledPackage,
     Manifest,
     Source,
 )
+from offline_bundle.wheelhouse.runtime.errors import FetchError, OutOfDateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.resolve.model import Artifact, Resolver
-    from offline_bundle.wheelhouse.runtime.manifest import BundledScript
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledScript
 
 UPDATE_HINT = "build without --locked to update the bundle"
 

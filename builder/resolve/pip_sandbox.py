@@ -19,8 +19,8 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.inputs.targets import Target, host_platform
 from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
-from offline_bundle.wheelhouse.runtime.requirements import python_matches
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

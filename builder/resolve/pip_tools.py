@@ -28,13 +28,13 @@ from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.resolve import uv_settings
 from offline_bundle.builder.resolve.model import Resolution
 from offline_bundle.builder.resolve.pip_sandbox import USE_UV, pip_sandbox
+from offline_bundle.wheelhouse.runtime.disk.files import file_digest
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
     FetchError,
     InputError,
     ResolveError,
 )
-from offline_bundle.wheelhouse.runtime.files import file_digest
 
 if TYPE_CHECKING:
     import subprocess

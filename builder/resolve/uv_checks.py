@@ -22,7 +22,7 @@ from offline_bundle.builder.resolve.uv_settings import (
     script_folder,
 )
 from offline_bundle.wheelhouse.runtime.errors import FetchError, ResolveError
-from offline_bundle.wheelhouse.runtime.paths import printable
+from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -19,8 +19,8 @@ import tomli_w
 from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.resolve import uv_process, uv_settings
 from offline_bundle.builder.wheels.sources import copy_source
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
-from offline_bundle.wheelhouse.runtime.files import sha256_of
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.credentials import Credentials

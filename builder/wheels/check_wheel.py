@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from offline_bundle.wheelhouse.runtime.errors import FetchError
-from offline_bundle.wheelhouse.runtime.paths import printable
+from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

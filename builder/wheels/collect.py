@@ -19,9 +19,9 @@ from offline_bundle.builder.wheels.build_from_source import WheelBuilder
 from offline_bundle.builder.wheels.check_wheel import check_wheel
 from offline_bundle.builder.wheels.closure import capped_pythons, closure_problems, overridden_names
 from offline_bundle.wheelhouse.derived.wheel_metadata import metadata_of_wheel, parse_metadata
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Source
+from offline_bundle.wheelhouse.runtime.disk.files import check_space, file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError, translate_os_errors
-from offline_bundle.wheelhouse.runtime.files import check_space, file_digest, sha256_of
-from offline_bundle.wheelhouse.runtime.manifest import Source
 from offline_bundle.wheelhouse.runtime.parallel import gather
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.fetch.model import FetchProgress, TlsSettings
     from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
-    from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 Index = dict[str, str]

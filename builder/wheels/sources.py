@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.fetch.credentials import redact, without_credentials
+from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
-from offline_bundle.wheelhouse.runtime.files import file_digest, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

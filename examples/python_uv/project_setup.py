@@ -21,10 +21,10 @@ import os
 import sys
 from pathlib import Path
 
+from offline_bundle.runner.engines.hps.connection.password import find_password
+from offline_bundle.runner.engines.hps.connection.server import Server
+from offline_bundle.runner.engines.hps.connection.session import connect
 from offline_bundle.runner.engines.hps.engine import HpsEngine
-from offline_bundle.runner.engines.hps.password import find_password
-from offline_bundle.runner.engines.hps.server import Server
-from offline_bundle.runner.engines.hps.session import connect
 from offline_bundle.runner.engines.hps.submit import Submission
 from offline_bundle.runner.follow import follow
 from offline_bundle.runner.values import plan_values

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.progress import show_progress
-from offline_bundle.wheelhouse.runtime.paths import printable_lines
+from offline_bundle.wheelhouse.cli.kit.progress import show_progress
+from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from offline_bundle.runner.model import Counts
-    from offline_bundle.wheelhouse.cli.progress import Progress
+    from offline_bundle.wheelhouse.cli.kit.progress import Progress
 
 
 def notice(text: str) -> None:

@@ -106,7 +106,7 @@ def embedded_hps_command(  # noqa: PLR0913
 
 def _submit_command(hps: EmbeddedHps, bundle: Path | None, *, is_given: bool) -> str:
     """Return a command line that works as it is: with a script of the bundle and the password."""
-    from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 
     script = Path("SCRIPT.py")
     if bundle:

@@ -58,13 +58,13 @@ def print_outcome(
     """Print the results; raise JobsFailedError if jobs failed."""
     error = outcome.error()
     if as_json:
-        from offline_bundle.wheelhouse.cli.output import error_document
+        from offline_bundle.wheelhouse.cli.kit.output import error_document
 
         click.echo(json.dumps(outcome.document() | error_document(error), indent=2))
         context.exit(error.exit_code if error else 0)
     if not is_quiet:
-        from offline_bundle.wheelhouse.runtime.paths import printable_lines
         from offline_bundle.wheelhouse.runtime.sizes import count, format_size
+        from offline_bundle.wheelhouse.runtime.text import printable_lines
 
         title = printable_lines(f"{outcome.name} ({outcome.project_id})")
         click.echo(f"{title}: {outcome.counts.describe()}")

@@ -16,7 +16,7 @@ from offline_bundle.runner.cli.engine_options import (
 )
 from offline_bundle.runner.cli.job_output import DOWNLOAD, follow_jobs, print_outcome
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
-from offline_bundle.wheelhouse.cli.options import json_option, quiet_option
+from offline_bundle.wheelhouse.cli.kit.options import json_option, quiet_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,8 +95,8 @@ def _print_projects(projects: Sequence[ProjectState], *, as_json: bool) -> None:
     if not projects:
         click.echo("no projects")
         return
-    from offline_bundle.wheelhouse.cli.output import print_table
-    from offline_bundle.wheelhouse.runtime.paths import printable
+    from offline_bundle.wheelhouse.cli.kit.output import print_table
+    from offline_bundle.wheelhouse.runtime.text import printable
 
     cells = [
         (project.project_id, printable(project.name), project.counts.describe())

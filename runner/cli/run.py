@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from offline_bundle.runner.options import NO_NETWORK
-from offline_bundle.wheelhouse.cli.completers import (
-    complete_bundles,
-    complete_scripts,
-)
-from offline_bundle.wheelhouse.cli.progress import show_progress
-from offline_bundle.wheelhouse.runtime.paths import printable
+from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles, complete_scripts
+from offline_bundle.wheelhouse.cli.kit.progress import show_progress
+from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -161,7 +158,7 @@ def _document(
     script: Path, directory: Path, results: Sequence[JobResult], error: BundleError | None
 ) -> dict[str, Any]:
     """Return the results as plain data for `--json`."""
-    from offline_bundle.wheelhouse.cli.output import error_document
+    from offline_bundle.wheelhouse.cli.kit.output import error_document
 
     document: dict[str, Any] = {
         "script": str(script),
@@ -201,7 +198,7 @@ def _job_progress(jobs: int, *, is_quiet: bool) -> Iterator[Callable[[JobResult]
 
 def _print_summary(directory: Path, results: Sequence[JobResult]) -> None:
     """Print a row for each job; if there are many, for the failed ones only."""
-    from offline_bundle.wheelhouse.cli.output import print_table
+    from offline_bundle.wheelhouse.cli.kit.output import print_table
 
     done = sum(result.succeeded for result in results)
     shown = [result for result in results if len(results) <= _FULL_TABLE or not result.succeeded]

@@ -16,8 +16,8 @@ from offline_bundle.runner.cli.engine_options import (
 )
 from offline_bundle.runner.cli.job_output import DOWNLOAD, follow_jobs, print_outcome
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
-from offline_bundle.wheelhouse.cli.completers import complete_bundles, complete_scripts
-from offline_bundle.wheelhouse.cli.options import SizeType, json_option, quiet_option
+from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles, complete_scripts
+from offline_bundle.wheelhouse.cli.kit.options import SizeType, json_option, quiet_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -192,8 +192,8 @@ def _print_submitted(project: ProjectState, command: str, *, as_json: bool, is_q
     elif is_quiet:
         click.echo(project.project_id)
     else:
-        from offline_bundle.wheelhouse.runtime.paths import printable_lines
         from offline_bundle.wheelhouse.runtime.sizes import count
+        from offline_bundle.wheelhouse.runtime.text import printable_lines
 
         title = printable_lines(f"{project.name} ({project.project_id})")
         click.echo(f"{title}: {count(jobs, 'job')} submitted")

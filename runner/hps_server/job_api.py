@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
-from offline_bundle.runner.hps_server.database import now, parse_query
-from offline_bundle.runner.hps_server.file_storage import DEFAULT_SCRIPTS
-from offline_bundle.runner.hps_server.object_types import OBJECT_TYPES
+from offline_bundle.runner.hps_server.store.database import now, parse_query
+from offline_bundle.runner.hps_server.store.file_storage import DEFAULT_SCRIPTS
+from offline_bundle.runner.hps_server.store.object_types import OBJECT_TYPES
 from offline_bundle.runner.hps_server.web import BUILD, PREFIX, RequestError, select_fields
 
 if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-    from offline_bundle.runner.hps_server.database import Body
+    from offline_bundle.runner.hps_server.store.database import Body
     from offline_bundle.runner.hps_server.web import Answer, Call, Service
 
 _JMS = f"{PREFIX}/jms/api/v1"

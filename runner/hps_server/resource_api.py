@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from offline_bundle.runner.hps_server.database import now
+from offline_bundle.runner.hps_server.store.database import now
 from offline_bundle.runner.hps_server.web import BUILD, PREFIX, RequestError, select_fields
 
 if TYPE_CHECKING:
     from starlette.routing import Route
 
-    from offline_bundle.runner.hps_server.database import Body
+    from offline_bundle.runner.hps_server.store.database import Body
     from offline_bundle.runner.hps_server.web import Answer, Call, Service
 
 _RMS = f"{PREFIX}/rms/api/v1"

@@ -19,18 +19,18 @@ import uvicorn
 from offline_bundle.runner.hps_server.auth import Accounts
 from offline_bundle.runner.hps_server.auth_api import AuthApi
 from offline_bundle.runner.hps_server.data_transfer import DataTransferApi
-from offline_bundle.runner.hps_server.database import Store
-from offline_bundle.runner.hps_server.evaluator import Evaluator
-from offline_bundle.runner.hps_server.file_storage import Storage
+from offline_bundle.runner.hps_server.evaluation.evaluator import Evaluator
 from offline_bundle.runner.hps_server.job_api import JobApi
-from offline_bundle.runner.hps_server.projects import Projects
 from offline_bundle.runner.hps_server.resource_api import ResourceApi
+from offline_bundle.runner.hps_server.store.database import Store
+from offline_bundle.runner.hps_server.store.file_storage import Storage
+from offline_bundle.runner.hps_server.store.projects import Projects
 from offline_bundle.runner.hps_server.web import PREFIX, Service, make_starlette
-from offline_bundle.wheelhouse.runtime.cache_dir import cache_fault
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.disk.cache_dir import cache_fault
+from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
-from offline_bundle.wheelhouse.runtime.locks import FileLock
-from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from offline_bundle.runner.hps_server.auth import AuthError, User
-from offline_bundle.runner.hps_server.database import UnknownFieldError, parse_json
-from offline_bundle.runner.hps_server.file_storage import UnsafePathError
-from offline_bundle.runner.hps_server.object_types import OBJECT_TYPES
+from offline_bundle.runner.hps_server.store.database import UnknownFieldError, parse_json
+from offline_bundle.runner.hps_server.store.file_storage import UnsafePathError
+from offline_bundle.runner.hps_server.store.object_types import OBJECT_TYPES
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from offline_bundle.runner.hps_server.auth import Accounts
-    from offline_bundle.runner.hps_server.database import Body, Store
-    from offline_bundle.runner.hps_server.evaluator import Evaluator
-    from offline_bundle.runner.hps_server.file_storage import Storage
-    from offline_bundle.runner.hps_server.projects import Projects
+    from offline_bundle.runner.hps_server.evaluation.evaluator import Evaluator
+    from offline_bundle.runner.hps_server.store.database import Body, Store
+    from offline_bundle.runner.hps_server.store.file_storage import Storage
+    from offline_bundle.runner.hps_server.store.projects import Projects
 
 BUILD = {
     "version": "1.1.225",

@@ -30,8 +30,8 @@ from offline_bundle.runner.model import (
     Results,
     job_name,
 )
+from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-from offline_bundle.wheelhouse.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

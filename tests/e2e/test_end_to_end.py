@@ -13,7 +13,7 @@ import pytest
 
 from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.runner.network import no_network_command
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 from tests.support.slurm import SlurmCluster
 
 EXAMPLE = Path(__file__).parents[2] / "examples/python_uv/eval.py"

@@ -18,7 +18,7 @@ import pytest
 
 from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.cli import cli, run_command_line
-from offline_bundle.wheelhouse.runtime.manifest import Manifest, render_checksums
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, render_checksums
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
 from tests.support.command_line import HERE
 from tests.support.distributions import make_buildable_sdist, make_wheel

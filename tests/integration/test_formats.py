@@ -214,7 +214,7 @@ class Execution(ApplicationExecution):
 names = ("parameter_values", "resource_requirements", "execution_context", "input_files", "output_files", "software")
 Execution(Context({{"environment": {variables!r}, "expected_return_code": 0, **dict.fromkeys(names, {{}})}})).execute()
 """
-    shim = Path(__file__).parents[2] / "runner/hps_server/shim"
+    shim = Path(__file__).parents[2] / "runner/hps_server/evaluation/shim"
     ran = built.node.run(
         built.node.python, "-c", code, PYTHONPATH=_for_everybody(shim, built.bundle.parent)
     )

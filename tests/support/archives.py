@@ -20,10 +20,9 @@ import pytest
 
 from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
 from offline_bundle.wheelhouse.derived.simple_index import render_index
-from offline_bundle.wheelhouse.runtime import safe_folder
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
 from offline_bundle.wheelhouse.runtime.archive.tar import Entry
-from offline_bundle.wheelhouse.runtime.manifest import (
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     BundledLock,
     BundledPackage,
@@ -33,6 +32,7 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     Manifest,
     render_checksums,
 )
+from offline_bundle.wheelhouse.runtime.disk import safe_folder
 from offline_bundle.wheelhouse.store.shipped import unpacker
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 

@@ -10,8 +10,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.wheelhouse.derived.python_downloads import render_downloads
-from offline_bundle.wheelhouse.runtime.manifest import BundledFile, BundledPython, BundledTarget
-from offline_bundle.wheelhouse.runtime.pep723 import block_digest, read_block, settings_digest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
+    BundledFile,
+    BundledPython,
+    BundledTarget,
+)
+from offline_bundle.wheelhouse.runtime.python.pep723 import (
+    block_digest,
+    read_block,
+    settings_digest,
+)
 from offline_bundle.wheelhouse.store.shipped import bundle_files
 from tests.support.distributions import make_wheel, sha256_of
 

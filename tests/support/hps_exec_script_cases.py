@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "runner" / "standalone" / "hps_exec_script.py"
 
 
-SHIM = ROOT / "runner" / "hps_server" / "shim"
+SHIM = ROOT / "runner" / "hps_server" / "evaluation" / "shim"
 
 
 @pytest.fixture

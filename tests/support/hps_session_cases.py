@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.runner.engines.hps.session import connect
+from offline_bundle.runner.engines.hps.connection.session import connect
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from tests.support.jobs import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from offline_bundle.runner.engines.hps.server import Server
+    from offline_bundle.runner.engines.hps.connection.server import Server
     from offline_bundle.runner.hps_server import EmbeddedHps
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from offline_bundle.runner.engines.hps.server import Server
+    from offline_bundle.runner.engines.hps.connection.server import Server
     from offline_bundle.runner.engines.hps.submit import Submission
     from offline_bundle.runner.hps_server import EmbeddedHps
 
@@ -59,7 +59,7 @@ print("plotted", n)
 
 
 def server_of(hps: EmbeddedHps, **changes: Any) -> Server:  # noqa: ANN401
-    from offline_bundle.runner.engines.hps.server import Server
+    from offline_bundle.runner.engines.hps.connection.server import Server
 
     given: dict[str, Any] = {
         "url": hps.url,

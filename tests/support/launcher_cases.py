@@ -87,7 +87,10 @@ class Node:
         start = (
             f"import sys\nsys.dont_write_bytecode = True\nsys.path.insert(0, {str(self.bundle)!r})"
         )
-        imports = "from runtime.launcher import bundled_python, cold_start, trusted_bundle"
+        imports = (
+            "from runtime.launcher import cold_start, trusted_bundle\n"
+            "from runtime.launcher.prepare import bundled_python"
+        )
         main = f"sys.exit(cold_start.main(sys.argv[1:], {str(self.bundle)!r}))"
         code = f"{start}\n{imports}\n{change}\n{main}"
         command = [sys.executable, "-c", code, *map(str, arguments)]

@@ -14,7 +14,7 @@ from offline_bundle.builder.model import BuildReport, BuildRequest
 from offline_bundle.builder.pipeline import build
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_process import find_uv
-from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest
 from tests.support.distributions import (
     make_wheel,
     sha256_of,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime import policy
+from offline_bundle.wheelhouse.runtime.bundle import policy
+from offline_bundle.wheelhouse.runtime.bundle.policy import trusted_manifest
 from offline_bundle.wheelhouse.runtime.errors import SignatureError
-from offline_bundle.wheelhouse.runtime.policy import trusted_manifest
 from tests.support.bundles import make_bundle
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.manifest import Source
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Source
 from tests.support.reviewed import LINUX, MAC, WINDOWS, Shelf
 
 if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 HOSTILE = (

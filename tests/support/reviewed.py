@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.derived.simple_index import render_index
-from offline_bundle.wheelhouse.runtime.manifest import (
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     BundledLock,
     BundledPackage,

@@ -9,7 +9,7 @@ import pytest
 
 from offline_bundle.cli import run_command_line
 from offline_bundle.runner.hps_server import EmbeddedHps
-from offline_bundle.wheelhouse.runtime.manifest import Manifest, render_checksums
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, render_checksums
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from offline_bundle.wheelhouse.audit.advisories import Advisory, Affected
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _PREFERRED = ("PYSEC-", "GHSA-", "CVE-")
 

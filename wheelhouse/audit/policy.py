@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.wheelhouse.audit.exceptions import Accepted
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
-    from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 
 _KEYS = (
     "allowed-licences",

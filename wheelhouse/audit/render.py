@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from offline_bundle.wheelhouse.audit.exceptions import Accepted
     from offline_bundle.wheelhouse.audit.findings import Finding
     from offline_bundle.wheelhouse.audit.policy import Breach
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 FINDING_TITLES = ("package", "version", "id", "severity", "fixed in", "required", "needed by")
 BREACH_TITLES = ("rule", "subject", "reason")

@@ -13,19 +13,19 @@ from offline_bundle.wheelhouse.derived.wheel_metadata import (
     wheel_paths,
 )
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import (
     InputError,
     corrupt_bundle,
     translate_os_errors,
 )
-from offline_bundle.wheelhouse.runtime.files import sha256_of
 from offline_bundle.wheelhouse.transport.open import is_archive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 def read_licences(path: Path, manifest: Manifest) -> dict[str, WheelMetadata]:

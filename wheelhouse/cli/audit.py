@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.completers import complete_packed
-from offline_bundle.wheelhouse.cli.options import PATH
+from offline_bundle.wheelhouse.cli.kit.completers import complete_packed
+from offline_bundle.wheelhouse.cli.kit.options import PATH
 from offline_bundle.wheelhouse.runtime.errors import (
     AuditError,
     InputError,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from offline_bundle.wheelhouse.audit.audit import Audit
     from offline_bundle.wheelhouse.audit.exceptions import Accepted
     from offline_bundle.wheelhouse.audit.policy import Breach
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _LARGEST_TEXT = 1024 * 1024
 
@@ -156,8 +156,8 @@ def _read_text(path: Path) -> str:
 
 def _print_tables(audit: Audit) -> None:
     from offline_bundle.wheelhouse.audit import render
-    from offline_bundle.wheelhouse.cli.output import print_table
-    from offline_bundle.wheelhouse.runtime.paths import printable_lines
+    from offline_bundle.wheelhouse.cli.kit.output import print_table
+    from offline_bundle.wheelhouse.runtime.text import printable_lines
 
     if audit.findings.open:
         print_table(render.FINDING_TITLES, map(render.finding_row, audit.findings.open))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.completers import complete_packed
-from offline_bundle.wheelhouse.cli.options import PATH, json_option
-from offline_bundle.wheelhouse.cli.output import print_table
+from offline_bundle.wheelhouse.cli.kit.completers import complete_packed
+from offline_bundle.wheelhouse.cli.kit.options import PATH, json_option
+from offline_bundle.wheelhouse.cli.kit.output import print_table
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.completers import complete_bundles
-from offline_bundle.wheelhouse.cli.options import (
+from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles
+from offline_bundle.wheelhouse.cli.kit.options import (
     PATH,
     SizeType,
     json_option,
     quiet_option,
     sign_option,
 )
-from offline_bundle.wheelhouse.cli.progress import show_progress
+from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.completers import (
+from offline_bundle.wheelhouse.cli.kit.completers import (
     complete_bundles,
     complete_script_names,
     complete_target_names,
 )
-from offline_bundle.wheelhouse.cli.options import PATH, DurationType, json_option, sign_option
-from offline_bundle.wheelhouse.cli.output import print_table
+from offline_bundle.wheelhouse.cli.kit.options import PATH, DurationType, json_option, sign_option
+from offline_bundle.wheelhouse.cli.kit.output import print_table
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.output import print_table
-from offline_bundle.wheelhouse.runtime.paths import printable_lines
+from offline_bundle.wheelhouse.cli.kit.output import print_table
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
+from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def show_contents(bundle: Path, *, as_json: bool) -> None:
     """Print the scripts, packages, uv and interpreters of the bundle at *bundle*."""
-    from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
     from offline_bundle.wheelhouse.store.contents import contents
 
     shown = contents(read_manifest(bundle))

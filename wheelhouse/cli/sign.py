@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.completers import complete_bundles
-from offline_bundle.wheelhouse.cli.options import PATH, quiet_option
+from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles
+from offline_bundle.wheelhouse.cli.kit.options import PATH, quiet_option
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.options import (
+from offline_bundle.wheelhouse.cli.kit.options import (
     PATH,
     json_option,
     quiet_option,
     signer_policy,
     trust_options,
 )
-from offline_bundle.wheelhouse.cli.progress import show_progress
+from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.completers import complete_packed
-from offline_bundle.wheelhouse.cli.options import (
+from offline_bundle.wheelhouse.cli.kit.completers import complete_packed
+from offline_bundle.wheelhouse.cli.kit.options import (
     PATH,
     json_option,
     quiet_option,
     signer_policy,
     trust_options,
 )
-from offline_bundle.wheelhouse.cli.progress import show_progress
+from offline_bundle.wheelhouse.cli.kit.progress import show_progress
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest_bytes
+from offline_bundle.wheelhouse.runtime.bundle.signatures import read_signature
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest_bytes
-from offline_bundle.wheelhouse.runtime.paths import printable_lines
-from offline_bundle.wheelhouse.runtime.signatures import read_signature
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
+from offline_bundle.wheelhouse.runtime.text import printable_lines
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from offline_bundle.wheelhouse.cli.progress import Progress
-    from offline_bundle.wheelhouse.runtime.signatures import Signer, SignerPolicy
+    from offline_bundle.wheelhouse.cli.kit.progress import Progress
+    from offline_bundle.wheelhouse.runtime.bundle.signatures import Signer, SignerPolicy
     from offline_bundle.wheelhouse.store.recompile import RecompileReport
     from offline_bundle.wheelhouse.store.verify import VerifyReport
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.bytecode import bytecode_path
 from offline_bundle.wheelhouse.runtime.errors import FetchError
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
 from offline_bundle.wheelhouse.runtime.processes import tool_variables
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _PROGRAM = Path(__file__).with_name("compile_wheels.py")
 # No site-packages and no user settings; warnings about the code of packages are not printed.

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.python_downloads import DOWNLOADS, render_downloads
 from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
-from offline_bundle.wheelhouse.runtime.files import sha256_of
-from offline_bundle.wheelhouse.runtime.manifest import BundledFile
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, REPORT, SBOM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from offline_bundle.wheelhouse.runtime.manifest import BundledScript, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledScript, Manifest
 
 INVENTORIES = frozenset({SBOM, REPORT})
 """Files that describe the finished manifest."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from offline_bundle.wheelhouse.runtime.manifest import BundledPackage, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledPackage, Manifest
 
 _V = TypeVar("_V")
 

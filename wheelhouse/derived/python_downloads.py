@@ -12,12 +12,16 @@ import json
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from offline_bundle.wheelhouse.runtime.platforms import parse_platform
+from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from offline_bundle.wheelhouse.runtime.manifest import BundledFile, BundledPython, BundledTarget
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import (
+        BundledFile,
+        BundledPython,
+        BundledTarget,
+    )
 
 DOWNLOADS = "python-downloads.json"
 # uv replaces this prefix, and no other, by its mirror (uv 0.7 to 0.13).

@@ -18,7 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
-from offline_bundle.wheelhouse.runtime.platforms import parse_platform
+from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from packaging.markers import Environment
 
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
-    from offline_bundle.wheelhouse.runtime.manifest import BundledTarget, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledTarget, Manifest
 
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _MACHINES = {

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from offline_bundle.wheelhouse.runtime.manifest import BundledFile
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
 
 INDEX = "simple/"
 """The folder of the pages in a bundle."""

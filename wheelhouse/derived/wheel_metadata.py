@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _LARGEST_METADATA = 32 * 1024 * 1024
 _LONGEST_TEXT = 200

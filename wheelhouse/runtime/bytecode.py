@@ -10,7 +10,7 @@ import tarfile
 import zlib
 
 from .errors import IntegrityError
-from .paths import shown
+from .text import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

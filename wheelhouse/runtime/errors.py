@@ -121,7 +121,7 @@ class AuditError(BundleError):
 
 def print_error(error: BundleError) -> int:
     """Print *error* and its hint on stderr; return its exit code."""
-    from .paths import printable_lines
+    from .text import printable_lines
 
     print(f"error: {printable_lines(str(error))}", file=sys.stderr)
     if error.hint:

@@ -7,10 +7,11 @@ version = table.text("version")    # or "", and `problems` has one more
 
 import json
 
+from .disk.files import is_digest
+from .disk.paths import unsafe_path
 from .errors import MOST_PROBLEMS, IntegrityError
-from .files import is_digest
 from .names import COPY_AGAIN_HINT, LARGEST_SIZE
-from .paths import shown, unsafe_path
+from .text import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from offline_bundle.wheelhouse.runtime.manifest import BundledLock, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest
 
 
 @dataclass(frozen=True)

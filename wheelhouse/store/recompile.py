@@ -18,7 +18,7 @@ from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 @dataclass(frozen=True)

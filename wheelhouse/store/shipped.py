@@ -23,21 +23,28 @@ if TYPE_CHECKING:
 _ROOT = Path(runtime.__file__).parent
 # Root files of this launcher and of earlier ones; see bundle_files.
 _LAUNCHER = {"run.py", "run.sh", "uv_cache.py", "prepare.py", "policy.py", "interpreter.py"}
-_RUN = ("names", "cache_dir", "node_identity", "launcher/warm_start", "launcher/entry")
+_RUN = (
+    "names",
+    "disk/cache_dir",
+    "disk/node_identity",
+    "launcher/warm_start",
+    "launcher/entry",
+)
 _UNPACK = (
     "names",
+    "text",
     "errors",
-    "paths",
-    "files",
+    "disk/paths",
+    "disk/files",
     "parallel",
-    "safe_folder",
-    "locks",
+    "disk/safe_folder",
+    "disk/locks",
     "strict_json",
-    "manifest_entries",
-    "manifest",
-    "signatures",
-    "policy",
-    "commit",
+    "bundle/manifest_entries",
+    "bundle/manifest",
+    "bundle/signatures",
+    "bundle/policy",
+    "disk/commit",
     "archive/tar",
     "archive/multipart",
     "archive/reader",
@@ -99,7 +106,8 @@ if __name__ == "__main__":
     sys.exit(main())
 """
 _UV_CACHE = '''\
-"""Create a cache folder for this node's uv from BUNDLE/cache; see runtime/launcher/uv_cache.py.
+"""Create a cache folder for this node's uv from BUNDLE/cache; see
+runtime/launcher/prepare/uv_cache.py.
 
     export UV_CACHE_DIR=$(python3 BUNDLE/uv_cache.py)
 """
@@ -111,7 +119,7 @@ sys.dont_write_bytecode = True  # nothing is written into the bundle
 BUNDLE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, BUNDLE)
 
-from runtime.launcher.uv_cache import main  # noqa: E402
+from runtime.launcher.prepare.uv_cache import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(bundle=BUNDLE))
@@ -126,7 +134,7 @@ def bundle_files(*, with_cache: bool, with_pythons: bool) -> dict[str, bytes]:
     nodes that have no Python.
     """
     files = {"run.py": single_file(_RUN, _RUN_DOC, _RUN_MAIN)}
-    for path in sorted([*_ROOT.glob("*.py"), *(_ROOT / "launcher").glob("*.py")]):
+    for path in sorted(path for path in _ROOT.rglob("*.py") if path.parent.name != "archive"):
         files[f"runtime/{path.relative_to(_ROOT).as_posix()}"] = path.read_bytes()
     if with_cache:
         files["uv_cache.py"] = _UV_CACHE.encode()

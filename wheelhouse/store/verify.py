@@ -17,18 +17,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from offline_bundle.wheelhouse.runtime.commit import journal_paths
-from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.files import open_regular, sha256_of
-from offline_bundle.wheelhouse.runtime.manifest import (
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     Manifest,
     read_manifest_bytes,
     render_checksums,
 )
+from offline_bundle.wheelhouse.runtime.disk.commit import journal_paths
+from offline_bundle.wheelhouse.runtime.disk.files import open_regular, sha256_of
+from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
+from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MANIFEST, SIGNATURE, WRITER
 from offline_bundle.wheelhouse.runtime.parallel import cpus, serialized_progress
-from offline_bundle.wheelhouse.runtime.paths import printable
-from offline_bundle.wheelhouse.runtime.safe_folder import SafeFolder
+from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

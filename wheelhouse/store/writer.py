@@ -3,8 +3,8 @@
     with BundleWriter(Path("bundle")) as writer:
         writer.commit(manifest, {"run.py": content, "wheels/numpy-….whl": path_in_the_cache})
 
-Readers need no lock and see the old bundle or the new one; `runtime/commit.py` has the order of the
-renames. A killed writer leaves a journal, which the next writer uses to finish or clean up.
+Readers need no lock and see the old bundle or the new one; `runtime/disk/commit.py` has the order
+of the renames. A killed writer leaves a journal, which the next writer uses to finish or clean up.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from offline_bundle.wheelhouse.runtime.commit import (
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
+    Manifest,
+    read_manifest_bytes,
+    render_checksums,
+)
+from offline_bundle.wheelhouse.runtime.disk.commit import (
     check_is_bundle_folder,
     commit_files,
     journal_paths,
 )
+from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of
+from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
+from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.runtime.errors import (
     IntegrityError,
     corrupt_bundle,
     translate_os_errors,
-)
-from offline_bundle.wheelhouse.runtime.files import file_digest, sha256_of
-from offline_bundle.wheelhouse.runtime.locks import FileLock
-from offline_bundle.wheelhouse.runtime.manifest import (
-    Manifest,
-    read_manifest_bytes,
-    render_checksums,
 )
 from offline_bundle.wheelhouse.runtime.names import (
     CHECKSUMS,
@@ -41,7 +42,6 @@ from offline_bundle.wheelhouse.runtime.names import (
     STAGING,
     WRITER,
 )
-from offline_bundle.wheelhouse.runtime.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.store.staging import link_or_copy, make_executable
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from offline_bundle.wheelhouse.runtime.manifest import BundledFile
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
 
 _STAGING_WORKERS = 4
 

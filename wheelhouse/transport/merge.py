@@ -14,8 +14,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.complete import complete
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.names import MOST_ANCESTORS
 from offline_bundle.wheelhouse.transport.merge_files import (
     creator_order,
@@ -28,7 +28,7 @@ from offline_bundle.wheelhouse.transport.merge_files import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from offline_bundle.wheelhouse.runtime.manifest import BundledLock, BundledScript
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, BundledScript
 
 IMMUTABLE = ("wheels/", "python/")
 """Files in these folders never change under one name: jobs and caches rely on it."""

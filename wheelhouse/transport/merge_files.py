@@ -13,7 +13,7 @@ from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from offline_bundle.wheelhouse.runtime.manifest import (
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import (
         BundledFile,
         BundledPython,
         BundledScript,

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.archive.multipart import MultipartReader, Part
 from offline_bundle.wheelhouse.runtime.archive.tar import BLOCK
-from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-from offline_bundle.wheelhouse.runtime.files import (
+from offline_bundle.wheelhouse.runtime.disk.files import (
     check_space,
     copy_range,
     flush_folder,
     safe_flags,
     write_all,
 )
-from offline_bundle.wheelhouse.runtime.locks import lock_descriptor
+from offline_bundle.wheelhouse.runtime.disk.locks import lock_descriptor
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.names import PART_INDEX
 from offline_bundle.wheelhouse.runtime.parallel import parallel_map
 

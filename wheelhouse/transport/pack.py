@@ -19,21 +19,21 @@ from offline_bundle.wheelhouse.runtime.archive.reader import (
     render_delta,
 )
 from offline_bundle.wheelhouse.runtime.archive.tar import END
-from offline_bundle.wheelhouse.runtime.commit import journal_paths
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest_bytes
+from offline_bundle.wheelhouse.runtime.disk.commit import journal_paths
+from offline_bundle.wheelhouse.runtime.disk.files import NotRegularError, sha256_of
+from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
     InputError,
     IntegrityError,
     translate_os_errors,
 )
-from offline_bundle.wheelhouse.runtime.files import NotRegularError, sha256_of
-from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest_bytes
 from offline_bundle.wheelhouse.runtime.names import (
     LARGEST_HEADER_FILE,
     MANIFEST,
     SIGNATURE,
 )
-from offline_bundle.wheelhouse.runtime.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.store.shipped import unpacker
 from offline_bundle.wheelhouse.transport.open import read_manifest_document
 from offline_bundle.wheelhouse.transport.output import ArchiveOutput, open_output

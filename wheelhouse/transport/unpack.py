@@ -21,10 +21,10 @@ from offline_bundle.wheelhouse.runtime.archive.unpack import (
     raise_missing,
     raise_rollback,
 )
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
+from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.runtime.errors import translate_os_errors
-from offline_bundle.wheelhouse.runtime.files import sha256_of
 from offline_bundle.wheelhouse.runtime.names import INCOMING, SIGNATURE
-from offline_bundle.wheelhouse.runtime.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 from offline_bundle.wheelhouse.transport.merge import (
     Side,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
-    from offline_bundle.wheelhouse.runtime.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 @dataclass(frozen=True)

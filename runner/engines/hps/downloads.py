@@ -25,7 +25,7 @@ from offline_bundle.wheelhouse.runtime.sizes import format_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from offline_bundle.runner.engines.hps.session import Session
+    from offline_bundle.runner.engines.hps.connection.session import Session
     from offline_bundle.runner.engines.hps.stored_files import StoredFile
 
     Wanted = tuple[StoredFile, Path]

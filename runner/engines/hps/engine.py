@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from offline_bundle.runner.engines.hps.connection.server import Server
 from offline_bundle.runner.engines.hps.options import JOBS_OPTIONS, OPTIONS
-from offline_bundle.runner.engines.hps.server import Server
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from offline_bundle.runner.engines.hps.session import Session
+    from offline_bundle.runner.engines.hps.connection.session import Session
     from offline_bundle.runner.engines.hps.submit import Submission
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
     from offline_bundle.runner.request import Request
@@ -58,7 +58,7 @@ def open_engine(options: Mapping[str, Any], notice: Callable[[str], None]) -> It
             server = stack.enter_context(_embedded_server(bundle, ship_bundle=ship_bundle))
         else:
             server = _server(options)
-        from offline_bundle.runner.engines.hps.session import connect
+        from offline_bundle.runner.engines.hps.connection.session import connect
 
         session = stack.enter_context(connect(server, notice=notice))
         yield HpsEngine(session, options, keep_running=not is_embedded)
@@ -175,7 +175,7 @@ class HpsEngine:
 
 
 def _server(options: Mapping[str, Any]) -> Server:
-    from offline_bundle.runner.engines.hps.password import find_password
+    from offline_bundle.runner.engines.hps.connection.password import find_password
 
     url, username = options["url"], options["username"]
     return Server(
@@ -197,7 +197,7 @@ def _embedded_server(bundle: Path, *, ship_bundle: bool) -> Iterator[Server]:
     with ThreadPoolExecutor(1) as threads:
         searching = threads.submit(registered_uv, None if ship_bundle else bundle)
         # importing the client takes as long as finding uv
-        import offline_bundle.runner.engines.hps.session  # noqa: F401
+        import offline_bundle.runner.engines.hps.connection.session  # noqa: F401
 
         software = {"uv": searching.result()}
     with (

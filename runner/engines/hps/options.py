@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.runner.engines.hps.server import DEFAULT_URL, DEFAULT_USERNAME
-from offline_bundle.wheelhouse.cli.options import SizeType
+from offline_bundle.runner.engines.hps.connection.server import DEFAULT_URL, DEFAULT_USERNAME
+from offline_bundle.wheelhouse.cli.kit.options import SizeType
 
 if TYPE_CHECKING:
     from offline_bundle.runner.options import Decorator

@@ -13,7 +13,7 @@ from offline_bundle.runner.model import TAIL_LINES, Counts, Failure, ProjectStat
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.session import Session
+    from offline_bundle.runner.engines.hps.connection.session import Session
 
 _FAILED = ["failed", "timeout", "aborted"]
 """The states of HPS in which a job ended without success."""

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from offline_bundle.runner.engines.hps.connection.session import Session
     from offline_bundle.runner.engines.hps.downloads import FailedDownload
-    from offline_bundle.runner.engines.hps.session import Session
     from offline_bundle.runner.engines.hps.stored_files import StoredFile
 
     Placed = Mapping[str, Sequence[tuple[StoredFile, Path]]]

@@ -12,7 +12,7 @@ from offline_bundle.wheelhouse.runtime.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from offline_bundle.runner.engines.hps.session import Session
+    from offline_bundle.runner.engines.hps.connection.session import Session
 
     Software = set[tuple[str, str | None]]
     """Names and versions."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from offline_bundle.runner.engines.hps.session import Session
+    from offline_bundle.runner.engines.hps.connection.session import Session
 
 CONSOLE_NAME = "console_output.txt"
 """The file in which HPS stores stdout and stderr of a task."""

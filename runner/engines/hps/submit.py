@@ -34,7 +34,7 @@ from ansys.hps.client.jms import (  # type: ignore[import-untyped]
 )
 
 from offline_bundle.runner.engines.hps.bundle_upload import ARCHIVE_NAME, UNPACKER_NAME
-from offline_bundle.runner.engines.hps.client_errors import translate_error
+from offline_bundle.runner.engines.hps.connection.client_errors import translate_error
 from offline_bundle.runner.engines.hps.software import check_software
 from offline_bundle.runner.model import job_name
 from offline_bundle.runner.request import Request, check_request
@@ -42,7 +42,7 @@ from offline_bundle.runner.request import Request, check_request
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from offline_bundle.runner.engines.hps.session import Session
+    from offline_bundle.runner.engines.hps.connection.session import Session
 
 EXEC_SCRIPT = Path(__file__).parents[2] / "standalone" / "hps_exec_script.py"
 """The program that HPS runs on the node; it starts the bundle's launcher."""

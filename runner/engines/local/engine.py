@@ -28,8 +28,8 @@ from offline_bundle.runner.results.folder import (
     record,
     write_submission,
 )
+from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-from offline_bundle.wheelhouse.runtime.locks import FileLock
 from offline_bundle.wheelhouse.runtime.parallel import cpus
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from offline_bundle.runner.results.folder import (
     write,
     write_submission,
 )
+from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-from offline_bundle.wheelhouse.runtime.locks import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

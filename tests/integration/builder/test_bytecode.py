@@ -13,8 +13,8 @@ import pytest
 from offline_bundle.cli import run_command_line
 from offline_bundle.wheelhouse.cli.verify import verify_command
 from offline_bundle.wheelhouse.derived.bytecode import compile_wheels
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError
-from offline_bundle.wheelhouse.runtime.files import sha256_of
 from offline_bundle.wheelhouse.store.prune import prune
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from offline_bundle.wheelhouse.store.writer import BundleWriter

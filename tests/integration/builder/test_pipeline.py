@@ -17,6 +17,7 @@ from packaging.pylock import Pylock
 from offline_bundle.builder.inputs.targets import host_platform
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.wheelhouse.derived.complete import file_entry
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest, render_checksums
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
     FetchError,
@@ -24,7 +25,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
     IntegrityError,
     ResolveError,
 )
-from offline_bundle.wheelhouse.runtime.manifest import read_manifest, render_checksums
 from offline_bundle.wheelhouse.store.shipped import bundle_files
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from tests.support.archives import small_disk

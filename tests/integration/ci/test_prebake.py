@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from tests.support.distributions import make_wheel
 from tests.support.programs import require
 

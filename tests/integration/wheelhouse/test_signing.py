@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy, read_signature
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, SignatureError
 from offline_bundle.wheelhouse.runtime.names import SIGNATURE
-from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy, read_signature
 from offline_bundle.wheelhouse.signing import (
     check_bundle_signature,
     check_manifest_signature,

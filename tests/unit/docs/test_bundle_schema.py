@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+from offline_bundle.wheelhouse.runtime.disk.paths import unsafe_path
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import Manifest
-from offline_bundle.wheelhouse.runtime.paths import unsafe_path
 from tests.support.bundles import make_bundle
 from tests.support.manifest_cases import whole_manifest
 from tests.support.reviewed import LINUX, WINDOWS, Shelf

@@ -18,15 +18,18 @@ import pytest
 
 from offline_bundle.wheelhouse import runtime
 from offline_bundle.wheelhouse.runtime.archive.tar import header_size, padded, render_header
-from offline_bundle.wheelhouse.runtime.cache_dir import cache_candidates, cache_fault
+from offline_bundle.wheelhouse.runtime.disk.cache_dir import cache_candidates, cache_fault
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of, write_atomic
+from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
+from offline_bundle.wheelhouse.runtime.disk.paths import path_problems, unsafe_path
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
-from offline_bundle.wheelhouse.runtime.files import sha256_of, write_atomic
-from offline_bundle.wheelhouse.runtime.locks import FileLock
 from offline_bundle.wheelhouse.runtime.parallel import parallel_map
-from offline_bundle.wheelhouse.runtime.paths import path_problems, unsafe_path
-from offline_bundle.wheelhouse.runtime.pep723 import block_digest, read_block
-from offline_bundle.wheelhouse.runtime.platforms import Node, parse_platform
-from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement, python_matches
+from offline_bundle.wheelhouse.runtime.python.pep723 import block_digest, read_block
+from offline_bundle.wheelhouse.runtime.python.platforms import Node, parse_platform
+from offline_bundle.wheelhouse.runtime.python.requirements import (
+    canonical_requirement,
+    python_matches,
+)
 from offline_bundle.wheelhouse.runtime.strict_json import parse_object
 
 if TYPE_CHECKING:

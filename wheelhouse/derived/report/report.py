@@ -20,7 +20,7 @@ from markupsafe import Markup
 from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.derived.wheel_metadata import read_all_metadata, wheel_paths
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
-from offline_bundle.wheelhouse.runtime.platforms import parse_platform
+from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.wheelhouse.derived.diff import Names
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
-    from offline_bundle.wheelhouse.runtime.manifest import (
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import (
         BundledFile,
         BundledLock,
         Manifest,

@@ -1,10 +1,10 @@
 """Compare an archive with its manifest, byte for byte."""
 
+from ..disk.files import digest_of
 from ..errors import IntegrityError
-from ..files import digest_of
 from ..names import MANIFEST
 from ..parallel import is_small, parallel_map, serialized_progress
-from ..paths import printable
+from ..text import printable
 from .tar import END, largest_first, size_of
 
 TYPE_CHECKING = False

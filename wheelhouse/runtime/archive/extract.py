@@ -1,6 +1,6 @@
 """Copy members of an archive into the staging folder of a bundle."""
 
-from ..files import check_space, new_sha256, open_file_digest, sha256_of, write_all
+from ..disk.files import check_space, new_sha256, open_file_digest, sha256_of, write_all
 from ..names import INCOMING
 from ..parallel import parallel_map, serialized_progress
 from .check import (
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import Optional
 
-    from ..manifest import Manifest
-    from ..safe_folder import SafeFolder
+    from ..bundle.manifest import Manifest
+    from ..disk.safe_folder import SafeFolder
     from .multipart import MultipartReader
     from .reader import Archive
     from .tar import Entry

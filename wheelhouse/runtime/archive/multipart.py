@@ -3,7 +3,7 @@
 import os
 import re
 
-from ..files import CHUNK_SIZE, digest_of, open_named, read_at
+from ..disk.files import CHUNK_SIZE, digest_of, open_named, read_at
 from ..parallel import parallel_map
 
 TYPE_CHECKING = False

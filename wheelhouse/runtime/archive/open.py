@@ -3,8 +3,8 @@
 import os
 import re
 
+from ..disk.files import read_named
 from ..errors import IntegrityError
-from ..files import read_named
 from ..names import PART_INDEX
 from .multipart import PART_NAME, MultipartReader, Part
 from .reader import Archive, read_archive_head

@@ -2,9 +2,9 @@
 
 import re
 
+from ..bundle.manifest import Manifest, render_checksums
+from ..disk.files import is_digest, sha256_of
 from ..errors import IntegrityError
-from ..files import is_digest, sha256_of
-from ..manifest import Manifest, render_checksums
 from ..names import (
     CHECKSUMS,
     COPY_AGAIN_HINT,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import NoReturn, Optional
 
-    from ..manifest import BundledFile
+    from ..bundle.manifest import BundledFile
     from .multipart import MultipartReader
 
 _LARGEST_MANIFEST = 256 * 1024 * 1024

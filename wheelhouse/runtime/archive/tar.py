@@ -2,7 +2,7 @@
 
 import re
 
-from ..files import sha256_of
+from ..disk.files import sha256_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,15 +4,15 @@ import os
 import sys
 from dataclasses import replace
 
-from ..commit import check_is_bundle_folder, commit_files, journal_paths
+from ..bundle.manifest import Manifest, render_checksums
+from ..bundle.policy import check_policies, may_be_in_force
+from ..disk.commit import check_is_bundle_folder, commit_files, journal_paths
+from ..disk.files import sha256_of
+from ..disk.locks import FileLock
+from ..disk.safe_folder import SafeFolder
 from ..errors import BundleError, IntegrityError, SignatureError, os_hint, print_error
-from ..files import sha256_of
-from ..locks import FileLock
-from ..manifest import Manifest, render_checksums
 from ..names import INCOMING, MANIFEST, STAGING, WRITER
-from ..paths import printable
-from ..policy import check_policies, may_be_in_force
-from ..safe_folder import SafeFolder
+from ..text import printable
 from .check import check_archive, raise_for_damage
 from .extract import contents_of, extract_entries, intact_files
 from .open import open_archives

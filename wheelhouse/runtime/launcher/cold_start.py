@@ -4,18 +4,18 @@ import os
 import sys
 import time
 
-from ..cache_setup import cache_directory
+from ..disk.cache_setup import cache_directory
+from ..disk.files import write_atomic
+from ..disk.locks import FileLock
 from ..errors import BundleError, IntegrityError, print_error
-from ..files import write_atomic
-from ..interpreters import Interpreters
-from ..locks import FileLock
-from ..platforms import Node
 from ..processes import ignore_children, stop_ignoring_children
-from .cache_cleanup import remove_unused
+from ..python.interpreters import Interpreters
+from ..python.platforms import Node
 from .command_line import parse_command_line
-from .environment import make_environment
 from .lock_selection import choose_lock
 from .os_errors import explain_os_error
+from .prepare.cache_cleanup import remove_unused
+from .prepare.environment import make_environment
 from .request import Request
 from .script_metadata import read_metadata
 from .trusted_bundle import open_bundle
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Optional
 
-    from .plan import Plan
+    from .prepare.plan import Plan
     from .trusted_bundle import TrustedBundle
 
 _SILENT_SECONDS = 5

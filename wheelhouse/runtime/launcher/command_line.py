@@ -3,7 +3,7 @@
 import argparse
 
 from ..errors import InputError
-from .cache_cleanup import DEFAULT_CACHE_LIMIT, UNUSED_DAYS
+from .prepare.cache_cleanup import DEFAULT_CACHE_LIMIT, UNUSED_DAYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ import os
 import sys
 
 from ..errors import NotInBundleError
-from ..pep723 import block_digest
-from ..platforms import parse_platform, version_numbers
-from ..requirements import python_matches
-from .bundled_python import bundled_interpreter
-from .plan import Plan
+from ..python.pep723 import block_digest
+from ..python.platforms import parse_platform, version_numbers
+from ..python.requirements import python_matches
+from .prepare.bundled_python import bundled_interpreter
+from .prepare.plan import Plan
 from .script_metadata import ScriptMetadata
 
 TYPE_CHECKING = False
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, Optional, Union
 
-    from ..interpreters import Interpreter, Interpreters
-    from ..manifest import BundledLock, BundledScript, Manifest
+    from ..bundle.manifest import BundledLock, BundledScript, Manifest
+    from ..python.interpreters import Interpreter, Interpreters
     from .request import Request
     from .trusted_bundle import TrustedBundle
 

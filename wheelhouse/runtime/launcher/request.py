@@ -4,11 +4,11 @@ import os
 import stat
 import sys
 
+from ..bundle.policy import may_be_in_force, policy_state
 from ..errors import InputError
 from ..names import MANIFEST
-from ..pep723 import read_block
-from ..policy import may_be_in_force, policy_state
 from ..processes import explicit_program
+from ..python.pep723 import read_block
 from .trusted_bundle import name_bundle
 from .warm_start import launch_key
 

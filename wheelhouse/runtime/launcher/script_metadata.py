@@ -4,15 +4,15 @@ import importlib
 import sys
 
 from ..errors import InputError, NotInBundleError
-from ..pep723 import block_digest, settings_digest
-from ..requirements import canonical_requirement, canonical_specifiers
+from ..python.pep723 import block_digest, settings_digest
+from ..python.requirements import canonical_requirement, canonical_specifiers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Optional
 
-    from ..manifest import BundledScript, Manifest
+    from ..bundle.manifest import BundledScript, Manifest
     from .request import Request
 
 

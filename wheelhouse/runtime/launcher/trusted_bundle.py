@@ -3,11 +3,11 @@
 import os
 from contextlib import contextmanager
 
+from ..bundle.manifest import Manifest
+from ..bundle.policy import trusted_manifest
+from ..disk.files import sha256_of
 from ..errors import IntegrityError, SignatureError
-from ..files import sha256_of
-from ..manifest import Manifest
 from ..names import MANIFEST
-from ..policy import trusted_manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 import os
 import sys
 
-from ..cache_dir import cache_candidates, cache_fault
+from ..disk.cache_dir import cache_candidates, cache_fault
+from ..disk.node_identity import node_identity
 from ..names import MANIFEST, POLICY_PATH, PYTHON_VARIABLES
-from ..node_identity import node_identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

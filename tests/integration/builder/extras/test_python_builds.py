@@ -21,14 +21,14 @@ from offline_bundle.builder.inputs.targets import Target, host_platform, make_ta
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
 from offline_bundle.wheelhouse.derived.diff import diff
-from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledPython, Manifest, read_manifest
+from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import (
     FetchError,
     IntegrityError,
     OutOfDateError,
     ResolveError,
 )
-from offline_bundle.wheelhouse.runtime.manifest import BundledPython, Manifest, read_manifest
 from offline_bundle.wheelhouse.store.contents import contents
 from offline_bundle.wheelhouse.store.prune import prune
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
@@ -356,7 +356,7 @@ def test_locked_brings_a_lost_one_back_and_adds_none(mirrored: Mirrored) -> None
         mirrored.build(script, is_locked=True)
     mirrored.build(script)
     before = digests(factory.bundle)
-    for name in (BROUGHT, "python-downloads.json", "run.sh", "runtime/interpreter_info.py"):
+    for name in (BROUGHT, "python-downloads.json", "run.sh", "runtime/python/interpreter_info.py"):
         (factory.bundle / name).unlink()
     mirrored.build(script, is_locked=True)
     assert digests(factory.bundle) == before

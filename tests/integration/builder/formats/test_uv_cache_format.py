@@ -16,13 +16,13 @@ import pytest
 
 from offline_bundle.builder.inputs.targets import host_platform
 from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.errors import (
     FetchError,
     InputError,
     IntegrityError,
     OutOfDateError,
 )
-from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 from offline_bundle.wheelhouse.store.prune import prune
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from offline_bundle.wheelhouse.transport.pack import pack

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.builder.inputs.targets import host_platform
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 from tests.support.command_line import (
     HERE,
     Told,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from offline_bundle.runner.engines.hps.connection.session import connect
 from offline_bundle.runner.engines.hps.downloads import checksum
 from offline_bundle.runner.engines.hps.engine import HpsEngine
 from offline_bundle.runner.engines.hps.local_paths import folder_names, safe_path
@@ -15,7 +16,6 @@ from offline_bundle.runner.engines.hps.projects import (
     find_project,
 )
 from offline_bundle.runner.engines.hps.results import download
-from offline_bundle.runner.engines.hps.session import connect
 from offline_bundle.runner.engines.hps.submit import submit
 from offline_bundle.runner.follow import follow, watch
 from offline_bundle.runner.model import Counts
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from offline_bundle.runner.engines.hps.session import Session
+    from offline_bundle.runner.engines.hps.connection.session import Session
     from offline_bundle.runner.engines.hps.submit import Submitted
     from offline_bundle.runner.hps_server import EmbeddedHps
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from offline_bundle.runner.engines.hps.session import connect
+from offline_bundle.runner.engines.hps.connection.session import connect
 from offline_bundle.runner.hps_server import EmbeddedHps
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from tests.support.jobs import server_of

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from offline_bundle.runner.engines.hps.connection.session import connect
 from offline_bundle.runner.engines.hps.engine import HpsEngine
 from offline_bundle.runner.engines.hps.projects import (
     find_project,
     list_projects,
 )
-from offline_bundle.runner.engines.hps.session import connect
 from offline_bundle.runner.engines.hps.submit import (
     JOBS_PER_REQUEST,
     Submission,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from offline_bundle.runner.engines.hps.session import Session
+    from offline_bundle.runner.engines.hps.connection.session import Session
 
 pytestmark = pytest.mark.filterwarnings(CLIENT_LEAKS)
 

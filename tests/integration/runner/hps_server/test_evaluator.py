@@ -9,7 +9,7 @@ import pytest
 from ansys.hps.client.jms import File, Job, JobDefinition, SuccessCriteria, TaskDefinition
 
 from offline_bundle.runner.hps_server import EmbeddedHps
-from offline_bundle.runner.hps_server.file_storage import Storage
+from offline_bundle.runner.hps_server.store.file_storage import Storage
 from tests.support.hps import SOFTWARE
 
 if TYPE_CHECKING:

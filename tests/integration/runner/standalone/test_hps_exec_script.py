@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uv import find_uv_bin
 
-from offline_bundle.wheelhouse.runtime import manifest as manifest_module
+from offline_bundle.wheelhouse.runtime.bundle import manifest as manifest_module
 from offline_bundle.wheelhouse.store import shipped
 from offline_bundle.wheelhouse.transport.pack import pack
 from tests.support.bundles import BundleScript, make_bundle, read_manifest

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from offline_bundle.runner.standalone import probe
-from offline_bundle.wheelhouse.runtime.cache_dir import cache_candidates
-from offline_bundle.wheelhouse.runtime.cache_setup import cache_directory
+from offline_bundle.wheelhouse.runtime.disk.cache_dir import cache_candidates
+from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
+from offline_bundle.wheelhouse.runtime.disk.node_identity import node_identity
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
-from offline_bundle.wheelhouse.runtime.node_identity import node_identity
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 from tests.support.machine import bubblewrap, pyenv_interpreter
 
 pytestmark = pytest.mark.measured

@@ -10,7 +10,7 @@ import sys
 from tests.support.output_cases import ROWS, TITLES
 
 CODE = (
-    "from offline_bundle.wheelhouse.cli.output import print_table; "
+    "from offline_bundle.wheelhouse.cli.kit.output import print_table; "
     f"print_table({TITLES!r}, {ROWS!r}, numbers=['size'])"
 )
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 CODE = """
-from offline_bundle.wheelhouse.cli.progress import show_progress
+from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 with show_progress(is_quiet=False) as progress:
     progress.step("Resolving [bold]eval.py")
     progress.begin("Fetching", files=2, size=2048)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from offline_bundle.cli import run_command_line
-from offline_bundle.wheelhouse.cli.options import sign_option, signer_policy, trust_options
+from offline_bundle.wheelhouse.cli.kit.options import sign_option, signer_policy, trust_options
 from offline_bundle.wheelhouse.cli.sign import sign_command
 from offline_bundle.wheelhouse.cli.verify import print_signer
-from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
+from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
 from offline_bundle.wheelhouse.signing import check_bundle_signature
 from tests.support.bundles import make_bundle
 from tests.support.signing_cases import allowing, make_key, public

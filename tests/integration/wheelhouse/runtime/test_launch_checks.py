@@ -124,7 +124,7 @@ def test_interpreters_passed_over_are_named_with_the_reason(
     node: Node, change: dict[str, object], reason: str
 ) -> None:
     info = subprocess.run(
-        [sys.executable, "-I", node.bundle / "runtime" / "interpreter_info.py"],
+        [sys.executable, "-I", node.bundle / "runtime" / "python" / "interpreter_info.py"],
         capture_output=True,
         check=True,
     )

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.launcher.cache_cleanup import remove_unused_interpreters
+from offline_bundle.wheelhouse.runtime.launcher.prepare.cache_cleanup import (
+    remove_unused_interpreters,
+)
 from tests.support.bundles import (
     BundleScript,
     make_bundle,
@@ -196,9 +198,11 @@ def test_interpreter_that_does_not_run_here_is_named(node: Node) -> None:
 
 
 def test_a_launcher_that_was_copied_without_it_says_what_is_missing(node: Node) -> None:
-    (node.bundle / "runtime" / "launcher" / "python_archive.py").unlink()
+    (node.bundle / "runtime" / "launcher" / "prepare" / "python_archive.py").unlink()
     said = node.failure(1, node.script())
-    assert "runtime is incomplete: No module named 'runtime.launcher.python_archive'" in said
+    assert (
+        "runtime is incomplete: No module named 'runtime.launcher.prepare.python_archive'" in said
+    )
 
 
 @pytest.mark.slow

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
-from offline_bundle.wheelhouse.runtime.launcher.cache_cleanup import cache_limit
-from offline_bundle.wheelhouse.runtime.locks import FileLock
-from offline_bundle.wheelhouse.runtime.node_identity import node_identity
+from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
+from offline_bundle.wheelhouse.runtime.disk.node_identity import node_identity
+from offline_bundle.wheelhouse.runtime.launcher.prepare.cache_cleanup import cache_limit
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 from tests.support.bundles import (
     THIS_PYTHON,
     BundleScript,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.manifest import (
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     Manifest,
     render_checksums,

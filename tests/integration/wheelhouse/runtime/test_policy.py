@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime import policy
+from offline_bundle.wheelhouse.runtime.bundle import policy
+from offline_bundle.wheelhouse.runtime.bundle.policy import (
+    may_be_in_force,
+    policy_state,
+    trusted_manifest,
+)
+from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
 from offline_bundle.wheelhouse.runtime.errors import SignatureError
-from offline_bundle.wheelhouse.runtime.interpreters import find_interpreter
-from offline_bundle.wheelhouse.runtime.policy import may_be_in_force, policy_state, trusted_manifest
-from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 from offline_bundle.wheelhouse.signing import (
     check_trust,
     sign,
@@ -172,7 +176,7 @@ def test_it_works_on_the_oldest_python_a_node_may_have(
     write_policy(tmp_path / "own" / "policy.json", allowed_signers="allowed_signers")
     allowing(tmp_path / "own", f"alice {public(key)}")
     code = (
-        "import sys; from runtime import policy; "
+        "import sys; from runtime.bundle import policy; "
         "print(policy.trusted_manifest(sys.argv[1])[1][0].identity)"
     )
     variables = {

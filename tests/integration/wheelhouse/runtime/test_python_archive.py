@@ -5,10 +5,8 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
-from offline_bundle.wheelhouse.runtime.launcher import python_archive
-from offline_bundle.wheelhouse.runtime.launcher.python_archive import (
-    unpack,
-)
+from offline_bundle.wheelhouse.runtime.launcher.prepare import python_archive
+from offline_bundle.wheelhouse.runtime.launcher.prepare.python_archive import unpack
 from tests.support.interpreters import python_mirror
 from tests.support.machine import pyenv_interpreter
 from tests.support.python_archive_cases import folder
@@ -35,10 +33,10 @@ def test_it_runs_on_the_oldest_python_of_nodes(folder: Path) -> None:
     import subprocess
 
     code = (
-        "import sys; from runtime.launcher.python_archive import unpack; "
+        "import sys; from runtime.launcher.prepare.python_archive import unpack; "
         "unpack(open(sys.argv[1], 'rb').read(), sys.argv[2])"
     )
-    beside = Path(python_archive.__file__).parents[2]
+    beside = Path(python_archive.__file__).parents[3]
     command = [pyenv_interpreter("3.9"), "-c", code, str(python_mirror().archive), str(folder)]
     subprocess.run(command, cwd=beside, check=True, env={"PYTHONDONTWRITEBYTECODE": "1"})
     assert (folder / "python/bin/python3").is_symlink()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
 from offline_bundle.wheelhouse.runtime.errors import BundleError, SignatureError
-from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.names import SIGNATURE
-from offline_bundle.wheelhouse.runtime.signatures import SignerPolicy
 from offline_bundle.wheelhouse.signing import check_bundle_signature, sign, signing_with
 from offline_bundle.wheelhouse.store.prune import (
     prune,

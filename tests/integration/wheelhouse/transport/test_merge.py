@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.runtime.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from tests.support.archives import no_fsync, put_bundle, tree
 
 if TYPE_CHECKING:

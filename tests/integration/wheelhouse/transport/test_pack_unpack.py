@@ -88,7 +88,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 )
 def test_long_and_non_ascii_names_are_kept(tmp_path: Path, path: str) -> None:
     from offline_bundle.wheelhouse.derived.complete import file_entry
-    from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
     files = {path: file_entry(b"content"), "SHA256SUMS": BundledFile(sha256=None, size=None)}

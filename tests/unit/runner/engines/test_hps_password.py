@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from offline_bundle.runner.engines.hps.password import find_password
+from offline_bundle.runner.engines.hps.connection.password import find_password
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 URL = "https://hps.example:8443/hps"

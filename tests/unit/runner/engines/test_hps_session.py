@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from offline_bundle.runner.engines.hps.client_errors import ServerUnreachableError
-from offline_bundle.runner.engines.hps.server import Server
-from offline_bundle.runner.engines.hps.session import connect
+from offline_bundle.runner.engines.hps.connection.client_errors import ServerUnreachableError
+from offline_bundle.runner.engines.hps.connection.server import Server
+from offline_bundle.runner.engines.hps.connection.session import connect
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from tests.support.jobs import server_of
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.runner.hps_server.database import Store, UnknownFieldError, parse_query
+from offline_bundle.runner.hps_server.store.database import Store, UnknownFieldError, parse_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from offline_bundle.runner.hps_server.database import Body
+    from offline_bundle.runner.hps_server.store.database import Body
 
 
 @pytest.fixture

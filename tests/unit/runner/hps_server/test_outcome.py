@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.runner.hps_server.outcome import (
+from offline_bundle.runner.hps_server.evaluation.outcome import (
     collect,
     find_problems,
     find_value_problems,

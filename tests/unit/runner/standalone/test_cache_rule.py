@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.runner.standalone import probe
-from offline_bundle.wheelhouse.runtime import cache_dir
+from offline_bundle.wheelhouse.runtime.disk import cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ PROGRAMS = ["launcher", "exec script", "probe"]
 
 @pytest.fixture(scope="module")
 def exec_script() -> Iterator[ModuleType]:
-    shim = str(ROOT / "runner" / "hps_server" / "shim")
+    shim = str(ROOT / "runner" / "hps_server" / "evaluation" / "shim")
     before = set(sys.modules)
     sys.path.insert(0, shim)
     path = ROOT / "runner" / "standalone" / "hps_exec_script.py"

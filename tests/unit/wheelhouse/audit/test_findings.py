@@ -15,8 +15,7 @@ from offline_bundle.wheelhouse.audit.findings import (
     find_vulnerabilities,
     used_packages,
 )
-from offline_bundle.wheelhouse.runtime.errors import InputError
-from offline_bundle.wheelhouse.runtime.manifest import (
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     BundledLock,
     BundledPackage,
@@ -24,6 +23,7 @@ from offline_bundle.wheelhouse.runtime.manifest import (
     BundledTarget,
     Manifest,
 )
+from offline_bundle.wheelhouse.runtime.errors import InputError
 
 ALPHA = Package("alpha", "1.0")
 USES = {ALPHA: (Use("eval", "cp312", is_direct=True),)}

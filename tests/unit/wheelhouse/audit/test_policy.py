@@ -10,8 +10,8 @@ from offline_bundle.wheelhouse.audit.exceptions import Accepted
 from offline_bundle.wheelhouse.audit.licences import Licences
 from offline_bundle.wheelhouse.audit.policy import Breach, find_breaches, parse_rules
 from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
 from offline_bundle.wheelhouse.runtime.errors import InputError
-from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest, Source
 
 WHEEL = "wheels/alpha-1.0-py3-none-any.whl"
 INDEX = Source(index="https://packages.example.org/simple/")

@@ -75,7 +75,7 @@ def test_unreadable_bundle_completes_nothing() -> None:
 
 def test_every_completed_platform_is_valid() -> None:
     from offline_bundle.builder.inputs.targets import make_target
-    from offline_bundle.wheelhouse.runtime.platforms import platform_names
+    from offline_bundle.wheelhouse.runtime.python.platforms import platform_names
 
     assert [make_target("3.12", name).platform for name in platform_names()] == list(
         platform_names()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from offline_bundle.runner.cli.submit import submit_command
-from offline_bundle.wheelhouse.cli.output import print_table
+from offline_bundle.wheelhouse.cli.kit.output import print_table
 from offline_bundle.wheelhouse.cli.pack import pack_command
 from offline_bundle.wheelhouse.runtime.errors import InputError
-from offline_bundle.wheelhouse.runtime.launcher.cache_cleanup import cache_limit
-from offline_bundle.wheelhouse.runtime.paths import printable_lines
+from offline_bundle.wheelhouse.runtime.launcher.prepare.cache_cleanup import cache_limit
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size, parse_size
+from offline_bundle.wheelhouse.runtime.text import printable_lines
 from tests.support.output_cases import ROWS, TITLES
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.cli import progress as display
-from offline_bundle.wheelhouse.cli.progress import show_progress
+from offline_bundle.wheelhouse.cli.kit import progress as display
+from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 
 if TYPE_CHECKING:
     import pytest

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from offline_bundle.wheelhouse.derived.complete import complete, file_entry
 from offline_bundle.wheelhouse.derived.requirement_graph import marker_environment
-from offline_bundle.wheelhouse.runtime.manifest import BundledPython
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledPython
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
 from tests.support.reviewed import LINUX, MAC, TARGETS, Shelf
 

@@ -12,12 +12,19 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from offline_bundle.wheelhouse.runtime import platforms
+from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-from offline_bundle.wheelhouse.runtime.locks import FileLock
-from offline_bundle.wheelhouse.runtime.pep723 import block_digest, read_block, settings_digest
-from offline_bundle.wheelhouse.runtime.platforms import parse_platform
-from offline_bundle.wheelhouse.runtime.requirements import canonical_requirement, python_matches
+from offline_bundle.wheelhouse.runtime.python import platforms
+from offline_bundle.wheelhouse.runtime.python.pep723 import (
+    block_digest,
+    read_block,
+    settings_digest,
+)
+from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
+from offline_bundle.wheelhouse.runtime.python.requirements import (
+    canonical_requirement,
+    python_matches,
+)
 from tests.support.characters import CHARACTERS
 
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
-from offline_bundle.wheelhouse.runtime.files import NotRegularError, open_regular
-from offline_bundle.wheelhouse.runtime.manifest import (
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     Manifest,
     read_manifest,
     render_checksums,
 )
-from offline_bundle.wheelhouse.runtime.paths import unsafe_path
+from offline_bundle.wheelhouse.runtime.disk.files import NotRegularError, open_regular
+from offline_bundle.wheelhouse.runtime.disk.paths import unsafe_path
+from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 from tests.support.characters import CHARACTERS
 
 if TYPE_CHECKING:

@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.policy import may_be_in_force, policy_state, trusted_manifest
+from offline_bundle.wheelhouse.runtime.bundle.policy import (
+    may_be_in_force,
+    policy_state,
+    trusted_manifest,
+)
 from offline_bundle.wheelhouse.signing import (
     check_trust,
 )

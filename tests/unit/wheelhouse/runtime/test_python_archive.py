@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.launcher import python_archive
-from offline_bundle.wheelhouse.runtime.launcher.python_archive import (
+from offline_bundle.wheelhouse.runtime.launcher.prepare import python_archive
+from offline_bundle.wheelhouse.runtime.launcher.prepare.python_archive import (
     interpreter_path,
     unpack,
 )

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime import safe_folder
 from offline_bundle.wheelhouse.runtime.archive.unpack import main
-from offline_bundle.wheelhouse.runtime.commit import commit_files
+from offline_bundle.wheelhouse.runtime.disk import safe_folder
+from offline_bundle.wheelhouse.runtime.disk.commit import commit_files
+from offline_bundle.wheelhouse.runtime.disk.files import NotRegularError
+from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.runtime.errors import BundleError, IntegrityError
-from offline_bundle.wheelhouse.runtime.files import NotRegularError
-from offline_bundle.wheelhouse.runtime.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.transport.pack import pack
 from offline_bundle.wheelhouse.transport.unpack import unpack

@@ -9,8 +9,8 @@ import pytest
 from offline_bundle.cli import run_command_line
 from offline_bundle.wheelhouse.cli.diff import diff_command
 from offline_bundle.wheelhouse.derived.diff import diff
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledUv
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import BundledUv
 from offline_bundle.wheelhouse.transport.open import load_manifest
 from offline_bundle.wheelhouse.transport.pack import pack
 from tests.support.reviewed import LINUX, WINDOWS, Shelf

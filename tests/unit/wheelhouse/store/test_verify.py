@@ -13,8 +13,12 @@ import pytest
 
 from offline_bundle.cli import run_command_line
 from offline_bundle.wheelhouse.cli.verify import verify_command
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
+    BundledFile,
+    Manifest,
+    render_checksums,
+)
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import BundledFile, Manifest, render_checksums
 from offline_bundle.wheelhouse.store.verify import (
     Change,
     VerifyReport,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import Manifest, read_manifest
 from offline_bundle.wheelhouse.runtime.names import MOST_ANCESTORS, PENDING
 from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.store.writer import BundleWriter

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import read_manifest
 from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.transport.pack import pack
 from offline_bundle.wheelhouse.transport.unpack import unpack

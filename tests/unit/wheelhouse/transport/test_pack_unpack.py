@@ -18,9 +18,9 @@ from offline_bundle.wheelhouse.derived.complete import file_entry
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.runtime.archive.tar import render_header
 from offline_bundle.wheelhouse.runtime.archive.unpack import main
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Source, read_manifest
+from offline_bundle.wheelhouse.runtime.disk.paths import unsafe_path
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, IntegrityError
-from offline_bundle.wheelhouse.runtime.manifest import Source, read_manifest
-from offline_bundle.wheelhouse.runtime.paths import unsafe_path
 from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 from offline_bundle.wheelhouse.transport import output

@@ -1,0 +1,1 @@
+"""The connection to HPS: server address, sign-in, session, errors of the client."""

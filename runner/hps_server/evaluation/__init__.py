@@ -1,0 +1,1 @@
+"""The evaluator of the embedded HPS: starts tasks, collects their outcome."""

@@ -1,0 +1,1 @@
+"""What the embedded HPS stores: objects in a database, files on disk."""

@@ -1,0 +1,112 @@
+"""Options that several commands have: signing, trust, output, sizes and durations."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.sizes import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+PATH = click.Path(path_type=Path)
+
+
+class SizeType(click.ParamType[int]):
+    """A size in bytes, in powers of 1024: `700M`, `4G`, `4GiB`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's
+        """Parse the text of an option."""
+        try:
+            return value if isinstance(value, int) else parse_size(str(value))
+        except InputError:
+            message = f"{value!r} is not a size: use e.g. 700M or 4G (powers of 1024)"
+            return self.fail(message, param, ctx)
+
+
+class DurationType(click.ParamType[timedelta]):
+    """A length of time: `90m`, `12h`, `7d`, or `0`."""
+
+    name = "duration"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - click's
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> timedelta:
+        """Parse the text of an option."""
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"(\d{1,6})([smhdw])", str(value))
+        if match:
+            return timedelta(**{_UNITS[match[2]]: int(match[1])})
+        if value == "0":
+            return timedelta()
+        return self.fail(f"{value!r} is not a duration: use e.g. 90m, 12h, 7d or 0", param, ctx)
+
+
+def json_option(command: _Command) -> _Command:
+    """Add `--json`: `as_json: bool`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(
+        command
+    )
+
+
+def quiet_option(command: _Command) -> _Command:
+    """Add `-q/--quiet`: `quiet: bool`."""
+    return click.option("-q", "--quiet", is_flag=True, help="Print errors only.")(command)
+
+
+def sign_option(command: _Command) -> _Command:
+    """Add `--sign KEY`: `sign: str | None`, for `signing.sign` or `signing.signing_with`."""
+    text = (
+        "Sign with this OpenSSH key: the file of a private key, or of a public key whose private "
+        "key is in ssh-agent."
+    )
+    return click.option("--sign", metavar="KEY", help=text)(command)
+
+
+def trust_options(command: _Command) -> _Command:
+    """Add the options that `signer_policy` takes: `allowed_signers`, `signer`, `revoked_keys`."""
+    options = [
+        click.option(
+            "--allowed-signers",
+            type=PATH,
+            metavar="FILE",
+            help="Require a signature by a key in FILE (see ALLOWED SIGNERS in ssh-keygen(1)).",
+        ),
+        click.option("--signer", metavar="NAME", help="Require this signer."),
+        click.option(
+            "--revoked-keys", type=PATH, metavar="FILE", help="Reject signatures by keys in FILE."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def signer_policy(
+    allowed_signers: Path | None, signer: str | None, revoked_keys: Path | None
+) -> SignerPolicy | None:
+    """Return the policy of `trust_options`; None if they require no signature."""
+    from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
+
+    if allowed_signers is None:
+        if signer or revoked_keys:
+            raise click.UsageError("--signer and --revoked-keys require --allowed-signers")
+        return None
+    return SignerPolicy(allowed_signers, signer, revoked_keys)

@@ -1,0 +1,1 @@
+"""The manifest of a bundle, its signature, and the policy of a node."""

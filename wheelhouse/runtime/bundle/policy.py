@@ -1,0 +1,184 @@
+"""The site's policy on signatures: which signers a bundle must have to be used on this machine."""
+
+import json
+import os
+import stat
+import sys
+import time
+
+from ..errors import SignatureError
+from ..names import MANIFEST, POLICY_PATH, SIGNATURE
+from .signatures import SignerPolicy, check_signature, read_signature, untrusted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Optional
+
+    from .signatures import Signer
+
+_KEYS = {"allowed-signers", "signer", "revoked-keys", "ssh-keygen"}
+
+
+def trusted_manifest(bundle: str) -> "tuple[bytes, list[Signer]]":
+    """Return `bundle.json` as it was checked, and its signers: one for each policy in force.
+
+    While an update commits, one file may be read from before it and the other from after it; then
+    both are read again. Raises SignatureError, and OSError if there is no manifest.
+    """
+    in_force = policies()
+    content = _read_manifest(bundle)
+    while in_force:
+        signature = read_signature(bundle)
+        try:
+            return content, [check_signature(content, signature, policy) for policy in in_force]
+        except SignatureError as error:
+            newer = _read_manifest(bundle)
+            if error.kind not in ("absent", "modified") or newer == content:
+                raise
+            content = newer
+    return content, []
+
+
+def check_policies(content: bytes, signature: "Optional[bytes]") -> "list[Signer]":
+    """Return the signers of a manifest: one for each policy in force. Raises SignatureError."""
+    return [check_signature(content, signature, policy) for policy in policies()]
+
+
+def may_be_in_force() -> bool:
+    """Return whether there may be a policy, or what should be one, without reading it."""
+    return bool(os.environ.get("OFFLINE_BUNDLE_POLICY")) or os.path.lexists(POLICY_PATH)
+
+
+def policies() -> "list[SignerPolicy]":
+    """Return the policies in force, the site's first. Raises SignatureError for a faulty one."""
+    return [_read_policy(path, users) for path, users in _policy_paths()]
+
+
+def policy_state(bundle: str) -> "list[str]":
+    """Return texts that change when the result of a check may change; empty without a policy.
+
+    They are part of launch records. Keys expire, so an unchanged result is valid for one hour.
+    """
+    paths = []
+    for path, users in _policy_paths():
+        policy = _read_policy(path, users)
+        paths += [path, policy.allowed, policy.revoked or "", policy.signer or ""]
+    if not paths:
+        return []
+    states = [_file_state(path) for path in [*paths, os.path.join(bundle, SIGNATURE)]]
+    return [*paths, *states, str(int(time.time()) // 3600)]
+
+
+def _policy_paths() -> "Iterator[tuple[str, set[int]]]":
+    """Yield the path of each policy, with the users that may have written it."""
+    if sys.platform != "win32":
+        try:
+            os.lstat(POLICY_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise _policy_fault(POLICY_PATH, f"cannot be read: {error.strerror}") from None
+        else:
+            yield POLICY_PATH, root_users()
+    added = os.environ.get("OFFLINE_BUNDLE_POLICY")
+    if added:
+        users = set() if sys.platform == "win32" else {*root_users(), os.getuid()}
+        yield os.path.abspath(added), users
+
+
+def _read_policy(path: str, users: "set[int]") -> SignerPolicy:
+    _check_not_writable_by_others(path, users)
+    try:
+        with open(path, "rb") as file:
+            document = json.loads(file.read().decode())
+    except OSError as error:
+        raise _policy_fault(path, f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise _policy_fault(path, f"is not JSON: {error}") from None
+    return _policy_of(document, path, users)
+
+
+def _policy_of(document: object, path: str, users: "set[int]") -> SignerPolicy:
+    if not isinstance(document, dict) or not isinstance(document.get("allowed-signers"), str):
+        raise _policy_fault(path, 'must be an object with "allowed-signers"')
+    unknown = [
+        key
+        for key, value in document.items()
+        if key not in _KEYS or not isinstance(value, str) or not value
+    ]
+    if unknown:
+        raise _policy_fault(path, f"has unknown keys or values: {', '.join(sorted(unknown))}")
+    folder = os.path.dirname(path)
+    files = {key: os.path.join(folder, document[key]) for key in document if key != "signer"}
+    for file in files.values():
+        _check_not_writable_by_others(file, users)
+    return SignerPolicy(
+        files["allowed-signers"],
+        document.get("signer"),
+        files.get("revoked-keys"),
+        files.get("ssh-keygen"),
+    )
+
+
+def _check_not_writable_by_others(path: str, users: "set[int]") -> None:
+    """Raise SignatureError unless only *users* can have written or replaced the file."""
+    if sys.platform == "win32":
+        return
+    for name in _with_parents(path):
+        try:
+            state = os.stat(name)
+        except OSError as error:
+            raise _policy_fault(name, f"cannot be read: {error.strerror}") from None
+        is_folder = stat.S_ISDIR(state.st_mode)
+        is_sticky = is_folder and state.st_mode & stat.S_ISVTX
+        if not is_folder and not stat.S_ISREG(state.st_mode):  # reading a fifo would wait
+            raise _policy_fault(name, "is not a file")
+        if state.st_uid not in users and not (is_folder and state.st_uid in root_users()):
+            raise _policy_fault(name, f"belongs to user {state.st_uid}")
+        if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not is_sticky:
+            mode = f"{stat.S_IMODE(state.st_mode):04o}"
+            raise _policy_fault(name, f"can be written by others (mode {mode})")
+
+
+def _with_parents(path: str) -> "Iterator[str]":
+    """Yield the file and each folder above it, as named and as links lead."""
+    for name in dict.fromkeys([os.path.abspath(path), os.path.realpath(path)]):
+        yield name
+        while os.path.dirname(name) != name:
+            name = os.path.dirname(name)  # noqa: PLW2901 - upwards from here
+            yield name
+
+
+def root_users() -> "set[int]":
+    """Return the user number of root: 0, and its substitute in a user namespace without root."""
+    try:
+        with open("/proc/self/uid_map", "rb") as file:
+            if file.read().split()[:2] == [b"0", b"0"]:
+                return {0}
+        with open("/proc/sys/kernel/overflowuid", "rb") as file:
+            return {0, int(file.read())}
+    except (OSError, ValueError):
+        return {0}
+
+
+def _policy_fault(path: str, problem: str) -> SignatureError:
+    return untrusted(
+        "policy",
+        f"the signature policy cannot be applied: {path} {problem}",
+        "a policy and the files that it names must exist, and be writable by root only "
+        "(or by you, for OFFLINE_BUNDLE_POLICY)",
+    )
+
+
+def _file_state(path: str) -> str:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return ""
+    return repr((state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+
+
+def _read_manifest(bundle: str) -> bytes:
+    with open(os.path.join(bundle, MANIFEST), "rb") as file:
+        return file.read()

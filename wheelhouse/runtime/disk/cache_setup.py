@@ -1,0 +1,46 @@
+"""Create the node's cache folder, or refuse one that others may change."""
+
+import os
+
+from ..errors import BundleError
+from .cache_dir import cache_candidates, cache_fault
+
+
+def cache_directory() -> str:
+    """Return the cache folder, created with mode 0700 if need be.
+
+    The candidates of `cache_candidates`, in order: one that cannot be written is passed over for
+    the next. Raises BundleError for a folder that another user may change (`cache_fault`).
+    """
+    *preferred, last = cache_candidates()
+    for folder in preferred:
+        try:
+            if os.access(private_directory(folder), os.W_OK | os.X_OK):
+                return folder
+        except OSError:
+            continue  # a home that is missing, full or read-only: use the temporary folder
+    return private_directory(last)
+
+
+def private_directory(folder: str) -> str:
+    """Create *folder* with mode 0700, or check the existing one; return it.
+
+    Raises OSError if it cannot be created, BundleError if `cache_fault` finds something.
+    """
+    try:
+        os.mkdir(folder, 0o700)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except FileExistsError:
+        pass
+    fault = cache_fault(folder)
+    if fault:
+        status = os.stat(folder)
+        raise BundleError(
+            f"the cache {folder} {fault}: not used "
+            f"(owner {status.st_uid}, mode {status.st_mode & 0o7777:04o})",
+            hint="remove it (or, if only you have written there: chmod go-w), "
+            "or set OFFLINE_BUNDLE_CACHE to a folder of your own with mode 0700",
+        )
+    return folder

@@ -1,0 +1,115 @@
+"""Commit staged files to a bundle: journal, renames, manifest last."""
+
+import os
+import re
+
+from ..errors import InputError
+from ..names import CHECKSUMS, INCOMING, MANIFEST, PENDING, SIGNATURE, STAGING, WRITER
+from .files import sha256_of
+from .safe_folder import SafeFolder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Optional, Union
+
+    PathLike = Union[str, os.PathLike[str]]
+
+_JOURNAL = re.compile(r"pending(-[0-9a-f]{16})?\.json")
+
+
+def commit_files(  # noqa: PLR0913 -- one parameter for each file that a commit writes
+    directory: "PathLike",
+    staged: "Mapping[str, PathLike]",
+    *,
+    document: bytes,
+    checksums: bytes,
+    journal: bytes,
+    signature: "Optional[bytes]" = None,
+    obsolete: "Iterable[str]" = (),
+) -> None:
+    """Move *staged* files into the bundle at *directory*; the rename of *document* commits.
+
+    *journal* is a manifest of all files that may exist after a kill: verification recognises them,
+    and the next writer uses or removes them. *obsolete* files are removed after the commit.
+    """
+    with SafeFolder(directory) as folder:
+        _put_in_place(folder, staged, journal)
+        _write(folder, CHECKSUMS, checksums)
+        before = _replace_manifest(folder, document, signature)
+        if signature is not None and before:
+            _write(folder, SIGNATURE, signature)
+        elif before is not None and signature is None:
+            folder.remove(SIGNATURE)
+        for path in obsolete:
+            folder.remove_with_folders(path)
+        for path in journal_paths(folder):
+            folder.remove(path)
+        folder.remove_tree(INCOMING)
+
+
+def _put_in_place(folder: SafeFolder, staged: "Mapping[str, PathLike]", journal: bytes) -> None:
+    sources = {path: _relative(folder, file) for path, file in staged.items()}
+    folders = sorted({path.rpartition("/")[0] for path in sources} | {STAGING})
+    for path in folders:
+        folder.make_folder(path)
+    _write_journal(folder, journal)
+    # After a power cut a name must not lead to an empty file: contents first, then names.
+    folder.flush_all([*sources.values()])
+    for path, source in sources.items():
+        folder.replace(source, path)
+    folder.flush_all(folders)
+
+
+def _relative(folder: SafeFolder, file: "PathLike") -> str:
+    return os.path.relpath(os.fspath(file), folder.path).replace(os.sep, "/")
+
+
+def _replace_manifest(
+    folder: SafeFolder, document: bytes, signature: "Optional[bytes]"
+) -> "Optional[bytes]":
+    """Commit; return the signature of another manifest that was in place, None for the same."""
+    before = None
+    if folder.read(MANIFEST) != document:
+        before = folder.read(SIGNATURE) or b""
+    if signature is not None:
+        # Two files cannot be renamed as one: until the commit, both signatures are in the file.
+        old = before or b""
+        _write(folder, SIGNATURE, old if signature in old else old + signature)
+    _write(folder, MANIFEST, document)
+    folder.flush("")
+    return before
+
+
+def journal_paths(folder: SafeFolder) -> "list[str]":
+    """Return the paths of the journals that killed writers left in a bundle."""
+    return [f"{WRITER}/{name}" for name in folder.names(WRITER) if _JOURNAL.fullmatch(name)]
+
+
+def _write_journal(folder: SafeFolder, journal: bytes) -> None:
+    before = folder.read(PENDING)
+    if before is not None and before != journal:  # its files may be in place: keep it
+        folder.replace(PENDING, f"{WRITER}/pending-{sha256_of(before)[:16]}.json")
+    _write(folder, PENDING, journal)
+    folder.flush(WRITER)
+
+
+def _write(folder: SafeFolder, path: str, content: bytes) -> None:
+    """Write aside, flush and rename: after a power cut, too, the file is the old or the new."""
+    partial = f"{STAGING}/{path.rpartition('/')[2]}"
+    folder.write(partial, content, durable=True)
+    folder.replace(partial, path)
+
+
+def check_is_bundle_folder(directory: str) -> None:
+    """Raise InputError unless *directory* is a bundle, an unfinished one, or empty or new."""
+    if not os.path.lexists(directory):
+        return
+    if not os.path.isdir(directory):
+        raise InputError(f"{directory} is a file, not a folder", hint="name a folder with -o")
+    names = set(os.listdir(directory))
+    if names and not names & {MANIFEST, WRITER}:
+        raise InputError(
+            f"{directory} is not empty and has no {MANIFEST}: it is not a bundle",
+            hint="name a new or empty folder, or a bundle, with -o",
+        )

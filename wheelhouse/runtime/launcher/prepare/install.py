@@ -1,0 +1,164 @@
+"""Install the wheels of a lock with uv or pip."""
+
+import os
+import subprocess
+import sys
+
+from ...disk.files import write_atomic
+from ...disk.locks import FileLock
+from ...errors import BundleError, IntegrityError, NotInBundleError
+from ...names import ENVIRONMENT_MARK
+from ...processes import explicit_program, find_program, tool_variables
+from ...python.platforms import parse_platform
+from ..os_errors import no_space
+from ..trusted_bundle import DAMAGED_HINT
+from ..warm_start import environment_python
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from ...python.platforms import Node
+    from ..request import Request
+    from .plan import Plan
+
+_UV_OPTIONS = ("--no-config", "--offline", "--no-progress")
+_UV_SYNC_OPTIONS = (
+    "--no-index",
+    "--require-hashes",
+    "--no-build",
+    "--allow-empty-requirements",
+)
+_PIP_OPTIONS = ("--isolated", "--disable-pip-version-check", "--no-input")
+_PIP_INSTALL_OPTIONS = (
+    "--no-index",
+    "--no-deps",
+    "--no-compile",
+    "--no-cache-dir",
+    "--only-binary",
+    ":all:",
+    "--require-hashes",
+    # The build has checked Requires-Python as uv does, which ignores upper bounds.
+    "--ignore-requires-python",
+)
+
+
+def find_uv(plan: "Plan", cache: str) -> "Optional[str]":
+    """Return uv: OFFLINE_BUNDLE_UV, a verified copy of the bundle's, PATH's, or None."""
+    explicit = os.environ.get("OFFLINE_BUNDLE_UV")
+    if explicit:
+        return explicit_program(explicit, "uv")
+    manifest = plan.bundle.manifest
+    fitting = [platform for platform in manifest.uv if _uv_fits(platform, plan.node)]
+    if not fitting:
+        return find_program("uv")
+    newest = max(fitting, key=lambda platform: parse_platform(platform)[2:])
+    name = manifest.uv[newest].path
+    digest = str(manifest.files[name].sha256)
+    copy = os.path.join(cache, "uv-bin", digest, os.path.basename(name))
+    if not os.path.isfile(copy):
+        content = plan.bundle.read(name)
+        os.makedirs(os.path.dirname(copy), mode=0o700, exist_ok=True)
+        write_atomic(copy, content, mode=0o700)
+    return copy
+
+
+def _uv_fits(platform: str, node: "Node") -> bool:
+    """Return whether a uv runs here. The musl build is static: it runs on every Linux."""
+    parsed = parse_platform(platform)
+    is_same_machine = (parsed.system, parsed.machine) == (node.system, node.machine)
+    return (is_same_machine and parsed.libc_family == "musl") or node.misfit(platform) is None
+
+
+def install_with_uv(tool: "Tool", uv: str, plan: "Plan") -> None:
+    """Run `uv venv`, then `uv pip sync` of the PEP 751 lock, whose wheels are relative paths."""
+    plan.bundle.read(plan.lock.lock)
+    python = plan.interpreter.path
+    tool.make([uv, "venv", *_UV_OPTIONS, "--no-project", "--python", python, tool.environment])
+    sync = [uv, "pip", "sync", *_UV_OPTIONS, *_UV_SYNC_OPTIONS, "--python", tool.python]
+    with FileLock(tool.uv_cache + ".lock", shared=True) as in_use:
+        tool.run([*sync, plan.bundle.path(plan.lock.lock)], in_use)
+
+
+def install_with_pip(tool: "Tool", plan: "Plan") -> None:
+    """Run `python -m venv`, then pip with the hash-pinned requirements, which equal the lock."""
+    python = plan.interpreter.path
+    probe = [python, "-I", "-c", "import ensurepip, venv"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
+        raise NotInBundleError(
+            f"no uv for this node ({plan.node}) is in the bundle or on PATH, and {python} cannot "
+            "make environments without it: it has no ensurepip",
+            hint="name a uv with OFFLINE_BUNDLE_UV, install the venv package of this Python, "
+            "or include uv in the bundle",
+        )
+    plan.bundle.read(plan.lock.requirements)
+    tool.make([python, "-I", "-m", "venv", tool.environment])
+    pip = [tool.python, "-I", "-m", "pip", *_PIP_OPTIONS, "install", *_PIP_INSTALL_OPTIONS]
+    requirements = plan.bundle.path(plan.lock.requirements)
+    tool.run([*pip, "--find-links", plan.bundle.path("wheels"), "-r", requirements])
+
+
+class Tool:
+    """Runs uv and pip without the user's settings, in the environment's folder."""
+
+    def __init__(self, home: str, cache: str, lock: FileLock, request: "Request") -> None:
+        self.environment = os.path.join(home, "env")
+        self.python = environment_python(home)
+        self.uv_cache = os.path.join(cache, "uv")
+        self._home = home
+        self._cache = cache
+        self._lock = lock
+        self._request = request
+
+    def make(self, command: "list[str]") -> None:
+        """Run *command*, which makes the environment.
+
+        Without this check, a broken tool could make uv install into the base interpreter.
+        """
+        self.run(command)
+        mark = os.path.join(self.environment, ENVIRONMENT_MARK)
+        if not os.path.isfile(mark) or not os.path.exists(self.python):
+            message = f"{os.path.basename(command[0])} made no environment, but reported success"
+            raise BundleError(message, hint="run with -v to see the commands")
+
+    def run(self, command: "list[str]", *locks: FileLock) -> None:
+        """Run *command*; raise an error with its output if it fails.
+
+        It inherits the locks: if this process is killed, they last until the orphan ends.
+        """
+        held = [lock.descriptor for lock in (self._lock, *locks) if lock.descriptor is not None]
+        self._request.log("+ " + " ".join(command), 1)
+        try:
+            result = subprocess.run(
+                command,
+                cwd=self._home,
+                env=tool_variables(self.uv_cache),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=held if sys.platform != "win32" else (),
+                check=False,
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise BundleError(
+                f"{command[0]} cannot be run: {error.strerror}",
+                hint="where its file system is mounted noexec, set OFFLINE_BUNDLE_CACHE "
+                "to a folder on another one",
+            ) from None
+        output = result.stdout.decode(errors="replace").strip()
+        if result.returncode:
+            raise self._failure(command, result.returncode, output)
+        if output:
+            self._request.log(output, 1)
+
+    def _failure(self, command: "list[str]", code: int, output: str) -> BundleError:
+        if "Hash mismatch" in output or "DO NOT MATCH THE HASHES" in output:
+            return IntegrityError(
+                f"a wheel of the bundle does not match its hash in the lock:\n{output}",
+                hint=DAMAGED_HINT,
+            )
+        if "No space left on device" in output or "quota exceeded" in output.lower():
+            return no_space(self._cache)
+        name = os.path.basename(command[0])
+        message = f"{name} could not prepare the environment (exit code {code}):\n{output}"
+        return BundleError(message, hint="run with -v to see the commands")

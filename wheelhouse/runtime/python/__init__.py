@@ -1,0 +1,1 @@
+"""Pythons and what they run: interpreters, platforms, requirements, script metadata."""
