@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 
+from ..names import PYTHON_VARIABLES
 from ..processes import find_programs, tool_variables
+from .interpreter_info import describe
 from .platforms import Node, dotted_version
 from .requirements import python_matches
 
@@ -139,6 +141,8 @@ def describe_interpreter(path: str, node: Node) -> "Union[Interpreter, str]":
 
 
 def _interpreter_info(path: str) -> "Optional[dict[str, Any]]":
+    if path == sys.executable and not any(os.environ.get(name) for name in PYTHON_VARIABLES):
+        return describe()  # it runs this program: it need not be started for that
     try:
         result = subprocess.run(
             [path, "-I", _INFO_PROGRAM],

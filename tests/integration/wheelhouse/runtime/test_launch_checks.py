@@ -36,8 +36,7 @@ open(sys.argv[1], "w").write(repr(streams))
 """
 SITE_PACKAGES = 'site=$(echo "$PWD"/env/lib/python*/site-packages)\n'
 BROKEN_TOOLS = {
-    "no effect": "exit 0",
-    "no packages": f'[ "$1" = venv ] && exec "{UV}" "$@"\nexit 0',
+    "no packages": "exit 0",
     "one package missing": f'"{UV}" "$@"; {SITE_PACKAGES}rm -rf "$site"/beta-1.0.dist-info; exit 0',
     "cut short": f'"{UV}" "$@"; {SITE_PACKAGES}: > "$site"/beta-1.0.dist-info/RECORD; exit 0',
     "no interpreter": f'"{UV}" "$@"; rm -f env/bin/python; exit 0',

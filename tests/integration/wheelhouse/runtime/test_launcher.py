@@ -19,7 +19,11 @@ import pytest
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.disk.node_identity import node_identity
 from offline_bundle.wheelhouse.runtime.launcher.prepare.cache_cleanup import cache_limit
-from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.python.interpreters import (
+    describe_interpreter,
+    find_interpreter,
+)
+from offline_bundle.wheelhouse.runtime.python.platforms import Node as Machine
 from tests.support.bundles import (
     THIS_PYTHON,
     BundleScript,
@@ -452,7 +456,7 @@ def test_the_bundle_s_uv_runs_only_when_its_digest_matches(node: Node) -> None:
     assert not list((node.cache / "uv-bin").glob("*/*"))
     uv.write_bytes(good)
     assert node.run(node.script(), variables=own).returncode == 0
-    assert log.read_text().split("\n") == ["venv --no-config", "pip sync", ""]
+    assert log.read_text().split("\n") == ["pip sync", ""]
     assert only(node.cache / "uv-bin", "uv").stat().st_mode & 0o777 == 0o700
 
 
@@ -517,7 +521,7 @@ def test_without_uv_and_ensurepip_there_is_advice(ready: Node) -> None:
     python.chmod(0o755)
     # An interpreter names its real path itself; here it is made to name the wrapper.
     naming = (
-        "from runtime import interpreters\n"
+        "from runtime.python import interpreters\n"
         "real = interpreters.describe_interpreter\n"
         "def ask(*arguments):\n"
         "    found = real(*arguments)\n"
@@ -531,6 +535,15 @@ def test_without_uv_and_ensurepip_there_is_advice(ready: Node) -> None:
     assert "OFFLINE_BUNDLE_UV" in done.stderr
 
 
+@needs_posix
+def test_own_interpreter_is_described_as_if_it_was_started(tmp_path: Path) -> None:
+    link = tmp_path / "python"
+    link.symlink_to(Path(sys.executable).resolve())
+    own, started = (describe_interpreter(str(path), Machine()) for path in (sys.executable, link))
+    assert not isinstance(own, str)
+    assert vars(own) == vars(started)
+
+
 def test_many_jobs_make_one_environment(ready: Node) -> None:
     wrapper, log = wrapper_uv(ready.folder, before="sleep 0.3")
     environ = ready.environ({"OFFLINE_BUNDLE_UV": str(wrapper)})
@@ -540,7 +553,7 @@ def test_many_jobs_make_one_environment(ready: Node) -> None:
     ]
     said = [job.communicate(timeout=120) for job in jobs]
     assert [job.returncode for job in jobs] == [0] * 20, said
-    assert log.read_text().split("\n") == ["venv --no-config", "pip sync", ""]
+    assert log.read_text().split("\n") == ["pip sync", ""]
     assert sum(b"Preparing" in errors for _, errors in said) == 1
     assert len({output for output, _ in said}) == 1
 
@@ -584,7 +597,7 @@ def test_a_killed_preparation_is_repeated(ready: Node) -> None:
     done = ready.run("-v", ready.script(), variables=variables)
     assert done.returncode == 0, done.stderr
     assert "Waiting for another job" in done.stderr
-    assert log.read_text().count("venv") == 2
+    assert log.read_text().count("pip sync") == 2
 
 
 @needs_posix

@@ -1,6 +1,9 @@
 """Unpack the bundle's bytecode beside the installed packages."""
 
 import os
+import shutil
+import threading
+from dataclasses import dataclass
 
 from ...bytecode import bytecode_path, read_modules, source_of
 from ...disk.files import create_file, remove_file
@@ -10,8 +13,12 @@ from ..trusted_bundle import DAMAGED_HINT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Optional, Self
+
     from ..request import Request
     from .plan import Plan
+
+_MAGIC_SIZE = 4
 
 
 def lock_bytecode(plan: "Plan") -> "list[str]":
@@ -26,25 +33,88 @@ def lock_bytecode(plan: "Plan") -> "list[str]":
     return paths if all(path in manifest.files for path in paths) else []
 
 
-def install_bytecode(plan: "Plan", request: "Request", magic: bytes, folders: "list[str]") -> None:
-    """Unpack the bytecode of the lock into the site-packages *folders*.
+@dataclass(frozen=True)
+class _Module:
+    """One unpacked `.pyc` file."""
 
-    *magic* is the magic number of the environment's interpreter. Where that of the bundle differs,
-    nothing is unpacked and imports compile what they need. Raises IntegrityError (exit 5) for a
-    file that differs from the manifest, or has anything but bytecode of installed modules.
+    archive: str
+    name: str
+    """Its path below site-packages."""
+    magic: bytes
+    file: str
+    """Where it is until it is placed."""
+
+
+class UnpackedBytecode:
+    """The bytecode of a lock, which a thread unpacks into *folder* while the wheels are installed.
+
+    The thread checks each file against the manifest first. As a context manager, it waits for the
+    thread at the end, and removes the folder.
     """
-    packages = _SitePackages(folders)
-    for path in lock_bytecode(plan):
-        content = plan.bundle.read(path)
+
+    def __init__(self, plan: "Plan", request: "Request", folder: str) -> None:
+        self._plan = plan
+        self._request = request
+        self._folder = folder
+        self._modules: list[_Module] = []
+        self._error: Optional[BaseException] = None
+        self._thread = threading.Thread(target=self._unpack)
+
+    def __enter__(self) -> "Self":
+        """Start to unpack."""
+        os.mkdir(self._folder, 0o700)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove what was not placed."""
+        self._thread.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def place(self, magic: bytes, folders: "list[str]") -> None:
+        """Move the bytecode into the site-packages *folders*.
+
+        *magic* is the magic number of the environment's interpreter. Where that of the bundle
+        differs, imports compile what they need. Raises IntegrityError (exit 5) for a file that
+        differs from the manifest, or has anything but bytecode of installed modules.
+        """
+        self._thread.join()
+        if self._error:
+            raise self._error
+        packages, others = _SitePackages(folders), set()
+        for module in self._modules:
+            if module.magic != magic:
+                others.add(module.archive)
+                continue
+            try:
+                packages.add(module.name, module.file)
+            except IntegrityError as error:
+                raise _not_used(module.archive, error) from None
+        for path in sorted(others):
+            self._request.log(f"{path}: compiled by another Python, not used", 1)
+
+    def _unpack(self) -> None:
         try:
-            for name, code in read_modules(content):
-                if code[: len(magic)] != magic:
-                    request.log(f"{path}: compiled by another Python, not used", 1)
-                    break
-                packages.add(name, code)
-        except IntegrityError as error:
-            message = f"{path} of the bundle is not used: {error.message}"
-            raise IntegrityError(message, hint=DAMAGED_HINT) from None
+            for path in lock_bytecode(self._plan):
+                content = self._plan.bundle.read(path)
+                try:
+                    self._unpack_one(path, content)
+                except IntegrityError as error:
+                    raise _not_used(path, error) from None
+        except BaseException as error:  # noqa: BLE001 - raised by place()
+            self._error = error
+
+    def _unpack_one(self, path: str, content: bytes) -> None:
+        for name, code in read_modules(content):
+            # a number, so that no name of the archive counts before place() has checked it
+            file = os.path.join(self._folder, str(len(self._modules)))
+            with create_file(file) as stream:
+                stream.write(code)
+            self._modules.append(_Module(path, name, code[:_MAGIC_SIZE], file))
+
+
+def _not_used(path: str, error: IntegrityError) -> IntegrityError:
+    return IntegrityError(f"{path} of the bundle is not used: {error.message}", hint=DAMAGED_HINT)
 
 
 class _SitePackages:
@@ -55,20 +125,20 @@ class _SitePackages:
         self._added: set[str] = set()
         self._real_folders: set[str] = set()
 
-    def add(self, name: str, code: bytes) -> None:
-        """Write the `.pyc` file *name*; raise IntegrityError unless its source is installed."""
-        target = os.path.join(self._root_of(source_of(name)), *name.split("/"))
-        remove_file(target)  # an import during the check of the environment may have written it
+    def add(self, name: str, file: str) -> None:
+        """Move *file* to the `.pyc` file *name*; raise IntegrityError without its source."""
+        source = source_of(name)
+        target = os.path.join(self._root_of(source), name)
         if name in self._added:
+            remove_file(target)
             return  # two wheels have this module: which one is installed?
         self._added.add(name)
-        with create_file(target) as file:
-            file.write(code)
+        os.replace(file, target)  # also over what an import during the installation wrote
 
     def _root_of(self, source: str) -> str:
         """Return the folder with the file *source*; make its `__pycache__`."""
         for root in self._roots:
-            path = os.path.join(root, *source.split("/"))
+            path = os.path.join(root, source)
             if os.path.isfile(path):
                 self._check_folder(os.path.dirname(path))
                 return root

@@ -13,6 +13,7 @@ from ...python.platforms import parse_platform
 from ..os_errors import no_space
 from ..trusted_bundle import DAMAGED_HINT
 from ..warm_start import environment_python
+from .linked import write_interpreter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,10 +72,13 @@ def _uv_fits(platform: str, node: "Node") -> bool:
 
 
 def install_with_uv(tool: "Tool", uv: str, plan: "Plan") -> None:
-    """Run `uv venv`, then `uv pip sync` of the PEP 751 lock, whose wheels are relative paths."""
+    """Run `uv pip sync` of the PEP 751 lock, whose wheels are relative paths."""
     plan.bundle.read(plan.lock.lock)
-    python = plan.interpreter.path
-    tool.make([uv, "venv", *_UV_OPTIONS, "--no-project", "--python", python, tool.environment])
+    if sys.platform == "win32":
+        python = plan.interpreter.path
+        tool.make([uv, "venv", *_UV_OPTIONS, "--no-project", "--python", python, tool.environment])
+    else:  # `uv venv` would start the interpreter once more
+        write_interpreter(tool.environment, plan)
     sync = [uv, "pip", "sync", *_UV_OPTIONS, *_UV_SYNC_OPTIONS, "--python", tool.python]
     with FileLock(tool.uv_cache + ".lock", shared=True) as in_use:
         tool.run([*sync, plan.bundle.path(plan.lock.lock)], in_use)
@@ -106,7 +110,7 @@ class Tool:
         self.python = environment_python(home)
         self.uv_cache = os.path.join(cache, "uv")
         self._home = home
-        self._cache = cache
+        self.cache = cache
         self._lock = lock
         self._request = request
 
@@ -158,7 +162,7 @@ class Tool:
                 hint=DAMAGED_HINT,
             )
         if "No space left on device" in output or "quota exceeded" in output.lower():
-            return no_space(self._cache)
+            return no_space(self.cache)
         name = os.path.basename(command[0])
         message = f"{name} could not prepare the environment (exit code {code}):\n{output}"
         return BundleError(message, hint="run with -v to see the commands")

@@ -1,0 +1,57 @@
+"""Make an environment whose packages are elsewhere, in a ready environment."""
+
+import os
+
+from ...bundle.policy import may_be_in_force
+from ...disk.files import write_atomic
+from ...errors import IntegrityError
+from ...names import ENVIRONMENT_MARK
+from ...python.platforms import dotted_version
+from ..trusted_bundle import DAMAGED_HINT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .plan import Plan
+
+
+def link_environment(folder: str, plan: "Plan") -> None:
+    """Make an environment whose packages stay in the bundle.
+
+    Only what depends on the node is here: the interpreter, and the programs in bin/. Under a
+    signature policy, each file of the bundle's environment is checked against the manifest now.
+    """
+    prefix = f"{plan.lock.environment}/"
+    names = [name for name in plan.bundle.manifest.files if name.startswith(prefix)]
+    for name in names if may_be_in_force() else ():
+        plan.bundle.read(name)
+    python = "python" + dotted_version(plan.interpreter.version[:2])
+    packages = os.path.join("lib", python, "site-packages")
+    os.makedirs(os.path.join(folder, os.path.dirname(packages)), mode=0o700)
+    write_interpreter(folder, plan)
+    tops = {name[len(prefix) :].partition("/")[0] for name in names}
+    for link in [*sorted(tops - {"bin", "lib", ENVIRONMENT_MARK}), packages]:
+        source = plan.bundle.path(prefix + link)
+        if os.path.isdir(source):
+            os.symlink(source, os.path.join(folder, link))
+        elif any(name.startswith(prefix + link) for name in names):
+            raise IntegrityError(f"{source} is missing", hint=DAMAGED_HINT)
+    for name in names:
+        if name.startswith(f"{prefix}bin/"):
+            program = os.path.join(folder, "bin", os.path.basename(name))
+            write_atomic(program, plan.bundle.read(name), mode=0o700)
+
+
+def write_interpreter(folder: str, plan: "Plan") -> None:
+    """Write bin/python and pyvenv.cfg, which make *folder* a virtual environment (PEP 405)."""
+    abi = "t" if plan.interpreter.is_free_threaded else ""
+    python = "python" + dotted_version(plan.interpreter.version[:2])
+    os.makedirs(os.path.join(folder, "bin"), mode=0o700)
+    for link in ("python", "python3", python + abi):
+        os.symlink(plan.interpreter.path, os.path.join(folder, "bin", link))
+    lines = [
+        f"home = {os.path.dirname(plan.interpreter.path)}",
+        "include-system-site-packages = false",
+        f"version = {dotted_version(plan.interpreter.version)}",
+    ]
+    content = os.fsencode("\n".join(lines) + "\n")
+    write_atomic(os.path.join(folder, ENVIRONMENT_MARK), content)
