@@ -12,7 +12,10 @@ uv           OFFLINE_BUNDLE_UV; else the registered software `uv`; else the laun
              of the bundle
 
 It starts BUNDLE/run.py, the bundle's launcher, which prepares the script's environment offline and
-once per node. Parameter values are written to input_parameters.json for the script, and read from
+once per node. Where a signature policy is in force, nothing from the bundle runs: it starts the
+site's own launcher, which the policy names, and unpacks with the unpack.py next to that.
+
+Parameter values are written to input_parameters.json for the script, and read from
 output_parameters.json after it. If those name an `exe` in an environment inside the task's
 directory, that environment is removed, as in the public example; shared environments are kept.
 Errors, and outputs that are missing, are in the task's console output.
@@ -51,6 +54,7 @@ MANIFEST = "bundle.json"
 ARCHIVE = "offline-bundle.tar"
 UNPACKER = "unpack.py"
 CONSOLE = "console_output.txt"
+POLICY = "/etc/offline-bundle/policy.json"
 
 
 class OfflineBundleExecution(ApplicationExecution):  # type: ignore[misc]  # its base is HPS's
@@ -69,12 +73,12 @@ class OfflineBundleExecution(ApplicationExecution):  # type: ignore[misc]  # its
         log.info("End execution script of offline-bundle")
 
     def _execute(self) -> None:
-        uv = find_uv(self.context.software)
-        environment = merge_environments(
-            os.environ, uv.get("environment"), self.context.environment
-        )
-        script = find_script(self.context.input_files, environment.get("OFFLINE_BUNDLE_SCRIPT"))
-        bundle = find_bundle(self.context.input_files, environment)
+        uv, inputs = find_uv(self.context.software), self.context.input_files
+        layers = uv.get("environment"), self.context.environment
+        environment = merge_environments(os.environ, *layers)
+        script = find_script(inputs, environment.get("OFFLINE_BUNDLE_SCRIPT"))
+        site = site_launcher(environment)
+        bundle = find_bundle(inputs, environment, site and site.with_name(UNPACKER))
         executable = unquoted(uv.get("executable") or "")
         if executable and not environment.get("OFFLINE_BUNDLE_UV"):
             environment["OFFLINE_BUNDLE_UV"] = executable
@@ -83,7 +87,8 @@ class OfflineBundleExecution(ApplicationExecution):  # type: ignore[misc]  # its
         log.info(f"uv: {environment.get('OFFLINE_BUNDLE_UV') or 'of the bundle'}")
         write_parameters(self.context.parameter_values)
         # -S: without site-packages the launcher starts sooner
-        launcher = [launcher_python(), "-S", str(bundle / "run.py"), "--bundle", str(bundle)]
+        program = ["-IS", str(site)] if site else ["-S", str(bundle / "run.py")]
+        launcher = [launcher_python(), *program, "--bundle", str(bundle)]
         log.info(f"Launcher: {' '.join(launcher)}")
         self._run(launcher, script, environment)
         parameters = read_parameters()
@@ -178,8 +183,46 @@ def has_metadata(path: Path) -> bool:
         return any(line.rstrip() == b"# /// script" for line in stream)
 
 
-def find_bundle(inputs: Sequence[Mapping[str, Any]], environment: Mapping[str, str]) -> Path:
-    """Return the directory of the uploaded bundle, else of the one on this node."""
+def site_launcher(environment: Mapping[str, str]) -> Path | None:
+    """Return the launcher that the policy in force names, as the runtime's `site_launcher`."""
+    if os.path.lexists(POLICY):
+        policy, users = Path(POLICY), {0}
+    elif environment.get("OFFLINE_BUNDLE_POLICY"):
+        policy = Path(environment["OFFLINE_BUNDLE_POLICY"]).absolute()
+        users = {0, os.getuid()} if hasattr(os, "getuid") else set()
+    else:
+        return None
+    check_not_writable_by_others(policy, users)
+    try:
+        launcher: Path = policy.parent / json.loads(policy.read_text(encoding="utf-8"))["launcher"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise RuntimeError(
+            f"{policy} does not name a launcher, so jobs cannot check the bundle: "
+            'add "launcher": the path of a reviewed run.py, with runtime/ and unpack.py next to it'
+        ) from None
+    for path in [launcher, *launcher.parent.glob(UNPACKER), *launcher.parent.glob("runtime/**/*")]:
+        check_not_writable_by_others(path, users)
+    return launcher
+
+
+def check_not_writable_by_others(path: Path, users: set[int]) -> None:
+    """Raise unless only *users* can have written or replaced the file."""
+    if not hasattr(os, "getuid"):
+        return
+    root = {0, Path("/").stat().st_uid}  # 0 has another number where the namespace does not map it
+    for name in {path, *path.parents, path.resolve(), *path.resolve().parents}:
+        state = name.stat()
+        is_sticky = stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX
+        if state.st_uid not in users | root or (state.st_mode & 0o022 and not is_sticky):
+            raise RuntimeError(f"{name} can be changed by others: the signature policy needs it")
+
+
+def find_bundle(
+    inputs: Sequence[Mapping[str, Any]],
+    environment: Mapping[str, str],
+    unpacker: Path | None = None,
+) -> Path:
+    """Return the directory of the upload, unpacked by *unpacker* if any, else of a bundle here."""
     paths = [Path(file["path"]).absolute() for file in inputs]
     archives = [path for path in paths if path.name == ARCHIVE]
     named = unquoted(environment.get("OFFLINE_BUNDLE", "")) or bundle_of_uv(environment)
@@ -195,10 +238,11 @@ def find_bundle(inputs: Sequence[Mapping[str, Any]], environment: Mapping[str, s
             "no bundle: set OFFLINE_BUNDLE in the environment of the task definition or of the"
             " registered uv, or add the bundle's archive as the only input file *.tar"
         )
-    unpackers = [path for path in paths if path.name.endswith(UNPACKER)]
-    if not unpackers:
-        raise RuntimeError(f"{archives[0].name} cannot be unpacked: no input file *{UNPACKER}")
-    return unpack_once(archives[0], unpackers[0], environment)
+    unpacker = unpacker or next((path for path in paths if path.name.endswith(UNPACKER)), None)
+    if unpacker is None or not unpacker.is_file():
+        needed = unpacker or f"an input file *{UNPACKER}"
+        raise RuntimeError(f"{archives[0].name} cannot be unpacked: {needed} is missing")
+    return unpack_once(archives[0], unpacker, environment)
 
 
 def bundle_of_uv(environment: Mapping[str, str]) -> str:
@@ -219,7 +263,7 @@ def unpack_once(archive: Path, unpacker: Path, environment: Mapping[str, str]) -
         if not (bundle / MANIFEST).is_file():
             log.info(f"Unpack {archive} to {bundle}")
             command = [launcher_python(), str(unpacker), str(archive), "-o", str(bundle)]
-            done = subprocess.run(command, capture_output=True, check=False)
+            done = subprocess.run(command, env=environment, capture_output=True, check=False)
             if done.returncode:
                 raise RuntimeError(done.stderr.decode(errors="replace").strip())
     return bundle

@@ -5,11 +5,15 @@ bundles against the `ansys.rep` of the embedded HPS.
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from offline_bundle.wheelhouse.runtime.bundle import manifest as manifest_module
+from tests.support.bundles import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +57,35 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
+@pytest.fixture
+def run(module: ModuleType) -> Execute:
+    """Execute with this context; return the parameter values after it."""
+
+    def _run(**given: object) -> dict[str, Any]:
+        from ansys.rep.evaluator.task_manager import Context
+
+        document: dict[str, Any] = {
+            name: {}
+            for name in (
+                "environment",
+                "parameter_values",
+                "resource_requirements",
+                "execution_context",
+            )
+        }
+        document |= {
+            "input_files": [],
+            "output_files": [],
+            "software": [],
+            "expected_return_code": 0,
+        }
+        context = Context(document | given)
+        module.OfflineBundleExecution(context).execute()
+        return context.parameter_values
+
+    return _run
+
+
 def put(task: Path, **contents: str) -> list[dict[str, Any]]:
     """Write input files `NAME.py`; return them as HPS names them."""
     files = []
@@ -61,3 +94,13 @@ def put(task: Path, **contents: str) -> list[dict[str, Any]]:
         path.write_text(content)
         files.append({"name": name, "path": str(path), "type": "text/plain", "monitor": False})
     return files
+
+
+def list_checksums(bundle: Path) -> None:
+    """Make the bundle one that can be packed: SHA256SUMS stands in its manifest."""
+    document = read_manifest(bundle)
+    document["files"]["SHA256SUMS"] = {}
+    content = json.dumps(document).encode()
+    (bundle / "bundle.json").write_bytes(content)
+    manifest = manifest_module.read_manifest(bundle)
+    (bundle / "SHA256SUMS").write_bytes(manifest_module.render_checksums(manifest, content))

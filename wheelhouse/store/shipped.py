@@ -53,6 +53,18 @@ _UNPACK = (
     "archive/open",
     "archive/unpack",
 )
+_SITE = (
+    "names",
+    "text",
+    "errors",
+    "disk/paths",
+    "disk/files",
+    "strict_json",
+    "bundle/signatures",
+    "bundle/policy",
+    "launcher/old_python",
+    "launcher/site_launcher",
+)
 _RUN_DOC = '''\
 """Run a script from this offline bundle: the launcher.
 
@@ -101,10 +113,16 @@ if sys.version_info < (3, 9):
     sys.exit(f"error: this needs Python 3.9 or newer; {sys.executable} is {version}")
 
 '''
-_UNPACK_MAIN = """\
+_PLAIN_MAIN = """\
 if __name__ == "__main__":
     sys.exit(main())
 """
+_SITE_DOC = '''\
+"""Start the site's launcher, which its signature policy names, in place of that of a bundle.
+
+Generated from the modules named in the banners.
+"""
+'''
 _UV_CACHE = '''\
 """Create a cache folder for this node's uv from BUNDLE/cache; see
 runtime/launcher/prepare/uv_cache.py.
@@ -151,7 +169,13 @@ def is_launcher_file(path: str) -> bool:
 @cache
 def unpacker() -> bytes:
     """Return the program that checks and unpacks an archive without anything else installed."""
-    return single_file(_UNPACK, _UNPACK_DOC, _UNPACK_MAIN)
+    return single_file(_UNPACK, _UNPACK_DOC, _PLAIN_MAIN)
+
+
+@cache
+def site_launcher() -> bytes:
+    """Return the program that starts the site's launcher with the arguments of a bundle's."""
+    return single_file(_SITE, _SITE_DOC, _PLAIN_MAIN)
 
 
 def single_file(modules: tuple[str, ...], docstring: str, main: str) -> bytes:

@@ -20,6 +20,7 @@ from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
     RECORD_NAME,
 )
+from offline_bundle.wheelhouse.runtime.names import POLICY_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +32,8 @@ ATTEMPTS = "attempts"
 INPUTS = "inputs"
 LOGS = "slurm"
 SCRIPT_NAME = "job.sh"
+SITE_LAUNCHER_NAME = "site_launcher.py"
+"""Starts the site's launcher, where a signature policy is in force."""
 VALUES_NAME = "values"
 
 _TEMPLATE = """\
@@ -65,8 +68,13 @@ stop() {{
 
 code=7
 if [ -f "$bundle/run.py" ]; then
-    # a python3 may be on PATH that does not start: try it
-    if python3 -S -c '' 2>/dev/null || [ ! -f "$bundle/run.sh" ]; then
+    if [ -e {policy} ] || [ -L {policy} ] || [ -n "${{OFFLINE_BUNDLE_POLICY:-}}" ]; then
+        # the bundle may be forged, and its launcher with it: start that of the site
+        set -- python3 -I -S "$private/{site_launcher}"
+        python3 -I -S -c '' 2>/dev/null ||
+            set -- sh -c 'echo "error: $0"; exit 6' "signatures are required; PATH has no Python"
+    elif # a python3 may be on PATH that does not start: try it
+        python3 -S -c '' 2>/dev/null || [ ! -f "$bundle/run.sh" ]; then
         set -- python3 -S "$bundle/run.py"  # -S: starts sooner, without site-packages
     else  # the bundle has a Python of its own
         set -- sh "$bundle/run.sh"
@@ -144,6 +152,8 @@ def render_script(  # noqa: PLR0913
         ),
         outputs=f'if [ "$code" -eq 0 ]; then\n{missing}fi\n' if outputs else "",
         record=RECORD_NAME,
+        policy=POLICY_PATH,
+        site_launcher=SITE_LAUNCHER_NAME,
     )
 
 

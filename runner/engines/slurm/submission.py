@@ -15,6 +15,7 @@ from offline_bundle.runner.engines.slurm.batch_script import (
     INPUTS,
     LOGS,
     SCRIPT_NAME,
+    SITE_LAUNCHER_NAME,
     VALUES_NAME,
     render_script,
     render_values,
@@ -34,6 +35,7 @@ from offline_bundle.runner.results.folder import (
 )
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.store import shipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -259,6 +261,7 @@ def _write_folder(
         record_size=size,
     )
     write(private / SCRIPT_NAME, script)
+    (private / SITE_LAUNCHER_NAME).write_bytes(shipped.site_launcher())
     details = {
         "arrays": [],
         "is_cancelled": False,

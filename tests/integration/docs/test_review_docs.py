@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from offline_bundle.wheelhouse.signing import sign
+from offline_bundle.wheelhouse.store import shipped
+from tests.support.bundles import BundleScript, make_bundle
 from tests.support.programs import require
 from tests.support.reviewed import LINUX, Shelf
 from tests.support.signing_cases import allowing, make_key, public
@@ -77,3 +81,23 @@ def test_the_signed_list_is_checked_with_jq(bundle: Path) -> None:
     assert run("jq", bundle) == (0, "")
     (bundle / "scripts" / "eval.py").write_text("import evil")
     assert "scripts/eval.py: FAILED" in run("jq", bundle)[1]
+
+
+def test_the_launcher_of_a_site_is_installed_as_written(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "BUNDLE", {"eval": BundleScript(body="print('ran')")})
+    (tmp_path / "ARCHIVE.unpack.py").write_bytes(shipped.unpacker())
+    text = DOCUMENT.read_text(encoding="utf-8")
+    commands = re.findall(r"^    ((?:mkdir|cp) .*)", text, re.MULTILINE)
+    script = "\n".join(commands).replace("/opt/offline-bundle", str(tmp_path / "site"))
+    subprocess.run(["sh", "-ec", script], cwd=tmp_path, check=True)
+    assert (tmp_path / "site" / "unpack.py").is_file()
+    launcher = [sys.executable, "-I", "-S", tmp_path / "site" / "run.py"]
+    variables = {**os.environ, "OFFLINE_BUNDLE_UV": find_uv_bin()}
+    done = subprocess.run(
+        [*launcher, "--bundle", bundle, bundle / "scripts" / "eval.py"],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "ran\n"

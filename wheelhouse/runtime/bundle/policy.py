@@ -1,13 +1,13 @@
 """The site's policy on signatures: which signers a bundle must have to be used on this machine."""
 
-import json
 import os
 import stat
 import sys
 import time
 
-from ..errors import SignatureError
+from ..errors import IntegrityError, SignatureError
 from ..names import MANIFEST, POLICY_PATH, SIGNATURE
+from ..strict_json import parse_object
 from .signatures import SignerPolicy, check_signature, read_signature, untrusted
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .signatures import Signer
 
-_KEYS = {"allowed-signers", "signer", "revoked-keys", "ssh-keygen"}
+_KEYS = {"allowed-signers", "signer", "revoked-keys", "ssh-keygen", "launcher"}
 
 
 def trusted_manifest(bundle: str) -> "tuple[bytes, list[Signer]]":
@@ -55,6 +55,26 @@ def policies() -> "list[SignerPolicy]":
     return [_read_policy(path, users) for path, users in _policy_paths()]
 
 
+def site_launcher() -> "Optional[str]":
+    """Return the site's own `run.py`, which the first policy in force names; None without a policy.
+
+    Raises SignatureError if it names none, or if others can change it or the modules next to it.
+    """
+    for path, users in _policy_paths():
+        launcher = _read_files(path, users).get("launcher")
+        if launcher is None:
+            raise untrusted(
+                "policy",
+                f"{path} does not name a launcher, so jobs cannot check the bundle",
+                'add "launcher": the path of a reviewed run.py, with runtime/ next to it',
+            )
+        for folder, _, names in os.walk(os.path.join(os.path.dirname(launcher), "runtime")):
+            for name in names:
+                _check_not_writable_by_others(os.path.join(folder, name), users)
+        return launcher
+    return None
+
+
 def policy_state(bundle: str) -> "list[str]":
     """Return texts that change when the result of a check may change; empty without a policy.
 
@@ -88,19 +108,26 @@ def _policy_paths() -> "Iterator[tuple[str, set[int]]]":
 
 
 def _read_policy(path: str, users: "set[int]") -> SignerPolicy:
+    files = _read_files(path, users)
+    return SignerPolicy(
+        files["allowed-signers"],
+        files.get("signer"),
+        files.get("revoked-keys"),
+        files.get("ssh-keygen"),
+    )
+
+
+def _read_files(path: str, users: "set[int]") -> "dict[str, str]":
+    """Return the entries of a policy; each file by its absolute path, and checked."""
     _check_not_writable_by_others(path, users)
     try:
         with open(path, "rb") as file:
-            document = json.loads(file.read().decode())
+            document = parse_object(file.read(), path)
     except OSError as error:
         raise _policy_fault(path, f"cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise _policy_fault(path, f"is not JSON: {error}") from None
-    return _policy_of(document, path, users)
-
-
-def _policy_of(document: object, path: str, users: "set[int]") -> SignerPolicy:
-    if not isinstance(document, dict) or not isinstance(document.get("allowed-signers"), str):
+    except IntegrityError as error:
+        raise _policy_fault(path, error.message[len(path) + 1 :]) from None
+    if not isinstance(document.get("allowed-signers"), str):
         raise _policy_fault(path, 'must be an object with "allowed-signers"')
     unknown = [
         key
@@ -110,15 +137,10 @@ def _policy_of(document: object, path: str, users: "set[int]") -> SignerPolicy:
     if unknown:
         raise _policy_fault(path, f"has unknown keys or values: {', '.join(sorted(unknown))}")
     folder = os.path.dirname(path)
-    files = {key: os.path.join(folder, document[key]) for key in document if key != "signer"}
-    for file in files.values():
-        _check_not_writable_by_others(file, users)
-    return SignerPolicy(
-        files["allowed-signers"],
-        document.get("signer"),
-        files.get("revoked-keys"),
-        files.get("ssh-keygen"),
-    )
+    for key in document.keys() - {"signer"}:
+        document[key] = os.path.join(folder, document[key])
+        _check_not_writable_by_others(document[key], users)
+    return document
 
 
 def _check_not_writable_by_others(path: str, users: "set[int]") -> None:

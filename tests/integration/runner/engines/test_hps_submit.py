@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from uv import find_uv_bin
 
 from offline_bundle.runner.engines.hps.connection.session import connect
 from offline_bundle.runner.engines.hps.engine import HpsEngine
@@ -20,8 +21,10 @@ from offline_bundle.runner.hps_server import EmbeddedHps
 from offline_bundle.runner.request import check_request
 from offline_bundle.runner.values import plan_values
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
+from offline_bundle.wheelhouse.signing import sign
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.jobs import CLIENT_LEAKS, embedded, make_submission, server_of, write_script
+from tests.support.site_policy import FORGED, forge, make_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -289,3 +292,33 @@ def test_ten_thousand_jobs_are_watched_by_small_requests(session: Session, tmp_p
     submitted = submit(session, submission, require_software=False)
     assert submitted.jobs == 10 * JOBS_PER_REQUEST
     assert find_project(session, submitted.project_id).counts.by_state == {"pending": 10_000}
+
+
+@pytest.mark.parametrize("is_forged", [True, False], ids=["forged", "signed"])
+def test_a_policy_binds_jobs(session: Session, tmp_path: Path, *, is_forged: bool) -> None:
+    policy = make_site(tmp_path / "site")
+    bundle = make_bundle(tmp_path / "own", {"eval": BundleScript(body="import alpha\n")})
+    if is_forged:
+        forge(bundle)
+    else:
+        sign(bundle, str(policy.with_name("alice")))
+    environment = {
+        "OFFLINE_BUNDLE_POLICY": str(policy),
+        "OFFLINE_BUNDLE_UV": find_uv_bin(),
+        "OFFLINE_BUNDLE_CACHE": str(tmp_path / "cache"),
+    }
+    submission = Submission(
+        script=bundle / "scripts" / "eval.py",
+        bundle=str(bundle),
+        values=plan_values([], None, jobs=1),
+        environment=environment,
+    )
+    project = find_project(session, submit(session, submission).project_id)
+    outcome = follow(HpsEngine(session), project, directory=tmp_path / "out")
+    assert outcome.results
+    (job,) = outcome.results.jobs
+    [path] = (tmp_path / "out").rglob("console_output.txt")
+    console = path.read_text()
+    assert FORGED not in console
+    assert ("not signed" in console) is is_forged
+    assert job.state == ("failed" if is_forged else "evaluated")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from offline_bundle.runner.engines.slurm.batch_script import (
     ATTEMPTS,
     INPUTS,
     LOGS,
+    SITE_LAUNCHER_NAME,
     VALUES_NAME,
     render_script,
     render_values,
@@ -26,6 +28,12 @@ from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
     read_outcome,
 )
+from offline_bundle.wheelhouse.store import shipped
+from tests.support.machine import bubblewrap
+from tests.support.site_policy import FORGED, make_site
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NAME = 'it\'s $(touch broken) `touch broken` "quoted" 100%'
 LAUNCHER = """
@@ -49,7 +57,12 @@ class Node:
         (self.results / PRIVATE_NAME / INPUTS / f"{NAME}.dat").write_text("data")
 
     def start(
-        self, task: int, offset: int = 0, variables: dict[str, str] | None = None, **given: object
+        self,
+        task: int,
+        offset: int = 0,
+        variables: dict[str, str] | None = None,
+        command: Sequence[str] = (),
+        **given: object,
     ) -> subprocess.Popen[str]:
         text = render_script(
             folder=self.results,
@@ -63,13 +76,13 @@ class Node:
         dropped = ("OFFLINE_BUNDLE", "TMPDIR", "SLURM")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         return subprocess.Popen(
-            ["sh", str(script), str(offset)], env={**kept, **slurm, **(variables or {})}, text=True
+            [*command, "sh", str(script), str(offset)],
+            env={**kept, **slurm, **(variables or {})},
+            text=True,
         )
 
-    def run(
-        self, task: int, offset: int = 0, variables: dict[str, str] | None = None, **given: object
-    ) -> int:
-        return self.start(task, offset, variables, **given).wait(30)
+    def run(self, task: int, offset: int = 0, **given: Any) -> int:  # noqa: ANN401 - as start
+        return self.start(task, offset, **given).wait(30)
 
     def attempts(self) -> list[str]:
         return sorted(path.name for path in (self.results / PRIVATE_NAME / ATTEMPTS).iterdir())
@@ -129,6 +142,63 @@ def test_a_bundle_that_is_not_there(node: Node) -> None:
     assert node.run(1, variables={"SLURMD_NODENAME": "n7"}) == 7
     said = (node.results / "job-0001/console_output.txt").read_text()
     assert said.startswith(f"error: the bundle {node.bundle} does not exist on n7\nhint: ")
+
+
+@pytest.fixture
+def policy(node: Node, tmp_path: Path) -> Path:
+    program = node.results / PRIVATE_NAME / SITE_LAUNCHER_NAME
+    program.write_bytes(shipped.site_launcher())
+    (node.bundle / "run.py").write_text(f"print({FORGED!r})\n")
+    policy = make_site(tmp_path / "site")
+    (tmp_path / "site" / "run.py").write_text("import sys; print('the site', sys.argv[1:])\n")
+    return policy
+
+
+def console(node: Node) -> str:
+    return (node.results / "job-0001/console_output.txt").read_text()
+
+
+def test_a_policy_starts_the_launcher_of_the_site(node: Node, policy: Path) -> None:
+    variables = {"OFFLINE_BUNDLE_POLICY": str(policy)}
+    assert node.run(1, variables=variables) == 0
+    script = node.results / PRIVATE_NAME / INPUTS / f"{NAME}.py"
+    assert console(node) == f"the site {['--bundle', str(node.bundle), str(script)]}\n"
+
+
+def test_the_policy_of_the_node_starts_the_launcher_of_the_site(node: Node, policy: Path) -> None:
+    node_of_site = [bubblewrap(), "--dev-bind", "/", "/", "--tmpfs", "/etc"]
+    node_of_site += ["--ro-bind", str(policy.parent), "/etc/offline-bundle"]
+    assert node.run(1, command=node_of_site) == 0
+    assert console(node).startswith("the site ")
+
+
+@pytest.mark.parametrize("document", ["{}", '{"allowed-signers": "allowed_signers"}', "[" * 99_999])
+def test_a_policy_without_a_launcher_starts_nothing(
+    node: Node, policy: Path, document: str
+) -> None:
+    policy.write_text(document)
+    assert node.run(1, variables={"OFFLINE_BUNDLE_POLICY": str(policy)}) == 6
+    assert console(node).startswith("error: ")
+    assert "Traceback" not in console(node)
+    assert FORGED not in console(node)
+
+
+def test_a_launcher_that_others_can_change_is_not_started(node: Node, policy: Path) -> None:
+    (policy.parent / "runtime" / "errors.py").chmod(0o666)
+    assert node.run(1, variables={"OFFLINE_BUNDLE_POLICY": str(policy)}) == 6
+    assert "errors.py can be written by others" in console(node)
+
+
+def test_a_policy_without_any_python_starts_nothing(
+    node: Node, policy: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("date", "id", "ln", "mkdir", "mv", "rm", "sh"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    (node.bundle / "run.sh").write_text(f"echo {FORGED!r}\n")
+    variables = {"PATH": str(tmp_path / "bin"), "OFFLINE_BUNDLE_POLICY": str(policy)}
+    assert node.run(1, variables=variables) == 6
+    assert console(node) == "error: signatures are required; PATH has no Python\n"
 
 
 def test_a_node_without_any_python(node: Node, tmp_path: Path) -> None:

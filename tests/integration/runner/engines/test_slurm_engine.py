@@ -19,8 +19,10 @@ from uv import find_uv_bin
 from offline_bundle.cli import run_command_line
 from offline_bundle.runner.cli.jobs import jobs_command
 from offline_bundle.runner.cli.submit import submit_command
+from offline_bundle.wheelhouse.signing import sign
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.jobs import PLOT
+from tests.support.site_policy import FORGED, forge, make_site
 from tests.support.slurm import SlurmCluster
 
 if TYPE_CHECKING:
@@ -325,6 +327,34 @@ def test_a_requeued_job_begins_anew(
     assert json.loads(Path("out/job-0001/.job.json").read_text())["restart"] == 1
     assert not Path("out/job-0001/half.dat").exists()
     assert leak.exists()  # for whoever wants to know
+
+
+@pytest.mark.parametrize("is_forged", [True, False], ids=["forged", "signed"])
+def test_a_policy_binds_jobs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    is_forged: bool,
+) -> None:
+    policy = make_site(tmp_path / "site")
+    bundle = make_bundle(tmp_path / "own", {"eval": BundleScript(body="import alpha\n")})
+    if is_forged:
+        forge(bundle)
+    else:
+        sign(bundle, str(policy.with_name("alice")))
+    shutil.copy(bundle / "scripts" / "eval.py", "eval.py")
+    monkeypatch.setenv("OFFLINE_BUNDLE_UV", find_uv_bin())
+    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 1]
+    code = run(submit_command, "eval.py", *asked, "--env", f"OFFLINE_BUNDLE_POLICY={policy}")
+    console = Path("eval-results/job-0001/console_output.txt").read_text()
+    assert FORGED not in console
+    if is_forged:
+        assert code == 8, capsys.readouterr().err
+        assert "not signed" in console
+        assert json.loads(Path("eval-results/job-0001/.job.json").read_text())["code"] == 6
+    else:
+        assert code == 0, console
 
 
 def test_a_bundle_that_goes_meanwhile_is_named(

@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uv import find_uv_bin
 
-from offline_bundle.wheelhouse.runtime.bundle import manifest as manifest_module
 from offline_bundle.wheelhouse.store import shipped
 from offline_bundle.wheelhouse.transport.pack import pack
-from tests.support.bundles import BundleScript, make_bundle, read_manifest
+from tests.support.bundles import BundleScript, make_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
     Execute = Callable[..., dict[str, Any]]
-from tests.support.hps_exec_script_cases import module, put, task
+from tests.support.hps_exec_script_cases import list_checksums, module, put, run, task
 
-__all__ = ["module", "task"]
+__all__ = ["module", "run", "task"]
 
 
 UV = [{"name": "uv", "version": "", "executable": find_uv_bin(), "environment": {}}]
@@ -40,35 +38,6 @@ except FileNotFoundError:
     pass
 json.dump(found, open("output_parameters.json", "w"))
 """
-
-
-@pytest.fixture
-def run(module: ModuleType) -> Execute:
-    """Execute with this context; return the parameter values after it."""
-
-    def _run(**given: object) -> dict[str, Any]:
-        from ansys.rep.evaluator.task_manager import Context
-
-        document: dict[str, Any] = {
-            name: {}
-            for name in (
-                "environment",
-                "parameter_values",
-                "resource_requirements",
-                "execution_context",
-            )
-        }
-        document |= {
-            "input_files": [],
-            "output_files": [],
-            "software": [],
-            "expected_return_code": 0,
-        }
-        context = Context(document | given)
-        module.OfflineBundleExecution(context).execute()
-        return context.parameter_values
-
-    return _run
 
 
 class TestOnABundle:
@@ -150,13 +119,7 @@ class TestOnABundle:
     @pytest.fixture
     def archive(self, bundle: Path, task: Path) -> Path:
         """The bundle as one file among the task's inputs."""
-        manifest = read_manifest(bundle)
-        manifest["files"]["SHA256SUMS"] = {}
-        document = json.dumps(manifest).encode()
-        (bundle / "bundle.json").write_bytes(document)
-        read = manifest_module.read_manifest(bundle)
-        sums = manifest_module.render_checksums(read, document)
-        (bundle / "SHA256SUMS").write_bytes(sums)
+        list_checksums(bundle)
         pack(bundle, task / "offline-bundle.tar")
         return task / "offline-bundle.tar"
 
