@@ -80,7 +80,7 @@ recording: $(READY)
 
 # The pinned files name no index: uv and pip have their defaults.
 requirements: $(READY)
-	$(COMPILE) requirements-dev.in pyproject.toml --extra keyring --universal \
+	$(COMPILE) requirements-dev.in pyproject.toml --extra keyring --extra attestations --universal \
 		--python-version $(MINIMUM_PYTHON) --upgrade --output-file requirements-dev.txt
 	$(COMPILE) pyproject.toml --constraint requirements-dev.txt --universal \
 		--python-version $(MINIMUM_PYTHON) --upgrade --output-file requirements.txt

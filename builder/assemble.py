@@ -16,6 +16,7 @@ from offline_bundle.builder.extras import python_builds, uv_binaries
 from offline_bundle.builder.formats.base import FormatContext, formats_of
 from offline_bundle.builder.formats.registry import add_formats
 from offline_bundle.builder.resolve.uv_process import uv_version_here
+from offline_bundle.builder.review.review import review
 from offline_bundle.builder.wheels.collect import Collector, Index, check_closures, source_of
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         Resolved,
         ResolvedLock,
     )
+    from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
@@ -94,14 +96,27 @@ def collect(resolved: Resolved, collector: Collector, progress: BuildProgress) -
     return Parts(locked, uvs, pythons, restored, prefetched, notes)
 
 
+@dataclass(frozen=True)
+class Assembled:
+    """A bundle that is ready to be committed."""
+
+    composition: Composition
+    audit: Audit | None
+    notes: Sequence[str]
+    """Messages for the user."""
+
+
 def assemble_bundle(
     plan: BuildPlan,
     resolved: Resolved,
     parts: Parts,
     writer: BundleWriter,
     progress: BuildProgress,
-) -> tuple[Composition, Sequence[str]]:
-    """Compose the bundle, add its formats and inventories; also return notes for the user."""
+) -> Assembled:
+    """Compose the bundle, add its formats, review it, and add its inventories.
+
+    Raises AuditError (10) for an open vulnerability or a broken rule.
+    """
     request, current = plan.request, writer.current
     with_cache = "cache" in request.formats or "cache" in formats_of(current)
     has_pythons = bool(parts.pythons or (current and current.pythons))
@@ -126,16 +141,19 @@ def assemble_bundle(
         )
 
     composition, notes = add_formats(request.formats, composition, current, context)
+    if plan.request.review.is_needed:
+        progress.step("Reviewing")
+    audit = review(plan, composition)
     metadata = partial(gather_metadata, composition.manifest, composition.contents, request.output)
-    manifest, inventories = add_inventories(composition.manifest, metadata, current)
+    manifest, inventories = add_inventories(composition.manifest, metadata, current, audit)
     if resolved.locked:
         restore.check_environments(resolved.locked, manifest, notes)
         restore.check_same_files(resolved.locked, manifest)
         inventories = inventories or restore.restore_inventories(
             manifest, metadata, resolved.corrupt
         )
-    all_notes = [*bytecode_notes, *notes]
-    return replace(composition, manifest=manifest).adding(inventories), all_notes
+    composition = replace(composition, manifest=manifest).adding(inventories)
+    return Assembled(composition, audit, [*bytecode_notes, *notes])
 
 
 def _with_bytecode(

@@ -20,7 +20,31 @@ if TYPE_CHECKING:
     from offline_bundle.builder.inputs.targets import Target
     from offline_bundle.builder.resolve.model import Artifact, Resolution, Resolver
     from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
+    from offline_bundle.wheelhouse.audit.criteria import Criteria
+    from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class ReviewOptions:
+    """What to review before the bundle is written."""
+
+    audit: bool = False
+    """Request the advisories of the indexes' JSON APIs."""
+    osv_server: str | None = None
+    """URL of an OSV server to request advisories from."""
+    policy: Path | None = None
+    exceptions: Path | None = None
+
+    @property
+    def asks_servers(self) -> bool:
+        """Return whether advisories are requested."""
+        return self.audit or self.osv_server is not None
+
+    @property
+    def is_needed(self) -> bool:
+        """Return whether there is anything to review."""
+        return self.asks_servers or self.policy is not None
 
 
 @dataclass(frozen=True)
@@ -49,6 +73,7 @@ class BuildRequest:
     """Names in `formats.registry`; formats that the bundle has are kept in any case."""
     with_bytecode: bool = True
     """Include bytecode of the wheels; False removes it from the bundle."""
+    review: ReviewOptions = field(default_factory=ReviewOptions)
     sign: Callable[[bytes], bytes] | None = None
     """Signs the manifest (`wheelhouse.signing.signing_with`)."""
 
@@ -67,6 +92,8 @@ class BuildPlan:
     tls: TlsSettings
     script_locks: Mapping[str, ScriptLock]
     """uv's locks beside the scripts, by script name."""
+    criteria: Criteria
+    """Rules and exceptions of the site."""
     notes: Sequence[str] = ()
 
     @property
@@ -140,6 +167,8 @@ class BuildReport:
     """False when the bundle was up to date."""
     notes: tuple[str, ...] = ()
     """Messages for the user, such as yanked versions and uv's other warnings."""
+    audit: Audit | None = None
+    """None if no audit was asked for."""
 
 
 class BuildProgress(Protocol):

@@ -19,6 +19,7 @@ from offline_bundle.builder.resolve import from_manifest, uv_checks, uv_settings
 from offline_bundle.builder.resolve.uv_lockfile import read_script_locks
 from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.collect import Collector
+from offline_bundle.wheelhouse.audit.criteria import read_criteria
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
@@ -43,8 +44,8 @@ _UNSIGNED = (
 def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildReport:
     """Create or extend the bundle at `request.output`; *uv* is the executable to use.
 
-    Raises InputError (2), ResolveError (3), FetchError (4), IntegrityError (5) or BundleError (1);
-    the bundle in place is then unchanged.
+    Raises InputError (2), ResolveError (3), FetchError (4), IntegrityError (5), AuditError (10) or
+    BundleError (1); the bundle in place is then unchanged.
     """
     plan = plan_build(request, uv)
     with BundleWriter(request.output, on_wait=lambda: progress.waiting(request.output)) as writer:
@@ -53,14 +54,15 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         writer.mark_corrupt(resolved.corrupt)
         collector = _collector(plan, writer)
         parts = collect(resolved, collector, progress)
-        composition, notes = assemble_bundle(plan, resolved, parts, writer, progress)
+        assembled = assemble_bundle(plan, resolved, parts, writer, progress)
+        composition, notes = assembled.composition, assembled.notes
         was_signed = (request.output / SIGNATURE).exists()
         changed = writer.commit(composition.manifest, composition.contents, sign=request.sign)
     if was_signed and not (request.output / SIGNATURE).exists():
         notes = [*notes, _UNSIGNED]
     report = _report(request, collector, parts, composition)
     all_notes = (*plan.notes, *resolved.notes, *parts.notes, *notes)
-    return replace(report, changed=changed, notes=all_notes)
+    return replace(report, changed=changed, notes=all_notes, audit=assembled.audit)
 
 
 def plan_build(request: BuildRequest, uv: str) -> BuildPlan:
@@ -96,6 +98,7 @@ def plan_build(request: BuildRequest, uv: str) -> BuildPlan:
         credentials,
         uv_settings.tls_settings(scripts, options.insecure_hosts),
         script_locks,
+        read_criteria(request.review.policy, request.review.exceptions),
         [*notes_for_uv(scripts), *notes],
     )
 

@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from offline_bundle.builder.cli.ci_options import ci_options
-from offline_bundle.wheelhouse.cli.kit.options import PATH, json_option, quiet_option, sign_option
+from offline_bundle.wheelhouse.cli.kit.options import (
+    PATH,
+    json_option,
+    quiet_option,
+    rules_options,
+    sign_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from offline_bundle.builder.model import BuildReport, BuildRequest
+    from offline_bundle.wheelhouse.derived.audit_result import Audit
 
 
 def _complete_platforms(
@@ -122,6 +129,17 @@ _OPTIONS = [
         is_flag=True,
         help="Include no compiled bytecode: each node compiles what its jobs import.",
     ),
+    click.option(
+        "--audit",
+        is_flag=True,
+        help="Check for known vulnerabilities: those that the indexes list in their JSON API.",
+    ),
+    click.option(
+        "--osv-server",
+        metavar="URL",
+        help="Check for known vulnerabilities: those that this server lists, by the API of OSV.",
+    ),
+    rules_options,
     ci_options,
     sign_option,
     json_option,
@@ -198,12 +216,16 @@ def _request(  # noqa: PLR0913 - one parameter per option
     with_python: bool,
     no_bytecode: bool,
     is_locked: bool,
+    audit: bool,
+    osv_server: str | None,
+    policy: Path | None,
+    exceptions: Path | None,
     sign: str | None,
 ) -> BuildRequest:
     """Return the request of the options; raise InputError for a combination that is not valid."""
     from packaging.utils import canonicalize_name
 
-    from offline_bundle.builder.model import BuildRequest
+    from offline_bundle.builder.model import BuildRequest, ReviewOptions
     from offline_bundle.builder.resolve.model import ResolveOptions
     from offline_bundle.builder.resolve.uv_process import uv_version_here
     from offline_bundle.wheelhouse.signing import signing_with
@@ -234,6 +256,7 @@ def _request(  # noqa: PLR0913 - one parameter per option
         with_bytecode=not no_bytecode,
         is_locked=is_locked,
         formats=formats,
+        review=ReviewOptions(audit, osv_server, policy, exceptions),
         sign=signing_with(sign) if sign else None,
     )
 
@@ -267,7 +290,7 @@ def _print_report(report: BuildReport, seconds: float, *, is_verbose: bool) -> N
     from offline_bundle.wheelhouse.runtime.sizes import count, format_size
     from offline_bundle.wheelhouse.runtime.text import printable_lines
 
-    for note in report.notes:
+    for note in (*report.notes, *_audit_notes(report.audit)):
         click.secho(printable_lines(f"note: {note}"), fg="yellow", err=True)
     lines = []
     for lock in report.locks:
@@ -292,6 +315,15 @@ def _print_report(report: BuildReport, seconds: float, *, is_verbose: bool) -> N
     click.echo(printable_lines("\n".join(lines)), err=True)
 
 
+def _audit_notes(audit: Audit | None) -> list[str]:
+    """Return what an audit found; if nothing could be checked, that is not the same."""
+    from offline_bundle.wheelhouse.audit.render import notes
+
+    if audit is None:
+        return []
+    return [*notes(audit), f"audit of {audit.summary}"]
+
+
 def _work(report: BuildReport) -> str:
     from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
@@ -303,6 +335,8 @@ def _work(report: BuildReport) -> str:
 
 
 def _document(report: BuildReport) -> dict[str, object]:
+    from offline_bundle.wheelhouse.audit.render import to_json
+
     return {
         "bundle": str(report.output),
         "changed": report.changed,
@@ -319,4 +353,5 @@ def _document(report: BuildReport) -> dict[str, object]:
             for lock in report.locks
         ],
         "notes": list(report.notes),
+        **({"audit": to_json(report.audit)} if report.audit else {}),
     }

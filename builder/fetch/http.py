@@ -52,19 +52,30 @@ class Session(requests.Session):
         self.mount("http://", HTTPAdapter(pool_maxsize=connections))
         self.mount("https://", _Adapter(tls or TlsSettings(), pool_maxsize=connections))
 
-    def open_stream(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        """Request *url*; the body is not read yet."""
-        response = self._open(url, headers)
+    def open_stream(
+        self, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> requests.Response:
+        """Request *url*, or send it *body*; the answer's body is not read yet."""
+        response = self._open(url, headers, body)
         if response.status_code in _WANTS_LOGIN and self._credentials.look_up(response.url):
             response.close()
-            response = self._open(url, headers)
+            response = self._open(url, headers, body)
         return response
 
-    def _open(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+    def _open(self, url: str, headers: Mapping[str, str], body: bytes | None) -> requests.Response:
+        method = "GET" if body is None else "POST"
         login = self._login(url)
         url = without_credentials(url)
         try:
-            return self.get(url, headers=headers, auth=login, stream=True, timeout=self.timeout)
+            return self.request(
+                method,
+                url,
+                headers=headers,
+                data=body,
+                auth=login,
+                stream=True,
+                timeout=self.timeout,
+            )
         except requests.RequestException:
             raise
         except ValueError as error:  # a redirect to an invalid URL

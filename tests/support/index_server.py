@@ -6,6 +6,8 @@
         subprocess.run(["uv", "pip", "compile", "--index-url", server.url, …])
         assert [request.path for request in server.requests] == …
 
+With `vulnerabilities` (name -> entries of the JSON API) there is also /pypi/NAME/VERSION/json.
+
 Pages: /simple/, /simple/NAME/ (PEP 503 and 691, by Accept), /files/FILENAME and, for wheels,
 /files/FILENAME.metadata (PEP 658). The folder is looked at anew for each request.
 """
@@ -140,6 +142,7 @@ class IndexServer:
         self.hashes = hashes
         self.upload_time = upload_time
         self.has_metadata = has_metadata
+        self.vulnerabilities: dict[str, list[dict[str, Any]]] | None = None
         self.requests: list[Request] = []
         self._descriptions: dict[str, dict[str, Any]] = {}
         self._faults: list[tuple[str, Fault]] = []
@@ -340,6 +343,11 @@ class _Handler(BaseHTTPRequestHandler):
         is_json = index.api == "json" or (
             index.api == "both" and _JSON in (self.headers["Accept"] or "")
         )
+        release = re.fullmatch(r"/pypi/([^/]+)/[^/]+/json", path)
+        if release and index.vulnerabilities is not None:
+            document = {"vulnerabilities": index.vulnerabilities.get(release[1], [])}
+            headers = {"Content-Type": "application/json"}
+            return self._send(200, json.dumps(document).encode(), fault, headers)
         match = re.fullmatch(r"/simple/(?:([^/]+)/)?", path)
         files = index.projects().get(match[1]) if match and match[1] else None
         if match and not match[1]:

@@ -7,18 +7,24 @@ findings, problems = find_vulnerabilities(uses, database.read())
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from offline_bundle.wheelhouse.audit.matching import (
+from offline_bundle.wheelhouse.audit.osv.matching import (
     fixed_versions,
     is_affected,
     parse_version,
     unusable_events,
 )
-from offline_bundle.wheelhouse.audit.severity import ORDER
+from offline_bundle.wheelhouse.audit.osv.severity import worst
+from offline_bundle.wheelhouse.derived.audit_result import (
+    INTERPRETER,
+    SEVERITIES,
+    Finding,
+    Package,
+    Use,
+)
 from offline_bundle.wheelhouse.derived.requirement_graph import parse_requirement
 
 if TYPE_CHECKING:
@@ -26,60 +32,23 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from offline_bundle.wheelhouse.audit.advisories import Advisory, Affected
+    from offline_bundle.wheelhouse.audit.osv.advisory import Advisory, Affected
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _PREFERRED = ("PYSEC-", "GHSA-", "CVE-")
 
 
-@dataclass(frozen=True, order=True)
-class Package:
-    """A package of a bundle at one version."""
-
-    name: str
-    """Normalized."""
-    version: str
-
-
-@dataclass(frozen=True, order=True)
-class Use:
-    """A lock that has a package."""
-
-    script: str
-    target: str
-    is_direct: bool
-    """True if the script itself names the package in its dependencies."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A vulnerability of one package at one version."""
-
-    package: Package
-    id: str
-    aliases: tuple[str, ...]
-    """All other ids of the same vulnerability, sorted."""
-    summary: str
-    severity: str
-    score: float | None
-    fixed: tuple[str, ...]
-    """Later versions that fix it, ascending; empty if none is known."""
-    uses: tuple[Use, ...]
-    """Empty if no lock has the package: the file is in the bundle, but unused."""
-
-    @property
-    def ids(self) -> frozenset[str]:
-        """Return all ids of the vulnerability."""
-        return frozenset((self.id, *self.aliases))
-
-
 def used_packages(manifest: Manifest) -> dict[Package, tuple[Use, ...]]:
-    """Return every package of a bundle, and the locks that have it."""
+    """Return every package of a bundle, and the locks that have it.
+
+    Every lock has uv, and the interpreter of its target if the bundle has one.
+    """
     uses: dict[Package, list[Use]] = {
         Package(str(canonicalize_name(file.name)), file.version): []
         for file in manifest.files.values()
         if file.name and file.version
     }
+    programs = {Package("uv", uv.version) for uv in manifest.uv.values()}
     for script_name, script in manifest.scripts.items():
         requirements = map(parse_requirement, script.dependencies)
         direct = {canonicalize_name(item.name) for item in requirements if item is not None}
@@ -88,7 +57,11 @@ def used_packages(manifest: Manifest) -> dict[Package, tuple[Use, ...]]:
                 normalized = canonicalize_name(name)
                 use = Use(script_name, target, normalized in direct)
                 uses.setdefault(Package(str(normalized), package.version), []).append(use)
-    return {package: tuple(sorted(uses[package])) for package in sorted(uses)}
+            interpreter = manifest.pythons.get(target)
+            present = {Package(INTERPRETER, interpreter.version)} if interpreter else set()
+            for program in programs | present:
+                uses.setdefault(program, []).append(Use(script_name, target, is_direct=False))
+    return {package: tuple(sorted(set(uses[package]))) for package in sorted(uses)}
 
 
 def find_vulnerabilities(
@@ -111,10 +84,9 @@ def find_vulnerabilities(
         for affected in advisory.affected:
             if affected.name not in versions:
                 continue
-            problems += [
-                f"{advisory.id}: {affected.name} {text!r}: not a version of PEP 440"
-                for text in unusable_events(affected)
-            ]
+            if unusable := unusable_events(affected):
+                subject = f"{advisory.id}: {affected.name} {unusable[0]!r}"
+                problems.append(f"{subject}: not a version of PEP 440")
             affecting |= {
                 package: None
                 for package, version in versions[affected.name]
@@ -122,12 +94,19 @@ def find_vulnerabilities(
             }
         for package in affecting:
             matches[package].append(advisory)
+    return merge_findings(uses, matches), problems
+
+
+def merge_findings(
+    uses: Mapping[Package, tuple[Use, ...]], matches: Mapping[Package, Iterable[Advisory]]
+) -> list[Finding]:
+    """Return the findings of *matches*, the advisories that affect each package, worst first."""
     findings = [
         _finding(package, group, uses[package])
         for package, found in matches.items()
-        for group in _merge_by_alias(found)
+        for group in _merge_by_alias(item for item in found if not item.is_withdrawn)
     ]
-    return sorted(findings, key=_worst_first), problems
+    return sorted(findings, key=_worst_first)
 
 
 def _merge_by_alias(advisories: Iterable[Advisory]) -> list[list[Advisory]]:
@@ -149,7 +128,8 @@ def _merge_by_alias(advisories: Iterable[Advisory]) -> list[list[Advisory]]:
 def _finding(package: Package, group: list[Advisory], uses: tuple[Use, ...]) -> Finding:
     ids = sorted({identifier for item in group for identifier in (item.id, *item.aliases)})
     first = min((item.id for item in group), key=_preference)
-    worst = min(group, key=lambda item: (ORDER.index(item.severity), -(item.score or 0)))
+    severities = (worst(item.vectors, item.word) for item in group)
+    severity = min(severities, key=lambda item: (SEVERITIES.index(item.rating), -(item.score or 0)))
     entries: list[Affected] = [
         affected for item in group for affected in item.affected if affected.name == package.name
     ]
@@ -160,8 +140,9 @@ def _finding(package: Package, group: list[Advisory], uses: tuple[Use, ...]) -> 
         id=first,
         aliases=tuple(identifier for identifier in ids if identifier != first),
         summary=summaries[first] or next(filter(None, summaries.values()), ""),
-        severity=worst.severity,
-        score=worst.score,
+        severity=severity.rating,
+        score=severity.score,
+        vector=severity.vector,
         fixed=fixed_versions(version, entries) if version else (),
         uses=uses,
     )
@@ -173,5 +154,5 @@ def _preference(identifier: str) -> tuple[int, str]:
 
 
 def _worst_first(finding: Finding) -> tuple[int, float, Package, str]:
-    rank = ORDER.index(finding.severity)
+    rank = SEVERITIES.index(finding.severity)
     return rank, -(finding.score or 0), finding.package, finding.id

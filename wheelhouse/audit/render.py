@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.wheelhouse.runtime.errors import first_problems
@@ -11,10 +10,7 @@ from offline_bundle.wheelhouse.runtime.names import MANIFEST
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from offline_bundle.wheelhouse.audit.audit import Audit
-    from offline_bundle.wheelhouse.audit.exceptions import Accepted
-    from offline_bundle.wheelhouse.audit.findings import Finding
-    from offline_bundle.wheelhouse.audit.policy import Breach
+    from offline_bundle.wheelhouse.derived.audit_result import Accepted, Audit, Breach, Finding
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 FINDING_TITLES = ("package", "version", "id", "severity", "fixed in", "required", "needed by")
@@ -25,16 +21,14 @@ _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "no
 
 def finding_row(finding: Finding) -> tuple[str, ...]:
     """Return a finding as the cells of `FINDING_TITLES`."""
-    required = "directly" if any(use.is_direct for use in finding.uses) else "indirectly"
-    score = "" if finding.score is None else f" {finding.score:.1f}"
     return (
         finding.package.name,
         finding.package.version,
         finding.id,
-        f"{finding.severity}{score}",
-        ", ".join(finding.fixed) or "no fix known",
-        required if finding.uses else "unused",
-        _needed_by(finding),
+        finding.rating,
+        finding.fix,
+        finding.requirement,
+        finding.needed_by,
     )
 
 
@@ -65,6 +59,7 @@ def to_json(audit: Audit) -> dict[str, Any]:
         "bundle": audit.bundle,
         "packages": audit.packages,
         "advisories": audit.advisories,
+        "sources": list(audit.sources),
         "vulnerabilities": [_finding_json(finding) for finding in findings.open],
         "accepted": [
             {**_finding_json(finding), "exception": _exception_json(entry)}
@@ -108,7 +103,7 @@ def to_sarif(audit: Audit, manifest: Manifest, version: str) -> dict[str, Any]:
 
 def _finding_result(finding: Finding, entry: Accepted | None, manifest: Manifest) -> dict[str, Any]:
     package = finding.package
-    fixed = f"fixed in {', '.join(finding.fixed)}" if finding.fixed else "no fix known"
+    fixed = f"fixed in {finding.fix}" if finding.fixed else finding.fix
     locks = {manifest.scripts[use.script].locks[use.target].lock for use in finding.uses}
     text = f"{package.name} {package.version}: {finding.summary or finding.id} ({fixed})"
     result: dict[str, Any] = {
@@ -145,6 +140,7 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
         "summary": finding.summary,
         "severity": finding.severity,
         "score": finding.score,
+        "vector": finding.vector,
         "fixed": list(finding.fixed),
         "needed-by": [
             {"script": use.script, "target": use.target, "direct": use.is_direct}
@@ -155,12 +151,3 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
 
 def _exception_json(entry: Accepted) -> Mapping[str, Any]:
     return {**vars(entry), "until": entry.until.isoformat()}
-
-
-def _needed_by(finding: Finding) -> str:
-    """Return each script with its targets: `eval (cp312-..., cp313-...)`."""
-    targets: dict[str, list[str]] = defaultdict(list)
-    for use in finding.uses:
-        targets[use.script].append(use.target)
-    texts = [f"{script} ({', '.join(names)})" for script, names in sorted(targets.items())]
-    return ", ".join(texts) or "unused"

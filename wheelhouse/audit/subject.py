@@ -1,10 +1,14 @@
-"""What is audited: the manifest of a bundle or an archive, and the metadata of its wheels.
+"""What is audited: a manifest, and files of its bundle, read from a folder or an archive.
 
-The manifest is taken as it is: verify the bundle first. Each metadata file must match the manifest.
+    read = reader_of(Path("bundle.tar"))
+    read_licences(manifest, read)["wheels/demo-1.0-py3-none-any.whl"].licence
+
+The manifest is taken as it is: verify the bundle first. Each file that is read must match it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.wheel_metadata import (
@@ -22,28 +26,66 @@ from offline_bundle.wheelhouse.runtime.errors import (
 from offline_bundle.wheelhouse.transport.open import is_archive
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
+    from offline_bundle.wheelhouse.runtime.archive.reader import Archive
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
+Reader = Callable[[Sequence[str]], Mapping[str, bytes]]
+"""Returns the contents of those paths of a bundle that it has."""
 
-def read_licences(path: Path, manifest: Manifest) -> dict[str, WheelMetadata]:
-    """Return the metadata of each wheel by its path; empty metadata for a wheel that has none.
 
-    Raises InputError if the files are not there (a difference), IntegrityError if one is changed.
+def reader_of(path: Path) -> Reader:
+    """Return the reader of a bundle's folder, of an archive, or of a manifest alone (no files)."""
+
+    def read(names: Sequence[str]) -> Mapping[str, bytes]:
+        if not is_archive(path):
+            return _read_folder(path, names)
+        if path.name.endswith(".json"):
+            return {}
+        with translate_os_errors(path), open_archives([path]) as archives:
+            return {
+                name: content
+                for archive in archives
+                for name, content in _read_archive(archive, names).items()
+            }
+
+    return read
+
+
+def archive_reader(archive: Archive, bundle: Path) -> Reader:
+    """Return the reader of an open archive; what it does not have is read from *bundle*."""
+
+    def read(names: Sequence[str]) -> Mapping[str, bytes]:
+        contents = _read_archive(archive, names)
+        others = [name for name in names if name not in contents]
+        return {**_read_folder(bundle, others), **contents}
+
+    return read
+
+
+def read_files(manifest: Manifest, names: Sequence[str], read: Reader) -> Mapping[str, bytes]:
+    """Return the contents of *names*, all of which are in *manifest*.
+
+    Raises InputError if files are missing (a difference), IntegrityError if one is changed.
     """
-    names = [f"{wheel}.metadata" for wheel in wheel_paths(manifest)]
-    names = [name for name in names if name in manifest.files]
-    contents = _read_archive(path, names) if is_archive(path) else _read_folder(path, names)
+    contents = read(names)
     if missing := [name for name in names if name not in contents]:
         raise InputError(
-            f"{path} does not contain the metadata of {len(missing)} wheels",
-            hint="licences need a whole bundle: unpack the difference and audit the folder",
+            f"{len(missing)} files of the bundle are needed, and they are not there",
+            problems=missing[:1],
+            hint="name a whole bundle: unpack a difference first; run `verify` on a folder",
         )
     changed = [name for name in names if sha256_of(contents[name]) != manifest.files[name].sha256]
     if changed:
-        raise corrupt_bundle(path, changed)
+        raise corrupt_bundle("the bundle", changed)
+    return contents
+
+
+def read_licences(manifest: Manifest, read: Reader) -> dict[str, WheelMetadata]:
+    """Return the metadata of each wheel by its path; empty metadata for a wheel that has none."""
+    names = [f"{wheel}.metadata" for wheel in wheel_paths(manifest)]
+    contents = read_files(manifest, [name for name in names if name in manifest.files], read)
     return read_all_metadata(
         manifest, {name.removesuffix(".metadata"): content for name, content in contents.items()}
     )
@@ -54,22 +96,17 @@ def without_licences(manifest: Manifest) -> dict[str, WheelMetadata]:
     return {wheel: WheelMetadata("", "") for wheel in wheel_paths(manifest)}
 
 
-def _read_folder(directory: Path, names: list[str]) -> Mapping[str, bytes]:
-    missing = [name for name in names if not (directory / name).is_file()]
-    if missing and directory.is_dir():
-        raise corrupt_bundle(directory, missing)
+def _read_folder(directory: Path, names: Sequence[str]) -> dict[str, bytes]:
     with translate_os_errors(directory):
-        return {name: (directory / name).read_bytes() for name in names if name not in missing}
-
-
-def _read_archive(path: Path, names: list[str]) -> Mapping[str, bytes]:
-    wanted = set(names)
-    if path.name.endswith(".json"):
-        return {}
-    with translate_os_errors(path), open_archives([path]) as archives:
         return {
-            entry.path: bytes(archive.source.read(entry.offset, entry.size))
-            for archive in archives
-            for entry in archive.entries
-            if entry.path in wanted
+            name: (directory / name).read_bytes() for name in names if (directory / name).is_file()
         }
+
+
+def _read_archive(archive: Archive, names: Sequence[str]) -> dict[str, bytes]:
+    wanted = set(names)
+    return {
+        entry.path: bytes(archive.source.read(entry.offset, entry.size))
+        for entry in archive.entries
+        if entry.path in wanted
+    }

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 
 import click
 
 from offline_bundle.wheelhouse.cli.kit.completers import complete_packed
-from offline_bundle.wheelhouse.cli.kit.options import PATH
+from offline_bundle.wheelhouse.cli.kit.options import PATH, rules_options
 from offline_bundle.wheelhouse.runtime.errors import (
     AuditError,
-    InputError,
     IntegrityError,
     first_problems,
 )
@@ -20,12 +19,9 @@ from offline_bundle.wheelhouse.runtime.errors import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from offline_bundle.wheelhouse.audit.audit import Audit
-    from offline_bundle.wheelhouse.audit.exceptions import Accepted
-    from offline_bundle.wheelhouse.audit.policy import Breach
+    from offline_bundle.wheelhouse.audit.criteria import Criteria
+    from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
-
-_LARGEST_TEXT = 1024 * 1024
 
 
 @click.command("audit")
@@ -36,19 +32,7 @@ _LARGEST_TEXT = 1024 * 1024
     metavar="FILE|DIR",
     help="Check packages against these advisories: OSV JSON or YAML, a folder or a zip file.",
 )
-@click.option(
-    "--exceptions",
-    type=PATH,
-    metavar="FILE",
-    help="Accept the vulnerabilities in this TOML file (id, reason, until) until they expire.",
-)
-@click.option(
-    "--policy",
-    "rules_file",
-    type=PATH,
-    metavar="FILE",
-    help="Check the rules in this TOML file: licences, packages, indexes, size.",
-)
+@rules_options
 @click.option(
     "--format",
     "output_format",
@@ -62,7 +46,7 @@ def audit_command(
     bundle: Path,
     advisories: Path | None,
     exceptions: Path | None,
-    rules_file: Path | None,
+    policy: Path | None,
     output_format: str,
 ) -> None:
     """Check a bundle for known vulnerabilities and rule breaches, without a network.
@@ -71,15 +55,16 @@ def audit_command(
     read. `audit` takes the manifest as it is: run `verify` first.
     """
     from offline_bundle import __version__
+    from offline_bundle.wheelhouse.audit.criteria import read_criteria
     from offline_bundle.wheelhouse.audit.render import to_json, to_sarif
     from offline_bundle.wheelhouse.transport.open import load_manifest
 
-    if advisories is None and rules_file is None:
+    if advisories is None and policy is None:
         raise click.UsageError("--advisories or --policy is required")
     if exceptions is not None and advisories is None:
         raise click.UsageError("--exceptions requires --advisories")
     manifest = load_manifest(bundle)
-    audit = _audit(bundle, manifest, advisories, exceptions, rules_file)
+    audit = _audit(bundle, manifest, advisories, read_criteria(policy, exceptions))
     if output_format == "json":
         click.echo(json.dumps(to_json(audit), indent=1))
     elif output_format == "sarif":
@@ -89,69 +74,27 @@ def audit_command(
     _raise_for(audit)
 
 
-def _audit(
-    bundle: Path,
-    manifest: Manifest,
-    advisories: Path | None,
-    exceptions_file: Path | None,
-    rules_file: Path | None,
-) -> Audit:
+def _audit(bundle: Path, manifest: Manifest, advisories: Path | None, criteria: Criteria) -> Audit:
     """Run the checks that were asked for."""
-    from offline_bundle.wheelhouse.audit.audit import Audit
-    from offline_bundle.wheelhouse.audit.database import Database
-    from offline_bundle.wheelhouse.audit.exceptions import apply_exceptions, parse_exceptions
     from offline_bundle.wheelhouse.audit.findings import find_vulnerabilities, used_packages
+    from offline_bundle.wheelhouse.audit.osv.database import Database
+    from offline_bundle.wheelhouse.audit.subject import reader_of
+    from offline_bundle.wheelhouse.derived.audit_result import Audit
 
-    today = dt.datetime.now(dt.UTC).date()
-    accepted: tuple[Accepted, ...] = ()
-    if exceptions_file is not None:
-        accepted = parse_exceptions(_read_text(exceptions_file), str(exceptions_file))
-    breaches = None
-    if rules_file is not None:
-        breaches = _breaches(bundle, manifest, rules_file, accepted, today)
     uses = used_packages(manifest)
-    database = Database(advisories) if advisories is not None else None
-    findings, problems = find_vulnerabilities(uses, database.read() if database else ())
-    unreadable = database.unreadable if database else []
-    return Audit(
-        bundle=str(bundle),
-        packages=len(uses),
-        advisories=database.advisories if database else None,
-        findings=apply_exceptions(findings, accepted, today),
-        breaches=breaches,
-        unchecked=(*unreadable, *(problems if database else ())),
+    breaches = criteria.breaches(manifest, reader_of(bundle))
+    audit = Audit(str(bundle), len(uses), criteria.today, breaches=breaches)
+    if advisories is None:
+        return audit
+    database = Database(advisories)
+    findings, problems = find_vulnerabilities(uses, database.read())
+    return dataclasses.replace(
+        audit,
+        sources=(str(advisories),),
+        advisories=database.advisories,
+        findings=criteria.apply_exceptions(findings),
+        unchecked=(*database.unreadable, *problems),
     )
-
-
-def _breaches(
-    bundle: Path,
-    manifest: Manifest,
-    rules_file: Path,
-    accepted: tuple[Accepted, ...],
-    today: dt.date,
-) -> tuple[Breach, ...]:
-    from offline_bundle.wheelhouse.audit.policy import find_breaches, parse_rules
-    from offline_bundle.wheelhouse.audit.subject import read_licences, without_licences
-
-    rules = parse_rules(_read_text(rules_file), str(rules_file))
-    needs_licences = rules.licences is not None
-    metadata = read_licences(bundle, manifest) if needs_licences else without_licences(manifest)
-    return tuple(find_breaches(rules, manifest, metadata, accepted, today))
-
-
-def _read_text(path: Path) -> str:
-    """Read a small text file that the user names. Raises InputError."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_TEXT + 1)
-        if len(content) > _LARGEST_TEXT:
-            raise InputError(f"{path}: larger than 1 MiB", hint="name a TOML file")
-        return content.decode()
-    except OSError as error:
-        message = f"{path}: {error.strerror}"
-        raise InputError(message, hint="check the path and its permissions") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8", hint="save it as UTF-8") from error
 
 
 def _print_tables(audit: Audit) -> None:

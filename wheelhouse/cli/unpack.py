@@ -12,14 +12,17 @@ from offline_bundle.wheelhouse.cli.kit.options import (
     PATH,
     json_option,
     quiet_option,
+    rules_options,
     signer_policy,
     trust_options,
 )
 from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from offline_bundle.wheelhouse.runtime.archive.reader import Archive
     from offline_bundle.wheelhouse.transport.unpack import UnpackReport
 
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     help="Take the archive's version of scripts that both have.",
 )
 @trust_options
+@rules_options
 @json_option
 @quiet_option
 def unpack_command(  # noqa: PLR0913 - one parameter per option
@@ -54,6 +58,8 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
     allowed_signers: Path | None,
     signer: str | None,
     revoked_keys: Path | None,
+    policy: Path | None,
+    exceptions: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -65,10 +71,10 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
     from offline_bundle.wheelhouse.signing import check_trust
     from offline_bundle.wheelhouse.transport.unpack import unpack
 
-    policy = signer_policy(allowed_signers, signer, revoked_keys)
+    trust = signer_policy(allowed_signers, signer, revoked_keys)
 
     def check_signature(document: bytes, signature: bytes | None) -> None:
-        check_trust(document, signature, policy)
+        check_trust(document, signature, trust)
 
     def print_waiting() -> None:
         click.echo(f"Waiting for another writer of {output}", err=True)
@@ -81,6 +87,7 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
             allow_rollback=allow_rollback,
             replace_scripts=replace_scripts,
             check_signature=check_signature,
+            check_archive=_rules_check(output, policy, exceptions) if policy else None,
             progress=progress.advance,
             on_wait=None if quiet else print_waiting,
         )
@@ -90,6 +97,24 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
     elif not quiet:
         for report in reports:
             _print_report(report, output)
+
+
+def _rules_check(output: Path, policy: Path, exceptions: Path | None) -> Callable[[Archive], None]:
+    """Return the check of an archive against the rules of the site, before it is unpacked."""
+    from offline_bundle.wheelhouse.audit.criteria import check_clean, read_criteria
+    from offline_bundle.wheelhouse.audit.findings import used_packages
+    from offline_bundle.wheelhouse.audit.subject import archive_reader
+    from offline_bundle.wheelhouse.derived.audit_result import Audit
+
+    criteria = read_criteria(policy, exceptions)
+
+    def check(archive: Archive) -> None:
+        breaches = criteria.breaches(archive.manifest, archive_reader(archive, output))
+        packages = len(used_packages(archive.manifest))
+        audit = Audit(archive.name, packages, criteria.today, breaches=breaches)
+        check_clean(audit, "build a bundle that keeps the rules; nothing was unpacked")
+
+    return check
 
 
 def _print_report(report: UnpackReport, output: Path) -> None:

@@ -23,33 +23,42 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 def add_inventories(
-    manifest: Manifest, metadata: Callable[[], Mapping[str, bytes]], before: Manifest | None
+    manifest: Manifest,
+    metadata: Callable[[], Mapping[str, bytes]],
+    before: Manifest | None,
+    audit: Audit | None = None,
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Return *manifest* with the inventories among its files, and their contents if they are new.
 
     *metadata* returns each wheel's METADATA by the wheel's path; it is called only to render.
-    *before* is the manifest in force, None for a new bundle.
+    *before* is the manifest in force, None for a new bundle. The inventories show *audit*: without
+    one, those of a bundle that changes no longer show the audit before.
     """
     files = {path: file for path, file in manifest.files.items() if path not in INVENTORIES}
     plain = replace(manifest, files=files)
     if (
-        before
+        audit is None
+        and before
         and before.files.keys() >= INVENTORIES
         and _without_history(before) == (_without_history(plain))
     ):
         files |= {path: before.files[path] for path in INVENTORIES}
         return replace(plain, files=files), {}
-    contents = render_inventories(plain, metadata(), before)
+    contents = render_inventories(plain, metadata(), before, audit)
     files |= {path: file_entry(content) for path, content in contents.items()}
     return replace(plain, files=files), contents
 
 
 def render_inventories(
-    manifest: Manifest, metadata: Mapping[str, bytes], before: Manifest | None
+    manifest: Manifest,
+    metadata: Mapping[str, bytes],
+    before: Manifest | None,
+    audit: Audit | None = None,
 ) -> dict[str, bytes]:
     """Render the inventories; those in *manifest*, its generation and ancestors are left out."""
     # Slow imports, which an unchanged rebuild does not need.
@@ -57,7 +66,10 @@ def render_inventories(
     from offline_bundle.wheelhouse.derived.sbom import render_sbom  # noqa: PLC0415
 
     plain = _without_history(manifest)
-    return {SBOM: render_sbom(plain, metadata), REPORT: render_report(plain, metadata, before)}
+    return {
+        SBOM: render_sbom(plain, metadata, audit),
+        REPORT: render_report(plain, metadata, before),
+    }
 
 
 def gather_metadata(

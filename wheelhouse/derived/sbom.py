@@ -41,21 +41,29 @@ from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.spdx import fixup_id, is_expression
 from packageurl import PackageURL
 
+from offline_bundle.wheelhouse.derived.audit_result import INTERPRETER, Package
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.requirement_graph import lock_graph
+from offline_bundle.wheelhouse.derived.sbom_vulnerabilities import vulnerabilities
 from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata, read_all_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.derived.requirement_graph import LockGraph
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 
+_INTERPRETER_FOLDER = "python"
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]+")
 
 
-def render_sbom(manifest: Manifest, metadata: Mapping[str, bytes]) -> bytes:
+def render_sbom(
+    manifest: Manifest, metadata: Mapping[str, bytes], audit: Audit | None = None
+) -> bytes:
     """Render the SBOM; *metadata* has each wheel's METADATA by the wheel's path.
+
+    It has `vulnerabilities` if an *audit* checked for them.
 
     The same manifest gives the same bytes: the serial number is derived from it, and the time is
     the manifest's. Entries of the inventories themselves are ignored.
@@ -74,6 +82,7 @@ def render_sbom(manifest: Manifest, metadata: Mapping[str, bytes]) -> bytes:
     programs = [_program(path, file) for path, file in _programs(manifest)]
     locks = [_lock(manifest, script, target) for script, target in graphs]
     required = [[wheels[key, name] for name in graph.roots] for key, graph in graphs.items()]
+    references = _references_by_package([*programs, *(component for component, _ in needs)])
     # cyclonedx keeps sorted sets, which compare components: fill each in one go.
     bom = Bom(
         serial_number=_serial_number(manifest),
@@ -83,6 +92,7 @@ def render_sbom(manifest: Manifest, metadata: Mapping[str, bytes]) -> bytes:
             tools=ToolRepository(components=[_tool(manifest)]),
         ),
         components=[*locks, *programs, *(component for component, _ in needs)],
+        vulnerabilities=vulnerabilities(audit, references) if audit and audit.sources else [],
         dependencies=[
             _dependency(bundle, [*locks, *programs]),
             *map(_dependency, locks, required),
@@ -92,6 +102,15 @@ def render_sbom(manifest: Manifest, metadata: Mapping[str, bytes]) -> bytes:
     )
     document = json.loads(JsonV1Dot6(bom).output_as_string())
     return (json.dumps(document, separators=(",", ":")) + "\n").encode("ascii")
+
+
+def _references_by_package(components: Iterable[Component]) -> dict[Package, list[str]]:
+    references: dict[Package, list[str]] = {}
+    for component in components:
+        name = INTERPRETER if component.name == _INTERPRETER_FOLDER else component.name
+        package = Package(name, component.version or "")
+        references.setdefault(package, []).append(component.bom_ref.value or "")
+    return references
 
 
 _LockKey = tuple[str, str]

@@ -83,12 +83,14 @@ def unpack(  # noqa: PLR0913 - one parameter per option
     allow_rollback: bool = False,
     replace_scripts: bool = False,
     check_signature: Callable[[bytes, bytes | None], None] | None = None,
+    check_archive: Callable[[Archive], None] | None = None,
     progress: Callable[[int], None] | None = None,
     on_wait: Callable[[], None] | None = None,
 ) -> tuple[UnpackReport, ...]:
     """Unpack the archives in *files* into the bundle at *output*, with one commit for each.
 
-    *check_signature* is called with each manifest and its signature before anything is written.
+    *check_signature* is called with each manifest and its signature before anything is written,
+    then *check_archive* with each archive.
     If both bundles have a script, the incoming one is taken if its bundle descends from the other,
     or with *replace_scripts*. *on_wait* is called if another writer is at work. Raises InputError
     (2), IntegrityError (5), BundleError (1); the bundle in place is then unchanged, or contains
@@ -99,6 +101,9 @@ def unpack(  # noqa: PLR0913 - one parameter per option
         for archive in archives:
             if check_signature is not None:
                 check_signature(archive.document, archive.signature)
+        for archive in archives:
+            if check_archive is not None:
+                check_archive(archive)
         options = _Options(allow_rollback, replace_scripts, progress)
         with BundleWriter(output, on_wait=on_wait) as writer, SafeFolder(output) as folder:
             return tuple(

@@ -110,3 +110,20 @@ def signer_policy(
             raise click.UsageError("--signer and --revoked-keys require --allowed-signers")
         return None
     return SignerPolicy(allowed_signers, signer, revoked_keys)
+
+
+def rules_options(command: _Command) -> _Command:
+    """Add --policy and --exceptions: the rules of a site, and what it accepts."""
+    policy = click.option(
+        "--policy",
+        type=PATH,
+        metavar="FILE",
+        help="Check the rules in this TOML file: licences, packages, indexes, size.",
+    )
+    exceptions = click.option(
+        "--exceptions",
+        type=PATH,
+        metavar="FILE",
+        help="Accept the vulnerabilities in this TOML file (id, reason, until) until they expire.",
+    )
+    return policy(exceptions(command))

@@ -6,21 +6,18 @@ import datetime as dt
 
 import pytest
 
-from offline_bundle.wheelhouse.audit.advisories import Advisory, Affected, Event
-from offline_bundle.wheelhouse.audit.exceptions import apply_exceptions, parse_exceptions
-from offline_bundle.wheelhouse.audit.findings import (
-    Finding,
-    Package,
-    Use,
-    find_vulnerabilities,
-    used_packages,
-)
+from offline_bundle.wheelhouse.audit.findings import find_vulnerabilities, used_packages
+from offline_bundle.wheelhouse.audit.osv.advisory import Advisory, Affected, Event
+from offline_bundle.wheelhouse.audit.rules.exceptions import apply_exceptions, parse_exceptions
+from offline_bundle.wheelhouse.derived.audit_result import Finding, Package, Use
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     BundledLock,
     BundledPackage,
+    BundledPython,
     BundledScript,
     BundledTarget,
+    BundledUv,
     Manifest,
 )
 from offline_bundle.wheelhouse.runtime.errors import InputError
@@ -34,12 +31,12 @@ def advisory(
     identifier: str,
     *aliases: str,
     fixed: str = "2.0",
-    severity: str = "unknown",
+    severity: str = "",
     is_withdrawn: bool = False,
 ) -> Advisory:
     events = (Event("introduced", "0"), Event("fixed", fixed))
     affected = (Affected("alpha", (events,), ()),)
-    return Advisory(identifier, aliases, "summary", is_withdrawn, severity, None, affected)
+    return Advisory(identifier, aliases, "summary", is_withdrawn, (), severity, affected)
 
 
 def find(*advisories: Advisory) -> list[Finding]:
@@ -96,6 +93,41 @@ def test_packages_are_listed_per_script_and_target() -> None:
         ALPHA: (Use("a", "cp312", is_direct=True), Use("b", "cp312", is_direct=False)),
         Package("gamma", "3"): (),
     }
+
+
+def test_uv_and_interpreters_are_packages_of_every_lock() -> None:
+    lock = BundledLock("lock", "requirements", None, {})
+    script = BundledScript("scripts/a.py", "0" * 64, (), None, "0" * 64, {"cp312": lock})
+    manifest = Manifest(
+        "tests",
+        "2026-01-01T00:00:00Z",
+        {"a": script},
+        {"cp312": BundledTarget("3.12", "x86_64-manylinux_2_28")},
+        uv={"x86_64-manylinux_2_17": BundledUv("0.5.0", "uv/x86_64-manylinux_2_17/uv")},
+        pythons={"cp312": BundledPython("3.12.1", "cpython", "python/20240107/x.tar.gz")},
+    )
+    use = Use("a", "cp312", is_direct=False)
+    uses = used_packages(manifest)
+    assert uses == {Package("Python", "3.12.1"): (use,), Package("uv", "0.5.0"): (use,)}
+    versions = Affected("Python", (), ("3.12.0", "3.12.1"))
+    commits = (Event("introduced", "0"), Event("fixed", "2ada64d2a073f85f"))
+    advisories = [
+        Advisory("PSF-1", (), "", is_withdrawn=False, vectors=(), word="", affected=(versions,)),
+        Advisory(
+            "PSF-2",
+            (),
+            "",
+            is_withdrawn=False,
+            vectors=(),
+            word="",
+            affected=(Affected("Python", (commits,), ()),),
+        ),
+    ]
+    findings, problems = find_vulnerabilities(uses, advisories)
+    assert [(item.id, item.package.name, item.requirement) for item in findings] == [
+        ("PSF-1", "Python", "indirectly")
+    ]
+    assert problems == ["PSF-2: Python '2ada64d2a073f85f': not a version of PEP 440"]
 
 
 def exception(until: str, identifier: str = "CVE-1", package: str = "alpha") -> str:

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.audit.advisories import AdvisoryError, decode_advisory
+from offline_bundle.wheelhouse.audit.osv.advisory import AdvisoryError, decode_advisory
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from offline_bundle.wheelhouse.audit.advisories import Advisory
+    from offline_bundle.wheelhouse.audit.osv.advisory import Advisory
 
 LARGEST_FILE = 16 * 1024 * 1024
 """Bytes of one advisory. The largest public ones have less than 1 MiB."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.wheelhouse.audit import database
-from offline_bundle.wheelhouse.audit.advisories import AdvisoryError, decode_advisory
-from offline_bundle.wheelhouse.audit.database import Database
-from offline_bundle.wheelhouse.audit.severity import base_score, rating
+from offline_bundle.wheelhouse.audit.osv import database
+from offline_bundle.wheelhouse.audit.osv.advisory import AdvisoryError, decode_advisory
+from offline_bundle.wheelhouse.audit.osv.database import Database
+from offline_bundle.wheelhouse.audit.osv.severity import Severity, worst
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
@@ -75,22 +75,64 @@ def test_an_unknown_event_is_refused(event: dict[str, str]) -> None:
         ("CVSS:3.0/AV:L/AC:H/PR:L/UI:R/S:U/C:L/I:N/A:N", 2.2, "low"),
         ("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:N", 0.0, "none"),
         ("CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:C/C:H/I:H/A:H", 9.9, "critical"),
+        ("AV:N/AC:L/Au:N/C:C/I:C/A:C", 10.0, "high"),
+        ("AV:N/AC:M/Au:N/C:P/I:N/A:N", 4.3, "medium"),
+        ("AV:L/AC:H/Au:M/C:N/I:N/A:P", 0.8, "low"),
+        ("CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:H/VA:H/SC:N/SI:N/SA:N", 9.3, "critical"),
+        ("CVSS:4.0/AV:N/AC:L/AT:P/PR:N/UI:P/VC:N/VI:L/VA:N/SC:N/SI:N/SA:N", 2.3, "low"),
     ],
 )
-def test_cvss_3_score(vector: str, score: float, word: str) -> None:
-    assert base_score(vector) == score
-    assert rating(score) == word
+def test_the_score_of_a_vector_of_cvss_2_3_and_4(vector: str, score: float, word: str) -> None:
+    assert worst([vector], "LOW") == Severity(word, score, vector)
 
 
-@pytest.mark.parametrize("vector", ["", "7.5", "CVSS:3.1/AV:N", "CVSS:4.0/AV:N/AC:L"])
-def test_another_vector_has_no_score(vector: str) -> None:
-    assert base_score(vector) is None
+@pytest.mark.parametrize("vector", ["", "7.5", "CVSS:3.1/AV:N", "CVSS:4.0/AV:N/AC:L", "CVSS:9/A:B"])
+def test_a_malformed_vector_has_no_score(vector: str) -> None:
+    assert worst([vector], "") == Severity("unknown")
+
+
+def test_the_worst_of_several_vectors_counts() -> None:
+    low, high = "AV:L/AC:H/Au:M/C:N/I:N/A:P", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"
+    severities = [{"type": "CVSS_V2", "score": low}, {"type": "CVSS_V3", "score": high}]
+    advisory = decode_advisory(as_json(severity=severities), is_yaml=False)
+    assert worst(advisory.vectors, advisory.word) == Severity("critical", 9.8, high)
 
 
 def test_the_word_of_the_advisory_is_used_without_a_vector() -> None:
     content = as_json(database_specific={"severity": "MODERATE"})
     advisory = decode_advisory(content, is_yaml=False)
-    assert (advisory.severity, advisory.score) == ("medium", None)
+    assert worst(advisory.vectors, advisory.word) == Severity("medium")
+
+
+CPYTHON = {
+    "type": "GIT",
+    "repo": "https://github.com/python/cpython",
+    "events": [{"introduced": "0"}, {"fixed": "2ada64d2"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("entry", "versions", "ranges"),
+    [
+        ({"ranges": [CPYTHON], "versions": ["v3.12.0", "v3.12.1"]}, ("3.12.0", "3.12.1"), 0),
+        ({"ranges": [CPYTHON]}, (), 1),
+        (
+            {
+                "package": {"ecosystem": "Bitnami", "name": "python"},
+                "ranges": [
+                    {"type": "SEMVER", "events": [{"introduced": "3.12.0"}, {"fixed": "3.12.3"}]}
+                ],
+            },
+            (),
+            1,
+        ),
+    ],
+)
+def test_advisories_for_cpython_are_kept(
+    entry: dict[str, Any], versions: tuple[str, ...], ranges: int
+) -> None:
+    [affected] = decode_advisory(as_json(affected=[entry]), is_yaml=False).affected
+    assert (affected.name, affected.versions, len(affected.ranges)) == ("Python", versions, ranges)
 
 
 def test_broken_files_are_named_and_the_others_read(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
     advisory = parse_advisory(json.loads(text))
     advisory.affected[0].name       # "jinja2"
 
-Schema: https://ossf.github.io/osv-schema/. Only packages of the ecosystem PyPI are kept.
+Schema: https://ossf.github.io/osv-schema/. Kept are packages of the ecosystem PyPI, and CPython:
+as the package `python` of the ecosystem Bitnami, or as its repository with a list of versions.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from packaging.utils import canonicalize_name
 
-from offline_bundle.wheelhouse.audit.severity import base_score, rating, worded
+from offline_bundle.wheelhouse.derived.audit_result import INTERPRETER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ECOSYSTEM = "pypi"
+_CPYTHON = "github.com/python/cpython"
 _EVENTS = ("introduced", "fixed", "last_affected", "limit")
 _NO_VALUE = ("", "null", "~")
 _LONGEST_TEXT = 200
@@ -47,7 +48,7 @@ class Affected:
     """The affected versions of one package."""
 
     name: str
-    """Normalized."""
+    """Normalized; `INTERPRETER` for CPython."""
     ranges: tuple[tuple[Event, ...], ...]
     versions: tuple[str, ...]
 
@@ -61,10 +62,10 @@ class Advisory:
     summary: str
     """One line, perhaps empty."""
     is_withdrawn: bool
-    severity: str
-    """One of `severity.ORDER`."""
-    score: float | None
-    """CVSS 3 base score, None if there is no such vector."""
+    vectors: tuple[str, ...]
+    """CVSS vectors of any version, as written."""
+    word: str
+    """The severity in the words of its database, such as `MODERATE`; perhaps empty."""
     affected: tuple[Affected, ...]
 
 
@@ -109,36 +110,57 @@ def parse_advisory(document: object) -> Advisory:
         raise AdvisoryError("not an advisory: it has no id")
     if "affected" not in document and not _is_withdrawn(document):
         raise AdvisoryError("not an advisory: it has no list of affected packages")
-    severity, score = _severity(document)
     return Advisory(
         id=_one_line(document["id"]),
         aliases=tuple(map(_one_line, _texts(document, "aliases"))),
         summary=_one_line(_text(document, "summary") or _text(document, "details")),
         is_withdrawn=_is_withdrawn(document),
-        severity=severity,
-        score=score,
+        vectors=tuple(_vectors(document)),
+        word=_word(document),
         affected=tuple(_read_affected(document)),
     )
 
 
 def _read_affected(document: dict[str, Any]) -> Iterator[Affected]:
     for entry in _objects(document, "affected"):
-        package = entry.get("package")
-        if package is None:
-            continue  # a range of git commits only
-        if not isinstance(package, dict):
-            raise AdvisoryError("affected.package must be an object")
-        if _text(package, "ecosystem").partition(":")[0].lower() != _ECOSYSTEM:
-            continue
-        name = _text(package, "name")
-        if not name:
-            raise AdvisoryError("affected.package has no name")
-        ranges = [_read_events(item) for item in _objects(entry, "ranges")]
-        yield Affected(
-            name=str(canonicalize_name(name)),
-            ranges=tuple(events for events in ranges if events),
-            versions=_texts(entry, "versions"),
-        )
+        ranges, versions = _objects(entry, "ranges"), _texts(entry, "versions")
+        if any(_is_cpython(item) for item in ranges):
+            # why events only without versions: commits cannot be compared, and are then reported
+            events = [] if versions else [_commits(item) for item in ranges if _is_cpython(item)]
+            tags = tuple(version.removeprefix("v") for version in versions)
+            yield Affected(INTERPRETER, tuple(events), tags)
+        elif name := _name(entry):
+            events = [_read_events(item) for item in ranges]
+            yield Affected(name, tuple(item for item in events if item), versions)
+
+
+def _name(entry: dict[str, Any]) -> str:
+    """Return the name of the affected package; empty if it is of another ecosystem."""
+    package = entry.get("package")
+    if package is None:
+        return ""  # a range of git commits only
+    if not isinstance(package, dict):
+        raise AdvisoryError("affected.package must be an object")
+    ecosystem = _text(package, "ecosystem").partition(":")[0].lower()
+    name = _text(package, "name")
+    if ecosystem == "bitnami" and name == "python":
+        return INTERPRETER
+    if ecosystem != "pypi":
+        return ""
+    if not name:
+        raise AdvisoryError("affected.package has no name")
+    return str(canonicalize_name(name))
+
+
+def _is_cpython(item: dict[str, Any]) -> bool:
+    repository = _text(item, "repo").lower().removesuffix("/").removesuffix(".git")
+    return _text(item, "type") == "GIT" and repository.endswith(_CPYTHON)
+
+
+def _commits(item: dict[str, Any]) -> tuple[Event, ...]:
+    return tuple(
+        Event(key, _text(event, key)) for event in _objects(item, "events") for key in event
+    )
 
 
 def _read_events(item: dict[str, Any]) -> tuple[Event, ...]:
@@ -158,18 +180,19 @@ def _read_events(item: dict[str, Any]) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def _severity(document: dict[str, Any]) -> tuple[str, float | None]:
-    """Return the worst rating in an advisory, and its score if that is known."""
-    own = document.get("database_specific")
+def _vectors(document: dict[str, Any]) -> Iterator[str]:
     entries = [*_objects(document, "severity")]
     for affected in _objects(document, "affected"):
         entries += _objects(affected, "severity")
-    scores = [base_score(_text(entry, "score")) for entry in entries]
-    known = [score for score in scores if score is not None]
-    if known:
-        return rating(max(known)), max(known)
+    for entry in entries:
+        if vector := _text(entry, "score").strip():
+            yield vector
+
+
+def _word(document: dict[str, Any]) -> str:
+    own = document.get("database_specific")
     text = own.get("severity") if isinstance(own, dict) else None
-    return worded(text if isinstance(text, str) else ""), None
+    return text if isinstance(text, str) else ""
 
 
 def _is_withdrawn(document: dict[str, Any]) -> bool:

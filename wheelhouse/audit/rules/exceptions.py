@@ -10,48 +10,20 @@ until = 2027-03-31              # the last day on which it holds
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
-from offline_bundle.wheelhouse.audit.tables import check_keys, parse_toml, text_of
+from offline_bundle.wheelhouse.audit.rules.toml_files import check_keys, parse_toml, text_of
+from offline_bundle.wheelhouse.derived.audit_result import Accepted, Applied
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from offline_bundle.wheelhouse.audit.findings import Finding
+    from offline_bundle.wheelhouse.derived.audit_result import Finding
 
 _KEYS = ("id", "package", "reason", "until")
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """One exception."""
-
-    id: str
-    reason: str
-    until: dt.date
-    package: str | None = None
-    """Normalized; None for every package."""
-
-    def matches(self, finding: Finding) -> bool:
-        """Return whether the exception is for *finding*, expired or not."""
-        return self.id in finding.ids and self.package in {None, finding.package.name}
-
-
-@dataclass(frozen=True)
-class Applied:
-    """Findings divided by exceptions."""
-
-    open: tuple[Finding, ...]
-    """Findings without an exception that holds."""
-    accepted: tuple[tuple[Finding, Accepted], ...]
-    expired: tuple[Accepted, ...]
-    """Exceptions that would match an open finding, but have expired."""
-    unused: tuple[Accepted, ...]
-    """Exceptions that match no finding."""
 
 
 def parse_exceptions(text: str, name: str) -> tuple[Accepted, ...]:

@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from offline_bundle.wheelhouse.audit.advisories import Affected, Event
+    from offline_bundle.wheelhouse.audit.osv.advisory import Affected, Event
 
 _FROM_THE_START = "0"
 _NO_LIMIT = "*"

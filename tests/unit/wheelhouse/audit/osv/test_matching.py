@@ -10,10 +10,14 @@ import pytest
 import yaml
 from packaging.version import InvalidVersion, Version
 
-from offline_bundle.wheelhouse.audit.advisories import Affected, Event, parse_advisory
-from offline_bundle.wheelhouse.audit.matching import fixed_versions, is_affected, unusable_events
+from offline_bundle.wheelhouse.audit.osv.advisory import Affected, Event, parse_advisory
+from offline_bundle.wheelhouse.audit.osv.matching import (
+    fixed_versions,
+    is_affected,
+    unusable_events,
+)
 
-ROOT = Path(__file__).resolve().parents[4]
+ROOT = Path(__file__).resolve().parents[5]
 OWN = ROOT / "tests" / "data" / "advisories"
 SAMPLE = ROOT.parent / "shared" / "data" / "advisories"
 

@@ -6,9 +6,9 @@ import datetime as dt
 
 import pytest
 
-from offline_bundle.wheelhouse.audit.exceptions import Accepted
-from offline_bundle.wheelhouse.audit.licences import Licences
-from offline_bundle.wheelhouse.audit.policy import Breach, find_breaches, parse_rules
+from offline_bundle.wheelhouse.audit.rules.licences import Licences
+from offline_bundle.wheelhouse.audit.rules.policy import find_breaches, parse_rules
+from offline_bundle.wheelhouse.derived.audit_result import Accepted, Breach
 from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
 from offline_bundle.wheelhouse.runtime.errors import InputError

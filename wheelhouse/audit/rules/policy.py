@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
-from offline_bundle.wheelhouse.audit.licences import Licences
-from offline_bundle.wheelhouse.audit.matching import parse_version
-from offline_bundle.wheelhouse.audit.tables import check_keys, parse_toml, texts_of
+from offline_bundle.wheelhouse.audit.osv.matching import parse_version
+from offline_bundle.wheelhouse.audit.rules.licences import Licences
+from offline_bundle.wheelhouse.audit.rules.toml_files import check_keys, parse_toml, texts_of
+from offline_bundle.wheelhouse.derived.audit_result import Breach
 from offline_bundle.wheelhouse.derived.requirement_graph import parse_requirement
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.sizes import format_size, parse_size
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
 
-    from offline_bundle.wheelhouse.audit.exceptions import Accepted
+    from offline_bundle.wheelhouse.derived.audit_result import Accepted
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 
@@ -44,17 +45,6 @@ _KEYS = (
     "maximum-size",
     "maximum-exception-days",
 )
-
-
-@dataclass(frozen=True)
-class Breach:
-    """One rule that something in a bundle does not keep."""
-
-    rule: str
-    """The key in the rules file."""
-    subject: str
-    """A package with its version, or what else breaks the rule."""
-    reason: str
 
 
 @dataclass(frozen=True)

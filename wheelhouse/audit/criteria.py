@@ -1,0 +1,95 @@
+"""The rules and exceptions of a site, read from their files, and applied to a bundle.
+
+criteria = read_criteria(policy=Path("rules.toml"), exceptions=None)
+criteria.breaches(manifest, reader_of(bundle))
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from offline_bundle.wheelhouse.audit.rules.exceptions import apply_exceptions, parse_exceptions
+from offline_bundle.wheelhouse.audit.rules.policy import Rules, find_breaches, parse_rules
+from offline_bundle.wheelhouse.audit.subject import read_licences, without_licences
+from offline_bundle.wheelhouse.runtime.errors import AuditError, InputError, first_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from offline_bundle.wheelhouse.audit.subject import Reader
+    from offline_bundle.wheelhouse.derived.audit_result import (
+        Accepted,
+        Applied,
+        Audit,
+        Breach,
+        Finding,
+    )
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+
+_LARGEST_TEXT = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What a bundle must keep, and which vulnerabilities are accepted."""
+
+    rules: Rules | None
+    """None: there are none."""
+    exceptions: tuple[Accepted, ...]
+    today: dt.date
+
+    def breaches(self, manifest: Manifest, read: Reader) -> tuple[Breach, ...] | None:
+        """Return every breach of the rules, None if there are no rules."""
+        if self.rules is None:
+            return None
+        has_licences = self.rules.licences is not None
+        metadata = read_licences(manifest, read) if has_licences else without_licences(manifest)
+        return tuple(find_breaches(self.rules, manifest, metadata, self.exceptions, self.today))
+
+    def apply_exceptions(self, findings: Iterable[Finding]) -> Applied:
+        """Divide *findings* into open and accepted ones."""
+        return apply_exceptions(findings, self.exceptions, self.today)
+
+
+def read_criteria(policy: Path | None, exceptions: Path | None) -> Criteria:
+    """Read the files that the user names, each perhaps None. Raises InputError."""
+    return Criteria(
+        rules=parse_rules(_read_text(policy), str(policy)) if policy else None,
+        exceptions=parse_exceptions(_read_text(exceptions), str(exceptions)) if exceptions else (),
+        today=dt.datetime.now(dt.UTC).date(),
+    )
+
+
+def check_clean(audit: Audit, hint: str) -> None:
+    """Raise AuditError (10) with every open vulnerability and every breach."""
+    if audit.is_clean:
+        return
+    problems = [
+        f"{finding.package.name} {finding.package.version}: {finding.id}, {finding.rating}, "
+        f"fixed in: {finding.fix}"
+        for finding in audit.findings.open
+    ]
+    problems += [
+        f"{breach.subject}: {breach.rule}: {breach.reason}" for breach in audit.breaches or ()
+    ]
+    raise AuditError(
+        f"{audit.bundle}: {audit.summary}", problems=first_problems(problems), hint=hint
+    )
+
+
+def _read_text(path: Path) -> str:
+    """Read a small text file that the user names. Raises InputError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_TEXT + 1)
+        if len(content) > _LARGEST_TEXT:
+            raise InputError(f"{path}: larger than 1 MiB", hint="name a TOML file")
+        return content.decode()
+    except OSError as error:
+        message = f"{path}: {error.strerror}"
+        raise InputError(message, hint="check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8", hint="save it as UTF-8") from error

@@ -1,0 +1,1 @@
+"""Advisories in the OSV format: reading a database, and matching versions."""
