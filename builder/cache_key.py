@@ -7,6 +7,7 @@ a script *does* is not part of it: a build into a restored bundle only replaces 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,8 @@ _NOT_IN_KEY = {
 }
 
 
-# Settings of configuration files, besides indexes, that decide which packages are taken.
+# Settings of configuration files, besides indexes and those of builds, and variables that decide
+# which packages are taken.
 _IN_KEY = (
     "dependency-metadata",
     "exclude-newer",
@@ -55,10 +57,22 @@ _IN_KEY = (
     "index-strategy",
     "no-binary",
     "no-binary-package",
+    "no-build",
+    "no-build-package",
     "no-index",
     "prerelease",
     "prerelease-package",
     "resolution",
+)
+_VARIABLES_IN_KEY = (
+    "SOURCE_DATE_EPOCH",
+    "UV_EXCLUDE_NEWER",
+    "UV_FORK_STRATEGY",
+    "UV_GIT_LFS",
+    "UV_INDEX_STRATEGY",
+    "UV_NO_BUILD_ISOLATION",
+    "UV_PRERELEASE",
+    "UV_RESOLUTION",
 )
 
 
@@ -88,6 +102,7 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
         "uv": uv_version_here(),
         "scripts": sorted((_script(script) for script in read), key=json.dumps),
         "targets": sorted({f"{script.name}/{target.name}" for script, target in pairs}),
+        "variables": {name: os.environ[name] for name in _VARIABLES_IN_KEY if os.environ.get(name)},
         "options": {
             name: _portable(value)
             for name, value in sorted(parameters.items())
@@ -108,7 +123,11 @@ def _script(script: Script) -> dict[str, Any]:
         "settings": settings_digest(script.settings),
         "indexes": sorted(indexes),
         "configuration": settings_digest(
-            {key: configuration[key] for key in _IN_KEY if key in configuration}
+            {
+                key: configuration[key]
+                for key in (*_IN_KEY, *uv_settings.BUILD_SETTINGS)
+                if key in configuration
+            }
         ),
         "lock": sha256_of(lock.read_bytes()) if has_uv_lock(script) else None,
     }

@@ -99,7 +99,7 @@ def plan_build(request: BuildRequest, uv: str) -> BuildPlan:
         uv_settings.tls_settings(scripts, options.insecure_hosts),
         script_locks,
         read_criteria(request.review.policy, request.review.exceptions),
-        [*notes_for_uv(scripts), *notes],
+        [*notes_for_uv(scripts), *uv_settings.configuration_notes(scripts), *notes],
     )
 
 

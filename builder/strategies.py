@@ -191,10 +191,6 @@ def _resolve_one(resolver: Resolver, script: Script, target: Target) -> Resolved
 
 
 def _find_links(plan: BuildPlan) -> list[str]:
-    """Return folders and pages of wheels that the scripts and the flags name."""
-    tables = [
-        uv_settings.absolute_settings(script.settings, script.path.resolve().parent)
-        for script in plan.scripts
-    ]
-    locations = [text for table in tables for text in table.get("find-links", [])]
-    return [*(text for text in locations if isinstance(text, str)), *plan.options.find_links]
+    """Return indexes and find-links that scripts, files, variables and the flags name."""
+    locations = [uv_settings.index_locations(script) for script in plan.scripts]
+    return [*(url for entries in locations for _, url in entries), *plan.options.find_links]

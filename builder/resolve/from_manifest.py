@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from packaging.pylock import Package, PackageSdist, PackageVcs, PackageWheel, Pylock
 from packaging.utils import canonicalize_name
@@ -76,7 +76,9 @@ def locked_pairs(
 
 def local_folders(locations: Iterable[str]) -> list[Path]:
     """Return the folders among the *locations* of find-links."""
-    paths = [urlsplit(text).path if text.startswith("file:") else text for text in locations]
+    paths = [
+        unquote(urlsplit(text).path) if text.startswith("file:") else text for text in locations
+    ]
     return [Path(path) for path in paths if "://" not in path]
 
 

@@ -227,7 +227,8 @@ class UvResolver:
                 return outcome
 
     def _project(self, script: Script, target: Target, full_version: str) -> _ResolveInput:
-        settings = uv_settings.absolute_settings(script.settings, script.path.resolve().parent)
+        own = uv_settings.absolute_settings(script.settings, script.path.resolve().parent)
+        settings = uv_settings.combined_settings([uv_settings.environment_settings(), own])
         built = set(_local_packages(script, settings))
         return _ResolveInput(script, target, full_version, settings, built)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -17,7 +16,6 @@ from offline_bundle.builder.inputs.uv_sources import local_sources, source_entri
 from offline_bundle.builder.resolve.uv_process import run_uv
 from offline_bundle.builder.resolve.uv_settings import (
     configurations,
-    is_true,
     requirement_name,
     script_folder,
 )
@@ -65,7 +63,6 @@ def check_no_forced_builds(script: Script, allows: Callable[[str], bool]) -> Non
     distribution while resolving.
     """
     tables = [(str(script.path), script.settings), *configurations(script_folder(script))]
-    tables.append(("the environment (UV_NO_BINARY…)", _environment_settings()))
     own = local_sources(script.settings)
     problems, names = [], []
     for where, settings in tables:
@@ -133,19 +130,11 @@ def _unreadable(path: Path, uv: str) -> tuple[int, str] | None:
     return (int(match[1]) - 1, printable(match[2])) if match else None
 
 
-def _environment_settings() -> dict[str, Any]:
-    packages = os.environ.get("UV_NO_BINARY_PACKAGE", "").replace(",", " ").split()
-    return {"no-binary": is_true(os.environ.get("UV_NO_BINARY")), "no-binary-package": packages}
-
-
 def _forced(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield names (or `:all:`) that *settings*, or their `[pip]` table, force to be built."""
-    for table in (settings, settings.get("pip")):
-        if not isinstance(table, dict):
-            continue
-        if table.get("no-binary") is True:
-            yield ":all:"
-        listed = [table.get(key) for key in ("no-binary-package", "no-binary")]
-        for name in (name for names in listed if isinstance(names, list) for name in names):
-            if isinstance(name, str) and name != ":none:":
-                yield name if name == ":all:" else str(canonicalize_name(name))
+    """Yield names (or `:all:`) that *settings* force to be built."""
+    if settings.get("no-binary") is True:
+        yield ":all:"
+    names = settings.get("no-binary-package")
+    for name in names if isinstance(names, list) else []:
+        if isinstance(name, str):
+            yield str(canonicalize_name(name))

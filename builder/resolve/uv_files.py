@@ -5,38 +5,43 @@ The rules are https://docs.astral.sh/uv/concepts/configuration-files/.
 
 from __future__ import annotations
 
+import functools
 import os
+import re
+import subprocess
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.text import printable
+
+_FAULT = re.compile(r"TOML parse error at (line \d+), .*\n(?:[\d ]*\|.*\n)*\s*(.*)")
 
 
 def configuration_files(script_folder: Path | None) -> list[tuple[Path, dict[str, Any]]]:
     """Return the files that uv reads with their `[tool.uv]` tables, the most important first.
 
-    The project's file depends on *script_folder*. Raises InputError (exit 2).
+    The project's file depends on *script_folder*. Raises InputError (exit 2) where uv stops.
     """
     if os.environ.get("UV_CONFIG_FILE"):
         path = Path(os.environ["UV_CONFIG_FILE"])
         if not path.is_file():
             raise InputError(f"{path}: no such file", hint="correct UV_CONFIG_FILE")
-        return [(path, read_toml(path))]
+        return [(path, _uv_toml(path))]
     if os.environ.get("UV_NO_CONFIG"):
         return []
-    project = _project_file(script_folder) if script_folder else []
+    project = _project_files(script_folder)[0] if script_folder else []
     paths = [*_user_files(), *_system_files()]
-    return [*project, *((path, read_toml(path)) for path in paths if path.is_file())]
+    return [*project, *((path, _uv_toml(path)) for path in paths if path.is_file())]
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return the table in *path*; raises InputError (exit 2)."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        hint = "correct it: uv cannot read it either"
-        raise InputError(f"{path}: cannot read uv's configuration: {error}", hint=hint) from error
+def ignored_projects(script_folder: Path) -> list[str]:
+    """Return a note for each `pyproject.toml` whose settings uv ignores, with a warning."""
+    if os.environ.get("UV_CONFIG_FILE") or os.environ.get("UV_NO_CONFIG"):
+        return []
+    return _project_files(script_folder)[1]
 
 
 def user_folder() -> Path | None:
@@ -49,17 +54,72 @@ def user_folder() -> Path | None:
         return None
 
 
-def _project_file(script_folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the first file from *script_folder* upwards; `uv.toml` wins over `pyproject.toml`."""
+def _project_files(script_folder: Path) -> tuple[list[tuple[Path, dict[str, Any]]], list[str]]:
+    """Return the first file from *script_folder* upwards, and notes on those that uv ignores.
+
+    `uv.toml` wins over `pyproject.toml`.
+    """
     folder = _workspace_root(script_folder) or script_folder
+    notes: list[str] = []
     for ancestor in (folder, *folder.parents):
         path = ancestor / "uv.toml"
         if path.is_file():
-            return [(path, read_toml(path))]
+            return [(path, _uv_toml(path))], notes
+        path = ancestor / "pyproject.toml"
+        content = _content(path) if path.is_file() else b""
+        fault = _fault(path.name, content) if b"uv" in content else ""
+        if fault:
+            notes.append(f"{path}: ignored, as uv cannot read its settings: {fault}")
+            continue
         table = _tool_uv(_pyproject(ancestor))
         if table is not None:
-            return [(ancestor / "pyproject.toml", table)]
-    return []
+            return [(path, table)], notes
+    return [], notes
+
+
+def _uv_toml(path: Path) -> dict[str, Any]:
+    """Return the table in a `uv.toml`, whatever its name; raises InputError (exit 2)."""
+    content = _content(path)
+    fault = _fault("uv.toml", content)
+    try:
+        table = {} if fault else tomllib.loads(content.decode())
+    except ValueError as error:  # not UTF-8
+        fault = str(error)
+    if fault:
+        raise InputError(f"{path}: uv cannot read it: {fault}", hint="correct it: uv run stops too")
+    return table
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        message = f"{path}: cannot read uv's configuration: {error.strerror}"
+        raise InputError(message, hint="allow reading it, or set UV_NO_CONFIG=1") from error
+
+
+@functools.cache
+def _fault(name: str, content: bytes) -> str:
+    """Return why uv cannot read a configuration file of this *name* and *content*, or nothing."""
+    import uv  # noqa: PLC0415 - only a build needs it
+
+    with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+        Path(folder, name).write_bytes(content)
+        process = subprocess.run(
+            [uv.find_uv_bin(), "cache", "dir", "--color", "never"],
+            cwd=folder,
+            env={"HOME": folder, "UV_NO_SYSTEM_CONFIG": "1", "COLUMNS": "9999"},
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    fault = _FAULT.search(process.stderr)
+    if fault:
+        return printable(f"{fault[1]}: {fault[2].partition(', expected one of')[0]}")
+    refused = re.search(r"`\S+` field is not allowed in a `uv.toml` file", process.stderr)
+    return printable(refused[0]) if refused else ""
 
 
 def _workspace_root(folder: Path) -> Path | None:
@@ -100,8 +160,8 @@ def _pyproject(folder: Path) -> dict[str, Any]:
     """Return the `pyproject.toml` in *folder*; uv ignores one that it cannot parse."""
     path = folder / "pyproject.toml"
     try:
-        return read_toml(path) if path.is_file() else {}
-    except InputError:
+        return tomllib.loads(_content(path).decode()) if path.is_file() else {}
+    except ValueError:  # not UTF-8 or not TOML
         return {}
 
 

@@ -20,13 +20,9 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.resolve.model import ResolveOptions
 
-# Variables that would override the flags (which sources may be built, which Python is meant), or
-# that must not decide.
+# Variables that would override the flags (which Python is meant), or that must not decide.
 _DROPPED = (
-    "UV_NO_BINARY",
-    "UV_NO_BINARY_PACKAGE",
-    "UV_NO_BUILD",
-    "UV_NO_BUILD_PACKAGE",
+    *uv_settings.VARIABLES_AS_SETTINGS,
     "UV_PYTHON",
     "UV_SYSTEM_PYTHON",
     "UV_CONFIG_FILE",
@@ -64,8 +60,6 @@ _PATH_LISTS = {
 _INDEX_LISTS = {
     "UV_INDEX": " ",
     "UV_DEFAULT_INDEX": None,
-    "UV_INDEX_URL": None,
-    "UV_EXTRA_INDEX_URL": " ",
     "UV_FIND_LINKS": ",",
 }
 

@@ -11,13 +11,23 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.model import TlsSettings
 from offline_bundle.builder.inputs.uv_sources import source_entries
-from offline_bundle.builder.resolve.uv_files import configuration_files
+from offline_bundle.builder.resolve.uv_files import configuration_files, ignored_projects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from offline_bundle.builder.inputs.scripts import Script
 
+BUILD_SETTINGS = (
+    "build-constraint-dependencies",
+    "config-settings",
+    "config-settings-package",
+    "extra-build-dependencies",
+    "extra-build-variables",
+    "no-build-isolation",
+    "no-build-isolation-package",
+)
+"""Keys of `[tool.uv]` that decide what a build from source gives."""
 _LOCATIONS = ("index-url", "default-index")
 _LOCATION_LISTS = ("find-links", "extra-index-url")
 _REQUIREMENT_LISTS = (
@@ -53,13 +63,17 @@ _NOT_FOR_SCRIPTS = {
     "upgrade-package",
     "workspace",
 }
-_INDEX_VARIABLES = (
-    "UV_INDEX",
-    "UV_DEFAULT_INDEX",
-    "UV_INDEX_URL",
-    "UV_EXTRA_INDEX_URL",
-    "UV_FIND_LINKS",
-)
+_INDEX_VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_FIND_LINKS")
+# Variables that `uv pip compile` ranks otherwise than `uv run`, or that would override the flags
+# (which sources may be built): a build passes them on as settings.
+VARIABLES_AS_SETTINGS = {
+    "UV_INDEX_URL": "index-url",
+    "UV_EXTRA_INDEX_URL": "extra-index-url",
+    "UV_NO_BINARY": "no-binary",
+    "UV_NO_BINARY_PACKAGE": "no-binary-package",
+    "UV_NO_BUILD": "no-build",
+    "UV_NO_BUILD_PACKAGE": "no-build-package",
+}
 
 
 def absolute_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -118,7 +132,7 @@ def pinned_names(script: Script) -> set[str]:
 def index_locations(script: Script) -> list[tuple[str | None, str]]:
     """Return (name, URL) of every index and find-links page that uv may read for *script*."""
     locations: list[tuple[str | None, str]] = []
-    for settings in _all_settings(script):
+    for settings in all_settings(script):
         locations += [(entry.get("name"), entry["url"]) for entry in _index_entries(settings)]
         plain = [settings.get("index-url"), *_list(settings.get("extra-index-url"))]
         plain += _list(settings.get("find-links"))
@@ -135,7 +149,7 @@ def uses_keyring(scripts: Iterable[Script]) -> bool:
     if variable:
         return variable == "subprocess"
     for script in scripts:
-        values = [settings.get("keyring-provider") for settings in _all_settings(script)]
+        values = [settings.get("keyring-provider") for settings in all_settings(script)]
         if next((value for value in values if value), None) == "subprocess":
             return True
     return False
@@ -145,7 +159,7 @@ def tls_settings(scripts: Iterable[Script], insecure_hosts: Iterable[str]) -> Tl
     """Return the TLS settings of flags (*insecure_hosts*), environment and configuration."""
     hosts = [*insecure_hosts, *os.environ.get("UV_INSECURE_HOST", "").replace(",", " ").split()]
     system = [is_true(os.environ.get(name)) for name in ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")]
-    for settings in (settings for script in scripts for settings in _all_settings(script)):
+    for settings in (settings for script in scripts for settings in all_settings(script)):
         insecure = _list(settings.get("allow-insecure-host"))
         hosts += [host for host in insecure if isinstance(host, str)]
         system += [settings.get(key) is True for key in ("system-certs", "native-tls")]
@@ -171,21 +185,50 @@ def requirement_name(requirement: str) -> str:
     return str(canonicalize_name(match[1])) if match else ""
 
 
+def environment_settings() -> dict[str, Any]:
+    """Return the variables that are passed to uv as settings, see `VARIABLES_AS_SETTINGS`."""
+    settings: dict[str, Any] = {}
+    for variable, key in VARIABLES_AS_SETTINGS.items():
+        text = os.environ.get(variable, "")
+        if key == "index-url":
+            settings |= {key: text} if text else {}
+        elif key.endswith(("package", "index-url")):
+            names = text.split() if key.endswith("url") else text.replace(",", " ").split()
+            settings |= {key: names} if names else {}
+        elif is_true(text):
+            settings[key] = True
+    return absolute_settings(settings, Path.cwd())
+
+
 def configurations(script_folder: Path | None) -> list[tuple[str, dict[str, Any]]]:
-    """Return the configuration files that uv reads, with what they decide for a script.
+    """Return the settings of variables and configuration files that uv applies to a script.
 
     The most important is first. Relative paths are resolved against the file's folder.
     """
     return [
-        (str(path), _for_scripts(absolute_settings(table, path.resolve().parent)))
-        for path, table in configuration_files(script_folder)
+        ("the environment (UV_NO_BINARY…)", environment_settings()),
+        *(
+            (str(path), _for_scripts(absolute_settings(table, path.resolve().parent)))
+            for path, table in configuration_files(script_folder)
+        ),
     ]
 
 
+def configuration_notes(scripts: Iterable[Script]) -> list[str]:
+    """Return notes on project files around the *scripts* whose settings uv ignores."""
+    notes = [note for script in scripts for note in ignored_projects(script_folder(script))]
+    return list(dict.fromkeys(notes))
+
+
 def merged_configuration(script_folder: Path | None) -> dict[str, Any]:
-    """Return all configuration files as one table, combined as uv does."""
+    """Return the variables and all configuration files as one table, combined as uv does."""
+    return combined_settings(table for _, table in configurations(script_folder))
+
+
+def combined_settings(tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return *tables*, the most important first, as one table."""
     result: dict[str, Any] = {}
-    for _, settings in configurations(script_folder):
+    for settings in tables:
         for key, value in settings.items():
             current = result.get(key)
             if isinstance(current, list) and isinstance(value, list):
@@ -210,7 +253,8 @@ def script_folder(script: Script) -> Path:
     return Path(os.path.abspath(script.path)).parent  # noqa: PTH100
 
 
-def _all_settings(script: Script) -> list[dict[str, Any]]:
+def all_settings(script: Script) -> list[dict[str, Any]]:
+    """Return the tables that decide for *script*: its own, of variables, and of files."""
     folder = script.path.resolve().parent
     files = configurations(script_folder(script))
     return [absolute_settings(script.settings, folder), *(table for _, table in files)]

@@ -52,6 +52,10 @@ def test_what_decides_a_bundle_changes_its_key(tmp_path: Path) -> None:
         key(tmp_path, "eval.py", *TARGETS, "--exclude-newer", "2026-01-01"),
         key(tmp_path, "eval.py", *TARGETS, "--index", "https://index.example/simple"),
         key(tmp_path, "eval.py", *TARGETS, UV_DEFAULT_INDEX="https://index.example/simple"),
+        key(tmp_path, "eval.py", *TARGETS, UV_EXCLUDE_NEWER="2026-01-01"),
+        key(tmp_path, "eval.py", *TARGETS, UV_RESOLUTION="lowest"),
+        key(tmp_path, "eval.py", *TARGETS, UV_PRERELEASE="allow"),
+        key(tmp_path, "eval.py", *TARGETS, UV_NO_BUILD="1"),
         key(tmp_path, "eval.py", *TARGETS, "--constraint", "limits.txt"),
     ]
     (tmp_path / "limits.txt").write_text("idna<3\n")

@@ -589,3 +589,22 @@ def test_an_override_never_lifts_the_binding_to_an_index(
         assert versions(resolution)["internal"] == "1.0"
     # a transitive package is pinned after a first resolution, which fetches no wheel
     assert not workshop.index.requests_for("*.whl")
+
+
+def test_configuration_and_environment_cannot_lift_the_ban_on_building(
+    workshop: Workshop,
+    packages: Path,
+    tmp_path: Path,
+    own_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_buildable_sdist(packages, "source", code=trap(tmp_path))
+    (own_home / ".config/uv").mkdir(parents=True)
+    (own_home / ".config/uv/uv.toml").write_text('no-binary-package = ["source"]\n')
+    assert "uv.toml requires building source" in workshop.fails(
+        workshop.script("source"), FetchError
+    )
+    (own_home / ".config/uv/uv.toml").unlink()
+    monkeypatch.setenv("UV_NO_BINARY_PACKAGE", "source")
+    assert "UV_NO_BINARY" in workshop.fails(workshop.script("source"), FetchError)
+    assert not (tmp_path / "it-ran").exists()

@@ -23,7 +23,7 @@ __all__ = ["workshop"]
 
 @pytest.mark.parametrize(
     "line",
-    ['no-binary-package = ["source"]', "no-binary = true", '[tool.uv.pip]\nno-binary = ["source"]'],
+    ['no-binary-package = ["source"]', "no-binary = true"],
 )
 def test_a_script_cannot_lift_the_ban_on_building(
     workshop: Workshop, packages: Path, tmp_path: Path, line: str
@@ -31,25 +31,6 @@ def test_a_script_cannot_lift_the_ban_on_building(
     make_buildable_sdist(packages, "source", code=trap(tmp_path))
     text = workshop.fails(workshop.script("source", tool=f"[tool.uv]\n{line}"), FetchError)
     assert "job.py requires building" in text
-    assert not (tmp_path / "it-ran").exists()
-
-
-def test_neither_can_the_users_configuration_or_environment(
-    workshop: Workshop,
-    packages: Path,
-    tmp_path: Path,
-    own_home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    make_buildable_sdist(packages, "source", code=trap(tmp_path))
-    (own_home / ".config/uv").mkdir(parents=True)
-    (own_home / ".config/uv/uv.toml").write_text('no-binary-package = ["source"]\n')
-    assert "uv.toml requires building source" in workshop.fails(
-        workshop.script("source"), FetchError
-    )
-    (own_home / ".config/uv/uv.toml").unlink()
-    monkeypatch.setenv("UV_NO_BINARY_PACKAGE", "source")
-    assert "UV_NO_BINARY" in workshop.fails(workshop.script("source"), FetchError)
     assert not (tmp_path / "it-ran").exists()
 
 
