@@ -18,12 +18,16 @@ Everything that engines share is above them: values (`runner/values.py`), pollin
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any, Protocol
 
+import click
+
+from offline_bundle.wheelhouse.runtime.errors import InputError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
     from types import ModuleType
 
@@ -72,6 +76,18 @@ class Engine(Protocol):
     def resume_arguments(self, project: ProjectState, directory: Path | None) -> list[str]:
         """Return the arguments of `offline-bundle jobs` for this project, without secrets."""
 
+    def cancel(self, project: ProjectState) -> None:
+        """End the jobs that have not ended; results are kept. Poll for the end."""
+
+    def retry(self, project: ProjectState, is_chosen: Callable[[str, str], bool]) -> int:
+        """Run again the failed jobs for which *is_chosen* (name, state) is true.
+
+        Return their number. The results of all other jobs are kept.
+        """
+
+    def delete(self, project: ProjectState) -> None:
+        """Remove the project with its results. None of its jobs may be under way."""
+
     def on_interrupt(self, project: ProjectState) -> str | None:
         """Handle Ctrl-C; return what happened to the jobs, or None if they continue."""
 
@@ -81,9 +97,43 @@ def engine_module(name: str) -> ModuleType:
     return importlib.import_module(ENGINES[name])
 
 
+@contextlib.contextmanager
 def open_engine(
-    name: str, options: Mapping[str, Any], notice: Callable[[str], None] = lambda _: None
-) -> AbstractContextManager[Engine]:
-    """Open the engine *name* with its own *options*; *notice* receives messages for the user."""
-    opened: AbstractContextManager[Engine] = engine_module(name).open_engine(options, notice)
-    return opened
+    name: str,
+    options: Mapping[str, Any] | None = None,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Iterator[Engine]:
+    """Open the engine *name* with its own *options*; *notice* receives messages for the user.
+
+    Options that are not given have the defaults of the command line, with its environment
+    variables. Raises `InputError` for an unknown option.
+    """
+    module = engine_module(name)
+    given = dict(options or {})
+    defaults = _defaults(module.OPTIONS)
+    unknown = sorted(given.keys() - defaults.keys() - {"bundle"})
+    if unknown:
+        raise InputError(
+            f"the engine {name} has no option {', '.join(unknown)}",
+            hint=f"its options are {', '.join(sorted(defaults))}",
+        )
+    with module.open_engine({**defaults, **given}, notice) as engine:
+        yield engine
+
+
+def engine_parameters(options: Iterable[Callable[..., Any]]) -> list[click.Option]:
+    """Return the parameters that decorators of click add to a command, in order."""
+
+    def function() -> None:
+        pass
+
+    for option in options:
+        option(function)
+    return list(getattr(function, "__click_params__", ()))
+
+
+def _defaults(options: Iterable[Callable[..., Any]]) -> dict[str, Any]:
+    """Return the values that the options have if the command line names none of them."""
+    command = click.Command("options", params=[*engine_parameters(options)])
+    context = command.make_context("options", [])
+    return dict(context.params)

@@ -40,6 +40,8 @@ class Outcome:
     """None without a download, or if it failed."""
     fault: BundleError | None = None
     """The error of the download."""
+    scheduler_jobs: tuple[str, ...] = ()
+    """As in `ProjectState`."""
 
     def error(self) -> BundleError | None:
         """Return the error to raise: failed jobs before a failed download; None on success."""
@@ -70,7 +72,11 @@ class Outcome:
         """Return plain data for `--json`."""
         results = self.results
         return {
-            "project": {"id": self.project_id, "name": self.name},
+            "project": {
+                "id": self.project_id,
+                "name": self.name,
+                "scheduler_jobs": list(self.scheduler_jobs),
+            },
             "jobs": {"total": self.counts.total, "states": dict(self.counts.by_state)},
             "failed": [
                 {
@@ -150,7 +156,15 @@ def follow(  # noqa: PLR0913
         except FetchError as error:
             fault = error
     failures = _failures(engine, project, results) if counts.failed else []
-    return Outcome(project.project_id, project.name, counts, tuple(failures), results, fault)
+    return Outcome(
+        project_id=project.project_id,
+        name=project.name,
+        counts=counts,
+        failures=tuple(failures),
+        results=results,
+        fault=fault,
+        scheduler_jobs=project.scheduler_jobs,
+    )
 
 
 def resume_command(engine: Engine, project: ProjectState, directory: Path | None) -> str:

@@ -83,6 +83,16 @@ class ProjectState:
     name: str
     is_active: bool
     counts: Counts
+    scheduler_jobs: tuple[str, ...] = ()
+    """Identifiers in the scheduler, for dependencies of other jobs; empty without one."""
+
+    def document(self) -> dict[str, Any]:
+        """Return plain data for `--json`."""
+        return {
+            "id": self.project_id,
+            "name": self.name,
+            "scheduler_jobs": list(self.scheduler_jobs),
+        }
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from offline_bundle.runner.engine import ENGINES, engine_module
+from offline_bundle.runner.engine import ENGINES, engine_module, engine_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -46,16 +46,13 @@ class EngineCommand(click.Command):
 
 def _options_of(attribute: str) -> dict[str, tuple[str, ...]]:
     """Return the parameter names of the options of each engine."""
-    return {name: _names(getattr(engine_module(name), attribute)) for name in ENGINES}
-
-
-def _names(options: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
-    def function() -> None:
-        pass
-
-    for option in options:
-        option(function)
-    return tuple(str(parameter.name) for parameter in getattr(function, "__click_params__", ()))
+    return {
+        name: tuple(
+            str(parameter.name)
+            for parameter in engine_parameters(getattr(engine_module(name), attribute))
+        )
+        for name in ENGINES
+    }
 
 
 def take_engine_options(

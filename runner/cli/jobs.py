@@ -17,11 +17,12 @@ from offline_bundle.runner.cli.engine_options import (
 from offline_bundle.runner.cli.job_output import DOWNLOAD, follow_jobs, print_outcome
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
 from offline_bundle.wheelhouse.cli.kit.options import json_option, quiet_option
+from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from offline_bundle.runner.model import ProjectState
+    from offline_bundle.runner.model import Counts, ProjectState
 
 _DEFAULT_ENGINE = next(iter(ENGINES))
 
@@ -35,6 +36,25 @@ _DEFAULT_ENGINE = next(iter(ENGINES))
 )
 @click.option("--wait", is_flag=True, help="Wait until all jobs have ended.")
 @DOWNLOAD
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Run the failed jobs again, wait and download; results of other jobs are kept.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="JOB|STATE",
+    help="With --retry-failed: only these jobs, such as job-0003, 'job-00*' or timeout; "
+    "repeatable.",
+)
+@click.option("--cancel", is_flag=True, help="End the jobs that have not ended; keep all results.")
+@click.option(
+    "--delete",
+    is_flag=True,
+    help="Remove the project with its results: from the server, or the folder in which jobs "
+    "worked. Its jobs must have ended; or add --cancel.",
+)
 @engine_options("JOBS_OPTIONS")
 @quiet_option
 @json_option
@@ -47,25 +67,29 @@ def jobs_command(  # noqa: PLR0913
     engine: str | None,
     wait: bool,
     download: Path | None,
+    retry_failed: bool,
+    only: Sequence[str],
+    cancel: bool,
+    delete: bool,
     quiet: bool,
     as_json: bool,
     **given: Any,  # noqa: ANN401 - options of engines
 ) -> None:
     """Show or wait for the jobs of PROJECT; without PROJECT, list the newest projects.
 
-    PROJECT is a name, an id, or a results folder. Files that were downloaded before are not
-    transferred again. Exits with 8 if jobs failed.
+    PROJECT is a name or a part of it, an id, or a results folder. Files that were downloaded
+    before are not transferred again. Exits with 8 if jobs failed.
     """
-    if not project and (wait or download):
-        raise click.UsageError(
-            "--wait and --download require PROJECT: `offline-bundle jobs` lists projects"
-        )
-    from offline_bundle.runner.results.folder import read_owner
+    actions = {"--retry-failed": retry_failed, "--cancel": cancel, "--delete": delete}
+    _check_usage(project, {"--wait": wait, "--download": download, **actions}, only)
+    from offline_bundle.runner.changes import end_jobs, find_project, retry_failed_jobs
+    from offline_bundle.runner.results.folder import find_owner
 
-    owner = read_owner(Path(project)) if project and not engine else None
+    owner = find_owner(project) if project and not engine else None
     engine = engine or (owner.engine if owner and owner.engine in ENGINES else _DEFAULT_ENGINE)
     options = take_engine_options(context, "JOBS_OPTIONS", engine, given)
     needs_directory = engine_module(engine).needs_directory(options)
+    folder = Path(project) if project and owner else None
     if owner and not needs_directory:
         project = owner.project
     is_quiet = quiet or as_json
@@ -73,22 +97,55 @@ def jobs_command(  # noqa: PLR0913
         if not project:
             _print_projects(opened.list_projects(), as_json=as_json)
             return
-        state = opened.find(project)
+        state = find_project(opened, project)
+        if cancel or delete:
+            ended = end_jobs(opened, state, cancel=cancel, delete=delete)
+            _print_ended(state, ended, is_deleted=delete, as_json=as_json, is_quiet=is_quiet)
+            return
         if needs_directory:
             download = download or Path(state.project_id)
+        if retry_failed:
+            download = download or folder
+            number = retry_failed_jobs(opened, state, only)
+            notice(f"{count(number, 'job')} started again")
+        wait = wait or retry_failed
         outcome = follow_jobs(opened, state, wait=wait, directory=download, is_quiet=is_quiet)
     print_outcome(context, outcome, as_json=as_json, is_quiet=is_quiet)
+
+
+def _check_usage(
+    project: str | None, needs_project: Mapping[str, object], only: Sequence[str]
+) -> None:
+    given = [name for name, value in needs_project.items() if value]
+    if given and not project:
+        raise click.UsageError(
+            f"{' and '.join(given)} requires PROJECT: `offline-bundle jobs` lists projects"
+        )
+    if only and "--retry-failed" not in given:
+        raise click.UsageError("--only requires --retry-failed")
+    if {"--cancel", "--delete"} & {*given} and {*given} - {"--cancel", "--delete"}:
+        others = " and ".join(name for name in given if name not in {"--cancel", "--delete"})
+        raise click.UsageError(f"--cancel and --delete exclude {others}")
+
+
+def _print_ended(
+    project: ProjectState, counts: Counts, *, is_deleted: bool, as_json: bool, is_quiet: bool
+) -> None:
+    if as_json:
+        states = {"total": counts.total, "states": dict(counts.by_state)}
+        document = {"project": project.document(), "jobs": states, "deleted": is_deleted}
+        click.echo(json.dumps(document, indent=2))
+    elif not is_quiet:
+        from offline_bundle.wheelhouse.runtime.text import printable_lines
+
+        title = printable_lines(f"{project.name} ({project.project_id})")
+        click.echo(f"{title}: {counts.describe()}{'; deleted' if is_deleted else ''}")
 
 
 def _print_projects(projects: Sequence[ProjectState], *, as_json: bool) -> None:
     if as_json:
         rows = [
-            {
-                "id": project.project_id,
-                "name": project.name,
-                "states": dict(project.counts.by_state),
-            }
-            for project in projects
+            project.document() | {"states": dict(project.counts.by_state)} for project in projects
         ]
         click.echo(json.dumps({"projects": rows}, indent=2))
         return

@@ -88,6 +88,7 @@ _DEFAULT_ENGINE = next(iter(ENGINES))
     help="Number that the script writes to output_parameters.json; repeatable.",
 )
 @DOWNLOAD
+@click.option("--overwrite", is_flag=True, help="Replace earlier results in the results folder.")
 @click.option("--no-wait", is_flag=True, help="Submit only; see `offline-bundle jobs`.")
 @click.option("--name", help="Project name.  [default: script name and number of jobs]")
 @click.option(
@@ -128,6 +129,7 @@ def submit_command(  # noqa: PLR0913
     environment: Sequence[str],
     bundle: str | None,
     download: Path | None,
+    overwrite: bool,
     no_wait: bool,
     quiet: bool,
     as_json: bool,
@@ -144,21 +146,22 @@ def submit_command(  # noqa: PLR0913
     module = engine_module(engine)
     module.check_usage(options, bundle=bundle, wait=not no_wait)
 
+    from offline_bundle.runner.changes import choose_folder, replaced_results
     from offline_bundle.runner.follow import resume_command
     from offline_bundle.runner.request import Request
-    from offline_bundle.runner.results.folder import check_empty
     from offline_bundle.runner.values import plan_values
 
     values = plan_values(settings, table, jobs=num_jobs or _DEFAULT_JOBS)
-    if module.needs_directory(options) and not download:
-        download = Path(f"{given['script'].stem}-results")
-    if download:
-        check_empty(download)
+    default = Path(f"{given['script'].stem}-results") if module.needs_directory(options) else None
+    download = choose_folder(download, default, overwrite=overwrite)
     bundle = bundle_on_nodes(bundle)
     request = Request(bundle=bundle, values=values, environment=_variables(environment), **given)
     is_quiet = quiet or as_json
     with open_engine(engine, {**options, "bundle": bundle}, notice) as opened:
-        with submission_steps(is_quiet=is_quiet) as step:
+        with (
+            replaced_results(download if overwrite else None),
+            submission_steps(is_quiet=is_quiet) as step,
+        ):
             project = opened.submit(request, download, step)
         if no_wait:
             command = resume_command(opened, project, download)
@@ -184,10 +187,7 @@ def _variables(settings: Sequence[str]) -> Mapping[str, str]:
 def _print_submitted(project: ProjectState, command: str, *, as_json: bool, is_quiet: bool) -> None:
     jobs = project.counts.total
     if as_json:
-        document = {
-            "project": {"id": project.project_id, "name": project.name},
-            "jobs": {"total": jobs},
-        }
+        document = {"project": project.document(), "jobs": {"total": jobs}}
         click.echo(json.dumps(document, indent=2))
     elif is_quiet:
         click.echo(project.project_id)

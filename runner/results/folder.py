@@ -43,7 +43,7 @@ RECORD_NAME = ".job.json"
 PRIVATE_NAME = ".submission"
 INPUT_PARAMETERS = "input_parameters.json"
 OUTPUT_PARAMETERS = "output_parameters.json"
-_OWNER_NAME = ".offline-bundle.json"
+OWNER_NAME = ".offline-bundle.json"
 _PLAN_NAME = "submission.json"
 
 
@@ -88,24 +88,29 @@ class SubmissionRecord:
         return [job_name(number, len(self.rows)) for number in range(1, len(self.rows) + 1)]
 
 
-def check_empty(directory: Path) -> None:
-    """Raise InputError if a new project cannot use *directory*. Call it before jobs run."""
+def is_free(directory: Path) -> bool:
+    """Return True if a new project can use *directory*: there is none, or it is empty."""
     try:
-        is_taken = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+        return not directory.exists() or (directory.is_dir() and not any(directory.iterdir()))
     except OSError as error:
         hint = "name another folder"
         raise BundleError(f"{directory} cannot be read: {error.strerror}", hint=hint) from error
-    if is_taken:
+
+
+def check_empty(directory: Path) -> None:
+    """Raise InputError if a new project cannot use *directory*. Call it before jobs run."""
+    if not is_free(directory):
         raise InputError(
             f"{directory} exists and is not empty; nothing was submitted",
-            hint="name another directory with --download, or move this one away",
+            hint="name another directory with --download, or add --overwrite to replace the "
+            "results in it",
         )
 
 
 def read_owner(directory: Path) -> ResultsOwner | None:
     """Return the owner that a results folder records, or None."""
     try:
-        found = json.loads((directory / _OWNER_NAME).read_text(encoding="utf-8"))
+        found = json.loads((directory / OWNER_NAME).read_text(encoding="utf-8"))
         return ResultsOwner(
             str(found["project"]), str(found.get("name")), str(found.get("engine", "hps"))
         )
@@ -113,9 +118,25 @@ def read_owner(directory: Path) -> ResultsOwner | None:
         return None
 
 
+def find_owner(text: str) -> ResultsOwner | None:
+    """Return the owner of the results folder *text*, or None if it is the name of a project.
+
+    Raises `InputError` for a path without results.
+    """
+    directory = Path(text)
+    owner = read_owner(directory)
+    if owner is None and (os.sep in text or text in {".", ".."}):
+        what = "has no results of jobs" if directory.is_dir() else "does not exist"
+        raise InputError(
+            f"{text} {what}",
+            hint="name a results folder, or list projects with `offline-bundle jobs`",
+        )
+    return owner
+
+
 def lock_to_project(directory: Path, owner: ResultsOwner) -> None:
     """Record *owner* in *directory*; raise InputError if it contains anything else."""
-    note = directory / _OWNER_NAME
+    note = directory / OWNER_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
         found = read_owner(directory)
@@ -166,6 +187,11 @@ def read_submission(directory: Path, engine: str) -> SubmissionRecord:
         )
     except FileNotFoundError as error:
         raise InputError(f"no jobs in {directory}", hint=hint) from error
+    except PermissionError as error:
+        raise InputError(
+            f"the jobs in {directory} belong to another user",
+            hint="run the command as the user of that folder; index.html has the results",
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         hint = "name a folder that jobs were submitted into"
         raise BundleError(
@@ -239,9 +265,17 @@ class JobRecords:
         states["pending"] += len(self._names) - len(ended) - running
         return Counts.of(states)
 
-    def state(self, project_id: str, running: int = 0) -> ProjectState:
+    def state(
+        self, project_id: str, running: int = 0, scheduler_jobs: tuple[str, ...] = ()
+    ) -> ProjectState:
         """Describe the project."""
-        return ProjectState(project_id, self.plan.name, is_active=True, counts=self.counts(running))
+        return ProjectState(
+            project_id,
+            self.plan.name,
+            is_active=True,
+            counts=self.counts(running),
+            scheduler_jobs=scheduler_jobs,
+        )
 
     def failures(self, limit: int) -> list[Failure]:
         """Return the first failed jobs, with the last lines of their consoles."""

@@ -18,7 +18,7 @@ import click
 
 from offline_bundle.runner.engines.hps.connection.server import Server
 from offline_bundle.runner.engines.hps.options import JOBS_OPTIONS, OPTIONS
-from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -157,6 +157,24 @@ class HpsEngine:
         words += ["--insecure"] if server.is_insecure else []
         return words + (["--download", str(directory)] if directory else [])
 
+    def cancel(self, project: ProjectState) -> None:
+        """Abort the jobs that have not ended."""
+        from offline_bundle.runner.engines.hps.projects import cancel_jobs
+
+        cancel_jobs(self._session, project.project_id)
+
+    def retry(self, project: ProjectState, is_chosen: Callable[[str, str], bool]) -> int:
+        """Make failed jobs pending again."""
+        from offline_bundle.runner.engines.hps.projects import retry_jobs
+
+        return retry_jobs(self._session, project.project_id, is_chosen)
+
+    def delete(self, project: ProjectState) -> None:
+        """Remove the project from the server; downloaded results stay."""
+        from offline_bundle.runner.engines.hps.projects import delete_project
+
+        delete_project(self._session, project.project_id)
+
     def on_interrupt(self, project: ProjectState) -> str | None:
         """Leave the jobs alone; those of an embedded HPS end with it."""
         del project
@@ -178,6 +196,12 @@ def _server(options: Mapping[str, Any]) -> Server:
     from offline_bundle.runner.engines.hps.connection.password import find_password
 
     url, username = options["url"], options["username"]
+    if not url:
+        raise InputError(
+            "no HPS server is named",
+            hint="name one with -U/--url or the variable HPS_URL; --embedded starts one "
+            "on this machine for these jobs; --engine slurm and --engine local need none",
+        )
     return Server(
         url=url,
         username=username,

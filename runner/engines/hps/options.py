@@ -18,10 +18,8 @@ JOBS_OPTIONS: tuple[Decorator, ...] = (
         "-U",
         "--url",
         envvar="HPS_URL",
-        default=DEFAULT_URL,
-        show_default=True,
         show_envvar=True,
-        help="URL of the HPS server.",
+        help=f"URL of the HPS server, such as {DEFAULT_URL}.",
     ),
     click.option(
         "-u",

@@ -6,13 +6,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansys.hps.client.jms import Project  # type: ignore[import-untyped]
+
 from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.hps.downloads import download_files
-from offline_bundle.runner.engines.hps.stored_files import find_files
-from offline_bundle.runner.model import TAIL_LINES, Counts, Failure, ProjectState
+from offline_bundle.runner.engines.hps.stored_files import JOBS_PER_REQUEST, batches, find_files
+from offline_bundle.runner.model import TAIL_LINES, UNDER_WAY, Counts, Failure, ProjectState
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from offline_bundle.runner.engines.hps.connection.session import Session
 
 _FAILED = ["failed", "timeout", "aborted"]
@@ -45,6 +49,43 @@ def list_projects(session: Session, **filters: Any) -> list[ProjectState]:  # no
         )
         for entry in entries
     ]
+
+
+def cancel_jobs(session: Session, project_id: str) -> None:
+    """Abort the jobs that have not ended."""
+    _set_states(session, project_id, UNDER_WAY, "aborted", lambda _name, _state: True)
+
+
+def retry_jobs(session: Session, project_id: str, is_chosen: Callable[[str, str], bool]) -> int:
+    """Make failed jobs pending again; return their number."""
+    return _set_states(session, project_id, _FAILED, "pending", is_chosen)
+
+
+def delete_project(session: Session, project_id: str) -> None:
+    """Remove a project with its files."""
+    session.retry_until_available(lambda: session.jms.delete_project(Project(id=project_id)))
+
+
+def _set_states(
+    session: Session,
+    project_id: str,
+    states: Sequence[str],
+    new: str,
+    is_chosen: Callable[[str, str], bool],
+) -> int:
+    """Set the state of the chosen jobs that are in any of *states*; return their number."""
+    fields = ["id", "name", "eval_status"]
+    jobs: list[Any] = session.retry_until_available(
+        lambda: session.project(project_id).get_jobs(eval_status=list(states), fields=fields)
+    )
+    chosen = [job for job in jobs if is_chosen(str(job.name or job.id), str(job.eval_status))]
+    for batch in batches(chosen, JOBS_PER_REQUEST):
+        for job in batch:
+            job.eval_status = new
+        session.retry_until_available(
+            lambda batch=batch: session.project(project_id).update_jobs(batch, as_objects=False)  # type: ignore[misc]
+        )
+    return len(chosen)
 
 
 def find_failures(session: Session, project_id: str, limit: int) -> list[Failure]:

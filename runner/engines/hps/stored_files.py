@@ -19,6 +19,9 @@ CONSOLE_NAME = "console_output.txt"
 IDS_PER_REQUEST = 100
 """Identifiers are in the URL of a request, and servers limit its length."""
 
+JOBS_PER_REQUEST = 1000
+"""Jobs are in the body of a request."""
+
 _FILE_FIELDS = ["id", "name", "evaluation_path", "storage_id", "size", "hash", "type"]
 _Item = TypeVar("_Item")
 

@@ -36,6 +36,7 @@ from ansys.hps.client.jms import (  # type: ignore[import-untyped]
 from offline_bundle.runner.engines.hps.bundle_upload import ARCHIVE_NAME, UNPACKER_NAME
 from offline_bundle.runner.engines.hps.connection.client_errors import translate_error
 from offline_bundle.runner.engines.hps.software import check_software
+from offline_bundle.runner.engines.hps.stored_files import JOBS_PER_REQUEST
 from offline_bundle.runner.model import job_name
 from offline_bundle.runner.request import Request, check_request
 
@@ -49,8 +50,6 @@ EXEC_SCRIPT = Path(__file__).parents[2] / "standalone" / "hps_exec_script.py"
 
 BUNDLE_VARIABLE = "OFFLINE_BUNDLE"
 """The variable that gives the execution script the bundle's path on the nodes."""
-
-JOBS_PER_REQUEST = 1000
 
 _PARAMETER_KINDS: dict[str, Callable[..., Any]] = {
     "int": IntParameterDefinition,

@@ -43,6 +43,7 @@ OPTIONS: tuple[Decorator, ...] = (PARALLEL, NO_NETWORK, PYTHON)
 JOBS_OPTIONS: tuple[Decorator, ...] = ()
 
 _LOCK_NAME = "lock"
+_CANCEL_NAME = "cancel"
 
 
 def check_usage(options: Mapping[str, Any], *, bundle: str | None, wait: bool) -> None:
@@ -95,21 +96,22 @@ class LocalEngine:
         check_request(request)
         progress("preparing the environment")
         directory = directory.absolute()
+        from offline_bundle.runner.engines.local.jobs import free_directories
+
+        free_directories(directory, len(request.values.rows))
         names = tuple(path.name for path in request.inputs)
-        plan = SubmissionRecord(request.project_name, "local", request.values.rows, names, {})
+        details = self._details(request)
+        plan = SubmissionRecord(request.project_name, "local", request.values.rows, names, details)
         lock_to_project(directory, ResultsOwner(str(directory), request.project_name, "local"))
+        self._opened = JobRecords(directory, plan)
         try:
             (directory / PRIVATE_NAME).mkdir(mode=0o700)
-            specs = self._prepare(request, directory)
+            specs = self._prepare()
             write_submission(directory, plan)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)  # it has only what was written above
             raise
-        self._opened = JobRecords(directory, plan)
-        self._thread = threading.Thread(
-            target=self._run, args=[specs, request.outputs], name="jobs"
-        )
-        self._thread.start()
+        self._start(specs)
         return self._state()
 
     def find(self, name_or_id: str) -> ProjectState:
@@ -130,6 +132,8 @@ class LocalEngine:
             self._read_records()
         elif self._fault is not None:
             raise self._fault
+        elif self._cancel_file.exists():  # another command has created it
+            self.close()
         return self._state().counts
 
     def pending_reason(self, project: ProjectState) -> str:
@@ -156,6 +160,37 @@ class LocalEngine:
         del directory
         return [project.project_id]
 
+    def cancel(self, project: ProjectState) -> None:
+        """End the jobs; another command that runs them does so at its next poll."""
+        del project
+        if self._thread is None:
+            self._cancel_file.touch()
+        self.close()
+
+    def retry(self, project: ProjectState, is_chosen: Callable[[str, str], bool]) -> int:
+        """Start failed jobs again, here, with the script as it is now."""
+        from offline_bundle.runner.results.changes import find_failed, set_aside
+
+        if self._poll_lock():
+            raise InputError(
+                f"the jobs of {project.name} are under way",
+                hint="wait until they have ended, or end them with --cancel",
+            )
+        numbers = find_failed(self._records, is_chosen)
+        if numbers:
+            self._cancel_file.unlink(missing_ok=True)
+            with set_aside(self._records, numbers):
+                specs = self._prepare()
+            self._start([spec for spec in specs if spec.number in numbers])
+        return len(numbers)
+
+    def delete(self, project: ProjectState) -> None:
+        """Remove the folder."""
+        from offline_bundle.runner.results.changes import remove_results
+
+        del project
+        remove_results(self._records.directory, self._records.plan.names)
+
     def on_interrupt(self, project: ProjectState) -> str | None:
         """End the jobs, unless another command runs them."""
         if self._thread is None:
@@ -172,29 +207,47 @@ class LocalEngine:
         if self._thread:
             self._thread.join()
 
-    def _prepare(self, request: Request, directory: Path) -> list[JobSpec]:
-        from offline_bundle.runner.engines.local.jobs import free_directories, make_specs
+    def _details(self, request: Request) -> dict[str, Any]:
+        """Return what running the jobs needs, for this command and for `jobs --retry-failed`."""
+        return {
+            "script": str(request.script.absolute()),
+            "bundle": str(Path(str(request.bundle)).absolute()),
+            "inputs": [str(path.absolute()) for path in request.inputs],
+            "outputs": list(request.outputs),
+            "environment": dict(request.environment),
+            **{name: self._options.get(name) for name in ("no_network", "python", "parallel")},
+        }
+
+    def _prepare(self) -> list[JobSpec]:
+        """Prepare the environment; return all jobs."""
+        from offline_bundle.runner.engines.local.jobs import make_specs
         from offline_bundle.runner.engines.local.launch import prepare_environment
         from offline_bundle.runner.engines.local.pool import LocalPool
 
-        no_network = bool(self._options.get("no_network"))
+        records, details = self._records, self._records.plan.details
+        no_network = bool(details["no_network"])
+        script = Path(details["script"])
         environment = prepare_environment(
-            request.script,
-            Path(str(request.bundle)),
-            no_network=no_network,
-            python=self._options.get("python"),
+            script, Path(details["bundle"]), no_network=no_network, python=details["python"]
         )
-        self._pool = LocalPool(
-            environment, parallel=self._options.get("parallel"), console_name=CONSOLE_NAME
-        )
+        self._pool = LocalPool(environment, parallel=details["parallel"], console_name=CONSOLE_NAME)
         return make_specs(
-            [environment.python, str(request.script.absolute())],
-            free_directories(directory, len(request.values.rows)),
+            [environment.python, str(script)],
+            [records.directory / name for name in records.plan.names],
             no_network=no_network,
-            variables=request.environment,
-            inputs=request.inputs,
-            rows=request.values.rows,
+            variables=details["environment"],
+            inputs=tuple(map(Path, details["inputs"])),
+            rows=records.plan.rows,
         )
+
+    def _start(self, specs: list[JobSpec]) -> None:
+        outputs = tuple(self._records.plan.details["outputs"])
+        self._thread = threading.Thread(target=self._run, args=[specs, outputs], name="jobs")
+        self._thread.start()
+
+    @property
+    def _cancel_file(self) -> Path:
+        return self._records.directory / PRIVATE_NAME / _CANCEL_NAME
 
     def _run(self, specs: list[JobSpec], outputs: tuple[str, ...]) -> None:
         """Run the jobs under the lock; an error is raised by the next poll."""
@@ -218,19 +271,22 @@ class LocalEngine:
         return self._opened
 
     def _state(self) -> ProjectState:
-        running = self._options.get("parallel") or cpus()
+        running = self._records.plan.details["parallel"] or cpus()
         return self._records.state(str(self._records.directory), running)
 
     def _read_records(self) -> None:
         """Read how the jobs of another command ended; if it is gone, so are its jobs."""
-        records = self._records
-        lock = FileLock(records.directory / PRIVATE_NAME / _LOCK_NAME)
-        is_running = not lock.acquire(block=False)
-        lock.release()
-        if is_running:
-            records.look(records.numbers)
+        if self._poll_lock():
+            self._records.look(self._records.numbers)
         else:
             self._cancel_unfinished()
+
+    def _poll_lock(self) -> bool:
+        """Return True if a command runs the jobs."""
+        lock = FileLock(self._records.directory / PRIVATE_NAME / _LOCK_NAME)
+        is_running = not lock.acquire(block=False)
+        lock.release()
+        return is_running
 
     def _cancel_unfinished(self) -> None:
         records = self._records

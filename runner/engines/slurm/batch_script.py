@@ -66,6 +66,7 @@ stop() {{
     exit 143
 }}
 
+state=
 code=7
 if [ -f "$bundle/run.py" ]; then
     if [ -e {policy} ] || [ -L {policy} ] || [ -n "${{OFFLINE_BUNDLE_POLICY:-}}" ]; then
@@ -86,16 +87,24 @@ if [ -f "$bundle/run.py" ]; then
     code=$?
     trap '' TERM
 fi
+ended=$(date +%s)
 if [ "$code" -ne 0 ] && [ ! -f "$bundle/run.py" ]; then
+    state="node failed"
     echo "error: the bundle $bundle does not exist on ${{SLURMD_NODENAME:-this node}}"
     echo "hint: --bundle must be in a file system that the nodes see"
+elif [ "$code" -ne 0 ]; then
+    # not the script failed, but this node: no space, a broken Python, an unreadable bundle
+    "$@" --bundle "$bundle" --prepare -q "$script" >/dev/null 2>&1
+    case $? in
+        0 | 2 | 6) ;;  # 2: the script's header; 6: a signature: the same on each node
+        *) state="node failed" ;;
+    esac
 fi
-ended=$(date +%s)
 {outputs}format='{{"code": %d, "started": %d, "ended": %d, "node": "%s", '
-format=$format'"job_id": "%s", "restart": %d}}'
+format=$format'"job_id": "%s", "restart": %d, "state": "%s"}}'
 printf "$format\\n" "$code" "$started" "$ended" "${{SLURMD_NODENAME:-}}" \\
     "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" "${{SLURM_RESTART_COUNT:-0}}" \\
-    >{record} || exit 1
+    "$state" >{record} || exit 1
 [ "$code" -ne 137 ] || exit 137  # killed: Slurm has the reason
 mv -T "$attempt" "$folder/$name" || exit 1
 [ -s "$log" ] || rm -f "$log"

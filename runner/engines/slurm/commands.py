@@ -123,6 +123,15 @@ def accounted(job_id: str) -> dict[int, str]:
     return {index: state for indices, state in rows for index in parse_indices(indices)}
 
 
+def exclude(options: Sequence[str], nodes: Sequence[str]) -> list[str]:
+    """Return options of sbatch that keep jobs off *nodes*, besides those that they exclude."""
+    prefix = "--exclude="
+    given = [word.removeprefix(prefix) for word in options if word.startswith(prefix)]
+    others = [word for word in options if not word.startswith(prefix)]
+    excluded = [*given, *nodes]
+    return [*others, prefix + ",".join(excluded)] if excluded else others
+
+
 def cancel(job_ids: Sequence[str]) -> None:
     """Cancel all tasks of these arrays that have not ended."""
     if job_ids:
@@ -157,6 +166,17 @@ def parse_indices(text: str) -> Iterable[int]:
         match = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
         if match:
             yield from range(int(match[1]), int(match[2] or match[1]) + 1, int(match[3] or 1))
+
+
+def format_indices(indices: Sequence[int]) -> str:
+    """Write ascending indices as Slurm does: `1-3,7`."""
+    ranges: list[list[int]] = []
+    for index in indices:
+        if ranges and ranges[-1][1] == index - 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in ranges)
 
 
 def _run(command: Sequence[str]) -> str:

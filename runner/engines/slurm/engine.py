@@ -129,6 +129,21 @@ class SlurmEngine:
         del directory
         return [project.project_id, "--wait"]
 
+    def cancel(self, project: ProjectState) -> None:
+        """Cancel the jobs, and submit no others."""
+        self._submissions[project.project_id].cancel()
+
+    def retry(self, project: ProjectState, is_chosen: Callable[[str, str], bool]) -> int:
+        """Submit failed jobs again."""
+        return self._submissions[project.project_id].retry(is_chosen)
+
+    def delete(self, project: ProjectState) -> None:
+        """Remove the folder."""
+        from offline_bundle.runner.results.changes import remove_results
+
+        submission = self._submissions[project.project_id]
+        remove_results(submission.directory, submission.records.plan.names)
+
     def on_interrupt(self, project: ProjectState) -> str | None:
         """Cancel the jobs with `--cancel-on-interrupt`."""
         if not self._options.get("cancel_on_interrupt"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,13 @@ class JobEnds:
         self._missing_since: dict[int, float] = {}
         """Job number → time at which it had left the queue without an outcome."""
 
+    def forget(self, numbers: Sequence[int]) -> None:
+        """Forget what is known of jobs that run again, and remove their earlier attempts."""
+        for number in numbers:
+            self._missing_since.pop(number, None)
+            for attempt in self._attempts(number):
+                shutil.rmtree(attempt, ignore_errors=True)
+
     def record(self, job_id: str, first: int, gone: Sequence[int]) -> int:
         """Record why jobs of an array left the queue; return how many have no reason yet."""
         ended: dict[int, Tasks] = {}
@@ -93,11 +101,14 @@ class JobEnds:
                 state = self._state_in_log(task) or state
             is_clear = state not in {None, "failed"} or self._was_killed(number)
             if is_clear or time.monotonic() - since > SETTLE_SECONDS:
+                is_unseen = state == "failed" and not self._has_begun(number, task)
+                if is_unseen:
+                    state = "node failed"
                 if state is None:
                     accounted = commands.accounted(job_id).get(number - first + 1, "")
                     state = _STATES.get(accounted, "lost")
                 node = ended[number].node if number in ended else ""
-                self._write(number, state, task, node)
+                self._write(number, state, task, node, is_unseen=is_unseen)
             else:
                 unclear += 1
         return unclear
@@ -106,6 +117,10 @@ class JobEnds:
         """Return what Slurm did to a job since it was last requeued, from the job's log."""
         log = console_tail(self._log(task), _LOG_LINES).rpartition("DUE TO JOB REQUEUE")[2]
         return next((state for text, state in _LOG_MESSAGES.items() if text in log), None)
+
+    def _has_begun(self, number: int, task: str) -> bool:
+        """Return False if the job could write nothing at all."""
+        return bool(self._attempts(number)) or self._log(task).exists()
 
     def _log(self, task: str) -> Path:
         return self._private / LOGS / f"{task}.out"
@@ -119,13 +134,14 @@ class JobEnds:
         """Return True if the last attempt has recorded that."""
         return any((attempt / RECORD_NAME).exists() for attempt in self._attempts(number)[-1:])
 
-    def _write(self, number: int, state: str, task: str, node: str) -> None:
+    def _write(self, number: int, state: str, task: str, node: str, *, is_unseen: bool) -> None:
         """Write the folder of a job that Slurm ended: its console and the reason, nothing else."""
         name = self._records.name(number)
         folder = self._private / f"{name}.ended"
         try:
             folder.mkdir(exist_ok=True)
-            write(folder / CONSOLE_NAME, self._console(number, state, task, node))
+            text = self._console(number, state, task, node, is_unseen=is_unseen)
+            write(folder / CONSOLE_NAME, text)
             record(folder, state, node=node, job_id=task)
             with contextlib.suppress(FileExistsError):
                 folder.rename(self._records.directory / name)
@@ -137,14 +153,15 @@ class JobEnds:
                 ) from error
         self._records.look([number])
 
-    def _console(self, number: int, state: str, task: str, node: str) -> str:
+    def _console(self, number: int, state: str, task: str, node: str, *, is_unseen: bool) -> str:
         attempts = self._attempts(number)
         consoles = [console_tail(path / CONSOLE_NAME, _CONSOLE_LINES) for path in attempts[-1:]]
         log = console_tail(self._log(task), _LOG_LINES)
         where = f"Slurm job {task}" + (f" on node {node}" if node and "None" not in node else "")
         explanation = f"{_EXPLANATIONS[state]} ({where})"
-        if state == "failed" and not attempts and not log:
-            explanation += (
+        if is_unseen:
+            explanation = (
+                f"the job could not start ({where})"
                 f"\ncheck on that node: can it read and write {self._records.directory}? "
                 "The results folder must be on a file system that the nodes see"
             )

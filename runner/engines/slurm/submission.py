@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from offline_bundle.runner.engines.slurm import commands
 from offline_bundle.runner.engines.slurm.batch_script import (
@@ -22,6 +24,7 @@ from offline_bundle.runner.engines.slurm.batch_script import (
 )
 from offline_bundle.runner.engines.slurm.job_ends import JobEnds
 from offline_bundle.runner.engines.slurm.options import sbatch_options
+from offline_bundle.runner.results.changes import find_failed, set_aside
 from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
     JobOutcome,
@@ -35,10 +38,11 @@ from offline_bundle.runner.results.folder import (
 )
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.runtime.sizes import count
 from offline_bundle.wheelhouse.store import shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from offline_bundle.runner.engines.slurm.commands import Tasks
@@ -49,7 +53,25 @@ _RETRY_TIMEOUT_SECONDS = 1800.0
 """Time that a controller may not answer: jobs continue without it."""
 
 _LOCK_NAME = "lock"
+_MOST_STARTS = 3
+"""Of a job that fails because of its node: each start is on another node."""
+
 _USUAL_REASONS = {"Dependency", "JobArrayTaskLimit", "None", "Priority", "Resources"}
+
+
+class SlurmArray(NamedTuple):
+    """A job array that was submitted."""
+
+    job_id: str
+    first: int
+    """The number of the job with index 1."""
+    indices: str
+    """As Slurm writes them: `1-3,7`."""
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of its jobs."""
+        return [self.first - 1 + index for index in commands.parse_indices(self.indices)]
 
 
 class SlurmSubmission:
@@ -63,6 +85,8 @@ class SlurmSubmission:
         self._notice = notice
         self._limit = int(records.plan.details["limit"])
         self._limit_noticed = False
+        self._unplaced: set[str] = set()
+        """Names of jobs that a node failed, and that no other node can run."""
         self._running = 0
         self._unreachable_since: float | None = None
 
@@ -99,7 +123,7 @@ class SlurmSubmission:
 
     def state(self) -> ProjectState:
         """Return the state as of the last poll."""
-        return self.records.state(str(self.directory), self._running)
+        return self.records.state(str(self.directory), self._running, self.job_ids)
 
     def submit_all(self) -> None:
         """Submit for the first time; undo all of it if that fails."""
@@ -116,6 +140,7 @@ class SlurmSubmission:
         """Update the counts; without an answer of Slurm they stay as they are, for a while."""
         try:
             self._read_queue()
+            self._requeue()
             self._submit_remaining()
         except commands.UnreachableError as error:
             self._wait_for_slurm(error)
@@ -127,23 +152,62 @@ class SlurmSubmission:
     def cancel(self) -> None:
         """Cancel the jobs that have not ended, and submit no others."""
         self._update(is_cancelled=True)
-        commands.cancel([job_id for job_id, _, _ in self._arrays])
+        commands.cancel([array.job_id for array in self._arrays])
+
+    def retry(self, is_chosen: Callable[[str, str], bool], excluded: Sequence[str] = ()) -> int:
+        """Submit failed jobs again, not to the *excluded* nodes; return their number."""
+        with self._lock() as is_locked:
+            numbers = find_failed(self.records, is_chosen) if is_locked else []
+            if numbers:
+                options = commands.exclude(self.records.plan.details["options"], excluded)
+                with set_aside(self.records, numbers):
+                    self._submit_again(numbers, options)
+                self._ends.forget(numbers)
+        return len(numbers)
+
+    def _submit_again(self, numbers: Sequence[int], options: Sequence[str]) -> None:
+        script = self.directory / PRIVATE_NAME / SCRIPT_NAME
+        throttle = self.records.plan.details["throttle"]
+        submitted: list[SlurmArray] = []
+        try:
+            for window, group in itertools.groupby(numbers, lambda n: (n - 1) // self._limit):
+                offset = window * self._limit
+                indices = commands.format_indices([number - offset for number in group])
+                words = [*options, f"--array={indices}{throttle}"]
+                job_id = commands.submit(script, words, [str(offset)])
+                submitted.append(SlurmArray(job_id, offset + 1, indices))
+        except BaseException:
+            commands.cancel([array.job_id for array in submitted])
+            raise
+        self._update(arrays=[*self._arrays, *submitted])
 
     @property
-    def _arrays(self) -> list[tuple[str, int, int]]:
-        """Job identifier, number of the job with index 1, number of jobs."""
-        arrays: list[tuple[str, int, int]] = self.records.plan.details["arrays"]
-        return arrays
+    def job_ids(self) -> tuple[str, ...]:
+        """Slurm's identifiers of the arrays."""
+        return tuple(array.job_id for array in self._arrays)
+
+    @property
+    def _arrays(self) -> list[SlurmArray]:
+        return [SlurmArray(*array) for array in self.records.plan.details["arrays"]]
+
+    def _current_arrays(self) -> Iterator[tuple[SlurmArray, list[int]]]:
+        """Yield the arrays, with the jobs that have not ended: a job is in its latest array."""
+        elsewhere = set(self.records.ended)
+        for array in reversed(self._arrays):
+            numbers = [number for number in array.numbers if number not in elsewhere]
+            elsewhere.update(numbers)
+            if numbers:
+                yield array, numbers
 
     def _update(self, **details: object) -> None:
         plan = self.records.plan
         self.records.plan = dataclasses.replace(plan, details={**plan.details, **details})
         write_submission(self.directory, self.records.plan)
 
-    def _remaining(self) -> range:
+    def _remaining(self) -> list[int]:
         """Return the numbers of the jobs that are not submitted yet."""
-        submitted = sum(size for _, _, size in self._arrays)
-        return range(1 + submitted, len(self.records.plan.rows) + 1)
+        submitted = {number for array in self._arrays for number in array.numbers}
+        return [number for number in self.records.numbers if number not in submitted]
 
     def _submit_remaining(self) -> None:
         """Submit arrays until all jobs are in the queue, or until Slurm's limit is reached.
@@ -152,14 +216,9 @@ class SlurmSubmission:
         """
         if not self._remaining():
             return
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # a file system without locks
-                lock = FileLock(self.directory / PRIVATE_NAME / _LOCK_NAME)
-                if not lock.acquire(block=False):
-                    return
-                stack.callback(lock.release)
-            # another command may have submitted some
-            self.records.plan = read_submission(self.directory, "slurm")
+        with self._lock() as is_locked:
+            if not is_locked:
+                return
             if self.records.plan.details["is_cancelled"]:
                 self.records.ended |= dict.fromkeys(self._remaining(), JobOutcome("cancelled"))
                 return
@@ -167,7 +226,21 @@ class SlurmSubmission:
                 if not self._submit_array(remaining):
                     return
 
-    def _submit_array(self, remaining: range) -> bool:
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[bool]:
+        """Yield True if no other command submits jobs of this folder; then the plan is new."""
+        with contextlib.ExitStack() as stack:
+            is_locked = True
+            with contextlib.suppress(OSError):  # a file system without locks
+                lock = FileLock(self.directory / PRIVATE_NAME / _LOCK_NAME)
+                is_locked = lock.acquire(block=False)
+                if is_locked:
+                    stack.callback(lock.release)
+            if is_locked:  # another command may have submitted some
+                self.records.plan = read_submission(self.directory, "slurm")
+            yield is_locked
+
+    def _submit_array(self, remaining: Sequence[int]) -> bool:
         """Submit one array; return False if the queue has no room for it now."""
         size = min(self._limit, len(remaining))
         script = self.directory / PRIVATE_NAME / SCRIPT_NAME
@@ -181,7 +254,7 @@ class SlurmSubmission:
                 raise
             self._limit = math.ceil(size / 2)
             return True
-        self._update(arrays=[*self._arrays, (job_id, remaining[0], size)])
+        self._update(arrays=[*self._arrays, SlurmArray(job_id, remaining[0], f"1-{size}")])
         return True
 
     def _array_options(self, size: int) -> list[str]:
@@ -189,7 +262,7 @@ class SlurmSubmission:
         options = [*details["options"], f"--array=1-{size}{details['throttle']}"]
         if details["throttle"] and self._arrays:
             # Slurm limits each array by itself: only one of them runs at a time
-            options.append(f"--dependency=afterany:{self._arrays[-1][0]}")
+            options.append(f"--dependency=afterany:{self._arrays[-1].job_id}")
         return options
 
     def _notice_limit(self, error: BundleError) -> None:
@@ -211,23 +284,51 @@ class SlurmSubmission:
     def _read_queue(self) -> None:
         """Find out which jobs wait and run, and how the others ended."""
         running = 0
-        for job_id, first, size in self._arrays:
-            numbers = range(first, first + size)
-            if all(number in self.records.ended for number in numbers):
-                continue
-            lines = commands.queue(job_id)
-            self.reasons = {line.reason for line in lines if line.state == "PENDING"}
-            queued = {first - 1 + index: line.state for line in lines for index in line.indices}
+        self.reasons = set()
+        for array, numbers in self._current_arrays():
+            lines = commands.queue(array.job_id)
+            self.reasons |= {line.reason for line in lines if line.state == "PENDING"}
+            before = array.first - 1
+            queued = {before + index: line.state for line in lines for index in line.indices}
             gone = self.records.look(number for number in numbers if number not in queued)
             # Slurm may requeue a job after its end, and hold it
-            self.records.look(first - 1 + index for index in _held(lines))
+            self.records.look({before + index for index in _held(lines)} & {*numbers})
             running += sum(
-                state != "PENDING"
-                for number, state in queued.items()
+                queued.get(number, "PENDING") != "PENDING"
+                for number in numbers
                 if number not in self.records.ended
             )
-            running += self._ends.record(job_id, first, gone) if gone else 0
+            running += self._ends.record(array.job_id, array.first, gone) if gone else 0
         self._running = running
+
+    def _requeue(self) -> None:
+        """Run jobs that a node failed again on other nodes; give up after some starts."""
+        failed = {
+            number: end.node
+            for number, end in self.records.ended.items()
+            if end.state == "node failed"
+        }
+        details = self.records.plan.details
+        if not failed or details["is_cancelled"] or "--no-requeue" in details["options"]:
+            return
+        starts = Counter(number for array in self._arrays for number in array.numbers)
+        names = {
+            self.records.name(number) for number in failed if starts[number] < _MOST_STARTS
+        } - self._unplaced
+        if not names:
+            return
+        nodes = sorted({*details["failed_nodes"], *filter(None, failed.values())})
+        self._update(failed_nodes=nodes)
+        try:
+            number = self.retry(lambda name, _: name in names, nodes)
+        except commands.UnreachableError:
+            raise
+        except commands.SlurmError as error:  # no other node is left
+            self._unplaced |= names
+            self._notice(f"no other node for jobs that a node failed: {error.message}")
+        else:
+            where = f" ({', '.join(nodes)})" if nodes else ""
+            self._notice(f"{count(number, 'job')} failed because of a node{where}: started again")
 
 
 def _held(lines: list[Tasks]) -> Iterator[int]:
@@ -264,6 +365,7 @@ def _write_folder(
     (private / SITE_LAUNCHER_NAME).write_bytes(shipped.site_launcher())
     details = {
         "arrays": [],
+        "failed_nodes": [],
         "is_cancelled": False,
         "limit": limit,
         "options": sbatch_options(request, options, directory),

@@ -156,6 +156,32 @@ def test_come_back_later(script: Path, bundle: Path, capsys: pytest.CaptureFixtu
     assert "list the projects with `offline-bundle jobs`" in capsys.readouterr().err
 
 
+def test_failed_jobs_run_again_are_cancelled_and_deleted(
+    script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = script.read_text().replace(
+        "if n == 2:", "import os, time\ntime.sleep(60 * (n == 3))\nif not os.path.exists(MARK):"
+    )
+    script.write_text(body.replace("alpha\n", f"alpha\nMARK = {str(script.parent / 'mark')!r}\n"))
+    options = ["--bundle", bundle, "--name", "again and again", "--download", "out", "-q"]
+    assert run(submit_command, script, *options, "-j", 2, "--output", "plot.txt") == 8
+    (script.parent / "mark").touch()
+    assert run(jobs_command, "out", "--retry-failed", "--only", "job-0001") == 8
+    assert "1 evaluated, 1 failed" in capsys.readouterr().out
+    assert run(jobs_command, "and again", "--retry-failed", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["jobs"]["states"] == {"evaluated": 2}
+    assert run(jobs_command, "out", "--download", "out") == 0
+    assert Path("out/job-0002/plot.txt").read_text() == "1"
+    slow = ["--bundle", bundle, "--name", "slow", "--no-wait", "--json", "-j", 2, "--set", "n=3"]
+    assert run(submit_command, script, *slow) == 0
+    capsys.readouterr()
+    assert run(jobs_command, "slow", "--delete") == 2
+    assert "2 jobs of slow have not ended; nothing was deleted" in capsys.readouterr().err
+    assert run(jobs_command, "slow", "--cancel", "--delete") == 0
+    assert "2 aborted; deleted" in capsys.readouterr().out
+    assert run(jobs_command, "slow") == 2
+
+
 @pytest.mark.parametrize("ways", [(), ("--ship-bundle",)])
 def test_without_an_hps_at_hand(
     ways: tuple[str, ...],

@@ -99,3 +99,71 @@ def test_sealed_jobs_see_no_network(bundle: Path, capsys: pytest.CaptureFixture[
     ]
     assert run(submit_command, "eval.py", *asked) == 0, capsys.readouterr().err
     assert Path("eval-results/job-0002/console_output.txt").read_text().splitlines()[-1] == "['lo']"
+
+
+def submit_local(bundle: Path, *options: object) -> int:
+    asked = ["--engine", "local", "--bundle", bundle, "--values", "values.csv", "-q"]
+    return run(submit_command, "eval.py", *asked, "--input", "mesh.txt", *options)
+
+
+def test_failed_jobs_run_again_and_others_keep_their_results(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("values.csv").write_text("what\nplot\nfail\nplot\nfail\n")
+    assert submit_local(bundle, "--output", "plot.txt") == 8
+    kept = Path("eval-results/job-0001/plot.txt").stat()
+    assert run(jobs_command, "eval-results", "--retry-failed", "--only", "job-0009") == 2
+    assert "has no failed jobs that match job-0009; it has 2 done, 2 failed" in (
+        capsys.readouterr().err
+    )
+    script = Path("eval.py")
+    script.write_text(script.read_text().replace('if what == "fail"', 'if what == "never"'))
+    assert run(jobs_command, "eval-results", "--retry-failed", "--only", "job-0002") == 8
+    said = capsys.readouterr()
+    assert "1 job started again" in said.err
+    assert "3 done, 1 failed" in said.out
+    assert run(jobs_command, "eval-results", "--retry-failed", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["jobs"]["states"] == {"done": 4}
+    assert Path("eval-results/job-0001/plot.txt").stat() == kept
+    assert Path("eval-results/job-0004/plot.txt").read_text() == "a mesh"
+    assert list(Path("eval-results/.submission").glob("replaced/*")) == []
+
+
+def test_folders_get_numbers_are_replaced_and_deleted(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("values.csv").write_text("what\nnothing\n")
+    assert submit_local(bundle) == submit_local(bundle) == 0
+    assert Path("eval-results-2/job-0001").is_dir()
+    Path("values.csv").write_text("what\nnothing\nnothing\n")
+    assert submit_local(bundle, "--overwrite") == 0
+    assert Path("eval-results/job-0002").is_dir()
+    assert not Path("eval-results-3").exists()
+    assert submit_local(bundle, "--download", "eval-results") == 2
+    assert "add --overwrite to replace the results in it" in capsys.readouterr().err
+    assert run(jobs_command, "eval-results", "--delete") == 0
+    assert "eval - 2 jobs" in capsys.readouterr().out
+    assert not Path("eval-results").exists()
+
+
+def test_another_command_cancels_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("values.csv").write_text("what\nnothing\nsleep\nsleep\n")
+    command = [sys.executable, "-m", "offline_bundle", "submit", "eval.py", "--engine", "local"]
+    options = ["--bundle", bundle, "--values", "values.csv", "--parallel", "1", "-q"]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
+        limit = time.monotonic() + 30
+        while not Path("eval-results/job-0002/console_output.txt").exists():
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        assert run(jobs_command, "eval-results", "--delete") == 2
+        assert "2 jobs of eval - 3 jobs have not ended" in capsys.readouterr().err
+        assert run(jobs_command, "eval-results", "--retry-failed") == 2
+        assert "are under way" in capsys.readouterr().err
+        assert submit_local(bundle, "--overwrite") == 2
+        assert "2 jobs of eval - 3 jobs in eval-results have not ended" in capsys.readouterr().err
+        assert run(jobs_command, "eval-results", "--cancel", "--json") == 0
+        states = json.loads(capsys.readouterr().out)["jobs"]["states"]
+        assert (states["done"], sum(states.values())) == (1, 3)
+        assert process.wait(30) == 8
+    assert run(jobs_command, "eval-results", "--cancel", "--delete") == 0
+    assert not Path("eval-results").exists()

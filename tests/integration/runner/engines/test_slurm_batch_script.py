@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 NAME = 'it\'s $(touch broken) `touch broken` "quoted" 100%'
 LAUNCHER = """
 import json, os, pathlib, sys
+if "--prepare" in sys.argv:
+    sys.exit(int(os.environ.get("PREPARED", "0")))
 pathlib.Path("seen.json").write_text(json.dumps([sys.argv[1:], dict(os.environ)]))
 pathlib.Path("leak.txt").write_text("x")
 exec(os.environ.get("CODE", ""))
@@ -135,6 +137,18 @@ def test_a_script_that_fails_or_leaves_no_output(node: Node) -> None:
         "failed",
         "failed",
     ]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("code", "state"), [(0, "failed"), (1, "node failed"), (2, "failed"), (7, "node failed")]
+)
+def test_a_node_that_cannot_prepare_the_environment_is_told_from_the_script(
+    node: Node, code: int, state: str
+) -> None:
+    assert node.run(1, variables={"CODE": "sys.exit(1)", "PREPARED": str(code)}) == 1
+    ended = read_outcome(node.results / "job-0001")
+    assert ended
+    assert ended.state == state
 
 
 def test_a_bundle_that_is_not_there(node: Node) -> None:

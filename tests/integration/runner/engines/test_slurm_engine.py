@@ -371,9 +371,57 @@ def test_a_bundle_that_goes_meanwhile_is_named(
     Path("go").touch()
     assert run(jobs_command, "out", "--wait") == 8
     said = capsys.readouterr().err
-    summary = r"1 of 2 jobs of eval - 2 jobs failed\n  job-0002: failed on n\d \(job \d+_\d+\)\n"
+    summary = (
+        r"1 of 2 jobs of eval - 2 jobs failed\n  job-0002: node failed on n\d \(job \d+_\d+\)\n"
+    )
     assert re.search(summary, said)
+    assert re.search(r"1 job failed because of a node \(n\d\): started again\n", said)
+    assert "no other node for jobs that a node failed: sbatch: " in said
     assert f"the bundle {Path('other').absolute()} does not exist on n" in said
+
+
+def test_a_broken_node_costs_no_job(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A broken node takes jobs faster than any other: they run again elsewhere, and succeed."""
+    there = shutil.copytree(bundle, Path("there").absolute())
+    launcher = there / "run.py"
+    text = launcher.read_text()
+    launcher.write_text(
+        f"import os, sys\nif os.environ['SLURMD_NODENAME'] == 'n1': sys.exit(1)\n{text}"
+    )
+    asked = ["--engine", "slurm", "--bundle", there, "-j", 6, "--set", "what=plot"]
+    assert run(submit_command, "eval.py", *asked, "--download", "out", "--output", "plot.png") == 0
+    said = capsys.readouterr()
+    assert re.search(r"jobs? failed because of a node \(n1\): started again\n", said.err)
+    assert "6 done" in said.out
+    records = [json.loads(path.read_text()) for path in Path("out").glob("job-*/.job.json")]
+    assert {record["node"] for record in records} == {"n2"}
+
+
+def test_failed_jobs_run_again_and_the_folder_is_deleted(
+    bundle: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Path("eval.py")
+    flag = Path("go").absolute()
+    script.write_text(
+        script.read_text().replace('if what == "fail"', f"if not os.path.exists({str(flag)!r})")
+    )
+    asked = ["--engine", "slurm", "--bundle", bundle, "-j", ARRAY_SIZE + 2, "--set", "what=plot"]
+    assert run(submit_command, "eval.py", *asked, "--download", "out", "--no-wait", "--json") == 0
+    ids = json.loads(capsys.readouterr().out)["project"]["scheduler_jobs"]
+    assert ids == array_ids(Path("out"))
+    cluster.ask("sbatch", f"--dependency=afterany:{ids[1]}", "--wrap=true")
+    assert run(jobs_command, "out", "--wait", "-q") == 8
+    flag.touch()
+    assert run(jobs_command, "out", "--retry-failed", "--only", "job-000[18]", "-q") == 8
+    states = Path("out").glob("job-*/.job.json")
+    codes = {path.parent.name[-1]: json.loads(path.read_text())["code"] for path in states}
+    assert [codes[str(number)] for number in range(1, 9)] == [0, 1, 1, 1, 1, 1, 1, 0]
+    capsys.readouterr()
+    assert run(jobs_command, "out", "--retry-failed") == 0
+    assert "8 done" in capsys.readouterr().out
+    assert not list(Path("out/.submission/attempts").iterdir())
+    assert run(jobs_command, "out", "--delete") == 0
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])

@@ -9,7 +9,9 @@ import pytest
 
 from offline_bundle.runner.cli.jobs import jobs_command
 from offline_bundle.runner.cli.submit import submit_command
+from offline_bundle.runner.engine import open_engine
 from offline_bundle.runner.hps_server import EmbeddedHps
+from offline_bundle.wheelhouse.runtime.errors import InputError
 from tests.support.jobs import CLIENT_LEAKS
 from tests.support.submit_command_cases import bundle, hps, run, script
 
@@ -154,3 +156,49 @@ def test_a_relative_bundle_is_named_so_that_jobs_find_it(
     assert bundle_on_nodes("bundle") == str(tmp_path / "bundle")
     assert bundle_on_nodes(r"S:\shared\bundle") == r"S:\shared\bundle"
     assert bundle_on_nodes(None) is None
+
+
+def test_without_a_server_the_ways_to_name_one_are_listed(
+    script: Path,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("HPS_URL")
+    assert run(submit_command, script, "--bundle", bundle) == 2
+    assert run(jobs_command) == 2
+    for said in capsys.readouterr().err.split("error: ")[1:]:
+        assert said.startswith("no HPS server is named\nhint: ")
+        assert all(word in said for word in ("-U", "HPS_URL", "--embedded", "--engine"))
+
+
+def test_a_path_without_results_asks_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(jobs_command, "/no/such/folder", "-U", "http://127.0.0.1:1/hps") == 2
+    assert "error: /no/such/folder does not exist\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--cancel",), "--cancel requires PROJECT"),
+        (("beam", "--only", "lost"), "--only requires --retry-failed"),
+        (("beam", "--delete", "--retry-failed"), "--cancel and --delete exclude --retry-failed"),
+        (("beam", "--cancel", "--wait"), "--cancel and --delete exclude --wait"),
+    ],
+)
+def test_actions_that_exclude_each_other(
+    words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(jobs_command, *words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_engine_opens_with_defaults_and_refuses_unknown_options() -> None:
+    with pytest.raises(InputError, match="no HPS server is named"), open_engine("hps"):
+        pass
+    with (
+        pytest.raises(InputError, match="the engine local has no option queue") as raised,
+        open_engine("local", {"queue": "long"}),
+    ):
+        pass
+    assert raised.value.hint == "its options are no_network, parallel, python"

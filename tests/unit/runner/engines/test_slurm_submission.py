@@ -109,13 +109,14 @@ def test_a_folder_that_nodes_do_not_see_is_named_with_the_node(
     monkeypatch.setattr(job_ends, "SETTLE_SECONDS", -1)
     created = SlurmSubmission.create(tmp_path / "out", request(tmp_path, 1), OPTIONS, print)
     created.submit_all()
-    created.poll()
+    for _ in range(3):
+        created.poll()
     (failure,) = created.records.failures(1)
-    assert (failure.state, failure.node, failure.job_id) == ("failed", "n7", "101_1")
-    assert failure.place == " on n7 (job 101_1)"
+    assert (failure.state, failure.node, failure.job_id) == ("node failed", "n7", "103_1")
+    assert failure.place == " on n7 (job 103_1)"
     page = created.records.results(tmp_path / "out").page.read_text()
-    assert "n7 · job 101_1" in page
-    assert "(Slurm job 101_1 on node n7)" in failure.tail
+    assert "n7 · job 103_1" in page
+    assert "the job could not start (Slurm job 103_1 on node n7)" in failure.tail
     assert f"can it read and write {tmp_path / 'out'}?" in failure.tail
 
 
@@ -133,3 +134,77 @@ def test_a_finished_job_that_slurm_holds_again_is_done(
     record(tmp_path / "out" / "job-0001", "done")
     created.poll()
     assert created.state().counts.by_state == {"done": 1}
+
+
+def end_job(folder: Path, number: int, state: str, node: str = "n1") -> None:
+    job = folder / f"job-{number:04}"
+    job.mkdir()
+    record(job, state, node=node)
+
+
+def test_jobs_that_a_node_failed_start_again_on_other_nodes_three_times(
+    tmp_path: Path, submitted: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued = {"101", "102", "103"}
+    monkeypatch.setattr(
+        commands,
+        "queue",
+        lambda job_id, **_: (
+            [commands.Tasks(frozenset({1, 2}), "PENDING", "None")] if job_id in queued else []
+        ),
+    )
+    notices: list[str] = []
+    options = {**OPTIONS, "slurm_options": ("exclude=n9",)}
+    created = SlurmSubmission.create(tmp_path / "out", request(tmp_path), options, notices.append)
+    created.submit_all()
+    queued.clear()
+    for number, state in enumerate(("done", "node failed", "done", "failed", "node failed"), 1):
+        end_job(tmp_path / "out", number, state)
+    queued |= {"104", "105", "106", "107"}
+    created.poll()
+    assert created.state().counts.by_state == {"pending": 2, "done": 2, "failed": 1}
+    asked = [words[-2:] for words in submitted[3:]]
+    assert asked == [["--exclude=n9,n1", "--array=2%3"], ["--exclude=n9,n1", "--array=1%3"]]
+    assert notices == ["2 jobs failed because of a node (n1): started again"]
+    end_job(tmp_path / "out", 2, "node failed", "n2")
+    end_job(tmp_path / "out", 5, "done")
+    queued.clear()
+    created.poll()
+    assert submitted[5][-2:] == ["--exclude=n9,n1,n2", "--array=2%3"]
+    end_job(tmp_path / "out", 2, "node failed", "n3")
+    created.poll()
+    assert created.state().counts.by_state == {"done": 3, "failed": 1, "node failed": 1}
+    assert len(submitted) == 6
+    again = SlurmSubmission.read(tmp_path / "out", print)
+    assert again.job_ids == ("101", "102", "103", "104", "105", "106")
+
+
+def test_without_another_node_a_job_stays_failed(
+    tmp_path: Path, submitted: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "queue", lambda *_, **__: [])
+    notices: list[str] = []
+    created = SlurmSubmission.create(
+        tmp_path / "out", request(tmp_path, 1), OPTIONS, notices.append
+    )
+    created.submit_all()
+    end_job(tmp_path / "out", 1, "node failed")
+
+    def refuse(*_: object) -> str:
+        raise commands.SlurmError("sbatch: Requested node configuration is not available")
+
+    monkeypatch.setattr(commands, "submit", refuse)
+    created.poll()
+    created.poll()
+    assert created.state().counts.by_state == {"node failed": 1}
+    assert len(notices) == 1
+    assert "no other node" in notices[0]
+    assert (tmp_path / "out" / "job-0001" / ".job.json").exists()
+    del submitted
+
+
+def test_indices_are_written_as_slurm_reads_them() -> None:
+    numbers = [1, 2, 3, 7, 9, 10]
+    assert commands.format_indices(numbers) == "1-3,7,9-10"
+    assert list(commands.parse_indices("1-3,7,9-10")) == numbers
+    assert commands.exclude(["--mem=1K"], []) == ["--mem=1K"]

@@ -1,0 +1,129 @@
+"""Find a project, and end, delete or retry its jobs: the same for every engine."""
+
+from __future__ import annotations
+
+import contextlib
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
+from offline_bundle.runner.follow import watch
+from offline_bundle.runner.model import FAILED
+from offline_bundle.runner.results.changes import numbered, replaced
+from offline_bundle.runner.results.folder import check_empty, read_owner
+from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.sizes import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from offline_bundle.runner.engine import Engine
+    from offline_bundle.runner.model import Counts, ProjectState
+
+_SHOWN_NAMES = 10
+
+
+def choose_folder(directory: Path | None, default: Path | None, *, overwrite: bool) -> Path | None:
+    """Return the results folder of a submission: *directory*, or else *default* with a number.
+
+    Raises `InputError` if *directory* is not free, unless its results may be replaced.
+    """
+    if overwrite:
+        return directory or default
+    if directory:
+        check_empty(directory)
+        return directory
+    return numbered(default) if default else None
+
+
+@contextlib.contextmanager
+def replaced_results(directory: Path | None) -> Iterator[None]:
+    """Move earlier results in *directory* away; back if the block fails, otherwise remove them.
+
+    Raises `InputError` if their jobs are under way, or if the folder has other files.
+    """
+    if directory is None:
+        yield
+        return
+    owner = read_owner(directory)
+    if owner and owner.engine in ENGINES and engine_module(owner.engine).needs_directory({}):
+        with open_engine(owner.engine) as engine:
+            under_way = engine.find(str(directory)).counts.under_way
+        if under_way:
+            raise InputError(
+                f"{count(under_way, 'job')} of {owner.name} in {directory} have not ended",
+                hint=f"end them first: offline-bundle jobs {directory} --cancel",
+            )
+    with replaced(directory):
+        yield
+
+
+def find_project(engine: Engine, text: str) -> ProjectState:
+    """Find a project by identifier, name, or a part of its name or identifier.
+
+    Of several projects with one name, the newest is returned. Raises `InputError` if there is no
+    project, or if several names match.
+    """
+    try:
+        return engine.find(text)
+    except InputError as error:
+        try:
+            projects = engine.list_projects()
+        except InputError:  # an engine without a list
+            raise error from None
+        part = text.casefold()
+        matching = [
+            project
+            for project in projects
+            if part in project.name.casefold() or project.project_id.startswith(text)
+        ]
+        names = list(dict.fromkeys(project.name for project in matching))
+        if not names:
+            raise
+    if len(names) > 1:
+        problems = [f"{project.name} ({project.project_id})" for project in matching]
+        raise InputError(
+            f"{count(len(names), 'project')} match {text}",
+            problems=problems[:_SHOWN_NAMES],
+            hint="give more of the name, or the id",
+        )
+    return engine.find(matching[0].project_id)
+
+
+def end_jobs(engine: Engine, project: ProjectState, *, cancel: bool, delete: bool) -> Counts:
+    """Cancel the jobs and wait for their end, delete the project, or both; return the counts."""
+    counts = engine.poll(project)
+    if counts.under_way and not cancel:
+        raise InputError(
+            f"{count(counts.under_way, 'job')} of {project.name} have not ended; "
+            "nothing was deleted",
+            hint="add --cancel to end them first",
+        )
+    if cancel and counts.under_way:
+        engine.cancel(project)
+        counts = watch(engine, project)
+    if delete:
+        engine.delete(project)
+    return counts
+
+
+def retry_failed_jobs(engine: Engine, project: ProjectState, only: Sequence[str] = ()) -> int:
+    """Run failed jobs again: all, or those whose name or state matches a pattern of *only*.
+
+    Return their number. Raises `InputError` if there is none.
+    """
+
+    def is_chosen(name: str, state: str) -> bool:
+        texts = (name, state)
+        return not only or any(fnmatchcase(text, pattern) for pattern in only for text in texts)
+
+    number = engine.retry(project, is_chosen)
+    if not number:
+        counts = engine.poll(project)
+        named = f" that match {', '.join(only)}" if only else ""
+        raise InputError(
+            f"{project.name} has no failed jobs{named}; it has {counts.describe()}",
+            hint=f"--only takes names of jobs, patterns and states: {', '.join(FAILED)}",
+        )
+    return number
