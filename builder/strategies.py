@@ -45,7 +45,7 @@ def resolve(plan: BuildPlan, current: Manifest | None) -> Resolved:
         strategy = FreshStrategy(plan, current)
     pythons = strategy.choose_pythons()
     uv_pairs = [
-        (uv_binaries.uv_requirement_script(version, plan.scripts), target)
+        (uv_binaries.uv_requirement_script(version), target)
         for version, target in strategy.needed_uvs()
     ]
     locks, uv = _resolve_all(strategy, plan.pairs, uv_pairs)
@@ -181,7 +181,9 @@ def _resolve_all(
             raise type(error)(
                 f"the uv for the nodes: {error.message}",
                 problems=error.problems,
-                hint="name another version with --uv-version, or leave it out with --no-uv",
+                hint="name an index that has it with --default-index or --index, or in your own uv "
+                "configuration (indexes of scripts and projects do not count); another version "
+                "with --uv-version; or leave it out with --no-uv",
             ) from error
 
 

@@ -176,8 +176,13 @@ def _write_examples(target: Path) -> None:
 
 
 def example_folders() -> list[Path]:
-    """List the folders of examples/ that have a README."""
-    return sorted(path.parent for path in (ROOT / "examples").glob("*/README.md"))
+    """List the folders of examples/ that have a tracked README."""
+    examples = ROOT / "examples"
+    return [
+        path.parent
+        for path in tracked_files(examples)
+        if path.name == "README.md" and path.parent.parent == examples
+    ]
 
 
 def example_files(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles
+from offline_bundle.wheelhouse.cli.kit.completers import complete_packed
 from offline_bundle.wheelhouse.cli.kit.options import json_option
 
 
@@ -16,20 +16,20 @@ from offline_bundle.wheelhouse.cli.kit.options import json_option
     "arguments",
     nargs=-1,
     required=True,
-    metavar="DIR",
+    metavar="DIR|ARCHIVE",
     type=click.UNPROCESSED,
-    shell_complete=complete_bundles,
+    shell_complete=complete_packed,
 )
 @json_option
 @click.option(
     "--key",
     "is_key",
     is_flag=True,
-    help="Print a key for CI caches: of the bundle at DIR, or of the bundle that would be built "
-    "with SCRIPTs and options of `build` in place of DIR.",
+    help="Print a key for CI caches: of the bundle, or of the bundle that would be built with "
+    "SCRIPTs and options of `build` in place of DIR.",
 )
 def show_command(*, arguments: tuple[str, ...], as_json: bool, is_key: bool) -> None:
-    """Show the contents of the bundle at DIR: scripts, targets, packages, sizes.
+    """Show the contents of a bundle or an archive: scripts, targets, packages, sizes.
 
     With --key, before a build and without a network: `show --key SCRIPT... [BUILD OPTIONS]`.
     """
@@ -48,10 +48,10 @@ def show_command(*, arguments: tuple[str, ...], as_json: bool, is_key: bool) -> 
 
 def _key(arguments: tuple[str, ...]) -> str:
     from offline_bundle.wheelhouse.derived.inventories import contents_key
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
+    from offline_bundle.wheelhouse.transport.open import load_manifest
 
     if len(arguments) == 1 and not arguments[0].endswith(".py"):
-        return contents_key(read_manifest(Path(arguments[0])))
+        return contents_key(load_manifest(Path(arguments[0])))
     from offline_bundle.builder.cache_key import cache_key
     from offline_bundle.builder.cli.build import build_command
     from offline_bundle.builder.cli.ci_options import reporting_to_ci

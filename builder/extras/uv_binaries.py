@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable
 
     from offline_bundle.builder.resolve.model import Artifact
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, Source
-
-# Settings of a script that name indexes: uv itself is taken from there too.
-_INDEX_SETTINGS = {
-    "allow-insecure-host",
-    "extra-index-url",
-    "find-links",
-    "index",
-    "index-strategy",
-    "index-url",
-    "keyring-provider",
-    "native-tls",
-    "system-certs",
-}
 
 
 @dataclass(frozen=True)
@@ -78,22 +65,21 @@ def platform_for(target: Target) -> str:
     return target.platform
 
 
-def uv_requirement_script(version: str, scripts: Sequence[Script]) -> Script:
-    """Return a script that requires only uv of *version*, with the indexes of *scripts*."""
-    settings = {
-        key: value
-        for script in scripts
-        for key, value in script.settings.items()
-        if key in _INDEX_SETTINGS
-    }
+def uv_requirement_script(version: str) -> Script:
+    """Return a script that requires only uv of *version*.
+
+    As for `uv tool install`, indexes come from the user: flags, variables, and the configuration of
+    user and system. What a script or its project names must not decide which program nodes run.
+    """
     return Script(
-        path=scripts[0].path.with_name("uv"),
+        path=Path("uv"),
         name="uv",
         source=b"",
         block="",
         dependencies=(f"uv=={version}",),
         requires_python=None,
-        metadata={"tool": {"uv": settings}},
+        metadata={},
+        has_project=False,
     )
 
 

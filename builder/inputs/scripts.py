@@ -44,6 +44,7 @@ _HEADER_HINT = """add a metadata block, a comment with each line exactly as here
 _TOML_LINE = re.compile(r"\s*\(at line (\d+), column \d+\)$")
 # Comments that were meant to open a block: `#/// script`, `## //// Scirpt`, `# // script`.
 _NEAR_OPENING = re.compile(r"\s*#+\s*/{2,}\s*([A-Za-z]{4,10})\s*")
+_EXACT_MINOR = re.compile(r"\s*={2,3}\s*(3\.\d+)\s*")
 _LOOSE_KEY = re.compile(r"#\s*(?:dependencies|requires-python)\s*=")
 
 
@@ -65,6 +66,8 @@ class Script:
     """As written, or None."""
     metadata: Mapping[str, Any] = field(hash=False)
     """The whole metadata table."""
+    has_project: bool = True
+    """False if the configuration of a project beside it does not apply."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -132,11 +135,12 @@ def parse_script(path: Path, source: bytes) -> Script:
 
 
 def notes_for_uv(scripts: Iterable[Script]) -> list[str]:
-    """Return a note for each script whose metadata `uv run` does not find.
+    """Return a note for each script that `uv run` reads in another way than the launcher.
 
     uv reads the first `# /// script`, which must be at the start of a line.
     """
-    notes = []
+    scripts = list(scripts)
+    notes = _exact_minor_notes(scripts)
     for script in scripts:
         start = script.source.find(OPENING.encode())
         if start > 0 and script.source[start - 1] not in b"\r\n":
@@ -147,6 +151,21 @@ def notes_for_uv(scripts: Iterable[Script]) -> list[str]:
                 f"because of {reason} before it; run.py and `offline-bundle run` do not"
             )
     return notes
+
+
+def _exact_minor_notes(scripts: Sequence[Script]) -> list[str]:
+    """Return a note for each `==3.12`: 3.12.0 to PEP 440, and meant as any 3.12."""
+    by_version: dict[str, list[str]] = {}
+    for script in scripts:
+        if match := _EXACT_MINOR.fullmatch(script.requires_python or ""):
+            by_version.setdefault(match[1], []).append(printable(str(script.path)))
+    return [
+        f'{", ".join(labels)}: requires-python = "=={version}" means {version}.0 only (PEP 440). '
+        f"run.py and the venv format accept any {version}; `uv run` (index and cache formats) "
+        "warns, and refuses it in old versions or beside a uv lock; "
+        f'write requires-python = "=={version}.*"'
+        for version, labels in by_version.items()
+    ]
 
 
 def metadata_error(

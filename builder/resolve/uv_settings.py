@@ -216,7 +216,8 @@ def configurations(script_folder: Path | None) -> list[tuple[str, dict[str, Any]
 
 def configuration_notes(scripts: Iterable[Script]) -> list[str]:
     """Return notes on project files around the *scripts* whose settings uv ignores."""
-    notes = [note for script in scripts for note in ignored_projects(script_folder(script))]
+    folders = filter(None, map(script_folder, scripts))
+    notes = [note for folder in folders for note in ignored_projects(folder)]
     return list(dict.fromkeys(notes))
 
 
@@ -247,8 +248,10 @@ def is_true(value: str | None) -> bool:
     return (value or "").lower() in {"1", "true", "yes", "on", "y", "t"}
 
 
-def script_folder(script: Script) -> Path:
-    """Return the folder where uv begins to search for the project's configuration."""
+def script_folder(script: Script) -> Path | None:
+    """Return the folder where uv begins to search for the project's configuration, if it does."""
+    if not script.has_project:
+        return None
     # links stay: uv searches beside the link, not beside its target
     return Path(os.path.abspath(script.path)).parent  # noqa: PTH100
 

@@ -19,6 +19,7 @@ names the bundle.
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from offline_bundle.runner.engines.hps.connection.password import find_password
@@ -27,6 +28,8 @@ from offline_bundle.runner.engines.hps.connection.session import connect
 from offline_bundle.runner.engines.hps.engine import HpsEngine
 from offline_bundle.runner.engines.hps.submit import Submission
 from offline_bundle.runner.follow import follow
+from offline_bundle.runner.model import Counts
+from offline_bundle.runner.results.folder import check_empty
 from offline_bundle.runner.values import plan_values
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
@@ -58,6 +61,7 @@ def main() -> int:
         name=f"Plots - {options.num_jobs} jobs",
     )
     try:
+        check_empty(options.download)  # before any job runs
         password = find_password(options.url, options.username, options.password)
         server = Server(
             url=options.url, username=options.username, password=password, ca_file=options.ca_file
@@ -69,7 +73,7 @@ def main() -> int:
                 engine,
                 project,
                 directory=options.download,
-                show=lambda jobs: print(jobs.describe()),
+                show=print_changes(),
             )
             outcome.raise_if_failed()
     except BundleError as error:
@@ -77,6 +81,19 @@ def main() -> int:
         return error.exit_code
     print(f"open {options.download / 'index.html'}")
     return 0
+
+
+def print_changes() -> Callable[[Counts], None]:
+    """Return a function that prints the states of the jobs when they change."""
+    last = ""
+
+    def show(jobs: Counts) -> None:
+        nonlocal last
+        if jobs.describe() != last:
+            last = jobs.describe()
+            print(last)
+
+    return show
 
 
 if __name__ == "__main__":

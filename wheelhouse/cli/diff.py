@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from offline_bundle.wheelhouse.derived.diff import BundleDiff, Names, PackageChange
+    from offline_bundle.wheelhouse.derived.diff import BundleDiff, GroupedChange, Names
 
 
 @click.command("diff")
@@ -58,7 +57,7 @@ def _print_changes(changes: BundleDiff) -> None:
     if changes.packages:
         print_table(
             ("package", "change", "before", "now", "size", "in"),
-            _package_rows(changes.packages),
+            _package_rows(changes.grouped_packages),
             numbers={"size"},
         )
         click.echo()
@@ -75,15 +74,8 @@ def _name_rows(kind: str, names: Names) -> Iterator[tuple[str, str, str]]:
             yield kind, name, change
 
 
-def _package_rows(changes: Iterable[PackageChange]) -> Iterator[tuple[str, ...]]:
-    """One row for the same change of a package in several locks."""
-    groups: dict[tuple[str, str, str, str, int], list[str]] = defaultdict(list)
-    for change in sorted(changes, key=lambda change: (change.name, change.script, change.target)):
-        growth = change.new_size - change.old_size
-        versions = change.old_version or "", change.new_version or ""
-        groups[change.name, change.kind, *versions, growth].append(
-            f"{change.script}/{change.target}"
-        )
-    for (name, kind, before, now, growth), locks in groups.items():
-        size = f"{'-' if growth < 0 else '+'}{format_size(abs(growth))}"
-        yield name, kind, before, now, size, ", ".join(locks)
+def _package_rows(changes: Iterable[GroupedChange]) -> Iterator[tuple[str, ...]]:
+    for change in changes:
+        size = f"{'-' if change.growth < 0 else '+'}{format_size(abs(change.growth))}"
+        locks = ", ".join(change.locks)
+        yield change.name, change.kind, change.before, change.now, size, locks

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def show_contents(bundle: Path, *, as_json: bool) -> None:
-    """Print the scripts, packages, uv and interpreters of the bundle at *bundle*."""
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
+    """Print the scripts, packages, uv and interpreters of a bundle or an archive."""
     from offline_bundle.wheelhouse.store.contents import contents
+    from offline_bundle.wheelhouse.transport.open import load_manifest
 
-    shown = contents(read_manifest(bundle))
+    shown = contents(load_manifest(bundle))
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(shown), indent=1))
         return

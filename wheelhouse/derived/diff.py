@@ -6,6 +6,7 @@ for change in diff(read_manifest(old), read_manifest(new)).packages:
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -40,6 +41,21 @@ class PackageChange:
         if self.old_wheel is None:
             return "added"
         return "removed" if self.new_wheel is None else "changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedChange:
+    """The same change of a package in one or more locks; the files are counted once."""
+
+    name: str
+    kind: str
+    before: str
+    """Version; empty if it is added."""
+    now: str
+    growth: int
+    """Bytes of its wheel, less those of the wheel before."""
+    locks: tuple[str, ...]
+    """`SCRIPT/TARGET`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +98,22 @@ class BundleDiff:
         """True if both have the same contents."""
         parts = (self.scripts, self.targets, self.locks, self.packages)
         return not any((*parts, self.uv, self.pythons, self.files))
+
+    @property
+    def grouped_packages(self) -> list[GroupedChange]:
+        """The changed packages, each change once; sorted by name."""
+        groups: dict[tuple[str, str, str, str, int], list[str]] = defaultdict(list)
+        for change in sorted(self.packages, key=lambda one: (one.name, one.script, one.target)):
+            versions = change.old_version or "", change.new_version or ""
+            growth = change.new_size - change.old_size
+            lock = f"{change.script}/{change.target}"
+            groups[change.name, change.kind, *versions, growth].append(lock)
+        return [
+            GroupedChange(
+                name=name, kind=kind, before=before, now=now, growth=growth, locks=tuple(locks)
+            )
+            for (name, kind, before, now, growth), locks in groups.items()
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`."""

@@ -66,10 +66,9 @@ def render_inventories(
     from offline_bundle.wheelhouse.derived.sbom import render_sbom  # noqa: PLC0415
 
     plain = _without_history(manifest)
-    return {
-        SBOM: render_sbom(plain, metadata, audit),
-        REPORT: render_report(plain, metadata, before),
-    }
+    # Without those of the bundle before, too: the page compares sizes.
+    old = _without_history(before) if before else None
+    return {SBOM: render_sbom(plain, metadata, audit), REPORT: render_report(plain, metadata, old)}
 
 
 def gather_metadata(

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
 
+# Where a tar header has its magic (POSIX.1-1988).
+_TAR_MAGIC = slice(257, 262)
+_MANIFEST_HINT = "name a bundle's folder, its bundle.json, or an archive"
+
 
 def is_archive(path: Path) -> bool:
     """Return whether *path* is an archive or one of its parts, and not the folder of a bundle."""
@@ -89,16 +93,21 @@ def load_manifest(path: Path) -> Manifest:
     except InputError as error:
         if path.is_dir():
             raise
-        hint = "name a bundle's folder, its bundle.json, or an archive"
-        raise InputError(error.message, problems=error.problems, hint=hint) from error
+        raise InputError(error.message, problems=error.problems, hint=_MANIFEST_HINT) from error
 
 
 def read_manifest_document(path: Path) -> bytes:
     """Return the bytes of the manifest of a bundle or of an archive, or of a manifest file."""
     if path.is_dir():
         return read_manifest_bytes(path)
-    if path.is_file() and _is_json(path):
-        return path.read_bytes()
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(_TAR_MAGIC.stop)
+        if start.startswith(b"{"):
+            return path.read_bytes()
+        if start[_TAR_MAGIC] != b"ustar" and ".tar" not in path.name:
+            message = f"{path} is not a bundle, its bundle.json, or an archive"
+            raise InputError(message, hint=_MANIFEST_HINT)
     return read_archive([path])[0]
 
 
@@ -110,8 +119,3 @@ def read_archive(files: Sequence[Path]) -> tuple[bytes, bytes | None]:
                 f"these are {len(archives)} archives", hint="name one, or all of its parts"
             )
         return archives[0].document, archives[0].signature
-
-
-def _is_json(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(1) == b"{"

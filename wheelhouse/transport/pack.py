@@ -52,9 +52,9 @@ class PackReport:
     files: tuple[Path, ...]
     """Files to transfer: the archive, or its parts and their list, and the unpacker."""
     members: int
-    """Files of the bundle in it."""
+    """Files of the manifest in it."""
     left_out: int
-    """Files of the bundle that the base has already."""
+    """Files of the manifest that the base has already."""
     size: int
     """Bytes of the archive, in all its parts."""
 
@@ -91,8 +91,9 @@ def pack(
             if damage:
                 source.raise_for_damage(output, damage)
             files = target.put_in_place()
-    files_left_out = len(source.head.manifest.files) - 1 - len(layout.included)
-    return PackReport(tuple(files), len(layout.included), files_left_out, layout.size)
+    members = len(layout.included) + 1  # SHA256SUMS is in the head of every archive
+    left_out = len(source.head.manifest.files) - members
+    return PackReport(tuple(files), members, left_out, layout.size)
 
 
 class _Source:

@@ -190,6 +190,7 @@ def test_the_command_says_it_in_words_and_as_json_also_of_a_read_only_bundle(
 ) -> None:
     make_wheel(packages, "leaf")
     script = checker.script("leaf")
+    script.write_text(script.read_text().replace(f'"=={HERE}"', f'"=={HERE}.*"'))  # no note
     arguments = (
         str(script),
         "-o",

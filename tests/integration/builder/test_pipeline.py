@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -555,6 +556,43 @@ def test_uv_for_the_nodes_comes_out_of_its_own_wheel_and_stays_at_the_chosen_ver
     text = factory.fails(ResolveError, script, uv_version="9.9.9")
     assert "the uv for the nodes" in text
     assert "--no-uv" in text
+
+
+def test_uv_for_the_nodes_never_comes_from_an_index_of_a_script_or_its_project(
+    factory: Factory, packages: Path, tmp_path: Path
+) -> None:
+    make_wheel(packages, "leaf")
+    make_uv_wheel(packages, "0.1.0")
+    others = tmp_path / "others"
+    others.mkdir()
+    make_wheel(others, "leaf", "2.0")
+    make_uv_wheel(others, "0.1.0")
+    unreachable = "http://127.0.0.1:9/simple/"
+    with IndexServer(others) as other:
+        entries = [f'[[tool.uv.index]]\nurl = "{other.url}"', f'extra-index-url = ["{other.url}"]']
+        for entry in (entries[0], f"[tool.uv]\n{entries[1]}"):
+            factory.build(factory.script("leaf", tool=entry), uv_version="0.1.0")
+            assert list(factory.manifest.scripts["job"].locks[TARGET].packages) == ["leaf"]
+            assert other.requests_for("*leaf*")
+            assert not other.requests_for("*uv*")
+            shutil.rmtree(factory.bundle)
+    # an index that is bound to one package, and a project's file: neither is asked for uv
+    source = '[tool.uv.sources]\nleaf = { index = "mine" }'
+    index = f'[[tool.uv.index]]\nname = "mine"\nurl = "{factory.index.url}"\nexplicit = true'
+    (tmp_path / "uv.toml").write_text(f'[[index]]\nname = "gone"\nurl = "{unreachable}"\n')
+    script = factory.script("leaf", tool=f"{source}\n{index}")
+    factory.build(script, uv_version="0.1.0")
+    assert factory.manifest.uv
+
+
+def test_missing_uv_for_the_nodes_names_no_file_that_does_not_exist(
+    factory: Factory, packages: Path
+) -> None:
+    make_wheel(packages, "leaf")
+    text = factory.fails(ResolveError, factory.script("leaf"), uv_version="9.9.9")
+    assert "the uv for the nodes: uv cannot be resolved for" in text
+    assert str(factory.folder) not in text
+    assert "--default-index" in text
 
 
 def test_everything_may_be_allowed_to_be_built(factory: Factory, packages: Path) -> None:

@@ -85,3 +85,7 @@ def test_example_files_after_a_run_are_only_the_tracked_ones(
     for command in ("init -q", "add examples/plot/README.md"):
         subprocess.run(["git", "-C", str(tmp_path), *command.split()], check=True)
     assert gather.example_files(example) == [example / "README.md"]
+    leftover = tmp_path / "examples" / "plot-jobs"
+    leftover.mkdir()
+    (leftover / "README.md").write_text("# Mine\n")
+    assert gather.example_folders() == [example]

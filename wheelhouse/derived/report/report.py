@@ -9,7 +9,7 @@ characters that are not printable become U+FFFD, and the page's policy forbids t
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.diff import diff
-from offline_bundle.wheelhouse.derived.wheel_metadata import read_all_metadata, wheel_paths
+from offline_bundle.wheelhouse.derived.wheel_metadata import read_all_metadata
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Template
 
-    from offline_bundle.wheelhouse.derived.diff import Names
+    from offline_bundle.wheelhouse.derived.diff import GroupedChange, Names
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
     from offline_bundle.wheelhouse.runtime.bundle.manifest import (
         BundledFile,
@@ -191,7 +192,7 @@ def _figures(manifest: Manifest, packages: Sequence[_Package]) -> list[tuple[str
         "target": len(manifest.targets),
         "package": len({package.name for package in packages}),
         "wheel": sum(len(package.wheels) for package in packages),
-        "file": len(manifest.files),
+        "file": len(manifest.files.keys() | INVENTORIES),  # this page is one of them
     }
     figures = [(format_size(_total(manifest.files.values())), "in all")]
     for noun, number in numbers.items():
@@ -208,7 +209,8 @@ def _attention(packages: Sequence[_Package]) -> list[dict[str, Any]]:
         for _, text in package.badges:
             by_finding[text].append(package)
     for versions in by_name.values():
-        by_finding[_SEVERAL] += versions if len(versions) > 1 else []
+        needed = [package for package in versions if package.locks]  # not those of a lock before
+        by_finding[_SEVERAL] += needed if len(needed) > 1 else []
     return [
         {"colour": colour, "text": text, "reason": reason, "packages": by_finding[text]}
         for text, (colour, reason) in _FINDINGS.items()
@@ -225,7 +227,7 @@ def _changes(before: Manifest, manifest: Manifest) -> dict[str, Any]:
         "uv for": changes.uv,
         "interpreter for": changes.pythons,
     }
-    packages = _changed_packages(_holdings(before), _holdings(manifest))
+    packages = [_package_row(change) for change in changes.grouped_packages]
     return {
         "growth": _growth(changes.new_size - changes.old_size),
         "lines": [line for noun, names in groups.items() for line in _name_lines(noun, names)],
@@ -234,50 +236,17 @@ def _changes(before: Manifest, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-@dataclass
-class _Holding:
-    """A package in one bundle: its versions, the scripts that need it, and its bytes."""
-
-    versions: dict[str, None] = field(default_factory=dict)
-    scripts: dict[str, None] = field(default_factory=dict)
-    size: int = 0
-
-
-def _holdings(manifest: Manifest) -> dict[str, _Holding]:
-    holdings: dict[str, _Holding] = defaultdict(_Holding)
-    for path in wheel_paths(manifest):
-        file = manifest.files[path]
-        holding = holdings[file.name or path]
-        holding.versions[file.version or ""] = None
-        holding.scripts |= {lock.partition("/")[0]: None for lock in file.needed_by}
-        holding.size += file.size or 0
-    return holdings
-
-
-def _changed_packages(
-    before: Mapping[str, _Holding], now: Mapping[str, _Holding]
-) -> list[dict[str, str]]:
-    """Return the packages whose versions changed; other wheels of the same version do not count."""
-    rows = []
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name, _Holding()), now.get(name, _Holding())
-        if old.versions.keys() == new.versions.keys():
-            continue
-        kind, colour = ("changed", "warn") if new.versions else ("removed", "bad")
-        if not old.versions:
-            kind, colour = "added", "good"
-        rows.append(
-            {
-                "name": name,
-                "kind": kind,
-                "colour": colour,
-                "before": ", ".join(old.versions),
-                "now": ", ".join(new.versions),
-                "growth": _growth(new.size - old.size),
-                "scripts": ", ".join(sorted(new.scripts or old.scripts)),
-            }
-        )
-    return rows
+def _package_row(change: GroupedChange) -> dict[str, str]:
+    colours = {"added": "good", "removed": "bad", "changed": "warn"}
+    return {
+        "name": change.name,
+        "kind": change.kind,
+        "colour": colours[change.kind],
+        "before": change.before,
+        "now": change.now,
+        "growth": _growth(change.growth),
+        "locks": ", ".join(change.locks),
+    }
 
 
 def _name_lines(noun: str, names: Names) -> Iterator[str]:

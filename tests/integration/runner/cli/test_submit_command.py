@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -249,7 +250,11 @@ def test_ctrl_c_leaves_the_jobs_running_and_says_how_to_return(
 
 
 def test_the_example_is_a_page_to_copy_from(
-    script: Path, bundle: Path, hps: EmbeddedHps, tmp_path: Path
+    script: Path,
+    bundle: Path,
+    hps: EmbeddedHps,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     example = Path(shutil.copy(ROOT / "examples" / "python_uv" / "project_setup.py", tmp_path))
     script.write_text(script.read_text().replace("plot.txt", "plot.png"))
@@ -276,6 +281,25 @@ def test_the_example_is_a_page_to_copy_from(
         "job-0002",
     ]
     assert PASSWORD not in done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert not [line for line, following in itertools.pairwise(lines) if line == following]
+    projects = len(list_of_projects(capsys))
+    again = subprocess.run(
+        [sys.executable, example, *options, "--bundle", bundle],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 2
+    assert "plots exists and is not empty; nothing was submitted" in again.stderr
+    assert "--download" in again.stderr
+    assert len(list_of_projects(capsys)) == projects
+
+
+def list_of_projects(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert run(jobs_command) == 0
+    return capsys.readouterr().out.splitlines()
 
 
 def test_help_is_fast_and_imports_no_client() -> None:

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline_bundle.builder.inputs.scripts import (
+    Script,
+    notes_for_uv,
     parse_script,
     read_script,
     read_scripts,
@@ -472,3 +474,17 @@ def test_any_bytes_parse_or_are_refused(source: bytes) -> None:
         parse_script(EVAL, b"# /// script\n# " + source + b"\n# ///\n")
     except InputError as error:
         assert error.problems  # noqa: PT017
+
+
+def test_an_exact_minor_version_is_noted_once_with_what_to_write() -> None:
+    def script(name: str, requires_python: str) -> Script:
+        block = f'# /// script\n# requires-python = "{requires_python}"\n# ///\n'
+        return parse_script(Path(f"{name}.py"), block.encode())
+
+    scripts = [script("a", "==3.12"), script("b", " == 3.12 "), script("c", "==3.13")]
+    first, second = notes_for_uv(scripts)
+    assert first.startswith('a.py, b.py: requires-python = "==3.12" means 3.12.0 only')
+    assert first.endswith('write requires-python = "==3.12.*"')
+    assert second.startswith("c.py: ")
+    others = ["==3.12.*", "==3.12.1", ">=3.12", "~=3.12"]
+    assert notes_for_uv([script("d", text) for text in others]) == []

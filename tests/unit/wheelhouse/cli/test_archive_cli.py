@@ -26,7 +26,7 @@ def test_pack_verify_and_unpack(
     said = capsys.readouterr()
     assert said.out == ""
     assert f"  {archive}\n" in said.err
-    assert "16 files" in said.err
+    assert "17 files" in said.err
     assert call(verify_command, archive, "-v") == 0
     assert "all match the manifest" in capsys.readouterr().err
     assert call(unpack_command, archive, "-o", tmp_path / "copy") == 0

@@ -31,14 +31,15 @@ def offered(*words: str, incomplete: str = "") -> list[str]:
 
 def test_bundles_are_completed_before_other_folders(bundle: Path) -> None:
     assert offered("run", "mine.py", "--bundle") == [bundle.name]
-    assert offered("show", incomplete="sh") == ["share"]
+    assert offered("prune", incomplete="sh") == ["share"]
+    assert offered("show", incomplete="sh") == ["share", "share.tar"]
     assert offered("verify") == ["share", "share.tar"]
     assert offered("verify", incomplete=f"{bundle.parent}/sha") == [
         f"{bundle.parent}/share",
         f"{bundle.parent}/share.tar",
     ]
-    assert completions("show", incomplete="oth") == [("dir", "oth")]
-    assert completions("show", incomplete="nowhere/x") == [("dir", "nowhere/x")]
+    assert completions("prune", incomplete="oth") == [("dir", "oth")]
+    assert completions("prune", incomplete="nowhere/x") == [("dir", "nowhere/x")]
 
 
 @pytest.mark.usefixtures("bundle")

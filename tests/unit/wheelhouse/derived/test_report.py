@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.derived.inventories import add_inventories
 from offline_bundle.wheelhouse.derived.report.report import render_report
 from tests.support.reviewed import LINUX, MAC, Shelf
@@ -98,6 +99,28 @@ def test_report_lists_changes_since_the_bundle_before(shelf: Shelf) -> None:
         assert shown in changes
     assert "Changed since" not in text_of(render_report(now, newer.metadata))
     assert "No script, target or package." in text_of(render_report(now, newer.metadata, now))
+
+
+def test_changes_have_the_sizes_and_locks_of_diff(shelf: Shelf) -> None:
+    """A build keeps the old wheel: it is neither a second version nor part of the change."""
+    old_numpy = shelf.wheel("numpy", "1.0", size=5000)
+    before = shelf.manifest({"eval": {LINUX: [old_numpy], MAC: [old_numpy]}})
+    new_numpy = shelf.wheel("numpy", "2.0", size=7048)
+    now = shelf.manifest({"eval": {LINUX: [new_numpy], MAC: [new_numpy]}})
+    [change] = diff(before, now).grouped_packages
+    assert (change.growth, change.locks) == (2048, (f"eval/{LINUX}", f"eval/{MAC}"))
+    text = re.sub(r"\s+", " ", text_of(render_report(now, shelf.metadata, before)))
+    changes = text.partition("Changed since the bundle before")[2].partition("Sizes")[0]
+    assert f"numpy changed 1.0 2.0 +2 KiB eval/{LINUX}, eval/{MAC}" in changes
+    assert "several versions" not in text
+    assert "needed by nothing" in text
+
+
+def test_report_counts_all_files_of_the_manifest(shelf: Shelf, tmp_path: Path) -> None:
+    manifest = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy")]}})
+    written = shelf.write(tmp_path / "bundle", manifest)
+    page = (tmp_path / "bundle" / "report.html").read_text(encoding="utf-8")
+    assert f"<b>{len(written.files)}</b>files" in page
 
 
 def test_the_same_input_gives_the_same_bytes(shelf: Shelf) -> None:

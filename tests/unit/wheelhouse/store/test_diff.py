@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.cli import run_command_line
+from offline_bundle.cli import cli, run_command_line
 from offline_bundle.wheelhouse.cli.diff import diff_command
 from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledUv
@@ -162,3 +162,33 @@ class TestCommand:
         (tmp_path / "file").write_text("{}")
         with pytest.raises(IntegrityError):
             load_manifest(tmp_path / "file")
+
+
+def test_every_command_counts_the_files_of_the_manifest(
+    shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, archive = tmp_path / "bundle", tmp_path / "bundle.tar"
+    manifest = shelf.write(bundle, shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy")]}}))
+    shown = f"{len(manifest.files)} files, "
+    for line in (
+        ["show", str(bundle)],
+        ["show", str(bundle / "bundle.json")],
+        ["verify", str(bundle)],
+        ["pack", str(bundle), "-o", str(archive)],
+        ["show", str(archive)],
+        ["verify", str(archive)],
+    ):
+        assert run_command_line(cli, line, "offline-bundle") == 0
+        output = capsys.readouterr()
+        assert shown in output.out + output.err, line
+
+
+def test_show_of_another_file_names_what_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "eval.py").write_text("print()\n")
+    assert run_command_line(cli, ["show", str(tmp_path / "eval.py")], "offline-bundle") == 2
+    message = capsys.readouterr().err
+    assert "eval.py is not a bundle, its bundle.json, or an archive" in message
+    (tmp_path / "cut.tar").write_bytes(b"bundle.json" + bytes(2000))
+    assert run_command_line(cli, ["show", str(tmp_path / "cut.tar")], "offline-bundle") == 5

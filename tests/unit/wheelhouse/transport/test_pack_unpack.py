@@ -327,7 +327,7 @@ def test_a_damaged_inventory_is_not_packed_into_a_difference(tmp_path: Path) -> 
 
 def test_an_invalid_base_is_reported(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"not an archive")
-    with pytest.raises(IntegrityError, match="does not begin with"):
+    with pytest.raises(InputError, match="is not a bundle, its bundle"):
         pack(bundle, tmp_path / "d.tar", since=tmp_path / "x")
     with pytest.raises(InputError, match="cannot be read"):
         pack(bundle, tmp_path / "d.tar", since=tmp_path / "y")
