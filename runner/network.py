@@ -16,13 +16,13 @@ Unix sockets remain reachable.
 from __future__ import annotations
 
 import functools
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def no_network_command(command: Sequence[str]) -> list[str]:
 def _working_mechanism() -> tuple[str, ...]:
     """Return the start of a command line that works here, by trying each mechanism."""
     helper = (sys.executable, "-I", str(HELPER))
-    bubblewrap = shutil.which("bwrap")
+    bubblewrap = find_program("bwrap")
     mechanisms: dict[str, tuple[str, ...]] = {"unshare(2)": helper}
     if bubblewrap:
         mechanisms[f"bubblewrap ({bubblewrap})"] = (*helper, "--bubblewrap", bubblewrap)

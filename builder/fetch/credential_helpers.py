@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from offline_bundle.wheelhouse.runtime.processes import absolute_path, find_program
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -58,10 +60,10 @@ class StoredLogins:
 
 def keyring_path() -> str:
     """Return a PATH for uv with the `keyring` of this environment, where there is no other."""
-    path = os.environ.get("PATH", os.defpath)
-    if shutil.which("keyring"):
+    path = absolute_path()
+    if find_program("keyring"):
         return path
-    return os.pathsep.join([path, str(Path(sys.executable).parent)])
+    return os.pathsep.join(filter(None, [path, str(Path(sys.executable).parent)]))
 
 
 def _from_keyring(url: str, user: str | None) -> Login | None:

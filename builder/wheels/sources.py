@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from offline_bundle.builder.fetch.credentials import redact, without_credentials
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
+from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -115,6 +116,12 @@ def _unpack(archive: Path, folder: Path) -> Path:
 
 def _checkout(artifact: Artifact, folder: Path, credentials: Credentials) -> Path:
     """Check out the locked commit, with tags (for version plugins) and submodules, as uv does."""
+    git = find_program("git")
+    if git is None:
+        raise FetchError(
+            f"{artifact.name} is in a git repository, and git is not installed",
+            hint="install git, or depend on a release of the package",
+        )
     url = without_credentials(artifact.location)
     commands = [
         ["clone", "--quiet", "--no-checkout", url, str(folder)],
@@ -127,20 +134,14 @@ def _checkout(artifact: Artifact, folder: Path, credentials: Credentials) -> Pat
         **_login(artifact.location, credentials),
     }
     for command in commands:
-        try:
-            process = subprocess.run(
-                ["git", *command],
-                capture_output=True,
-                text=True,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
-        except FileNotFoundError as error:
-            raise FetchError(
-                f"{artifact.name} is in a git repository, and git is not installed",
-                hint="install git, or depend on a release of the package",
-            ) from error
+        process = subprocess.run(
+            [git, *command],
+            capture_output=True,
+            text=True,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         if process.returncode != 0:
             raise FetchError(
                 f"{artifact.name}: {url} could not be read at {artifact.commit}",
@@ -200,11 +201,10 @@ def _ignored(parent: Path, names: Iterable[str], source: Path) -> set[str]:
 
 
 def _git_version(folder: Path) -> bytes:
-    command = ["git", "-C", str(folder), "describe", "--always", "--tags", "--long"]
-    try:
-        process = subprocess.run(
-            command, capture_output=True, stdin=subprocess.DEVNULL, check=False
-        )
-    except FileNotFoundError:
+    git = find_program("git")
+    if git is None:
         return b""
-    return process.stdout
+    command = [git, "-C", str(folder), "describe", "--always", "--tags", "--long"]
+    return subprocess.run(
+        command, capture_output=True, stdin=subprocess.DEVNULL, check=False
+    ).stdout

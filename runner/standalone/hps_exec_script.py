@@ -346,14 +346,14 @@ def locked(path: Path) -> Iterator[None]:
 
 def launcher_python() -> str:
     """Return the Python for the launcher: the evaluator's, or one on PATH if it is frozen."""
-    is_plain = "python" in Path(sys.executable or "").name.lower() and not getattr(
-        sys, "frozen", False
-    )
-    python = sys.executable if is_plain else shutil.which("python3") or shutil.which("python")
+    is_python = "python" in Path(sys.executable or "").name.lower()
+    if is_python and not getattr(sys, "frozen", False):
+        return sys.executable
+    # absolute folders only: an input file of the task may be called python3
+    path = os.pathsep.join(filter(os.path.isabs, os.get_exec_path()))
+    python = shutil.which("python3", path=path) or shutil.which("python", path=path)
     if not python:
-        raise RuntimeError(
-            "this node has no Python for the launcher: neither python3 nor python is on PATH"
-        )
+        raise RuntimeError("no Python for the launcher: neither python3 nor python is on PATH")
     return python
 
 

@@ -38,11 +38,20 @@ def find_program(name: str) -> "Optional[str]":
 def find_programs(name: str) -> "Iterator[str]":
     """Yield the path of each program *name* on PATH, in order."""
     suffixes = ("", ".exe") if sys.platform == "win32" else ("",)
-    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+    for folder in absolute_path().split(os.pathsep):
         for suffix in suffixes if folder else ():
-            path = os.path.join(os.path.abspath(folder), name + suffix)
+            path = os.path.join(folder, name + suffix)
             if os.path.isfile(path) and os.access(path, os.X_OK):
                 yield path
+
+
+def absolute_path() -> str:
+    """Return PATH without relative folders.
+
+    An empty one is the working folder, where another user may have put a program of that name.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(filter(os.path.isabs, folders))
 
 
 def tool_variables(uv_cache: "Optional[str]" = None) -> "dict[str, str]":
@@ -55,6 +64,7 @@ def tool_variables(uv_cache: "Optional[str]" = None) -> "dict[str, str]":
         for name, text in os.environ.items()
         if name not in _DROPPED_VARIABLES and not name.upper().startswith(("UV_", "PIP_"))
     }
+    variables["PATH"] = absolute_path()
     if uv_cache:
         variables.update(
             UV_CACHE_DIR=uv_cache, UV_OFFLINE="1", UV_NO_PROGRESS="1", UV_PYTHON_DOWNLOADS="never"

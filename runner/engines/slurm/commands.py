@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -180,7 +180,7 @@ def format_indices(indices: Sequence[int]) -> str:
 
 
 def _run(command: Sequence[str]) -> str:
-    program = shutil.which(command[0])
+    program = find_program(command[0])
     if program is None:
         raise InputError(
             f"this machine has no Slurm: there is no {command[0]} on PATH",

@@ -170,7 +170,7 @@ def _broken_helper(folder: Path) -> Path:
 
 def test_refuses_where_nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "HELPER", _broken_helper(tmp_path))
-    monkeypatch.setattr(shutil, "which", lambda _name: "/opt/bin/bwrap")
+    monkeypatch.setattr(network, "find_program", lambda _name: "/opt/bin/bwrap")
     with pytest.raises(BundleError) as caught:
         network.no_network_command(["true"])
     assert caught.value.exit_code == 1
@@ -183,7 +183,7 @@ def test_refuses_where_nothing_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_says_that_bubblewrap_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "HELPER", _broken_helper(tmp_path))
-    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    monkeypatch.setattr(network, "find_program", lambda _name: None)
     with pytest.raises(BundleError) as caught:
         network.no_network_command(["true"])
     assert caught.value.problems[1] == "bubblewrap: `bwrap` is not on PATH"
@@ -193,7 +193,7 @@ def test_falls_back_to_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     helper = tmp_path / "no_network.py"
     helper.write_text("import sys\nsys.exit('--bubblewrap' not in sys.argv)\n")
     monkeypatch.setattr(network, "HELPER", helper)
-    monkeypatch.setattr(shutil, "which", lambda _name: "/opt/bin/bwrap")
+    monkeypatch.setattr(network, "find_program", lambda _name: "/opt/bin/bwrap")
     assert network.no_network_command(["true"])[3:] == [
         "--bubblewrap",
         "/opt/bin/bwrap",

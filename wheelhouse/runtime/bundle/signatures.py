@@ -1,13 +1,13 @@
 """OpenSSH signatures over `bundle.json`, checked by ssh-keygen."""
 
 import os
-import shutil
 import stat
 import subprocess
 import tempfile
 
 from ..errors import SignatureError
 from ..names import MANIFEST, SIGNATURE
+from ..processes import find_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class _Keygen:
         self._policy = policy
         self._content = content
         self._signature_path = signature_path
-        program = policy.ssh_keygen or shutil.which("ssh-keygen")
+        program = policy.ssh_keygen or find_program("ssh-keygen")
         if program is None:
             raise untrusted(
                 "unchecked",

@@ -12,7 +12,7 @@ def restart_with_newer_python() -> None:
     # An ignored SIGCHLD, which a parent may leave, would make each exit code 0.
     is_posix = sys.platform != "win32"
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_posix else None
-    for folder in os.environ.get("PATH", "").split(os.pathsep):
+    for folder in filter(os.path.isabs, os.environ.get("PATH", "").split(os.pathsep)):
         for minor in range(15, 8, -1):
             python = os.path.join(folder, f"python3.{minor}")
             if not os.access(python, os.X_OK):

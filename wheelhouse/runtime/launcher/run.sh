@@ -39,6 +39,13 @@ case $0 in
 esac
 [ -f "$bundle/run.py" ] || fail 2 "run.py is not beside $0" "start run.sh from the bundle"
 
+# Programs come from absolute folders only: an empty element of PATH is the working folder.
+folders=${PATH:-}: PATH=
+while [ -n "$folders" ]; do
+    case ${folders%%:*} in /*) PATH=$PATH${PATH:+:}${folders%%:*} ;; esac
+    folders=${folders#*:}
+done
+
 for python in python3 python python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
     if has "$python" && is_new_enough "$python"; then exec "$python" "$bundle/run.py" "$@"; fi
 done

@@ -38,7 +38,7 @@ def start_from_record(words: "list[str]", default_bundle: str) -> None:
     if os.stat(script).st_mode & _TYPE_BITS != _REGULAR:
         return  # reading a pipe here would leave nothing for Python to run
     with open(script, "rb") as file:
-        block = _plain_block(file.read().decode())
+        block = plain_block(file.read().decode())
     if block is None:
         return
     python = os.path.abspath(python) if python else ""
@@ -52,7 +52,7 @@ def start_from_record(words: "list[str]", default_bundle: str) -> None:
             start_script(home, lock, bundle, script, words[1:])
 
 
-def _plain_block(text: str) -> "Optional[str]":
+def plain_block(text: str) -> "Optional[str]":
     """Return the metadata block (PEP 723) of a script with exactly one well-formed block, or None.
 
     A subset of `pep723.read_block`, on purpose.
@@ -60,8 +60,12 @@ def _plain_block(text: str) -> "Optional[str]":
     lines = text.replace("\r\n", "\n").split("\n")
     if text.count("# /// script") != 1 or "\r" in "".join(lines) or "# /// script" not in lines:
         return None
-    first = lines.index("# /// script") + 1
-    last = first
+    first = last = lines.index("# /// script") + 1
+    above = first - 2
+    while above >= 0 and lines[above].startswith("#"):
+        if lines[above].startswith("# /// "):
+            return None  # the block of another tool may contain these lines
+        above -= 1
     while last < len(lines) and (lines[last] == "#" or lines[last].startswith("# ")):
         last += 1
     inside = lines[first:last]

@@ -138,7 +138,7 @@ def _musl_version() -> str:
 
 def version_numbers(version: str) -> "tuple[int, ...]":
     """Return "3.12.1" as (3, 12, 1); parts that are not numbers are left out."""
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    return tuple(int(part) for part in version.split(".") if re.fullmatch("[0-9]{1,18}", part))
 
 
 def dotted_version(version: "Sequence[int]") -> str:

@@ -4,6 +4,7 @@ import operator as operators
 import re
 
 from ..errors import InputError
+from ..text import shown
 from .platforms import dotted_version
 
 TYPE_CHECKING = False
@@ -15,8 +16,13 @@ _REQUIREMENT = re.compile(
     r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^]]*)\])?\s*(.*)$", re.DOTALL
 )
 _MARKER_TOKEN = re.compile(r"'[^']*'|\"[^\"]*\"|[()]|[<>=!~]+|[^\s()<>=!~'\"]+|.")
-_CLAUSE = re.compile(
-    r"(~=|==|!=|<=|>=|<|>)v?(\d+(?:\.\d+)*)(\.\*|[-_.]?(?:[abcpr]|dev)[-_.a-z\d]*)?"
+_CLAUSE = re.compile(  # PEP 440, "Version specifiers"; a wildcard or a local part: == and != only
+    r"(?P<operator>~=|==|!=|<=|>=|<|>)v?(?:(?P<epoch>\d{1,18})!)?"
+    r"(?P<release>\d{1,18}(?:\.\d{1,18})*)"
+    r"(?:(?P<wildcard>\.\*)|(?P<pre>[-_.]?(?:alpha|a|beta|b|preview|pre|c|rc)[-_.]?\d*)?"
+    r"(?P<post>-\d+|[-_.]?(?:post|rev|r)[-_.]?\d*)?(?P<dev>[-_.]?dev[-_.]?\d*)?"
+    r"(?P<local>\+[a-z\d]+(?:[-_.][a-z\d]+)*)?)",
+    re.ASCII,
 )
 _COMPARE = {
     "==": operators.eq,
@@ -85,36 +91,42 @@ def _clause_matches(clause: str, version: "tuple[int, int, int]") -> bool:
     """Evaluate one specifier against the final release *version*."""
     if clause.startswith("==="):
         return clause[3:] == dotted_version(version)
-    operator, wanted, suffix = _parse_clause(clause)
+    parts = _parse_clause(clause)
+    operator, epoch = parts["operator"], int(parts["epoch"] or 0)
+    wanted = [int(part) for part in parts["release"].split(".")]
     length = max(len(wanted), 3)
     release = _padded(version, length)
-    is_prefix = suffix == ".*" or (operator == "==" and len(wanted) == 2 and not suffix)
-    if is_prefix:
-        return (release[: len(wanted)] == wanted) == (operator == "==")
-    if operator == "~=" and release[: len(wanted) - 1] != wanted[:-1]:
+    is_plain = not (parts["pre"] or parts["post"] or parts["dev"] or parts["local"])
+    if parts["wildcard"] or (operator == "==" and len(wanted) == 2 and is_plain):
+        is_same = (0, release[: len(wanted)]) == (epoch, wanted)
+        return is_same == (operator == "==")
+    if operator == "~=" and (0, release[: len(wanted) - 1]) != (epoch, wanted[:-1]):
         return False
-    bound = _padded(wanted, length), _suffix_order(suffix)
-    return bool(_COMPARE[operator]((release, 0), bound))
+    if parts["local"]:
+        return operator == "!="  # a release has no local part
+    bound = epoch, _padded(wanted, length), _order(parts)
+    return bool(_COMPARE[operator]((0, release, 0), bound))
 
 
-def _parse_clause(clause: str) -> "tuple[str, list[int], str]":
-    """Return operator, release numbers and suffix; raise InputError if it is not a specifier."""
+def _parse_clause(clause: str) -> "dict[str, str]":
+    """Return the parts of a specifier by their names; raise InputError if it is not one."""
     match = _CLAUSE.fullmatch(clause)
-    operator, release, suffix = match.groups("") if match else ("", "", "")
-    numbers = [int(part) for part in release.split(".") if part]
-    is_bad_wildcard = suffix == ".*" and operator not in ("==", "!=")
-    if not match or is_bad_wildcard or (operator == "~=" and len(numbers) < 2):
-        message = f"requires-python: {clause!r} is not a version specifier (PEP 440)"
+    parts = match.groupdict("") if match else {}
+    is_equality = parts.get("operator") in ("==", "!=")
+    needs_equality = parts.get("wildcard") or parts.get("local")
+    is_short = parts.get("operator") == "~=" and "." not in parts["release"]
+    if not parts or (needs_equality and not is_equality) or is_short:
+        message = f"requires-python: {shown(clause)} is not a version specifier (PEP 440)"
         raise InputError(message, hint="write it like >=3.10 or ==3.12.*")
-    return operator, numbers, suffix
+    return parts
 
 
 def _padded(version: "Sequence[int]", length: int) -> "list[int]":
     return list(version) + [0] * (length - len(version))
 
 
-def _suffix_order(suffix: str) -> int:
-    """Return how a version with *suffix* sorts against its release: -1 before, 0 equal, 1 after."""
-    if not suffix:
-        return 0
-    return 1 if suffix.lstrip("-_.").startswith(("post", "rev", "r1")) else -1
+def _order(parts: "dict[str, str]") -> int:
+    """Return how a version sorts against its release: -1 before, 0 equal, 1 after."""
+    if parts["pre"] or (parts["dev"] and not parts["post"]):
+        return -1
+    return 1 if parts["post"] else 0

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -14,6 +14,7 @@ from packaging.version import Version
 
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.runtime.launcher.warm_start import plain_block
 from offline_bundle.wheelhouse.runtime.python import platforms
 from offline_bundle.wheelhouse.runtime.python.pep723 import (
     block_digest,
@@ -98,6 +99,24 @@ def test_a_block_that_is_read_is_the_one_of_the_reference(lines: list[str]) -> N
         assert block == "".join(line[2:] if line.startswith("# ") else line[1:] for line in content)
 
 
+@given(
+    st.lists(
+        st.sampled_from(
+            ["# /// script", "# /// other", "# /// ", "# ///", "# a = 1", "#", "#b", "", "x", "\r"]
+        ),
+        max_size=12,
+    ),
+    st.sampled_from(["", "\ufeff", "\n"]),
+)
+@example(["# /// other", "# /// script", "# a = 1", "# ///"], "")
+@settings(max_examples=300, deadline=None)
+def test_a_warm_start_reads_the_block_of_a_cold_one(lines: list[str], start: str) -> None:
+    text = start + "\n".join(lines)
+    block = plain_block(text)
+    if block is not None:
+        assert block == read_block(text)
+
+
 def test_digests_do_not_depend_on_spelling() -> None:
     import datetime as dt
 
@@ -176,14 +195,20 @@ RELEASES = st.lists(st.integers(0, 14), min_size=1, max_size=4).map(
 OPERATORS = st.sampled_from(["==", "!=", "<=", ">=", "<", ">", "~=", "==="])
 
 
-SUFFIXES = st.sampled_from(["", "", "", ".*", "rc1", "a0", ".dev0", ".post1", "b2"])
+SUFFIXES = st.sampled_from(
+    ["", "", "", ".*", "rc1", "a0", ".dev0", ".post1", "b2", ".r3", "-1", "rev", "preview.2", "_c",
+     "a1.post2", "rc1.dev0", ".post1.dev2", "+local.1", "a1+x", ".post-3", "alpha", "dev"]
+)  # fmt: skip
+
+
+EPOCHS = st.sampled_from(["", "", "", "0!", "1!", "v", "v0!"])
 
 
 VERSIONS = st.tuples(st.integers(2, 4), st.integers(0, 14), st.integers(0, 14))
 
 
 @given(
-    st.lists(st.tuples(OPERATORS, RELEASES, SUFFIXES).map("".join), min_size=1, max_size=3),
+    st.lists(st.tuples(OPERATORS, EPOCHS, RELEASES, SUFFIXES).map("".join), min_size=1, max_size=3),
     VERSIONS,
 )
 @settings(max_examples=500, deadline=None)
@@ -191,7 +216,7 @@ def test_versions_are_compared_as_packaging_does(
     clauses: list[str], version: tuple[int, int, int]
 ) -> None:
     text = ", ".join(clauses)
-    if any(re.fullmatch(r"==\d+\.\d+", clause) for clause in clauses):
+    if any(re.fullmatch(r"==v?(?:\d+!)?\d+\.\d+", clause) for clause in clauses):
         return  # the one deviation
     try:
         expected = SpecifierSet(text).contains(
@@ -212,7 +237,19 @@ def test_two_components_mean_any_patch_release() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["3.12", "=>3.12", ">=3.x", "~=3", ">=3.*", "==1!3.12", ">= ", "==3.12+local"]
+    "text",
+    [
+        "3.12",
+        "=>3.12",
+        ">=3.x",
+        "~=3",
+        ">=3.*",
+        ">= ",
+        ">=3.12+local",
+        "~=3.1.*",
+        "==3.\u0663",
+        ">=3." + "9" * 5000,
+    ],
 )
 def test_invalid_specifier_is_an_error(text: str) -> None:
     with pytest.raises(BundleError) as caught:

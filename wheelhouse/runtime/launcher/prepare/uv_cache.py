@@ -16,6 +16,7 @@ import sys
 from ...disk.cache_setup import cache_directory
 from ...disk.files import sha256_of
 from ...errors import BundleError, NotInBundleError, print_error
+from ...processes import find_program
 from ..trusted_bundle import open_bundle
 
 TYPE_CHECKING = False
@@ -97,8 +98,8 @@ def _check_version(bundle: "TrustedBundle", uv: str) -> None:
 
 def _find_uv(uv: str) -> "tuple[str, str]":
     """Return the path of a uv and its version."""
-    program = shutil.which(uv)
-    if not program:
+    program = os.path.abspath(uv) if os.path.dirname(uv) else find_program(uv)
+    if not program or not os.path.isfile(program) or not os.access(program, os.X_OK):
         raise NotInBundleError(f"there is no {uv} that can be run here", hint=_UV_HINT)
     result = subprocess.run([program, "--version"], capture_output=True, check=False)
     words = result.stdout.decode(errors="replace").split()
