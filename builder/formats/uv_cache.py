@@ -30,7 +30,6 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.extras import uv_binaries
 from offline_bundle.builder.formats.base import formats_of, locks_of, with_locks
-from offline_bundle.builder.formats.index_proxy import Answers, IndexProxy
 from offline_bundle.builder.inputs.scripts import Script, parse_script
 from offline_bundle.builder.inputs.targets import Target, host_platform
 from offline_bundle.builder.inputs.uv_sources import source_entries
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.base import FormatContext
+    from offline_bundle.builder.formats.index_proxy import IndexProxy
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest
 
 FOLDER = "cache"
@@ -205,7 +205,7 @@ def _fill(
     uv_for = {version: _uv_program(composition, context, version, scratch) for version in versions}
     workdirs = {lock: scratch / str(number) for number, lock in enumerate(locks)}
     fill = ["--target", "packages", "--link-mode", "symlink", "--constraint", "pins.txt"]
-    with IndexProxy(_answers(composition, context)) as proxy:
+    with _index_proxy(composition, context) as proxy:
         for lock, workdir in workdirs.items():
             _write_project(lock, workdir)
             command = _install_command(uv_for[lock.uv_version], lock, workdir, fill)
@@ -272,8 +272,11 @@ def _run(
         )
 
 
-def _answers(composition: Composition, context: FormatContext) -> Answers:
-    """Return pages that list what the locks hold, and the wheels."""
+def _index_proxy(composition: Composition, context: FormatContext) -> IndexProxy:
+    """Return a proxy with pages that list what the locks hold, and the wheels."""
+    # loads `cryptography`: 60 ms that no other build needs
+    from offline_bundle.builder.formats import index_proxy  # noqa: PLC0415
+
     manifest = composition.manifest
     paths: dict[str, str] = {}
     pages: dict[str, dict[str, Any]] = {}
@@ -298,7 +301,7 @@ def _answers(composition: Composition, context: FormatContext) -> Answers:
     def answer_file(name: str) -> bytes | Path | None:
         return context.find(composition, paths[name]) if name in paths else None
 
-    return Answers(answer_page, answer_file)
+    return index_proxy.IndexProxy(index_proxy.Answers(answer_page, answer_file))
 
 
 def _with_urls(manifest: Manifest, page: dict[str, Any], paths: Mapping[str, str]) -> bytes:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 
 from ..names import PYTHON_VARIABLES
 from ..processes import find_programs, tool_variables
@@ -140,6 +141,7 @@ def describe_interpreter(path: str, node: Node) -> "Union[Interpreter, str]":
     return Interpreter(real_path, (major, minor, micro), free_threaded=info["free-threaded"])
 
 
+@cache
 def _interpreter_info(path: str) -> "Optional[dict[str, Any]]":
     if path == sys.executable and not any(os.environ.get(name) for name in PYTHON_VARIABLES):
         return describe()  # it runs this program: it need not be started for that
