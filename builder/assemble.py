@@ -16,7 +16,6 @@ from offline_bundle.builder.extras import python_builds, uv_binaries
 from offline_bundle.builder.formats.base import FormatContext, formats_of
 from offline_bundle.builder.formats.registry import add_formats
 from offline_bundle.builder.resolve.uv_process import uv_version_here
-from offline_bundle.builder.review.review import review
 from offline_bundle.builder.wheels.collect import Collector, Index, check_closures, source_of
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
@@ -141,9 +140,7 @@ def assemble_bundle(
         )
 
     composition, notes = add_formats(request.formats, composition, current, context)
-    if plan.request.review.is_needed:
-        progress.step("Reviewing")
-    audit = review(plan, composition)
+    audit = _review(plan, composition, progress)
     metadata = partial(gather_metadata, composition.manifest, composition.contents, request.output)
     manifest, inventories = add_inventories(composition.manifest, metadata, current, audit)
     if resolved.locked:
@@ -154,6 +151,16 @@ def assemble_bundle(
         )
     composition = replace(composition, manifest=manifest).adding(inventories)
     return Assembled(composition, audit, [*bytecode_notes, *notes])
+
+
+def _review(plan: BuildPlan, composition: Composition, progress: BuildProgress) -> Audit | None:
+    if not plan.request.review.is_needed:
+        return None
+    # loads requests and yaml, which an unchanged rebuild does not need
+    from offline_bundle.builder.review.review import review  # noqa: PLC0415
+
+    progress.step("Reviewing")
+    return review(plan, composition)
 
 
 def _with_bytecode(

@@ -26,13 +26,11 @@ if TYPE_CHECKING:
 _HINT = "pin fixed versions, or accept a vulnerability with --exceptions FILE; nothing was written"
 
 
-def review(plan: BuildPlan, composition: Composition) -> Audit | None:
-    """Return the audit of the bundle to be, None if none was asked for.
+def review(plan: BuildPlan, composition: Composition) -> Audit:
+    """Return the audit of the bundle to be.
 
     Raises AuditError (10) for an open vulnerability or a broken rule.
     """
-    if not plan.request.review.is_needed:
-        return None
     criteria, manifest = plan.criteria, composition.manifest
     read = composition_reader(composition, plan.request.output)
     uses = used_packages(manifest)
