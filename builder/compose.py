@@ -31,6 +31,7 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import (
 )
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.names import DIGEST_LENGTH
 from offline_bundle.wheelhouse.store.shipped import is_launcher_file
 
 if TYPE_CHECKING:
@@ -94,13 +95,17 @@ class LockedScript:
     @property
     def lock_path(self) -> str:
         """Path of its lock in the bundle."""
-        return f"locks/{self.resolution.script.name}/pylock.{self.resolution.target.name}.toml"
+        return self._path("pylock.", self.content, ".toml")
 
     @property
     def requirements_path(self) -> str:
         """Path of its requirements file in the bundle."""
-        name = f"requirements-{self.resolution.target.name}.txt"
-        return f"locks/{self.resolution.script.name}/{name}"
+        return self._path("requirements-", self.requirements, ".txt")
+
+    def _path(self, prefix: str, content: bytes, suffix: str) -> str:
+        """Return a path that only this content has: a node sees the old file or the new one."""
+        script, target = self.resolution.script.name, self.resolution.target.name
+        return f"locks/{script}/{prefix}{target}-{sha256_of(content)[:DIGEST_LENGTH]}{suffix}"
 
     @cached_property
     def content(self) -> bytes:
@@ -173,7 +178,11 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
     scripts = _scripts(before, locked)
     contents = _contents(locked, wheels, uvs, pythons)
     contents |= {**launcher, "uv.toml": UV_TOML.encode()}
-    files = _kept_files(before, scripts)
+    bundled_uv = {
+        **before.uv,
+        **{uv.platform: BundledUv(version=uv.version, path=uv.bundle_path) for uv in uvs},
+    }
+    files = _kept_files(before, scripts, bundled_uv)
     files |= {path: file_entry(data) for path, data in contents.items() if isinstance(data, bytes)}
     files |= {wheel.bundle_path: _bundled_wheel(wheel) for wheel in wheels}
     files |= {python.bundle_path: _bundled_archive(python) for python in pythons}
@@ -185,10 +194,7 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
         timestamp=_timestamp(files.values(), epoch),
         scripts=scripts,
         targets=_targets(before, locked),
-        uv={
-            **before.uv,
-            **{uv.platform: BundledUv(version=uv.version, path=uv.bundle_path) for uv in uvs},
-        },
+        uv=bundled_uv,
         files=files,
         pythons=_pythons(before, pythons),
     )
@@ -246,9 +252,11 @@ def _with_lock(
     return bundled if bundled and replace(bundled, origins=()) == entry else entry
 
 
-def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[str, BundledFile]:
-    """Return the files that stay: without the launcher, and without locks that no script has."""
-    named = {
+def _kept_files(
+    before: Manifest, scripts: Mapping[str, BundledScript], uvs: Mapping[str, BundledUv]
+) -> dict[str, BundledFile]:
+    """Return the files that stay: without the launcher, and without replaced locks and uvs."""
+    named = {uv.path for uv in uvs.values()} | {
         path
         for script in scripts.values()
         for lock in script.locks.values()
@@ -257,7 +265,7 @@ def _kept_files(before: Manifest, scripts: Mapping[str, BundledScript]) -> dict[
     return {
         path: replace(file, needed_by=())
         for path, file in before.files.items()
-        if not is_launcher_file(path) and (not path.startswith("locks/") or path in named)
+        if not is_launcher_file(path) and (not path.startswith(("locks/", "uv/")) or path in named)
     }
 
 

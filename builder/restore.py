@@ -23,7 +23,7 @@ from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
 from offline_bundle.wheelhouse.store.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from offline_bundle.builder.inputs.scripts import Script
@@ -148,12 +148,15 @@ def timestamp(manifest: Manifest) -> int:
 
 def check_same_files(before: Manifest, after: Manifest) -> None:
     """Raise IntegrityError (exit 5) where a file that the locks decide has other bytes."""
+    pairs = {path: path for path in before.files if path.startswith(_LOCKED_FOLDERS)}
+    pairs |= dict(_replaced_paths(before, after))
     problems = [
-        f"{path}: sha256 {file.sha256} in the bundle, {after.files[path].sha256} fetched or built"
-        for path, file in before.files.items()
-        if path.startswith(_LOCKED_FOLDERS) and path in after.files
-        if path != _UV_SHIM  # of this version, as run.py is
-        if after.files[path].sha256 != file.sha256
+        f"{old}: sha256 {before.files[old].sha256} in the bundle, {after.files[new].sha256} "
+        "fetched or built"
+        for old, new in pairs.items()
+        if new in after.files
+        if old != _UV_SHIM  # of this version, as run.py is
+        if after.files[new].sha256 != before.files[old].sha256
     ]
     if problems:
         raise IntegrityError(
@@ -161,6 +164,17 @@ def check_same_files(before: Manifest, after: Manifest) -> None:
             problems=first_problems(problems),
             hint=UPDATE_HINT,
         )
+
+
+def _replaced_paths(before: Manifest, after: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield both paths of each lock, requirements file and uv: a digest is part of them."""
+    for name in before.scripts.keys() & after.scripts.keys():
+        locks = before.scripts[name].locks, after.scripts[name].locks
+        for target in locks[0].keys() & locks[1].keys():
+            yield locks[0][target].lock, locks[1][target].lock
+            yield locks[0][target].requirements, locks[1][target].requirements
+    for platform in before.uv.keys() & after.uv.keys():
+        yield before.uv[platform].path, after.uv[platform].path
 
 
 def check_environments(before: Manifest, after: Manifest, reasons: Sequence[str]) -> None:

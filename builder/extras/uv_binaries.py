@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import Target
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
+from offline_bundle.wheelhouse.runtime.names import DIGEST_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,10 +29,11 @@ class NodeUv:
     executable: bytes
     source: Source
 
-    @property
+    @cached_property
     def bundle_path(self) -> str:
-        """Path in the bundle."""
-        return f"uv/{self.platform}/uv{'.exe' if 'windows' in self.platform else ''}"
+        """Path in the bundle: one path never has two contents."""
+        digest = sha256_of(self.executable)[:DIGEST_LENGTH]
+        return f"uv/{self.platform}/{digest}/uv{'.exe' if 'windows' in self.platform else ''}"
 
 
 def missing(

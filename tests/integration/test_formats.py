@@ -126,7 +126,7 @@ def built(
             )
         bundle = share / "uvcache"
         shutil.move(made, bundle)
-        [uv] = bundle.glob("uv/*/uv")
+        [uv] = bundle.glob("uv/*/*/uv")
         yield Site(node, bundle, script, uv)
         assert verify(bundle).ok
 
@@ -266,7 +266,7 @@ def test_the_example_in_each_form(version: str, tmp_path: Path) -> None:
         )
         build(request, find_uv(), progress)
         bundle = Path(shutil.move(tmp_path / "bundle", share / "uvcache"))
-        [uv] = bundle.glob("uv/*/uv")
+        [uv] = bundle.glob("uv/*/*/uv")
         programs = {"PATH": f"{uv.parent}:/usr/bin:/bin"}
         cache = node.run(node.python, bundle / "uv_cache.py", **programs).stdout.strip()
         node.run("uv", "run", script, UV_CONFIG_FILE=bundle / "uv.toml", **programs)

@@ -47,7 +47,7 @@ _TARGETS = {
     LINUX: BundledTarget(python="3.12", platform="x86_64-manylinux_2_28"),
     MAC: BundledTarget(python="3.12", platform="aarch64-apple-darwin"),
 }
-_UV = "uv/x86_64-manylinux_2_17/uv"
+_UV = "uv/x86_64-manylinux_2_17"
 
 
 @pytest.fixture(autouse=True)
@@ -78,22 +78,27 @@ def put_bundle(
     created_by: str = "offline-bundle 0.1.0",
     uv: str | None = "0.13.9",
     time: str = "2026-01-01T00:00:00Z",
+    digests: bool = False,
 ) -> Path:
-    """Commit a bundle of *scripts* (name -> package -> version) to *folder*, new or an update."""
+    """Commit a bundle of *scripts* (name -> package -> version) to *folder*, new or an update.
+
+    With *digests*, locks and uv have the paths of this version, else those of earlier ones.
+    """
     scripts = {"eval": {"alpha": "1.0", "beta": "1.0"}} if scripts is None else scripts
     contents: dict[str, bytes] = {"run.py": launcher, "uv.toml": b"offline = true\n"}
-    contents |= {_UV: noise(f"uv {uv}", 20_000)} if uv else {}
+    program = noise(f"uv {uv}", 20_000)
+    uv_path = f"{_UV}/{hashlib.sha256(program).hexdigest()[:16]}/uv" if digests else f"{_UV}/uv"
+    contents |= {uv_path: program} if uv else {}
     wheels: dict[str, BundledFile] = {}
     bundled = {}
     for name, packages in scripts.items():
-        lock, requirements = (
-            f"locks/{name}/pylock.{target}.toml",
-            f"locks/{name}/requirements-{target}.txt",
-        )
         source = f"# {name} {text}\n".encode()
         listing = "".join(
             f"{package}=={version}\n" for package, version in sorted(packages.items())
         ).encode()
+        digest = f"-{hashlib.sha256(listing).hexdigest()[:16]}" if digests else ""
+        lock = f"locks/{name}/pylock.{target}{digest}.toml"
+        requirements = f"locks/{name}/requirements-{target}{digest}.txt"
         contents |= {f"scripts/{name}.py": source, lock: b"# " + listing, requirements: listing}
         for package, version in packages.items():
             path = wheel_path(package, version)
@@ -132,7 +137,7 @@ def put_bundle(
         timestamp=time,
         scripts=bundled,
         targets={target: _TARGETS[target]},
-        uv={"x86_64-manylinux_2_17": BundledUv(version=uv, path=_UV)} if uv else {},
+        uv={"x86_64-manylinux_2_17": BundledUv(version=uv, path=uv_path)} if uv else {},
         files=with_needed_by(files, bundled),
     )
     with BundleWriter(folder) as writer:

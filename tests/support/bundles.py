@@ -105,7 +105,7 @@ def make_bundle(
     }
     _write_programs(folder, with_pythons=archive is not None)
     if uv:
-        place = f"uv/{uv_platform or this_platform()}/uv"
+        place = f"uv/{uv_platform or this_platform()}/{sha256_of(uv)[:16]}/uv"
         _copy(uv, folder / place)
         manifest["uv"] = {uv_platform or this_platform(): {"version": "0", "path": place}}
     if archive:

@@ -16,6 +16,8 @@ DELTA = f"{WRITER}/delta.json"
 PART_INDEX = ".parts.sha256"
 """Suffix of the list of an archive's parts, for `sha256sum -c`."""
 MOST_ANCESTORS = 100
+DIGEST_LENGTH = 16
+"""Hex digits of the content's sha256 in the path of a lock or a uv: its content never changes."""
 STAGING = f"{WRITER}/tmp"  # noqa: S108 - inside the bundle
 LARGEST_HEADER_FILE = 64 * 1024 * 1024
 LARGEST_SIZE = 2**63 - 1

@@ -177,7 +177,8 @@ def _with_formats(lock: BundledLock, existing: BundledScript, target: str) -> Bu
 
 
 def _without_formats(lock: BundledLock) -> BundledLock:
-    return replace(lock, cache=None, environment=None)
+    """Return *lock* without formats and paths, which earlier versions spelled differently."""
+    return replace(lock, lock="", requirements="", cache=None, environment=None)
 
 
 def _with_origin(script: BundledScript, digest: str) -> BundledScript:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
+from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -91,11 +92,13 @@ def merge_files(
         for path, file in current.files.items()
         if path not in incoming.files or not use_incoming(path)
     }
-    in_scripts = {path for script in scripts.values() for path in _paths(script)}
+    replaceable = owned.keys() | _uv_paths(current.uv) | _uv_paths(incoming.uv)
+    named = {path for script in scripts.values() for path in _paths(script)}
+    named |= _uv_paths(merge_uv(current, incoming))
     return {
         path: file
         for path, file in files.items()
-        if path not in INVENTORIES and (path not in owned or path in in_scripts)
+        if path not in INVENTORIES and (path not in replaceable or path in named)
     }
 
 
@@ -119,7 +122,7 @@ def _chooser(
             return script_of[path] in taken
         if path in platform_of:
             return _use_incoming_uv(current, incoming, platform_of[path])
-        if path.startswith(("cache/", "envs/")):
+        if path.startswith(("cache/", "envs/", BYTECODE)):  # jobs may be reading them
             return path in incoming_pages
         return use_incoming_launcher
 
@@ -174,6 +177,10 @@ def _paths(script: BundledScript) -> Iterator[str]:
     yield script.path
     for lock in script.locks.values():
         yield from (lock.lock, lock.requirements)
+
+
+def _uv_paths(uvs: Mapping[str, BundledUv]) -> set[str]:
+    return {uv.path for uv in uvs.values()}
 
 
 def _use_incoming_uv(current: Manifest, incoming: Manifest, platform: str) -> bool:

@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from packaging.pylock import Pylock
+from packaging.pylock import Pylock, is_valid_pylock_path
 
 from offline_bundle.builder.inputs.targets import host_platform
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.wheelhouse.derived.complete import file_entry
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest, render_checksums
+from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
     FetchError,
@@ -54,6 +55,8 @@ from tests.support.pipeline_cases import (
 
 __all__ = ["factory"]
 
+UV = "x86_64-manylinux_2_17"
+
 
 def test_a_bundle_holds_what_the_format_says(factory: Factory, packages: Path) -> None:
     wheel = make_wheel(packages, "Top.Thing", "1.2", requires=["leaf"], requires_python=">=3.8")
@@ -63,12 +66,16 @@ def test_a_bundle_holds_what_the_format_says(factory: Factory, packages: Path) -
     assert report.changed
     raise_for_problems(verify(factory.bundle))
     names = set(digests(factory.bundle))
+    lock = factory.manifest.scripts["job"].locks[TARGET]
+    for path, prefix in ((lock.lock, "pylock."), (lock.requirements, "requirements-")):
+        digest = sha256_of(factory.bundle / path)[:16]
+        assert path.startswith(f"locks/job/{prefix}{TARGET}-{digest}.")
     launcher = set(bundle_files(with_cache=False, with_pythons=False))
     assert {"run.py", "runtime/errors.py", "runtime/launcher/cold_start.py"} <= launcher
     assert names - launcher == {
         "bundle.json", "SHA256SUMS", "uv.toml",
         "sbom.cdx.json", "report.html", "scripts/job.py",
-        f"locks/job/pylock.{TARGET}.toml", f"locks/job/requirements-{TARGET}.txt",
+        lock.lock, lock.requirements,
         "wheels/Top_Thing-1.2-py3-none-any.whl", "wheels/Top_Thing-1.2-py3-none-any.whl.metadata",
         "wheels/leaf-1.0-py3-none-any.whl", "wheels/leaf-1.0-py3-none-any.whl.metadata",
         f"bytecode/{CP}/Top_Thing-1.2-py3-none-any.whl.tar.gz", f"bytecode/{CP}/leaf-1.0-py3-none-any.whl.tar.gz",
@@ -126,7 +133,8 @@ def test_the_lock_is_a_valid_pep_751_lock_with_relative_paths(
 ) -> None:
     wheel = make_wheel(packages, "leaf")
     factory.build(factory.script("leaf"))
-    path = factory.bundle / f"locks/job/pylock.{TARGET}.toml"
+    path = factory.bundle / factory.manifest.scripts["job"].locks[TARGET].lock
+    assert is_valid_pylock_path(path)
     lock = Pylock.from_dict(tomllib.loads(path.read_text()))
     [package] = lock.packages
     assert package.wheels
@@ -282,8 +290,42 @@ def test_other_targets_of_an_unchanged_script_stay_and_those_of_a_changed_one_go
     assert set(factory.manifest.scripts["job"].locks) == {TARGET, windows}
     factory.build(factory.script("leaf", "more"))
     assert set(factory.manifest.scripts["job"].locks) == {TARGET}
-    assert not (factory.bundle / f"locks/job/pylock.{windows}.toml").exists()
+    assert not list((factory.bundle / "locks/job").glob(f"*{windows}*"))
     raise_for_problems(verify(factory.bundle))
+
+
+def test_an_update_killed_before_it_replaces_a_file_leaves_the_old_bundle_whole(
+    factory: Factory, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locks have new paths; index pages are replaced at the end, right before the manifest."""
+    make_wheel(packages, "leaf")
+    script = factory.script("leaf", body="import leaf\nprint('ran')\n")
+    factory.build(script)
+    before, old = digests(factory.bundle), factory.manifest
+    make_wheel(packages, "leaf", "2.0")
+    replace_file = SafeFolder.replace
+
+    def kill(folder: SafeFolder, source: str, target: str) -> None:
+        if target in old.files:
+            raise KeyboardInterrupt
+        replace_file(folder, source, target)
+
+    monkeypatch.setattr(SafeFolder, "replace", kill)
+    with pytest.raises(KeyboardInterrupt):
+        factory.build(script)
+    monkeypatch.undo()
+    report = verify(factory.bundle)
+    raise_for_problems(report, allow_pending=True)
+    assert any(path.startswith("locks/job/pylock.") for path in report.pending)
+    assert digests(factory.bundle).items() >= before.items()
+    done = subprocess.run(
+        [sys.executable, factory.bundle / "run.py", script], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, b"ran\n"), done.stderr
+    factory.build(script)
+    raise_for_problems(verify(factory.bundle))
+    assert factory.manifest.scripts["job"].locks[TARGET].packages["leaf"].version == "2.0"
+    assert old.scripts["job"].locks[TARGET].lock not in digests(factory.bundle)
 
 
 def test_a_changed_body_changes_only_the_script(factory: Factory, packages: Path) -> None:
@@ -544,13 +586,15 @@ def test_uv_for_the_nodes_comes_out_of_its_own_wheel_and_stays_at_the_chosen_ver
     make_wheel(packages, "leaf")
     for version in ("0.1.0", "0.2.0"):
         make_uv_wheel(packages, version)
-    executable = factory.bundle / "uv/x86_64-manylinux_2_17/uv"
     script = factory.script("leaf")
 
     def build_with(version: str, **choice: bool) -> str:
         factory.build(script, uv_version=version, **choice)
         raise_for_problems(verify(factory.bundle))
-        assert factory.manifest.uv["x86_64-manylinux_2_17"].path == "uv/x86_64-manylinux_2_17/uv"
+        [executable] = (factory.bundle / "uv").rglob("uv")  # the replaced one is removed
+        digest = sha256_of(executable)[:16]
+        assert executable.relative_to(factory.bundle).as_posix() == factory.manifest.uv[UV].path
+        assert factory.manifest.uv[UV].path == f"uv/{UV}/{digest}/uv"
         return subprocess.run(
             [executable], capture_output=True, text=True, check=True
         ).stdout.strip()

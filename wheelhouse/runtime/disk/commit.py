@@ -30,6 +30,9 @@ def commit_files(  # noqa: PLR0913 -- one parameter for each file that a commit 
 ) -> None:
     """Move *staged* files into the bundle at *directory*; the rename of *document* commits.
 
+    Files under new names come first. Readers of the manifest in force do not see them, so a kill
+    or a reader in between finds the old bundle whole. Files that are replaced, such as index pages,
+    follow right before the manifest.
     *journal* is a manifest of all files that may exist after a kill: verification recognises them,
     and the next writer uses or removes them. *obsolete* files are removed after the commit.
     """
@@ -56,9 +59,14 @@ def _put_in_place(folder: SafeFolder, staged: "Mapping[str, PathLike]", journal:
     _write_journal(folder, journal)
     # After a power cut a name must not lead to an empty file: contents first, then names.
     folder.flush_all([*sources.values()])
+    replaced = {path: source for path, source in sources.items() if folder.exists(path)}
     for path, source in sources.items():
-        folder.replace(source, path)
+        if path not in replaced:
+            folder.replace(source, path)
     folder.flush_all(folders)
+    for path, source in replaced.items():
+        folder.replace(source, path)
+    folder.flush_all(sorted({path.rpartition("/")[0] for path in replaced}))
 
 
 def _relative(folder: SafeFolder, file: "PathLike") -> str:

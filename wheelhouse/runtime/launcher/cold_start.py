@@ -7,7 +7,8 @@ import time
 from ..disk.cache_setup import cache_directory
 from ..disk.files import write_atomic
 from ..disk.locks import FileLock
-from ..errors import BundleError, IntegrityError, print_error
+from ..errors import BundleError, print_error
+from ..names import PENDING
 from ..processes import ignore_children, stop_ignoring_children
 from ..python.interpreters import Interpreters
 from ..python.platforms import Node
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from .prepare.plan import Plan
     from .trusted_bundle import TrustedBundle
 
+_MOST_ATTEMPTS = 3
+_UPDATE_SECONDS = 5.0
 _SILENT_SECONDS = 5
 """How long a start waits for another one before it prints so."""
 _UNUSABLE_HINT = "check that no other program changes the cache, and that the interpreter remains"
@@ -104,17 +107,43 @@ def prepare(
     search. Verbosity -1 prints errors only, 0 reports slow steps, 1 explains each choice.
     """
     stop_ignoring_children()
-    request = Request(script, bundle, python, verbosity)
     cache = cache_directory()
+    for attempt in range(_MOST_ATTEMPTS):
+        request = Request(script, bundle, python, verbosity)
+        try:
+            return _find_or_make(request, cache)
+        except OSError as error:
+            raise explain_os_error(error, cache) from error
+        except BundleError:
+            if attempt == _MOST_ATTEMPTS - 1 or not _wait_for_update(request):
+                raise
+            request.log(f"{request.bundle} was updated meanwhile: starting over")
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _find_or_make(request: Request, cache: str) -> Environment:
     home = recorded_environment(cache, request.key)
     environment = _use_environment(home, request.bundle) if home else None
     if environment is None:
-        try:
-            environment = _find_and_prepare(request, cache)
-        except OSError as error:
-            raise explain_os_error(error, cache) from error
+        plan = _make_plan(request, open_bundle(request.bundle), cache)
+        environment = _prepare(plan, request, cache)
         _record(request, cache, environment)
     return environment
+
+
+def _wait_for_update(request: Request) -> bool:
+    """Return whether the bundle or the script is another one than when *request* was made.
+
+    An update replaces the bundle's scripts shortly before its manifest. So while there
+    is a journal, wait for the manifest. A killed update leaves a journal too.
+    """
+    end = time.monotonic() + _UPDATE_SECONDS
+    while request.is_current():
+        is_updating = os.path.lexists(os.path.join(request.bundle, PENDING))
+        if not is_updating or time.monotonic() >= end:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _record(request: Request, cache: str, environment: Environment) -> None:
@@ -131,18 +160,6 @@ def _use_environment(home: str, bundle: str) -> "Optional[Environment]":
     """Return the environment at *home*, locked against removal, or None while it is incomplete."""
     descriptor = lock_environment(home)
     return None if descriptor is None else Environment(home, bundle, descriptor)
-
-
-def _find_and_prepare(request: Request, cache: str) -> Environment:
-    """Prepare the environment; once more if a file differs because the bundle was updated."""
-    bundle = open_bundle(request.bundle)
-    try:
-        return _prepare(_make_plan(request, bundle, cache), request, cache)
-    except IntegrityError:
-        newer = open_bundle(request.bundle)
-        if (newer.manifest, newer.signers) == (bundle.manifest, bundle.signers):
-            raise
-    return _prepare(_make_plan(request, newer, cache), request, cache)
 
 
 def _make_plan(request: Request, bundle: "TrustedBundle", cache: str) -> "Plan":

@@ -24,6 +24,7 @@ class Request:
         self, script: str, bundle: "Optional[str]", python: "Optional[str]", verbosity: int
     ) -> None:
         python = python or os.environ.get("OFFLINE_BUNDLE_PYTHON")
+        self._arguments = (script, bundle, python, verbosity)
         self.script = script
         self.name = os.path.basename(script)
         self.verbosity = verbosity
@@ -35,6 +36,10 @@ class Request:
             with name_bundle(self.bundle):
                 policies = policy_state(self.bundle)
         self.key = launch_key(self.bundle, self.python or "", self.name, self.block, policies)
+
+    def is_current(self) -> bool:
+        """Return whether the script's metadata and the bundle are still the same."""
+        return Request(*self._arguments).key == self.key
 
     def log(self, message: str, verbosity: int = 0) -> None:
         """Print a message on stderr, at this verbosity or a higher one."""

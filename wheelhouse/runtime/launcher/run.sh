@@ -85,8 +85,11 @@ case $machine in
 *) platforms= ;;
 esac
 uv=
+[ -f "$bundle/SHA256SUMS" ] || platforms=
 for platform in $platforms; do
-    if [ -f "$bundle/uv/$platform/uv" ]; then uv=uv/$platform/uv && break; fi
+    while [ -z "$uv" ] && read -r _ name; do
+        case $name in uv/"$platform"/uv | uv/"$platform"/*/uv) uv=$name ;; esac
+    done <"$bundle/SHA256SUMS"
 done
 if [ -z "$uv" ] || [ ! -f "$bundle/python-downloads.json" ]; then
     fail 7 "no Python 3.9 on PATH, and none in the bundle for this node (${machine:-unknown machine})" \

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from ..bundle.manifest import Manifest
 from ..bundle.policy import trusted_manifest
-from ..disk.files import sha256_of
+from ..disk.files import CHUNK_SIZE, new_sha256, remove_file, safe_flags
 from ..errors import IntegrityError, SignatureError
 from ..names import MANIFEST
 
@@ -30,19 +30,43 @@ class TrustedBundle:
 
     def read(self, name: str) -> bytes:
         """Return the content of a file; raise IntegrityError if it differs from the manifest."""
+        return b"".join(self._chunks(name))
+
+    def copy(self, name: str, target: str, *, mode: int = 0o600) -> None:
+        """Copy a file to the new file *target*; raise IntegrityError, without it, if it differs.
+
+        What was checked is what is in *target*: the file of the bundle is read once.
+        """
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | safe_flags(), mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                for chunk in self._chunks(name):
+                    file.write(chunk)
+        except BaseException:
+            remove_file(target)
+            raise
+
+    def _chunks(self, name: str) -> "Iterator[bytes]":
+        """Yield the content of a file; raise IntegrityError at its end if it differs."""
         path = self.path(name)
         listed = self.manifest.files.get(name)
         if listed is None:
             raise IntegrityError(f"{path} is not in {MANIFEST}", hint=DAMAGED_HINT)
+        digest, left = new_sha256(), listed.size or 0
         try:
-            with open(path, "rb") as file:
-                content = file.read()
+            with open(path, "rb", buffering=0) as file:
+                # one byte more than listed, to notice a longer file
+                while chunk := file.read(min(left + 1, CHUNK_SIZE)):
+                    digest.update(chunk)
+                    left -= len(chunk)
+                    if left < 0:
+                        break
+                    yield chunk
         except FileNotFoundError:
             raise IntegrityError(f"{path} is missing", hint=DAMAGED_HINT) from None
-        if len(content) != listed.size or sha256_of(content) != listed.sha256:
+        if left or digest.hexdigest() != listed.sha256:
             message = f"{path} does not match its digest in {MANIFEST}"
             raise IntegrityError(message, hint=DAMAGED_HINT)
-        return content
 
 
 def open_bundle(folder: str) -> TrustedBundle:

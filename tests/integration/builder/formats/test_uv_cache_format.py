@@ -239,14 +239,14 @@ def test_a_uv_that_is_not_the_bundles_is_not_started(
     make_uv_wheel(packages, "0.0.5")
     script = factory.script("leaf")
     factory.build(script, uv_version="0.0.5")
-    (factory.bundle / "uv/x86_64-manylinux_2_17/uv").write_text(evil)
+    (factory.bundle / factory.manifest.uv["x86_64-manylinux_2_17"].path).write_text(evil)
     assert "does not match bundle.json" in factory.fails(IntegrityError, script, formats=("cache",))
     make_wheel(
         packages, "uv", "0.0.5", tag="py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64",
         files={"uv-0.0.5.data/scripts/uv": evil},
     )  # fmt: skip
     text = factory.fails(IntegrityError, script, formats=("cache",), is_locked=True)
-    assert "uv/x86_64-manylinux_2_17/uv: sha256" in text
+    assert f"{factory.manifest.uv['x86_64-manylinux_2_17'].path}: sha256" in text
     assert not (tmp_path / "ran").exists()
 
 

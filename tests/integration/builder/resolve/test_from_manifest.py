@@ -104,7 +104,7 @@ def test_a_whole_bundle_is_left_alone_and_damage_is_made_good(
     ):
         (factory.bundle / name).write_text("damaged")
     (factory.bundle / "report.html").unlink()
-    (factory.bundle / "uv/x86_64-manylinux_2_17/uv").write_text("uv 6.66")
+    (factory.bundle / factory.manifest.uv["x86_64-manylinux_2_17"].path).write_text("uv 6.66")
     assert factory.build(*scripts, is_locked=True).changed
     assert digests(factory.bundle) == before
     raise_for_problems(verify(factory.bundle))
@@ -217,7 +217,7 @@ def test_other_bytes_under_a_locked_name_are_refused(
     tag = uv.name.removeprefix("uv-1.0-").removesuffix(".whl")
     make_wheel(packages, "uv", "1.0", tag=tag, files={"uv-1.0.data/scripts/uv": "evil"})
     place = clone(factory)
-    assert "uv/x86_64-manylinux_2_17/uv" in factory.fails(
+    assert factory.manifest.uv["x86_64-manylinux_2_17"].path in factory.fails(
         IntegrityError, script, output=place, is_locked=True
     )
     monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path / "fourth-cache"))

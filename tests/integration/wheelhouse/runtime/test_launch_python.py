@@ -25,7 +25,7 @@ from tests.support.bundles import (
     write_manifest,
 )
 from tests.support.interpreters import KEY, VERSION, python_mirror
-from tests.support.launcher_cases import UV, Node, needs_root
+from tests.support.launcher_cases import UV, Node, needs_root, only
 from tests.support.machine import pyenv_interpreter
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def bare_node(tmp_path: Path) -> Node:
         uv=Path(UV),
         uv_platform=this_platform(),
     )
-    (node.bundle / "uv" / this_platform() / "uv").chmod(0o755)
+    only(node.bundle, "uv/*/*/uv").chmod(0o755)
     manifest = read_manifest(node.bundle)
     lines = [f"{file['sha256']}  {name}\n" for name, file in manifest["files"].items()]
     (node.bundle / "SHA256SUMS").write_text("".join(lines))
@@ -294,7 +294,8 @@ def test_run_sh_checks_uv_and_the_digests_first(bare_node: Node) -> None:
     }
     assert not [name for name in left if name.startswith(("uv.", "downloads.", "python."))], left
     shutil.rmtree(bare_node.folder / "node")
-    for name in (f"uv/{this_platform()}/uv", "python-downloads.json"):
+    uv = only(bare_node.bundle, "uv/*/*/uv").relative_to(bare_node.bundle).as_posix()
+    for name in (uv, "python-downloads.json"):
         original = (bare_node.bundle / name).read_bytes()
         (bare_node.bundle / name).write_bytes(original + b" ")
         refused = run_bare(

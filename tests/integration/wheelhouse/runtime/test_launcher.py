@@ -448,7 +448,7 @@ def test_the_bundle_s_uv_runs_only_when_its_digest_matches(node: Node) -> None:
     wrapper, log = wrapper_uv(node.folder)
     make_bundle(node.bundle, uv=wrapper)
     own = {"OFFLINE_BUNDLE_UV": None}
-    uv = only(node.bundle, "uv/*/uv")
+    uv = only(node.bundle, "uv/*/*/uv")
     good = uv.read_bytes()
     uv.write_bytes(good.replace(b"exec", b"EXEC"))
     assert "uv does not match its digest" in node.failure(5, "-q", node.script(), variables=own)

@@ -183,8 +183,30 @@ def test_a_script_changed_in_place_is_not_overwritten(tmp_path: Path, live: Path
 
 
 def test_the_newer_uv_is_kept(tmp_path: Path, live: Path) -> None:
-    carry(put_bundle(tmp_path / "one", uv="0.13.10"), live)
-    carry(put_bundle(tmp_path / "two", {"plot": {"gamma": "1.0"}}, uv="0.13.9"), live)
+    carry(put_bundle(tmp_path / "one", uv="0.13.10", digests=True), live)
+    carry(put_bundle(tmp_path / "two", {"plot": {"gamma": "1.0"}}, uv="0.13.9", digests=True), live)
     assert {uv.version for uv in read_manifest(live).uv.values()} == {"0.13.10"}
-    carry(put_bundle(tmp_path / "three", {"more": {"delta": "1.0"}}, uv="0.14.0"), live)
+    carry(
+        put_bundle(tmp_path / "three", {"more": {"delta": "1.0"}}, uv="0.14.0", digests=True), live
+    )
     assert {uv.version for uv in read_manifest(live).uv.values()} == {"0.14.0"}
+    assert len(list((live / "uv").rglob("uv"))) == 1, "the older ones are removed"
+
+
+def test_bundles_of_an_earlier_version_merge_and_are_updated(tmp_path: Path, live: Path) -> None:
+    """Their locks and uv have no digest in their paths; the content decides."""
+    packages = {"alpha": "1.0"}
+    carry(put_bundle(tmp_path / "old", {"eval": packages}, uv="0.13.9"), live)
+    assert (
+        carry(put_bundle(tmp_path / "new", {"eval": packages}, digests=True), live).relation
+        == "other"
+    )
+    locks = read_manifest(live).scripts["eval"].locks
+    names = {path.name for path in (live / "locks/eval").iterdir()}
+    assert names == {
+        locks[LINUX].lock.rpartition("/")[2],
+        locks[LINUX].requirements.rpartition("/")[2],
+    }
+    put_bundle(tmp_path / "old", {"eval": {"alpha": "2.0"}}, uv="0.14.0", digests=True)
+    assert not list((tmp_path / "old").glob(f"locks/eval/*{LINUX}.toml"))
+    assert verify(tmp_path / "old").ok

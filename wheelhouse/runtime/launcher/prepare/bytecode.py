@@ -5,7 +5,7 @@ import shutil
 import threading
 from dataclasses import dataclass
 
-from ...bytecode import bytecode_path, read_modules, source_of
+from ...bytecode import read_modules, source_of
 from ...disk.files import create_file, remove_file
 from ...errors import IntegrityError
 from ...text import shown
@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 _MAGIC_SIZE = 4
-
-
-def lock_bytecode(plan: "Plan") -> "list[str]":
-    """Return the bytecode files of the lock; none unless the bundle has that of every wheel.
-
-    With a part of them, a module that two wheels install could get the bytecode of the wrong one.
-    """
-    manifest = plan.bundle.manifest
-    python = manifest.targets[plan.target].python
-    wheels = sorted({package.wheel for package in plan.lock.packages.values()})
-    paths = [bytecode_path(wheel, python) for wheel in wheels]
-    return paths if all(path in manifest.files for path in paths) else []
 
 
 @dataclass(frozen=True)
@@ -95,7 +83,7 @@ class UnpackedBytecode:
 
     def _unpack(self) -> None:
         try:
-            for path in lock_bytecode(self._plan):
+            for path in self._plan.bytecode():
                 content = self._plan.bundle.read(path)
                 try:
                     self._unpack_one(path, content)

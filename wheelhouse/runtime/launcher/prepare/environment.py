@@ -10,7 +10,7 @@ from ...python.platforms import dotted_version
 from ..trusted_bundle import DAMAGED_HINT
 from ..warm_start import marker_path
 from .bundled_python import unpack_interpreter
-from .bytecode import UnpackedBytecode, lock_bytecode
+from .bytecode import UnpackedBytecode
 from .check import check_environment
 from .install import Tool, find_uv, install_with_pip, install_with_uv
 from .linked import link_environment
@@ -79,7 +79,7 @@ def _check_files(plan: "Plan") -> None:
     problems = []
     files = plan.bundle.manifest.files
     wheels = sorted({package.wheel for package in plan.lock.packages.values()})
-    for name in [*wheels, *lock_bytecode(plan)]:
+    for name in [*wheels, *plan.bytecode()]:
         path, size = plan.bundle.path(name), files[name].size
         if not os.path.isfile(path):
             problems.append(f"{name} is missing")

@@ -1,8 +1,11 @@
 """Install the wheels of a lock with uv or pip."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 
 from ...disk.files import write_atomic
 from ...disk.locks import FileLock
@@ -17,6 +20,7 @@ from .linked import write_interpreter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Optional
 
     from ...python.platforms import Node
@@ -72,8 +76,8 @@ def _uv_fits(platform: str, node: "Node") -> bool:
 
 
 def install_with_uv(tool: "Tool", uv: str, plan: "Plan") -> None:
-    """Run `uv pip sync` of the PEP 751 lock, whose wheels are relative paths."""
-    plan.bundle.read(plan.lock.lock)
+    """Run `uv pip sync` of the PEP 751 lock."""
+    lock = tool.write("pylock.toml", _with_absolute_paths(plan))
     if sys.platform == "win32":
         python = plan.interpreter.path
         tool.make([uv, "venv", *_UV_OPTIONS, "--no-project", "--python", python, tool.environment])
@@ -81,7 +85,18 @@ def install_with_uv(tool: "Tool", uv: str, plan: "Plan") -> None:
         write_interpreter(tool.environment, plan)
     sync = [uv, "pip", "sync", *_UV_OPTIONS, *_UV_SYNC_OPTIONS, "--python", tool.python]
     with FileLock(tool.uv_cache + ".lock", shared=True) as in_use:
-        tool.run([*sync, plan.bundle.path(plan.lock.lock)], in_use)
+        tool.run([*sync, lock], in_use)
+
+
+def _with_absolute_paths(plan: "Plan") -> bytes:
+    """Return the verified lock with the absolute paths of its wheels.
+
+    uv gets this copy: it would read the file in the bundle again, which may be another one by then.
+    It checks the hash of a wheel while it unpacks it, in one read.
+    """
+    wheels = os.path.join(plan.bundle.folder, "wheels", "").replace(os.sep, "/")
+    quoted = json.dumps(wheels, ensure_ascii=False)[:-1]  # of JSON's escapes, TOML has those here
+    return plan.bundle.read(plan.lock.lock).replace(b'"../../wheels/', os.fsencode(quoted))
 
 
 def install_with_pip(tool: "Tool", plan: "Plan") -> None:
@@ -95,11 +110,14 @@ def install_with_pip(tool: "Tool", plan: "Plan") -> None:
             hint="name a uv with OFFLINE_BUNDLE_UV, install the venv package of this Python, "
             "or include uv in the bundle",
         )
-    plan.bundle.read(plan.lock.requirements)
+    requirements = tool.write("requirements.txt", plan.bundle.read(plan.lock.requirements))
     tool.make([python, "-I", "-m", "venv", tool.environment])
     pip = [tool.python, "-I", "-m", "pip", *_PIP_OPTIONS, "install", *_PIP_INSTALL_OPTIONS]
-    requirements = plan.bundle.path(plan.lock.requirements)
-    tool.run([*pip, "--find-links", plan.bundle.path("wheels"), "-r", requirements])
+    with tool.temporary_folder("wheels") as wheels:
+        # pip reads a wheel twice, to check its hash and to unpack it: it gets copies
+        for package in plan.lock.packages.values():
+            plan.bundle.copy(package.wheel, os.path.join(wheels, os.path.basename(package.wheel)))
+        tool.run([*pip, "--find-links", wheels, "-r", requirements])
 
 
 class Tool:
@@ -113,6 +131,20 @@ class Tool:
         self.cache = cache
         self._lock = lock
         self._request = request
+
+    def write(self, name: str, content: bytes) -> str:
+        """Write a file beside the environment; return its path."""
+        path = os.path.join(self._home, name)
+        write_atomic(path, content)
+        return path
+
+    @contextmanager
+    def temporary_folder(self, name: str) -> "Iterator[str]":
+        """Make a folder beside the environment; remove it at the end."""
+        folder = os.path.join(self._home, name)
+        os.mkdir(folder, 0o700)
+        yield folder
+        shutil.rmtree(folder)
 
     def make(self, command: "list[str]") -> None:
         """Run *command*, which makes the environment.

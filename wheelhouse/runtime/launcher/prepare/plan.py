@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from ...bytecode import bytecode_path
 from ...disk.files import sha256_of
 from ...disk.node_identity import node_identity
 
@@ -31,14 +32,25 @@ class Plan:
     def key(self) -> str:
         """Return the name of the environment's folder.
 
-        It is the same for the same lock, kind of node, interpreter and signers.
+        It is the same for the same content, kind of node, interpreter and signers.
         """
-        parts = [
-            str(self.bundle.manifest.files[self.lock.lock].sha256),
-            self.target,
-            *node_identity(),
-            self.interpreter.path,
-            *self.bundle.signers,
-        ]
-        parts += [self.ready_environment] if self.ready_environment else []
+        files = self.bundle.manifest.files
+        content = [self.lock.lock, *self.bytecode()]
+        parts = [self.target, *node_identity(), self.interpreter.path, *self.bundle.signers]
+        if self.ready_environment:
+            parts.append(self.ready_environment)
+            content += [name for name in files if name.startswith(f"{self.lock.environment}/")]
+        parts += [f"{files[name].sha256} {name}" for name in sorted(content)]
         return sha256_of(os.fsencode("\n".join(parts)))[:32]
+
+    def bytecode(self) -> "list[str]":
+        """Return the bytecode files of the lock; none unless the bundle has that of every wheel.
+
+        With a part of them, a module that two wheels install could get the bytecode of the wrong
+        one.
+        """
+        manifest = self.bundle.manifest
+        python = manifest.targets[self.target].python
+        wheels = sorted({package.wheel for package in self.lock.packages.values()})
+        paths = [bytecode_path(wheel, python) for wheel in wheels]
+        return paths if all(path in manifest.files for path in paths) else []
