@@ -174,7 +174,7 @@ class JobSpec:
     variables: Mapping[str, str] = field(default_factory=dict)
     """Environment variables, besides those of the script's environment."""
     inputs: tuple[Path, ...] = ()
-    """Files that are copied into the directory."""
+    """Files and folders that are linked into the directory."""
     parameters: Mapping[str, Value] = field(default_factory=dict)
     """Values that are written to `input_parameters.json`."""
 

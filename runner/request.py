@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offline_bundle.runner.job_files.inputs import plan_inputs
+from offline_bundle.runner.job_files.local_modules import check_local_modules
+from offline_bundle.runner.job_files.names import INPUT_PARAMETERS, NUMBER_PARAMETER
+from offline_bundle.runner.job_files.outputs import output_fault, plan_outputs
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
@@ -16,8 +19,10 @@ from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requ
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
+    from offline_bundle.runner.job_files.inputs import InputFile
+    from offline_bundle.runner.standalone.job_rules import Outputs
     from offline_bundle.runner.values import JobValues
 
 
@@ -31,9 +36,11 @@ class Request:
     bundle: str | None = None
     """Its directory on the nodes; None if the engine has another way to find it."""
     inputs: tuple[Path, ...] = ()
-    """More files in the working directory of the script."""
+    """More files and folders in the working directory of the script: see `job_files.inputs`."""
     outputs: tuple[str, ...] = ()
-    """Files that the script must write, relative to its working directory."""
+    """Patterns of files that the script must write: see `job_files.outputs`."""
+    output_limit: int | None = None
+    """Largest output file that is collected, in bytes."""
     output_values: tuple[str, ...] = ()
     """Names of numbers that the script writes to `output_parameters.json`."""
     name: str | None = None
@@ -52,28 +59,35 @@ class Request:
         """The name of the project."""
         return self.name or f"{self.script.stem} - {count(len(self.values.rows), 'job')}"
 
+    @property
+    def wanted(self) -> Outputs:
+        """The output files to collect."""
+        return plan_outputs(self.outputs, self.output_limit)
 
-def check_request(request: Request) -> None:
-    """Check the script's metadata, file names and the bundle before anything is submitted."""
+
+def check_request(request: Request) -> tuple[InputFile, ...]:
+    """Check all that can be refused before anything is submitted; return the files of each job."""
     dependencies = _read_dependencies(request.script)
-    names = [request.script.name, *(path.name for path in request.inputs)]
-    problems = [f"{path} is not a file" for path in request.inputs if not path.is_file()]
-    problems += [
-        f"two files are named {name}"
-        for name in sorted({name for name in names if names.count(name) > 1})
-    ]
+    files, problems = plan_inputs(request.script, request.inputs)
+    paths = {file.path for file in files}
     problems += [
         f"the output {name!r} {fault}"
         for name in request.outputs
-        if (fault := _output_fault(name, names))
+        if (fault := output_fault(name, paths))
     ]
     clashing = sorted(set(request.output_values) & set(request.values.types))
     problems += [f"{name} is both an input and an output value" for name in clashing]
+    if NUMBER_PARAMETER in request.values.types:
+        problems.append(f"{NUMBER_PARAMETER}: the number of the job has this name")
+    if request.values.types and INPUT_PARAMETERS in paths:
+        problems.append(f"{INPUT_PARAMETERS}: the values of jobs are written to this file")
     if problems:
         hint = "correct these options, and submit again"
         raise InputError("the submission is not valid", problems=problems, hint=hint)
+    check_local_modules(request.script, files)
     if request.bundle and Path(request.bundle, MANIFEST).is_file():
         _check_bundle(request.script, dependencies, Path(request.bundle))
+    return files
 
 
 def _read_dependencies(script: Path) -> dict[str, str]:
@@ -110,13 +124,3 @@ def _check_bundle(script: Path, dependencies: Mapping[str, str], bundle: Path) -
             hint=f"with a network: build-offline-bundle {script.name} -o DIR, "
             "then transfer the bundle again",
         )
-
-
-def _output_fault(name: str, taken: Sequence[str]) -> str | None:
-    """Return what is wrong with the name of an output, or None."""
-    path = PurePosixPath(name)
-    if not name or not path.name or name != str(path) or re.search(r"[\x00-\x1f\\]", name):
-        return "is not a file name"
-    if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
-        return "leaves the job's directory"
-    return "is an input, too" if name in taken else None

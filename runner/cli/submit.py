@@ -73,12 +73,23 @@ _DEFAULT_ENGINE = next(iter(ENGINES))
     "--input",
     "inputs",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Additional file to place beside the script; repeatable.",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="Additional file or folder for the job, with its relative path; repeatable.",
 )
 @click.option(
-    "--output", "outputs", multiple=True, metavar="FILE", help="Output file to collect; repeatable."
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="PATTERN",
+    help="Output to collect, and to require: plot.png, 'plots/*.png' or plots/; repeatable.  "
+    "[default: images and tables, not required]",
+)
+@click.option(
+    "--output-limit",
+    type=SizeType(),
+    metavar="SIZE",
+    help="Largest output file to collect.  [default: 64MiB without --output]",
 )
 @click.option(
     "--output-value",

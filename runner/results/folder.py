@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.console import console_tail
+from offline_bundle.runner.job_files.names import CONSOLE_NAME, OUTPUT_PARAMETERS, RECORD_NAME
 from offline_bundle.runner.model import (
     FAILED,
     TAIL_LINES,
@@ -30,19 +31,16 @@ from offline_bundle.runner.model import (
     Results,
     job_name,
 )
+from offline_bundle.runner.standalone.job_rules import Outputs
 from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
 
 PAGE_NAME = "index.html"
-CONSOLE_NAME = "console_output.txt"
-RECORD_NAME = ".job.json"
 PRIVATE_NAME = ".submission"
-INPUT_PARAMETERS = "input_parameters.json"
-OUTPUT_PARAMETERS = "output_parameters.json"
 OWNER_NAME = ".offline-bundle.json"
 _PLAN_NAME = "submission.json"
 
@@ -77,8 +75,8 @@ class SubmissionRecord:
     engine: str
     rows: tuple[Mapping[str, Any], ...]
     """The values of each job."""
-    inputs: tuple[str, ...]
-    """Names of the input files of each job: they are not results."""
+    outputs: Outputs
+    """The files that are results."""
     details: Mapping[str, Any]
     """State of the engine, JSON-compatible."""
 
@@ -167,7 +165,7 @@ def write_submission(directory: Path, plan: SubmissionRecord) -> None:
         "name": plan.name,
         "engine": plan.engine,
         "rows": [dict(row) for row in plan.rows],
-        "inputs": list(plan.inputs),
+        "outputs": plan.outputs._asdict(),
         "details": dict(plan.details),
     }
     write(directory / PRIVATE_NAME / _PLAN_NAME, json.dumps(document))
@@ -182,7 +180,7 @@ def read_submission(directory: Path, engine: str) -> SubmissionRecord:
             name=document["name"],
             engine=document["engine"],
             rows=tuple(document["rows"]),
-            inputs=tuple(document["inputs"]),
+            outputs=Outputs.read(document["outputs"]),
             details=document["details"],
         )
     except FileNotFoundError as error:
@@ -316,11 +314,7 @@ class JobRecords:
     def _entry(self, number: int, row: Mapping[str, Any]) -> JobEntry:
         ended = self.ended.get(number) or JobOutcome("pending")
         folder = self.directory / self.name(number)
-        files = (
-            list_files(folder, (*self.plan.inputs, RECORD_NAME, INPUT_PARAMETERS))
-            if number in self.ended
-            else ()
-        )
+        files = self._files(folder) if number in self.ended else []
         return JobEntry(
             name=self.name(number),
             state=ended.state,
@@ -336,20 +330,14 @@ class JobRecords:
             job_id=ended.job_id,
         )
 
+    def _files(self, folder: Path) -> list[tuple[str, int]]:
+        """Return the outputs and the console of a job that ended."""
+        console = folder / CONSOLE_NAME
+        files = self.plan.outputs.find(folder)
+        return [*files, (CONSOLE_NAME, console.stat().st_size)] if console.is_file() else files
+
     def _tail(self, number: int) -> str:
         return console_tail(self.directory / self.name(number) / CONSOLE_NAME, TAIL_LINES)
-
-
-def list_files(folder: Path, omitted: Sequence[str]) -> list[tuple[str, int]]:
-    """Return the regular files below *folder* as sorted (relative path, bytes); no links."""
-    found = []
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            relative = path.relative_to(folder).as_posix()
-            if relative not in omitted and path.is_file() and not path.is_symlink():
-                found.append((relative, path.stat().st_size))
-    return sorted(found)
 
 
 def _produced(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,8 @@ site's own launcher, which the policy names, and unpacks with the unpack.py next
 Parameter values are written to input_parameters.json for the script, and read from
 output_parameters.json after it. If those name an `exe` in an environment inside the task's
 directory, that environment is removed, as in the public example; shared environments are kept.
-Errors, and outputs that are missing, are in the task's console output.
+Errors, and outputs that are missing, are in the task's console output. Jobs of `submit` have an
+input file, offline_bundle_job.py, that starts the launcher and applies the rules of all engines.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ MANIFEST = "bundle.json"
 ARCHIVE = "offline-bundle.tar"
 UNPACKER = "unpack.py"
 CONSOLE = "console_output.txt"
+JOB_RULES = "offline_bundle_job.py"
 POLICY = "/etc/offline-bundle/policy.json"
 
 
@@ -100,8 +102,10 @@ class OfflineBundleExecution(ApplicationExecution):  # type: ignore[misc]  # its
 
     def _run(self, launcher: list[str], script: Path, environment: dict[str, str]) -> None:
         """Run the script; if that fails because of the launcher, fail with the launcher's error."""
+        rules = [file["path"] for file in self.context.input_files if file["name"] == JOB_RULES]
+        command = [*([launcher[0], "-S", *rules] if rules else []), *launcher, str(script)]
         try:
-            self.run_and_capture_output([*launcher, str(script)], shell=False, env=environment)
+            self.run_and_capture_output(command, shell=False, env=environment)
         except Exception as error:  # noqa: BLE001 - the base class is HPS's and may raise anything
             command = [*launcher, "--prepare", "-q", str(script)]
             done = subprocess.run(command, env=environment, capture_output=True, check=False)
@@ -131,12 +135,8 @@ def find_uv(software: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def merge_environments(*layers: Mapping[str, Any] | None) -> dict[str, str]:
     """Merge as HPS does: evaluator, then the software's registration, then the task definition."""
-    merged: dict[str, str] = {}
-    for layer in layers:
-        merged.update(
-            {str(name): str(value) for name, value in (layer or {}).items() if value is not None}
-        )
-    return merged
+    items = [item for layer in layers for item in (layer or {}).items()]
+    return {str(name): str(value) for name, value in items if value is not None}
 
 
 def unquoted(path: str) -> str:
@@ -384,7 +384,7 @@ def missing_outputs(outputs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the paths of output files that do not exist; a path may be a pattern."""
     paths = [str(file.get("path") or file.get("evaluation_path") or "") for file in outputs]
     relative = [path for path in paths if path and not os.path.isabs(path)]  # noqa: PTH117
-    return [path for path in relative if path != CONSOLE and not glob.glob(path)]  # noqa: PTH207
+    return [path for path in relative if path != CONSOLE and not glob.glob(path, recursive=True)]  # noqa: PTH207
 
 
 def remove_own_environment(executable: object) -> None:

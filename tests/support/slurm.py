@@ -171,7 +171,7 @@ class SlurmCluster:
 
     def __enter__(self) -> Self:
         require(*_PROGRAMS, *(_ACCOUNTING_PROGRAMS if self._has_accounting else ()))
-        _require_root()
+        require_root()
         if self._has_cgroups and not os.access(_CGROUPS / "cgroup.procs", os.W_OK):
             pytest.skip("this machine's kernel offers no control group of version 1 for memory")
         self._write_files()
@@ -312,8 +312,8 @@ class SlurmCluster:
         )
 
 
-def _require_root() -> None:
+def require_root() -> None:
     """Skip the test for other users; fail it in CI."""
     if os.geteuid() != 0:
-        reason = "only root can start Slurm's daemons in namespaces of their own"
+        reason = "only root can start the daemons of a cluster in namespaces of their own"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)

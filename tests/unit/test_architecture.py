@@ -22,7 +22,7 @@ STANDALONE = sorted((ROOT / "runner" / "standalone").glob("[!_]*.py"))
 LONGEST_MODULE = 400
 
 
-FLOORS = {"probe.py": (3, 6), "hps_exec_script.py": (3, 8)}
+FLOORS = {"probe.py": (3, 6), "hps_exec_script.py": (3, 8), "job_rules.py": (3, 8)}
 
 
 FOREIGN = {"hps_exec_script.py": {"ansys"}, "uv_shim.py": {"runtime"}}

@@ -19,6 +19,7 @@ from offline_bundle.runner.engines.hps.downloads import download_files
 from offline_bundle.runner.engines.hps.local_paths import folder_names, local_path
 from offline_bundle.runner.engines.hps.projects import find_project
 from offline_bundle.runner.engines.hps.stored_files import find_files
+from offline_bundle.runner.job_files.names import NUMBER_PARAMETER
 from offline_bundle.runner.model import FAILED, TAIL_LINES, FileEntry, JobEntry, Results
 from offline_bundle.runner.results.folder import (
     PAGE_NAME,
@@ -194,10 +195,17 @@ def _entry(
         state=state,
         seconds=job.get("elapsed_time"),
         started=min(started) if started else None,
-        values=dict(job.get("values") or {}),
+        values=_values(job),
         files=files,
         tail=console_tail(directory / console, TAIL_LINES) if console and state in FAILED else "",
     )
+
+
+def _values(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a job, without its number."""
+    values = dict(job.get("values") or {})
+    values.pop(NUMBER_PARAMETER, None)
+    return values
 
 
 def _parse_time(text: object) -> datetime | None:

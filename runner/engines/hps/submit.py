@@ -12,6 +12,7 @@ starts.
 from __future__ import annotations
 
 import contextlib
+import json
 import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ from offline_bundle.runner.engines.hps.bundle_upload import ARCHIVE_NAME, UNPACK
 from offline_bundle.runner.engines.hps.connection.client_errors import translate_error
 from offline_bundle.runner.engines.hps.software import check_software
 from offline_bundle.runner.engines.hps.stored_files import JOBS_PER_REQUEST
+from offline_bundle.runner.job_files.names import JOB_RULES, NUMBER_PARAMETER
 from offline_bundle.runner.model import job_name
 from offline_bundle.runner.request import Request, check_request
 
@@ -44,12 +46,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from offline_bundle.runner.engines.hps.connection.session import Session
+    from offline_bundle.runner.job_files.inputs import InputFile
 
 EXEC_SCRIPT = Path(__file__).parents[2] / "standalone" / "hps_exec_script.py"
 """The program that HPS runs on the node; it starts the bundle's launcher."""
 
+RULES_PROGRAM = EXEC_SCRIPT.with_name("job_rules.py")
+"""The program that applies the rules of all engines on the node."""
+
 BUNDLE_VARIABLE = "OFFLINE_BUNDLE"
 """The variable that gives the execution script the bundle's path on the nodes."""
+
+JOBS_VARIABLE = "OFFLINE_BUNDLE_JOBS"
+RULES_VARIABLE = "OFFLINE_BUNDLE_RULES"
 
 _PARAMETER_KINDS: dict[str, Callable[..., Any]] = {
     "int": IntParameterDefinition,
@@ -100,6 +109,8 @@ class ProjectFiles:
     exec_script: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    planned: tuple[InputFile, ...]
+    """The files that the request names."""
 
 
 def submit(
@@ -113,7 +124,7 @@ def submit(
 
     *progress* gets the name of each step. Raises `BundleError`.
     """
-    check_request(submission)
+    inputs = check_request(submission)
     if require_software:
         check_software(session, submission.software, submission.software_version)
     with _translate_errors(session):
@@ -122,7 +133,7 @@ def submit(
         api = session.project(project.id)
         try:
             progress("uploading the files")
-            files = upload_files(api, submission)
+            files = upload_files(api, submission, inputs)
             task_definition = define_task(api, submission, files)
             job_definition = define_job(api, submission, task_definition)
             for done in create_jobs(api, submission, job_definition):
@@ -141,29 +152,44 @@ def create_project(session: Session, submission: Submission) -> Any:  # noqa: AN
     return session.jms.create_project(project, replace=submission.replace)
 
 
-def upload_files(api: Any, submission: Submission) -> ProjectFiles:  # noqa: ANN401
-    """Upload script, execution script and inputs, and name the outputs to collect."""
+def upload_files(
+    api: Any,  # noqa: ANN401
+    submission: Submission,
+    files: tuple[InputFile, ...],
+) -> ProjectFiles:
+    """Upload the execution script and the *files* of jobs; name the outputs to collect."""
     exec_script = _input_file("exec_script", submission.exec_script, "text/x-python")
-    inputs = [_input_file("script", submission.script, "text/x-python")]
-    inputs += [_input_file(path.name, path) for path in submission.inputs]
+    script, *others = files
+    inputs = [_input_file("script", script.source, "text/x-python")]
+    inputs += [_input_file(file.path, file.source, path=file.path) for file in others]
+    inputs.append(_input_file(JOB_RULES, RULES_PROGRAM, "text/x-python", JOB_RULES))
     if submission.archive:
         inputs += _archive_files(submission.archive)
     outputs = [
         File(name=name, evaluation_path=name, type=_media_type(name), collect=True, monitor=False)
-        for name in submission.outputs
+        for name in _globs(submission)
     ]
-    files = api.create_files([exec_script, *inputs, *outputs])
-    identifiers = [file.id for file in files]
+    identifiers = [file.id for file in api.create_files([exec_script, *inputs, *outputs])]
     return ProjectFiles(
         exec_script=identifiers[0],
         inputs=tuple(identifiers[1 : 1 + len(inputs)]),
         outputs=tuple(identifiers[1 + len(inputs) :]),
+        planned=files,
     )
 
 
 def define_task(api: Any, submission: Submission, files: ProjectFiles) -> str:  # noqa: ANN401
     """Define what a job does; return the identifier of the definition."""
-    environment = dict(submission.environment)
+    environment = {
+        **submission.environment,
+        JOBS_VARIABLE: str(len(submission.values.rows)),
+        RULES_VARIABLE: json.dumps(
+            {
+                "outputs": submission.wanted._asdict(),
+                "inputs": [file.path for file in files.planned],
+            }
+        ),
+    }
     if submission.bundle:
         environment[BUNDLE_VARIABLE] = submission.bundle
     software = {"name": submission.software}
@@ -186,7 +212,7 @@ def define_task(api: Any, submission: Submission, files: ProjectFiles) -> str:  
         input_file_ids=list(files.inputs),
         output_file_ids=list(files.outputs),
         success_criteria=SuccessCriteria(
-            return_code=0, require_all_output_files=bool(files.outputs)
+            return_code=0, require_all_output_files=submission.wanted.required
         ),
     )
     return str(api.create_task_definitions([definition])[0].id)
@@ -201,7 +227,8 @@ def define_job(api: Any, submission: Submission, task_definition: str) -> str:  
     parameters += [
         FloatParameterDefinition(name=name, mode="output") for name in submission.output_values
     ]
-    definitions = api.create_parameter_definitions(parameters) if parameters else []
+    parameters.append(IntParameterDefinition(name=NUMBER_PARAMETER, mode="input"))
+    definitions = api.create_parameter_definitions(parameters)
     definition = JobDefinition(
         name=submission.script.stem,
         active=True,
@@ -221,7 +248,7 @@ def create_jobs(api: Any, submission: Submission, job_definition: str) -> Iterat
                 name=job_name(number, len(rows)),
                 eval_status="pending",
                 job_definition_id=job_definition,
-                **({"values": dict(values)} if values else {}),
+                values={**values, NUMBER_PARAMETER: number},
             )
             for number, values in enumerate(batch, start + 1)
         ]
@@ -254,14 +281,21 @@ def _archive_files(archive: Path) -> list[Any]:
 
 
 def _input_file(
-    name: str, path: Path, media_type: str | None = None, evaluation_path: str | None = None
+    name: str, source: Path, media_type: str | None = None, path: str | None = None
 ) -> Any:  # noqa: ANN401
+    """Return a file to upload; *path* is its path in the task's directory."""
     return File(
         name=name,
-        evaluation_path=evaluation_path or path.name,
-        type=media_type or _media_type(path.name),
-        src=str(path.absolute()),
+        evaluation_path=path or source.name,
+        type=media_type or _media_type(source.name),
+        src=str(source.absolute()),
     )
+
+
+def _globs(submission: Submission) -> list[str]:
+    """Return the patterns as HPS understands them: `plots/` is `plots/**/*`."""
+    patterns = submission.wanted.patterns
+    return [f"{name}**/*" if name.endswith("/") else name for name in patterns]
 
 
 def _media_type(name: str) -> str:

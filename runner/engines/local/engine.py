@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from offline_bundle.runner.job_files.inputs import INPUTS, write_inputs
+from offline_bundle.runner.job_files.names import CONSOLE_NAME
+from offline_bundle.runner.model import JobSpec
+from offline_bundle.runner.network import no_network_command
 from offline_bundle.runner.options import NO_NETWORK, PARALLEL, PYTHON, Decorator
 from offline_bundle.runner.results.folder import (
-    CONSOLE_NAME,
     PRIVATE_NAME,
     JobOutcome,
     JobRecords,
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from offline_bundle.runner.engines.local.pool import JobResult, LocalPool
-    from offline_bundle.runner.model import Counts, Failure, JobSpec, ProjectState, Results
+    from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
     from offline_bundle.runner.request import Request
 
 OPTIONS: tuple[Decorator, ...] = (PARALLEL, NO_NETWORK, PYTHON)
@@ -93,19 +96,19 @@ class LocalEngine:
         if directory is None:
             raise InputError("local jobs need a folder", hint="name one with --download")
         _check_limits(request)
-        check_request(request)
+        files = check_request(request)
         progress("preparing the environment")
         directory = directory.absolute()
         from offline_bundle.runner.engines.local.jobs import free_directories
 
         free_directories(directory, len(request.values.rows))
-        names = tuple(path.name for path in request.inputs)
-        details = self._details(request)
-        plan = SubmissionRecord(request.project_name, "local", request.values.rows, names, details)
+        rows, details = request.values.rows, self._details(request)
+        plan = SubmissionRecord(request.project_name, "local", rows, request.wanted, details)
         lock_to_project(directory, ResultsOwner(str(directory), request.project_name, "local"))
         self._opened = JobRecords(directory, plan)
         try:
             (directory / PRIVATE_NAME).mkdir(mode=0o700)
+            write_inputs(files, directory / PRIVATE_NAME / INPUTS)
             specs = self._prepare()
             write_submission(directory, plan)
         except BaseException:
@@ -168,7 +171,7 @@ class LocalEngine:
         self.close()
 
     def retry(self, project: ProjectState, is_chosen: Callable[[str, str], bool]) -> int:
-        """Start failed jobs again, here, with the script as it is now."""
+        """Start failed jobs again, here."""
         from offline_bundle.runner.results.changes import find_failed, set_aside
 
         if self._poll_lock():
@@ -210,46 +213,43 @@ class LocalEngine:
     def _details(self, request: Request) -> dict[str, Any]:
         """Return what running the jobs needs, for this command and for `jobs --retry-failed`."""
         return {
-            "script": str(request.script.absolute()),
+            "script": request.script.name,
             "bundle": str(Path(str(request.bundle)).absolute()),
-            "inputs": [str(path.absolute()) for path in request.inputs],
-            "outputs": list(request.outputs),
             "environment": dict(request.environment),
             **{name: self._options.get(name) for name in ("no_network", "python", "parallel")},
         }
 
     def _prepare(self) -> list[JobSpec]:
         """Prepare the environment; return all jobs."""
-        from offline_bundle.runner.engines.local.jobs import make_specs
         from offline_bundle.runner.engines.local.launch import prepare_environment
         from offline_bundle.runner.engines.local.pool import LocalPool
 
         records, details = self._records, self._records.plan.details
         no_network = bool(details["no_network"])
-        script = Path(details["script"])
+        inputs = tuple(sorted((records.directory / PRIVATE_NAME / INPUTS).iterdir()))
+        script = records.directory / PRIVATE_NAME / INPUTS / details["script"]
         environment = prepare_environment(
             script, Path(details["bundle"]), no_network=no_network, python=details["python"]
         )
         self._pool = LocalPool(environment, parallel=details["parallel"], console_name=CONSOLE_NAME)
-        return make_specs(
-            [environment.python, str(script)],
-            [records.directory / name for name in records.plan.names],
-            no_network=no_network,
-            variables=details["environment"],
-            inputs=tuple(map(Path, details["inputs"])),
-            rows=records.plan.rows,
-        )
+        variables = {**details["environment"], "OFFLINE_BUNDLE_JOBS": str(len(records.numbers))}
+        specs = []
+        for number, row in enumerate(records.plan.rows, 1):
+            folder = records.directory / records.name(number)
+            command = [environment.python, str(folder / script.name)]
+            words = tuple(no_network_command(command) if no_network else command)
+            specs.append(JobSpec(number, folder, words, variables, inputs, row))
+        return specs
 
     def _start(self, specs: list[JobSpec]) -> None:
-        outputs = tuple(self._records.plan.details["outputs"])
-        self._thread = threading.Thread(target=self._run, args=[specs, outputs], name="jobs")
+        self._thread = threading.Thread(target=self._run, args=[specs], name="jobs")
         self._thread.start()
 
     @property
     def _cancel_file(self) -> Path:
         return self._records.directory / PRIVATE_NAME / _CANCEL_NAME
 
-    def _run(self, specs: list[JobSpec], outputs: tuple[str, ...]) -> None:
+    def _run(self, specs: list[JobSpec]) -> None:
         """Run the jobs under the lock; an error is raised by the next poll."""
         from offline_bundle.runner.engines.local.pool import JobsInterruptedError
 
@@ -257,7 +257,7 @@ class LocalEngine:
         with FileLock(records.directory / PRIVATE_NAME / _LOCK_NAME):
             try:
                 if self._pool:
-                    self._pool.run(specs, lambda result: _record(records, result, outputs))
+                    self._pool.run(specs, lambda result: _record(records, result))
             except JobsInterruptedError:
                 pass  # `on_interrupt` or `close` stopped them
             except BaseException as error:  # noqa: BLE001 - it is raised by the next poll
@@ -304,15 +304,14 @@ def _check_limits(request: Request) -> None:
         raise InputError(f"{name} is not supported by --engine local", hint="leave it out")
 
 
-def _record(records: JobRecords, result: JobResult, outputs: tuple[str, ...]) -> None:
+def _record(records: JobRecords, result: JobResult) -> None:
     """Write down how a job ended; one without its outputs has failed."""
-    missing = [name for name in outputs if not (result.directory / name).exists()]
-    missing = missing if result.succeeded else []
-    state = "failed" if missing or not result.succeeded else "done"
+    outputs = records.plan.outputs
+    lines = [result.state]
+    if result.succeeded:
+        lines = outputs.problems([path for path, _ in outputs.find(result.directory)])
+    state = "failed" if lines else "done"
     ended = time.time()
-    lines = [f"error: output is missing: {name}" for name in missing]
-    if not result.succeeded:
-        lines.append(result.state)
     try:
         result.directory.mkdir(exist_ok=True)  # a job may remove its folder
         if lines:

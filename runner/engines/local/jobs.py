@@ -14,11 +14,10 @@ from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from offline_bundle.runner.engines.local.pool import JobResult
-    from offline_bundle.runner.values import Value
 
 _NAMED_DIRECTORIES = 5
 
@@ -50,22 +49,13 @@ def run_jobs(  # noqa: PLR0913
     return LocalPool(environment, parallel=parallel).run(specs, on_result)
 
 
-def make_specs(  # noqa: PLR0913
-    command: Sequence[str],
-    directories: Sequence[Path],
-    *,
-    no_network: bool = False,
-    variables: Mapping[str, str] | None = None,
-    inputs: tuple[Path, ...] = (),
-    rows: Sequence[Mapping[str, Value]] = (),
+def make_specs(
+    command: Sequence[str], directories: Sequence[Path], *, no_network: bool = False
 ) -> list[JobSpec]:
-    """Return one job per directory; *rows* has the parameters of each job, or is empty."""
+    """Return one job per directory."""
     words = tuple(no_network_command(command) if no_network else command)
-    common = {**(variables or {}), "OFFLINE_BUNDLE_JOBS": str(len(directories))}
-    return [
-        JobSpec(number, path, words, common, inputs, rows[number - 1] if rows else {})
-        for number, path in enumerate(directories, 1)
-    ]
+    common = {"OFFLINE_BUNDLE_JOBS": str(len(directories))}
+    return [JobSpec(number, path, words, common) for number, path in enumerate(directories, 1)]
 
 
 def free_directories(directory: Path, jobs: int) -> list[Path]:

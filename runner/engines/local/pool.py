@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -21,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.local.processes import JobProcesses
-from offline_bundle.runner.results.folder import INPUT_PARAMETERS
+from offline_bundle.runner.job_files.inputs import link_inputs
+from offline_bundle.runner.job_files.names import INPUT_PARAMETERS
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.parallel import cpus
 
@@ -189,8 +189,8 @@ def _write_inputs(spec: JobSpec) -> None:
     if spec.parameters:
         text = json.dumps(dict(spec.parameters))
         (spec.directory / INPUT_PARAMETERS).write_text(text, encoding="utf-8")
-    for path in spec.inputs:
-        shutil.copy(path, spec.directory)
+    if spec.inputs:
+        link_inputs(spec.inputs, spec.directory)
 
 
 def _list_files(directory: Path, console_name: str) -> tuple[str, ...]:

@@ -13,23 +13,21 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from offline_bundle.runner.job_files.inputs import INPUTS
+from offline_bundle.runner.job_files.names import CONSOLE_NAME, INPUT_PARAMETERS, RECORD_NAME
+from offline_bundle.runner.job_files.output_checks import render_output_checks
 from offline_bundle.runner.model import job_name
-from offline_bundle.runner.results.folder import (
-    CONSOLE_NAME,
-    INPUT_PARAMETERS,
-    PRIVATE_NAME,
-    RECORD_NAME,
-)
+from offline_bundle.runner.results.folder import PRIVATE_NAME
 from offline_bundle.wheelhouse.runtime.names import POLICY_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from offline_bundle.runner.standalone.job_rules import Outputs
     from offline_bundle.runner.values import Value
 
 ATTEMPTS = "attempts"
-INPUTS = "inputs"
 LOGS = "slurm"
 SCRIPT_NAME = "job.sh"
 SITE_LAUNCHER_NAME = "site_launcher.py"
@@ -41,7 +39,6 @@ _TEMPLATE = """\
 # One job of a Slurm array, written by offline-bundle. Its number is $1 + SLURM_ARRAY_TASK_ID.
 folder={folder}
 bundle={bundle}
-script={script}
 private=$folder/{private}
 number=$(($1 + SLURM_ARRAY_TASK_ID))
 name=$(printf '{pattern}' "$number")
@@ -81,7 +78,7 @@ if [ -f "$bundle/run.py" ]; then
         set -- sh "$bundle/run.sh"
     fi
     trap stop TERM
-    "$@" --bundle "$bundle" "$script" &
+    "$@" --bundle "$bundle" "$attempt/"{script} &
     child=$!
     wait "$child"
     code=$?
@@ -129,22 +126,21 @@ def render_script(  # noqa: PLR0913
     bundle: str,
     script: str,
     jobs: int,
-    inputs: Sequence[str] = (),
-    outputs: Sequence[str] = (),
+    inputs: Sequence[str],
+    outputs: Outputs,
     environment: Mapping[str, str] | None = None,
     node_cache: str | None = None,
     record_size: int = 0,
 ) -> str:
     """Render the batch script; *record_size* is the size of a record of `render_values`, or 0."""
     quote = shlex.quote
-    folder_of_inputs = f'"$private"/{INPUTS}/'
     source = f'if="$private/{VALUES_NAME}" bs={record_size} skip=$((number - 1)) count=1'
     values = f"dd {source} of={INPUT_PARAMETERS} 2>/dev/null || exit 1\n"
-    missing = "".join(_output_check(output) for output in outputs)
+    sources = " ".join(f'"$private"/{INPUTS}/{quote(name)}' for name in inputs)
     return _TEMPLATE.format(
         folder=quote(str(folder)),
         bundle=quote(bundle),
-        script=quote(str(folder / PRIVATE_NAME / INPUTS / script)),
+        script=quote(script),
         private=PRIVATE_NAME,
         pattern=f"job-%0{len(job_name(1, jobs)) - len('job-')}d",
         attempts=ATTEMPTS,
@@ -156,10 +152,8 @@ def render_script(  # noqa: PLR0913
         ),
         jobs=jobs,
         values=values if record_size else "",
-        links="".join(
-            f"ln -s {folder_of_inputs}{quote(name)} ./{quote(name)} || exit 1\n" for name in inputs
-        ),
-        outputs=f'if [ "$code" -eq 0 ]; then\n{missing}fi\n' if outputs else "",
+        links=f"cp -rs {sources} . || exit 1\n",
+        outputs=render_output_checks(outputs),
         record=RECORD_NAME,
         policy=POLICY_PATH,
         site_launcher=SITE_LAUNCHER_NAME,
@@ -176,8 +170,3 @@ def render_values(rows: Sequence[Mapping[str, Value]]) -> tuple[bytes, int]:
     records = [json.dumps(dict(row)).encode() for row in rows]
     size = max(map(len, records)) + 1
     return b"".join(record.ljust(size - 1) + b"\n" for record in records), size
-
-
-def _output_check(output: str) -> str:
-    message = shlex.quote(f"error: output is missing: {output}")
-    return f"    [ -e {shlex.quote('./' + output)} ] || {{ echo {message}; code=1; }}\n"

@@ -60,11 +60,8 @@ class SlurmEngine:
         progress: Callable[[str], None] = lambda _: None,
     ) -> ProjectState:
         """Write the folder and submit the arrays; undo all of it if one is refused."""
-        from offline_bundle.runner.request import check_request
-
         if directory is None:
             raise InputError("Slurm jobs need a folder", hint="name one with --download")
-        check_request(request)
         _check_options(request)
         progress("writing the folder")
         submission = SlurmSubmission.create(

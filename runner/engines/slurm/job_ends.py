@@ -15,13 +15,8 @@ from typing import TYPE_CHECKING
 from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.slurm import commands
 from offline_bundle.runner.engines.slurm.batch_script import ATTEMPTS, LOGS
-from offline_bundle.runner.results.folder import (
-    CONSOLE_NAME,
-    PRIVATE_NAME,
-    RECORD_NAME,
-    record,
-    write,
-)
+from offline_bundle.runner.job_files.names import CONSOLE_NAME, RECORD_NAME
+from offline_bundle.runner.results.folder import PRIVATE_NAME, record, write
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:

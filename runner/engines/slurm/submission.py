@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from offline_bundle.runner.engines.slurm import commands
 from offline_bundle.runner.engines.slurm.batch_script import (
     ATTEMPTS,
-    INPUTS,
     LOGS,
     SCRIPT_NAME,
     SITE_LAUNCHER_NAME,
@@ -24,6 +23,8 @@ from offline_bundle.runner.engines.slurm.batch_script import (
 )
 from offline_bundle.runner.engines.slurm.job_ends import JobEnds
 from offline_bundle.runner.engines.slurm.options import sbatch_options
+from offline_bundle.runner.job_files.inputs import INPUTS, write_inputs
+from offline_bundle.runner.request import check_request
 from offline_bundle.runner.results.changes import find_failed, set_aside
 from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.runner.engines.slurm.commands import Tasks
+    from offline_bundle.runner.job_files.inputs import InputFile
     from offline_bundle.runner.model import ProjectState
     from offline_bundle.runner.request import Request
 
@@ -98,11 +100,12 @@ class SlurmSubmission:
         options: Mapping[str, Any],
         notice: Callable[[str], None],
     ) -> SlurmSubmission:
-        """Write all that the jobs read; leave no folder if that fails."""
+        """Check the request, and write all that the jobs read; leave no folder if that fails."""
+        files = check_request(request)
         limit = commands.array_limit()
         lock_to_project(directory, ResultsOwner(str(directory), request.project_name, "slurm"))
         try:
-            plan = _write_folder(directory, request, options, limit)
+            plan = _write_folder(directory, request, files, options, limit)
         except OSError as error:
             shutil.rmtree(directory, ignore_errors=True)  # it has only what was written above
             raise BundleError(
@@ -339,24 +342,26 @@ def _held(lines: list[Tasks]) -> Iterator[int]:
 
 
 def _write_folder(
-    directory: Path, request: Request, options: Mapping[str, Any], limit: int
+    directory: Path,
+    request: Request,
+    files: Sequence[InputFile],
+    options: Mapping[str, Any],
+    limit: int,
 ) -> SubmissionRecord:
     private = directory / PRIVATE_NAME
     private.mkdir(mode=0o700)
-    for name in (ATTEMPTS, INPUTS, LOGS):
+    for name in (ATTEMPTS, LOGS):
         (private / name).mkdir()
-    for path in (request.script, *request.inputs):
-        shutil.copy(path, private / INPUTS / path.name)
+    inputs = write_inputs(files, private / INPUTS)
     values, size = render_values(request.values.rows)
     (private / VALUES_NAME).write_bytes(values)
-    names = tuple(path.name for path in request.inputs)
     script = render_script(
         folder=directory,
         bundle=str(request.bundle),
         script=request.script.name,
         jobs=len(request.values.rows),
-        inputs=names,
-        outputs=request.outputs,
+        inputs=[path.name for path in inputs],
+        outputs=request.wanted,
         environment=request.environment,
         node_cache=options.get("node_cache"),
         record_size=size,
@@ -371,6 +376,7 @@ def _write_folder(
         "options": sbatch_options(request, options, directory),
         "throttle": f"%{options['parallel']}" if options.get("parallel") else "",
     }
-    plan = SubmissionRecord(request.project_name, "slurm", request.values.rows, names, details)
+    rows, outputs = request.values.rows, request.wanted
+    plan = SubmissionRecord(request.project_name, "slurm", rows, outputs, details)
     write_submission(directory, plan)
     return plan

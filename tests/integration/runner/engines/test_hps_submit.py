@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +29,6 @@ from tests.support.site_policy import FORGED, forge, make_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from offline_bundle.runner.engines.hps.connection.session import Session
 
@@ -81,6 +81,7 @@ open("plot.png", "w").write("x")
         ("thickness", "float", "input"),
         ("count", "int", "input"),
         ("twice", "float", "output"),
+        ("offline_bundle_job", "int", "input"),
     }
 
 
@@ -112,7 +113,13 @@ def test_the_project_is_what_was_asked_for(session: Session, tmp_path: Path) -> 
     assert task["num_trials"] == 2
     assert task["store_output"] is True
     assert task["use_execution_script"] is True
-    assert task["environment"] == {"MODE": "test", "OFFLINE_BUNDLE": "/shared/bundle"}
+    assert task["environment"] == {
+        "MODE": "test",
+        "OFFLINE_BUNDLE": "/shared/bundle",
+        "OFFLINE_BUNDLE_JOBS": "1",
+        "OFFLINE_BUNDLE_RULES": '{"outputs": {"patterns": ["plot.png", "out/data.csv"], '
+        '"limit": null, "required": true}, "inputs": ["eval.py", "mesh.dat"]}',
+    }
     assert task["resource_requirements"]["num_cores"] == 1.5
     assert task["resource_requirements"]["memory"] == 2**30
     assert task["success_criteria"]["return_code"] == 0
@@ -122,6 +129,7 @@ def test_the_project_is_what_was_asked_for(session: Session, tmp_path: Path) -> 
     assert [files[name]["evaluation_path"] for name in task["input_file_ids"]] == [
         "eval.py",
         "mesh.dat",
+        "offline_bundle_job.py",
     ]
     assert [files[name]["evaluation_path"] for name in task["output_file_ids"]] == [
         "plot.png",
@@ -206,11 +214,17 @@ def test_software_that_nobody_offers_is_refused(session: Session, tmp_path: Path
     assert find_project(session, submitted.project_id).counts.by_state == {"pending": 3}
 
 
-def test_every_fault_is_found_before_anything_is_sent(tmp_path: Path) -> None:
+def test_every_fault_is_found_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "plot.png").write_text("")
+    other = tmp_path.with_name(f"{tmp_path.name}-other")
+    other.mkdir()
+    (other / "eval.py").write_text("")
+    monkeypatch.chdir(other)
     submission = make_submission(
         tmp_path,
-        inputs=(tmp_path / "plot.png", tmp_path / "none", tmp_path / "eval.py"),
+        inputs=(tmp_path / "plot.png", tmp_path / "none", Path("eval.py")),
         outputs=(
             "plot.png",
             "../up",
@@ -228,8 +242,8 @@ def test_every_fault_is_found_before_anything_is_sent(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         check_request(submission)
     assert list(raised.value.problems) == [
-        f"{tmp_path}/none is not a file",
-        "two files are named eval.py",
+        f"{tmp_path}/none is not a file or a folder",
+        "two files have the path eval.py",
         "the output 'plot.png' is an input, too",
         "the output '../up' leaves the job's directory",
         "the output '/etc/passwd' leaves the job's directory",

@@ -110,14 +110,16 @@ def test_failed_jobs_run_again_and_others_keep_their_results(
     bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("values.csv").write_text("what\nplot\nfail\nplot\nfail\n")
+    script, flag = Path("eval.py"), Path("mended").absolute()
+    code = f'if what == "fail" and not os.path.exists({str(flag)!r})'
+    script.write_text(script.read_text().replace('if what == "fail"', code))
     assert submit_local(bundle, "--output", "plot.txt") == 8
     kept = Path("eval-results/job-0001/plot.txt").stat()
     assert run(jobs_command, "eval-results", "--retry-failed", "--only", "job-0009") == 2
     assert "has no failed jobs that match job-0009; it has 2 done, 2 failed" in (
         capsys.readouterr().err
     )
-    script = Path("eval.py")
-    script.write_text(script.read_text().replace('if what == "fail"', 'if what == "never"'))
+    Path("mended").touch()
     assert run(jobs_command, "eval-results", "--retry-failed", "--only", "job-0002") == 8
     said = capsys.readouterr()
     assert "1 job started again" in said.err

@@ -17,17 +17,19 @@ import pytest
 
 from offline_bundle.runner.engines.slurm.batch_script import (
     ATTEMPTS,
-    INPUTS,
     LOGS,
     SITE_LAUNCHER_NAME,
     VALUES_NAME,
     render_script,
     render_values,
 )
+from offline_bundle.runner.job_files.inputs import INPUTS
+from offline_bundle.runner.job_files.outputs import plan_outputs
 from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
     read_outcome,
 )
+from offline_bundle.runner.standalone.job_rules import Outputs
 from offline_bundle.wheelhouse.store import shipped
 from tests.support.machine import bubblewrap
 from tests.support.site_policy import FORGED, make_site
@@ -42,6 +44,7 @@ if "--prepare" in sys.argv:
     sys.exit(int(os.environ.get("PREPARED", "0")))
 pathlib.Path("seen.json").write_text(json.dumps([sys.argv[1:], dict(os.environ)]))
 pathlib.Path("leak.txt").write_text("x")
+pathlib.Path(sys.argv[-1][:-3] + "!").write_text("x")
 exec(os.environ.get("CODE", ""))
 """
 
@@ -56,7 +59,8 @@ class Node:
             (self.results / PRIVATE_NAME / name).mkdir(parents=True)
         self.bundle.mkdir()
         (self.bundle / "run.py").write_text(LAUNCHER)
-        (self.results / PRIVATE_NAME / INPUTS / f"{NAME}.dat").write_text("data")
+        for suffix, text in ((".dat", "data"), (".py", "")):
+            (self.results / PRIVATE_NAME / INPUTS / f"{NAME}{suffix}").write_text(text)
 
     def start(
         self,
@@ -64,13 +68,16 @@ class Node:
         offset: int = 0,
         variables: dict[str, str] | None = None,
         command: Sequence[str] = (),
+        outputs: Outputs | None = None,
         **given: object,
     ) -> subprocess.Popen[str]:
         text = render_script(
             folder=self.results,
             bundle=str(self.bundle),
             script=f"{NAME}.py",
-            **{"jobs": 12, "inputs": [f"{NAME}.dat"], **given},  # type: ignore[arg-type]
+            inputs=[f"{NAME}.py", f"{NAME}.dat"],
+            outputs=outputs or plan_outputs([]),
+            **{"jobs": 12, **given},  # type: ignore[arg-type]
         )
         script = self.results / PRIVATE_NAME / "job.sh"
         script.write_text(text)
@@ -101,11 +108,12 @@ def seen(folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def test_every_name_is_quoted(node: Node, tmp_path: Path) -> None:
-    assert node.run(3, 4, environment={"MODE": NAME}, outputs=["seen.json"]) == 0
+    assert node.run(3, 4, environment={"MODE": NAME}, outputs=Outputs((NAME + "?",))) == 0
     folder = node.results / "job-0007"
     arguments, variables = seen(folder)
-    script = node.results / PRIVATE_NAME / INPUTS / f"{NAME}.py"
-    assert arguments == ["--bundle", str(node.bundle), str(script)]
+    attempt = node.results / PRIVATE_NAME / ATTEMPTS / "job-0007.0.42"
+    assert arguments == ["--bundle", str(node.bundle), str(attempt / f"{NAME}.py")]
+    assert (folder / f"{NAME}.py").resolve().parent.name == INPUTS
     assert variables["MODE"] == NAME
     assert (variables["OFFLINE_BUNDLE_JOB"], variables["OFFLINE_BUNDLE_JOBS"]) == ("7", "12")
     assert (folder / f"{NAME}.dat").read_text() == "data"
@@ -126,9 +134,12 @@ def test_a_job_reads_its_own_values(node: Node) -> None:
 
 
 def test_a_script_that_fails_or_leaves_no_output(node: Node) -> None:
-    assert node.run(1, variables={"CODE": "raise SystemExit(5)"}, outputs=["plot.png"]) == 5
+    assert (
+        node.run(1, variables={"CODE": "raise SystemExit(5)"}, outputs=plan_outputs(["plot.png"]))
+        == 5
+    )
     assert json.loads((node.results / "job-0001/.job.json").read_text())["code"] == 5
-    assert node.run(2, outputs=["plot.png", "seen.json"]) == 1
+    assert node.run(2, outputs=plan_outputs(["plot.png", "seen.json"])) == 1
     assert (
         "error: output is missing: plot.png"
         in (node.results / "job-0002/console_output.txt").read_text()
@@ -175,7 +186,7 @@ def console(node: Node) -> str:
 def test_a_policy_starts_the_launcher_of_the_site(node: Node, policy: Path) -> None:
     variables = {"OFFLINE_BUNDLE_POLICY": str(policy)}
     assert node.run(1, variables=variables) == 0
-    script = node.results / PRIVATE_NAME / INPUTS / f"{NAME}.py"
+    script = node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0.42" / f"{NAME}.py"
     assert console(node) == f"the site {['--bundle', str(node.bundle), str(script)]}\n"
 
 
@@ -207,7 +218,7 @@ def test_a_policy_without_any_python_starts_nothing(
     node: Node, policy: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bin").mkdir()
-    for name in ("date", "id", "ln", "mkdir", "mv", "rm", "sh"):
+    for name in ("cp", "date", "id", "mkdir", "mv", "rm", "sh"):
         (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
     (node.bundle / "run.sh").write_text(f"echo {FORGED!r}\n")
     variables = {"PATH": str(tmp_path / "bin"), "OFFLINE_BUNDLE_POLICY": str(policy)}
@@ -217,7 +228,7 @@ def test_a_policy_without_any_python_starts_nothing(
 
 def test_a_node_without_any_python(node: Node, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
-    for name in ("date", "id", "ln", "mkdir", "mv", "rm", "sh"):
+    for name in ("cp", "date", "id", "mkdir", "mv", "rm", "sh"):
         (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
     (node.bundle / "run.sh").write_text('echo "run.sh $*"\n')
     assert node.run(1, variables={"PATH": str(tmp_path / "bin")}) == 0

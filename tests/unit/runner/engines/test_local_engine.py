@@ -30,7 +30,7 @@ pytestmark = pytest.mark.measured
         ),
         (["--memory", "1GiB"], "--memory is not supported by --engine local"),
         (["--output", "../x"], "leaves the job's directory"),
-        (["--input", "eval.py"], "two files are named eval.py"),
+        (["--input", "."], "contains the script: name the files or folders in it"),
     ],
 )
 def test_bad_usage(

@@ -45,7 +45,7 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def request(folder: Path, jobs: int = 5) -> Request:
     script = folder / "eval.py"
-    script.write_text("")
+    script.write_text("# /// script\n# dependencies = []\n# ///\n")
     return Request(script=script, bundle="/bundle", values=plan_values([], None, jobs=jobs))
 
 

@@ -1,0 +1,135 @@
+"""Rules of jobs that hold in every engine: which files are outputs. Also a program for HPS nodes.
+
+    job_rules.py COMMAND...
+
+The execution script of HPS starts it around the launcher, with the rules as JSON in
+OFFLINE_BUNDLE_RULES. It gives the script the number of the job, and prints a line for each required
+output that is missing; then it exits with 1. Before that it removes files that HPS would collect
+though they are not outputs: HPS collects whatever matches a pattern. Standard library only,
+Python 3.8 or newer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple  # noqa: UP035 - Python 3.8
+
+
+class Outputs(NamedTuple):
+    """Patterns of output files, and the largest file that they collect."""
+
+    patterns: Tuple[str, ...]  # noqa: UP006 - Python 3.8 evaluates it
+    limit: Optional[int] = None  # noqa: UP045
+    """In bytes; None for no limit."""
+    required: bool = True
+    """True if each pattern must match a file."""
+
+    @classmethod
+    def read(cls, document: Dict[str, Any]) -> Outputs:  # noqa: UP006
+        """Read what `_asdict` returned. Raises KeyError or TypeError."""
+        return cls(tuple(document["patterns"]), document["limit"], document["required"])
+
+    def matches(self, path: str) -> bool:
+        """Return True if a pattern matches a relative path."""
+        return any(_matches(pattern, path) for pattern in self.patterns)
+
+    def find(self, folder: Path) -> list[tuple[str, int]]:
+        """Return the outputs in a job's *folder* as sorted (relative path, bytes)."""
+        return [
+            (path, size)
+            for path, size in list_files(folder)
+            if self.matches(path) and (self.limit is None or size <= self.limit)
+        ]
+
+    def problems(self, paths: Sequence[str]) -> list[str]:
+        """Return a line for each required pattern that matches none of *paths*."""
+        if not self.required:
+            return []
+        return [
+            self.problem(pattern)
+            for pattern in self.patterns
+            if not any(_matches(pattern, path) for path in paths)
+        ]
+
+    def problem(self, pattern: str) -> str:
+        """Return the line for a pattern that matches nothing."""
+        larger = "" if self.limit is None else f", or larger than {self.limit:,} bytes"
+        return f"error: output is missing{larger}: {pattern}"
+
+
+def list_files(folder: Path) -> list[tuple[str, int]]:
+    """Return the files below *folder* as sorted (relative path, bytes).
+
+    Links are followed if they end at a regular file in *folder*.
+    """
+    found = []
+    real = folder.resolve()
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            is_inside = not path.is_symlink() or real in path.resolve().parents
+            if is_inside and path.is_file():
+                found.append((path.relative_to(folder).as_posix(), path.stat().st_size))
+    return sorted(found)
+
+
+def _matches(pattern: str, path: str) -> bool:
+    is_folder = pattern.endswith("/")
+    wanted, parts = pattern.rstrip("/").split("/"), path.split("/")
+    if is_folder and len(parts) > len(wanted):
+        parts = parts[: len(wanted)]
+    elif is_folder:
+        return False
+    return len(parts) == len(wanted) and all(map(_matches_name, parts, wanted))
+
+
+def _matches_name(name: str, pattern: str) -> bool:
+    is_hidden = name.startswith(".") and not pattern.startswith(".")
+    return not is_hidden and fnmatchcase(name, pattern)
+
+
+def main() -> int:
+    """Run the command in the arguments by the rules; return the exit code."""
+    rules = json.loads(os.environ["OFFLINE_BUNDLE_RULES"])
+    process = subprocess.Popen(sys.argv[1:], env={**os.environ, **_take_number()})
+    # an evaluator may end this process only
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    code = process.wait()
+    if code:
+        return code if code > 0 else 128 - code
+    lines = _finish(Outputs.read(rules["outputs"]), rules["inputs"])
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 1 if any(line.startswith("error: ") for line in lines) else 0
+
+
+def _take_number() -> dict[str, str]:
+    """Move the number of the job from its values to a variable."""
+    path = Path("input_parameters.json")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    number = values.pop("offline_bundle_job")
+    path.unlink()
+    if values:
+        path.write_text(json.dumps(values), encoding="utf-8")
+    return {"OFFLINE_BUNDLE_JOB": str(number)}
+
+
+def _finish(outputs: Outputs, inputs: list[str]) -> list[str]:
+    """Remove what HPS must not collect; return lines for the console."""
+    lines = []
+    files = dict(list_files(Path()))
+    collected = [path for path, _ in outputs.find(Path()) if path not in inputs]
+    for path in filter(outputs.matches, files):
+        if path not in collected:
+            Path(path).unlink()
+            if path not in inputs:
+                lines.append(f"note: {path} is not collected: it has {files[path]:,} bytes")
+    return lines + outputs.problems(collected)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""What every engine does alike: one suite, with the same assertions for each.
+
+They run for every engine of the registry: `tests/support/engine_cases.py` starts it. HPS is the
+embedded one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from uv import find_uv_bin
+
+from offline_bundle.cli import run_command_line
+from offline_bundle.runner.cli.submit import submit_command
+from offline_bundle.runner.engine import ENGINES
+from offline_bundle.runner.model import FAILED, SUCCEEDED
+from tests.support.bundles import BundleScript, make_bundle
+from tests.support.engine_cases import CASES
+from tests.support.jobs import CLIENT_LEAKS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.support.engine_cases import EngineCase
+
+pytestmark = pytest.mark.filterwarnings(CLIENT_LEAKS)
+
+BODY = """
+import alpha, json, os, pathlib, signal, sys
+import helper
+
+
+def write(name, text="x"):
+    path = pathlib.Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+values = json.load(open("input_parameters.json"))
+what = values["what"]
+beside = pathlib.Path(__file__).parent
+seen = {
+    "values": values,
+    "helper": helper.NAME,
+    "input": open("data/values.csv").read(),
+    "beside": (beside / "data" / "deep" / "mesh.txt").read_text(),
+    "folder": sorted(path.name for path in pathlib.Path().iterdir() if path.suffix != ".json"
+                     and path.name not in ("console_output.txt", "hps_exec_script.py",
+                                          "offline_bundle_job.py", "__pycache__")),
+    "variables": {name: os.environ.get(name) for name in
+                  ("OFFLINE_BUNDLE_JOB", "OFFLINE_BUNDLE_JOBS", "MODE", "UV_OFFLINE")},
+    "is_here": beside.resolve() == pathlib.Path.cwd().resolve() or __file__.startswith(os.getcwd()),
+    "arguments": sys.argv[1:],
+}
+print("job", values["n"], what, flush=True)
+if what == "raise":
+    raise ValueError("no such mesh")
+if what == "exit":
+    sys.exit(3)
+if what == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if what == "pipe":
+    os.mkfifo("plot.png")
+elif what == "folder":
+    pathlib.Path("plot.png").mkdir()
+elif what != "missing":
+    write("plot.png", "plot")
+if what == "link":
+    os.remove("plot.png")
+    write("plot-1.dat", "linked")
+    os.symlink("plot-1.dat", "plot.png")
+if what == "outside":
+    os.remove("plot.png")
+    os.symlink("/etc/hostname", "plot.png")
+write("tables/deep/table.csv", "1")
+write("tables/a table.txt", "2")
+write("part-1.dat")
+write("part-2.dat")
+write("part-x.dat")
+write("scratch.npz")
+write("extra.csv", "3")
+write("large.csv", "4" * 3000)
+json.dump(seen, open("seen.json", "w"))
+json.dump({"double": 2 * values["n"]}, open("output_parameters.json", "w"))
+"""
+OUTPUTS = ("plot.png", "part-[0-9].dat", "tables/", "seen.json")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The outcome of `submit --json`, and the files that the page links to."""
+
+    code: int
+    document: Mapping[str, Any]
+    directory: Path
+
+    @property
+    def links(self) -> dict[str, list[str]]:
+        """Job → its files on the page, in order."""
+        page = (self.directory / "index.html").read_text()
+        found: dict[str, set[str]] = {}
+        for job, path in re.findall(r'href="(job-\d+)/([^"]+)"', page):
+            found.setdefault(job, set()).add(path.replace("%20", " "))
+        return {job: sorted(paths) for job, paths in sorted(found.items())}
+
+    def seen(self, job: str) -> dict[str, Any]:
+        """What the script of a job has seen."""
+        found: dict[str, Any] = json.loads((self.directory / job / "seen.json").read_text())
+        return found
+
+
+@pytest.fixture(scope="module", params=list(ENGINES))
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EngineCase]:
+    with CASES[request.param](tmp_path_factory.mktemp(request.param)) as case:
+        yield case
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    script = BundleScript(body=BODY)
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "bundle", {"eval": script})
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def folder(  # noqa: PLR0917 - fixtures add up
+    own_home: Path,
+    engine: EngineCase,
+    bundle: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A folder of the user's, with a script, its module and its data."""
+    del own_home  # which clears the environment first
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OFFLINE_BUNDLE_UV", find_uv_bin())
+    monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(cache))
+    for name, value in engine.variables.items():
+        monkeypatch.setenv(name, value)
+    shutil.copy(bundle / "scripts" / "eval.py", tmp_path / "eval.py")
+    (tmp_path / "helper.py").write_text("import second\nNAME = second.NAME\n")
+    (tmp_path / "second.py").write_text("NAME = 'second'\n")
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    (tmp_path / "data" / "values.csv").write_text("a,b\n")
+    (tmp_path / "data" / "deep" / "mesh.txt").write_text("mesh")
+    (tmp_path / "input.csv").write_text("an input, no output")
+    return tmp_path
+
+
+def submit(
+    engine: EngineCase,
+    bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    *arguments: str,
+    whats: tuple[str, ...] = ("fine",),
+) -> Submitted:
+    """Submit one job for each of *whats*, with all inputs."""
+    rows = [f"{what},{number / 2}" for number, what in enumerate(whats, 1)]
+    Path("rows.csv").write_text("\n".join(["what,n", *rows, ""]))
+    inputs = ["helper.py", "second.py", "data", "input.csv"]
+    words = [
+        *("eval.py", "--bundle", str(bundle), *engine.arguments, "--values", "rows.csv"),
+        *(word for path in inputs for word in ("--input", path)),
+        *("--download", "out", "--json", *arguments),
+    ]
+    code = run_command_line(submit_command, words, "offline-bundle")
+    said = capsys.readouterr()
+    return Submitted(code, json.loads(said.out), Path("out"))
+
+
+def test_inputs_values_and_variables(
+    engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each job sees its values, the inputs by their relative paths, and the same variables."""
+    outputs = [word for pattern in OUTPUTS for word in ("--output", pattern)]
+    more = ["--env", "MODE=a b'c", "--output-value", "double"]
+    done = submit(engine, bundle, capsys, *outputs, *more, whats=("fine", "link"))
+    assert done.code == 0, done.document
+    assert sum(done.document["jobs"]["states"].get(state, 0) for state in SUCCEEDED) == 2
+    assert done.seen("job-0002") == {
+        "values": {"what": "link", "n": 1.0},
+        "helper": "second",
+        "input": "a,b\n",
+        "beside": "mesh",
+        "folder": ["data", "eval.py", "helper.py", "input.csv", "second.py"],
+        "variables": {
+            "OFFLINE_BUNDLE_JOB": "2",
+            "OFFLINE_BUNDLE_JOBS": "2",
+            "MODE": "a b'c",
+            "UV_OFFLINE": "1",
+        },
+        "is_here": True,
+        "arguments": [],
+    }
+    files = ["console_output.txt", "part-1.dat", "part-2.dat", "plot.png", "seen.json"]
+    tables = ["tables/a table.txt", "tables/deep/table.csv"]
+    assert done.links == {job: [*files, *tables] for job in ("job-0001", "job-0002")}
+    assert (done.directory / "job-0002" / "plot.png").read_text() == "linked"
+    assert done.document["download"]["files"] == 14
+    page = (done.directory / "index.html").read_text()
+    assert "<dt>double</dt><dd>2</dd>" in page
+    assert "offline_bundle_job" not in page
+
+
+def test_failures(engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An exception, an exit code, a signal and a missing output are failures, with a reason."""
+    whats = ("raise", "fine", "exit", "killed", "missing", "pipe", "folder", "outside")
+    done = submit(engine, bundle, capsys, "--output", "plot.png", whats=whats)
+    assert done.code == 8
+    states = done.document["jobs"]["states"]
+    assert sum(states.get(state, 0) for state in SUCCEEDED) == 1, done.document
+    assert sum(states.get(state, 0) for state in FAILED) == 7
+    consoles = {failed["job"]: failed["console"] for failed in done.document["failed"]}
+    assert "ValueError: no such mesh" in consoles["job-0001"]
+    assert "job 1.5 exit" in consoles["job-0003"]
+    assert "job 2.0 killed" in consoles["job-0004"]
+    for job in ("job-0005", "job-0006", "job-0007", "job-0008"):
+        assert "error: output is missing: plot.png" in consoles[job]
+        assert "plot.png" not in done.links[job]
+
+
+def test_without_output_images_and_tables_are_collected(
+    engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No input, nothing large, nothing in folders; and no file is required."""
+    done = submit(engine, bundle, capsys, "--output-limit", "2000", whats=("fine", "missing"))
+    assert done.code == 0, done.document
+    both = ["console_output.txt", "extra.csv"]
+    assert done.links == {"job-0001": [*both, "plot.png"], "job-0002": both}
+
+
+def test_a_large_output_is_missing(
+    engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = submit(engine, bundle, capsys, "--output", "large.csv", "--output-limit", "2000")
+    assert done.code == 8
+    (failed,) = done.document["failed"]
+    reason = "error: output is missing, or larger than 2,000 bytes: large.csv"
+    assert reason in failed["console"]
+
+
+def test_a_local_module_that_is_no_input_is_offered(
+    engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is started, and nothing left."""
+    words = ["eval.py", "--bundle", str(bundle), *engine.arguments, "--download", "out"]
+    assert run_command_line(submit_command, [*words, "--input", "data"], "offline-bundle") == 2
+    said = capsys.readouterr().err
+    assert "eval.py imports helper.py" in said
+    assert "helper.py imports second.py" in said
+    assert "hint: add --input helper.py --input second.py" in said
+    assert not os.path.lexists("out")
