@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from offline_bundle import __version__
 from offline_bundle.builder.fetch.credentials import without_credentials
+from offline_bundle.builder.headers.headers import Headers
+from offline_bundle.builder.headers.model import HeaderRequest
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import pair_up
-from offline_bundle.builder.inputs.scripts import Script, read_scripts
+from offline_bundle.builder.inputs.search import find_scripts
 from offline_bundle.builder.resolve import uv_settings
-from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path
-from offline_bundle.builder.resolve.uv_process import uv_version_here
+from offline_bundle.builder.resolve.model import ResolveOptions
+from offline_bundle.builder.resolve.uv_lockfile import Locking, has_uv_lock, uv_lock_path
+from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.names import FORMAT
 from offline_bundle.wheelhouse.runtime.python.pep723 import settings_digest
@@ -28,6 +31,8 @@ from offline_bundle.wheelhouse.store.shipped import bundle_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from offline_bundle.builder.inputs.scripts import Script
 
 # Parameters of `build` that do not change its result; targets are in the key by name.
 _NOT_IN_KEY = {
@@ -44,6 +49,7 @@ _NOT_IN_KEY = {
     "verbose",
     "annotations",
     "sarif",
+    "strict_imports",
 }
 
 
@@ -82,7 +88,15 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
     *parameters* have the names of its command; a file counts by its content. Raises InputError (2)
     or ResolveError (3) as the build would.
     """
-    read = read_scripts(scripts)
+    header = HeaderRequest(
+        parameters.get("requirements", ()),
+        parameters.get("project"),
+        parameters.get("groups", ()),
+        parameters.get("pylock"),
+    )
+    # uv needs a network to compare uv.lock with its project: the file itself is in the key
+    headers = Headers(header, Locking(find_uv(), ResolveOptions()), with_project_lock=False)
+    read = headers.read(find_scripts(scripts).scripts)
     nodes = [read_node(path) for path in parameters["nodes"]]
     with_python = bool(parameters.get("with_python"))
     pairs = pair_up(
@@ -102,6 +116,7 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
         "uv": uv_version_here(),
         "scripts": sorted((_script(script) for script in read), key=json.dumps),
         "targets": sorted({f"{script.name}/{target.name}" for script, target in pairs}),
+        "project-lock": sha256_of(lock.read_bytes()) if (lock := header.project_lock) else None,
         "variables": {name: os.environ[name] for name in _VARIABLES_IN_KEY if os.environ.get(name)},
         "options": {
             name: _portable(value)

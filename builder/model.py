@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from offline_bundle.builder.fetch.credentials import redact
+from offline_bundle.builder.headers.model import HeaderRequest
 from offline_bundle.builder.resolve.model import ResolveOptions
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class BuildRequest:
     with_bytecode: bool = True
     """Include bytecode of the wheels; False removes it from the bundle."""
     review: ReviewOptions = field(default_factory=ReviewOptions)
+    header: HeaderRequest = field(default_factory=HeaderRequest)
+    """Files that replace the header of scripts without one."""
+    strict_imports: bool = False
+    """Raise InputError for imports that nothing provides, instead of notes."""
     sign: Callable[[bytes], bytes] | None = None
     """Signs the manifest (`wheelhouse.signing.signing_with`)."""
 

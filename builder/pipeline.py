@@ -11,17 +11,21 @@ from offline_bundle.builder.assemble import assemble_bundle, collect
 from offline_bundle.builder.extras import python_builds
 from offline_bundle.builder.fetch.credential_helpers import StoredLogins
 from offline_bundle.builder.fetch.credentials import Credentials
+from offline_bundle.builder.headers.headers import Headers
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import find_build_interpreters, pair_up
-from offline_bundle.builder.inputs.scripts import notes_for_uv, read_scripts
+from offline_bundle.builder.inputs.scripts import notes_for_uv
+from offline_bundle.builder.inputs.search import find_scripts
 from offline_bundle.builder.model import BuildPlan, BuildReport
 from offline_bundle.builder.resolve import from_manifest, uv_checks, uv_settings
-from offline_bundle.builder.resolve.uv_lockfile import read_script_locks
+from offline_bundle.builder.resolve.uv_lockfile import Locking, read_script_locks
 from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.collect import Collector
+from offline_bundle.builder.wheels.imports import missing_imports
 from offline_bundle.wheelhouse.audit.criteria import read_criteria
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
+from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
@@ -54,6 +58,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         writer.mark_corrupt(resolved.corrupt)
         collector = _collector(plan, writer)
         parts = collect(resolved, collector, progress)
+        import_notes = _check_imports(request, parts)
         assembled = assemble_bundle(plan, resolved, parts, writer, progress)
         composition, notes = assembled.composition, assembled.notes
         was_signed = (request.output / SIGNATURE).exists()
@@ -61,7 +66,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     if was_signed and not (request.output / SIGNATURE).exists():
         notes = [*notes, _UNSIGNED]
     report = _report(request, collector, parts, composition)
-    all_notes = (*plan.notes, *resolved.notes, *parts.notes, *notes)
+    all_notes = (*plan.notes, *resolved.notes, *import_notes, *parts.notes, *notes)
     return replace(report, changed=changed, notes=all_notes, audit=assembled.audit)
 
 
@@ -70,7 +75,9 @@ def plan_build(request: BuildRequest, uv: str) -> BuildPlan:
 
     Raises InputError (2), ResolveError (3), or OutOfDateError (9) for locks that do not match.
     """
-    scripts = read_scripts(request.scripts)
+    selection = find_scripts(request.scripts)
+    headers = Headers(request.header, Locking(uv, request.options, request.is_locked))
+    scripts = headers.read(selection.scripts)
     uv_checks.check_settings_readable(scripts, uv)
     current = _locked_manifest(request)
     pairs = _choose_targets(request, scripts, current)
@@ -97,9 +104,15 @@ def plan_build(request: BuildRequest, uv: str) -> BuildPlan:
         options,
         credentials,
         uv_settings.tls_settings(scripts, options.insecure_hosts),
-        script_locks,
+        {**script_locks, **headers.locks},
         read_criteria(request.review.policy, request.review.exceptions),
-        [*notes_for_uv(scripts), *uv_settings.configuration_notes(scripts), *notes],
+        [
+            *selection.notes,
+            *headers.notes,
+            *notes_for_uv(scripts),
+            *uv_settings.configuration_notes(scripts),
+            *notes,
+        ],
     )
 
 
@@ -147,6 +160,18 @@ def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) ->
 def _collector(plan: BuildPlan, writer: BundleWriter) -> Collector:
     cache = Path(cache_directory())
     return Collector(writer, cache, plan.credentials, plan.uv, plan.options, plan.tls)
+
+
+def _check_imports(request: BuildRequest, parts: Parts) -> list[str]:
+    """Return notes on imports that nothing provides; InputError (exit 2) with strict imports."""
+    missing = missing_imports(parts.locks)
+    if missing and request.strict_imports:
+        raise InputError(
+            "the scripts import what their headers do not provide",
+            problems=missing,
+            hint="add the packages to the dependencies, or build without --strict-imports",
+        )
+    return missing
 
 
 def _report(

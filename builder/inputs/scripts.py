@@ -15,10 +15,13 @@ import re
 import stat
 import tomllib
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from offline_bundle.builder.inputs.imports import imported_modules, likely_package
+from offline_bundle.builder.inputs.notebooks import notebook_script
+from offline_bundle.builder.inputs.other_files import describe_other
 from offline_bundle.builder.inputs.script_checks import Fault, find_faults, line_of
 from offline_bundle.wheelhouse.runtime.disk.paths import unsafe_path
 from offline_bundle.wheelhouse.runtime.errors import InputError
@@ -31,10 +34,13 @@ from offline_bundle.wheelhouse.runtime.python.pep723 import (
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-_HEADER_HINT = """add a metadata block, a comment with each line exactly as here:
+    AddHeader = Callable[[Path, bytes], bytes]
+    """Returns a script's source with a metadata block."""
+
+_HEADER_HINT = """or add a metadata block by hand, a comment with each line exactly as here:
 
 # /// script
 # requires-python = ">=3.12"
@@ -68,6 +74,8 @@ class Script:
     """The whole metadata table."""
     has_project: bool = True
     """False if the configuration of a project beside it does not apply."""
+    has_own_header: bool = True
+    """False if the metadata was added to what the file has, or comes from a notebook."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -75,14 +83,17 @@ class Script:
         return dict(self.metadata.get("tool", {}).get("uv", {}))
 
 
-def read_scripts(paths: Sequence[Path]) -> tuple[Script, ...]:
-    """Read all scripts; raise one `InputError` with all faults of all of them."""
+def read_scripts(paths: Sequence[Path], add_header: AddHeader | None = None) -> tuple[Script, ...]:
+    """Read all scripts; raise one `InputError` with all faults of all of them.
+
+    *add_header* adds metadata to scripts without any.
+    """
     scripts: list[Script] = []
     problems: list[str] = []
     hints: dict[str, None] = {}
     for path in dict.fromkeys(paths):
         try:
-            scripts.append(read_script(path))
+            scripts.append(read_script(path, add_header))
         except InputError as error:
             problems += error.problems
             hints |= {error.hint: None} if error.hint else {}
@@ -94,26 +105,30 @@ def read_scripts(paths: Sequence[Path]) -> tuple[Script, ...]:
     return tuple(scripts)
 
 
-def read_script(path: Path) -> Script:
+def read_script(path: Path, add_header: AddHeader | None = None) -> Script:
     """Read one script; raise `InputError` with all its faults."""
     problem = _name_problem(path.stem)
     if problem:
         raise _script_error(path, [Fault(None, problem)])
+    content = source = _read_file(path)
+    if path.suffix == ".ipynb":
+        source = _read_notebook(path, content)
+    elif path.suffix != ".py" and (other := describe_other(path, content)):
+        raise _script_error(path, [Fault(None, other)])
+    elif add_header and not opens_block(content):
+        source = add_header(path, content)
+    return replace(parse_script(path, source), has_own_header=source is content)
+
+
+def opens_block(source: bytes) -> bool:
+    """Return whether *source* has a metadata block, or a line that was meant for one."""
+    text = _normalized(source.decode("utf-8", "replace"))
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            problem = "is a directory; name the script itself"
-        elif not stat.S_ISREG(mode):
-            problem = "is not a regular file; save the script to one"
-        else:
-            source = path.read_bytes()
-    except FileNotFoundError:
-        problem = "no such file; check the path"
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror}); check its path and permissions"
-    if problem:
-        raise _script_error(path, [Fault(None, problem)])
-    return parse_script(path, source)
+        if find_block(text):
+            return True
+    except MetadataError:
+        return True
+    return _stray_line(text.split("\n")) is not None
 
 
 def parse_script(path: Path, source: bytes) -> Script:
@@ -141,7 +156,7 @@ def notes_for_uv(scripts: Iterable[Script]) -> list[str]:
     """
     scripts = list(scripts)
     notes = _exact_minor_notes(scripts)
-    for script in scripts:
+    for script in (one for one in scripts if one.has_own_header):
         start = script.source.find(OPENING.encode())
         if start > 0 and script.source[start - 1] not in b"\r\n":
             is_mark = script.source[:start] == b"\xef\xbb\xbf"
@@ -187,6 +202,35 @@ def metadata_error(
         fault = Fault(line_of(block.text, position), problem)
         problems += _script_error(script.path, [fault], first_line=block.line).problems
     return InputError("the scripts cannot be used", hint=hint, problems=problems)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            problem = "is a directory; name the script itself"
+        elif not stat.S_ISREG(mode):
+            problem = "is not a regular file; save the script to one"
+        else:
+            return path.read_bytes()
+    except FileNotFoundError:
+        problem = "no such file; check the path"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror}); check its path and permissions"
+    raise _script_error(path, [Fault(None, problem)])
+
+
+def _read_notebook(path: Path, source: bytes) -> bytes:
+    """Return the script that runs a notebook."""
+    try:
+        script = notebook_script(path.name, source)
+    except (MetadataError, ValueError) as error:
+        problem = error.problem if isinstance(error, MetadataError) else error
+        fault = Fault(None, f"its metadata cell: {problem}; correct the cell")
+        raise _script_error(path, [fault]) from None
+    if script is None:
+        raise _script_error(path, [Fault(None, describe_other(path, source) or "")])
+    return script
 
 
 def _script_error(
@@ -243,6 +287,10 @@ def _decode(path: Path, source: bytes) -> str:
         byte = f"byte {error.start} (0x{source[error.start]:02x})"
         fault = Fault(line, f"{byte} is not UTF-8; save the file as UTF-8")
         raise _script_error(path, [fault]) from None
+    return _normalized(text)
+
+
+def _normalized(text: str) -> str:
     return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -255,8 +303,20 @@ def _find_block(path: Path, text: str) -> Block:
         fault = Fault(error.line, f"{error.problem}; {_break(lines, error.line) or error.hint}")
         raise _script_error(path, [fault]) from None
     if block is None:
-        raise _script_error(path, [_missing_block(lines)], hint=_HEADER_HINT)
+        fault = _stray_line(lines) or Fault(
+            1, f"no inline metadata (PEP 723); {_advice(path, text)}"
+        )
+        raise _script_error(path, [fault], hint=_HEADER_HINT)
     return block
+
+
+def _advice(path: Path, text: str) -> str:
+    """Return the command that adds metadata with the packages that the script imports."""
+    modules = imported_modules(text.encode())
+    packages = dict.fromkeys(
+        likely_package(module) or module.partition(".")[0] for module in modules
+    )
+    return f"add it: uv add --script {printable(str(path))} {' '.join(packages) or 'PACKAGE'}"
 
 
 def _break(lines: Sequence[str], opening: int) -> str | None:
@@ -269,8 +329,8 @@ def _break(lines: Sequence[str], opening: int) -> str | None:
     return None
 
 
-def _missing_block(lines: Sequence[str]) -> Fault:
-    """Return the fault of a script without metadata, at the line that was meant to open it."""
+def _stray_line(lines: Sequence[str]) -> Fault | None:
+    """Return the fault of the line that was meant to open a block, or to be in one."""
     for number, line in enumerate(lines, 1):
         match = _NEAR_OPENING.fullmatch(line)
         if match and get_close_matches(match[1].lower(), ["script"]):
@@ -279,7 +339,7 @@ def _missing_block(lines: Sequence[str]) -> Fault:
         if _LOOSE_KEY.match(line):
             fault = f"no metadata: this line must be between `{OPENING}` and `# ///`"
             return Fault(number, fault)
-    return Fault(1, "no inline metadata (PEP 723); add a metadata block at the top of the file")
+    return None
 
 
 def _parse_toml(path: Path, block: Block) -> dict[str, Any]:

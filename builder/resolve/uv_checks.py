@@ -39,7 +39,11 @@ def check_settings_readable(scripts: Iterable[Script], uv: str) -> None:
     """
     faults = []
     for script in scripts:
-        unreadable = _unreadable(script.path.resolve(), uv) if script.settings else None
+        unreadable = (
+            _unreadable(script.path.resolve(), uv)
+            if script.settings and script.has_own_header
+            else None
+        )
         if unreadable is None or _RELATIVE.search(unreadable[1]):
             continue
         line, message = unreadable

@@ -1,4 +1,4 @@
-"""A uv lock beside a script (`eval.py.lock`, from `uv lock --script`).
+"""A uv lock beside a script (`eval.py.lock`, from `uv lock --script`), or of a project (`uv.lock`).
 
 `uv run` uses its versions, so a build does too. They are passed to the resolver as constraints,
 because the lock itself is universal: it has no libc floor, and may have versions without a file for
@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ _EXPORT = (
 
 @dataclass(frozen=True)
 class ScriptLock:
-    """The content of a script's uv lock."""
+    """The content of a lock that was made for a script or its project."""
 
     path: Path
     constraints: str
@@ -44,6 +44,19 @@ class ScriptLock:
     """File name -> sha256 of every file."""
     commits: Mapping[str, str]
     """Package name -> commit, for packages from git."""
+    hashes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Package name -> sha256 of each file that is allowed, where a requirements file names them."""
+
+
+@dataclass(frozen=True)
+class Locking:
+    """How locks are read."""
+
+    uv: str
+    """The executable."""
+    options: ResolveOptions
+    is_locked: bool = False
+    """Raise OutOfDateError for a lock that is out of date, instead of a note."""
 
 
 def uv_lock_path(script: Script) -> Path:
@@ -52,8 +65,8 @@ def uv_lock_path(script: Script) -> Path:
 
 
 def has_uv_lock(script: Script) -> bool:
-    """Return whether the script has a uv lock."""
-    return uv_lock_path(script).is_file()
+    """Return whether the script has a uv lock; only a script with metadata of its own has one."""
+    return script.has_own_header and uv_lock_path(script).is_file()
 
 
 def read_script_locks(
@@ -73,7 +86,10 @@ def read_script_locks(
     notes: list[str] = []
     stale: list[str] = []
     for script in filter(has_uv_lock, scripts):
-        lock = _read(script, uv, options, credentials)
+        selection = ["--script", str(script.path.resolve())]
+        folder = uv_settings.script_folder(script)
+        locking = Locking(uv, options)
+        lock = _read(uv_lock_path(script), selection, folder, locking, credentials)
         if lock is None:
             stale.append(f"{uv_lock_path(script)} is out of date")
         else:
@@ -89,6 +105,24 @@ def read_script_locks(
     return locks, [*notes, *(f"{text}, {renew}" for text in stale)]
 
 
+def read_project_lock(
+    root: Path, groups: Sequence[str], locking: Locking
+) -> tuple[ScriptLock | None, str]:
+    """Return the lock of the project at *root*, None if it is out of date, and a note.
+
+    *groups* are its dependency groups to use. Raises as `read_script_locks`.
+    """
+    path = root / "uv.lock"
+    selection = ["--project", str(root), "--no-default-groups", "--no-emit-project"]
+    selection += [part for group in groups for part in ("--group", group)]
+    lock = _read(path, selection, root, locking)
+    if lock is not None:
+        return lock, f"the versions are those of {path.name} of the project"
+    if locking.is_locked:
+        raise OutOfDateError(f"{path} is out of date", hint="update it: uv lock")
+    return None, f"{path.name} of the project is out of date and not used; renew it with `uv lock`"
+
+
 def check_files(
     locks: Mapping[str, ScriptLock], selected: Iterable[tuple[Resolution, Sequence[Artifact]]]
 ) -> None:
@@ -102,9 +136,9 @@ def check_files(
             problems |= dict.fromkeys(_differences(lock, artifact))
     if problems:
         raise IntegrityError(
-            "the index or repository differs from what a uv lock pins",
+            "the index or repository differs from what a lock pins",
             problems=tuple(problems),
-            hint="update the lock: uv lock --script",
+            hint="update the lock, such as with `uv lock --script` or `uv lock`",
         )
 
 
@@ -112,29 +146,37 @@ def _differences(lock: ScriptLock, artifact: Artifact) -> Iterator[str]:
     pinned, actual = lock.digests.get(artifact.filename), artifact.hashes.get("sha256")
     if pinned and actual and pinned != actual:
         yield f"{lock.path}: {artifact.filename}: expected sha256 {pinned}, got {actual}"
+    allowed = lock.hashes.get(artifact.name)
+    if allowed and actual and actual not in allowed:
+        yield f"{lock.path}: {artifact.filename}: its sha256 {actual} is not in the file"
     commit = lock.commits.get(artifact.name)
     if artifact.kind == "git" and commit and commit != artifact.commit:
         yield f"{lock.path}: {artifact.name}: expected commit {commit}, got {artifact.commit}"
 
 
 def _read(
-    script: Script, uv: str, options: ResolveOptions, credentials: Credentials
+    path: Path,
+    selection: Sequence[str],
+    folder: Path | None,
+    locking: Locking,
+    credentials: Credentials | None = None,
 ) -> ScriptLock | None:
-    """Return the lock of *script*; None where it is out of date."""
-    path = uv_lock_path(script)
-    command = [uv, "export", "--script", str(script.path.resolve()), *_EXPORT.split()]
-    command += ["--python", sys.executable, *uv_process.index_flags(options)]
-    with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
-        variables = uv_process.index_variables(options)
-        project = uv_settings.script_folder(script)
-        process = uv_process.run_uv(command, Path(folder), project, **variables)
+    """Return the lock at *path*, exported by uv; None where it is out of date.
+
+    The configuration of the project with *folder* applies.
+    """
+    command = [locking.uv, "export", *selection, *_EXPORT.split()]
+    command += ["--python", sys.executable, *uv_process.index_flags(locking.options)]
+    with tempfile.TemporaryDirectory(prefix="offline-bundle-") as work:
+        variables = uv_process.index_variables(locking.options)
+        process = uv_process.run_uv(command, Path(work), folder, **variables)
     if "needs to be updated" in process.stderr:
         return None
     if process.returncode != 0:
         raise InputError(
             f"{path} cannot be used",
             problems=redact(process.stderr, credentials).strip().splitlines(),
-            hint="create it again with `uv lock --script`, or remove it",
+            hint="create it again with `uv lock`, or remove it",
         )
     pins = [line for line in process.stdout.splitlines() if _PIN.match(line)]
     packages = tomllib.loads(path.read_text(encoding="utf-8")).get("package", [])

@@ -72,11 +72,25 @@ def _script_block(script: str, bundle: str) -> str:
     except InputError as error:
         raise InputError(f"{script}: {error.message}", hint=error.hint) from None
     if block is None:
+        block = _bundled_block(script, bundle)
+    if block is None:
         raise InputError(
-            f"{script} has no inline metadata",
+            f"{script} has no inline metadata, and the bundle has no script of this name",
             hint="begin it with a `# /// script` block that lists its dependencies (PEP 723)",
         )
     return block
+
+
+def _bundled_block(script: str, bundle: str) -> "Optional[str]":
+    """Return the metadata of the bundle's script with the same name, or None.
+
+    A build adds it where the script has none (`build --requirements`).
+    """
+    try:
+        with open(os.path.join(bundle, "scripts", os.path.basename(script)), "rb") as file:
+            return read_block(file.read().decode())
+    except (OSError, UnicodeDecodeError, InputError):
+        return None
 
 
 def _script_text(script: str, bundle: str) -> str:

@@ -1,0 +1,1 @@
+"""Metadata for scripts without a header: from requirements files, projects and locks."""
