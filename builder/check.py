@@ -126,7 +126,7 @@ def expected_manifest(current: Manifest, resolved: Resolved) -> Manifest:
         script, target = lock.resolution.script, lock.resolution.target
         scripts[script.name] = _with_lock(current, scripts.get(script.name), lock)
         targets[target.name] = BundledTarget(python=target.python, platform=target.platform)
-        files[f"scripts/{script.name}.py"] = file_entry(script.source)
+        files[f"scripts/{script.name}.py"] = file_entry(script.bundled)
         packages = scripts[script.name].locks[target.name].packages.values()
         for artifact, package in zip(lock.artifacts, packages, strict=True):
             bundled = current.files.get(package.wheel)

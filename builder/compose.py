@@ -211,7 +211,7 @@ def _contents(
     contents: dict[str, bytes | Path] = {}
     for lock in locked:
         script = lock.resolution.script
-        contents[f"scripts/{script.name}.py"] = script.source
+        contents[f"scripts/{script.name}.py"] = script.bundled
         contents[lock.lock_path] = lock.content
         contents[lock.requirements_path] = lock.requirements
     for wheel in wheels:

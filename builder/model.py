@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.headers.model import HeaderRequest
 from offline_bundle.builder.resolve.model import ResolveOptions
 
@@ -144,9 +143,9 @@ class Resolved:
             for text in resolution.warnings
         ]
         notes += [
-            f"{resolution.script.path.name} contains a password, and is bundled as it is"
+            f"{resolution.script.path.name} contains a password, which the bundle leaves out"
             for resolution in resolutions
-            if redact(resolution.script.block) != resolution.script.block
+            if resolution.script.bundled != resolution.script.source
         ]
         return tuple(dict.fromkeys(notes))
 

@@ -12,6 +12,7 @@ from offline_bundle.builder.extras import python_builds
 from offline_bundle.builder.fetch.credential_helpers import StoredLogins
 from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.headers.headers import Headers
+from offline_bundle.builder.inputs.git_urls import repository_urls
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import find_build_interpreters, pair_up
 from offline_bundle.builder.inputs.scripts import notes_for_uv
@@ -154,7 +155,8 @@ def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) ->
     locations = [location for script in scripts for location in uv_settings.index_locations(script)]
     flags = [*options.indexes, *options.find_links, *filter(None, [options.default_index])]
     locations += map(uv_settings.split_index, flags)
-    return Credentials.for_indexes(locations, os.environ, logins)
+    repositories = [url for script in scripts for url in repository_urls(script)]
+    return Credentials.for_indexes(locations, os.environ, logins, repositories)
 
 
 def _collector(plan: BuildPlan, writer: BundleWriter) -> Collector:

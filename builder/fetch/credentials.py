@@ -14,20 +14,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
+from offline_bundle.wheelhouse.runtime.text import without_logins
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# The user part of a URL ends at the last "@" of the authority (RFC 3986, 3.2.1). The second
-# alternative: a password with an unescaped "/", "?" or "#": an invalid URL, but messages quote it.
-_USERINFO = re.compile(
-    r"""(?P<scheme>\b[a-z][a-z0-9+.-]*:)?(?P<slashes>//)
-    (?: [^\s/?\#"'<>]*@ | (?!\[)[^\s/?\#"'<>@:]+:(?!\d{1,5}(?!\w))[^\s"'<>]*@ )""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_BARE_SSH_USER = re.compile(r"(?:git\+)?ssh://[\w.-]+@", re.IGNORECASE)
 _HIDDEN = "****"
+_GIT_HELPER = (
+    '!f() { printf "username=%s\\npassword=%s\\n"'
+    ' "$OFFLINE_BUNDLE_GIT_USER_#" "$OFFLINE_BUNDLE_GIT_PASSWORD_#"; }; f'
+)
 
 Login = tuple[str, str]
 """User name and password; either may be empty."""
@@ -60,10 +58,15 @@ class Credentials:
         self,
         indexes: Sequence[_Index] = (),
         find_stored: Callable[[str, str | None], Login | None] | None = None,
+        repositories: Iterable[str] = (),
     ) -> None:
-        """*find_stored* returns logins by URL and user name (None: any); slow, and called late."""
+        """*find_stored* returns logins by URL and user name (None: any); slow, and called late.
+
+        *repositories* are URLs of git repositories, with their logins.
+        """
         self._indexes = tuple(indexes)
-        self._secrets = _secret_patterns(index.login for index in indexes if index.login)
+        self._repositories = _logins_in(repositories)
+        self._secrets = self._secret_patterns()
         self._find_stored = find_stored
         self._looked_up: dict[str, bool] = {}
         self._lock = threading.Lock()
@@ -74,9 +77,11 @@ class Credentials:
         indexes: Iterable[tuple[str | None, str]],
         environ: Mapping[str, str],
         find_stored: Callable[[str, str | None], Login | None] | None = None,
+        repositories: Iterable[str] = (),
     ) -> Credentials:
         """Collect the credentials of (name or None, URL) pairs; variables win, as in uv."""
-        return cls([_read_index(name, url, environ) for name, url in indexes], find_stored)
+        read = [_read_index(name, url, environ) for name, url in indexes]
+        return cls(read, find_stored, repositories)
 
     def for_url(self, url: str) -> Login | None:
         """Return (user name, password) for *url*: its own, or those of its nearest index.
@@ -113,8 +118,32 @@ class Credentials:
             return False
         others = (other for other in self._indexes if other != index)
         self._indexes = (replace(index, login=login), *others)
-        self._secrets = _secret_patterns(other.login for other in self._indexes if other.login)
+        self._secrets = self._secret_patterns()
         return True
+
+    def _secret_patterns(self) -> tuple[re.Pattern[str], ...]:
+        logins = [index.login for index in self._indexes if index.login]
+        return _secret_patterns([*logins, *self._repositories.values()])
+
+    def git_variables(self, environ: Mapping[str, str], *urls: str) -> dict[str, str]:
+        """Return variables that pass the logins of repositories to git, for their own hosts only.
+
+        *urls* are further repositories. Other users can read the arguments of a process, but not
+        its environment.
+        """
+        repositories = {**self._repositories, **_logins_in(urls)}
+        first = int(environ.get("GIT_CONFIG_COUNT") or 0)
+        keys = [*repositories, *map(_origin_url, repositories)]  # submodules are elsewhere there
+        variables = {"GIT_CONFIG_COUNT": str(first + len(keys))} if keys else {}
+        logins = [*repositories.values()] * 2
+        for number, (url, (user, password)) in enumerate(zip(keys, logins, strict=True), first):
+            variables |= {
+                f"GIT_CONFIG_KEY_{number}": f"credential.{url}.helper",
+                f"GIT_CONFIG_VALUE_{number}": _GIT_HELPER.replace("#", str(number)),
+                f"OFFLINE_BUNDLE_GIT_USER_{number}": user,
+                f"OFFLINE_BUNDLE_GIT_PASSWORD_{number}": password,
+            }
+        return variables
 
     def advice(self, url: str) -> str:
         """Return a hint where to put credentials for *url*: variables of its index, or netrc."""
@@ -131,7 +160,7 @@ class Credentials:
 
     def redact(self, text: str) -> str:
         """Remove every known secret, and the user part of every URL, from *text*."""
-        text = _USERINFO.sub(_keep_bare_ssh_user, text)
+        text = without_logins(text)
         for pattern in self._secrets:
             text = pattern.sub(_HIDDEN, text)
         return text
@@ -154,7 +183,7 @@ class Credentials:
 
 def without_credentials(url: str) -> str:
     """Drop the user part of *url*; keep all else, and `ssh://git@`, which is not a secret."""
-    return _USERINFO.sub(_keep_bare_ssh_user, url, count=1)
+    return without_logins(url)
 
 
 def origin_of(url: str) -> Origin:
@@ -168,15 +197,17 @@ def origin_of(url: str) -> Origin:
         return Origin("", "", None)
 
 
+def _logins_in(urls: Iterable[str]) -> dict[str, Login]:
+    return {without_credentials(url): login for url in urls if (login := _login_in(url))}
+
+
+def _origin_url(url: str) -> str:
+    return "/".join(url.split("/")[:3])
+
+
 def redact(text: str, credentials: Credentials | None = None) -> str:
     """Remove the secrets of *credentials*, and the user part of every URL, from *text*."""
     return (credentials or Credentials()).redact(text)
-
-
-def _keep_bare_ssh_user(match: re.Match[str]) -> str:
-    if _BARE_SSH_USER.fullmatch(match.group()):
-        return match.group()
-    return f"{match['scheme'] or ''}{match['slashes']}"
 
 
 def _read_index(name: str | None, url: str, environ: Mapping[str, str]) -> _Index:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from offline_bundle.wheelhouse.runtime.bundle.manifest_entries import BundledScript
 from offline_bundle.wheelhouse.runtime.python.pep723 import block_digest, settings_digest
 from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requirement
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ def bundled_script(script: Script, locks: Mapping[str, BundledLock]) -> BundledS
     return BundledScript(
         path=f"scripts/{script.name}.py",
         block=block_digest(script.block),
-        dependencies=script.dependencies,
+        dependencies=tuple(map(without_logins, script.dependencies)),
         requires_python=script.requires_python,
         settings=settings_digest(script.settings),
         locks=locks,

@@ -31,7 +31,7 @@ from offline_bundle.wheelhouse.runtime.python.pep723 import (
     MetadataError,
     find_block,
 )
-from offline_bundle.wheelhouse.runtime.text import printable
+from offline_bundle.wheelhouse.runtime.text import printable, without_logins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -81,6 +81,16 @@ class Script:
     def settings(self) -> dict[str, Any]:
         """The script's `[tool.uv]` table; empty where it has none."""
         return dict(self.metadata.get("tool", {}).get("uv", {}))
+
+    @property
+    def bundled(self) -> bytes:
+        """The file as a bundle has it: without the logins of URLs in its metadata."""
+        content = self.source
+        for line in self.block.split("\n"):
+            clean = without_logins(line)
+            if clean != line:
+                content = content.replace(f"# {line}".encode(), f"# {clean}".encode())
+        return content
 
 
 def read_scripts(paths: Sequence[Path], add_header: AddHeader | None = None) -> tuple[Script, ...]:

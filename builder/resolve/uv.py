@@ -26,6 +26,7 @@ from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import Credentials, redact
+from offline_bundle.builder.inputs.git_urls import without_git_logins
 from offline_bundle.builder.inputs.uv_sources import local_sources, source_entries
 from offline_bundle.builder.resolve import free_threaded, uv_messages, uv_settings
 from offline_bundle.builder.resolve.model import Resolution
@@ -73,7 +74,7 @@ class _ResolveInput:
         source_folder = self.script.path.resolve().parent
         dependencies = [
             uv_settings.absolute_requirement(text, source_folder)
-            for text in self.script.dependencies
+            for text in without_git_logins(self.script.dependencies)
         ]
         project = {
             "name": f"script-{name or 'unnamed'}",
@@ -230,6 +231,7 @@ class UvResolver:
         own = uv_settings.absolute_settings(script.settings, script.path.resolve().parent)
         settings = uv_settings.combined_settings([uv_settings.environment_settings(), own])
         built = set(_local_packages(script, settings))
+        settings = without_git_logins(settings)
         return _ResolveInput(script, target, full_version, settings, built)
 
     def _write(self, project: _ResolveInput, folder: Path) -> None:
@@ -253,7 +255,8 @@ class UvResolver:
             for name in sorted(project.built):
                 command += ["--no-binary", name]
         script_folder = uv_settings.script_folder(project.script)
-        return run_uv(command, folder, script_folder, **index_variables(options))
+        variables = {**index_variables(options), **self._credentials.git_variables(os.environ)}
+        return run_uv(command, folder, script_folder, **variables)
 
     def _error(self, project: _ResolveInput, text: str) -> BundleError:
         failure = Failure(project.script, project.target, text)

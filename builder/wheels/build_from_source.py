@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from offline_bundle.builder.fetch.credentials import redact
+from offline_bundle.builder.inputs.git_urls import without_git_logins
 from offline_bundle.builder.resolve import uv_process, uv_settings
 from offline_bundle.builder.wheels.sources import copy_source
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
@@ -115,6 +116,7 @@ class WheelBuilder:
         variables = uv_process.index_variables(
             self._options, [f"{name}={url}" if name else url for name, url in indexes]
         )
+        variables |= self._credentials.git_variables(os.environ)
         variables["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH") or _EPOCH
         if ":all:" not in self._options.allow_build:
             # build requirements (setuptools and so on) must be wheels; only this package is built
@@ -134,7 +136,7 @@ class WheelBuilder:
 def _build_settings(script: Script) -> dict[str, Any]:
     """Return the settings of the script that apply to builds."""
     settings = uv_settings.absolute_settings(script.settings, script.path.resolve().parent)
-    return {key: settings[key] for key in _BUILD_SETTINGS if key in settings}
+    return {key: without_git_logins(settings[key]) for key in _BUILD_SETTINGS if key in settings}
 
 
 def _keep(wheel: Path, folder: Path) -> Path:

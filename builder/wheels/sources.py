@@ -33,11 +33,6 @@ _IGNORED = {
     "node_modules",
 }
 _IGNORED_AT_TOP = {"build", "dist"}
-# Variables with the login of a repository; other users cannot read them, but arguments.
-_GIT_USER, _GIT_PASSWORD = "OFFLINE_BUNDLE_GIT_USER", "OFFLINE_BUNDLE_GIT_PASSWORD"
-_GIT_HELPER = (
-    f'!f() {{ printf "username=%s\\npassword=%s\\n" "${_GIT_USER}" "${_GIT_PASSWORD}"; }}; f'
-)
 
 
 def copy_source(
@@ -131,7 +126,7 @@ def _checkout(artifact: Artifact, folder: Path, credentials: Credentials) -> Pat
     environment = {
         **os.environ,
         "GIT_TERMINAL_PROMPT": "0",
-        **_login(artifact.location, credentials),
+        **credentials.git_variables(os.environ, artifact.location),
     }
     for command in commands:
         process = subprocess.run(
@@ -149,22 +144,6 @@ def _checkout(artifact: Artifact, folder: Path, credentials: Credentials) -> Pat
                 hint=f"try `git clone {url}`: it must work without a prompt",
             )
     return folder
-
-
-def _login(url: str, credentials: Credentials) -> dict[str, str]:
-    """Return variables that pass the login in *url* to git, for this host only."""
-    login = credentials.for_url(url)
-    if login is None or without_credentials(url) == url or not url.startswith("http"):
-        return {}
-    origin = "/".join(without_credentials(url).split("/")[:3])
-    count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
-    return {
-        "GIT_CONFIG_COUNT": str(count + 1),
-        f"GIT_CONFIG_KEY_{count}": f"credential.{origin}.helper",
-        f"GIT_CONFIG_VALUE_{count}": _GIT_HELPER,
-        _GIT_USER: login[0],
-        _GIT_PASSWORD: login[1],
-    }
 
 
 def _copy_tree(source: Path, folder: Path) -> Path:

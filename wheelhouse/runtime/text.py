@@ -1,6 +1,27 @@
-"""Untrusted text in messages."""
+"""Untrusted text in messages, and URLs without logins."""
+
+import re
 
 _LONGEST_SHOWN = 120
+# The user part of a URL ends at the last "@" of the authority (RFC 3986, 3.2.1). The second
+# alternative: a password with an unescaped "/", "?" or "#": an invalid URL, but messages quote it.
+_USERINFO = re.compile(
+    r"""(?P<scheme>\b[a-z][a-z0-9+.-]*:)?(?P<slashes>//)
+    (?: [^\s/?\#"'<>]*@ | (?!\[)[^\s/?\#"'<>@:]+:(?!\d{1,5}(?!\w))[^\s"'<>]*@ )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_BARE_SSH_USER = re.compile(r"(?:git\+)?ssh://[\w.-]+@", re.IGNORECASE)
+
+
+def without_logins(text: str) -> str:
+    """Drop the user part of each URL in *text*; keep `ssh://git@`, which is not a secret."""
+    return _USERINFO.sub(_keep_bare_ssh_user, text)
+
+
+def _keep_bare_ssh_user(match: "re.Match[str]") -> str:
+    if _BARE_SSH_USER.fullmatch(match.group()):
+        return match.group()
+    return f"{match['scheme'] or ''}{match['slashes']}"
 
 
 def printable(text: str) -> str:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from ..disk.files import sha256_of
 from ..errors import InputError
+from ..text import without_logins
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ def _block_end(lines: "list[str]", start: int) -> int:
 
 
 def block_digest(block: str) -> str:
-    """Return the sha256 of a metadata block, the same for every kind of line ending."""
-    return sha256_of(block.replace("\r\n", "\n").replace("\r", "\n").encode())
+    """Return the sha256 of a metadata block, for every kind of line ending and any login."""
+    return sha256_of(without_logins(block.replace("\r\n", "\n").replace("\r", "\n")).encode())
 
 
 def settings_digest(tool_uv: "dict[str, Any]") -> str:
@@ -102,4 +103,4 @@ def settings_digest(tool_uv: "dict[str, Any]") -> str:
     text = json.dumps(
         tool_uv, sort_keys=True, separators=(",", ":"), default=lambda moment: moment.isoformat()
     )
-    return sha256_of(text.encode())
+    return sha256_of(without_logins(text).encode())

@@ -4,7 +4,7 @@ import operator as operators
 import re
 
 from ..errors import InputError
-from ..text import shown
+from ..text import shown, without_logins
 from .platforms import dotted_version
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ def canonical_requirement(text: str) -> str:
     """Return a PEP 508 requirement in one spelling.
 
     The name is normalized (PEP 503), extras and specifiers are sorted, the marker is spaced evenly.
-    A URL is kept as it is, and so is text that is not a requirement.
+    A URL is kept without its login, and text that is not a requirement as it is.
     """
     match = _REQUIREMENT.match(text)
     if not match:
@@ -49,7 +49,7 @@ def canonical_requirement(text: str) -> str:
     if match[3].startswith("@"):
         # In a URL, only a semicolon after a blank begins the marker.
         url, _, marker = re.sub(r"\s+;", "\n;", match[3][1:].strip(), count=1).partition("\n;")
-        version, separator = f" @ {url.strip()}", " ; "
+        version, separator = f" @ {without_logins(url.strip())}", " ; "
     else:
         specifiers, _, marker = match[3].partition(";")
         version = ",".join(canonical_specifiers(specifiers.strip().lstrip("(").rstrip(")")))

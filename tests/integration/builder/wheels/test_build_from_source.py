@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import http.server
 import subprocess
-import threading
 import zipfile
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,12 +13,12 @@ from offline_bundle.builder.resolve.model import Artifact
 from offline_bundle.builder.wheels.sources import copy_source, tree_digest
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError
 from tests.support.distributions import make_source_tree
+from tests.support.git_server import private_repositories
 from tests.support.pipeline_cases import Factory, factory
 from tests.support.programs import require
 from tests.support.uv_cases import make_repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["factory"]
@@ -95,33 +90,6 @@ def test_a_package_named_dist_and_the_egg_info_of_an_sdist_are_part_of_a_source(
         assert (copy / name).exists() is is_kept
 
 
-class _PrivateFiles(http.server.SimpleHTTPRequestHandler):
-    """Files for alice only."""
-
-    def do_GET(self) -> None:
-        token = base64.b64encode(b"alice:s3cr3t-word").decode()
-        if self.headers["Authorization"] == f"Basic {token}":
-            super().do_GET()
-            return
-        self.send_response(401)
-        self.send_header("WWW-Authenticate", 'Basic realm="git"')
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def private_server(folder: Path) -> Iterator[str]:
-    handler = functools.partial(_PrivateFiles, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-
-
 @pytest.mark.parametrize("password", ["s3cr3t-word", "wr0ng-word"])
 def test_a_git_password_is_in_no_argument_and_no_message(
     password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -134,7 +102,7 @@ def test_a_git_password_is_in_no_argument_and_no_message(
     ).stdout.strip()
     trace = tmp_path / "trace"
     monkeypatch.setenv("GIT_TRACE", str(trace))
-    with private_server(tmp_path / "served") as host:
+    with private_repositories(tmp_path / "served", "alice", "s3cr3t-word") as host:
         url = f"http://alice:{password}@{host}/vcs/.git"
         artifact = Artifact("vcs", "1.0", "git", url, "", {}, None, commit=commit)
         if password == "wr0ng-word":
