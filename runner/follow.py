@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from offline_bundle.runner.failures import group_failures
 from offline_bundle.runner.model import FAILED, Counts, Failure, ProjectState, Results
 from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, JobsFailedError
 from offline_bundle.wheelhouse.runtime.text import printable
@@ -20,8 +21,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.runner.engine import Engine
+    from offline_bundle.runner.failures import FailureGroup
 
 SHOWN_FAILURES = 10
+"""Groups of failed jobs in an error."""
+
+_GROUPED_FAILURES = 100
+"""Failed jobs whose consoles are read to form groups."""
+
+_SHOWN_NAMES = 5
 _SHORTEST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 _PENDING_NOTICE_SECONDS = 60.0
@@ -48,11 +56,12 @@ class Outcome:
         if not self.counts.failed:
             return self.fault
         problems = []
-        for failure in self.failures:
-            problems.append(printable(f"{failure.job}: {failure.state}{failure.place}"))
-            problems += [f"  | {printable(line)}" for line in failure.tail.splitlines()]
-        if self.counts.failed > len(self.failures):
-            problems.append(f"… and {self.counts.failed - len(self.failures)} more")
+        groups = group_failures(self.failures)[:SHOWN_FAILURES]
+        for group in groups:
+            problems.append(printable(_describe(group)))
+            problems += [f"  | {printable(line)}" for line in group.failures[0].tail.splitlines()]
+        more = self.counts.failed - sum(len(group.failures) for group in groups)
+        problems += [f"… and {more} more"] if more > 0 else []
         if self.fault:
             lines = str(self.fault).splitlines()
             problems += ["and the download:", *(f"  {line}" for line in lines)]
@@ -85,6 +94,8 @@ class Outcome:
                     "console": failure.tail,
                     "node": failure.node or None,
                     "scheduler_job": failure.job_id or None,
+                    "seconds": failure.seconds,
+                    "started": failure.started.isoformat() if failure.started else None,
                 }
                 for failure in self.failures
             ],
@@ -174,12 +185,21 @@ def resume_command(engine: Engine, project: ProjectState, directory: Path | None
 
 def _failures(engine: Engine, project: ProjectState, results: Results | None) -> list[Failure]:
     if results is None:
-        return engine.failures(project, SHOWN_FAILURES)
-    failed = [job for job in results.jobs if job.state in FAILED]
-    return [
-        Failure(job.name, job.state, job.tail, job.node, job.job_id)
-        for job in failed[:SHOWN_FAILURES]
-    ]
+        return engine.failures(project, _GROUPED_FAILURES)
+    failed = [job.failure() for job in results.jobs if job.state in FAILED]
+    return failed[:_GROUPED_FAILURES]
+
+
+def _describe(group: FailureGroup) -> str:
+    """Return the first line about jobs that failed alike."""
+    first, *others = group.failures
+    if not others:
+        return f"{first.job}: {first.state}{first.place}"
+    names = ", ".join(failure.job for failure in group.failures[:_SHOWN_NAMES])
+    more = len(group.failures) - _SHOWN_NAMES
+    names += f" and {more:,} more" if more > 0 else ""
+    nodes = ", ".join(sorted({failure.node for failure in group.failures if failure.node}))
+    return f"{names}: {group.state}{nodes and f' on {nodes}'}, for the same reason"
 
 
 def _console_hint(results: Results | None) -> str:

@@ -107,12 +107,16 @@ class Failure:
     """The node that ran the job; empty if unknown."""
     job_id: str = ""
     """The identifier of the job in the scheduler; empty without one."""
+    seconds: float | None = None
+    """Run time."""
+    started: datetime | None = None
 
     @property
     def place(self) -> str:
-        """The node and the scheduler's job, in words: ` on n7 (job 12_3)`."""
+        """The node, the scheduler's job and the time, in words: ` on n7 (job 12_3) after 3.2 s`."""
         node = f" on {self.node}" if self.node else ""
-        return node + (f" (job {self.job_id})" if self.job_id else "")
+        job = f" (job {self.job_id})" if self.job_id else ""
+        return node + job + ("" if self.seconds is None else f" after {self.seconds:.1f} s")
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,22 @@ class JobEntry:
     """The node that ran the job; empty if unknown."""
     job_id: str = ""
     """The identifier of the job in the scheduler; empty without one."""
+
+    def failure(self) -> Failure:
+        """Return what is known of a failed job."""
+        return Failure(
+            self.name, self.state, self.tail, self.node, self.job_id, self.seconds, self.started
+        )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where results come from; what is unknown is empty."""
+
+    submitted: datetime | None = None
+    bundle: str = ""
+    command: str = ""
+    """The command line, without secrets."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from offline_bundle.runner.cli.job_output import DOWNLOAD, follow_jobs, print_ou
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
 from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles, complete_scripts
 from offline_bundle.wheelhouse.cli.kit.options import SizeType, json_option, quiet_option
+from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,12 +177,28 @@ def submit_command(  # noqa: PLR0913
             submission_steps(is_quiet=is_quiet) as step,
         ):
             project = opened.submit(request, download, step)
+        if download and not (no_wait and not download.exists()):
+            _record_origin(context, download, project, engine, bundle)
         if no_wait:
             command = resume_command(opened, project, download)
             _print_submitted(project, command, as_json=as_json, is_quiet=is_quiet)
             return
         outcome = follow_jobs(opened, project, wait=True, directory=download, is_quiet=is_quiet)
     print_outcome(context, outcome, as_json=as_json, is_quiet=is_quiet)
+
+
+def _record_origin(
+    context: click.Context, directory: Path, project: ProjectState, engine: str, bundle: str | None
+) -> None:
+    """Note for the page of results what was submitted."""
+    from offline_bundle.runner.cli.given_command import given_command
+    from offline_bundle.runner.model import Origin
+    from offline_bundle.runner.results.folder import ResultsOwner, lock_to_project
+
+    origin = Origin(datetime.now(UTC), bundle or "", given_command(context))
+    owner = ResultsOwner(project.project_id, project.name, engine, origin)
+    with contextlib.suppress(BundleError):  # the download reports a folder that cannot be written
+        lock_to_project(directory, owner)
 
 
 def bundle_on_nodes(bundle: str | None) -> str | None:

@@ -12,6 +12,7 @@ from offline_bundle.runner.results.folder import (
     OWNER_NAME,
     PAGE_NAME,
     PRIVATE_NAME,
+    TABLE_NAME,
     is_free,
     read_owner,
 )
@@ -75,7 +76,7 @@ def remove_results(directory: Path, jobs: Sequence[str]) -> None:
     """
     try:
         # the owner goes last: an interrupted removal can be continued
-        for name in (*jobs, PAGE_NAME, PRIVATE_NAME, OWNER_NAME):
+        for name in (*jobs, PAGE_NAME, TABLE_NAME, PRIVATE_NAME, OWNER_NAME):
             path = directory / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

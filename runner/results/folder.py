@@ -1,6 +1,7 @@
 """A folder of results: its owner and, where jobs work in it, the outcome of each job.
 
 DIRECTORY/index.html                the page: state, time, values and pictures of each job
+DIRECTORY/results.csv               the same table
 DIRECTORY/job-0001/plot.png         an output of the job
 DIRECTORY/job-0001/console_output.txt
 DIRECTORY/job-0001/.job.json        its outcome, written before the folder gets its name
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from offline_bundle.runner.model import (
     Failure,
     FileEntry,
     JobEntry,
+    Origin,
     ProjectState,
     Results,
     job_name,
@@ -36,10 +38,11 @@ from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 PAGE_NAME = "index.html"
+TABLE_NAME = "results.csv"
 PRIVATE_NAME = ".submission"
 OWNER_NAME = ".offline-bundle.json"
 _PLAN_NAME = "submission.json"
@@ -52,6 +55,7 @@ class ResultsOwner:
     project: str
     name: str
     engine: str = "hps"
+    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,16 @@ def read_owner(directory: Path) -> ResultsOwner | None:
     """Return the owner that a results folder records, or None."""
     try:
         found = json.loads((directory / OWNER_NAME).read_text(encoding="utf-8"))
+        submitted = found.get("submitted")
         return ResultsOwner(
-            str(found["project"]), str(found.get("name")), str(found.get("engine", "hps"))
+            str(found["project"]),
+            str(found.get("name")),
+            str(found.get("engine", "hps")),
+            Origin(
+                datetime.fromisoformat(submitted) if submitted else None,
+                str(found.get("bundle") or ""),
+                str(found.get("command") or ""),
+            ),
         )
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
@@ -134,7 +146,6 @@ def find_owner(text: str) -> ResultsOwner | None:
 
 def lock_to_project(directory: Path, owner: ResultsOwner) -> None:
     """Record *owner* in *directory*; raise InputError if it contains anything else."""
-    note = directory / OWNER_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
         found = read_owner(directory)
@@ -145,12 +156,38 @@ def lock_to_project(directory: Path, owner: ResultsOwner) -> None:
                 f"{directory} contains {contents}; nothing was downloaded or changed",
                 hint="name another directory with --download",
             )
-        if found is None:
-            document = {"project": owner.project, "name": owner.name, "engine": owner.engine}
-            write(note, json.dumps(document))
+        if found is None or owner.origin != Origin():
+            write(directory / OWNER_NAME, json.dumps(_owner_document(owner)))
     except OSError as error:
         hint = "name a writable directory with --download"
         raise BundleError(f"{directory} cannot be used: {error.strerror}", hint=hint) from error
+
+
+def _owner_document(owner: ResultsOwner) -> dict[str, str]:
+    origin = owner.origin
+    return {
+        "project": owner.project,
+        "name": owner.name,
+        "engine": owner.engine,
+        "submitted": origin.submitted.isoformat() if origin.submitted else "",
+        "bundle": origin.bundle,
+        "command": origin.command,
+    }
+
+
+def write_page(directory: Path, title: str, jobs: Sequence[JobEntry]) -> Path:
+    """Write the page of all jobs, and the same table as CSV; return the page's path."""
+    from offline_bundle.runner.results.page.page import render_page, render_table
+
+    owner = read_owner(directory)
+    page = directory / PAGE_NAME
+    try:
+        write(directory / TABLE_NAME, render_table(jobs))
+        write(page, render_page(title, jobs, owner.origin if owner else Origin(), TABLE_NAME))
+    except OSError as error:
+        hint = "free some space, or check the permissions of that folder"
+        raise BundleError(f"{page} cannot be written: {error.strerror}", hint=hint) from error
+    return page
 
 
 def write(path: Path, text: str) -> None:
@@ -280,11 +317,13 @@ class JobRecords:
         failed = [number for number in sorted(self.ended) if self.ended[number].state in FAILED]
         return [
             Failure(
-                self.name(number),
-                self.ended[number].state,
-                self._tail(number),
-                self.ended[number].node,
-                self.ended[number].job_id,
+                job=self.name(number),
+                state=self.ended[number].state,
+                tail=self._tail(number),
+                node=self.ended[number].node,
+                job_id=self.ended[number].job_id,
+                seconds=self.ended[number].seconds,
+                started=self.ended[number].started,
             )
             for number in failed[:limit]
         ]
@@ -293,8 +332,6 @@ class JobRecords:
         self, directory: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
     ) -> Results:
         """Write the page; raise InputError if *directory* is not the one that the jobs use."""
-        from offline_bundle.runner.results.page.page import render_page
-
         del progress  # nothing is transferred: the jobs ran in this folder
         if directory.absolute() != self.directory:
             raise InputError(
@@ -302,12 +339,7 @@ class JobRecords:
                 hint="leave out --download; copy that folder if you need another one",
             )
         entries = [self._entry(number, row) for number, row in enumerate(self.plan.rows, 1)]
-        page = self.directory / PAGE_NAME
-        try:
-            write(page, render_page(self.plan.name, entries))
-        except OSError as error:
-            hint = "free some space, or check the permissions of that folder"
-            raise BundleError(f"{page} cannot be written: {error.strerror}", hint=hint) from error
+        page = write_page(self.directory, self.plan.name, entries)
         sizes = [file.size for entry in entries for file in entry.files]
         return Results(self.directory, page, tuple(entries), len(sizes), sum(sizes))
 

@@ -10,7 +10,7 @@ import re
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from offline_bundle.runner.results.folder import PAGE_NAME
+from offline_bundle.runner.results.folder import PAGE_NAME, TABLE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +68,6 @@ def _folder_name(name: str) -> str:
     folder = re.sub(r"[^\w.+=@-]+", "_", name)[:_LONGEST_FOLDER].strip("._ ")
     while len(folder.encode()) > _LONGEST_PART_BYTES:
         folder = folder[:-1]
-    if _RESERVED.fullmatch(folder) or folder.lower() == PAGE_NAME:
+    if _RESERVED.fullmatch(folder) or folder.lower() in {PAGE_NAME, TABLE_NAME}:
         return f"{folder}_"
     return folder

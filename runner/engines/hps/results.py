@@ -22,12 +22,10 @@ from offline_bundle.runner.engines.hps.stored_files import find_files
 from offline_bundle.runner.job_files.names import NUMBER_PARAMETER
 from offline_bundle.runner.model import FAILED, TAIL_LINES, FileEntry, JobEntry, Results
 from offline_bundle.runner.results.folder import (
-    PAGE_NAME,
     ResultsOwner,
     lock_to_project,
-    write,
+    write_page,
 )
-from offline_bundle.runner.results.page.page import render_page
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.sizes import count
 
@@ -74,8 +72,7 @@ def download(
     wanted = [pair for pairs in placed.values() for pair in pairs]
     failed = _download(session, project_id, directory, wanted, progress)
     entries = _entries(directory, jobs, tasks, placed)
-    page = directory / PAGE_NAME
-    write(page, render_page(project.name, entries))
+    page = write_page(directory, project.name, entries)
     if failed:
         raise _failed_downloads(directory, failed, len(wanted))
     size = sum(file.size for file, _ in wanted)

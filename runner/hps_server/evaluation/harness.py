@@ -35,9 +35,10 @@ def main(shim: str, context_file: str, result_file: str) -> int:
         )
         execution(context).execute()
     except BaseException as failure:  # noqa: BLE001 - any exception fails the task, SystemExit too
-        import traceback  # noqa: PLC0415
+        if not _is_of_command(failure):
+            import traceback  # noqa: PLC0415
 
-        traceback.print_exc()
+            traceback.print_exc()
         error = f"{type(failure).__name__}: {failure}"
     result = {
         "error": error,
@@ -47,6 +48,15 @@ def main(shim: str, context_file: str, result_file: str) -> int:
     }
     Path(result_file).write_text(json.dumps(result, default=str))
     return int(error is not None)
+
+
+def _is_of_command(failure: BaseException | None) -> bool:
+    """Return True if a command failed: it has printed why, and a traceback would hide that."""
+    from ansys.rep.evaluator.task_manager import CommandError  # noqa: PLC0415
+
+    while failure is not None and not isinstance(failure, CommandError):
+        failure = failure.__cause__ or failure.__context__
+    return failure is not None
 
 
 def _load(path: str) -> type[Any]:

@@ -197,6 +197,7 @@ def test_every_output_comes_down_verified_with_a_page(
         "job-0002/console_output.txt",
         "job-0003/console_output.txt",
         "job-0003/plot.png",
+        "results.csv",
     ]
     assert results.files == 5
     assert seen[-1] == (results.size, results.size)
@@ -208,7 +209,7 @@ def test_every_output_comes_down_verified_with_a_page(
     ]
     assert all(job.seconds and job.started for job in results.jobs)
     page = results.page.read_text()
-    assert 'src="job-0003/plot.png"' in page
+    assert '["job-0003/plot.png","plot.png",' in page
     assert "two is not a number of mine" in page
 
 

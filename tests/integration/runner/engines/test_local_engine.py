@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -36,14 +37,22 @@ def test_states_results_and_the_way_back(bundle: Path, capsys: pytest.CaptureFix
     assert run(submit_command, "eval.py", *asked, "--input", "mesh.txt", "--env", "MODE=fast") == 8
     said = capsys.readouterr()
     assert "2 done, 2 failed" in said.out
-    assert (
-        "  job-0002: failed\n    | fail 2 fast\n    | no such mesh\n    | exit code 1\n" in said.err
+    assert re.search(
+        r"  job-0002: failed after [\d.]+ s\n    \| fail 2 fast\n    \| no such mesh\n", said.err
     )
     assert "    | error: output is missing: plot.txt\n" in said.err
     assert Path("eval-results/job-0004/plot.txt").read_text() == "a mesh"
     page = Path("eval-results/index.html").read_text()
-    assert "<dt>area</dt><dd>2.5</dd>" in page
-    assert "mesh.txt" not in page
+    assert '"values":["what","area"]' in page
+    assert "<dt>bundle</dt>" in page
+    command = page[page.index("<dt>command</dt>") :].partition("</dd>")[0]
+    assert "submit eval.py" in command
+    assert "--env MODE=..." in command
+    assert page.count("mesh.txt") == command.count("mesh.txt") == 1
+    table = Path("eval-results/results.csv").read_text().splitlines()
+    assert table[0] == "job,state,seconds,started,node,scheduler_job,what,area"
+    assert table[1].startswith("job-0001,done,")
+    assert table[1].endswith(",plot,2.5")
     assert run(jobs_command, "eval-results", "--json") == 8
     document = json.loads(capsys.readouterr().out)
     assert document["jobs"] == {"total": 4, "states": {"done": 2, "failed": 2}}

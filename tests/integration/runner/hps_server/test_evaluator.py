@@ -138,7 +138,7 @@ class TestFailures:
         [
             (
                 'self.run_and_capture_output("exit 3")',
-                "RuntimeError: The command ended with return code 3",
+                "CommandError: The command ended with return code 3",
             ),
             ("pass", "the output file out (out.txt) is missing"),
             ('os.symlink("/etc/hostname", "out.txt")', "the output file out (out.txt) is missing"),

@@ -115,7 +115,7 @@ def test_a_folder_that_nodes_do_not_see_is_named_with_the_node(
     assert (failure.state, failure.node, failure.job_id) == ("node failed", "n7", "103_1")
     assert failure.place == " on n7 (job 103_1)"
     page = created.records.results(tmp_path / "out").page.read_text()
-    assert "n7 · job 103_1" in page
+    assert "n7 \\u00b7 job 103_1" in page
     assert "the job could not start (Slurm job 103_1 on node n7)" in failure.tail
     assert f"can it read and write {tmp_path / 'out'}?" in failure.tail
 

@@ -29,6 +29,10 @@ class Context:
         self.executed_command: str | None = None
 
 
+class CommandError(RuntimeError):
+    """A command ended with another return code than the expected one."""
+
+
 class ApplicationExecution:
     """The base class: a subclass implements `execute`."""
 
@@ -63,5 +67,5 @@ class ApplicationExecution:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         if done.returncode != self.context.expected_return_code:
-            raise RuntimeError(f"The command ended with return code {done.returncode}")
+            raise CommandError(f"The command ended with return code {done.returncode}")
         return done.returncode
