@@ -53,35 +53,6 @@ _NOT_IN_KEY = {
 }
 
 
-# Settings of configuration files, besides indexes and those of builds, and variables that decide
-# which packages are taken.
-_IN_KEY = (
-    "dependency-metadata",
-    "exclude-newer",
-    "exclude-newer-package",
-    "fork-strategy",
-    "index-strategy",
-    "no-binary",
-    "no-binary-package",
-    "no-build",
-    "no-build-package",
-    "no-index",
-    "prerelease",
-    "prerelease-package",
-    "resolution",
-)
-_VARIABLES_IN_KEY = (
-    "SOURCE_DATE_EPOCH",
-    "UV_EXCLUDE_NEWER",
-    "UV_FORK_STRATEGY",
-    "UV_GIT_LFS",
-    "UV_INDEX_STRATEGY",
-    "UV_NO_BUILD_ISOLATION",
-    "UV_PRERELEASE",
-    "UV_RESOLUTION",
-)
-
-
 def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
     """Return the key (64 hex digits) of the bundle that `build` would make.
 
@@ -117,7 +88,11 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
         "scripts": sorted((_script(script) for script in read), key=json.dumps),
         "targets": sorted({f"{script.name}/{target.name}" for script, target in pairs}),
         "project-lock": sha256_of(lock.read_bytes()) if (lock := header.project_lock) else None,
-        "variables": {name: os.environ[name] for name in _VARIABLES_IN_KEY if os.environ.get(name)},
+        "variables": {
+            name: os.environ[name]
+            for name in uv_settings.DECIDING_VARIABLES
+            if os.environ.get(name)
+        },
         "options": {
             name: _portable(value)
             for name, value in sorted(parameters.items())
@@ -130,20 +105,13 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
 def _script(script: Script) -> dict[str, Any]:
     lock = uv_lock_path(script)
     indexes = {_portable(url) for _, url in uv_settings.index_locations(script)}
-    configuration = uv_settings.merged_configuration(uv_settings.script_folder(script))
     return {
         "name": script.name,
         "dependencies": sorted(map(canonical_requirement, script.dependencies)),
         "requires-python": script.requires_python,
         "settings": settings_digest(script.settings),
         "indexes": sorted(indexes),
-        "configuration": settings_digest(
-            {
-                key: configuration[key]
-                for key in (*_IN_KEY, *uv_settings.BUILD_SETTINGS)
-                if key in configuration
-            }
-        ),
+        "configuration": settings_digest(uv_settings.deciding_settings(script)),
         "lock": sha256_of(lock.read_bytes()) if has_uv_lock(script) else None,
     }
 

@@ -22,7 +22,7 @@ from offline_bundle.builder.formats.base import formats_of
 from offline_bundle.builder.inputs.bundled import bundled_script, has_same_metadata
 from offline_bundle.builder.pipeline import plan_build
 from offline_bundle.builder.strategies import resolve
-from offline_bundle.builder.wheels.sources import tree_digest
+from offline_bundle.builder.wheels.local_source import project_digest
 from offline_bundle.wheelhouse.derived.bytecode import find_compiler
 from offline_bundle.wheelhouse.derived.complete import file_entry
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
@@ -235,7 +235,7 @@ def _is_built_from(file: BundledFile, artifact: Artifact) -> bool:
         location = without_credentials(artifact.location)
         return (file.source.git, file.source.commit) == (location, artifact.commit)
     if artifact.kind == "directory":
-        return file.source.built_from == tree_digest(Path(artifact.location))
+        return file.source.built_from == project_digest(Path(artifact.location))
     return file.source.built_from == artifact.hashes.get("sha256")
 
 

@@ -167,6 +167,8 @@ class BuildReport:
     """Number of files that an earlier build had fetched."""
     built: tuple[str, ...]
     """Names of the wheels built from source."""
+    kept: tuple[str, ...]
+    """Names of those kept from an earlier build."""
     changed: bool
     """False when the bundle was up to date."""
     notes: tuple[str, ...] = ()

@@ -193,6 +193,7 @@ def _report(
         fetched=len(transferred),
         fetched_size=sum(file.size for file in transferred),
         from_cache=len(collector.fetched) - len(transferred),
-        built=tuple(collector.built),
+        built=tuple(name for name, is_new in collector.built.items() if is_new),
+        kept=tuple(name for name, is_new in collector.built.items() if not is_new),
         changed=False,
     )

@@ -105,6 +105,8 @@ def _work(report: BuildReport) -> str:
     parts = [fetched] if report.fetched or not report.from_cache else []
     parts += [f"{count(report.from_cache, 'file')} from the cache"] if report.from_cache else []
     parts += [f"{count(len(report.built), 'wheel')} built"] if report.built else []
+    kept = f"{count(len(report.kept), 'wheel')} kept from an earlier build"
+    parts += [kept] if report.kept else []
     return ", ".join(parts)
 
 
@@ -118,6 +120,7 @@ def _document(report: BuildReport) -> dict[str, object]:
         "size": report.size,
         "fetched": {"files": report.fetched, "size": report.fetched_size},
         "built": list(report.built),
+        "kept": list(report.kept),
         "locks": [
             {
                 "script": lock.resolution.script.name,

@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
-def local_sources(settings: Mapping[str, Any]) -> set[str]:
-    """Return the packages that `[tool.uv.sources]` takes from a local folder or source archive."""
+def local_sources(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return path by package, for those that `[tool.uv.sources]` takes from a folder or archive."""
     return {
-        name
+        name: entry["path"]
         for name, entry in source_entries(settings)
         if isinstance(entry.get("path"), str) and not entry["path"].endswith(".whl")
     }
+
+
+def local_build_requirements(folder: Path) -> set[str]:
+    """Return the packages that the project in *folder* takes from other local folders.
+
+    Its `[build-system]` may require them, and so on.
+    """
+    names: set[str] = set()
+    folders, visited = [folder.resolve()], set()
+    while folders:
+        current = folders.pop()
+        visited.add(current)
+        for name, entry in source_entries(_tool_uv(current / "pyproject.toml")):
+            if isinstance(entry.get("path"), str):
+                names.add(name)
+                other = (current / entry["path"]).resolve()
+                folders += [other] if other.is_dir() and other not in visited else []
+    return names
+
+
+def _tool_uv(path: Path) -> dict[str, Any]:
+    try:
+        tool = tomllib.loads(path.read_text(encoding="utf-8")).get("tool")
+    except (OSError, ValueError):  # uv finds the fault
+        return {}
+    table = tool.get("uv") if isinstance(tool, dict) else None
+    return table if isinstance(table, dict) else {}
 
 
 def source_entries(settings: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -27,7 +27,11 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import Credentials, redact
 from offline_bundle.builder.inputs.git_urls import without_git_logins
-from offline_bundle.builder.inputs.uv_sources import local_sources, source_entries
+from offline_bundle.builder.inputs.uv_sources import (
+    local_build_requirements,
+    local_sources,
+    source_entries,
+)
 from offline_bundle.builder.resolve import free_threaded, uv_messages, uv_settings
 from offline_bundle.builder.resolve.model import Resolution
 from offline_bundle.builder.resolve.uv_checks import check_no_forced_builds, check_overrides
@@ -254,9 +258,9 @@ class UvResolver:
             command += ["--only-binary", ":all:"]
             for name in sorted(project.built):
                 command += ["--no-binary", name]
-        script_folder = uv_settings.script_folder(project.script)
+        configuration = uv_settings.merged_configuration(uv_settings.script_folder(project.script))
         variables = {**index_variables(options), **self._credentials.git_variables(os.environ)}
-        return run_uv(command, folder, script_folder, **variables)
+        return run_uv(command, folder, configuration, **variables)
 
     def _error(self, project: _ResolveInput, text: str) -> BundleError:
         failure = Failure(project.script, project.target, text)
@@ -307,7 +311,9 @@ class UvResolver:
 
 def _local_packages(script: Script, settings: Mapping[str, object]) -> Iterator[str]:
     """Yield packages from local paths: the user's own code may be built without a flag."""
-    yield from local_sources(settings)
+    for name, folder in local_sources(settings).items():
+        yield name
+        yield from local_build_requirements(Path(folder))
     for text in script.dependencies:
         name, _, url = text.partition("@")
         if url.strip().startswith(("file:", ".", "/")):

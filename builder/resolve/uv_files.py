@@ -59,7 +59,7 @@ def _project_files(script_folder: Path) -> tuple[list[tuple[Path, dict[str, Any]
 
     `uv.toml` wins over `pyproject.toml`.
     """
-    folder = _workspace_root(script_folder) or script_folder
+    folder = workspace_root(script_folder) or script_folder
     notes: list[str] = []
     for ancestor in (folder, *folder.parents):
         path = ancestor / "uv.toml"
@@ -122,7 +122,7 @@ def _fault(name: str, content: bytes) -> str:
     return printable(refused[0]) if refused else ""
 
 
-def _workspace_root(folder: Path) -> Path | None:
+def workspace_root(folder: Path) -> Path | None:
     """Return the root of the project or workspace with *folder*: uv searches from there upwards."""
     projects = [path for path in (folder, *folder.parents) if (path / "pyproject.toml").is_file()]
     if not projects:

@@ -169,7 +169,8 @@ def _read(
     command += ["--python", sys.executable, *uv_process.index_flags(locking.options)]
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as work:
         variables = uv_process.index_variables(locking.options)
-        process = uv_process.run_uv(command, Path(work), folder, **variables)
+        configuration = uv_settings.merged_configuration(folder)
+        process = uv_process.run_uv(command, Path(work), configuration, **variables)
     if "needs to be updated" in process.stderr:
         return None
     if process.returncode != 0:

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
@@ -16,7 +16,7 @@ from offline_bundle.builder.resolve import uv_settings
 from offline_bundle.builder.resolve.uv_files import user_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from offline_bundle.builder.resolve.model import ResolveOptions
 
@@ -36,6 +36,7 @@ _DROPPED = (
     "UV_CONSTRAINT_HASHES",
     "UV_REQUIRE_HASHES",
     # `uv run SCRIPT` does not read these
+    "UV_BUILD_CONSTRAINT",
     "UV_CONSTRAINT",
     "UV_OVERRIDE",
     "UV_EXCLUDE",
@@ -53,10 +54,7 @@ _PATHS = (
     "SSL_CLIENT_CERT",
     "NETRC",
 )
-_PATH_LISTS = {
-    "UV_BUILD_CONSTRAINT": " ",
-    "SSL_CERT_DIR": os.pathsep,
-}
+_PATH_LISTS = {"SSL_CERT_DIR": os.pathsep}
 _INDEX_LISTS = {
     "UV_INDEX": " ",
     "UV_DEFAULT_INDEX": None,
@@ -79,16 +77,20 @@ def uv_version_here() -> str:
 
 
 def run_uv(
-    command: Sequence[str], folder: Path, script_folder: Path | None = None, /, **variables: str
+    command: Sequence[str],
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    /,
+    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run uv in *folder* with the environment made for it, and *variables* on top.
 
-    The configuration of the project with *script_folder* applies.
+    Its configuration is *settings*; by default, that of the user and the system.
     """
     return subprocess.run(
         command,
         cwd=folder,
-        env={**_environment(folder, script_folder), **variables},
+        env={**_environment(folder, settings), **variables},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -105,13 +107,13 @@ def index_flags(options: ResolveOptions) -> list[str]:
     return flags + (["--exclude-newer", options.exclude_newer] if options.exclude_newer else [])
 
 
-def index_variables(options: ResolveOptions, more: Sequence[str] = ()) -> dict[str, str]:
-    """Return the indexes, and *more* of them, as environment variables of uv.
+def index_variables(options: ResolveOptions) -> dict[str, str]:
+    """Return the indexes as environment variables of uv.
 
     The URLs may hold passwords, and every user of the machine can read a process's arguments.
     As a flag would, each variable replaces the one that the user has set.
     """
-    indexes = " ".join(_index_argument(index) for index in (*options.indexes, *more))
+    indexes = " ".join(_index_argument(index) for index in options.indexes)
     default = _index_argument(options.default_index) if options.default_index else ""
     find_links = ",".join(map(_location_argument, options.find_links))
     variables = {"UV_INDEX": indexes, "UV_DEFAULT_INDEX": default, "UV_FIND_LINKS": find_links}
@@ -131,7 +133,7 @@ def _location_argument(location: str) -> str:
     return location.replace(" ", "%20").replace(",", "%2C")
 
 
-def _environment(folder: Path, script_folder: Path | None) -> dict[str, str]:
+def _environment(folder: Path, settings: Mapping[str, Any] | None) -> dict[str, str]:
     """Return the user's environment without what would override the flags.
 
     uv would find no project's configuration from *folder*, and `uv pip` applies settings that `uv
@@ -144,7 +146,8 @@ def _environment(folder: Path, script_folder: Path | None) -> dict[str, str]:
     configuration = folder / "configuration"
     _link_other_programs(configuration)
     (configuration / "uv").mkdir(parents=True, exist_ok=True)
-    settings = uv_settings.merged_configuration(script_folder)
+    if settings is None:
+        settings = uv_settings.merged_configuration(None)
     (configuration / "uv" / "uv.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
     result["XDG_CONFIG_HOME"] = str(configuration)
     result["UV_NO_SYSTEM_CONFIG"] = "1"

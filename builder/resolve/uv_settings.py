@@ -18,16 +18,47 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.inputs.scripts import Script
 
-BUILD_SETTINGS = (
+_NOT_FOR_BUILDS = {
+    "config-settings-package",
+    "constraint-dependencies",
+    "exclude-dependencies",
+    "extra-build-variables",
+    "override-dependencies",
+    "sources",
+}
+_DECIDING_SETTINGS = (
     "build-constraint-dependencies",
     "config-settings",
     "config-settings-package",
+    "dependency-metadata",
+    "exclude-newer",
+    "exclude-newer-package",
     "extra-build-dependencies",
     "extra-build-variables",
+    "fork-strategy",
+    "index-strategy",
+    "no-binary",
+    "no-binary-package",
+    "no-build",
     "no-build-isolation",
     "no-build-isolation-package",
+    "no-build-package",
+    "no-index",
+    "prerelease",
+    "prerelease-package",
+    "resolution",
 )
-"""Keys of `[tool.uv]` that decide what a build from source gives."""
+DECIDING_VARIABLES = (
+    "SOURCE_DATE_EPOCH",
+    "UV_EXCLUDE_NEWER",
+    "UV_FORK_STRATEGY",
+    "UV_GIT_LFS",
+    "UV_INDEX_STRATEGY",
+    "UV_NO_BUILD_ISOLATION",
+    "UV_PRERELEASE",
+    "UV_RESOLUTION",
+)
+"""Variables, besides indexes, that decide which packages are taken and what builds give."""
 _LOCATIONS = ("index-url", "default-index")
 _LOCATION_LISTS = ("find-links", "extra-index-url")
 _REQUIREMENT_LISTS = (
@@ -48,6 +79,7 @@ _NOT_FOR_SCRIPTS = {
     "dev-dependencies",
     "environments",
     "exclude-dependencies",
+    "extra-build-dependencies",
     "managed",
     "minimum-libc-version",
     "no-sources",
@@ -167,12 +199,6 @@ def tls_settings(scripts: Iterable[Script], insecure_hosts: Iterable[str]) -> Tl
     return TlsSettings(names, any(system))
 
 
-def own_indexes(script_settings: Mapping[str, Any], folder: Path) -> list[tuple[str | None, str]]:
-    """Return (name, URL) of a script's indexes for any package; explicit ones are left out."""
-    entries = _index_entries(absolute_settings(script_settings, folder))
-    return [(entry.get("name"), entry["url"]) for entry in entries if not entry.get("explicit")]
-
-
 def split_index(text: str) -> tuple[str | None, str]:
     """Split `NAME=URL` or `URL`, as `--index` takes it."""
     match = re.fullmatch(r"([A-Za-z0-9._-]+)=(.+)", text)
@@ -243,6 +269,29 @@ def combined_settings(tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def deciding_settings(script: Script) -> dict[str, Any]:
+    """Return the settings, besides indexes, that decide which packages *script* gets."""
+    settings = combined_settings(all_settings(script))
+    return {key: settings[key] for key in _DECIDING_SETTINGS if key in settings}
+
+
+def build_settings(script: Script, package: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the settings for `uv build` of a package that *script* uses, and variables for it.
+
+    `uv build` ignores those of single packages.
+    """
+    settings = combined_settings(all_settings(script))
+    options, more = (
+        _of_package(settings, key, package)
+        for key in ("config-settings-package", "extra-build-variables")
+    )
+    for key, value in options.items():
+        current = settings.setdefault("config-settings", {})
+        current[key] = [*_as_list(value), *_as_list(current[key])] if key in current else value
+    settings = {key: value for key, value in settings.items() if key not in _NOT_FOR_BUILDS}
+    return settings, {name: value for name, value in more.items() if isinstance(value, str)}
+
+
 def is_true(value: str | None) -> bool:
     """Return True for values of variables that uv takes as true."""
     return (value or "").lower() in {"1", "true", "yes", "on", "y", "t"}
@@ -293,6 +342,18 @@ def _absolute_source(source: Any, folder: Path) -> Any:  # noqa: ANN401 - any TO
         # A bundle holds wheels: `editable` would only start another build of the backend.
         source = {key: value for key, value in source.items() if key != "editable"}
     return _absolute_entry(_absolute_entry(source, "path", folder), "url", folder)
+
+
+def _of_package(settings: Mapping[str, Any], key: str, package: str) -> dict[str, Any]:
+    tables = settings.get(key)
+    for name, table in tables.items() if isinstance(tables, dict) else ():
+        if canonicalize_name(name) == package and isinstance(table, dict):
+            return table
+    return {}
+
+
+def _as_list(value: Any) -> list[Any]:  # noqa: ANN401 - any TOML value
+    return value if isinstance(value, list) else [value]
 
 
 def _absolute_entry(entry: Any, key: str, folder: Path) -> Any:  # noqa: ANN401 - any TOML value

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import tomli_w
-
-from offline_bundle.builder.fetch.credentials import redact
+from offline_bundle.builder.fetch.credentials import redact, without_credentials
 from offline_bundle.builder.inputs.git_urls import without_git_logins
+from offline_bundle.builder.inputs.uv_sources import local_build_requirements, source_entries
 from offline_bundle.builder.resolve import uv_process, uv_settings
-from offline_bundle.builder.wheels.sources import copy_source
+from offline_bundle.builder.wheels.sources import copy_source, source_digest
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 
@@ -32,13 +32,15 @@ if TYPE_CHECKING:
 # ZIP has no earlier time; backends that use SOURCE_DATE_EPOCH then write equal archives.
 _EPOCH = "315532800"
 _LAST_LINES = 40
-# Keys of [tool.uv] that change what a build gives.
-_BUILD_SETTINGS = (
-    "build-constraint-dependencies",
-    "config-settings",
-    "config-settings-package",
-    "extra-build-dependencies",
-    "extra-build-variables",
+# Variables that decide what a build gives.
+_VARIABLES = (
+    *uv_settings.DECIDING_VARIABLES,
+    "CC",
+    "CXX",
+    "CPPFLAGS",
+    "CFLAGS",
+    "CXXFLAGS",
+    "LDFLAGS",
 )
 
 
@@ -49,6 +51,8 @@ class BuiltWheel:
     path: Path
     source_sha256: str
     """Digest of the sdist, of the folder's files, or of the repository's URL and commit."""
+    is_kept: bool
+    """From an earlier build with the same source, settings and target."""
 
 
 class WheelBuilder:
@@ -69,20 +73,34 @@ class WheelBuilder:
         Raises FetchError (exit 4) when this machine cannot build for the target, or a build fails.
         """
         interpreter = self._interpreter(artifact, resolution.target)
-        settings = _build_settings(resolution.script)
+        with_lfs = _uses_lfs(artifact, resolution.script)
+        digest = source_digest(artifact, sdist, with_lfs=with_lfs)
+        inputs = [digest, artifact.subdirectory, resolution.target.name]
+        kept = self._cache / self._key(*inputs, script=resolution.script)
+        wheels = sorted(kept.glob("*.whl"))
+        if wheels:
+            return BuiltWheel(wheels[0], digest, is_kept=True)
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as name:
             folder = Path(name)
-            source, digest = copy_source(artifact, sdist, folder, self._credentials)
-            key: list[object] = [digest, artifact.subdirectory, resolution.target.name]
-            key += [settings] if settings else []
-            kept = self._cache / sha256_of(json.dumps(key, sort_keys=True, default=str).encode())
-            wheels = sorted(kept.glob("*.whl"))
-            if not wheels:
-                (folder / "uv.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
-                source /= artifact.subdirectory or ""
-                command = self._command(source, folder / "out", interpreter)
-                wheels = [_keep(self._run(command, artifact, resolution, folder), kept)]
-        return BuiltWheel(wheels[0], digest)
+            source = copy_source(artifact, sdist, folder, self._credentials, with_lfs=with_lfs)
+            source /= artifact.subdirectory or ""
+            command = self._command(source, folder / "out", interpreter)
+            wheel = self._run(command, artifact, resolution, folder)
+            return BuiltWheel(_keep(wheel, kept), digest, is_kept=False)
+
+    def _key(self, *inputs: str | None, script: Script) -> str:
+        """Return the key of a kept wheel: *inputs*, and all settings that decide a build."""
+        options = self._options
+        locations = [*options.indexes, options.default_index, *options.find_links]
+        indexes = [url for _, url in uv_settings.index_locations(script)]
+        document = {
+            "inputs": inputs,
+            "settings": uv_settings.deciding_settings(script),
+            "indexes": [without_credentials(url) for url in (*locations, *indexes) if url],
+            "options": [options.exclude_newer, options.index_strategy],
+            "variables": {name: os.environ.get(name) for name in _VARIABLES},
+        }
+        return sha256_of(json.dumps(document, sort_keys=True, default=str).encode())
 
     def _interpreter(self, artifact: Artifact, target: Target) -> str:
         if not target.runs_here:
@@ -111,18 +129,19 @@ class WheelBuilder:
     def _run(
         self, command: list[str], artifact: Artifact, resolution: Resolution, folder: Path
     ) -> Path:
-        script = resolution.script
-        indexes = uv_settings.own_indexes(script.settings, script.path.resolve().parent)
-        variables = uv_process.index_variables(
-            self._options, [f"{name}={url}" if name else url for name, url in indexes]
-        )
+        variables = uv_process.index_variables(self._options)
+        variables["GIT_OPTIONAL_LOCKS"] = "0"  # a copy uses the index of the original
         variables |= self._credentials.git_variables(os.environ)
         variables["SOURCE_DATE_EPOCH"] = os.environ.get("SOURCE_DATE_EPOCH") or _EPOCH
         if ":all:" not in self._options.allow_build:
-            # build requirements (setuptools and so on) must be wheels; only this package is built
-            variables |= {"UV_NO_BUILD": "1", "UV_NO_BINARY_PACKAGE": ""}
-        project = uv_settings.script_folder(script)
-        process = uv_process.run_uv(command, folder, project, **variables)
+            # build requirements (setuptools and so on) must be wheels, except for local ones
+            is_folder = artifact.kind == "directory"
+            own = local_build_requirements(Path(artifact.location)) if is_folder else set()
+            variables |= {"UV_NO_BUILD": "1", "UV_NO_BINARY_PACKAGE": " ".join(sorted(own))}
+        settings, more = uv_settings.build_settings(resolution.script, artifact.name)
+        process = uv_process.run_uv(
+            command, folder, without_git_logins(settings), **{**variables, **more}
+        )
         wheels = sorted((folder / "out").glob("*.whl"))
         if process.returncode != 0 or len(wheels) != 1:
             raise FetchError(
@@ -133,10 +152,17 @@ class WheelBuilder:
         return wheels[0]
 
 
-def _build_settings(script: Script) -> dict[str, Any]:
-    """Return the settings of the script that apply to builds."""
-    settings = uv_settings.absolute_settings(script.settings, script.path.resolve().parent)
-    return {key: without_git_logins(settings[key]) for key in _BUILD_SETTINGS if key in settings}
+def _uses_lfs(artifact: Artifact, script: Script) -> bool:
+    """Return True where uv fetches the Git LFS files of a repository."""
+    if uv_settings.is_true(os.environ.get("UV_GIT_LFS")):
+        return True
+    entries = [entry for name, entry in source_entries(script.settings) if name == artifact.name]
+    texts = [
+        text for text in script.dependencies if artifact.name == uv_settings.requirement_name(text)
+    ]
+    return any(entry.get("lfs") is True for entry in entries) or any(
+        re.search(r"[#&?]lfs=true", text) for text in texts
+    )
 
 
 def _keep(wheel: Path, folder: Path) -> Path:

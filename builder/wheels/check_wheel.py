@@ -37,6 +37,8 @@ _LONGEST_COMMENT = 0xFFFF
 _BLOCK = 1 << 20
 _LARGEST_FILE = 64 * 1024 * 1024
 _RECORD_FIELDS = 3
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_LARGEST_POINTER = 1024
 _DATA_FOLDERS = {"purelib", "platlib", "headers", "scripts", "data"}
 _ENTRY_POINT = re.compile(r"[\w.-]+(\s*:\s*[\w.-]+)?(\s*\[.*\])?")
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
@@ -58,6 +60,23 @@ def check_wheel(path: Path, filename: str, metadata: WheelMetadata) -> None:
     if problems:
         raise FetchError(
             f"{filename}: this wheel cannot be installed", problems=problems, hint=_HINT
+        )
+
+
+def check_no_lfs_pointers(wheel: Path) -> None:
+    """Raise FetchError (exit 4) where a built wheel has Git LFS pointers in place of files.
+
+    See https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        small = [info for info in archive.infolist() if info.file_size <= _LARGEST_POINTER]
+        names = [info.filename for info in small if archive.read(info).startswith(_LFS_POINTER)]
+    if names:
+        raise FetchError(
+            f"{wheel.name} has Git LFS pointers in place of files",
+            problems=[printable(name) for name in names],
+            hint="add `lfs = true` to its source in [tool.uv.sources], or set UV_GIT_LFS=1; "
+            "in a local folder, run `git lfs pull`",
         )
 
 

@@ -16,7 +16,7 @@ from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.model import Download, Fetched
 from offline_bundle.builder.fetch.pool import fetch
 from offline_bundle.builder.wheels.build_from_source import WheelBuilder
-from offline_bundle.builder.wheels.check_wheel import check_wheel
+from offline_bundle.builder.wheels.check_wheel import check_no_lfs_pointers, check_wheel
 from offline_bundle.builder.wheels.closure import capped_pythons, closure_problems, overridden_names
 from offline_bundle.wheelhouse.derived.wheel_metadata import metadata_of_wheel, parse_metadata
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Source
@@ -51,8 +51,8 @@ class Collector:
     tls: TlsSettings | None = None
     fetched: dict[str, Fetched] = field(default_factory=dict)
     """By location."""
-    built: dict[str, None] = field(default_factory=dict)
-    """Names of the wheels that were built from source, in order."""
+    built: dict[str, bool] = field(default_factory=dict)
+    """Names of wheels from source, in order; False for those kept from an earlier build."""
 
     def find_wheel(self, artifact: Artifact) -> Path | None:
         """Return the wheel in the bundle, if it has the digest of the lock."""
@@ -167,6 +167,8 @@ class Collector:
             path, source = self._build(resolution, artifact, index)
             wheel = _wheel_file(path, path.name, file_digest(path), None, source)
         check_wheel(wheel.path, wheel.filename, wheel.facts)
+        if artifact.kind != "wheel":
+            check_no_lfs_pointers(wheel.path)
         return wheel
 
     def _build(
@@ -182,7 +184,7 @@ class Collector:
                 hint="publish a wheel for the target on an index of yours: "
                 "the build backend decides the tags",
             )
-        self.built[name] = None
+        self.built.setdefault(name, not built.is_kept)
         return built.path, source_of(artifact, index, built_from=built.source_sha256)
 
 

@@ -140,9 +140,17 @@ def make_source_tree(
 
 def make_buildable_sdist(folder: Path, name: str, version: str = "1.0", **options: object) -> Path:
     """The same as an sdist NAME-VERSION.tar.gz in *folder*."""
-    module = name.replace("-", "_")
     tree = make_source_tree(folder / ".trees" / name, name, version, **options)  # type: ignore[arg-type]
-    declared = options.get("declared")
+    sdist = pack_sdist(tree, folder, name, version, declared=options.get("declared"))
+    shutil.rmtree(folder / ".trees")
+    return sdist
+
+
+def pack_sdist(
+    tree: Path, folder: Path, name: str, version: str = "1.0", declared: object = None
+) -> Path:
+    """Pack a source tree as NAME-VERSION.tar.gz in *folder*."""
+    module = name.replace("-", "_")
     metadata_version = "2.1" if declared is None else "2.2"
     package_info = f"Metadata-Version: {metadata_version}\nName: {name}\nVersion: {version}\n"
     if isinstance(declared, list | tuple):
@@ -155,5 +163,4 @@ def make_buildable_sdist(folder: Path, name: str, version: str = "1.0", **option
             member.size = path.stat().st_size
             with path.open("rb") as file:
                 archive.addfile(member, file)
-    shutil.rmtree(folder / ".trees")
     return sdist

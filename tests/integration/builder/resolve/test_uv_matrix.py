@@ -7,7 +7,6 @@ The cells are generated: setting x place x the variable that names the index. Al
 from __future__ import annotations
 
 import itertools
-import re
 import subprocess
 import sys
 import tomllib
@@ -23,6 +22,7 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError
 from tests.support.command_line import HERE
 from tests.support.distributions import make_buildable_sdist, make_wheel
 from tests.support.index_server import IndexServer
+from tests.support.settings import in_project, write_settings
 from tests.support.uv_cases import Workshop
 
 if TYPE_CHECKING:
@@ -167,7 +167,6 @@ def test_a_setting_decides_what_it_decides_for_uv(  # noqa: PLR0917 - fixtures
 ) -> None:
     folder = tmp_path / "project/scripts"
     folder.mkdir(parents=True)
-    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "system"))
     monkeypatch.setenv(base, site.index.url)
     tool = ""
     if place == "variable":
@@ -177,8 +176,8 @@ def test_a_setting_decides_what_it_decides_for_uv(  # noqa: PLR0917 - fixtures
             monkeypatch.setenv(name, f"{filled} {site.index.url}" if is_list else filled)
     else:
         text = _SETTINGS[setting].format(**site.values)
-        tool = _in_project(text) if place == "script" else ""
-        _write(text, place, tmp_path, own_home, monkeypatch)
+        tool = in_project(text) if place == "script" else ""
+        write_settings(text, place, tmp_path, own_home, monkeypatch)
     workshop = Workshop(folder, site.index)
     script = workshop.script("app", "thing", "source", tool=tool)
     is_slow = request.node.get_closest_marker("slow") is not None
@@ -186,33 +185,6 @@ def test_a_setting_decides_what_it_decides_for_uv(  # noqa: PLR0917 - fixtures
     assert taken == locked
     if is_slow:
         assert taken == _run(script)
-
-
-def _write(
-    text: str, place: str, folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Write settings to their file."""
-    paths = {
-        "uv.toml": folder / "project/uv.toml",
-        "pyproject.toml": folder / "project/pyproject.toml",
-        "user": home / ".config/uv/uv.toml",
-        "system": folder / "system/uv/uv.toml",
-        "UV_CONFIG_FILE": folder / "own.toml",
-    }
-    if place not in paths:
-        return
-    if place == "pyproject.toml":
-        text = f'[project]\nname = "p"\nversion = "0"\n{_in_project(text)}'
-    if place == "UV_CONFIG_FILE":
-        monkeypatch.setenv(place, str(paths[place]))
-    paths[place].parent.mkdir(parents=True, exist_ok=True)
-    paths[place].write_text(text)
-
-
-def _in_project(text: str) -> str:
-    """Return the text of a `uv.toml` as tables of a project."""
-    text = re.sub(r"^(\[\[?)", r"\1tool.uv.", text, flags=re.MULTILINE)
-    return text if text.startswith("[") else f"[tool.uv]\n{text}"
 
 
 def _taken(workshop: Workshop, script: Path) -> dict[str, str] | None:

@@ -10,7 +10,7 @@ import pytest
 
 from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.resolve.model import Artifact
-from offline_bundle.builder.wheels.sources import copy_source, tree_digest
+from offline_bundle.builder.wheels.sources import copy_source
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError
 from tests.support.distributions import make_source_tree
 from tests.support.git_server import private_repositories
@@ -50,46 +50,6 @@ def test_build_settings_of_the_script_apply_and_decide_which_kept_wheel_is_used(
     factory.fails(IntegrityError, factory.script("own", tool=tool.format("lime")))
 
 
-def test_links_that_leave_a_source_are_copied_and_decide_its_digest(tmp_path: Path) -> None:
-    tree = make_source_tree(tmp_path / "own", "own", declared=[])
-    (tmp_path / "shared/tables").mkdir(parents=True)
-    (tmp_path / "shared/table.csv").write_text("1")
-    (tmp_path / "shared/tables/a.csv").write_text("2")
-    (tree / "table.csv").symlink_to("../shared/table.csv")
-    (tree / "tables").symlink_to(tmp_path / "shared/tables")
-    (tree / "inside").symlink_to("own.py")
-    (tree / "dangling").symlink_to("nowhere")
-    (tree / "itself").symlink_to(".")
-    artifact = Artifact("own", "1.0", "directory", str(tree), "", {}, None)
-    copy, digest = copy_source(artifact, None, tmp_path / "copy", Credentials())
-    assert (copy / "table.csv").read_text() == "1"
-    assert (copy / "tables/a.csv").read_text() == "2"
-    assert [path.name for path in sorted(copy.rglob("*")) if path.is_symlink()] == [
-        "dangling",
-        "inside",
-        "itself",
-    ]
-    (tmp_path / "shared/table.csv").write_text("changed")
-    changed = tree_digest(tree)
-    (tmp_path / "shared/tables/a.csv").write_text("changed")
-    assert len({digest, changed, tree_digest(tree)}) == 3
-
-
-@pytest.mark.parametrize("is_kept", [True, False])
-def test_a_package_named_dist_and_the_egg_info_of_an_sdist_are_part_of_a_source(
-    *, is_kept: bool, tmp_path: Path
-) -> None:
-    tree = make_source_tree(tmp_path / "own", "own", declared=[])
-    for name in ("dist/__init__.py", "build/__init__.py", "own.egg-info/SOURCES.txt", "PKG-INFO"):
-        path = tree / (name if is_kept else name.replace("__init__", "x").replace("PKG", "x"))
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("")
-    artifact = Artifact("own", "1.0", "directory", str(tree), "", {}, None)
-    copy, _ = copy_source(artifact, None, tmp_path / "copy", Credentials())
-    for name in ("dist", "build", "own.egg-info"):
-        assert (copy / name).exists() is is_kept
-
-
 @pytest.mark.parametrize("password", ["s3cr3t-word", "wr0ng-word"])
 def test_a_git_password_is_in_no_argument_and_no_message(
     password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -110,7 +70,131 @@ def test_a_git_password_is_in_no_argument_and_no_message(
                 copy_source(artifact, None, tmp_path, Credentials())
             assert password not in f"{caught.value} {caught.value.hint}"
         else:
-            source, _ = copy_source(artifact, None, tmp_path, Credentials())
+            source = copy_source(artifact, None, tmp_path, Credentials())
             assert (source / "vcs.py").is_file()
     assert "remote-http" in trace.read_text()
     assert password not in trace.read_text()
+
+
+def _lfs_repository(folder: Path) -> Path:
+    """Commit a project whose module is a file of Git LFS."""
+    git = require("git")
+    require("git-lfs")
+    tree = make_source_tree(folder, "large", declared=[])
+    subprocess.run([git, "init", "--quiet"], cwd=tree, check=True)
+    subprocess.run([git, "lfs", "install", "--local"], cwd=tree, check=True, capture_output=True)
+    (tree / ".gitattributes").write_text("large.py filter=lfs diff=lfs merge=lfs -text\n")
+    return make_repository(tree)
+
+
+def test_files_of_git_lfs_are_fetched_where_uv_fetches_them(
+    factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = _lfs_repository(tmp_path / "large").as_uri()
+    tool = f'[tool.uv.sources]\nlarge = {{{{ git = "{url}"{{}} }}}}'
+    text = factory.fails(
+        FetchError, factory.script("large", tool=tool.format("")), allow=("large",)
+    )
+    assert "Git LFS pointers" in text
+    assert "large.py" in text
+    assert "`lfs = true`" in text
+    factory.build(factory.script("large", tool=tool.format(", lfs = true")), allow=("large",))
+    monkeypatch.setenv("UV_GIT_LFS", "1")
+    other = Factory(tmp_path / "other", factory.index)
+    other.folder.mkdir()
+    report = other.build(other.script("large", tool=tool.format("")), allow=("large",))
+    assert report.built == ("large-1.0-py3-none-any.whl",)
+    with zipfile.ZipFile(other.bundle / "wheels/large-1.0-py3-none-any.whl") as wheel:
+        assert wheel.read("large.py") == b"VERSION = '1.0'\n"
+
+
+_READS = """
+import subprocess
+build_editable = build_wheel_only = build_wheel
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    describe = ["git", "describe", "--tags", "--dirty"]
+    version = subprocess.run(describe, capture_output=True, text=True).stdout.strip()
+    try:
+        from helper import VERSION as helper
+    except ImportError:
+        helper = ""
+    with open("../VERSION") as file:
+        text = " ".join([file.read(), version, helper])
+    with open("own.py", "w") as file:
+        file.write("READ = %r" % text)
+    return build_wheel_only(folder)
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Return a repository with the project `own`, whose backend reads what is outside of it."""
+    folder = tmp_path / "repository"
+    tree = make_source_tree(folder / "own", "own", declared=[])
+    with (tree / "backend.py").open("a") as file:
+        file.write(_READS)
+    (tree / "setup.cfg").write_text("version = file: ../VERSION")
+    (folder / "VERSION").write_text("one")
+    (folder / ".gitignore").write_text("__pycache__")
+    make_repository(folder)
+    subprocess.run([require("git"), "tag", "v7"], cwd=folder, check=True)
+    return folder
+
+
+def _read(bundle: Path) -> str:
+    with zipfile.ZipFile(bundle / "wheels/own-1.0-py3-none-any.whl") as wheel:
+        return wheel.read("own.py").decode()
+
+
+def test_a_backend_reads_the_repository_around_its_project(
+    factory: Factory, repository: Path, tmp_path: Path
+) -> None:
+    before = sorted(repository.rglob("*"))
+    script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "repository/own" }')
+    assert factory.build(script).built
+    assert _read(factory.bundle) == "READ = 'one v7 '"
+    other = tmp_path / "other"
+    assert factory.build(script, output=other).kept
+    (repository / "VERSION").write_text("two")
+    assert factory.build(script, output=tmp_path / "changed").built
+    assert _read(tmp_path / "changed") == "READ = 'two v7-dirty '"
+    assert (repository / "own/own.py").read_text() == "VERSION = '1.0'\n"
+    assert sorted(repository.rglob("*")) == before
+
+
+@pytest.mark.parametrize("source", ['path = "../helper"', "workspace = true"])
+def test_build_requirements_of_a_local_project_may_be_local_too(
+    factory: Factory, repository: Path, source: str
+) -> None:
+    helper = make_source_tree(repository / "helper", "helper", "4.2", declared=[])
+    with (helper / "backend.py").open("a") as file:
+        file.write("build_editable = build_wheel")
+    project = repository / "own/pyproject.toml"
+    text = project.read_text().replace("requires = []", 'requires = ["helper"]')
+    project.write_text(f"{text}[tool.uv.sources]\nhelper = {{ {source} }}\n")
+    if "workspace" in source:
+        workspace = '[tool.uv.workspace]\nmembers = ["own", "helper"]\n'
+        (repository / "pyproject.toml").write_text(workspace)
+    script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "repository/own" }')
+    factory.build(script)
+    assert _read(factory.bundle).endswith("4.2'")
+
+
+def test_settings_outside_the_script_decide_which_kept_wheel_is_used(
+    factory: Factory, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = make_source_tree(tmp_path / "own", "own", declared=[])
+    with (tree / "backend.py").open("a") as file:
+        file.write(_WRITE_SETTINGS)
+    script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own" }')
+    assert factory.build(script).built
+    user = own_home / ".config/uv/uv.toml"
+    user.parent.mkdir(parents=True)
+    for number, path in enumerate((user, tmp_path / "uv.toml")):
+        path.write_text(f'config-settings = {{ flavour = "{number}" }}\n')
+        bundle = tmp_path / f"bundle-{number}"
+        assert factory.build(script, output=bundle).built
+        assert f"'flavour': '{number}'" in _read(bundle)
+    monkeypatch.setenv("CFLAGS", "-O0")
+    assert factory.build(script, output=tmp_path / "flags").built
+    assert factory.build(script, output=tmp_path / "again").kept
