@@ -140,7 +140,7 @@ def assemble_bundle(
         )
 
     composition, notes = add_formats(request.formats, composition, current, context)
-    audit = _review(plan, composition, progress)
+    audit = _audit(plan, composition, progress)
     metadata = partial(gather_metadata, composition.manifest, composition.contents, request.output)
     manifest, inventories = add_inventories(composition.manifest, metadata, current, audit)
     if resolved.locked:
@@ -153,14 +153,14 @@ def assemble_bundle(
     return Assembled(composition, audit, [*bytecode_notes, *notes])
 
 
-def _review(plan: BuildPlan, composition: Composition, progress: BuildProgress) -> Audit | None:
-    if not plan.request.review.is_needed:
+def _audit(plan: BuildPlan, composition: Composition, progress: BuildProgress) -> Audit | None:
+    """Audit the bundle if that was asked for; raises AuditError (10)."""
+    if plan.review is None or not plan.review.options.needs_audit:
         return None
-    # loads requests and yaml, which an unchanged rebuild does not need
-    from offline_bundle.builder.review.review import review  # noqa: PLC0415
+    from offline_bundle.builder.review.review import review  # noqa: PLC0415 - slow to import
 
     progress.step("Reviewing")
-    return review(plan, composition)
+    return review(plan, plan.review, composition)
 
 
 def _with_bytecode(

@@ -27,11 +27,12 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledTarget,
     BundledUv,
     Manifest,
+    Publisher,
     Source,
 )
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.names import DIGEST_LENGTH
+from offline_bundle.wheelhouse.runtime.names import DIGEST_LENGTH, PROVENANCE
 from offline_bundle.wheelhouse.store.shipped import is_launcher_file
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ class WheelFile:
     source: Source
     upload_time: datetime | None = None
     yanked: str | None = None
+    publisher: Publisher | None = None
+    """The publisher that its attestation proves."""
+    provenance: bytes | None = None
+    """Its provenance, if this build fetched it (PEP 740)."""
 
     @property
     def bundle_path(self) -> str:
@@ -184,7 +189,7 @@ def compose(  # noqa: PLR0913 - one parameter per part of a bundle
     }
     files = _kept_files(before, scripts, bundled_uv)
     files |= {path: file_entry(data) for path, data in contents.items() if isinstance(data, bytes)}
-    files |= {wheel.bundle_path: _bundled_wheel(wheel) for wheel in wheels}
+    files |= {wheel.bundle_path: _bundled_wheel(wheel, before) for wheel in wheels}
     files |= {python.bundle_path: _bundled_archive(python) for python in pythons}
     for uv in uvs:
         entry = files[uv.bundle_path]
@@ -217,6 +222,8 @@ def _contents(
     for wheel in wheels:
         contents[wheel.bundle_path] = wheel.path
         contents[f"{wheel.bundle_path}.metadata"] = wheel.metadata
+        if wheel.provenance is not None:
+            contents[f"{wheel.bundle_path}{PROVENANCE}"] = wheel.provenance
     contents |= {uv.bundle_path: uv.executable for uv in uvs}
     return contents | {python.bundle_path: python.path for python in pythons}
 
@@ -287,7 +294,8 @@ def _check_same_bytes(before: Manifest, added: Iterable[tuple[str, str]]) -> Non
         )
 
 
-def _bundled_wheel(wheel: WheelFile) -> BundledFile:
+def _bundled_wheel(wheel: WheelFile, before: Manifest) -> BundledFile:
+    earlier = before.files.get(wheel.bundle_path)
     return BundledFile(
         sha256=wheel.sha256,
         size=wheel.size,
@@ -297,6 +305,7 @@ def _bundled_wheel(wheel: WheelFile) -> BundledFile:
         upload_time=_iso(wheel.upload_time),
         yanked=wheel.yanked,
         source=wheel.source,
+        publisher=wheel.publisher or (earlier.publisher if earlier else None),
     )
 
 

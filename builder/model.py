@@ -21,20 +21,27 @@ if TYPE_CHECKING:
     from offline_bundle.builder.resolve.model import Artifact, Resolution, Resolver
     from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
     from offline_bundle.wheelhouse.audit.criteria import Criteria
+    from offline_bundle.wheelhouse.audit.provenance import AttestationVerifier
     from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class ReviewOptions:
-    """What to review before the bundle is written."""
+    """What the user asks to review."""
 
     audit: bool = False
     """Request the advisories of the indexes' JSON APIs."""
     osv_server: str | None = None
     """URL of an OSV server to request advisories from."""
+    attested: frozenset[str] = frozenset()
+    """Packages whose attestations are fetched: normalized names, or `:all:`."""
+    required: frozenset[str] = frozenset()
+    """Packages that must have an attestation, in the same way."""
     policy: Path | None = None
     exceptions: Path | None = None
+    trusted_root: Path | None = None
+    """Trusted root of a Sigstore; None for the public one."""
 
     @property
     def asks_servers(self) -> bool:
@@ -42,9 +49,22 @@ class ReviewOptions:
         return self.audit or self.osv_server is not None
 
     @property
-    def is_needed(self) -> bool:
-        """Return whether there is anything to review."""
+    def needs_audit(self) -> bool:
+        """Return whether the bundle is audited before it is written."""
         return self.asks_servers or self.policy is not None
+
+
+@dataclass(frozen=True)
+class ReviewPlan:
+    """Options with their files read."""
+
+    options: ReviewOptions
+    criteria: Criteria
+    """Rules and exceptions of the site."""
+    attested: frozenset[str]
+    """Packages whose attestations are fetched, by an option or a rule."""
+    verifier: AttestationVerifier | None
+    """None if no attestation is needed."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +116,8 @@ class BuildPlan:
     tls: TlsSettings
     script_locks: Mapping[str, ScriptLock]
     """uv's locks beside the scripts, by script name."""
-    criteria: Criteria
-    """Rules and exceptions of the site."""
+    review: ReviewPlan | None
+    """None if nothing is reviewed before the bundle is written."""
     notes: Sequence[str] = ()
 
     @property

@@ -20,10 +20,10 @@ from offline_bundle.builder.inputs.search import find_scripts
 from offline_bundle.builder.model import BuildPlan, BuildReport
 from offline_bundle.builder.resolve import from_manifest, uv_checks, uv_settings
 from offline_bundle.builder.resolve.uv_lockfile import Locking, read_script_locks
+from offline_bundle.builder.review.plan import has_corrupt_provenance, plan_review
 from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.collect import Collector
 from offline_bundle.builder.wheels.imports import missing_imports
-from offline_bundle.wheelhouse.audit.criteria import read_criteria
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import InputError
@@ -58,7 +58,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         resolved = resolve(plan, writer.current)
         writer.mark_corrupt(resolved.corrupt)
         collector = _collector(plan, writer)
-        parts = collect(resolved, collector, progress)
+        parts = _with_attestations(plan, collect(resolved, collector, progress), writer, progress)
         import_notes = _check_imports(request, parts)
         assembled = assemble_bundle(plan, resolved, parts, writer, progress)
         composition, notes = assembled.composition, assembled.notes
@@ -106,7 +106,7 @@ def plan_build(request: BuildRequest, uv: str) -> BuildPlan:
         credentials,
         uv_settings.tls_settings(scripts, options.insecure_hosts),
         {**script_locks, **headers.locks},
-        read_criteria(request.review.policy, request.review.exceptions),
+        plan_review(request.review),
         [
             *selection.notes,
             *headers.notes,
@@ -147,6 +147,19 @@ def _choose_targets(
         return pairs_of([script]) if has_flags or not is_known else []
 
     return from_manifest.locked_pairs(scripts, current, requested)
+
+
+def _with_attestations(
+    plan: BuildPlan, parts: Parts, writer: BundleWriter, progress: BuildProgress
+) -> Parts:
+    """Add the attestations that are asked for, and the corrupt ones of the bundle."""
+    if not (plan.review and plan.review.attested) and not has_corrupt_provenance(writer):
+        return parts
+    from offline_bundle.builder.review.attestations import add_attestations  # noqa: PLC0415 - slow
+
+    progress.step("Fetching attestations")
+    locks, notes = add_attestations(plan, parts.locks, writer)
+    return replace(parts, locks=locks, notes=[*parts.notes, *notes])
 
 
 def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) -> Credentials:

@@ -19,7 +19,7 @@ from offline_bundle.wheelhouse.runtime.errors import (
     OutOfDateError,
     first_problems,
 )
-from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, PROVENANCE
 from offline_bundle.wheelhouse.store.verify import verify
 
 if TYPE_CHECKING:
@@ -88,7 +88,11 @@ def orphaned_wheels(
         for lock in manifest.scripts[name].locks.values()
         for package in lock.packages.values()
     }
-    wheels = {path.removesuffix(".metadata") for path in corrupt if path.startswith("wheels/")}
+    wheels = {
+        path.removesuffix(".metadata").removesuffix(PROVENANCE)
+        for path in corrupt
+        if path.startswith("wheels/")
+    }
     return [_wheel_artifact(path, manifest.files[path]) for path in sorted(wheels - needed)]
 
 

@@ -11,8 +11,10 @@ from offline_bundle.wheelhouse.cli.kit.options import (
     PATH,
     json_option,
     quiet_option,
+    require_attestations_option,
     rules_options,
     sign_option,
+    trusted_root_option,
 )
 
 if TYPE_CHECKING:
@@ -162,6 +164,13 @@ _OPTIONS = [
         metavar="URL",
         help="Check for known vulnerabilities: those that this server lists, by the API of OSV.",
     ),
+    click.option(
+        "--attestations",
+        is_flag=True,
+        help="Fetch the attestations that the indexes name, and verify them (PEP 740).",
+    ),
+    require_attestations_option,
+    trusted_root_option,
     rules_options,
     ci_options,
     sign_option,
@@ -207,16 +216,18 @@ def make_request(  # noqa: PLR0913 - one parameter per option
     is_locked: bool,
     audit: bool,
     osv_server: str | None,
+    attestations: bool,
+    require_attestations: tuple[str, ...],
+    trusted_root: Path | None,
     policy: Path | None,
     exceptions: Path | None,
     sign: str | None,
 ) -> BuildRequest:
     """Return the request of the options; raise InputError for a combination that is not valid."""
-    from packaging.utils import canonicalize_name
-
     from offline_bundle.builder.model import BuildRequest, ReviewOptions
     from offline_bundle.builder.resolve.model import ResolveOptions
     from offline_bundle.builder.resolve.uv_process import uv_version_here
+    from offline_bundle.wheelhouse.derived.package_names import ALL, read_names
     from offline_bundle.wheelhouse.signing import signing_with
 
     _check_options(uv_version, nodes, platforms, constraints, no_uv=no_uv)
@@ -235,9 +246,7 @@ def make_request(  # noqa: PLR0913 - one parameter per option
             insecure_hosts=insecure_hosts,
             exclude_newer=exclude_newer,
             constraints=constraints,
-            allow_build=frozenset(
-                name if name == ":all:" else canonicalize_name(name) for name in allow_build
-            ),
+            allow_build=read_names(allow_build),
         ),
         resolver=resolver,
         uv_version=None if no_uv else uv_version or uv_version_here(),
@@ -248,7 +257,15 @@ def make_request(  # noqa: PLR0913 - one parameter per option
         formats=formats,
         header=header,
         strict_imports=strict_imports,
-        review=ReviewOptions(audit, osv_server, policy, exceptions),
+        review=ReviewOptions(
+            audit=audit,
+            osv_server=osv_server,
+            attested=frozenset({ALL} if attestations else ()),
+            required=read_names(require_attestations),
+            policy=policy,
+            exceptions=exceptions,
+            trusted_root=trusted_root,
+        ),
         sign=signing_with(sign) if sign else None,
     )
 

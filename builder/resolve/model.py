@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from packaging.utils import canonicalize_name
+from offline_bundle.wheelhouse.derived.package_names import includes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ class ResolveOptions:
 
     def allows(self, name: str) -> bool:
         """Return True if package *name* may be built from source."""
-        return ":all:" in self.allow_build or canonicalize_name(name) in self.allow_build
+        return includes(self.allow_build, name)
 
 
 @dataclass(frozen=True)

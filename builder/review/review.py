@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.builder.model import BuildPlan
+    from offline_bundle.builder.model import BuildPlan, ReviewOptions, ReviewPlan
     from offline_bundle.wheelhouse.audit.osv.advisory import Advisory
     from offline_bundle.wheelhouse.audit.subject import Reader
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 _HINT = "pin fixed versions, or accept a vulnerability with --exceptions FILE; nothing was written"
 
 
-def review(plan: BuildPlan, composition: Composition) -> Audit:
+def review(plan: BuildPlan, asked: ReviewPlan, composition: Composition) -> Audit:
     """Return the audit of the bundle to be.
 
     Raises AuditError (10) for an open vulnerability or a broken rule.
     """
-    criteria, manifest = plan.criteria, composition.manifest
+    criteria, manifest = asked.criteria, composition.manifest
     read = composition_reader(composition, plan.request.output)
     uses = used_packages(manifest)
-    answers = _ask_servers(plan, manifest, uses)
+    answers = _ask_servers(plan, asked.options, manifest, uses)
     audit = Audit(
         bundle=str(plan.request.output),
         packages=len(uses),
@@ -78,8 +78,9 @@ class _Answers:
         return len({item.id for found in self.matches.values() for item in found})
 
 
-def _ask_servers(plan: BuildPlan, manifest: Manifest, packages: Iterable[Package]) -> _Answers:
-    options = plan.request.review
+def _ask_servers(
+    plan: BuildPlan, options: ReviewOptions, manifest: Manifest, packages: Iterable[Package]
+) -> _Answers:
     if not options.asks_servers:
         return _Answers()
     client = JsonClient(plan.credentials, plan.tls)

@@ -143,6 +143,8 @@ class IndexServer:
         self.upload_time = upload_time
         self.has_metadata = has_metadata
         self.vulnerabilities: dict[str, list[dict[str, Any]]] | None = None
+        self.provenance: dict[str, bytes] = {}
+        """File name -> its provenance, named in the JSON pages (PEP 740)."""
         self.requests: list[Request] = []
         self._descriptions: dict[str, dict[str, Any]] = {}
         self._faults: list[tuple[str, Fault]] = []
@@ -217,6 +219,8 @@ class IndexServer:
             "requires-python": _requires_python(path),
             "core-metadata": {"sha256": hashlib.sha256(metadata).hexdigest()} if metadata else None,
         }
+        if path.name in self.provenance:
+            entry["provenance"] = f"{self.base}/provenance/{path.name}"
         told = {
             key.replace("_", "-"): value
             for key, value in self._descriptions.get(path.name, {}).items()
@@ -343,6 +347,9 @@ class _Handler(BaseHTTPRequestHandler):
         is_json = index.api == "json" or (
             index.api == "both" and _JSON in (self.headers["Accept"] or "")
         )
+        if path.startswith("/provenance/"):
+            content = index.provenance[path.removeprefix("/provenance/")]
+            return self._send(200, content, fault, {"Content-Type": "application/json"})
         release = re.fullmatch(r"/pypi/([^/]+)/[^/]+/json", path)
         if release and index.vulnerabilities is not None:
             document = {"vulnerabilities": index.vulnerabilities.get(release[1], [])}

@@ -10,8 +10,14 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from offline_bundle.wheelhouse.audit.provenance import AttestationVerifier, verify_wheels
 from offline_bundle.wheelhouse.audit.rules.exceptions import apply_exceptions, parse_exceptions
-from offline_bundle.wheelhouse.audit.rules.policy import Rules, find_breaches, parse_rules
+from offline_bundle.wheelhouse.audit.rules.policy import (
+    Rules,
+    find_breaches,
+    find_exception_breaches,
+    parse_rules,
+)
 from offline_bundle.wheelhouse.audit.subject import read_licences, without_licences
 from offline_bundle.wheelhouse.runtime.errors import AuditError, InputError, first_problems
 
@@ -40,6 +46,8 @@ class Criteria:
     """None: there are none."""
     exceptions: tuple[Accepted, ...]
     today: dt.date
+    trusted_root: Path | None = None
+    """Trusted root of a Sigstore; None for the public one."""
 
     def breaches(self, manifest: Manifest, read: Reader) -> tuple[Breach, ...] | None:
         """Return every breach of the rules, None if there are no rules."""
@@ -47,19 +55,26 @@ class Criteria:
             return None
         has_licences = self.rules.licences is not None
         metadata = read_licences(manifest, read) if has_licences else without_licences(manifest)
-        return tuple(find_breaches(self.rules, manifest, metadata, self.exceptions, self.today))
+        provenance = None
+        if self.rules.required_attestations:
+            provenance = verify_wheels(manifest, read, AttestationVerifier(self.trusted_root))
+        breaches = find_breaches(self.rules, manifest, metadata, provenance)
+        return (*breaches, *find_exception_breaches(self.rules, self.exceptions, self.today))
 
     def apply_exceptions(self, findings: Iterable[Finding]) -> Applied:
         """Divide *findings* into open and accepted ones."""
         return apply_exceptions(findings, self.exceptions, self.today)
 
 
-def read_criteria(policy: Path | None, exceptions: Path | None) -> Criteria:
+def read_criteria(
+    policy: Path | None, exceptions: Path | None, trusted_root: Path | None = None
+) -> Criteria:
     """Read the files that the user names, each perhaps None. Raises InputError."""
     return Criteria(
         rules=parse_rules(_read_text(policy), str(policy)) if policy else None,
         exceptions=parse_exceptions(_read_text(exceptions), str(exceptions)) if exceptions else (),
         today=dt.datetime.now(dt.UTC).date(),
+        trusted_root=trusted_root,
     )
 
 

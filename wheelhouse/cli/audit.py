@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from offline_bundle.wheelhouse.cli.kit.completers import complete_packed
-from offline_bundle.wheelhouse.cli.kit.options import PATH, rules_options
+from offline_bundle.wheelhouse.cli.kit.options import PATH, rules_options, trusted_root_option
 from offline_bundle.wheelhouse.runtime.errors import (
     AuditError,
     IntegrityError,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     help="Check packages against these advisories: OSV JSON or YAML, a folder or a zip file.",
 )
 @rules_options
+@trusted_root_option
 @click.option(
     "--format",
     "output_format",
@@ -41,12 +42,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Format of the result on stdout.",
 )
-def audit_command(
+def audit_command(  # noqa: PLR0913 - one parameter per option
     *,
     bundle: Path,
     advisories: Path | None,
     exceptions: Path | None,
     policy: Path | None,
+    trusted_root: Path | None,
     output_format: str,
 ) -> None:
     """Check a bundle for known vulnerabilities and rule breaches, without a network.
@@ -64,7 +66,7 @@ def audit_command(
     if exceptions is not None and advisories is None:
         raise click.UsageError("--exceptions requires --advisories")
     manifest = load_manifest(bundle)
-    audit = _audit(bundle, manifest, advisories, read_criteria(policy, exceptions))
+    audit = _audit(bundle, manifest, advisories, read_criteria(policy, exceptions, trusted_root))
     if output_format == "json":
         click.echo(json.dumps(to_json(audit), indent=1))
     elif output_format == "sarif":

@@ -62,12 +62,13 @@ def _print_packages(shown: Contents) -> None:
             package.name,
             package.version,
             format_size(package.size),
+            str(package.publisher or "absent"),
             ", ".join(package.needed_by) or "unused",
         )
         for package in shown.packages
     ]
     click.echo()
-    print_table(("package", "version", "size", "needed by"), rows, numbers={"size"})
+    print_table(("package", "version", "size", "attested by", "needed by"), rows, numbers={"size"})
 
 
 def _print_programs(shown: Contents) -> None:

@@ -15,6 +15,7 @@ from offline_bundle.wheelhouse.cli.kit.options import (
     rules_options,
     signer_policy,
     trust_options,
+    trusted_root_option,
 )
 from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 )
 @trust_options
 @rules_options
+@trusted_root_option
 @json_option
 @quiet_option
 def unpack_command(  # noqa: PLR0913 - one parameter per option
@@ -60,6 +62,7 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
     revoked_keys: Path | None,
     policy: Path | None,
     exceptions: Path | None,
+    trusted_root: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -87,7 +90,9 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
             allow_rollback=allow_rollback,
             replace_scripts=replace_scripts,
             check_signature=check_signature,
-            check_archive=_rules_check(output, policy, exceptions) if policy else None,
+            check_archive=_rules_check(output, policy, exceptions, trusted_root)
+            if policy
+            else None,
             progress=progress.advance,
             on_wait=None if quiet else print_waiting,
         )
@@ -99,14 +104,16 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
             _print_report(report, output)
 
 
-def _rules_check(output: Path, policy: Path, exceptions: Path | None) -> Callable[[Archive], None]:
+def _rules_check(
+    output: Path, policy: Path, exceptions: Path | None, trusted_root: Path | None
+) -> Callable[[Archive], None]:
     """Return the check of an archive against the rules of the site, before it is unpacked."""
     from offline_bundle.wheelhouse.audit.criteria import check_clean, read_criteria
     from offline_bundle.wheelhouse.audit.findings import used_packages
     from offline_bundle.wheelhouse.audit.subject import archive_reader
     from offline_bundle.wheelhouse.derived.audit_result import Audit
 
-    criteria = read_criteria(policy, exceptions)
+    criteria = read_criteria(policy, exceptions, trusted_root)
 
     def check(archive: Archive) -> None:
         breaches = criteria.breaches(archive.manifest, archive_reader(archive, output))

@@ -14,8 +14,10 @@ from offline_bundle.wheelhouse.cli.kit.options import (
     PATH,
     json_option,
     quiet_option,
+    require_attestations_option,
     signer_policy,
     trust_options,
+    trusted_root_option,
 )
 from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest_bytes
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from offline_bundle.wheelhouse.audit.rules.policy import Provenance
     from offline_bundle.wheelhouse.cli.kit.progress import Progress
     from offline_bundle.wheelhouse.runtime.bundle.signatures import Signer, SignerPolicy
     from offline_bundle.wheelhouse.store.recompile import RecompileReport
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Accept extra files of an interrupted update, if its journal names them.",
 )
+@require_attestations_option
+@trusted_root_option
 @click.option(
     "--recompile",
     is_flag=True,
@@ -61,26 +66,36 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
     quiet: bool,
     verbose: bool,
     allow_pending: bool,
+    require_attestations: tuple[str, ...],
+    trusted_root: Path | None,
     recompile: bool,
 ) -> int:
     """Check every file of a bundle, or of an archive or one of its parts, against the manifest.
 
     Each missing, changed or extra file is named; exit code 5. So are files of an interrupted
     update. With --allowed-signers, or if the site's policy requires it, the manifest must have a
-    valid signature; else exit code 6.
+    valid signature; else exit code 6. Attestations in the bundle are verified again, without a
+    network; exit code 5 if one does not hold.
     """
     policy = signer_policy(allowed_signers, signer, revoked_keys)
     with show_progress(is_quiet=quiet or as_json, in_log=False) as progress:
         progress.begin(f"Verifying {bundle}")
         report, document, signers = _verify(bundle, policy, progress)
     check_bytecode = partial(_recompile, bundle, document) if recompile else None
+    check_attestations = partial(
+        _check_attestations, bundle, document, require_attestations, trusted_root
+    )
     if as_json:
-        return _print_json(report, check_bytecode, allow_pending=allow_pending)
+        return _print_json(report, check_attestations, check_bytecode, allow_pending=allow_pending)
     raise_for_problems(report, allow_pending=allow_pending)
+    provenance = check_attestations()
     if check_bytecode:
         _print_recompiled(check_bytecode(), is_quiet=quiet)
     if not quiet:
         _print_report(bundle, report, signers)
+        if provenance:
+            wheels = count(len(provenance.verified), "wheel")
+            click.echo(f"The attestations of {wheels} are valid.", err=True)
         if verbose:
             manifest = Manifest.from_json(document)
             text = f"{manifest.created_by}, as of {manifest.timestamp}"
@@ -106,6 +121,39 @@ def _verify(
 
     report = verify_archive([bundle], check_signature=check_signature, progress=progress.advance)
     return report, *checked[0]
+
+
+def _check_attestations(
+    bundle: Path, document: bytes, required: tuple[str, ...], trusted_root: Path | None
+) -> Provenance | None:
+    """Verify the attestations of a verified bundle; None if there are none, or without the extra.
+
+    Raises IntegrityError for one that does not hold or is required and absent.
+    """
+    from offline_bundle.wheelhouse.audit.provenance import (
+        AttestationVerifier,
+        attested_wheels,
+        check_provenance,
+        verify_wheels,
+    )
+    from offline_bundle.wheelhouse.audit.subject import reader_of
+    from offline_bundle.wheelhouse.derived.package_names import read_names
+
+    manifest = Manifest.from_json(document)
+    attested = len(attested_wheels(manifest))
+    if not attested and not required:
+        return None
+    try:
+        verifier = AttestationVerifier(trusted_root)
+        provenance = verify_wheels(manifest, reader_of(bundle), verifier)
+    except InputError as error:
+        if required or trusted_root:
+            raise
+        text = f"note: the attestations of {count(attested, 'wheel')} were not verified: {error}"
+        click.secho(printable_lines(text), fg="yellow", err=True)
+        return None
+    check_provenance(provenance, manifest, read_names(required), str(bundle))
+    return provenance
 
 
 def print_signer(signer: Signer) -> None:
@@ -137,6 +185,7 @@ def _print_recompiled(report: RecompileReport, *, is_quiet: bool) -> None:
 
 def _print_json(
     report: VerifyReport,
+    check_attestations: Callable[[], Provenance | None],
     check_bytecode: Callable[[], RecompileReport] | None,
     *,
     allow_pending: bool,
@@ -147,6 +196,8 @@ def _print_json(
     code = 0
     try:
         raise_for_problems(report, allow_pending=allow_pending)
+        provenance = check_attestations()
+        document["attestations"] = dataclasses.asdict(provenance) if provenance else None
         if check_bytecode:
             recompiled = check_bytecode()
             document["recompiled"] = dataclasses.asdict(recompiled)

@@ -63,7 +63,7 @@ def render_inventories(
     """Render the inventories; those in *manifest*, its generation and ancestors are left out."""
     # Slow imports, which an unchanged rebuild does not need.
     from offline_bundle.wheelhouse.derived.report.report import render_report  # noqa: PLC0415
-    from offline_bundle.wheelhouse.derived.sbom import render_sbom  # noqa: PLC0415
+    from offline_bundle.wheelhouse.derived.sbom.sbom import render_sbom  # noqa: PLC0415
 
     plain = _without_history(manifest)
     # Without those of the bundle before, too: the page compares sizes.

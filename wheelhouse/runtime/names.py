@@ -4,6 +4,8 @@ FORMAT = 1
 MANIFEST = "bundle.json"
 SIGNATURE = "bundle.json.sig"
 CHECKSUMS = "SHA256SUMS"
+PROVENANCE = ".provenance"
+"""Suffix of the provenance beside a wheel (PEP 740)."""
 SBOM = "sbom.cdx.json"
 REPORT = "report.html"
 WRITER = ".writer"

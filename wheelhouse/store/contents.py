@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest, Publisher
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class ShownPackage:
     """Bytes."""
     needed_by: tuple[str, ...]
     """`SCRIPT/TARGET`; empty if no script needs it."""
+    publisher: Publisher | None = None
+    """The publisher that its attestation named when the bundle was built; None without one."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,14 @@ def contents(manifest: Manifest) -> Contents:
         for target_name, lock in sorted(script.locks.items())
     ]
     packages = [
-        ShownPackage(file.name or "", file.version or "", path, file.size or 0, file.needed_by)
+        ShownPackage(
+            file.name or "",
+            file.version or "",
+            path,
+            file.size or 0,
+            file.needed_by,
+            file.publisher,
+        )
         for path, file in sorted(manifest.files.items())
         if path.startswith("wheels/") and path.endswith(".whl")
     ]

@@ -24,7 +24,7 @@ from offline_bundle.wheelhouse.derived.inventories import add_inventories, gathe
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE
 from offline_bundle.wheelhouse.runtime.errors import InputError, SignatureError, translate_os_errors
-from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE, WRITER
+from offline_bundle.wheelhouse.runtime.names import MANIFEST, PROVENANCE, SIGNATURE, WRITER
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
@@ -138,7 +138,11 @@ def unneeded(manifest: Manifest) -> set[str]:
             folders += ["cache/"] if lock.cache else []
             folders += [f"{lock.environment}/"] if lock.environment else []
             for package in lock.packages.values():
-                needed |= {package.wheel, f"{package.wheel}.metadata"}
+                needed |= {
+                    package.wheel,
+                    f"{package.wheel}.metadata",
+                    f"{package.wheel}{PROVENANCE}",
+                }
     needed |= needed_bytecode(manifest, manifest.scripts)
     kept = tuple(folders)
     return {p for p in manifest.files if p.startswith(_PRUNED) and not p.startswith(kept)} - needed

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from offline_bundle.wheelhouse.derived.complete import complete
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.names import MOST_ANCESTORS
+from offline_bundle.wheelhouse.runtime.names import MOST_ANCESTORS, PROVENANCE
 from offline_bundle.wheelhouse.transport.merge_files import (
     creator_order,
     merge_caches,
@@ -98,6 +98,7 @@ def check_immutable_files(current: Manifest, incoming: Manifest) -> None:
         f"{path}: the bundle has sha256 {current.files[path].sha256}, the archive {file.sha256}"
         for path, file in sorted(incoming.files.items())
         if path.startswith(IMMUTABLE)
+        and not path.endswith(PROVENANCE)  # an index may add attestations
         and path in current.files
         and current.files[path].sha256 != file.sha256
     ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         BundledScript,
         BundledUv,
         Manifest,
+        Publisher,
     )
 
 
@@ -96,10 +97,16 @@ def merge_files(
     named = {path for script in scripts.values() for path in _paths(script)}
     named |= _uv_paths(merge_uv(current, incoming))
     return {
-        path: file
+        path: replace(file, publisher=file.publisher or _publisher(path, current, incoming))
         for path, file in files.items()
         if path not in INVENTORIES and (path not in replaceable or path in named)
     }
+
+
+def _publisher(path: str, current: Manifest, incoming: Manifest) -> Publisher | None:
+    """Return the publisher that one of the bundles has for a wheel: its provenance is kept too."""
+    entries = [manifest.files[path] for manifest in (current, incoming) if path in manifest.files]
+    return next((entry.publisher for entry in entries if entry.publisher), None)
 
 
 def _chooser(

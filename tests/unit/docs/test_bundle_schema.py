@@ -108,7 +108,10 @@ def full_document() -> dict[str, Any]:
         for name in document["targets"]
     }
     document["files"][path] = {"sha256": "ab" * 32, "size": 1}
-    wheel = next(file for path, file in document["files"].items() if path.endswith(".whl"))
+    wheel_path = next(path for path in document["files"] if path.endswith(".whl"))
+    document["files"][f"{wheel_path}.provenance"] = {"sha256": "ab" * 32, "size": 1}
+    wheel = document["files"][wheel_path]
+    wheel["publisher"] = {"kind": "GitHub", "name": "example/project", "workflow": "a.yml"}
     wheel["source"] |= {"path": "a.whl", "git": "https://git.test/a", "commit": "0" * 40}
     return document
 

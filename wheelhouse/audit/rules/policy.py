@@ -5,6 +5,7 @@
     denied-packages = ["pycrypto", "urllib3<2"]     # PEP 508, without extras and markers
     allowed-indexes = ["https://packages.example.org/simple/"]
     allow-built = false                             # wheels built from source
+    required-attestations = ["numpy"]               # or [":all:"]; see PEP 740
     maximum-size = "700M"                           # of the whole bundle
     maximum-exception-days = 90                     # from today until an exception expires
 
@@ -22,6 +23,7 @@ from offline_bundle.wheelhouse.audit.osv.matching import parse_version
 from offline_bundle.wheelhouse.audit.rules.licences import Licences
 from offline_bundle.wheelhouse.audit.rules.toml_files import check_keys, parse_toml, texts_of
 from offline_bundle.wheelhouse.derived.audit_result import Breach
+from offline_bundle.wheelhouse.derived.package_names import includes, read_names
 from offline_bundle.wheelhouse.derived.requirement_graph import parse_requirement
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.sizes import format_size, parse_size
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.wheelhouse.derived.audit_result import Accepted
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Publisher
 
 _KEYS = (
     "allowed-licences",
@@ -42,9 +44,21 @@ _KEYS = (
     "denied-packages",
     "allowed-indexes",
     "allow-built",
+    "required-attestations",
     "maximum-size",
     "maximum-exception-days",
 )
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the attestations prove about the wheels of a bundle, by their paths."""
+
+    verified: Mapping[str, Publisher]
+    wrong: Mapping[str, str]
+    """Reasons: there is an attestation, and it does not hold."""
+    absent: tuple[str, ...]
+    """Wheels without an attestation."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,8 @@ class Rules:
     denied_packages: tuple[Requirement, ...] = ()
     allowed_indexes: tuple[str, ...] | None = None
     allow_built: bool = True
+    required_attestations: frozenset[str] = frozenset()
+    """Normalized names, or `:all:`."""
     maximum_size: int | None = None
     maximum_exception_days: int | None = None
 
@@ -79,6 +95,7 @@ def parse_rules(text: str, name: str) -> Rules:
         if "allowed-indexes" in table
         else None,
         allow_built=_flag(table, "allow-built", name),
+        required_attestations=read_names(texts_of(table, "required-attestations", name)),
         maximum_size=_size(table, "maximum-size", name),
         maximum_exception_days=_days(table, "maximum-exception-days", name),
     )
@@ -88,25 +105,34 @@ def find_breaches(
     rules: Rules,
     manifest: Manifest,
     metadata: Mapping[str, WheelMetadata],
-    exceptions: Iterable[Accepted],
-    today: dt.date,
+    provenance: Provenance | None = None,
 ) -> list[Breach]:
-    """Return every breach of *rules*; *metadata* is by the path of the wheel."""
+    """Return every breach of *rules*; *metadata* is by the path of the wheel.
+
+    *provenance* is what was verified, None if no rule needs it.
+    """
     breaches: list[Breach] = []
     for path in sorted(metadata):
         breaches += _wheel_breaches(rules, path, manifest.files[path], metadata[path])
+        if provenance is not None and path not in provenance.verified:
+            breaches += _attestation_breach(rules, path, manifest.files[path], provenance)
     size = sum(file.size or 0 for file in manifest.files.values())
     if rules.maximum_size is not None and size > rules.maximum_size:
         reason = f"{format_size(size)} is more than {format_size(rules.maximum_size)}"
         breaches.append(Breach("maximum-size", "bundle", reason))
-    limit = rules.maximum_exception_days
-    if limit is not None:
-        breaches += [
-            Breach("maximum-exception-days", entry.id, f"the exception holds until {entry.until}")
-            for entry in exceptions
-            if (entry.until - today).days > limit
-        ]
     return breaches
+
+
+def find_exception_breaches(
+    rules: Rules, exceptions: Iterable[Accepted], today: dt.date
+) -> list[Breach]:
+    """Return the exceptions that hold for longer than *rules* allow."""
+    limit = rules.maximum_exception_days
+    return [
+        Breach("maximum-exception-days", entry.id, f"the exception holds until {entry.until}")
+        for entry in exceptions
+        if limit is not None and (entry.until - today).days > limit
+    ]
 
 
 def _wheel_breaches(
@@ -126,6 +152,15 @@ def _wheel_breaches(
             yield Breach("allowed-indexes", subject, f"from {_origin(file)}")
     if not rules.allow_built and (source is None or source.index is None or source.built_from):
         yield Breach("allow-built", subject, _built_reason(file))
+
+
+def _attestation_breach(
+    rules: Rules, path: str, file: BundledFile, provenance: Provenance
+) -> Iterator[Breach]:
+    name, version = _identity(path, file)
+    if includes(rules.required_attestations, name):
+        reason = provenance.wrong.get(path, "it has no attestation")
+        yield Breach("required-attestations", f"{name} {version}", reason)
 
 
 def _identity(path: str, file: BundledFile) -> tuple[str, str]:

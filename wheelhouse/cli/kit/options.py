@@ -112,6 +112,26 @@ def signer_policy(
     return SignerPolicy(allowed_signers, signer, revoked_keys)
 
 
+def require_attestations_option(command: _Command) -> _Command:
+    """Add --require-attestations; the value is a tuple of names or `:all:`."""
+    return click.option(
+        "--require-attestations",
+        metavar="NAME|:all:",
+        multiple=True,
+        help="Require a valid attestation of this package (PEP 740). Repeatable.",
+    )(command)
+
+
+def trusted_root_option(command: _Command) -> _Command:
+    """Add --trusted-root, which replaces the keys of the public Sigstore."""
+    return click.option(
+        "--trusted-root",
+        type=PATH,
+        metavar="FILE",
+        help="Verify attestations by this trusted_root.json. Default: the public Sigstore's.",
+    )(command)
+
+
 def rules_options(command: _Command) -> _Command:
     """Add --policy and --exceptions: the rules of a site, and what it accepts."""
     policy = click.option(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ..disk.files import NotRegularError, open_regular, sha256_of
 from ..disk.paths import path_problems
 from ..errors import InputError, IntegrityError
-from ..names import CHECKSUMS, ENVIRONMENT_MARK, FORMAT, MANIFEST
+from ..names import CHECKSUMS, ENVIRONMENT_MARK, FORMAT, MANIFEST, PROVENANCE
 from ..strict_json import JsonTable, Problems, parse_object, shown_value
 from ..text import shown
 from .manifest_entries import (
@@ -28,6 +28,7 @@ from .manifest_entries import (
     BundledScript,
     BundledTarget,
     BundledUv,
+    Publisher,
     Source,
     file_json,
     read_file,
@@ -52,6 +53,7 @@ __all__ = [
     "BundledTarget",
     "BundledUv",
     "Manifest",
+    "Publisher",
     "Source",
     "read_manifest",
     "read_manifest_bytes",
@@ -220,6 +222,9 @@ def _check_references(manifest: Manifest, problems: Problems) -> None:
         _check_listed(manifest, uv.path, ("uv", platform, "path"), problems)
     for target in manifest.pythons:
         _check_python(manifest, target, problems)
+    for path, file in manifest.files.items():
+        if file.publisher is not None:
+            _check_listed(manifest, f"{path}{PROVENANCE}", ("files", path, "publisher"), problems)
     for name, script in manifest.scripts.items():
         keys = ("scripts", name)
         _check_listed(manifest, script.path, (*keys, "path"), problems)

@@ -37,6 +37,23 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Publisher:
+    """The publisher of a wheel, as its verified attestation names it (PEP 740)."""
+
+    kind: str
+    """GitHub, GitLab, Google or CircleCI."""
+    name: str
+    """Repository, account or project."""
+    workflow: "Optional[str]" = None
+    """File of the workflow in the repository."""
+
+    def __str__(self) -> str:
+        """Return it as text: `GitHub example/project (release.yml)`."""
+        workflow = f" ({self.workflow})" if self.workflow else ""
+        return f"{self.kind} {self.name}{workflow}"
+
+
+@dataclass(frozen=True)
 class BundledFile:
     """One file of the bundle. Only `SHA256SUMS` has neither digest nor size."""
 
@@ -51,6 +68,8 @@ class BundledFile:
     yanked: "Optional[str]" = None
     """Reason (may be empty) of a yanked file, else None (PEP 592)."""
     source: "Optional[Source]" = None
+    publisher: "Optional[Publisher]" = None
+    """None without an attestation; else the provenance is the file at PATH.provenance."""
     needed_by: "tuple[str, ...]" = ()
     """`SCRIPT/TARGET` of each lock that needs the file."""
     executable: bool = False
@@ -174,8 +193,17 @@ def read_file(path: str, table: "JsonTable") -> BundledFile:
         ),
         yanked=table.optional_text("yanked"),
         source=_read_source(table.table("source")) if table.has("source") else None,
+        publisher=_read_publisher(table.table("publisher")) if table.has("publisher") else None,
         needed_by=table.texts("needed-by") if table.has("needed-by") else (),
         executable=table.flag("executable"),
+    )
+
+
+def _read_publisher(table: "JsonTable") -> Publisher:
+    return Publisher(
+        kind=table.text("kind"),
+        name=table.text("name"),
+        workflow=table.optional_text("workflow"),
     )
 
 
@@ -229,8 +257,8 @@ def _lock_json(lock: BundledLock) -> "dict[str, Any]":
 
 def file_json(file: BundledFile) -> "dict[str, Any]":
     """Return the JSON object of a file."""
-    document = _present(file)
-    return {**document, "source": _present(file.source)} if file.source else document
+    parts = {"source": file.source, "publisher": file.publisher}
+    return {**_present(file), **{key: _present(part) for key, part in parts.items() if part}}
 
 
 def _present(entry: object) -> "dict[str, Any]":

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from offline_bundle.wheelhouse.derived.requirement_graph import lock_graph
-from offline_bundle.wheelhouse.derived.sbom import render_sbom
+from offline_bundle.wheelhouse.derived.sbom.sbom import render_sbom
 from offline_bundle.wheelhouse.derived.wheel_metadata import read_all_metadata, read_metadata
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Source
 from tests.support.reviewed import INDEX, LINUX, MAC, WINDOWS, Shelf

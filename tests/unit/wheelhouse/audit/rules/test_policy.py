@@ -7,7 +7,11 @@ import datetime as dt
 import pytest
 
 from offline_bundle.wheelhouse.audit.rules.licences import Licences
-from offline_bundle.wheelhouse.audit.rules.policy import find_breaches, parse_rules
+from offline_bundle.wheelhouse.audit.rules.policy import (
+    find_breaches,
+    find_exception_breaches,
+    parse_rules,
+)
 from offline_bundle.wheelhouse.derived.audit_result import Accepted, Breach
 from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
@@ -25,7 +29,9 @@ def breaches(
     manifest = Manifest("tests", "2026-01-01T00:00:00Z", files={WHEEL: file})
     metadata = {WHEEL: WheelMetadata("alpha", "1.0", licence=licence)}
     exceptions = [Accepted("T-1", "reason", dt.date(2026, 12, 31))]
-    return find_breaches(parse_rules(rules, "rules.toml"), manifest, metadata, exceptions, TODAY)
+    parsed = parse_rules(rules, "rules.toml")
+    found = find_breaches(parsed, manifest, metadata)
+    return [*found, *find_exception_breaches(parsed, exceptions, TODAY)]
 
 
 @pytest.mark.parametrize(

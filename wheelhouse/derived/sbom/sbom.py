@@ -44,7 +44,7 @@ from packageurl import PackageURL
 from offline_bundle.wheelhouse.derived.audit_result import INTERPRETER, Package
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.requirement_graph import lock_graph
-from offline_bundle.wheelhouse.derived.sbom_vulnerabilities import vulnerabilities
+from offline_bundle.wheelhouse.derived.sbom.vulnerabilities import vulnerabilities
 from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata, read_all_metadata
 
 if TYPE_CHECKING:
