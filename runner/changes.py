@@ -1,9 +1,10 @@
-"""Find a project, and end, delete or retry its jobs: the same for every engine."""
+"""What is the same for every engine: results folders, finding, ending and retrying jobs."""
 
 from __future__ import annotations
 
 import contextlib
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
@@ -16,12 +17,16 @@ from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from offline_bundle.runner.engine import Engine
     from offline_bundle.runner.model import Counts, ProjectState
 
 _SHOWN_NAMES = 10
+
+
+def bundle_on_nodes(bundle: str | None) -> str | None:
+    """Return an absolute path for a bundle on this machine; keep a path that only nodes have."""
+    return str(Path(bundle).absolute()) if bundle and Path(bundle).is_dir() else bundle
 
 
 def choose_folder(directory: Path | None, default: Path | None, *, overwrite: bool) -> Path | None:

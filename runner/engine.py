@@ -93,7 +93,12 @@ class Engine(Protocol):
 
 
 def engine_module(name: str) -> ModuleType:
-    """Import the module of the engine *name*; no engine is imported before that."""
+    """Import the module of the engine *name*; no engine is imported before that.
+
+    Raises `InputError` for an unknown name.
+    """
+    if name not in ENGINES:
+        raise InputError(f"there is no engine {name}", hint=f"the engines are {', '.join(ENGINES)}")
     return importlib.import_module(ENGINES[name])
 
 
@@ -108,17 +113,24 @@ def open_engine(
     Options that are not given have the defaults of the command line, with its environment
     variables. Raises `InputError` for an unknown option.
     """
-    module = engine_module(name)
-    given = dict(options or {})
-    defaults = _defaults(module.OPTIONS)
-    unknown = sorted(given.keys() - defaults.keys() - {"bundle"})
+    complete = complete_options(name, options or {})
+    with engine_module(name).open_engine(complete, notice) as engine:
+        yield engine
+
+
+def complete_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *options* of an engine, and the defaults of those that are not given.
+
+    Raises `InputError` for an unknown option.
+    """
+    defaults = _defaults(engine_module(name).OPTIONS)
+    unknown = sorted(options.keys() - defaults.keys() - {"bundle"})
     if unknown:
         raise InputError(
             f"the engine {name} has no option {', '.join(unknown)}",
             hint=f"its options are {', '.join(sorted(defaults))}",
         )
-    with module.open_engine({**defaults, **given}, notice) as engine:
-        yield engine
+    return {**defaults, **options}
 
 
 def engine_parameters(options: Iterable[Callable[..., Any]]) -> list[click.Option]:

@@ -13,7 +13,7 @@ import csv
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
@@ -66,6 +66,43 @@ def plan_values(settings: Sequence[str], table: Path | None, *, jobs: int) -> Jo
         for row in range(count)
     )
     return JobValues(types=types, rows=rows)
+
+
+def values_of_rows(rows: Sequence[Mapping[str, Any]]) -> JobValues:
+    """Return the values of *rows*, one job each, all with the same names.
+
+    Values are int, float, bool or str, or numbers of NumPy. Raises `InputError` with all faults.
+    """
+    plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
+    names = list(plain[0]) if plain else []
+    problems = [
+        f"row {number} has the values {', '.join(row) or 'none'}, the first one {', '.join(names)}"
+        for number, row in enumerate(plain, 1)
+        if row.keys() != set(names)
+    ]
+    columns = {name: [row.get(name) for row in plain] for name in names}
+    types = {name: _common_type(cells) for name, cells in columns.items()}
+    problems += [f"{name} is not of one type" for name, kind in types.items() if kind is None]
+    if problems or not plain:
+        raise InputError(
+            "the rows are not a table of jobs" if plain else "there are no rows of values",
+            problems=problems[:_SHOWN_PROBLEMS],
+            hint="each row has the same names, and each name int, float, bool or str values",
+        )
+    return JobValues(types={name: str(kind) for name, kind in types.items()}, rows=tuple(plain))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    return value.item() if hasattr(value, "item") else value
+
+
+def _common_type(cells: Sequence[object]) -> str | None:
+    kinds = {type(cell) for cell in cells}
+    is_finite = all(math.isfinite(cell) for cell in cells if isinstance(cell, float))
+    if kinds in ({int, float}, {float}):
+        return "float" if is_finite else None
+    names = {bool: "bool", int: "int", str: "string"}
+    return names.get(kinds.pop()) if len(kinds) == 1 else None
 
 
 def _parse_settings(settings: Sequence[str]) -> dict[str, str]:

@@ -160,7 +160,7 @@ def submit_command(  # noqa: PLR0913
     module = engine_module(engine)
     module.check_usage(options, bundle=bundle, wait=not no_wait)
 
-    from offline_bundle.runner.changes import choose_folder, replaced_results
+    from offline_bundle.runner.changes import bundle_on_nodes, choose_folder, replaced_results
     from offline_bundle.runner.follow import resume_command
     from offline_bundle.runner.request import Request
     from offline_bundle.runner.values import plan_values
@@ -199,11 +199,6 @@ def _record_origin(
     owner = ResultsOwner(project.project_id, project.name, engine, origin)
     with contextlib.suppress(BundleError):  # the download reports a folder that cannot be written
         lock_to_project(directory, owner)
-
-
-def bundle_on_nodes(bundle: str | None) -> str | None:
-    """Return an absolute path for a bundle on this machine; keep a path that only nodes have."""
-    return str(Path(bundle).absolute()) if bundle and Path(bundle).is_dir() else bundle
 
 
 def _variables(settings: Sequence[str]) -> Mapping[str, str]:

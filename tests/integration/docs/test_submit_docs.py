@@ -32,7 +32,7 @@ def shown(page: str, name: str) -> str:
     """The code block under `<!-- example:NAME -->`."""
     found = re.search(
         rf"<!-- example:{re.escape(name)} -->\n```\w*\n(.*?)```",
-        (ROOT / "docs" / "how-to" / page).read_text(),
+        (ROOT / "docs" / page).read_text(),
         re.DOTALL,
     )
     assert found
@@ -48,9 +48,9 @@ def test_values_as_the_page_shows_them(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("values.csv", "beam.py"):
-        Path(name).write_text(shown("submit.md", name))
+        Path(name).write_text(shown("how-to/submit.md", name))
     make_bundle(Path("bundle"), {"beam": BundleScript(dependencies=(), requires_python=">=3.9")})
-    words = shlex.split(shown("submit.md", "command").replace("\\\n", " "))
+    words = shlex.split(shown("how-to/submit.md", "command").replace("\\\n", " "))
     assert words[:2] == ["offline-bundle", "submit"]
     code = run(submit_command, *words[2:], "--json")
     outcome = json.loads(capsys.readouterr().out)
@@ -73,7 +73,9 @@ def test_a_registration_as_the_administrators_page_shows_it(
     monkeypatch.chdir(tmp_path)
     body = "import alpha\nopen('plot.txt', 'w').write('plotted')\n"
     bundle = make_bundle(tmp_path / "my bundle", {"eval": BundleScript(body=body)})
-    text = shown("hps-administrator.md", "registration").replace("/shared/uvcache", str(bundle))
+    text = shown("how-to/hps-administrator.md", "registration").replace(
+        "/shared/uvcache", str(bundle)
+    )
     registered = json.loads(text.replace("/opt/uv/uv", uv.find_uv_bin()).replace("/opt/uv", "/opt"))
     registered["environment"]["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     software = {
@@ -96,3 +98,14 @@ def test_a_registration_as_the_administrators_page_shows_it(
         )
     assert code == 0, capsys.readouterr().err
     assert len(list(Path("results").glob("job-*/plot.txt"))) == 2
+
+
+def test_the_python_interface_as_its_page_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("beam.py").write_text(shown("how-to/submit.md", "beam.py"))
+    make_bundle(Path("bundle"), {"beam": BundleScript(dependencies=(), requires_python=">=3.9")})
+    exec(compile(shown("reference/python-api.md", "api.py"), "api.py", "exec"), {})
+    said = capsys.readouterr().out
+    assert said == f"{tmp_path}/api/index.html 2\nbeam - 2 jobs 2 done\n"

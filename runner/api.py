@@ -1,0 +1,313 @@
+"""The Python interface: submit scripts as jobs, and return to jobs submitted before.
+
+    from offline_bundle.runner import Jobs, submit
+
+    with submit("eval.py", bundle="/shared/bundle", engine="slurm", jobs=100,
+                outputs=["plot.png"], download="plots") as jobs:
+        jobs.wait().raise_if_failed()
+    print(jobs.results.page)
+
+    with Jobs.find("plots") as jobs:
+        jobs.retry_failed()
+        jobs.wait()
+
+Options of engines are keyword arguments with the names of the command line: `partition="long"` for
+Slurm, `url="https://hps.example:8443/hps"` for HPS. What the command line takes from environment
+variables, such as `HPS_PASSWORD`, is taken from them here, too.
+
+In a notebook, `jobs` shows itself as a progress bar, and `wait` updates it in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import html
+import importlib
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from offline_bundle.runner.changes import (
+    bundle_on_nodes,
+    choose_folder,
+    end_jobs,
+    find_project,
+    replaced_results,
+    retry_failed_jobs,
+)
+from offline_bundle.runner.engine import (
+    ENGINES,
+    complete_options,
+    engine_module,
+    open_engine,
+)
+from offline_bundle.runner.follow import Outcome, follow
+from offline_bundle.runner.model import Counts, Failure, Origin, Results
+from offline_bundle.runner.request import Request
+from offline_bundle.runner.results.folder import ResultsOwner, find_owner, lock_to_project
+from offline_bundle.runner.values import JobValues, Value, plan_values, values_of_rows
+from offline_bundle.wheelhouse.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from offline_bundle.runner.engine import Engine
+    from offline_bundle.runner.model import ProjectState
+
+    PathLike = str | Path
+
+__all__ = ["Jobs", "submit"]
+
+_DEFAULT_JOBS = 10
+
+
+def submit(  # noqa: PLR0913
+    script: PathLike,
+    *,
+    bundle: PathLike | None = None,
+    engine: str = "hps",
+    jobs: int | None = None,
+    values: PathLike | Iterable[Mapping[str, Value]] | None = None,
+    inputs: Sequence[PathLike] = (),
+    outputs: Sequence[str] = (),
+    download: PathLike | None = None,
+    overwrite: bool = False,
+    name: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    notice: Callable[[str], None] | None = None,
+    **options: Any,  # noqa: ANN401 - of the request and the engine
+) -> Jobs:
+    """Submit a script as jobs, as the command `submit` does; return them at once.
+
+    *values* is a CSV file or the rows themselves, one job each; without it there are *jobs* jobs,
+    by default 10. *download* is the results folder; engines whose jobs work in a folder have the
+    default `NAME-results`. *notice* gets messages for the user, by default on stderr. *options* are
+    further fields of `Request`, such as `cores`, `memory` in bytes and `max_execution_time` in
+    seconds, and those of the engine. Raises `BundleError`; then no job was started.
+    """
+    script = Path(script)
+    module = engine_module(engine)
+    planned = _plan(values, jobs)
+    known = {field.name for field in dataclasses.fields(Request)}
+    fields = {option: options.pop(option) for option in known & options.keys()}
+    options = complete_options(engine, options)
+    nodes_bundle = bundle_on_nodes(None if bundle is None else str(bundle))
+    try:
+        module.check_usage(options, bundle=nodes_bundle, wait=True)
+    except click.UsageError as error:
+        raise InputError(error.message, hint="correct the options of `submit`") from None
+    default = Path(f"{script.stem}-results") if module.needs_directory(options) else None
+    directory = choose_folder(_path(download), default, overwrite=overwrite)
+    request = Request(
+        script=script,
+        values=planned,
+        bundle=nodes_bundle,
+        inputs=tuple(map(Path, inputs)),
+        outputs=tuple(outputs),
+        name=name,
+        environment=dict(environment or {}),
+        **fields,
+    )
+    stack, opened = _open(engine, {**options, "bundle": nodes_bundle}, notice)
+    with _closed_on_error(stack):
+        with replaced_results(directory if overwrite else None):
+            project = opened.submit(request, directory)
+        if directory:
+            origin = Origin(datetime.now(UTC), nodes_bundle or "")
+            owner = ResultsOwner(project.project_id, project.name, engine, origin)
+            lock_to_project(directory, owner)
+        return Jobs(opened, project, directory, stack, notice or _print_notice)
+
+
+class Jobs:
+    """The jobs of one submission. Made by `submit` and `Jobs.find`; close them, or use `with`.
+
+    Local jobs, and those of an embedded HPS, end when they are closed.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        project: ProjectState,
+        directory: Path | None,
+        stack: contextlib.ExitStack,
+        notice: Callable[[str], None],
+    ) -> None:
+        self._engine = engine
+        self._project = project
+        self._directory = directory
+        self._stack = stack
+        self._notice = notice
+        self._counts = project.counts
+        self._outcome: Outcome | None = None
+
+    @classmethod
+    def find(
+        cls,
+        project: PathLike,
+        *,
+        engine: str | None = None,
+        download: PathLike | None = None,
+        notice: Callable[[str], None] | None = None,
+        **options: Any,  # noqa: ANN401 - options of the engine
+    ) -> Jobs:
+        """Find jobs by a results folder, an id, a name, or a part of a name.
+
+        *engine* is known from a results folder; otherwise its default is HPS. Raises `InputError`
+        if there are none.
+        """
+        text = str(project)
+        owner = find_owner(text) if engine is None else None
+        engine = engine or (owner.engine if owner and owner.engine in ENGINES else "hps")
+        directory = _path(download) or (Path(text) if owner else None)
+        if owner and not engine_module(engine).needs_directory(options):
+            text = owner.project
+        stack, opened = _open(engine, options, notice)
+        with _closed_on_error(stack):
+            state = find_project(opened, text)
+            if engine_module(engine).needs_directory(options):
+                directory = Path(state.project_id)
+            return cls(opened, state, directory, stack, notice or _print_notice)
+
+    @property
+    def id(self) -> str:
+        """Identifier by which `Jobs.find` finds them."""
+        return self._project.project_id
+
+    @property
+    def name(self) -> str:
+        """Name of the project."""
+        return self._project.name
+
+    @property
+    def scheduler_jobs(self) -> tuple[str, ...]:
+        """Identifiers in the scheduler, for dependencies; empty without one."""
+        return self._project.scheduler_jobs
+
+    @property
+    def counts(self) -> Counts:
+        """The jobs by state, as of now. Raises `BundleError` if the engine cannot be reached."""
+        self._counts = self._engine.poll(self._project)
+        return self._counts
+
+    @property
+    def results(self) -> Results | None:
+        """The results folder with its page, after `wait`; None without `download`."""
+        return self._outcome.results if self._outcome else None
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The first failed jobs with the ends of their consoles, after `wait`."""
+        return self._outcome.failures if self._outcome else ()
+
+    def wait(self, show: Callable[[Counts], None] | None = None) -> Outcome:
+        """Wait until all jobs have ended, and download their results.
+
+        *show* gets the counts of every poll; by default they are shown in the notebook, or on
+        stderr. Raises `BundleError` if the engine cannot be reached; failed jobs are in the
+        outcome: `jobs.wait().raise_if_failed()`.
+        """
+        present = show or self._display()
+
+        def update(counts: Counts) -> None:
+            self._counts = counts
+            present(counts)
+
+        self._outcome = follow(
+            self._engine,
+            self._project,
+            directory=self._directory,
+            show=update,
+            notice=self._notice,
+        )
+        return self._outcome
+
+    def retry_failed(self, only: Sequence[str] = ()) -> int:
+        """Run failed jobs again, or those that *only* names; return their number.
+
+        *only* has names of jobs, patterns such as `job-00*`, or states such as `timeout`. Raises
+        `InputError` if there is none.
+        """
+        return retry_failed_jobs(self._engine, self._project, only)
+
+    def cancel(self) -> Counts:
+        """End the jobs that have not ended, and wait for that; results are kept."""
+        self._counts = end_jobs(self._engine, self._project, cancel=True, delete=False)
+        return self._counts
+
+    def delete(self) -> None:
+        """Remove the project with its results. Raises `InputError` while jobs are under way."""
+        end_jobs(self._engine, self._project, cancel=False, delete=True)
+
+    def close(self) -> None:
+        """Close the connection; jobs that need this process end."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        """Return the jobs."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name and states, as of the last poll."""
+        return f"<Jobs {self.name}: {self._counts.describe()}>"
+
+    def _repr_html_(self) -> str:
+        """Show a progress bar in notebooks."""
+        counts = self._counts
+        bar = f'<progress max="{counts.total}" value="{counts.finished}"></progress>'
+        text = html.escape(f"{self.name}: {counts.describe()}")
+        return f"<div>{bar} {text}</div>"
+
+    def _display(self) -> Callable[[Counts], None]:
+        """Return a function that shows the counts where this program runs."""
+        if "ipykernel" in sys.modules:
+            display = importlib.import_module("IPython.display").display
+            handle = display(self, display_id=True)
+            return lambda _: handle.update(self)
+        shown: list[str] = []
+
+        def print_changes(counts: Counts) -> None:
+            if counts.describe() not in shown[-1:]:
+                shown.append(counts.describe())
+                self._notice(f"{counts.finished:,} of {counts.total:,} jobs: {shown[-1]}")
+
+        return print_changes
+
+
+def _plan(values: PathLike | Iterable[Mapping[str, Value]] | None, jobs: int | None) -> JobValues:
+    if values is None or isinstance(values, str | Path):
+        return plan_values([], _path(values), jobs=jobs or _DEFAULT_JOBS)
+    return values_of_rows(list(values))
+
+
+def _path(text: PathLike | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _open(
+    name: str, options: Mapping[str, Any], notice: Callable[[str], None] | None
+) -> tuple[contextlib.ExitStack, Engine]:
+    """Open an engine; closing the stack closes it."""
+    stack = contextlib.ExitStack()
+    return stack, stack.enter_context(open_engine(name, options, notice or _print_notice))
+
+
+@contextlib.contextmanager
+def _closed_on_error(stack: contextlib.ExitStack) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        stack.close()
+        raise
+
+
+def _print_notice(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
