@@ -125,13 +125,26 @@ if [ -f "$1/slurmdbd.conf" ]; then
     sacctmgr --immediate add qos few MaxSubmitJobsPerUser=3 >/dev/null
     sacctmgr --immediate add user root account=science qos=normal,few >/dev/null
 fi
-slurmctld -D -c >/dev/null 2>&1 &
-start() { slurmd -D -N "$1" >/dev/null 2>&1 & eval "node_$1=$!"; }
+control() { slurmctld -D "$@" >/dev/null 2>&1 & controller=$!; }
+control -c
+start() {
+    unshare --mount sh -c '. "$2/mounts.sh" && exec slurmd -D -N "$1"' node "$1" "$folder" \\
+        >>"$folder/mounts.log" 2>&1 &
+    eval "node_$1=$!"
+}
+folder=$1
 for node in $2; do start "$node"; done
-while read -r action node; do
+while read -r action node command; do
     case $action in
         kill) eval "kill -9 \\$node_$node" ;;
         start) start "$node" ;;
+        kill-controller) kill -9 $controller ;;
+        start-controller) control ;;
+        run)
+            eval "process=\\$node_$node"
+            nsenter --mount="/proc/$process/ns/mnt" -- sh -c "$command" >"$1/said" 2>&1
+            echo $? >"$1/code.new" && mv "$1/code.new" "$1/code"
+            ;;
     esac
 done
 """
@@ -142,7 +155,8 @@ class SlurmCluster:
 
     With *accounting*, root may use the account `science`, with the QOS `few`: three jobs at a time.
     Slurm itself then forgets jobs a minute or two after their end. With *cgroups* the kernel limits
-    the memory of jobs; otherwise Slurm checks it every second.
+    the memory of jobs; otherwise Slurm checks it every second. *mounts* are shell commands that each
+    node's daemon runs before it starts, in a mount namespace of its own.
     """
 
     def __init__(
@@ -154,8 +168,10 @@ class SlurmCluster:
         max_array_size: int = 1001,
         accounting: bool = False,
         cgroups: bool = False,
+        mounts: str = "",
     ) -> None:
         self.folder = folder
+        self._mounts = mounts
         self._has_cgroups = cgroups
         self._has_accounting = accounting
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
@@ -238,6 +254,28 @@ class SlurmCluster:
         self._tell_supervisor(f"start {node}")
         self.wait_for_nodes([node])
 
+    def kill_controller(self) -> None:
+        """Kill the controller, as a power cut does."""
+        self._tell_supervisor("kill-controller")
+
+    def start_controller(self) -> None:
+        """Start the controller again, with the state that it saved."""
+        self._tell_supervisor("start-controller")
+        self.wait_for_nodes(self.nodes[:1])
+
+    def run_on_node(self, node: str, command: str) -> str:
+        """Run a shell command in the mount namespace of a node; return its output."""
+        code = self.folder / "code"
+        code.unlink(missing_ok=True)
+        self._tell_supervisor(f"run {node} {command}")
+        limit = time.monotonic() + _START_SECONDS
+        while not code.exists():
+            assert time.monotonic() < limit, command
+            time.sleep(0.02)
+        output = (self.folder / "said").read_text()
+        assert code.read_text() == "0\n", f"{command} on {node}: {output}"
+        return output
+
     def wait_for_nodes(self, nodes: Sequence[str]) -> None:
         """Wait until these nodes take jobs."""
         limit = time.monotonic() + _START_SECONDS
@@ -252,11 +290,8 @@ class SlurmCluster:
                 check=False,
             )
             said = done.stdout + done.stderr
-            if done.stdout.split() in (
-                ["idle"] * len(nodes),
-                ["mix"] * len(nodes),
-                ["alloc"] * len(nodes),
-            ):
+            states = done.stdout.split()
+            if len(states) == len(nodes) and {"idle", "mix", "alloc", "comp"} >= set(states):
                 return
             assert self._process
             assert self._process.poll() is None, self._tell()
@@ -290,6 +325,7 @@ class SlurmCluster:
         else:
             text += "AccountingStorageType=accounting_storage/none\n"
         (self.folder / "slurm.conf").write_text(text)
+        (self.folder / "mounts.sh").write_text(f"{self._mounts}\n")
         key = self.folder / "munge.key"
         key.write_bytes(secrets.token_bytes(1024))
         key.chmod(0o400)

@@ -24,7 +24,7 @@ _SECONDS = 120
 
 _TRANSIENT = re.compile(
     r"(?i)unable to contact|timed out|zero bytes|connection refused|temporarily|no route"
-    r"|unreachable|system call"
+    r"|unreachable|system call|reset by peer|broken pipe"
 )
 """Messages of a controller that is busy, starting, or unreachable."""
 

@@ -76,6 +76,7 @@ def test_the_queue_is_asked_once_and_a_forgotten_job_is_none(bin_folder: Path) -
             "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
             UnreachableError,
         ),
+        ("slurm_load_jobs error: Connection reset by peer", UnreachableError),
         ("slurm_load_jobs error: Socket timed out on send/recv operation", UnreachableError),
         ("sbatch: error: QOSMaxSubmitJobPerUserLimit", SubmitLimitError),
         ("sbatch: error: AssocMaxSubmitJobLimit", SubmitLimitError),
