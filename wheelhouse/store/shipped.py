@@ -26,6 +26,7 @@ _LAUNCHER = {"run.py", "run.sh", "uv_cache.py", "prepare.py", "policy.py", "inte
 _RUN = (
     "names",
     "disk/cache_dir",
+    "disk/file_identity",
     "disk/node_identity",
     "launcher/warm_start",
     "launcher/entry",
@@ -35,6 +36,7 @@ _UNPACK = (
     "text",
     "errors",
     "disk/paths",
+    "disk/file_identity",
     "disk/files",
     "parallel",
     "disk/safe_folder",
@@ -59,6 +61,7 @@ _SITE = (
     "text",
     "errors",
     "disk/paths",
+    "disk/file_identity",
     "disk/files",
     "strict_json",
     "processes",

@@ -5,6 +5,7 @@ import stat
 import sys
 import time
 
+from ..disk.file_identity import file_identity
 from ..errors import IntegrityError, SignatureError
 from ..names import MANIFEST, POLICY_PATH, SIGNATURE
 from ..strict_json import parse_object
@@ -195,10 +196,9 @@ def _policy_fault(path: str, problem: str) -> SignatureError:
 
 def _file_state(path: str) -> str:
     try:
-        state = os.stat(path)
+        return file_identity(path)
     except OSError:
         return ""
-    return repr((state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
 
 
 def _read_manifest(bundle: str) -> bytes:

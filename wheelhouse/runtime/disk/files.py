@@ -151,6 +151,14 @@ def file_digest(path: "PathLike", progress: "Progress" = None) -> str:
         return open_file_digest(file, progress)
 
 
+def has_digest(path: "PathLike", sha256: "Optional[str]") -> bool:
+    """Return whether there is a regular file with this digest that can be read."""
+    try:
+        return file_digest(path) == sha256
+    except OSError:
+        return False
+
+
 def open_file_digest(file: "FileIO", progress: "Progress" = None) -> str:
     """Return the sha256 of an open file, from its position on."""
     return digest_of(_read_chunks(file), progress)

@@ -255,6 +255,20 @@ class SafeFolder:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
 
+def flush_tree(path: "PathLike") -> None:
+    """Write all files below the folder at *path* to the disk, so that they survive a power cut."""
+    with SafeFolder(path) as folder:
+        paths = [""]
+        for parent, names, files in os.walk(path):
+            relative = os.path.relpath(parent, path)
+            paths += [
+                os.path.normpath(os.path.join(relative, name)).replace(os.sep, "/")
+                for name in [*names, *files]
+                if not os.path.islink(os.path.join(parent, name))
+            ]
+        folder.flush_all(paths)
+
+
 def _sync_fs(descriptor: int) -> bool:
     """Flush the file system of *descriptor*; return False if this Python cannot do that."""
     try:

@@ -4,6 +4,7 @@ import os
 import sys
 
 from ..disk.cache_dir import cache_candidates, cache_fault
+from ..disk.file_identity import file_identity
 from ..disk.node_identity import node_identity
 from ..names import MANIFEST, POLICY_PATH, PYTHON_VARIABLES
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Optional
 
-_RECORD_FORMAT = "offline-bundle launch 1"
+_RECORD_FORMAT = "offline-bundle launch 2"
 _TYPE_BITS, _REGULAR = 0o170000, 0o100000
 
 relocate_environment: "Optional[Callable[[str], str]]" = None
@@ -77,14 +78,10 @@ def plain_block(text: str) -> "Optional[str]":
 def launch_key(
     bundle: str, python: str, name: str, block: str, policy_state: "Optional[list[str]]" = None
 ) -> bytes:
-    """Return everything that the choice of an environment depends on.
-
-    A changed bundle.json has another inode, size or time.
-    """
-    manifest = os.stat(os.path.join(bundle, MANIFEST))
-    state = (manifest.st_ino, manifest.st_size, manifest.st_mtime_ns, manifest.st_ctime_ns)
+    """Return everything that the choice of an environment depends on."""
+    state = file_identity(os.path.join(bundle, MANIFEST))
     policies = policy_state or []
-    parts = [_RECORD_FORMAT, *node_identity(), bundle, repr(state), *policies, python, name, block]
+    parts = [_RECORD_FORMAT, *node_identity(), bundle, state, *policies, python, name, block]
     return os.fsencode("\n".join(parts))
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,13 @@ from uv import find_uv_bin
 
 from offline_bundle.wheelhouse.signing import sign
 from offline_bundle.wheelhouse.store.shipped import bundle_files
-from tests.support.bundles import BundleScript, make_bundle
+from tests.support.bundles import (
+    THIS_PYTHON,
+    BundleScript,
+    make_bundle,
+    read_manifest,
+    write_manifest,
+)
 from tests.support.signing_cases import allowing, make_key, public
 
 pytestmark = [
@@ -104,3 +111,86 @@ def test_faulty_policy_starts_nothing(site: Path, bundle: Path) -> None:
     code, _, said = launch(site, bundle)
     assert code == 6
     assert "can be written by others" in said
+
+
+def make_ready_environment(bundle: Path) -> Path:
+    """Add an environment to the bundle, as the venv format does; return its site-packages."""
+    manifest = read_manifest(bundle)
+    [(target, lock)] = manifest["scripts"]["eval"]["locks"].items()
+    lock["environment"] = f"envs/eval/{target}/0123456789abcdef"
+    environment = bundle / lock["environment"]
+    packages = environment / f"lib/python{THIS_PYTHON}/site-packages"
+    with zipfile.ZipFile(next((bundle / "wheels").glob("*.whl"))) as wheel:
+        wheel.extractall(packages)
+    (environment / "pyvenv.cfg").write_text(f"version = {THIS_PYTHON}\n")
+    (environment / "bin").mkdir()
+    (environment / "bin/tool").write_text("#!python\n")
+    write_manifest(bundle, manifest)
+    return packages
+
+
+def test_a_file_added_to_a_ready_environment_is_not_used_under_a_policy(
+    site: Path, bundle: Path, tmp_path: Path
+) -> None:
+    packages = make_ready_environment(bundle)
+    sign(bundle, str(site / "alice"))
+    planted = f"import os; os.mkdir({str(tmp_path / 'planted-code-ran')!r})\n"
+    (packages / "x.pth").write_text(planted)
+    (packages / "json.py").write_text(planted)
+    assert launch(site, bundle)[:2] == (0, "ran 1.0\n")
+    (packages / "alpha.py").write_text(planted)  # after the check: the node has its own copy
+    assert launch(site, bundle)[:2] == (0, "ran 1.0\n")
+    assert not (tmp_path / "planted-code-ran").exists()
+    [home] = (Path(os.environ["HOME"]) / ".cache/offline-bundle/environments").glob("*/env")
+    assert {path.name for path in home.rglob("*.pth")} == set()
+    assert os.access(home / "bin/tool", os.X_OK)
+
+
+def test_a_changed_file_of_a_ready_environment_is_refused_under_a_policy(
+    site: Path, bundle: Path
+) -> None:
+    packages = make_ready_environment(bundle)
+    sign(bundle, str(site / "alice"))
+    (packages / "alpha.py").write_text("VERSION = '6.6'\n")
+    code, out, said = launch(site, bundle)
+    assert (code, out) == (5, "")
+    assert "alpha.py does not match its digest" in said
+    assert environments() == 0
+
+
+def test_under_a_policy_the_uv_cache_has_exactly_the_named_files(
+    site: Path, bundle: Path, tmp_path: Path
+) -> None:
+    (site / "uv_cache.py").write_bytes(
+        bundle_files(with_cache=True, with_pythons=False)["uv_cache.py"]
+    )
+    cached = bundle / "cache/archive-v0/abc"
+    cached.mkdir(parents=True)
+    (cached / "alpha.py").write_text("VERSION = '1.0'\n")
+    manifest = read_manifest(bundle)
+    for lock in manifest["scripts"]["eval"]["locks"].values():
+        lock["cache"] = "1.2.3"
+    write_manifest(bundle, manifest)
+    sign(bundle, str(site / "alice"))
+    (cached / "x.pth").write_text("import planted\n")
+    uv = tmp_path / "uv"
+    uv.write_text("#!/bin/sh\necho uv 1.2.3\n")
+    uv.chmod(0o755)
+    command = [sys.executable, site / "uv_cache.py", "--bundle", bundle, "--uv", uv]
+    for damage in ("", "truncated"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        folder = Path(done.stdout.strip())
+        files = {
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        }
+        assert files == {"archive-v0/abc/alpha.py"}
+        copied = folder / "archive-v0/abc/alpha.py"
+        assert not copied.resolve().is_relative_to(bundle)
+        assert copied.read_text() == "VERSION = '1.0'\n"
+        copied.write_text(damage)  # it is healed by the next call
+    copied.unlink()
+    (cached / "alpha.py").write_text("VERSION = '6.6'\n")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert not copied.exists()

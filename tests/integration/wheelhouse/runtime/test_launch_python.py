@@ -104,6 +104,18 @@ def test_many_jobs_that_start_at_once_unpack_it_once(node: Node) -> None:
     assert sum("Unpacking" in text for text in texts) == 1
 
 
+def test_a_damaged_interpreter_is_unpacked_again_for_a_new_environment(node: Node) -> None:
+    said(node.run(node.script()))
+    [module] = (node.cache / "python").glob("*/python/lib/python3*/wave.py")
+    whole = module.read_bytes()
+    module.write_bytes(whole[:100])
+    shutil.rmtree(node.cache / "environments")
+    done = node.run(node.script())
+    assert said(done)[0] == "1.0"
+    assert f"{module} is damaged: unpacking it again" in done.stderr
+    assert module.read_bytes() == whole
+
+
 def test_an_unpack_that_was_killed_is_done_anew(node: Node) -> None:
     left = node.cache / "python" / digest_of(node)
     left.mkdir(parents=True, mode=0o700)

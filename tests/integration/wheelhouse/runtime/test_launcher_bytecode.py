@@ -58,7 +58,12 @@ def test_bytecode_is_unpacked_and_used(node: Node) -> None:
     assert (done.returncode, done.stdout) == (0, "from bytecode\n"), done.stderr
     assert compiled(node) == {f"alpha.{TAG}.pyc", f"beta.{TAG}.pyc"}
     [home] = [path.parent for path in node.environments()]
-    assert sorted(path.name for path in home.iterdir()) == ["complete.json", "env"]
+    assert sorted(path.name for path in home.iterdir()) == [
+        "complete.json",
+        "contents.json",
+        "env",
+        "pylock.toml",
+    ]
 
 
 @needs_posix

@@ -1,5 +1,6 @@
 """Unpack the Python interpreter that a bundle includes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,18 +8,21 @@ import sys
 
 from ...disk.files import write_atomic
 from ...disk.locks import FileLock
+from ...disk.safe_folder import flush_tree
 from ...errors import IntegrityError, NotInBundleError
 from ...names import MANIFEST
 from ...python.interpreters import Interpreter, describe_interpreter
 from ...python.platforms import dotted_version, version_numbers
 from ..trusted_bundle import DAMAGED_HINT
 from ..warm_start import marker_path
+from .contents import changed_files
 from .python_archive import interpreter_path, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ...bundle.manifest import Manifest
     from ..request import Request
+    from .contents import FileTable
     from .plan import Plan
 
 _COMPILE_LIBRARY = (
@@ -63,23 +67,34 @@ def unpack_interpreter(plan: "Plan", request: "Request") -> None:
     marker = marker_path(python.folder)
     with FileLock(python.folder + ".lock"):
         if os.path.exists(marker):
-            os.utime(marker)
-            return
+            damaged = next(changed_files(python.folder, _files(marker), read=False), None)
+            if damaged is None:
+                os.utime(marker)
+                return
+            request.log(f"{damaged} is damaged: unpacking it again")
         content = plan.bundle.read(python.archive)
         request.log(f"Unpacking Python {dotted_version(python.version)} once for this node ...")
         shutil.rmtree(python.folder, ignore_errors=True)  # what a killed attempt left
         os.mkdir(python.folder, 0o700)
         try:
-            unpack(content, python.folder)
+            files = unpack(content, python.folder)
             _check_unpacked(plan)
             _compile_library(python.path)
-            write_atomic(marker, b"{}")
+            flush_tree(python.folder)
+            write_atomic(marker, json.dumps({"files": files}).encode(), durable=True)
         except IntegrityError as error:
             message = f"{python.archive} of the bundle is not used: {error}"
             raise IntegrityError(message, hint=DAMAGED_HINT) from None
         finally:
             if not os.path.exists(marker):
                 shutil.rmtree(python.folder, ignore_errors=True)
+
+
+def _files(marker: str) -> "FileTable":
+    """Return the files of an unpacked interpreter; none if an earlier version unpacked it."""
+    with open(marker, "rb") as file:
+        files = json.loads(file.read().decode()).get("files", {})
+    return files if isinstance(files, dict) else {}
 
 
 def _check_unpacked(plan: "Plan") -> None:

@@ -10,6 +10,7 @@ from ...disk.files import create_file, remove_file
 from ...errors import IntegrityError
 from ...text import shown
 from ..trusted_bundle import DAMAGED_HINT
+from .contents import checksums
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class _Module:
     magic: bytes
     file: str
     """Where it is until it is placed."""
+    checksums: "list[int]"
 
 
 class UnpackedBytecode:
@@ -41,6 +43,8 @@ class UnpackedBytecode:
     """
 
     def __init__(self, plan: "Plan", request: "Request", folder: str) -> None:
+        self.placed: dict[str, list[int]] = {}
+        """Path of each placed file -> its checksums."""
         self._plan = plan
         self._request = request
         self._folder = folder
@@ -75,11 +79,14 @@ class UnpackedBytecode:
                 others.add(module.archive)
                 continue
             try:
-                packages.add(module.name, module.file)
+                path = packages.add(module.name, module.file)
             except IntegrityError as error:
                 raise _not_used(module.archive, error) from None
-        for path in sorted(others):
-            self._request.log(f"{path}: compiled by another Python, not used", 1)
+            self.placed.pop(path, None)
+            if os.path.exists(path):
+                self.placed[path] = module.checksums
+        for archive in sorted(others):
+            self._request.log(f"{archive}: compiled by another Python, not used", 1)
 
     def _unpack(self) -> None:
         try:
@@ -98,7 +105,8 @@ class UnpackedBytecode:
             file = os.path.join(self._folder, str(len(self._modules)))
             with create_file(file) as stream:
                 stream.write(code)
-            self._modules.append(_Module(path, name, code[:_MAGIC_SIZE], file))
+            magic = code[:_MAGIC_SIZE]
+            self._modules.append(_Module(path, name, magic, file, checksums(code)))
 
 
 def _not_used(path: str, error: IntegrityError) -> IntegrityError:
@@ -113,15 +121,19 @@ class _SitePackages:
         self._added: set[str] = set()
         self._real_folders: set[str] = set()
 
-    def add(self, name: str, file: str) -> None:
-        """Move *file* to the `.pyc` file *name*; raise IntegrityError without its source."""
+    def add(self, name: str, file: str) -> str:
+        """Move *file* to the `.pyc` file *name*; return its path.
+
+        Raises IntegrityError if its source is not installed.
+        """
         source = source_of(name)
         target = os.path.join(self._root_of(source), name)
         if name in self._added:
             remove_file(target)
-            return  # two wheels have this module: which one is installed?
+            return target  # two wheels have this module: which one is installed?
         self._added.add(name)
         os.replace(file, target)  # also over what an import during the installation wrote
+        return target
 
     def _root_of(self, source: str) -> str:
         """Return the folder with the file *source*; make its `__pycache__`."""

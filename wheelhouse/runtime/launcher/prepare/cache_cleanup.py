@@ -34,15 +34,15 @@ def remove_unused(cache: str, request: "Request") -> None:
     environments = _environments(os.path.join(cache, "environments"))
     for used, size, home in sorted(environments, reverse=True):
         total += size
-        if (total > limit or used < oldest) and _remove_unlocked(home, marker_path(home)):
+        if (total > limit or used < oldest) and remove_unlocked(home, marker_path(home)):
             day = time.strftime("%Y-%m-%d", time.localtime(used))
             request.log(f"Removed {home}, last used {day}", 1)
             total -= size
             has_removed = True
     remove_unused_interpreters(cache, oldest)
     if has_removed:
-        _remove_unlocked(os.path.join(cache, "launches"))
-        _remove_unlocked(os.path.join(cache, "uv"))
+        remove_unlocked(os.path.join(cache, "launches"))
+        remove_unlocked(os.path.join(cache, "uv"))
 
 
 def remove_unused_interpreters(cache: str, oldest: float) -> None:
@@ -64,7 +64,7 @@ def remove_unused_interpreters(cache: str, oldest: float) -> None:
         if is_used or name.endswith(".lock") or not os.path.exists(marker):
             continue
         if os.path.getmtime(marker) < oldest:
-            _remove_unlocked(home, marker)
+            remove_unlocked(home, marker)
 
 
 def cache_limit() -> int:
@@ -92,7 +92,7 @@ def _environments(folder: str) -> "Iterator[tuple[float, int, str]]":
                 yield os.path.getmtime(home), 0, home
 
 
-def _remove_unlocked(folder: str, marker: "Optional[str]" = None) -> bool:
+def remove_unlocked(folder: str, marker: "Optional[str]" = None) -> bool:
     """Remove *folder* unless *folder*.lock is held; return whether it was removed.
 
     The *marker* is removed first, so that half of an environment never counts as complete.

@@ -5,6 +5,7 @@ import os
 import shutil
 
 from ...disk.files import disk_usage, write_atomic
+from ...disk.safe_folder import flush_tree
 from ...errors import IntegrityError, first_problems
 from ...python.platforms import dotted_version
 from ..trusted_bundle import DAMAGED_HINT
@@ -12,6 +13,7 @@ from ..warm_start import marker_path
 from .bundled_python import unpack_interpreter
 from .bytecode import UnpackedBytecode
 from .check import check_environment
+from .contents import write_contents
 from .install import Tool, find_uv, install_with_pip, install_with_uv
 from .linked import link_environment
 
@@ -43,13 +45,18 @@ def make_environment(
             os.mkdir(home, 0o700)
             with UnpackedBytecode(plan, request, os.path.join(home, "bytecode")) as bytecode:
                 _install(Tool(home, cache, lock, request), plan, request)
-                bytecode.place(*check_environment(home, plan))
+                magic, folders = check_environment(home, plan)
+                bytecode.place(magic, folders)
+                write_contents(home, folders, bytecode.placed)
         facts = {
             "interpreter": plan.interpreter.path,
             "lock": plan.lock.lock,
+            "script": request.name,
             "size": disk_usage(home),
         }
-        write_atomic(marker_path(home), json.dumps(facts, indent=1).encode())
+        # after a power cut, a complete environment must not have empty files
+        flush_tree(home)
+        write_atomic(marker_path(home), json.dumps(facts, indent=1).encode(), durable=True)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise

@@ -7,15 +7,17 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
-from ...disk.files import write_atomic
+from ...disk.files import has_digest, write_atomic
 from ...disk.locks import FileLock
 from ...errors import BundleError, IntegrityError, NotInBundleError
 from ...names import ENVIRONMENT_MARK
 from ...processes import explicit_program, find_program, tool_variables
-from ...python.platforms import parse_platform
+from ...python.platforms import dotted_version, parse_platform
 from ..os_errors import no_space
 from ..trusted_bundle import DAMAGED_HINT
 from ..warm_start import environment_python
+from .cache_cleanup import remove_unlocked
+from .contents import truncated_files
 from .linked import write_interpreter
 
 TYPE_CHECKING = False
@@ -61,10 +63,9 @@ def find_uv(plan: "Plan", cache: str) -> "Optional[str]":
     name = manifest.uv[newest].path
     digest = str(manifest.files[name].sha256)
     copy = os.path.join(cache, "uv-bin", digest, os.path.basename(name))
-    if not os.path.isfile(copy):
-        content = plan.bundle.read(name)
+    if not has_digest(copy, digest):
         os.makedirs(os.path.dirname(copy), mode=0o700, exist_ok=True)
-        write_atomic(copy, content, mode=0o700)
+        write_atomic(copy, plan.bundle.read(name), mode=0o700, durable=True)
     return copy
 
 
@@ -76,16 +77,53 @@ def _uv_fits(platform: str, node: "Node") -> bool:
 
 
 def install_with_uv(tool: "Tool", uv: str, plan: "Plan") -> None:
-    """Run `uv pip sync` of the PEP 751 lock."""
+    """Run `uv pip sync` of the PEP 751 lock.
+
+    uv keeps unpacked wheels in its cache, and does not notice if these are damaged later. Then the
+    environment is made again without that cache.
+    """
     lock = tool.write("pylock.toml", _with_absolute_paths(plan))
+    sync = [uv, "pip", "sync", *_UV_OPTIONS, *_UV_SYNC_OPTIONS, "--python", tool.python, lock]
+    _make_environment(tool, uv, plan)
+    if _sync_with_cache(tool, sync, plan):
+        return
+    tool.log("uv's cache is damaged: installing without it")
+    shutil.rmtree(tool.environment)
+    remove_unlocked(tool.uv_cache)
+    _make_environment(tool, uv, plan)
+    with tool.temporary_folder("uv") as folder:
+        tool.run([*sync, "--cache-dir", folder])
+
+
+def _make_environment(tool: "Tool", uv: str, plan: "Plan") -> None:
     if sys.platform == "win32":
         python = plan.interpreter.path
         tool.make([uv, "venv", *_UV_OPTIONS, "--no-project", "--python", python, tool.environment])
     else:  # `uv venv` would start the interpreter once more
         write_interpreter(tool.environment, plan)
-    sync = [uv, "pip", "sync", *_UV_OPTIONS, *_UV_SYNC_OPTIONS, "--python", tool.python]
-    with FileLock(tool.uv_cache + ".lock", shared=True) as in_use:
-        tool.run([*sync, lock], in_use)
+
+
+def _sync_with_cache(tool: "Tool", sync: "list[str]", plan: "Plan") -> bool:
+    """Install with uv's cache of this node; return whether what is installed is complete."""
+    is_reused = os.path.isdir(tool.uv_cache)
+    try:
+        with FileLock(tool.uv_cache + ".lock", shared=True) as in_use:
+            tool.run(sync, in_use)
+    except IntegrityError:
+        raise
+    except BundleError:
+        if not is_reused:
+            raise
+        return False
+    return not is_reused or not truncated_files(plan, _site_packages(tool, plan))
+
+
+def _site_packages(tool: "Tool", plan: "Plan") -> str:
+    if sys.platform == "win32":
+        return os.path.join(tool.environment, "Lib", "site-packages")
+    abi = "t" if plan.interpreter.is_free_threaded else ""
+    python = "python" + dotted_version(plan.interpreter.version[:2]) + abi
+    return os.path.join(tool.environment, "lib", python, "site-packages")
 
 
 def _with_absolute_paths(plan: "Plan") -> bytes:
@@ -131,6 +169,10 @@ class Tool:
         self.cache = cache
         self._lock = lock
         self._request = request
+
+    def log(self, message: str) -> None:
+        """Print a message on stderr, unless the user wants errors only."""
+        self._request.log(message)
 
     def write(self, name: str, content: bytes) -> str:
         """Write a file beside the environment; return its path."""

@@ -11,6 +11,8 @@ from ..trusted_bundle import DAMAGED_HINT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .plan import Plan
 
 
@@ -18,12 +20,13 @@ def link_environment(folder: str, plan: "Plan") -> None:
     """Make an environment whose packages stay in the bundle.
 
     Only what depends on the node is here: the interpreter, and the programs in bin/. Under a
-    signature policy, each file of the bundle's environment is checked against the manifest now.
+    signature policy, all is here: exactly the files that the manifest names, as they were checked.
     """
     prefix = f"{plan.lock.environment}/"
     names = [name for name in plan.bundle.manifest.files if name.startswith(prefix)]
-    for name in names if may_be_in_force() else ():
-        plan.bundle.read(name)
+    if may_be_in_force():
+        _copy_environment(folder, plan, {name: name[len(prefix) :] for name in names})
+        return
     python = "python" + dotted_version(plan.interpreter.version[:2])
     packages = os.path.join("lib", python, "site-packages")
     os.makedirs(os.path.join(folder, os.path.dirname(packages)), mode=0o700)
@@ -39,6 +42,21 @@ def link_environment(folder: str, plan: "Plan") -> None:
         if name.startswith(f"{prefix}bin/"):
             program = os.path.join(folder, "bin", os.path.basename(name))
             write_atomic(program, plan.bundle.read(name), mode=0o700)
+
+
+def _copy_environment(folder: str, plan: "Plan", names: "Mapping[str, str]") -> None:
+    """Copy the files *names* (path in the bundle -> in the environment), and no others.
+
+    In the bundle, users with write access could add files, such as x.pth, or change them later.
+    """
+    write_interpreter(folder, plan)
+    for name, relative in names.items():
+        if relative == ENVIRONMENT_MARK:
+            continue
+        target = os.path.join(folder, *relative.split("/"))
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        is_program = relative.startswith("bin/") or plan.bundle.manifest.files[name].executable
+        plan.bundle.copy(name, target, mode=0o700 if is_program else 0o600)
 
 
 def write_interpreter(folder: str, plan: "Plan") -> None:

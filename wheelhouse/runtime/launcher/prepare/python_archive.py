@@ -25,6 +25,10 @@ import zlib
 from ...errors import IntegrityError
 from ...text import shown
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 TOP = "python"
 MOST_MEMBERS = 100_000
 LARGEST_TREE = 4 * 1024**3
@@ -34,15 +38,16 @@ _CHUNK = 1024**2
 _TAIL = 1024
 
 
-def unpack(content: bytes, folder: str) -> None:
+def unpack(content: bytes, folder: str) -> "dict[str, list[int]]":
     """Unpack the archive into the new, empty *folder*; after an error, remove that folder.
 
-    Raises IntegrityError for a bad archive, OSError for a problem of the file system.
+    Return the checksums of its files by path. Raises IntegrityError for a bad archive, OSError for
+    a problem of the file system.
     """
     stream = _Bounded(gzip.GzipFile(fileobj=io.BytesIO(content)))
     try:
         with tarfile.TarFile(fileobj=stream) as archive:  # type: ignore[arg-type]
-            _extract(archive, folder)
+            return _extract(archive, folder)
     except FileExistsError as error:  # two spellings that are one name to the file system
         raise _unsafe(f"{error.filename} occurs twice") from None
     except (
@@ -113,9 +118,9 @@ class _Bounded:
         return self._offset
 
 
-def _extract(archive: tarfile.TarFile, folder: str) -> None:
+def _extract(archive: tarfile.TarFile, folder: str) -> "dict[str, list[int]]":
     folders = {""}
-    files: set[str] = set()
+    files: dict[str, list[int]] = {}
     links: dict[str, str] = {}
     total = 0
     for count, member in enumerate(archive):
@@ -126,7 +131,8 @@ def _extract(archive: tarfile.TarFile, folder: str) -> None:
         if name in files or name in links:
             raise _unsafe(f"{shown(name)} occurs twice")
         parent = os.path.dirname(name)
-        _make_folders(folder, name if member.isdir() else parent, folders, files | links.keys())
+        others = files.keys() | links.keys()
+        _make_folders(folder, name if member.isdir() else parent, folders, others)
         if member.isdir():
             continue
         if name in folders:
@@ -134,15 +140,16 @@ def _extract(archive: tarfile.TarFile, folder: str) -> None:
         if member.issym():
             links[name] = _checked_link(name, member.linkname)
         elif member.islnk():
-            _link_again(folder, _checked_name(member.linkname), name, files)
-            files.add(name)
+            source = _checked_name(member.linkname)
+            _link_again(folder, source, name, files)
+            files[name] = files[source]
         elif member.isreg() and not member.issparse() and member.type != b"7":
-            _write(archive, member, os.path.join(folder, name))
-            files.add(name)
+            files[name] = _write(archive, member, os.path.join(folder, name))
         else:
             raise _unsafe(f"{shown(name)} is not a file, folder or link")
     for name, target in links.items():
         os.symlink(target, os.path.join(folder, name))
+    return files
 
 
 def _checked_name(name: str) -> str:
@@ -195,7 +202,7 @@ def _make_folders(folder: str, name: str, folders: "set[str]", others: "set[str]
             folders.add(path)
 
 
-def _link_again(folder: str, source: str, name: str, files: "set[str]") -> None:
+def _link_again(folder: str, source: str, name: str, files: "Collection[str]") -> None:
     if source not in files:
         raise _unsafe(
             f"the hard link {shown(name)} leads to {shown(source)}, which is not a file before it"
@@ -203,14 +210,17 @@ def _link_again(folder: str, source: str, name: str, files: "set[str]") -> None:
     os.link(os.path.join(folder, source), os.path.join(folder, name))
 
 
-def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> "list[int]":
+    """Write a member; return its checksums, as `contents.checksums` does."""
     stream = archive.extractfile(member)
     mode = 0o755 if member.mode & 0o111 else 0o644
-    left = member.size
+    left, crc = member.size, 0
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         while stream is not None and left:
             chunk = stream.read(min(left, _CHUNK))
             if not chunk:
                 raise _unsafe(f"{shown(member.name)} is cut short")
             file.write(chunk)
+            crc = zlib.crc32(chunk, crc)
             left -= len(chunk)
+    return [member.size, crc]

@@ -13,8 +13,9 @@ import shutil
 import subprocess
 import sys
 
+from ...bundle.policy import may_be_in_force
 from ...disk.cache_setup import cache_directory
-from ...disk.files import sha256_of
+from ...disk.files import has_digest, sha256_of
 from ...errors import BundleError, NotInBundleError, print_error
 from ...processes import find_program
 from ..trusted_bundle import open_bundle
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from ..trusted_bundle import TrustedBundle
 
 FOLDER = "cache"
+_READ_ONLY = ("archive-", "simple-", "wheels-")
+"""Parts of a uv cache that uv only reads."""
 _UV_HINT = "name this node's uv: --uv PATH"
 
 
@@ -66,15 +69,20 @@ def make_cache(bundle: str, folder: "Optional[str]" = None, uv: "Optional[str]" 
 
     Raises NotInBundleError if the bundle has no cache, or none for that version of uv.
     """
-    _check_version(open_bundle(bundle), uv or os.environ.get("OFFLINE_BUNDLE_UV") or "uv")
+    opened = open_bundle(bundle)
+    _check_version(opened, uv or os.environ.get("OFFLINE_BUNDLE_UV") or "uv")
     if folder is None:
-        name = sha256_of(os.fsencode(os.path.abspath(bundle)))[:16]
+        key = "\n".join([os.path.abspath(bundle), *opened.signers])
+        name = sha256_of(os.fsencode(key))[:16]
         folder = os.path.join(cache_directory(), "uv-cache-" + name)
     folder = os.path.abspath(folder)
     os.makedirs(folder, mode=0o700, exist_ok=True)
+    if may_be_in_force():
+        _copy_named_files(opened, folder)
+        return folder
     for name in sorted(os.listdir(os.path.join(bundle, FOLDER))):
         source = os.path.join(bundle, FOLDER, name)
-        if name.startswith(("archive-", "simple-", "wheels-")) and os.path.isdir(source):
+        if name.startswith(_READ_ONLY) and os.path.isdir(source):
             _link_or_copy(source, os.path.join(folder, name))
     return folder
 
@@ -106,6 +114,26 @@ def _find_uv(uv: str) -> "tuple[str, str]":
     if result.returncode or len(words) < 2 or words[0] != "uv":
         raise NotInBundleError(f"{program} is not uv", hint=_UV_HINT)
     return program, words[1]
+
+
+def _copy_named_files(bundle: "TrustedBundle", folder: str) -> None:
+    """Copy the cache's files that the manifest names, as they were checked, and no others.
+
+    Under a signature policy, nothing may be used in the bundle itself, where others may change it.
+    """
+    for name, listed in bundle.manifest.files.items():
+        top, _, relative = name.partition("/")
+        if top != FOLDER or not relative.startswith(_READ_ONLY):
+            continue
+        root = os.path.join(folder, relative.partition("/")[0])
+        if os.path.islink(root):  # made while there was no policy
+            os.unlink(root)
+        path = os.path.join(folder, *relative.split("/"))
+        if not has_digest(path, listed.sha256):
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            partial = _partial_path(path)
+            bundle.copy(name, partial, mode=0o700 if listed.executable else 0o600)
+            os.replace(partial, path)
 
 
 def _link_or_copy(source: str, target: str) -> None:

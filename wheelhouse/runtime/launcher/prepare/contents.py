@@ -1,0 +1,90 @@
+"""What environments and interpreters in the cache contain, to find damage later."""
+
+import binascii
+import json
+import os
+import zipfile
+
+from ...disk.files import sha256_of, write_atomic
+from ...errors import IntegrityError
+from ..trusted_bundle import DAMAGED_HINT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from .plan import Plan
+
+    FileTable = Mapping[str, Sequence[int]]
+    """Path -> size in bytes and CRC-32. The cache is private: this finds accidents."""
+
+CONTENTS = "contents.json"
+
+
+def checksums(content: bytes) -> "list[int]":
+    """Return what a file table has for a file with this content."""
+    return [len(content), binascii.crc32(content)]
+
+
+def changed_files(folder: str, table: "FileTable", *, read: bool = True) -> "Iterator[str]":
+    """Yield the files of *table* that are missing or changed; compare sizes only without *read*."""
+    for name, expected in table.items():
+        path = os.path.join(folder, name)
+        try:
+            is_same = os.stat(path).st_size == expected[0]
+            if is_same and read:
+                with open(path, "rb") as file:
+                    is_same = checksums(file.read()) == list(expected)
+        except OSError:
+            is_same = False
+        if not is_same:
+            yield path
+
+
+def write_contents(home: str, site_packages: "Sequence[str]", bytecode: "FileTable") -> None:
+    """Record what was installed into an environment: the digest of each RECORD, and bytecode.
+
+    A RECORD has the digests of the other files of its package (PEP 376).
+    """
+    real_home, records = os.path.realpath(home), {}
+    for folder in site_packages:
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name, "RECORD")
+            if name.endswith(".dist-info") and os.path.isfile(path):
+                with open(path, "rb") as file:
+                    digest = sha256_of(file.read())
+                records[os.path.relpath(os.path.realpath(path), real_home)] = digest
+    table = {os.path.relpath(path, real_home): list(bytecode[path]) for path in bytecode}
+    document = {"records": records, "bytecode": table}
+    write_atomic(os.path.join(home, CONTENTS), json.dumps(document).encode())
+
+
+def truncated_files(plan: "Plan", site_packages: str) -> "list[str]":
+    """Return the installed files that do not have the size that their wheel lists for them.
+
+    uv installs from its cache of unpacked wheels without reading the wheels again.
+    """
+    sizes: dict[str, set[int]] = {}
+    for package in plan.lock.packages.values():
+        path = plan.bundle.path(package.wheel)
+        try:
+            with zipfile.ZipFile(path) as wheel:
+                members = wheel.infolist()
+        except (OSError, zipfile.BadZipFile):
+            message = f"{path} does not match its digest in bundle.json"
+            raise IntegrityError(message, hint=DAMAGED_HINT) from None
+        for member in members:
+            if not member.is_dir() and _is_installed_unchanged(member.filename):
+                sizes.setdefault(member.filename, set()).add(member.file_size)
+    return [
+        path
+        for name, expected in sizes.items()
+        for path in [os.path.join(site_packages, *name.split("/"))]
+        if not os.path.isfile(path) or os.path.getsize(path) not in expected
+    ]
+
+
+def _is_installed_unchanged(name: str) -> bool:
+    """Return False for what installers rewrite, or install elsewhere (binary format, PEP 427)."""
+    top, _, inner = name.partition("/")
+    return not top.endswith(".data") and not (top.endswith(".dist-info") and inner == "RECORD")
