@@ -213,7 +213,7 @@ def restore_inventories(
     if others:
         raise OutOfDateError(
             f"{', '.join(others)} cannot be made again from bundle.json alone: "
-            "it describes changes to an earlier bundle",
+            "it describes changes to an earlier bundle, or an audit",
             hint="keep it beside bundle.json; or build the bundle into an empty folder",
         )
     return {path: contents[path] for path in paths}

@@ -14,7 +14,7 @@ from tests.support.programs import require
 if TYPE_CHECKING:
     from pathlib import Path
 
-_QUIET = (
+QUIET = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -46,7 +46,7 @@ def visit(page: Path, profile: Path, *flags: str, query: str = "") -> Visit:
     with _Proxy() as proxy:
         command = [
             browser,
-            *_QUIET,
+            *QUIET,
             f"--user-data-dir={profile}",
             f"--proxy-server=http://127.0.0.1:{proxy.server_address[1]}",
             "--proxy-bypass-list=<-loopback>",

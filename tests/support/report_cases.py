@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import datetime as dt
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.bundle.manifest import Source
+from offline_bundle.wheelhouse.derived.audit_result import (
+    Accepted,
+    Applied,
+    Audit,
+    Breach,
+    Finding,
+    Package,
+    Use,
+)
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Publisher, Source
 from tests.support.reviewed import LINUX, MAC, WINDOWS, Shelf
 
 if TYPE_CHECKING:
@@ -57,6 +68,52 @@ def everything(shelf: Shelf) -> Manifest:
     assert left
     asks = {"eval": ["numpy", HOSTILE], "study": ["numpy"]}
     return shelf.manifest(scripts, asks=asks, uv=["x86_64-manylinux_2_17"])
+
+
+def attested(manifest: Manifest) -> Manifest:
+    """The same, with attestations for numpy."""
+    publisher = Publisher("GitHub", "numpy/numpy-release", "wheels.yml")
+    files = {
+        path: replace(file, publisher=publisher) if file.name == "numpy" else file
+        for path, file in manifest.files.items()
+    }
+    return replace(manifest, files=files)
+
+
+def audit() -> Audit:
+    """An audit that found one of each kind."""
+
+    def finding(package: str, identifier: str, severity: str, score: float | None) -> Finding:
+        return Finding(
+            package=Package(package, "1.0"),
+            id=identifier,
+            aliases=("CVE-2026-1",),
+            summary="Reads too much",
+            severity=severity,
+            score=score,
+            vector=None,
+            fixed=("1.2", "2.1"),
+            uses=(Use("eval", "cp312", is_direct=True),),
+        )
+
+    until = dt.date(2027, 3, 31)
+    accepted = Accepted("PYSEC-2026-9", "not reachable", until)
+    return Audit(
+        bundle="bundle",
+        packages=7,
+        day=dt.date(2026, 11, 28),
+        sources=("advisories.zip",),
+        advisories=20_000,
+        findings=Applied(
+            open=(
+                finding("numpy", "PYSEC-2026-1", "critical", 9.8),
+                finding("sorry", "PYSEC-2026-2", "unknown", None),
+            ),
+            accepted=((finding("built", "PYSEC-2026-9", "low", 2.1), accepted),),
+        ),
+        breaches=(Breach("denied-packages", "evil 1.0", "denied by evil"),),
+        unchecked=("broken.json: not valid JSON",),
+    )
 
 
 class _Elements(HTMLParser):

@@ -82,13 +82,16 @@ def read_files(manifest: Manifest, names: Sequence[str], read: Reader) -> Mappin
     return contents
 
 
-def read_licences(manifest: Manifest, read: Reader) -> dict[str, WheelMetadata]:
-    """Return the metadata of each wheel by its path; empty metadata for a wheel that has none."""
+def read_metadata(manifest: Manifest, read: Reader) -> dict[str, bytes]:
+    """Return the METADATA of each wheel by its path, of those that have it."""
     names = [f"{wheel}.metadata" for wheel in wheel_paths(manifest)]
     contents = read_files(manifest, [name for name in names if name in manifest.files], read)
-    return read_all_metadata(
-        manifest, {name.removesuffix(".metadata"): content for name, content in contents.items()}
-    )
+    return {name.removesuffix(".metadata"): content for name, content in contents.items()}
+
+
+def read_licences(manifest: Manifest, read: Reader) -> dict[str, WheelMetadata]:
+    """Return the metadata of each wheel by its path; empty metadata for a wheel that has none."""
+    return read_all_metadata(manifest, read_metadata(manifest, read))
 
 
 def without_licences(manifest: Manifest) -> dict[str, WheelMetadata]:

@@ -15,6 +15,7 @@ from offline_bundle.wheelhouse.runtime.errors import (
     IntegrityError,
     first_problems,
 )
+from offline_bundle.wheelhouse.runtime.names import REPORT, SBOM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from offline_bundle.wheelhouse.audit.criteria import Criteria
     from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+
+
+_FILES = {"html": REPORT, "cyclonedx": SBOM}
 
 
 @click.command("audit")
@@ -37,10 +41,17 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["table", "json", "sarif"]),
+    type=click.Choice(["table", "json", "sarif", "html", "cyclonedx"]),
     default="table",
     show_default=True,
-    help="Format of the result on stdout.",
+    help="Format of the result on stdout. html: the report of the bundle with this audit; "
+    "cyclonedx: its SBOM with the vulnerabilities.",
+)
+@click.option(
+    "--since",
+    type=PATH,
+    metavar="DIR|ARCHIVE",
+    help="Show changes since this bundle (with --format html).",
 )
 def audit_command(  # noqa: PLR0913 - one parameter per option
     *,
@@ -50,6 +61,7 @@ def audit_command(  # noqa: PLR0913 - one parameter per option
     policy: Path | None,
     trusted_root: Path | None,
     output_format: str,
+    since: Path | None,
 ) -> None:
     """Check a bundle for known vulnerabilities and rule breaches, without a network.
 
@@ -63,6 +75,8 @@ def audit_command(  # noqa: PLR0913 - one parameter per option
 
     if advisories is None and policy is None:
         raise click.UsageError("--advisories or --policy is required")
+    if since is not None and output_format != "html":
+        raise click.UsageError("--since requires --format html")
     if exceptions is not None and advisories is None:
         raise click.UsageError("--exceptions requires --advisories")
     manifest = load_manifest(bundle)
@@ -71,8 +85,12 @@ def audit_command(  # noqa: PLR0913 - one parameter per option
         click.echo(json.dumps(to_json(audit), indent=1))
     elif output_format == "sarif":
         click.echo(json.dumps(to_sarif(audit, manifest, __version__), indent=1))
-    else:
+    elif output_format == "table":
         _print_tables(audit)
+    else:
+        before = load_manifest(since) if since else None
+        page = _render(bundle, manifest, before, audit)[_FILES[output_format]]
+        click.echo(page.decode(), nl=False)
     _raise_for(audit)
 
 
@@ -97,6 +115,17 @@ def _audit(bundle: Path, manifest: Manifest, advisories: Path | None, criteria: 
         findings=criteria.apply_exceptions(findings),
         unchecked=(*database.unreadable, *problems),
     )
+
+
+def _render(
+    bundle: Path, manifest: Manifest, before: Manifest | None, audit: Audit
+) -> dict[str, bytes]:
+    """Return the inventories of the bundle with the audit in them."""
+    from offline_bundle.wheelhouse.audit.subject import read_metadata, reader_of
+    from offline_bundle.wheelhouse.derived.inventories import render_inventories
+
+    metadata = read_metadata(manifest, reader_of(bundle))
+    return render_inventories(manifest, metadata, before, audit)
 
 
 def _print_tables(audit: Audit) -> None:

@@ -68,7 +68,10 @@ def render_inventories(
     plain = _without_history(manifest)
     # Without those of the bundle before, too: the page compares sizes.
     old = _without_history(before) if before else None
-    return {SBOM: render_sbom(plain, metadata, audit), REPORT: render_report(plain, metadata, old)}
+    return {
+        SBOM: render_sbom(plain, metadata, audit),
+        REPORT: render_report(plain, metadata, old, audit),
+    }
 
 
 def gather_metadata(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,10 @@ from uv import find_uv_bin
 
 from offline_bundle.wheelhouse.signing import sign
 from offline_bundle.wheelhouse.store import shipped
+from tests.support.archives import put_bundle
 from tests.support.bundles import BundleScript, make_bundle
+from tests.support.command_line import call
+from tests.support.pages import shell_blocks, type_in
 from tests.support.programs import require
 from tests.support.reviewed import LINUX, Shelf
 from tests.support.signing_cases import allowing, make_key, public
@@ -101,3 +107,87 @@ def test_the_launcher_of_a_site_is_installed_as_written(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == "ran\n"
+
+
+class Reviewer:
+    """A folder with everything that the procedure needs, and an archive to review."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        built = put_bundle(folder / "built", {"eval": {"alpha": "1.5", "beta": "1.0"}})
+        last = put_bundle(folder / "last", {"eval": {"alpha": "1.0"}})
+        make_key(folder / "release")
+        sign(built, str(folder / "release"))
+        allowing(folder, f"release@example.org {public(folder / 'release')}")
+        assert call("pack", built, "-o", folder / "bundle.tar").code == 0
+        (folder / "accepted").mkdir()
+        shutil.copy(last / "bundle.json", folder / "accepted")
+        (folder / "rules.toml").write_text('denied-packages = ["pycrypto"]\n')
+        (folder / "exceptions.toml").write_text("")
+        self.publish(version="1.0")
+
+    def publish(self, version: str) -> None:
+        """Write a database with an advisory for one version of alpha."""
+        package = {"ecosystem": "PyPI", "name": "alpha"}
+        advisory = {"id": "T-1", "affected": [{"package": package, "versions": [version]}]}
+        with zipfile.ZipFile(self.folder / "advisories.zip", "w") as archive:
+            archive.writestr("T-1.json", json.dumps(advisory))
+
+    def follow(self) -> subprocess.CompletedProcess[str]:
+        blocks = shell_blocks(DOCUMENT)
+        assert len(blocks) == 5
+        return type_in(blocks, self.folder)
+
+    @property
+    def is_let_in(self) -> bool:
+        return (self.folder / "share" / "bundle" / "bundle.json").exists()
+
+
+@pytest.fixture
+def reviewer(tmp_path: Path) -> Reviewer:
+    return Reviewer(tmp_path)
+
+
+def test_the_procedure_leads_from_the_archive_to_the_nodes(reviewer: Reviewer) -> None:
+    done = reviewer.follow()
+    assert done.returncode == 0, done.stderr
+    assert "alpha" in done.stdout
+    page = (reviewer.folder / "review.html").read_text()
+    assert "none known" in page
+    assert "2 packages changed" in page
+    accepted = (reviewer.folder / "accepted" / "bundle.json").read_bytes()
+    assert (reviewer.folder / "share" / "bundle" / "bundle.json").read_bytes() == accepted
+
+
+def test_a_changed_byte_ends_the_procedure(reviewer: Reviewer) -> None:
+    archive = reviewer.folder / "bundle.tar"
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2] ^= 1
+    archive.write_bytes(content)
+    assert reviewer.follow().returncode == 5
+    assert not reviewer.is_let_in
+
+
+def test_another_signer_ends_the_procedure(reviewer: Reviewer) -> None:
+    make_key(reviewer.folder / "mallory")
+    allowing(reviewer.folder, f"release@example.org {public(reviewer.folder / 'mallory')}")
+    assert reviewer.follow().returncode == 6
+    assert not reviewer.is_let_in
+
+
+def test_a_broken_rule_ends_the_procedure(reviewer: Reviewer) -> None:
+    (reviewer.folder / "rules.toml").write_text('denied-packages = ["beta"]\n')
+    assert reviewer.follow().returncode == 10
+    assert not (reviewer.folder / "review").exists()
+    assert not reviewer.is_let_in
+
+
+def test_an_open_vulnerability_ends_the_procedure(reviewer: Reviewer) -> None:
+    reviewer.publish(version="1.5")
+    assert reviewer.follow().returncode == 10
+    assert "T-1" in (reviewer.folder / "review.html").read_text()
+    assert not reviewer.is_let_in
+    exception = '[[exception]]\nid = "T-1"\nreason = "not reachable"\nuntil = 9999-12-31\n'
+    (reviewer.folder / "exceptions.toml").write_text(exception)
+    assert reviewer.follow().returncode == 0
+    assert reviewer.is_let_in

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.diff import diff
+from offline_bundle.wheelhouse.derived.report.review import publishers, severity_colour, verdicts
 from offline_bundle.wheelhouse.derived.wheel_metadata import read_all_metadata
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Template
 
+    from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.derived.diff import GroupedChange, Names
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
     from offline_bundle.wheelhouse.runtime.bundle.manifest import (
@@ -65,13 +67,17 @@ _KINDS: dict[str, tuple[str, ...]] = {
 
 
 def render_report(
-    manifest: Manifest, metadata: Mapping[str, bytes], before: Manifest | None = None
+    manifest: Manifest,
+    metadata: Mapping[str, bytes],
+    before: Manifest | None = None,
+    audit: Audit | None = None,
 ) -> bytes:
     """Render the page.
 
     *metadata* has each wheel's METADATA by the wheel's path. *before* is the bundle's previous
-    manifest, if any.
+    manifest, if any. *audit* is None if the bundle was not audited.
     """
+    changes = _changes(before, manifest) if before else None
     packages = _packages(manifest, read_all_metadata(manifest, metadata))
     page = _template().render(
         title=f"Offline bundle: {', '.join(sorted(manifest.scripts)) or 'empty'}",
@@ -80,7 +86,11 @@ def render_report(
         manifest=manifest,
         figures=_figures(manifest, packages),
         attention=_attention(packages),
-        changes=_changes(before, manifest) if before else None,
+        changes=changes,
+        audit=audit,
+        verdicts=verdicts(manifest, audit, len(changes["packages"]) if changes else None),
+        publishers=publishers(manifest),
+        long_table=_LONG_TABLE,
         sizes=_sizes(manifest),
         matrix=_matrix(manifest),
         origins=_origins(packages),
@@ -103,7 +113,12 @@ def _template() -> Template:
         undefined=StrictUndefined,
         finalize=_finalize,
     )
-    environment.filters |= {"size": _size_of, "count": count, "origin": _origin}
+    environment.filters |= {
+        "size": _size_of,
+        "count": count,
+        "origin": _origin,
+        "severity_colour": severity_colour,
+    }
     return environment.get_template("report.html.j2")
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.support.archives import LINUX, put_bundle
 from tests.support.command_line import call
@@ -122,3 +125,30 @@ def test_changed_metadata_is_exit_5(bundle: Path, tmp_path: Path) -> None:
 )
 def test_wrong_usage_is_exit_2(options: tuple[str, ...], bundle: Path) -> None:
     assert call("audit", bundle, *options).code == 2
+
+
+def test_html_is_the_report_with_the_audit_and_the_changes(bundle: Path, tmp_path: Path) -> None:
+    last = put_bundle(tmp_path / "last", {"eval": {"alpha": "0.9"}})
+    rules = tmp_path / "rules.toml"
+    rules.write_text('denied-packages = ["beta"]\n')
+    options = ("--advisories", ADVISORIES, "--policy", rules, "--format", "html")
+    result = call("audit", bundle, *options, "--since", last / "bundle.json")
+    assert result.code == 10
+    page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", result.out.partition("</style>")[2]))
+    for shown in ("1 high", "1 broken", "2 packages changed", "GHSA-test-0001", "denied by beta"):
+        assert shown in page
+    assert call("audit", bundle, *options, "--since", tmp_path / "none").code == 2
+    assert call("audit", bundle, "--advisories", ADVISORIES, "--since", last).code == 2
+
+
+def test_cyclonedx_is_the_sbom_with_vulnerabilities(bundle: Path) -> None:
+    result = call("audit", bundle, "--advisories", ADVISORIES, "--format", "cyclonedx")
+    assert result.code == 10
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(result.out) is None
+    document = json.loads(result.out)
+    [vulnerability] = document["vulnerabilities"]
+    assert vulnerability["id"] == "GHSA-test-0001"
+    [rating] = vulnerability["ratings"]
+    assert (rating["severity"], rating["score"], rating["method"]) == ("high", 7.5, "CVSSv31")
+    components = {item["bom-ref"]: item["name"] for item in document["components"]}
+    assert [components[item["ref"]] for item in vulnerability["affects"]] == ["alpha"]

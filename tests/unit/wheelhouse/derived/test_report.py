@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.wheelhouse.derived.audit_result import Applied
 from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.derived.inventories import add_inventories
 from offline_bundle.wheelhouse.derived.report.report import render_report
@@ -14,7 +16,7 @@ from tests.support.reviewed import LINUX, MAC, Shelf
 if TYPE_CHECKING:
     from pathlib import Path
 
-from tests.support.report_cases import HOSTILE, _Elements, everything, shelf
+from tests.support.report_cases import HOSTILE, _Elements, attested, audit, everything, shelf
 
 __all__ = ["shelf"]
 
@@ -97,7 +99,7 @@ def test_report_lists_changes_since_the_bundle_before(shelf: Shelf) -> None:
         "numpy changed 1.0 2.0",
     ):
         assert shown in changes
-    assert "Changed since" not in text_of(render_report(now, newer.metadata))
+    assert "There was no bundle before." in text_of(render_report(now, newer.metadata))
     assert "No script, target or package." in text_of(render_report(now, newer.metadata, now))
 
 
@@ -140,7 +142,6 @@ def test_package_metadata_never_becomes_markup(shelf: Shelf) -> None:
         "link",
         "iframe",
         "object",
-        "a",
         "form",
         "input",
         "svg",
@@ -156,7 +157,14 @@ def test_package_metadata_never_becomes_markup(shelf: Shelf) -> None:
         "class",
         "style",
         "scope",
+        "id",
+        "href",
+        "aria-label",
+        "data-title",
     }
+    links = {found["href"] for _, found in parsed.elements if "href" in found}
+    assert all((link or "").startswith("#") for link in links)
+    assert {"#vulnerabilities", "#rules", "#provenance", "#changes"} <= links
     assert HOSTILE in text_of(page.encode())
     assert "\u202e" not in page
 
@@ -174,3 +182,56 @@ def test_report_is_kept_where_nothing_else_changes(shelf: Shelf, tmp_path: Path)
     )
     assert second.generation == 2
     assert b"Changed since" in (tmp_path / "bundle" / "report.html").read_bytes()
+
+
+def test_without_an_audit_the_page_states_that_nothing_was_checked(shelf: Shelf) -> None:
+    text = top_of(render_report(everything(shelf), shelf.metadata))
+    assert "Vulnerabilities not checked" in text
+    assert "Rules not checked" in text
+    assert "0 of 8 wheels attested" in text
+    assert "first bundle" in text
+    assert "none known" not in text
+    unanswered = replace(audit(), sources=(), advisories=None, findings=Applied())
+    text = top_of(render_report(everything(shelf), shelf.metadata, None, unanswered))
+    assert "Vulnerabilities not checked" in text
+    assert "none known" not in text
+
+
+def test_the_top_has_vulnerabilities_by_severity_rules_and_provenance(shelf: Shelf) -> None:
+    manifest = attested(everything(shelf))
+    text = top_of(render_report(manifest, shelf.metadata, manifest, audit()))
+    for shown in (
+        "1 critical 1 unknown 1 accepted 1 not checked",
+        "1 broken",
+        "2 of 8 wheels attested",
+        "0 packages changed",
+        "critical 9.8 numpy 1.0 PYSEC-2026-1 CVE-2026-1 Reads too much 1.2, 2.1 eval (cp312)",
+        "built 1.0 PYSEC-2026-9 low 2.1 2027-03-31 not reachable",
+        "denied-packages evil 1.0 denied by evil",
+        "numpy 2.0 verified GitHub numpy/numpy-release wheels.yml",
+        "sorry 1.0 absent",
+        "broken.json: not valid JSON",
+    ):
+        assert shown in text, shown
+
+
+def test_a_clean_audit_is_told_as_such(shelf: Shelf) -> None:
+    clean = replace(audit(), findings=Applied(), breaches=(), unchecked=())
+    text = top_of(render_report(everything(shelf), shelf.metadata, None, clean))
+    assert "Vulnerabilities none known Rules kept" in text
+    assert (
+        "Checked on 2026-11-28: 7 packages. Advisories read: 20,000, from advisories.zip." in text
+    )
+
+
+def test_text_of_advisories_never_becomes_markup(shelf: Shelf) -> None:
+    finding = replace(audit().findings.open[0], summary=HOSTILE, id=HOSTILE)
+    hostile = replace(
+        audit(), sources=(HOSTILE,), findings=Applied((finding,)), unchecked=(HOSTILE,)
+    )
+    parsed = _Elements(render_report(everything(shelf), shelf.metadata, None, hostile).decode())
+    assert not {name for name, _ in parsed.elements} & {"script", "img"}
+
+
+def top_of(page: bytes) -> str:
+    return re.sub(r"\s+", " ", text_of(page)).partition("To look at")[0]
