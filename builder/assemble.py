@@ -20,6 +20,7 @@ from offline_bundle.builder.wheels.collect import Collector, Index, check_closur
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.names import SETTINGS
 from offline_bundle.wheelhouse.runtime.parallel import gather
 from offline_bundle.wheelhouse.store.shipped import bundle_files
 
@@ -119,12 +120,15 @@ def assemble_bundle(
     request, current = plan.request, writer.current
     with_cache = "cache" in request.formats or "cache" in formats_of(current)
     has_pythons = bool(parts.pythons or (current and current.pythons))
+    launcher = bundle_files(with_cache=with_cache, with_pythons=has_pythons)
+    if request.settings:
+        launcher |= {SETTINGS: request.settings.read_bytes()}
     composition = compose(
         resolved.base,
         parts.locks,
         parts.uvs,
         parts.pythons,
-        launcher=bundle_files(with_cache=with_cache, with_pythons=has_pythons),
+        launcher=launcher,
         epoch=_epoch(resolved.locked),
     )
     composition = composition.adding(parts.restored)

@@ -112,6 +112,12 @@ class LockedScript:
         script, target = self.resolution.script.name, self.resolution.target.name
         return f"locks/{script}/{prefix}{target}-{sha256_of(content)[:DIGEST_LENGTH]}{suffix}"
 
+    @property
+    def libc(self) -> str | None:
+        """The lowest libc that its wheels run on, such as "2.28"; None if any will do."""
+        tag_sets = [parse_wheel_filename(wheel.filename)[3] for wheel in self.wheels]
+        return libc_floor(tag_sets, self.resolution.target)
+
     @cached_property
     def content(self) -> bytes:
         """Its lock (PEP 751); wheels have relative paths, so it moves with the bundle."""
@@ -241,11 +247,10 @@ def _with_lock(
 ) -> BundledScript:
     script, target = locked.resolution.script, locked.resolution.target
     locks = dict(bundled.locks) if bundled and has_same_metadata(bundled, script) else {}
-    tag_sets = (parse_wheel_filename(wheel.filename)[3] for wheel in locked.wheels)
     lock = BundledLock(
         lock=locked.lock_path,
         requirements=locked.requirements_path,
-        libc=libc_floor(tag_sets, target),
+        libc=locked.libc,
         packages={
             wheel.name: BundledPackage(version=wheel.version, wheel=wheel.bundle_path)
             for wheel in locked.wheels

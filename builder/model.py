@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from offline_bundle.builder.headers.model import HeaderRequest
+from offline_bundle.builder.resolve.cuda import cuda_notes
 from offline_bundle.builder.resolve.model import ResolveOptions
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class BuildRequest:
     with_bytecode: bool = True
     """Include bytecode of the wheels; False removes it from the bundle."""
     review: ReviewOptions = field(default_factory=ReviewOptions)
+    settings: Path | None = None
+    """A file of settings to include: defaults for the commands that use the bundle."""
     header: HeaderRequest = field(default_factory=HeaderRequest)
     """Files that replace the header of scripts without one."""
     strict_imports: bool = False
@@ -163,6 +166,11 @@ class Resolved:
             for text in resolution.warnings
         ]
         notes += [
+            f"{lock.resolution.script.path}: {text}"
+            for lock in self.locks
+            for text in cuda_notes(lock.resolution, lock.artifacts)
+        ]
+        notes += [
             f"{resolution.script.path.name} contains a password, which the bundle leaves out"
             for resolution in resolutions
             if resolution.script.bundled != resolution.script.source
@@ -191,6 +199,10 @@ class BuildReport:
     """Names of those kept from an earlier build."""
     changed: bool
     """False when the bundle was up to date."""
+    unneeded: int = 0
+    """Number of files that no script needs; `prune` removes them."""
+    unneeded_size: int = 0
+    """Their bytes."""
     notes: tuple[str, ...] = ()
     """Messages for the user, such as yanked versions and uv's other warnings."""
     audit: Audit | None = None

@@ -28,6 +28,7 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
+from offline_bundle.wheelhouse.store.prune import unneeded
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ def _report(
         if not file.from_cache or file.sha256 in parts.prefetched
     ]
     files = composition.manifest.files
+    unneeded_files = unneeded(composition.manifest)
     return BuildReport(
         output=request.output,
         locks=tuple(parts.locks),
@@ -209,4 +211,6 @@ def _report(
         built=tuple(name for name, is_new in collector.built.items() if is_new),
         kept=tuple(name for name, is_new in collector.built.items() if not is_new),
         changed=False,
+        unneeded=len(unneeded_files),
+        unneeded_size=sum(files[path].size or 0 for path in unneeded_files),
     )

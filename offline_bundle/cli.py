@@ -12,11 +12,12 @@ import importlib
 import json
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from offline_bundle import __version__
+from offline_bundle.wheelhouse.cli.kit.settings import Defaults
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.processes import stop_ignoring_children
 from offline_bundle.wheelhouse.runtime.text import printable_lines
@@ -90,6 +91,14 @@ _COMMANDS = {
     "demo": (
         "offline_bundle.runner.cli.demo:demo_command",
         "Build, verify, and run ten jobs without a network.",
+    ),
+    "doctor": (
+        "offline_bundle.doctor:doctor_command",
+        "Check what builds and jobs need on this machine.",
+    ),
+    "config": (
+        "offline_bundle.wheelhouse.cli.config:config_command",
+        "Show the settings, and where each is set.",
     ),
     "completion": (
         "offline_bundle.wheelhouse.cli.completion:completion_command",
@@ -170,9 +179,16 @@ def run_command_line(command: click.Command, arguments: Sequence[str], name: str
     """Run *command* and print its error, if any; return the exit code."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     show = _print_json if "--json" in options else _print_text
+    defaults: dict[str, Any] = Defaults(str(command.name))
+    if command is cli:
+        defaults = {name: Defaults(name) for name in _COMMANDS}
     try:
         result = command.main(
-            args=list(arguments), prog_name=name, standalone_mode=False, color=_color()
+            args=list(arguments),
+            prog_name=name,
+            standalone_mode=False,
+            color=_color(),
+            default_map=defaults,
         )
         sys.stdout.flush()  # a full disk behind `> FILE` shows here, not at exit
     except (click.exceptions.Abort, KeyboardInterrupt):

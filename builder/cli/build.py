@@ -10,6 +10,7 @@ import click
 
 from offline_bundle.builder.cli.build_options import build_options, make_request
 from offline_bundle.wheelhouse.cli.kit.options import PATH
+from offline_bundle.wheelhouse.cli.kit.settings import is_configured
 
 if TYPE_CHECKING:
     from offline_bundle.builder.model import BuildReport
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 @click.command("build")
 @click.argument("scripts", nargs=-1, required=True, metavar="SCRIPT...", type=PATH)
 @build_options
+@click.pass_context
 def build_command(
+    context: click.Context,
+    /,
     *,
     is_check: bool,
     as_json: bool,
@@ -37,6 +41,8 @@ def build_command(
     from offline_bundle.builder.cli.progress import build_progress
     from offline_bundle.builder.resolve.uv_process import find_uv
 
+    if values["nodes"] and is_configured(context, "platforms"):
+        values["platforms"] = ()  # the nodes of the command line decide
     request = make_request(**values)
     started = time.monotonic()
     if is_check:
@@ -68,11 +74,15 @@ def _print_report(report: BuildReport, seconds: float, *, is_verbose: bool) -> N
         script, target = lock.resolution.script, lock.resolution.target
         packages = count(len(lock.wheels), "package")
         python = f"Python {target.python} on {target.platform}"
-        lines.append(f"{script.path.name} for {python}: {packages}")
+        floor = f", libc {lock.libc} or newer" if lock.libc else ""
+        lines.append(f"{script.path.name} for {python}: {packages}{floor}")
         lines += [
             f"  {wheel.name} {wheel.version}  {wheel.filename}  {format_size(wheel.size)}"
             for wheel in (lock.wheels if is_verbose else ())
         ]
+    if report.unneeded:
+        unneeded = f"{count(report.unneeded, 'file')} ({format_size(report.unneeded_size)})"
+        lines.append(f"No script needs {unneeded}: offline-bundle prune {report.output}")
     size = f"{count(report.files, 'file')}, {format_size(report.size)}"
     if not report.changed:
         lines.append(f"{report.output} is up to date ({size}).")
@@ -121,10 +131,12 @@ def _document(report: BuildReport) -> dict[str, object]:
         "fetched": {"files": report.fetched, "size": report.fetched_size},
         "built": list(report.built),
         "kept": list(report.kept),
+        "unneeded": {"files": report.unneeded, "size": report.unneeded_size},
         "locks": [
             {
                 "script": lock.resolution.script.name,
                 "target": lock.resolution.target.name,
+                "libc": lock.libc,
                 "packages": {wheel.name: wheel.version for wheel in lock.wheels},
             }
             for lock in report.locks

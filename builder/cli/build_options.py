@@ -117,6 +117,12 @@ _OPTIONS = [
         help="Lock file (PEP 751), for scripts without metadata.",
     ),
     click.option(
+        "--settings",
+        metavar="FILE",
+        type=PATH,
+        help="Include these settings (TOML): defaults for commands that use the bundle.",
+    ),
+    click.option(
         "--strict-imports",
         is_flag=True,
         help="Fail for imports that neither the header's packages nor files beside the script "
@@ -206,6 +212,7 @@ def make_request(  # noqa: PLR0913 - one parameter per option
     project: Path | None,
     groups: tuple[str, ...],
     pylock: Path | None,
+    settings: Path | None,
     strict_imports: bool,
     allow_build: tuple[str, ...],
     formats: tuple[str, ...],
@@ -256,6 +263,7 @@ def make_request(  # noqa: PLR0913 - one parameter per option
         is_locked=is_locked,
         formats=formats,
         header=header,
+        settings=_checked_settings(settings),
         strict_imports=strict_imports,
         review=ReviewOptions(
             audit=audit,
@@ -286,6 +294,14 @@ def _header_request(
     if groups and not project:
         raise InputError("--group is for a project", hint="name it with --project")
     return HeaderRequest(requirements, project, groups, pylock)
+
+
+def _checked_settings(path: Path | None) -> Path | None:
+    from offline_bundle.wheelhouse.cli.kit.settings import read_bundle_settings
+
+    if path:
+        read_bundle_settings(path)
+    return path
 
 
 def _check_options(

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.cli.kit.progress import show_progress
+from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from offline_bundle.builder.fetch.model import Download, FetchProgress
@@ -39,7 +40,12 @@ class _TransferDisplay:
     def __init__(self, display: Progress) -> None:
         self._display = display
 
-    def begin(self, files: int, size: int | None) -> None:
+    def begin(self, files: int, size: int | None, largest: Sequence[tuple[str, int]]) -> None:
+        if files > len(largest):
+            names = [f"{_package(name)} {format_size(part)}" for name, part in largest if part]
+            total = f" of {format_size(size)}" if size else ""
+            if names:
+                self._display.report(f"Largest{total}: {', '.join(names)}")
         self._display.begin("Fetching", files=files, size=size)
 
     def advance(self, size: int) -> None:
@@ -48,3 +54,7 @@ class _TransferDisplay:
     def done(self, download: Download) -> None:
         del download
         self._display.file_done()
+
+
+def _package(filename: str) -> str:
+    return filename.partition("-")[0]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -64,8 +64,11 @@ class TlsSettings:
 class FetchProgress(Protocol):
     """Receives download progress; called by one thread at a time, not always the same one."""
 
-    def begin(self, files: int, size: int | None) -> None:
-        """Start: number of distinct files and their total size; None where a size is unknown."""
+    def begin(self, files: int, size: int | None, largest: Sequence[tuple[str, int]]) -> None:
+        """Start: number of distinct files, and their total size; None where a size is unknown.
+
+        *largest* has name and size of the largest files, the largest first.
+        """
 
     def advance(self, size: int) -> None:
         """Count *size* bytes as present; negative when counted bytes must be fetched again."""
@@ -77,7 +80,7 @@ class FetchProgress(Protocol):
 class NoProgress:
     """Ignores all progress."""
 
-    def begin(self, files: int, size: int | None) -> None:
+    def begin(self, files: int, size: int | None, largest: Sequence[tuple[str, int]]) -> None:
         """Do nothing."""
 
     def advance(self, size: int) -> None:

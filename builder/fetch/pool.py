@@ -31,6 +31,8 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _JOIN_SECONDS = 2.0
+_LARGEST = 3
+"""Files that are named before they are fetched."""
 
 
 def fetch(  # noqa: PLR0913
@@ -87,7 +89,9 @@ class _SerializedProgress:
     def begin(self, downloads: Sequence[Download]) -> None:
         sizes = [download.size for download in downloads]
         total = None if None in sizes else sum(size or 0 for size in sizes)
-        self._progress.begin(len(downloads), total)
+        largest = sorted(downloads, key=lambda download: -(download.size or 0))[:_LARGEST]
+        named = [(download.filename, download.size or 0) for download in largest]
+        self._progress.begin(len(downloads), total, named)
 
     def advance(self, size: int) -> None:
         with self._lock:

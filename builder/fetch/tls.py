@@ -24,7 +24,7 @@ def verifying_context(settings: TlsSettings | None = None) -> ssl.SSLContext:
     of OpenSSL and uv. SSL_CLIENT_CERT is uv's: one file with a client certificate and its key
     (mutual TLS). Raises BundleError where a file cannot be read.
     """
-    paths = _certificate_paths(settings or TlsSettings())
+    paths = certificate_paths(settings or TlsSettings())
     return _context(paths, os.environ.get("SSL_CLIENT_CERT") or None)
 
 
@@ -37,7 +37,7 @@ def unverified_context() -> ssl.SSLContext:
     return context
 
 
-def _certificate_paths(settings: TlsSettings) -> tuple[str, ...]:
+def certificate_paths(settings: TlsSettings) -> tuple[str, ...]:
     """Return files and folders of certificates; none means the machine's store."""
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if bundle:

@@ -29,6 +29,7 @@ def show_contents(bundle: Path, *, as_json: bool) -> None:
         return
     size = f"{count(shown.files, 'file')}, {format_size(shown.size)}"
     click.echo(printable_lines(f"{bundle}: {size}, {shown.created_by}, as of {shown.timestamp}"))
+    click.echo("The date is that of its newest package, or SOURCE_DATE_EPOCH; not of the build.")
     _print_locks(shown)
     _print_packages(shown)
     _print_programs(shown)

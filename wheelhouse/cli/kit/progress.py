@@ -32,6 +32,9 @@ class Progress:
     def step(self, text: str) -> None:
         """Show the step that starts now; a count, if any, has ended."""
 
+    def report(self, text: str) -> None:
+        """Print a line that stays."""
+
     def begin(self, text: str, *, files: int = 0, size: int | None = None) -> None:
         """Start to count the bytes of a transfer of *files* with *size* bytes, None if unknown."""
 
@@ -88,6 +91,9 @@ class _Lines(Progress):
 
     def step(self, text: str) -> None:
         click.echo(f"{printable_lines(text)} …", err=True)
+
+    def report(self, text: str) -> None:
+        click.echo(printable_lines(text), err=True)
 
     def begin(self, text: str, *, files: int = 0, size: int | None = None) -> None:
         self._transfer = _Transfer(files, size)
@@ -148,6 +154,9 @@ class _Live(Progress):
     def step(self, text: str) -> None:
         self._display.update(self._task, description=f"{printable_lines(text)} …", detail="")
         self._display.reset(self._task, total=None)
+
+    def report(self, text: str) -> None:
+        self._display.console.print(printable_lines(text), markup=False, highlight=False)
 
     def begin(self, text: str, *, files: int = 0, size: int | None = None) -> None:
         self._transfer = _Transfer(files, size)

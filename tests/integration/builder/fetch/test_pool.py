@@ -191,7 +191,7 @@ def interrupt(download: Download, cache: DownloadCache, **environ: str) -> None:
     """Start a slow fetch and press Ctrl-C: it ends at once and keeps its bytes."""
     code = f"""
 class Watch:
-    def begin(self, files, size): pass
+    def begin(self, files, size, largest): pass
     def advance(self, size): print(size, flush=True)
     def done(self, download): pass
 cache = DownloadCache(Path({str(cache.root)!r}))

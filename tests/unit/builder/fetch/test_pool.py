@@ -23,7 +23,7 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, In
 from tests.support.index_server import Fault, IndexServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 from tests.support.pool_cases import (
     CONTENT,
@@ -149,8 +149,11 @@ class TestFetch:
                 self.size = 0
                 self.files: list[Download] = []
 
-            def begin(self, files: int, size: int | None) -> None:
+            def begin(
+                self, files: int, size: int | None, largest: Sequence[tuple[str, int]]
+            ) -> None:
                 self.begun = files, size
+                self.largest = largest
 
             def advance(self, size: int) -> None:
                 self.size += size
@@ -165,6 +168,7 @@ class TestFetch:
         fetch_all(alpha, progress=warm)
         fetch_all(without_promises(alpha), progress=bare)
         assert (cold.begun, cold.size, cold.files) == ((1, len(CONTENT)), len(CONTENT), [alpha])
+        assert cold.largest == [(alpha.filename, len(CONTENT))]
         assert (warm.begun, warm.size, warm.files) == (None, 0, [])  # nothing is transferred
         assert (bare.begun, bare.size) == ((1, None), len(CONTENT))
 
@@ -777,7 +781,7 @@ def test_an_error_in_the_progress_display_is_not_swallowed(
     alpha: Download, fetch_all: Fetcher
 ) -> None:
     class Broken:
-        def begin(self, files: int, size: int | None) -> None: ...
+        def begin(self, files: int, size: int | None, largest: object) -> None: ...
 
         def advance(self, size: int) -> None:
             raise BrokenPipeError(size)

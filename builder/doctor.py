@@ -1,0 +1,89 @@
+"""Checks of `doctor` on the connected side: what a build needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from offline_bundle.wheelhouse.cli.kit.findings import Finding, problem
+from offline_bundle.wheelhouse.runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from offline_bundle.wheelhouse.cli.kit.findings import Check
+
+
+def checks() -> list[Check]:
+    """Return the checks in the order of a build."""
+    return [
+        ("uv", _uv),
+        ("Python", _pythons),
+        ("certificates", _certificates),
+        ("index", _index),
+        ("signing", _signing),
+    ]
+
+
+def _uv() -> Iterator[Finding]:
+    from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
+
+    try:
+        yield Finding("uv", "ok", f"{uv_version_here()}, {find_uv()}")
+    except (ImportError, FileNotFoundError) as error:
+        yield Finding("uv", "problem", f"the package uv is incomplete: {error}", "install it again")
+
+
+def _pythons() -> Iterator[Finding]:
+    from offline_bundle.builder.inputs.targets import KNOWN_MINORS
+    from offline_bundle.wheelhouse.runtime.python.interpreters import (
+        find_interpreter,
+    )
+
+    found = [minor for minor in KNOWN_MINORS if find_interpreter((3, int(minor.partition(".")[2])))]
+    yield Finding("Python", "ok", f"versions to compile and build with: {', '.join(found)}")
+
+
+def _certificates() -> Iterator[Finding]:
+    from offline_bundle.builder.fetch import tls
+    from offline_bundle.builder.fetch.model import TlsSettings
+
+    tls.verifying_context()
+    sources = ", ".join(tls.certificate_paths(TlsSettings()))
+    yield Finding("certificates", "ok", f"authorities in {sources}")
+
+
+def _index() -> Iterator[Finding]:
+    """Resolve uv itself, which every build needs for the nodes, as a build does."""
+    from offline_bundle.builder.extras.uv_binaries import uv_requirement_script
+    from offline_bundle.builder.fetch.credential_helpers import StoredLogins
+    from offline_bundle.builder.fetch.credentials import Credentials
+    from offline_bundle.builder.inputs.targets import Target, host_platform
+    from offline_bundle.builder.resolve.model import ResolveOptions
+    from offline_bundle.builder.resolve.uv import UvResolver
+    from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
+    from offline_bundle.builder.resolve.uv_settings import index_locations
+
+    script = uv_requirement_script(uv_version_here())
+    logins = StoredLogins(find_uv(), use_keyring=False)
+    credentials = Credentials.for_indexes(index_locations(script), os.environ, logins)
+    resolver = UvResolver(find_uv(), ResolveOptions(), credentials)
+    try:
+        resolver.resolve(script, Target("3.12", host_platform()))
+    except BundleError as error:
+        # on an air-gapped cluster this is as it should be
+        note = "builds need an index, and running scripts from bundles needs none; "
+        finding = problem("index", error, "warning")
+        yield Finding("index", "warning", finding.text, f"{note}{finding.cure}")
+    else:
+        yield Finding("index", "ok", "reachable, and it has uv for the nodes")
+
+
+def _signing() -> Iterator[Finding]:
+    program = shutil.which("ssh-keygen")
+    if program:
+        yield Finding("signing", "ok", program)
+    else:
+        cure = "install OpenSSH to sign bundles and to check signatures"
+        yield Finding("signing", "warning", "ssh-keygen is not on PATH", cure)

@@ -1,0 +1,55 @@
+"""The command `doctor`: the checks of both sides."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from offline_bundle.wheelhouse.cli.kit.options import json_option
+
+if TYPE_CHECKING:
+    from offline_bundle.wheelhouse.cli.kit.findings import Finding
+
+_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+@click.command("doctor")
+@click.option(
+    "--side",
+    type=click.Choice(["all", "build", "cluster"]),
+    default="all",
+    show_default=True,
+    help="Check what builds need, or what running scripts and jobs on a cluster needs.",
+)
+@json_option
+def doctor_command(*, side: str, as_json: bool) -> int:
+    """Check this machine: uv, Pythons, index, certificates, cache, network cutting, Slurm, HPS.
+
+    Each line is ok, a warning or a problem, with the cure. Exit code 1 if there is a problem.
+    """
+    from offline_bundle.builder import doctor as build_side
+    from offline_bundle.runner import doctor as cluster_side
+    from offline_bundle.wheelhouse.cli.kit.findings import run_checks
+
+    checks = build_side.checks() if side != "cluster" else []
+    checks += cluster_side.checks() if side != "build" else []
+    findings = []
+    for finding in run_checks(checks):
+        findings.append(finding)
+        if not as_json:
+            _print(finding)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+    return int(any(finding.state == "problem" for finding in findings))
+
+
+def _print(finding: Finding) -> None:
+    from offline_bundle.wheelhouse.runtime.text import printable
+
+    state = click.style(f"{finding.state:8}", fg=_COLOURS[finding.state])
+    click.echo(f"{state} {finding.subject}: {printable(finding.text)}")
+    if finding.cure:
+        click.echo(f"{'':8} {printable(finding.cure)}")

@@ -1,0 +1,128 @@
+"""Checks of `doctor` on the cluster side: what running scripts and jobs needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offline_bundle.wheelhouse.cli.kit.findings import Finding, problem
+from offline_bundle.wheelhouse.cli.kit.settings import read_settings
+from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.runtime.sizes import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from offline_bundle.wheelhouse.cli.kit.findings import Check
+
+_LITTLE_SPACE = 2 * 1024**3
+"""Bytes: a few environments of scientific packages."""
+_SECONDS = 10
+
+
+def checks() -> list[Check]:
+    """Return the checks in the order of a start."""
+    return [
+        ("bundle", _bundle),
+        ("cache folder", _cache),
+        ("network cutting", _network),
+        ("FUSE", _fuse),
+        ("Slurm", _slurm),
+        ("HPS", _hps),
+    ]
+
+
+def _bundle() -> Iterator[Finding]:
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
+
+    setting = read_settings().get("bundle")
+    if setting is None:
+        yield Finding("bundle", "ok", "none is set: name one with --bundle or OFFLINE_BUNDLE")
+        return
+    manifest = read_manifest(Path(str(setting.value)))
+    scripts = ", ".join(sorted(manifest.scripts))
+    yield Finding("bundle", "ok", f"{setting.value} (set by {setting.origin}): {scripts}")
+
+
+def _cache() -> Iterator[Finding]:
+    from offline_bundle.wheelhouse.runtime.disk.cache_setup import (
+        cache_directory,
+    )
+
+    folder = cache_directory()
+    free = shutil.disk_usage(folder).free
+    text = f"{folder}, {format_size(free)} free"
+    if free < _LITTLE_SPACE:
+        cure = "free space, or set OFFLINE_BUNDLE_CACHE to a folder on another disk"
+        yield Finding("cache folder", "warning", text, cure)
+    else:
+        yield Finding("cache folder", "ok", text)
+
+
+def _network() -> Iterator[Finding]:
+    from offline_bundle.runner.network import no_network_command
+
+    try:
+        no_network_command(["true"])
+    except BundleError as error:
+        yield problem("network cutting", error, "warning")
+    else:
+        yield Finding("network cutting", "ok", "--no-network works")
+
+
+def _fuse() -> Iterator[Finding]:
+    program = next(filter(None, map(shutil.which, ("squashfuse_ll", "squashfuse"))), None)
+    if program and os.access("/dev/fuse", os.R_OK | os.W_OK):
+        yield Finding("FUSE", "ok", f"{program}: image bundles are mounted")
+        return
+    reason = "/dev/fuse cannot be used" if program else "squashfuse is not on PATH"
+    cure = "install squashfuse and allow /dev/fuse, for image bundles only: they are unpacked now"
+    yield Finding("FUSE", "warning", reason, cure)
+
+
+def _slurm() -> Iterator[Finding]:
+    if not shutil.which("sbatch"):
+        yield Finding("Slurm", "ok", "not on this machine (no sbatch on PATH)")
+        return
+    try:
+        done = subprocess.run(
+            ["sinfo", "--noheader", "--format", "%P %a %D"],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        done = subprocess.CompletedProcess([], 1, "", str(error))
+    if done.returncode == 0:
+        partitions = ", ".join(line.split()[0] for line in done.stdout.splitlines() if line)
+        yield Finding("Slurm", "ok", f"partitions: {partitions or 'none'}")
+    else:
+        reason = " ".join(done.stderr.split()) or "sinfo failed"
+        cure = "check that slurmctld runs and that this machine has its slurm.conf and munge key"
+        yield Finding("Slurm", "warning", reason, cure)
+
+
+def _hps() -> Iterator[Finding]:
+    settings = read_settings()
+    if "url" not in settings:
+        yield Finding("HPS", "ok", "no server is set (HPS_URL)")
+        return
+    import requests
+
+    url = str(settings["url"].value)
+    ca_file = settings.get("ca-file")
+    try:
+        requests.get(url, timeout=_SECONDS, verify=str(ca_file.value) if ca_file else True)
+    except requests.exceptions.SSLError:
+        cure = "name the certificates of your site's authority with --ca-file"
+        yield Finding("HPS", "problem", f"{url}: its certificate is not trusted", cure)
+    except (requests.exceptions.RequestException, OSError) as error:
+        cure = "check the URL, the network and the proxy (NO_PROXY)"
+        reason = type(error).__name__
+        yield Finding("HPS", "problem", f"could not reach {url}: {reason}", cure)
+    else:
+        yield Finding("HPS", "ok", f"{url} answers")

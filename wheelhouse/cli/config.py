@@ -1,0 +1,47 @@
+"""The command `config`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles
+from offline_bundle.wheelhouse.cli.kit.options import PATH, json_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("config")
+@click.option(
+    "--bundle",
+    type=PATH,
+    metavar="DIR",
+    shell_complete=complete_bundles,
+    help="Include the settings of this bundle.  [default: that of the setting bundle]",
+)
+@json_option
+def config_command(*, bundle: Path | None, as_json: bool) -> None:
+    """Show the settings, and the variable or file that sets each.
+
+    Options of the command line override variables, and these override files.
+    """
+    from offline_bundle.wheelhouse.cli.kit.output import print_table
+    from offline_bundle.wheelhouse.cli.kit.settings import KNOWN, read_settings
+
+    values = read_settings(bundle)
+    if as_json:
+        document = {
+            key: {"value": value.value, "origin": value.origin} for key, value in values.items()
+        }
+        click.echo(json.dumps(document, indent=1))
+        return
+    rows = []
+    for key, setting in KNOWN.items():
+        value = values[key].value if key in values else ""
+        shown = ", ".join(value) if isinstance(value, list) else value
+        origin = values[key].origin if key in values else "not set"
+        rows.append((key, shown, origin, setting.description))
+    print_table(("setting", "value", "set by", "default for"), rows)
