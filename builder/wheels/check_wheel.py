@@ -138,7 +138,9 @@ def _trailing_bytes(archive: zipfile.ZipFile) -> int:
 def _metadata_problems(archive: zipfile.ZipFile) -> Iterator[str]:
     """Check WHEEL, RECORD, entry points and the folders of `.data`."""
     names = archive.namelist()
-    folder = next(name.partition("/")[0] for name in names if ".dist-info/" in name)
+    # not those of packages that the wheel has a copy of, as setuptools does
+    tops = (name.partition("/")[0] for name in names)
+    folder = next(top for top in tops if top.endswith(".dist-info"))
     texts: dict[str, str | None] = {}
     for name in ("WHEEL", "RECORD", "entry_points.txt"):
         try:

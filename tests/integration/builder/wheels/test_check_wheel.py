@@ -61,6 +61,13 @@ def test_a_sound_wheel_is_accepted(wheel: Path, tmp_path: Path) -> None:
     assert is_installed_by_uv(wheel, tmp_path)
 
 
+def test_copies_of_other_packages_in_a_wheel_are_not_its_metadata(tmp_path: Path) -> None:
+    """As in setuptools: `setuptools/_vendor/tomli-2.0.dist-info`, before its own."""
+    vendored = {"alpha/_vendor/tomli-2.0.dist-info/METADATA": "Name: tomli\nVersion: 2.0\n"}
+    wheel = make_wheel(tmp_path / "wheels", "alpha", files=vendored)
+    check_wheel(wheel, wheel.name, parse_metadata(metadata_of_wheel(wheel)))
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
