@@ -35,6 +35,7 @@ class AuthApi:
             route(f"{_ADMIN}/users", self.users),
             route(f"{_ADMIN}/users/{{id}}", self.user),
             route(f"{_ADMIN}/users/{{id}}/groups", lambda _: []),
+            route(f"{_ADMIN}/groups", lambda _: []),
             route(
                 f"{_ADMIN}/users/{{id}}/role-mappings/realm",
                 lambda _: [{"id": "admin", "name": "admin"}],

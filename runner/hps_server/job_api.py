@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
+from offline_bundle.runner.hps_server.evaluation.mappings import unsupported
 from offline_bundle.runner.hps_server.store.database import now, parse_query
 from offline_bundle.runner.hps_server.store.file_storage import DEFAULT_SCRIPTS
 from offline_bundle.runner.hps_server.store.object_types import OBJECT_TYPES
+from offline_bundle.runner.hps_server.store.projects import owner_permission
 from offline_bundle.runner.hps_server.web import BUILD, PREFIX, RequestError, select_fields
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from offline_bundle.runner.hps_server.web import Answer, Call, Service
 
 _JMS = f"{PREFIX}/jms/api/v1"
+_EMBEDDED = "the embedded HPS"
 
 
 class JobApi:
@@ -48,6 +51,7 @@ class JobApi:
             route(f"{project}/jobs:sync", self.sync_jobs, "PUT"),
             *self._collection(f"{project}/{{kind}}"),
             *self._collection(f"{_JMS}/{{kind}}"),
+            route(f"{_JMS}/{{kind}}/{{id}}/permissions", self.object_permissions),
         ]
 
     def _collection(self, path: str) -> list[Route]:
@@ -69,6 +73,11 @@ class JobApi:
         }
         services = {"auth_url": auth, "external_auth_url": auth}
         return {"build": BUILD, "services": services, "settings": settings, "time": now()}
+
+    def object_permissions(self, call: Call) -> Answer:
+        """List the permissions of a template: its one user has all."""
+        self._kind(call)
+        return {"permissions": [owner_permission(call.user)]}
 
     def backends(self, _: Call) -> Answer:
         """List the storages."""
@@ -174,7 +183,7 @@ class JobApi:
 
     def create_objects(self, call: Call) -> Answer:
         """Create objects of one kind."""
-        kind, project = self._kind(call)
+        kind, project = self._changeable(call)
         made = self._service.projects.create_objects(
             kind, project, call.document.get(kind, []), call.user
         )
@@ -183,7 +192,7 @@ class JobApi:
 
     def update_objects(self, call: Call) -> Answer:
         """Update objects of one kind."""
-        kind, project = self._kind(call)
+        kind, project = self._changeable(call)
         made = self._service.projects.update_objects(
             kind, project, call.document.get(kind, []), call.user
         )
@@ -192,7 +201,7 @@ class JobApi:
 
     def delete_objects(self, call: Call) -> Answer:
         """Delete objects of one kind."""
-        kind, project = self._kind(call)
+        kind, project = self._changeable(call)
         self._service.projects.delete_objects(kind, project, call.document.get("source_ids", []))
         self._service.evaluator.wake()
         return {}
@@ -214,6 +223,18 @@ class JobApi:
             self._project(call)
         return kind, project
 
+    def _changeable(self, call: Call) -> tuple[str, str]:
+        """Return kind and project of objects to change. Raises RequestError for what cannot be."""
+        kind, project = self._kind(call)
+        if kind == "permissions":
+            raise RequestError(403, "Forbidden", f"{_EMBEDDED} has one user: permissions are fixed")
+        for body in call.document.get(kind, []):
+            faults = _refused(kind, body)
+            if faults:
+                what = f"{_EMBEDDED} does not support {', '.join(faults)}"
+                raise RequestError(501, "Not Implemented", f"{kind}: {what}")
+        return kind, project
+
     def _project(self, call: Call) -> Body:
         found = self._service.store.get("projects", [call["project"]])
         if not found:
@@ -226,3 +247,13 @@ class JobApi:
         made = self._service.store.insert("operations", [body], user=call.user.id)[0]
         self._service.evaluator.wake()
         return JSONResponse({}, 202, headers={"Location": f"{_JMS}/operations/{made['id']}"})
+
+
+def _refused(kind: str, body: Body) -> list[str]:
+    """Return what this server would have to ignore in an object."""
+    if kind in {"task_commands", "task_command_definitions"}:
+        return ["commands to running tasks"]
+    if kind == "job_definitions" and body.get("fitness_definition"):
+        return ["fitness_definition"]
+    is_new_mapping = kind == "parameter_mappings" and not body.get("id")
+    return unsupported(body) if is_new_mapping else []

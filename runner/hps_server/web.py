@@ -172,7 +172,17 @@ def make_starlette(routes: list[Route]) -> Starlette:
         )
         for route in routes
     ]
-    return Starlette(routes=[route for pair in zip(routes, slashed, strict=True) for route in pair])
+    return Starlette(
+        routes=[route for pair in zip(routes, slashed, strict=True) for route in pair],
+        exception_handlers={404: _unknown_route, 405: _unknown_route},
+    )
+
+
+def _unknown_route(request: Request, error: Exception) -> Response:
+    """Name the route that this server does not have."""
+    del error
+    description = f"the embedded HPS has no route {request.method} {request.url.path}"
+    return JSONResponse({"title": "404 Not Found", "description": description}, 404)
 
 
 def select_fields(kind: str, body: Body, call: Call) -> Body:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.runner.hps_server.evaluation import outcome
+from offline_bundle.runner.hps_server.evaluation.job_parameters import JobParameters
 from offline_bundle.runner.hps_server.store.database import new_id, now
 from offline_bundle.runner.hps_server.store.projects import CONSOLE
 
@@ -143,6 +144,10 @@ class TaskRunner:
             "files", run.task["input_file_ids"] or definition["input_file_ids"]
         )
         placed = [self._place(run, directory, earlier.get(file["id"], file)) for file in inputs]
+        parameters = JobParameters(self._store, job)
+        parameters.fill_inputs(
+            {file["id"]: Path(entry["path"]) for file, entry in zip(inputs, placed, strict=True)}
+        )
         script = None
         if definition["use_execution_script"]:
             scripts = self._store.get("files", [definition["execution_script_id"] or ""])
@@ -160,6 +165,9 @@ class TaskRunner:
             "software": software,
             "environment": environment | (definition["environment"] or {}),
             "parameter_values": job["values"] or {},
+            "output_parameters": [
+                {"name": body["name"], "type": body["type"]} for body in parameters.outputs
+            ],
             "resource_requirements": definition["resource_requirements"] or {},
             "execution_context": definition["execution_context"] or {},
             "execution_script": script,
@@ -193,12 +201,13 @@ class TaskRunner:
         found = outcome.collect(run.folder / "task", wanted)
         job = self._store.get("jobs", [run.task["job_id"]])[0]
         values = (job["values"] or {}) | result.get("parameter_values", {})
-        problems = outcome.find_problems(
-            result, definition["success_criteria"] or {}, wanted, found
-        )
-        problems += outcome.find_value_problems(
-            definition["success_criteria"] or {}, self._outputs(job), values
-        )
+        parameters = JobParameters(self._store, job)
+        criteria = definition["success_criteria"] or {}
+        problems = outcome.find_problems(result, criteria, wanted, found)
+        if not problems:
+            read, problems = parameters.read_outputs({file["id"]: path for file, path in found})
+            values |= read
+        problems += outcome.find_value_problems(criteria, parameters.outputs, values)
         if run.ended_as == "timeout":
             problems = [f"timeout: the task ran longer than {definition['max_execution_time']} s"]
         state = ("timeout" if run.ended_as == "timeout" else "failed") if problems else "evaluated"
@@ -217,8 +226,9 @@ class TaskRunner:
                 run, task, state, self._store.insert("files", files, project=run.project), result
             )
             current = self._store.get("jobs", [task["job_id"]])[0]
-            current["values"] = (current["values"] or {}) | result.get("parameter_values", {})
+            current["values"] = (current["values"] or {}) | values
             self._store.save([current])
+            parameters.mark_outputs(values)
             self._projects.refresh_jobs([task["job_id"]])
 
     def _write_down(
@@ -238,15 +248,6 @@ class TaskRunner:
             monitored_file_ids=[file["id"] for file in files if file["monitor"]],
         )
         self._store.save([task])
-
-    def _outputs(self, job: Body) -> list[Body]:
-        definitions = self._store.get("job_definitions", [job["job_definition_id"] or ""])
-        wanted = definitions[0]["parameter_definition_ids"] if definitions else []
-        return [
-            body
-            for body in self._store.get("parameter_definitions", wanted)
-            if body["mode"] == "output"
-        ]
 
     def _keep(self, run: Run, file: Body, path: Path) -> Body:
         """Copy one output into the storage; return its file object."""

@@ -53,7 +53,9 @@ OBJECT_TYPES: dict[str, Kind] = {
         )
         | {"monitor": False, "collect": False, "access_mode": "transfer"},
     ),
-    "parameter_definitions": Kind("ParameterDefinition", {"mode": "input"}, _LIMITS),
+    "parameter_definitions": Kind(
+        "ParameterDefinition", {"mode": "input", "type": None, "default": None}, _LIMITS
+    ),
     "parameter_mappings": Kind("ParameterMapping", _nothing(_MAPPING), "tokenizer"),
     "task_definitions": Kind(
         "TaskDefinition",

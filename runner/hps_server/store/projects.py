@@ -53,13 +53,8 @@ class Projects:
             made = self.store.insert(
                 "projects", ({**body, "id": None} for body in bodies), user=user.id
             )
-            owner = {
-                "permission_type": "user",
-                "value_id": user.id,
-                "value_name": user.name,
-                "role": "admin",
-            }
             for body in made:
+                owner = owner_permission(user)
                 self.store.insert("permissions", [owner], project=body["id"], user=user.id)
         return made
 
@@ -79,7 +74,24 @@ class Projects:
             made = self.store.insert(kind, bodies, project=project, user=user.id)
             if kind == "jobs":
                 self._add_tasks(project, made, user)
+            if kind == "job_definitions":
+                self._set_modes(made)
         return made
+
+    def _set_modes(self, job_definitions: list[Body]) -> None:
+        """Make parameters outputs that are mapped to outputs: old clients cannot set the mode."""
+        for definition in job_definitions:
+            tasks = self.store.get("task_definitions", definition["task_definition_ids"] or [])
+            inputs = {name for task in tasks for name in task["input_file_ids"] or []}
+            outputs = {name for task in tasks for name in task["output_file_ids"] or []} - inputs
+            wanted = definition["parameter_mapping_ids"] or []
+            mapped = [
+                mapping["parameter_definition_id"]
+                for mapping in self.store.get("parameter_mappings", wanted)
+                if mapping["file_id"] in outputs
+            ]
+            parameters = self.store.get("parameter_definitions", filter(None, mapped))
+            self.store.save(body | {"mode": "output"} for body in parameters)
 
     def _add_tasks(
         self, project: str, jobs: list[Body], user: User, *, state: str | None = None
@@ -122,12 +134,6 @@ class Projects:
         self, kind: str, project: str, changes: list[Body], user: User
     ) -> list[Body]:
         """Update objects. A new state of a job applies to its tasks, one of a task to its job."""
-        if kind == "permissions":
-            with self.store.transaction():
-                self.store.delete(
-                    kind, [body["id"] for body in self.store.find(kind, project=project)]
-                )
-                return self.store.insert(kind, changes, project=project, user=user.id)
         with self.store.transaction():
             old = {
                 body["id"]: body
@@ -135,6 +141,8 @@ class Projects:
             }
             made = [old[change["id"]] | change for change in changes if change["id"] in old]
             self.store.save(made, user=user.id)
+            if kind == "job_definitions":
+                self._set_modes(made)
             changed = [
                 body
                 for body in made
@@ -292,6 +300,16 @@ class Projects:
                 ignore=shutil.ignore_patterns("archive-*"),
             )
         return str(project["id"])
+
+
+def owner_permission(user: User) -> Body:
+    """Return the permission of the creator of an object."""
+    return {
+        "permission_type": "user",
+        "value_id": user.id,
+        "value_name": user.name,
+        "role": "admin",
+    }
 
 
 def reset_task(task: Body) -> None:

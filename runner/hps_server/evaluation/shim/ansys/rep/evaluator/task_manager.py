@@ -21,6 +21,8 @@ class Context:
         self.software: list[dict[str, Any]] = document["software"]
         self.environment: dict[str, str] = document["environment"]
         self.parameter_values: dict[str, Any] = document["parameter_values"]
+        self.output_parameters: list[dict[str, Any]] = document["output_parameters"]
+        """Name and type of the parameters that the task has to provide."""
         self.resource_requirements: dict[str, Any] = document["resource_requirements"]
         self.execution_context: dict[str, Any] = document["execution_context"]
         self.expected_return_code: int = document["expected_return_code"]
