@@ -168,10 +168,10 @@ def _misplaced_keys(metadata: Mapping[str, Any], block: str) -> Iterator[Fault]:
 
 def _nested_keys(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[Any, str]]:
     for key, value in table.items():
-        # a package may be named "dependencies"; uv's dependency-metadata has requires-python
-        is_list = (
-            key == "dependencies" and isinstance(value, list) and path[:2] != ("uv", "sources")
-        )
+        # a package may be named "dependencies"; uv's dependency-metadata has requires-python, and
+        # an override of one package's requirements has dependencies
+        has_others = path[:2] in {("uv", "sources"), ("uv", "override-dependencies")}
+        is_list = key == "dependencies" and isinstance(value, list) and not has_others
         is_python = key == "requires-python" and path[:2] != ("uv", "dependency-metadata")
         if path and (is_list or is_python):
             yield path, key

@@ -64,6 +64,8 @@ class Resolution:
     """Packages resolved from source because they may be built."""
     pinned: frozenset[str] = frozenset()
     """Packages that the script names a source for, and that only other packages require."""
+    scopes: frozenset[str] = frozenset()
+    """Packages of which an override replaces requirements on a pinned package."""
     warnings: tuple[str, ...] = ()
 
 

@@ -32,9 +32,9 @@ from offline_bundle.builder.inputs.uv_sources import (
     local_sources,
     source_entries,
 )
-from offline_bundle.builder.resolve import free_threaded, uv_messages, uv_settings
+from offline_bundle.builder.resolve import free_threaded, uv_messages, uv_overrides, uv_settings
 from offline_bundle.builder.resolve.model import Resolution
-from offline_bundle.builder.resolve.uv_checks import check_no_forced_builds, check_overrides
+from offline_bundle.builder.resolve.uv_checks import check_no_forced_builds
 from offline_bundle.builder.resolve.uv_messages import Failure
 from offline_bundle.builder.resolve.uv_process import index_flags, index_variables, run_uv
 from offline_bundle.wheelhouse.runtime.errors import (
@@ -71,6 +71,14 @@ class _ResolveInput:
     """Packages that may be built."""
     pinned: set[str] = field(default_factory=set)
     """Added as direct dependencies, so that uv applies the script's sources to them."""
+    scopes: set[str] = field(default_factory=set)
+    """Packages whose requirements `overrides` replaces."""
+
+    @property
+    def overrides(self) -> dict[str, list[str]]:
+        """The overrides, by package, of pinned packages."""
+        overrides = uv_overrides.bound_overrides(self.settings)
+        return {name: texts for name, texts in overrides.items() if name in self.pinned}
 
     def write(self, folder: Path) -> None:
         """Write `pyproject.toml` into *folder*."""
@@ -85,9 +93,13 @@ class _ResolveInput:
             "version": "0",
             # The target decides the Python; it was checked against the script's requires-python.
             "requires-python": f">={self.full_version}",
-            "dependencies": [*dependencies, *sorted(self.pinned)],
+            "dependencies": [
+                *uv_overrides.overridden_requirements(dependencies, self.overrides),
+                *sorted(self.pinned - self.overrides.keys()),
+            ],
         }
-        document = {"project": project, "tool": {"uv": dict(self.settings)}}
+        settings = uv_overrides.scoped_settings(self.settings, self.overrides, self.scopes)
+        document = {"project": project, "tool": {"uv": settings}}
         (folder / "pyproject.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
 
 
@@ -136,6 +148,7 @@ class UvResolver:
         """
         project = self._project(resolution.script, resolution.target, resolution.full_version)
         project.built, project.pinned = set(resolution.built), set(resolution.pinned)
+        project.scopes = set(resolution.scopes)
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as name:
             self._write(project, Path(name))
             for offline in (["--offline"], []):
@@ -181,7 +194,6 @@ class UvResolver:
 
     def _resolve_exactly(self, script: Script, target: Target) -> Resolution:
         check_no_forced_builds(script, self._options.allows)
-        check_overrides(script)
         project = self._project(script, target, target.full_version(script.requires_python))
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as name:
             outcome = self._compile_until_settled(project, Path(name))
@@ -199,6 +211,7 @@ class UvResolver:
             yanked=uv_messages.yanked_packages(warnings),
             built=frozenset(project.built),
             pinned=frozenset(project.pinned),
+            scopes=frozenset(project.scopes),
             warnings=tuple(
                 self._clean(line.removeprefix("warning: "))
                 for line in warnings
@@ -211,6 +224,11 @@ class UvResolver:
     ) -> subprocess.CompletedProcess[str]:
         """Run uv until it meets no further package to pin to its source or to build."""
         unpinned = uv_settings.pinned_names(project.script)
+        overridden = uv_overrides.bound_overrides(project.settings).keys()
+        unpinned |= overridden
+        project.pinned |= overridden & set(
+            map(uv_settings.requirement_name, project.script.dependencies)
+        )
         while True:
             (folder / _LOCK).unlink(missing_ok=True)  # uv would prefer its versions
             self._write(project, folder)
@@ -226,10 +244,30 @@ class UvResolver:
             } - project.built
             if pinned:
                 project.pinned |= pinned
+                project.scopes |= self._scopes(project, folder)
+            elif scopes := self._scopes(project, folder) - project.scopes:
+                project.scopes |= scopes
             elif allowed:
                 project.built |= allowed
             else:
                 return outcome
+
+    def _scopes(self, project: _ResolveInput, folder: Path) -> set[str]:
+        """Return the packages that require an overridden one.
+
+        If there is no solution yet: all packages of one without the overridden.
+        """
+        if not project.overrides:
+            return set()
+        outcome = self._compile(project, folder, "--format", "requirements.txt")
+        if outcome.returncode == 0:
+            return uv_messages.packages_requiring(project.overrides, outcome.stdout)
+        settings = uv_overrides.without_packages(project.settings, project.overrides)
+        self._write(replace(project, settings=settings), folder)
+        self._compile(project, folder, "--output-file", _LOCK, "--format", _LOCK)
+        names = _locked_names(folder / _LOCK)
+        (folder / _LOCK).unlink(missing_ok=True)
+        return names
 
     def _project(self, script: Script, target: Target, full_version: str) -> _ResolveInput:
         own = uv_settings.absolute_settings(script.settings, script.path.resolve().parent)
@@ -323,8 +361,12 @@ def _local_packages(script: Script, settings: Mapping[str, object]) -> Iterator[
 def _packages_met(names: set[str], lock: Path, text: str) -> set[str]:
     """Return those of *names* in the lock, or after a failure in uv's output (*text*)."""
     if names and lock.is_file():
-        return {str(package.name) for package in _read_lock(lock).packages} & names
+        return _locked_names(lock) & names
     return uv_messages.packages_named(names, text)
+
+
+def _locked_names(lock: Path) -> set[str]:
+    return {str(package.name) for package in _read_lock(lock).packages} if lock.is_file() else set()
 
 
 def _packages_from_elsewhere(project: _ResolveInput) -> set[str]:

@@ -12,14 +12,13 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.inputs.scripts import metadata_error
-from offline_bundle.builder.inputs.uv_sources import local_sources, source_entries
+from offline_bundle.builder.inputs.uv_sources import local_sources
 from offline_bundle.builder.resolve.uv_process import run_uv
 from offline_bundle.builder.resolve.uv_settings import (
     configurations,
-    requirement_name,
     script_folder,
 )
-from offline_bundle.wheelhouse.runtime.errors import FetchError, ResolveError
+from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
@@ -81,31 +80,6 @@ def check_no_forced_builds(script: Script, allows: Callable[[str], bool]) -> Non
             "building from source is not allowed",
             problems=problems,
             hint="add " + " ".join(f"--allow-build {name}" for name in dict.fromkeys(names)),
-        )
-
-
-def check_overrides(script: Script) -> None:
-    """Raise ResolveError (exit 3) where an override names a package that has a source.
-
-    `uv pip compile` ignores the source of an overridden package, and would take it from any index;
-    `uv lock --script` applies it.
-    """
-    overrides = script.settings.get("override-dependencies")
-    bound = {name for name, _ in source_entries(script.settings)}
-    names = {
-        requirement_name(text)
-        for text in (overrides if isinstance(overrides, list) else [])
-        if isinstance(text, str) and "@" not in text
-    }
-    if problems := [
-        f"{script.path}: [tool.uv] override-dependencies and sources both name {name}"
-        for name in sorted(names & bound)
-    ]:
-        raise ResolveError(
-            "an override would take a package from another place than its source",
-            problems=problems,
-            hint="use constraint-dependencies, or name the file in the override: "
-            "`NAME @ https://...`",
         )
 
 

@@ -174,6 +174,20 @@ def index_annotations(text: str) -> dict[str, str]:
     return indexes
 
 
+def packages_requiring(names: Collection[str], text: str) -> set[str]:
+    """Return the packages that require one of *names*, out of the `# via` comments of a lock."""
+    packages: set[str] = set()
+    name = ""
+    for line in text.splitlines():
+        requirement = re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)", line)
+        via = re.match(r"\s+#(?: via)?\s+([A-Za-z0-9][A-Za-z0-9._-]*)$", line)
+        if requirement:
+            name = canonicalize_name(requirement[1])
+        elif via and name in names:
+            packages.add(str(canonicalize_name(via[1])))
+    return packages
+
+
 def is_relevant(line: str) -> bool:
     """Return False for messages about interpreters to build with, and for statistics."""
     # The target's Python need not be on this machine.

@@ -79,16 +79,11 @@ def overridden_names(settings: Mapping[str, object]) -> set[str]:
     names: set[str] = set()
     for key in ("override-dependencies", "exclude-dependencies"):
         entries = settings.get(key)
-        texts = (
-            [entry for entry in entries if isinstance(entry, str)]
-            if isinstance(entries, list)
-            else []
-        )
-        names |= {
-            canonicalize_name(requirement.name)
-            for requirement in map(parse_requirement, texts)
-            if requirement
-        }
+        for entry in entries if isinstance(entries, list) else []:
+            # an override of one package's requirements is a table
+            texts = entry.get("dependencies", []) if isinstance(entry, dict) else [entry]
+            requirements = [parse_requirement(text) for text in texts if isinstance(text, str)]
+            names |= {canonicalize_name(found.name) for found in requirements if found}
     return names
 
 

@@ -50,11 +50,12 @@ class Workshop:
     ) -> Resolution:
         if default:
             options.setdefault("default_index", self.index.url)
-        allow = frozenset(options.pop("allow", ()))  # type: ignore[call-overload]
-        resolver = UvResolver(
-            find_uv(), ResolveOptions(allow_build=allow, **options), Credentials()
-        )  # type: ignore[arg-type]
+        resolver = self.resolver(**options)
         return resolver.resolve(read_script(path), make_target("3.12", platform))
+
+    def resolver(self, **options: object) -> UvResolver:
+        allow = frozenset(options.pop("allow", ()))  # type: ignore[call-overload]
+        return UvResolver(find_uv(), ResolveOptions(allow_build=allow, **options), Credentials())  # type: ignore[arg-type]
 
     def fails(self, path: Path, kind: type[BundleError], **options: object) -> str:
         with pytest.raises(kind) as caught:

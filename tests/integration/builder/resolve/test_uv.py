@@ -569,28 +569,6 @@ def test_a_cache_that_cannot_be_written_is_exit_1(
     assert caught.value.exit_code == 1
 
 
-@pytest.mark.parametrize("is_direct", [True, False], ids=["direct", "transitive"])
-def test_an_override_never_lifts_the_binding_to_an_index(
-    workshop: Workshop, packages: Path, tmp_path: Path, *, is_direct: bool
-) -> None:
-    make_wheel(packages, "internal", "99.0")
-    make_wheel(packages, "user", requires=["internal"])
-    private = tmp_path / "private"
-    make_wheel(private, "internal", "1.0")
-    with IndexServer(private) as own:
-        source = f'[[tool.uv.index]]\nname = "own"\nurl = "{own.url}"\nexplicit = true\n'
-        source += '[tool.uv.sources]\ninternal = { index = "own" }\n'
-        dependency = "internal" if is_direct else "user"
-        override = f'[tool.uv]\noverride-dependencies = ["Internal>=1"]\n{source}'
-        text = workshop.fails(workshop.script(dependency, tool=override), ResolveError)
-        assert "override-dependencies and sources both name internal" in text
-        constraint = f'[tool.uv]\nconstraint-dependencies = ["internal>=1"]\n{source}'
-        resolution = workshop.resolve(workshop.script(dependency, tool=constraint))
-        assert versions(resolution)["internal"] == "1.0"
-    # a transitive package is pinned after a first resolution, which fetches no wheel
-    assert not workshop.index.requests_for("*.whl")
-
-
 def test_configuration_and_environment_cannot_lift_the_ban_on_building(
     workshop: Workshop,
     packages: Path,
