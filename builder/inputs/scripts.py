@@ -123,10 +123,10 @@ def read_script(path: Path, add_header: AddHeader | None = None) -> Script:
     content = source = _read_file(path)
     if path.suffix == ".ipynb":
         source = _read_notebook(path, content)
-    elif path.suffix != ".py" and (other := describe_other(path, content)):
-        raise _script_error(path, [Fault(None, other)])
-    elif add_header and not opens_block(content):
-        source = add_header(path, content)
+    elif not opens_block(content):
+        if path.suffix != ".py" and (other := describe_other(path, content)):
+            raise _script_error(path, [Fault(None, other)])
+        source = add_header(path, content) if add_header else content
     return replace(parse_script(path, source), has_own_header=source is content)
 
 

@@ -24,8 +24,7 @@ _MOST_PAGES = 100
 def ask_index(client: JsonClient, server: str, package: Package) -> list[Advisory]:
     """Return the `vulnerabilities` of the JSON API of the index *server*; raises NoAnswerError.
 
-    The API of an index at `PREFIX/simple/` is at `PREFIX/pypi/NAME/VERSION/json`: see
-    https://docs.index.example/api/json/#get-a-release.
+    The API of an index at `PREFIX/simple/` is at `PREFIX/pypi/NAME/VERSION/json`, as in Warehouse.
     """
     prefix, is_simple = _SIMPLE.subn("", server)
     if not is_simple:

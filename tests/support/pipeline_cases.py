@@ -61,7 +61,7 @@ class Factory:
 
     def script(self, *dependencies: str, name: str = "job", tool: str = "", body: str = "") -> Path:
         header = [
-            f'requires-python = "=={HERE}"',
+            f'requires-python = "=={HERE}.*"',
             f"dependencies = {list(dependencies)!r}",
             *tool.splitlines(),
         ]

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from pypi_attestations import AttestationType
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +104,7 @@ class SigstoreSite:
                         "digest": {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
                     }
                 ],
-                "predicateType": "https://docs.index.example/attestations/publish/v1",
+                "predicateType": AttestationType.PYPI_PUBLISH_V1.value,
                 "predicate": None,
             }
         ).encode()

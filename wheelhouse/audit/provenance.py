@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 _PUBLIC_SIGSTORE = "https://tuf-repo-cdn.sigstore.dev"
 _PAYLOAD = "application/vnd.in-toto+json"
-_KINDS = ("https://docs.index.example/attestations/publish/v1", "https://slsa.dev/provenance/v1")
 _NAMES = ("repository", "email", "project_id")
 _WORKFLOWS = ("workflow", "workflow_filepath", "pipeline_definition_id")
 
@@ -101,7 +100,10 @@ class AttestationVerifier:
     def verify_one(self, attestation: Any, policy: Any, filename: str, sha256: str) -> None:  # noqa: ANN401 - models of libraries that may be missing
         """Verify one attestation of a file by a policy of sigstore; raises what these raise."""
         kind, payload = self._verifier.verify_dsse(attestation.to_bundle(), policy)
-        _check_statement(kind, payload, filename, sha256)
+        statement = json.loads(payload) if kind == _PAYLOAD else {}
+        if statement.get("predicateType") not in {*self._attestations.AttestationType}:
+            raise AttestationError("the statement is of an unknown kind")
+        _check_subject(statement, filename, sha256)
 
 
 def attested_wheels(manifest: Manifest) -> list[str]:
@@ -154,11 +156,8 @@ def check_provenance(
         )
 
 
-def _check_statement(kind: str, payload: bytes, filename: str, sha256: str) -> None:
+def _check_subject(statement: dict[str, Any], filename: str, sha256: str) -> None:
     """Check that a signed in-toto statement is about one file, and exactly this one."""
-    statement = json.loads(payload) if kind == _PAYLOAD else {}
-    if statement.get("predicateType") not in _KINDS:
-        raise AttestationError("the statement is of an unknown kind")
     [subject] = statement["subject"]
     if parse_wheel_filename(subject["name"]) != parse_wheel_filename(filename):
         raise AttestationError(f"the statement is about {subject['name']}")

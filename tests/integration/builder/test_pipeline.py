@@ -256,7 +256,7 @@ def test_several_scripts_and_targets_in_one_call(factory: Factory, packages: Pat
         make_wheel(packages, "native", tag=tag)
     one, two = factory.script("leaf", name="one"), factory.script("native", name="two")
     for script in (one, two):
-        script.write_text(script.read_text().replace(f"=={HERE}", ">=3.11"))
+        script.write_text(script.read_text().replace(f"=={HERE}.*", ">=3.11"))
     factory.build(
         one, two, python_versions=("3.11", "3.12"), platforms=("x86_64-manylinux_2_28", "windows")
     )
