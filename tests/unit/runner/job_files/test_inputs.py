@@ -22,21 +22,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def plan(*given: str) -> tuple[list[str], list[str]]:
-    files, problems = plan_inputs(Path("../work/eval.py"), [Path(path) for path in given])
+    files, problems = plan_inputs(Path("../jobs/eval.py"), [Path(path) for path in given])
     return [file.path for file in files], problems
 
 
 @pytest.mark.parametrize(
     ("given", "paths"),
     [
-        (["../work/data/a.csv"], ["data/a.csv"]),
-        (["../work/data"], ["data/a.csv", "data/deep/b.csv"]),
-        (["../work/data/deep/"], ["data/deep/b.csv"]),
-        (["../work/data", "../work/data/a.csv"], ["data/a.csv", "data/deep/b.csv"]),
+        (["../jobs/data/a.csv"], ["data/a.csv"]),
+        (["../jobs/data"], ["data/a.csv", "data/deep/b.csv"]),
+        (["../jobs/data/deep/"], ["data/deep/b.csv"]),
+        (["../jobs/data", "../jobs/data/a.csv"], ["data/a.csv", "data/deep/b.csv"]),
         (["data/c.csv"], ["data/c.csv"]),
         (["data"], ["data/c.csv"]),
         (["./data/../data/c.csv"], ["data/c.csv"]),
-        (["../work/eval.py"], []),
+        (["../jobs/eval.py"], []),
     ],
 )
 def test_paths_are_relative_to_the_script_or_the_current_folder(
@@ -76,11 +76,11 @@ def test_a_path_cannot_be_a_file_and_a_folder(folder: Path) -> None:
     (folder / "work" / "x").write_text("")
     (folder / "here" / "x").mkdir()
     (folder / "here" / "x" / "y").write_text("")
-    assert plan("../work/x", "x")[1] == ["x is a file and a folder"]
+    assert plan("../jobs/x", "x")[1] == ["x is a file and a folder"]
 
 
 def test_jobs_get_links_to_one_read_only_copy(folder: Path) -> None:
-    files, _ = plan_inputs(Path("../work/eval.py"), [Path("../work/data")])
+    files, _ = plan_inputs(Path("../jobs/eval.py"), [Path("../jobs/data")])
     tops = write_inputs(files, folder / "copy")
     assert tops == (folder / "copy" / "eval.py", folder / "copy" / "data")
     link_inputs(tops, folder / "job")
