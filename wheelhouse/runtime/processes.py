@@ -65,6 +65,8 @@ def tool_variables(uv_cache: "Optional[str]" = None) -> "dict[str, str]":
         if name not in _DROPPED_VARIABLES and not name.upper().startswith(("UV_", "PIP_"))
     }
     variables["PATH"] = absolute_path()
+    # pip reads the machine's file even if isolated: its constraints would replace the lock
+    variables["PIP_CONFIG_FILE"] = os.devnull
     if uv_cache:
         variables.update(
             UV_CACHE_DIR=uv_cache, UV_OFFLINE="1", UV_NO_PROGRESS="1", UV_PYTHON_DOWNLOADS="never"

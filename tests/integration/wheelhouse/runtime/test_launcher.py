@@ -494,7 +494,16 @@ def test_output_of_uv_is_shown(ready: Node) -> None:
 
 
 def test_without_uv_pip_installs(ready: Node) -> None:
-    variables = {"OFFLINE_BUNDLE_UV": None, "PIP_REQUIRE_VIRTUALENV": "1", "PIP_TARGET": "/nowhere"}
+    # the machine's file counts for `pip --isolated` too
+    settings = ready.folder / "xdg" / "pip" / "pip.conf"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[install]\nno-binary = :all:\nrequire-hashes = no\ntarget = /nowhere\n")
+    variables = {
+        "OFFLINE_BUNDLE_UV": None,
+        "PIP_REQUIRE_VIRTUALENV": "1",
+        "PIP_TARGET": "/nowhere",
+        "XDG_CONFIG_DIRS": str(settings.parents[1]),
+    }
     done = ready.run("-v", ready.script(), variables=variables)
     assert done.returncode == 0, done.stderr
     assert "installing with pip" in done.stderr
