@@ -228,14 +228,22 @@ def _discard_output() -> None:
 
 def _as_bundle_error(error: click.ClickException, name: str) -> BundleError:
     """Return an error of click with a hint, as all other errors have one."""
-    message = error.format_message().rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     hint = f"see `{context.command_path if context else name} --help`"
     if isinstance(error, click.MissingParameter):
         hint = f"add it; {hint}"
     elif isinstance(error, click.BadParameter) and _is_path(error.param):
         hint = "check the path and its permissions"
+        if error.param and error.param.name == "bundle":
+            hint = "name the folder that a build wrote (-o), or that `unpack` created"
+    elif isinstance(error, click.NoSuchOption) and context and _takes_arguments(context.command):
+        hint = f"arguments for the script follow a `--`; {hint}"
     return InputError(message[:1].lower() + message[1:], hint=hint)
+
+
+def _takes_arguments(command: click.Command) -> bool:
+    return any(parameter.name == "arguments" for parameter in command.params)
 
 
 def _is_path(parameter: click.Parameter | None) -> bool:

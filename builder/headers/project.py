@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.dependency_groups import resolve_dependency_groups
+from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.headers.model import Header
 from offline_bundle.builder.headers.requirements_files import relative_path
@@ -84,13 +85,21 @@ def _group_requirements(
     file: Path, document: Mapping[str, Any], groups: Iterable[str]
 ) -> list[str]:
     known = document.get("dependency-groups", {})
+    names = {canonicalize_name(name) for name in known}
+    unknown = [name for name in groups if canonicalize_name(name) not in names]
+    if unknown:
+        raise InputError(
+            f"{file} has no dependency group {', '.join(unknown)}",
+            hint=f"its groups: {', '.join(known) or 'none'}",
+        )
     try:
         return list(resolve_dependency_groups(known, *groups))
     except (LookupError, ValueError, TypeError, ExceptionGroup) as error:
-        names = ", ".join(known) or "none"
+        faults = error.exceptions if isinstance(error, ExceptionGroup) else [error]
         raise InputError(
-            f"{file}: the dependency groups {', '.join(groups)} cannot be used: {error}",
-            hint=f"its groups: {names}",
+            f"{file}: invalid [dependency-groups]",
+            problems=[str(fault) for fault in faults],
+            hint="correct them (PEP 735)",
         ) from error
 
 

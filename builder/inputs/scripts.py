@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     AddHeader = Callable[[Path, bytes], bytes]
     """Returns a script's source with a metadata block."""
 
-_HEADER_HINT = """or add a metadata block by hand, a comment with each line exactly as here:
+_HEADER_HINT = """a metadata block is a comment with each line as here:
 
 # /// script
 # requires-python = ">=3.12"
@@ -362,5 +362,6 @@ def _parse_toml(path: Path, block: Block) -> dict[str, Any]:
         match = _TOML_LINE.search(str(error))
         line = int(match[1]) - 1 if match else max(block.text.count("\n") - 1, 0)
         reason = _TOML_LINE.sub("", str(error))
+        reason = f"{reason} (strings need quotes)" if reason == "Invalid value" else reason
         fault = Fault(line, f"the metadata is not valid TOML: {reason}; correct this line")
     raise _script_error(path, [fault], first_line=block.line)

@@ -6,6 +6,7 @@ file that is named must have metadata.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,16 +40,17 @@ class Selection:
 
 def find_scripts(arguments: Sequence[Path]) -> Selection:
     """Return the scripts that *arguments* name; raises InputError (exit 2) where one has none."""
-    scripts: dict[Path, None] = {}
+    scripts: dict[str, Path] = {}
     skipped: dict[Path, None] = {}
     problems = []
     for argument in arguments:
         if not _is_search(argument):
-            scripts[argument] = None
+            scripts.setdefault(os.path.abspath(argument), argument)  # noqa: PTH100 - links stay
             continue
         found = _candidates(argument)
         with_metadata = [path for path in found if has_metadata(path)]
-        scripts |= dict.fromkeys(with_metadata)
+        for path in with_metadata:
+            scripts.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - links stay
         skipped |= dict.fromkeys(path for path in found if path not in with_metadata)
         if not with_metadata:
             problems.append(_nothing_in(argument, found))
@@ -58,7 +60,7 @@ def find_scripts(arguments: Sequence[Path]) -> Selection:
             problems=problems,
             hint="name a script, or add metadata to one: uv add --script SCRIPT PACKAGE",
         )
-    return Selection(tuple(scripts), tuple(skipped))
+    return Selection(tuple(scripts.values()), tuple(skipped))
 
 
 def has_metadata(path: Path) -> bool:

@@ -190,7 +190,11 @@ def make_target(python: str, platform: str) -> Target:
 
 
 def _unknown_platform(name: str) -> InputError:
-    if re.fullmatch(r"\w+-manylinux_2_\d+", name):
+    pip_name = re.fullmatch(r"manylinux(2014|_2_\d+)(?:_(x86_64|aarch64))?", name)
+    if pip_name:
+        floor = "_2_17" if pip_name[1] == "2014" else pip_name[1]
+        hint = f"uv's name is {pip_name[2] or 'x86_64'}-manylinux{floor}"
+    elif re.fullmatch(r"\w+-manylinux_2_\d+", name):
         floors = ", ".join(f"2_{minor}" for minor in GLIBC_MINORS)
         hint = f"use the next lower manylinux floor that uv has: {floors}"
     else:

@@ -22,6 +22,7 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, render_c
 from tests.support.bundles import BundleScript, make_bundle, read_manifest
 from tests.support.command_line import HERE
 from tests.support.distributions import make_buildable_sdist, make_wheel
+from tests.support.error_cases import SECRET, faults_of
 from tests.support.index_server import Fault, IndexServer
 from tests.support.signing_cases import allowing, make_key, public
 from tests.support.snapshots import check_snapshot
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
-SECRET = "s3cret-of-this-test"
-DOCUMENTED = {1, 2, 3, 4, 5, 6, 7, 8, 9}
 ERRORS = {
     *(
         "BundleError",
@@ -267,29 +266,6 @@ def test_every_error_side_by_side(
         faults += [f"{title}: {fault}" for fault in faults_of(code, expected, said)]
     assert faults == []
     check_snapshot("errors.txt", "\n".join(blocks))
-
-
-def faults_of(code: int, expected: int, said: str) -> Iterator[str]:
-    """What is wrong with an error as it is shown."""
-    if code != expected or code not in DOCUMENTED:
-        yield f"exit {code}, not {expected}"
-    lines = said.rstrip().splitlines()
-    if not any(line.startswith("error: ") for line in lines):
-        yield "no line says error:"
-    has_hint = any(line.startswith("hint: ") for line in lines)
-    if not has_hint and not all("; " in line for line in lines if line.startswith("  ")):
-        yield "it does not say what to do next, neither in the end nor with each problem"
-    if (
-        any(line.startswith("error: ") for line in lines[1:])
-        or sum(line.startswith("hint: ") for line in lines) > 1
-    ):
-        yield "more than one error, or one that does not come first"
-    if any(line.startswith(("error: ", "hint: ")) and line.endswith((".", "!")) for line in lines):
-        yield "a message ends with a full stop"
-    if "Traceback" in said:
-        yield "a traceback"
-    if SECRET in said:
-        yield "a secret"
 
 
 def test_programs_are_told_the_same(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,18 @@ def is_archive(path: Path) -> bool:
     return path.is_file() or (not path.exists() and path.suffix == ".tar")
 
 
+def check_is_archive(path: Path) -> None:
+    """Raise InputError (exit 2) for a file that was never an archive; a damaged one passes."""
+    if path.is_file() and ".tar" not in path.name and _start_of(path)[_TAR_MAGIC] != b"ustar":
+        message = f"{path} is not a bundle, its bundle.json, or an archive"
+        raise InputError(message, hint=_MANIFEST_HINT)
+
+
+def _start_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_TAR_MAGIC.stop)
+
+
 def verify_archive(
     files: Sequence[Path],
     *,
@@ -44,6 +56,8 @@ def verify_archive(
     that are then verified. Raises InputError if there is no archive, IntegrityError if its head is
     damaged or parts are missing.
     """
+    for path in files:
+        check_is_archive(path)
     with translate_os_errors(Path()), open_archives(files) as archives:
         damage: dict[str, str] = {}
         damaged_parts: list[str] = []
@@ -100,14 +114,9 @@ def read_manifest_document(path: Path) -> bytes:
     """Return the bytes of the manifest of a bundle or of an archive, or of a manifest file."""
     if path.is_dir():
         return read_manifest_bytes(path)
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(_TAR_MAGIC.stop)
-        if start.startswith(b"{"):
-            return path.read_bytes()
-        if start[_TAR_MAGIC] != b"ustar" and ".tar" not in path.name:
-            message = f"{path} is not a bundle, its bundle.json, or an archive"
-            raise InputError(message, hint=_MANIFEST_HINT)
+    if path.is_file() and _start_of(path).startswith(b"{"):
+        return path.read_bytes()
+    check_is_archive(path)
     return read_archive([path])[0]
 
 

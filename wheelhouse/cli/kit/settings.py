@@ -179,7 +179,7 @@ def _parse(table: Mapping[str, Any], path: Path, *, in_bundle: bool = False) -> 
         raise InputError(
             f"{path}: invalid settings",
             problems=[problem for problem in problems if problem],
-            hint=f"the settings are: {keys}",
+            hint=f"the settings {'of a bundle ' if in_bundle else ''}are: {keys}",
         )
     folder = path.resolve().parent
     return {

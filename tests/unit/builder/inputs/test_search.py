@@ -45,6 +45,8 @@ def test_named_files_are_kept_as_they_are(studies: Path) -> None:
     named = [studies / "helper.py", studies / "a.py", studies / "odd[1].py", Path("nosuch.py")]
     assert find_scripts(named).scripts == tuple(named)
     assert find_scripts([studies / "a.py", studies]).scripts[0] == studies / "a.py"
+    twice = [Path("studies/a.py"), Path("studies/../studies/a.py"), studies.absolute() / "a.py"]
+    assert find_scripts(twice).scripts == (Path("studies/a.py"),)
 
 
 def test_misspelt_header_in_a_folder_is_an_error_and_not_left_out(studies: Path) -> None:
