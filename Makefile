@@ -35,12 +35,15 @@ setup: $(READY)
 $(READY): requirements-uv.txt requirements-dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python $(MINIMUM_PYTHON) or newer on PATH"; \
 		echo "hint: name one: make PYTHON=/path/to/python3"; exit 1; }
-	@echo "Setting up .venv with $$($(PYTHON) --version) …"
+	@echo "Setting up .venv with $$($(PYTHON) --version): about a minute, once"
+	@echo "  1 of 3: create the environment and install uv …"
 	@$(PYTHON) -m venv --clear .venv || { echo "hint: on Debian and Ubuntu, install python3-venv"; exit 1; }
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --require-hashes \
 		--requirement requirements-uv.txt
+	@echo "  2 of 3: fetch and install $$(grep -c '==' requirements-dev.txt) packages …"
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode \
 		--requirement requirements-dev.txt
+	@echo "  3 of 3: install the project …"
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -100,6 +100,10 @@ _COMMANDS = {
         "offline_bundle.wheelhouse.cli.config:config_command",
         "Show the settings, and where each is set.",
     ),
+    "help": (
+        "offline_bundle.help:help_command",
+        "Show the manual of all commands, or of one.",
+    ),
     "completion": (
         "offline_bundle.wheelhouse.cli.completion:completion_command",
         "Print a shell completion script.",

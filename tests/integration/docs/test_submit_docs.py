@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uv
@@ -98,6 +98,24 @@ def test_a_registration_as_the_administrators_page_shows_it(
         )
     assert code == 0, capsys.readouterr().err
     assert len(list(Path("results").glob("job-*/plot.txt"))) == 2
+
+
+def test_registering_as_the_administrators_page_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the real client. The embedded HPS accepts the configuration, and does not use it."""
+    monkeypatch.chdir(tmp_path)
+    Path("registration.json").write_text(shown("how-to/hps-administrator.md", "registration"))
+    code = shown("how-to/hps-administrator.md", "register")
+    with EmbeddedHps(tmp_path / "hps") as hps:
+        code = code.replace("https://hps.example:8443/hps", hps.url)
+        code = code.replace("repadmin", hps.username).replace("…", hps.password)
+        names: dict[str, Any] = {}
+        exec(compile(code, "register.py", "exec"), names)
+    assert names["evaluator"].id
+    applications = names["update"].applications
+    assert [application.name for application in applications].count("uv") == 1
+    assert applications[-1].environment["UV_OFFLINE"] == "1"
 
 
 def test_the_python_interface_as_its_page_shows_it(

@@ -1,0 +1,142 @@
+"""The commands of how-to pages, as they are written, with an index on loopback.
+
+Only folders that a test may not use are replaced: /shared, /media, and ~ by another home.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
+from tests.support.distributions import make_wheel
+from tests.support.pages import shell_blocks, type_in
+from tests.support.pipeline_cases import make_uv_wheel
+from tests.support.signing_cases import allowing, make_key, public
+
+if TYPE_CHECKING:
+    from tests.support.index_server import IndexServer
+
+ROOT = Path(__file__).parents[3]
+HOW_TO = ROOT / "docs" / "how-to"
+COMMAND = re.compile(
+    r"^ {4}((?:build-offline-bundle|mkdir|offline-bundle|uv|sha256sum|python3) (?:.*\\\n)*.*)$",
+    re.MULTILINE,
+)
+HEADER = "# /// script\n# dependencies = [{}]\n# ///\n"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, packages: Path, index: IndexServer, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder with what the pages start from."""
+    for name in ("numpy", "matplotlib", "nbclient", "ipykernel"):
+        make_wheel(packages, name)
+    make_uv_wheel(packages, uv_version_here())
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OFFLINE_BUNDLE_NO_CONFIG", "1")
+    monkeypatch.setenv("OFFLINE_BUNDLE_UV", find_uv())
+    for name in ("shared", "media", "work", "home/.ssh"):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path / "work"
+
+
+def commands(page: str) -> list[str]:
+    """Return the command lines of a page, without their comments."""
+    text = (HOW_TO / page).read_text(encoding="utf-8")
+    return [re.sub(r"\s+# .*", "", line) for line in COMMAND.findall(text)]
+
+
+def tops(place: Path) -> Path:
+    """The folder that stands for the root of the file system."""
+    return place.parent
+
+
+def run(line: str, place: Path) -> subprocess.CompletedProcess[str]:
+    for name in ("shared", "media"):
+        line = line.replace(f" /{name}/", f" {tops(place)}/{name}/")
+    done = type_in([line], place)
+    assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def test_inputs(place: Path) -> None:
+    """Each command starts from fresh files, as it is an alternative to the others."""
+    lines = commands("inputs.md")
+    assert len(lines) > 6
+    for line in lines:
+        write_inputs(place, has_header="--" not in line or " --bundle " in line)
+        if " run " in line:
+            continue  # runs a real notebook: test_headers_from_files.py
+        run(line, place)
+        assert "uv add" not in line or "matplotlib" in (place / "eval.py").read_text()
+
+
+def write_inputs(place: Path, *, has_header: bool) -> None:
+    shutil.rmtree(place / "DIR", ignore_errors=True)
+    header = HEADER.format('"numpy"') if has_header else ""
+    (place / "studies" / "deep").mkdir(parents=True, exist_ok=True)
+    for name in ("eval.py", "fit.py", "studies/one.py", "studies/deep/two.py"):
+        (place / name).write_text(f"{header}import numpy\n")
+    (place / "requirements.txt").write_text("numpy\n")
+    (place / "pyproject.toml").write_text(
+        '[project]\nname = "study"\nversion = "1"\ndependencies = ["numpy"]\n'
+        '[dependency-groups]\nplots = ["matplotlib"]\n'
+    )
+    compile_lock = [find_uv(), "pip", "compile", "requirements.txt", "-o", "pylock.toml"]
+    subprocess.run(
+        [*compile_lock, "--format", "pylock.toml"], cwd=place, check=True, capture_output=True
+    )
+    cell = '{"cell_type": "code", "source": "# /// script\\n# dependencies = []\\n# ///"}'
+    (place / "study.ipynb").write_text(f'{{"cells": [{cell}]}}')
+
+
+def test_conda(place: Path) -> None:
+    script = HEADER.format("") + "print('ran')\n"
+    (place / "eval.py").write_text(script)
+    (place / "environment.yml").write_text("dependencies:\n  - python=3.12\n  - numpy\n")
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"  # that of python3 on PATH
+    run(f"build-offline-bundle eval.py -o bundle --python-version {here}", place)
+    starts, conversion = shell_blocks(HOW_TO / "conda.md")
+    assert run(starts, place).stdout == "ran\nran\n"
+    assert "uv add --script SCRIPT numpy" in run(conversion, place).stderr
+
+
+def test_apptainer(place: Path) -> None:
+    (place / "eval.py").write_text(HEADER.format('"numpy"'))
+    [block] = shell_blocks(HOW_TO / "apptainer.md")
+    run(block, place)
+    # what the runscript of the first recipe does
+    (place / "eval.py").write_text(HEADER.format("") + "print('ran')\n")
+    run("build-offline-bundle eval.py -o /shared/bundle", place)
+    start = 'exec python3 "$OFFLINE_BUNDLE/run.py" "$@"'
+    assert start in (HOW_TO / "apptainer.md").read_text(encoding="utf-8")
+    line = f"export OFFLINE_BUNDLE={place.parent}/shared/bundle; set -- -q eval.py; {start}"
+    assert run(line, place).stdout == "ran\n"
+
+
+def test_transfer(place: Path) -> None:
+    make_key(place.parent / "home" / ".ssh" / "release")
+    allowing(place, f"me {public(place.parent / 'home' / '.ssh' / 'release')}")
+    for name in ("eval.py", "new.py"):
+        (place / name).write_text(HEADER.format('"numpy"' if name == "eval.py" else ""))
+    run("build-offline-bundle eval.py -o bundle", place)
+    for line in commands("transfer.md"):
+        if line.startswith("offline-bundle verify"):
+            for path in (place / "out").iterdir():
+                shutil.copy(path, place.parent / "media")
+            (place / "sent").mkdir()
+            shutil.copy(place / "bundle" / "bundle.json", place / "sent")
+        run(line, place.parent / "media" if line.startswith("python3") else place)
+    assert (place / "out" / "update.tar").stat().st_size < 1024 * 1024
