@@ -112,12 +112,12 @@ def _work(report: BuildReport) -> str:
     from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
     fetched = f"{count(report.fetched, 'file')} fetched ({format_size(report.fetched_size)})"
-    parts = [fetched] if report.fetched or not report.from_cache else []
+    parts = [fetched] if report.fetched else []
     parts += [f"{count(report.from_cache, 'file')} from the cache"] if report.from_cache else []
     parts += [f"{count(len(report.built), 'wheel')} built"] if report.built else []
     kept = f"{count(len(report.kept), 'wheel')} kept from an earlier build"
     parts += [kept] if report.kept else []
-    return ", ".join(parts)
+    return ", ".join(parts) or "nothing to fetch"
 
 
 def _document(report: BuildReport) -> dict[str, object]:

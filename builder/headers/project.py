@@ -66,7 +66,7 @@ def header_from_project(
         metadata["tool"] = {"uv": _seen_from(folder, absolute_settings(kept, root), file)}
     if locking is None or not (root / "uv.lock").is_file():
         return Header(metadata)
-    lock, note = read_project_lock(root, groups, locking)
+    lock, note = read_project_lock(root, groups, project.get("requires-python"), locking)
     return Header(metadata, lock, (note,))
 
 

@@ -51,6 +51,12 @@ def has_metadata_cell(source: bytes) -> bool:
     return any(OPENING in text for text in _code_cells(source))
 
 
+def notebook_code(source: bytes) -> bytes:
+    """Return the code of all cells, without the commands of IPython (`%matplotlib`, `!ls`)."""
+    lines = "\n".join(_code_cells(source)).split("\n")
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!"))).encode()
+
+
 def notebook_script(name: str, source: bytes) -> bytes | None:
     """Return the script that runs the notebook *name*; None if no cell has a block.
 

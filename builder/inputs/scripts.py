@@ -20,7 +20,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.builder.inputs.imports import imported_modules, likely_package
-from offline_bundle.builder.inputs.notebooks import notebook_script
+from offline_bundle.builder.inputs.notebooks import notebook_code, notebook_script
 from offline_bundle.builder.inputs.other_files import describe_other
 from offline_bundle.builder.inputs.script_checks import Fault, find_faults, line_of
 from offline_bundle.wheelhouse.runtime.disk.paths import unsafe_path
@@ -76,6 +76,12 @@ class Script:
     """False if the configuration of a project beside it does not apply."""
     has_own_header: bool = True
     """False if the metadata was added to what the file has, or comes from a notebook."""
+
+    @property
+    def code(self) -> bytes:
+        """What the user wrote: of a notebook, its cells. Raises OSError for a removed notebook."""
+        is_notebook = self.path.suffix == ".ipynb"
+        return notebook_code(self.path.read_bytes()) if is_notebook else self.source
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.builder.fetch.credentials import redact
+from offline_bundle.builder.inputs.targets import admitted_pythons
 from offline_bundle.builder.resolve import uv_process, uv_settings
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, OutOfDateError
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -86,7 +88,7 @@ def read_script_locks(
     notes: list[str] = []
     stale: list[str] = []
     for script in filter(has_uv_lock, scripts):
-        selection = ["--script", str(script.path.resolve())]
+        selection = ["--script", str(script.path.resolve()), "--python", sys.executable]
         folder = uv_settings.script_folder(script)
         locking = Locking(uv, options)
         lock = _read(uv_lock_path(script), selection, folder, locking, credentials)
@@ -106,15 +108,17 @@ def read_script_locks(
 
 
 def read_project_lock(
-    root: Path, groups: Sequence[str], locking: Locking
+    root: Path, groups: Sequence[str], requires_python: str | None, locking: Locking
 ) -> tuple[ScriptLock | None, str]:
     """Return the lock of the project at *root*, None if it is out of date, and a note.
 
-    *groups* are its dependency groups to use. Raises as `read_script_locks`.
+    *groups* are its dependency groups to use. For a project, uv needs an interpreter that
+    *requires_python* admits. Raises as `read_script_locks`.
     """
     path = root / "uv.lock"
     selection = ["--project", str(root), "--no-default-groups", "--no-emit-project"]
     selection += [part for group in groups for part in ("--group", group)]
+    selection += ["--python", _admitted_interpreter(requires_python)]
     lock = _read(path, selection, root, locking)
     if lock is not None:
         return lock, f"the versions are those of {path.name} of the project"
@@ -166,7 +170,7 @@ def _read(
     The configuration of the project with *folder* applies.
     """
     command = [locking.uv, "export", *selection, *_EXPORT.split()]
-    command += ["--python", sys.executable, *uv_process.index_flags(locking.options)]
+    command += uv_process.index_flags(locking.options)
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as work:
         variables = uv_process.index_variables(locking.options)
         configuration = uv_settings.merged_configuration(folder)
@@ -191,6 +195,14 @@ def _read(
             if "git" in package.get("source", {})
         },
     )
+
+
+def _admitted_interpreter(requires_python: str | None) -> str:
+    for minor in admitted_pythons(requires_python):
+        path = find_interpreter((3, int(minor.partition(".")[2])))
+        if path:
+            return path
+    return sys.executable
 
 
 def _digests(packages: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

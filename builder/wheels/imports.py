@@ -30,7 +30,7 @@ def missing_imports(locks: Iterable[LockedScript]) -> list[str]:
         folder = script.path.parent
         modules = {
             module: line
-            for module, line in imported_modules(script.source).items()
+            for module, line in imported_modules(script.code).items()
             if not _is_beside(module, folder)
         }
         wheels = {str(canonicalize_name(wheel.name)): wheel.path for wheel in lock.wheels}

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.builder.headers.model import HeaderRequest
+from offline_bundle.builder.inputs.targets import KNOWN_MINORS
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, OutOfDateError
+from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 from tests.support.distributions import make_source_tree, make_wheel
 from tests.support.pipeline_cases import HERE, TARGET, Factory, factory
 
@@ -160,6 +162,24 @@ def test_project_with_groups_and_its_lock_replaces_the_header(
     assert any("out of date and not used" in note for note in report.notes)
     text = factory.fails(OutOfDateError, plain, header=header, is_locked=True)
     assert "uv.lock is out of date" in text
+
+
+def test_lock_of_a_project_is_read_by_an_interpreter_that_it_admits(
+    factory: Factory, plain: Path
+) -> None:
+    others = [minor for minor in KNOWN_MINORS if minor != HERE]
+    other = next((m for m in others if find_interpreter((3, int(m[2:])))), None)
+    if other is None:
+        pytest.skip(f"no other Python than {HERE} is installed")
+    (factory.folder / "pyproject.toml").write_text(
+        f'[project]\nname = "study"\nversion = "1"\nrequires-python = "=={other}.*"\n'
+        'dependencies = ["leaf<2"]\n'
+    )
+    lock = [find_uv(), "lock", "--directory", factory.folder, "--default-index", factory.index.url]
+    python = find_interpreter((3, int(other[2:])))
+    subprocess.run([*lock, "--python", python], check=True, capture_output=True)
+    report = factory.build(plain, header=HeaderRequest(project=factory.folder))
+    assert "the versions are those of uv.lock of the project" in report.notes
 
 
 def test_project_that_is_a_package_is_in_the_bundle(

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from offline_bundle.builder.inputs.imports import imported_modules
 from offline_bundle.builder.inputs.notebooks import (
     has_metadata_cell,
     is_notebook,
+    notebook_code,
     notebook_script,
 )
 from offline_bundle.wheelhouse.runtime.python.pep723 import MetadataError, read_block
@@ -69,6 +71,11 @@ def test_runners_that_a_notebook_names_are_not_added_again() -> None:
 def test_other_files_have_no_metadata_cell(source: bytes) -> None:
     assert not has_metadata_cell(source)
     assert notebook_script("a.ipynb", source) is None
+
+
+def test_code_of_a_notebook_is_that_of_its_cells_without_commands() -> None:
+    source = notebook("import numpy\n%matplotlib inline", ["!pip list\n", "import yaml"])
+    assert set(imported_modules(notebook_code(source))) == {"numpy", "yaml"}
 
 
 def test_notebooks_are_recognized_by_their_cells() -> None:
