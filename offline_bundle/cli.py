@@ -88,6 +88,10 @@ _COMMANDS = {
         "offline_bundle.wheelhouse.cli.prune:prune_command",
         "Remove what no script in a bundle needs.",
     ),
+    "cache": (
+        "offline_bundle.wheelhouse.cli.cache:cache_command",
+        "Show, verify, prune or clear the cache of this machine.",
+    ),
     "demo": (
         "offline_bundle.runner.cli.demo:demo_command",
         "Build, verify, and run ten jobs without a network.",

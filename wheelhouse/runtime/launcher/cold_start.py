@@ -71,6 +71,10 @@ def main(words: "Sequence[str]", default_bundle: str = "") -> int:
     if sys.stderr is None:  # closed when this program started
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until this program ends
     try:
+        if words[:1] == ["--cache"]:
+            from .cache.command import main as cache_main  # starts of scripts do not need it
+
+            return cache_main(words[1:])
         options = parse_command_line(words, default_bundle)
         script, *arguments = options.command
         was_ignoring = stop_ignoring_children()

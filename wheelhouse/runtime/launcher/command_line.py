@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _EPILOG = f"""\
 Options come before SCRIPT; everything after it is passed to the script.
+`run.py --cache TASK` looks after the cache of this node: size, list, prune, clear, verify.
 
 Environment variables:
   OFFLINE_BUNDLE_CACHE      folder for environments, on this node and writable by you only

@@ -96,3 +96,22 @@ def test_what_was_installed_is_recorded(ready: Node) -> None:
     [record] = contents["records"]
     assert record.endswith("alpha-1.0.dist-info/RECORD")
     assert (marker.parent / record).is_file()
+
+
+def test_run_py_repairs_the_cache_where_nothing_is_installed(ready: Node) -> None:
+    installed = only(ready.cache / "environments", "*/env/lib/**/alpha.py")
+    installed.unlink()  # uv's cache has the same inode
+    installed.write_text("")
+    assert ready.run("--cache", "verify").returncode == 5
+    done = ready.run("--cache", "verify", "--repair")
+    assert done.returncode == 0, done.stderr
+    assert f"removed: environment {installed}" in done.stdout
+    assert ready.run(ready.script()).stdout == "ran 1.0\n"
+    assert "environment" in ready.run("--cache", "list").stdout
+    assert json.loads(ready.run("--cache", "size", "--json").stdout)["kinds"]["environment"]
+    assert ready.run("--cache", "clear").returncode == 0
+    assert not ready.environments()
+    for words in (["shrink"], ["clear", "everything"], ["list", "--repair"], []):
+        refused = ready.run("--cache", *words)
+        assert refused.returncode == 2
+        assert "Traceback" not in refused.stderr

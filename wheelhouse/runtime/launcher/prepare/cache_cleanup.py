@@ -50,13 +50,7 @@ def remove_unused_interpreters(cache: str, oldest: float) -> None:
     folder = os.path.join(cache, "python")
     if not os.path.isdir(folder):
         return
-    used = set()
-    for _, _, home in _environments(os.path.join(cache, "environments")):
-        try:
-            with open(marker_path(home), "rb") as file:
-                used.add(json.loads(file.read().decode())["interpreter"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    used = used_interpreters(cache)
     for name in os.listdir(folder):
         home = os.path.join(folder, name)
         marker = marker_path(home)
@@ -65,6 +59,18 @@ def remove_unused_interpreters(cache: str, oldest: float) -> None:
             continue
         if os.path.getmtime(marker) < oldest:
             remove_unlocked(home, marker)
+
+
+def used_interpreters(cache: str) -> "set[str]":
+    """Return the paths of the interpreters of all environments."""
+    used = set()
+    for _, _, home in _environments(os.path.join(cache, "environments")):
+        try:
+            with open(marker_path(home), "rb") as file:
+                used.add(json.loads(file.read().decode())["interpreter"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return used
 
 
 def cache_limit() -> int:
@@ -79,7 +85,7 @@ def cache_limit() -> int:
 
 def _environments(folder: str) -> "Iterator[tuple[float, int, str]]":
     """Yield time of last use, bytes and path of each environment; unfinished ones have 0 bytes."""
-    for name in os.listdir(folder):
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
         home = os.path.join(folder, name)
         if name.endswith(".lock"):
             continue
