@@ -11,12 +11,12 @@ from offline_bundle.runner.job_files.inputs import link_inputs, plan_inputs, wri
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`work/` has the script and a folder; the current folder is beside it."""
-    for name in ("work/eval.py", "work/data/a.csv", "work/data/deep/b.csv", "here/data/c.csv"):
+    """`jobs/` has the script and a folder; the current folder is beside it."""
+    for name in ("jobs/eval.py", "jobs/data/a.csv", "jobs/data/deep/b.csv", "here/data/c.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    (tmp_path / "work/data/__pycache__").mkdir()
-    (tmp_path / "work/data/__pycache__/x.pyc").write_text("")
+    (tmp_path / "jobs/data/__pycache__").mkdir()
+    (tmp_path / "jobs/data/__pycache__/x.pyc").write_text("")
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path
 
@@ -47,8 +47,8 @@ def test_paths_are_relative_to_the_script_or_the_current_folder(
 
 def test_a_path_elsewhere_is_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    script = folder / "work" / "eval.py"
-    monkeypatch.chdir(folder / "work" / "data")
+    script = folder / "jobs" / "eval.py"
+    monkeypatch.chdir(folder / "jobs" / "data")
     files, problems = plan_inputs(script, [folder / "here" / "data"])
     assert ([file.path for file in files], problems) == (["eval.py", "data/c.csv"], [])
 
@@ -58,14 +58,14 @@ def test_all_problems_are_found(folder: Path) -> None:
     (folder / "here" / "empty").mkdir()
     (folder / "here" / ".job.json").write_text("")
     (folder / "here" / "links").mkdir()
-    (folder / "here" / "links" / "to").symlink_to(folder / "work")
-    given = ["eval.py", "none", "empty", "../work", ".job.json", "links"]
+    (folder / "here" / "links" / "to").symlink_to(folder / "jobs")
+    given = ["eval.py", "none", "empty", "../jobs", ".job.json", "links"]
     _, problems = plan(*given)
     assert problems == [
         "two files have the path eval.py",
         "none is not a file or a folder",
         "empty has no files",
-        "../work contains the script: name the files or folders in it",
+        "../jobs contains the script: name the files or folders in it",
         "links/to is a link to a folder: name that folder",
         "links has no files",
         ".job.json: jobs write a file of this name",
@@ -73,7 +73,7 @@ def test_all_problems_are_found(folder: Path) -> None:
 
 
 def test_a_path_cannot_be_a_file_and_a_folder(folder: Path) -> None:
-    (folder / "work" / "x").write_text("")
+    (folder / "jobs" / "x").write_text("")
     (folder / "here" / "x").mkdir()
     (folder / "here" / "x" / "y").write_text("")
     assert plan("../jobs/x", "x")[1] == ["x is a file and a folder"]
@@ -85,7 +85,7 @@ def test_jobs_get_links_to_one_read_only_copy(folder: Path) -> None:
     assert tops == (folder / "copy" / "eval.py", folder / "copy" / "data")
     link_inputs(tops, folder / "job")
     link = folder / "job" / "data" / "deep" / "b.csv"
-    assert link.read_text() == "work/data/deep/b.csv"
+    assert link.read_text() == "jobs/data/deep/b.csv"
     assert link.resolve() == folder / "copy" / "data" / "deep" / "b.csv"
     assert not (folder / "job" / "data").is_symlink()
     assert link.stat().st_mode & 0o222 == 0
