@@ -12,6 +12,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from tests.support.archives import LINUX, put_bundle
 from tests.support.command_line import call
+from tests.support.sarif import sarif_validator
 
 ADVISORIES = Path(__file__).resolve().parents[3] / "data" / "advisories"
 
@@ -66,6 +67,19 @@ def test_sarif_names_the_lock_and_the_level(bundle: Path) -> None:
     assert path == f"locks/eval/pylock.{LINUX}.toml"
     assert found["level"] == "error"
     assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == [found["ruleId"]]
+
+
+@pytest.mark.registry
+def test_sarif_is_valid_by_the_schema_of_the_standard(bundle: Path, tmp_path: Path) -> None:
+    validator = sarif_validator()
+    exceptions, rules = tmp_path / "exceptions.toml", tmp_path / "rules.toml"
+    exceptions.write_text('[[exception]]\nid = "CVE-0000-0001"\nreason = "r"\nuntil = 9999-12-31\n')
+    rules.write_text('denied-packages = ["beta"]\n')
+    options = ["--advisories", ADVISORIES, "--policy", rules, "--format", "sarif"]
+    for added in ([], ["--exceptions", exceptions]):
+        document = json.loads(call("audit", bundle, *options, *added).out)
+        assert [error.message for error in validator.iter_errors(document)] == []
+        assert document["runs"][0]["results"]
 
 
 def test_an_accepted_vulnerability_is_exit_0(bundle: Path, tmp_path: Path) -> None:
