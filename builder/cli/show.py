@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from offline_bundle.wheelhouse.cli.kit.completers import complete_packed
-from offline_bundle.wheelhouse.cli.kit.options import json_option
+from offline_bundle.wheelhouse.cli.kit.options import json_option, trusted_root_option
 
 
 @click.command("show", context_settings={"ignore_unknown_options": True})
@@ -21,6 +21,7 @@ from offline_bundle.wheelhouse.cli.kit.options import json_option
     shell_complete=complete_packed,
 )
 @json_option
+@trusted_root_option
 @click.option(
     "--key",
     "is_key",
@@ -28,7 +29,9 @@ from offline_bundle.wheelhouse.cli.kit.options import json_option
     help="Print a key for CI caches: of the bundle, or of the bundle that would be built with "
     "SCRIPTs and options of `build` in place of DIR.",
 )
-def show_command(*, arguments: tuple[str, ...], as_json: bool, is_key: bool) -> None:
+def show_command(
+    *, arguments: tuple[str, ...], as_json: bool, trusted_root: Path | None, is_key: bool
+) -> int:
     """Show the contents of a bundle or an archive: scripts, targets, packages, sizes.
 
     With --key, before a build and without a network: `show --key SCRIPT... [BUILD OPTIONS]`.
@@ -38,12 +41,12 @@ def show_command(*, arguments: tuple[str, ...], as_json: bool, is_key: bool) -> 
     if is_key:
         key = _key(arguments)
         click.echo(json.dumps({"key": key}) if as_json else key)
-        return
+        return 0
     if unknown := [text for text in arguments if text.startswith("-")]:
         raise click.NoSuchOption(unknown[0])
     if len(arguments) != 1:
         raise click.UsageError("name one bundle")
-    show_contents(Path(arguments[0]), as_json=as_json)
+    return show_contents(Path(arguments[0]), trusted_root=trusted_root, as_json=as_json)
 
 
 def _key(arguments: tuple[str, ...]) -> str:

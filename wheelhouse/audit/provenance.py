@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 from packaging.utils import parse_wheel_filename
 
-from offline_bundle.wheelhouse.audit.rules.policy import Provenance
 from offline_bundle.wheelhouse.audit.subject import read_files
+from offline_bundle.wheelhouse.derived.audit_result import Provenance
 from offline_bundle.wheelhouse.derived.package_names import includes
 from offline_bundle.wheelhouse.derived.wheel_metadata import wheel_paths
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Publisher
@@ -138,22 +138,50 @@ def verify_wheels(manifest: Manifest, read: Reader, verifier: AttestationVerifie
     return Provenance(verified, wrong, absent)
 
 
+def verify_where_possible(
+    manifest: Manifest, read: Reader, trusted_root: Path | None
+) -> Provenance:
+    """Verify as `verify_wheels`; without the extra, or the files, return why that is not possible.
+
+    Raises InputError if the user names a trusted root, IntegrityError for changed files.
+    """
+    attested = attested_wheels(manifest)
+    absent = tuple(path for path in wheel_paths(manifest) if path not in attested)
+    if not attested:
+        return Provenance({}, {}, absent)
+    try:
+        return verify_wheels(manifest, read, AttestationVerifier(trusted_root))
+    except InputError as error:
+        if trusted_root:
+            raise
+        return Provenance({}, {}, absent, unverified=error.message)
+
+
 def check_provenance(
     provenance: Provenance, manifest: Manifest, required: frozenset[str], where: str
 ) -> None:
     """Raise IntegrityError (5) for attestations that do not hold, or are required and absent."""
+    if error := provenance_error(provenance, manifest, required, where):
+        raise error
+
+
+def provenance_error(
+    provenance: Provenance, manifest: Manifest, required: frozenset[str], where: str
+) -> IntegrityError | None:
+    """Return the error that `check_provenance` raises, None if there is none."""
     problems = [f"{path}: {reason}" for path, reason in provenance.wrong.items()]
     problems += [
         f"{path}: no attestation, and one is required"
         for path in provenance.absent
         if includes(required, manifest.files[path].name or "")
     ]
-    if problems:
-        raise IntegrityError(
-            f"{where}: {count(len(problems), 'wheel')} without a valid attestation",
-            problems=first_problems(problems),
-            hint="do not use these wheels: ask the publisher of the bundle where they are from",
-        )
+    if not problems:
+        return None
+    return IntegrityError(
+        f"{where}: {count(len(problems), 'wheel')} without a valid attestation",
+        problems=first_problems(problems),
+        hint="do not use these wheels: ask the publisher of the bundle where they are from",
+    )
 
 
 def _check_subject(statement: dict[str, Any], filename: str, sha256: str) -> None:

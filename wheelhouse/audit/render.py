@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.wheelhouse.runtime.errors import first_problems
@@ -54,8 +55,9 @@ def notes(audit: Audit) -> list[str]:
 def to_json(audit: Audit) -> dict[str, Any]:
     """Return the audit as a JSON document."""
     findings = audit.findings
+    wrong = audit.provenance.wrong if audit.provenance else {}
     return {
-        "ok": audit.is_clean and not audit.unchecked,
+        "ok": audit.is_clean and not audit.unchecked and not wrong,
         "bundle": audit.bundle,
         "packages": audit.packages,
         "advisories": audit.advisories,
@@ -68,6 +70,7 @@ def to_json(audit: Audit) -> dict[str, Any]:
         "expired-exceptions": [_exception_json(entry) for entry in findings.expired],
         "unused-exceptions": [_exception_json(entry) for entry in findings.unused],
         "breaches": None if audit.breaches is None else [vars(item) for item in audit.breaches],
+        "attestations": dataclasses.asdict(audit.provenance) if audit.provenance else None,
         "unchecked": list(audit.unchecked),
     }
 

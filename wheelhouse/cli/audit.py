@@ -70,7 +70,9 @@ def audit_command(  # noqa: PLR0913 - one parameter per option
     """
     from offline_bundle import __version__
     from offline_bundle.wheelhouse.audit.criteria import read_criteria
+    from offline_bundle.wheelhouse.audit.provenance import check_provenance, verify_where_possible
     from offline_bundle.wheelhouse.audit.render import to_json, to_sarif
+    from offline_bundle.wheelhouse.audit.subject import reader_of
     from offline_bundle.wheelhouse.transport.open import load_manifest
 
     if advisories is None and policy is None:
@@ -81,6 +83,8 @@ def audit_command(  # noqa: PLR0913 - one parameter per option
         raise click.UsageError("--exceptions requires --advisories")
     manifest = load_manifest(bundle)
     audit = _audit(bundle, manifest, advisories, read_criteria(policy, exceptions, trusted_root))
+    provenance = verify_where_possible(manifest, reader_of(bundle), trusted_root)
+    audit = dataclasses.replace(audit, provenance=provenance)
     if output_format == "json":
         click.echo(json.dumps(to_json(audit), indent=1))
     elif output_format == "sarif":
@@ -91,6 +95,7 @@ def audit_command(  # noqa: PLR0913 - one parameter per option
         before = load_manifest(since) if since else None
         page = _render(bundle, manifest, before, audit)[_FILES[output_format]]
         click.echo(page.decode(), nl=False)
+    check_provenance(provenance, manifest, frozenset(), str(bundle))
     _raise_for(audit)
 
 

@@ -8,25 +8,53 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.kit.output import print_table
+from offline_bundle.wheelhouse.cli.kit.output import error_document, print_table
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.errors import BundleError
     from offline_bundle.wheelhouse.store.contents import Contents, ShownLock
 
 
-def show_contents(bundle: Path, *, as_json: bool) -> None:
-    """Print the scripts, packages, uv and interpreters of a bundle or an archive."""
+def show_contents(bundle: Path, *, trusted_root: Path | None, as_json: bool) -> int:
+    """Print the scripts, packages, uv and interpreters of a bundle or an archive.
+
+    Returns the exit code; raises IntegrityError if an attestation does not hold.
+    """
     from offline_bundle.wheelhouse.store.contents import contents
     from offline_bundle.wheelhouse.transport.open import load_manifest
 
-    shown = contents(load_manifest(bundle))
+    manifest = load_manifest(bundle)
+    states, error = _attestations(bundle, manifest, trusted_root)
+    shown = contents(manifest, states)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(shown), indent=1))
-        return
+        click.echo(json.dumps({**dataclasses.asdict(shown), **error_document(error)}, indent=1))
+        return error.exit_code if error else 0
+    _print_contents(bundle, shown)
+    if error:
+        raise error
+    return 0
+
+
+def _attestations(
+    bundle: Path, manifest: Manifest, trusted_root: Path | None
+) -> tuple[dict[str, str], BundleError | None]:
+    """Verify the attestations; return the state of each wheel, and the error if one is wrong."""
+    if not any(file.publisher for file in manifest.files.values()):
+        return {}, None
+    from offline_bundle.wheelhouse.audit.provenance import provenance_error, verify_where_possible
+    from offline_bundle.wheelhouse.audit.subject import reader_of
+
+    provenance = verify_where_possible(manifest, reader_of(bundle), trusted_root)
+    states = {path: provenance.state(path) for path in manifest.files}
+    return states, provenance_error(provenance, manifest, frozenset(), str(bundle))
+
+
+def _print_contents(bundle: Path, shown: Contents) -> None:
     size = f"{count(shown.files, 'file')}, {format_size(shown.size)}"
     click.echo(printable_lines(f"{bundle}: {size}, {shown.created_by}, as of {shown.timestamp}"))
     click.echo("The date is that of its newest package, or SOURCE_DATE_EPOCH; not of the build.")
@@ -63,13 +91,13 @@ def _print_packages(shown: Contents) -> None:
             package.name,
             package.version,
             format_size(package.size),
-            str(package.publisher or "absent"),
+            f"{package.attestation}: {package.publisher}" if package.publisher else "absent",
             ", ".join(package.needed_by) or "unused",
         )
         for package in shown.packages
     ]
     click.echo()
-    print_table(("package", "version", "size", "attested by", "needed by"), rows, numbers={"size"})
+    print_table(("package", "version", "size", "attestation", "needed by"), rows, numbers={"size"})
 
 
 def _print_programs(shown: Contents) -> None:

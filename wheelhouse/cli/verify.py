@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from offline_bundle.wheelhouse.audit.rules.policy import Provenance
     from offline_bundle.wheelhouse.cli.kit.progress import Progress
+    from offline_bundle.wheelhouse.derived.audit_result import Provenance
     from offline_bundle.wheelhouse.runtime.bundle.signatures import Signer, SignerPolicy
     from offline_bundle.wheelhouse.store.recompile import RecompileReport
     from offline_bundle.wheelhouse.store.verify import VerifyReport
@@ -135,22 +135,21 @@ def _check_attestations(
         attested_wheels,
         check_provenance,
         verify_wheels,
+        verify_where_possible,
     )
     from offline_bundle.wheelhouse.audit.subject import reader_of
     from offline_bundle.wheelhouse.derived.package_names import read_names
 
-    manifest = Manifest.from_json(document)
-    attested = len(attested_wheels(manifest))
-    if not attested and not required:
-        return None
-    try:
-        verifier = AttestationVerifier(trusted_root)
-        provenance = verify_wheels(manifest, reader_of(bundle), verifier)
-    except InputError as error:
-        if required or trusted_root:
-            raise
-        text = f"note: the attestations of {count(attested, 'wheel')} were not verified: {error}"
-        click.secho(printable_lines(text), fg="yellow", err=True)
+    manifest, read = Manifest.from_json(document), reader_of(bundle)
+    if required:
+        provenance = verify_wheels(manifest, read, AttestationVerifier(trusted_root))
+    elif attested := attested_wheels(manifest):
+        provenance = verify_where_possible(manifest, read, trusted_root)
+        if provenance.unverified:
+            text = f"note: the attestations of {count(len(attested), 'wheel')} were not verified"
+            click.secho(printable_lines(f"{text}: {provenance.unverified}"), fg="yellow", err=True)
+            return None
+    else:
         return None
     check_provenance(provenance, manifest, read_names(required), str(bundle))
     return provenance

@@ -12,6 +12,9 @@ from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Mapping
+
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Publisher
 
 INTERPRETER = "Python"
 """Name of CPython as a package; no name of an index has a capital letter."""
@@ -130,6 +133,27 @@ class Breach:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What the attestations prove about the wheels of a bundle, by their paths."""
+
+    verified: Mapping[str, Publisher]
+    wrong: Mapping[str, str]
+    """Reasons: there is an attestation, and it does not hold."""
+    absent: tuple[str, ...]
+    """Wheels without an attestation."""
+    unverified: str | None = None
+    """Why nothing could be verified here; then *verified* and *wrong* are empty."""
+
+    def state(self, path: str) -> str:
+        """Return the state of a wheel: verified, wrong, absent, or not verified."""
+        if path in self.verified:
+            return "verified"
+        if path in self.wrong:
+            return "wrong"
+        return "absent" if path in self.absent else "not verified"
+
+
+@dataclass(frozen=True)
 class Audit:
     """What was checked, what is open, and what could not be checked."""
 
@@ -145,6 +169,8 @@ class Audit:
     findings: Applied = field(default_factory=Applied)
     breaches: tuple[Breach, ...] | None = None
     """None if no rules were given."""
+    provenance: Provenance | None = None
+    """None if no attestation was verified."""
     unchecked: tuple[str, ...] = ()
     """`SUBJECT: reason` of each advisory or package that could not be evaluated."""
 

@@ -23,7 +23,9 @@ class ShownPackage:
     needed_by: tuple[str, ...]
     """`SCRIPT/TARGET`; empty if no script needs it."""
     publisher: Publisher | None = None
-    """The publisher that its attestation named when the bundle was built; None without one."""
+    """The publisher that its attestation names; None without one."""
+    attestation: str = "absent"
+    """Its state: verified, wrong, absent, or not verified."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Contents:
     size: int
 
 
-def contents(manifest: Manifest) -> Contents:
-    """Return the contents according to *manifest*."""
+def contents(manifest: Manifest, attestations: Mapping[str, str]) -> Contents:
+    """Return the contents according to *manifest*; *attestations* are states by wheel."""
     locks = [
         _shown_lock(manifest, script_name, target_name, lock)
         for script_name, script in sorted(manifest.scripts.items())
@@ -77,6 +79,7 @@ def contents(manifest: Manifest) -> Contents:
             file.size or 0,
             file.needed_by,
             file.publisher,
+            attestations.get(path, "absent"),
         )
         for path, file in sorted(manifest.files.items())
         if path.startswith("wheels/") and path.endswith(".whl")

@@ -58,8 +58,8 @@ class Database:
     def read(self) -> Iterator[Advisory]:
         """Yield each advisory.
 
-        Raises InputError if there is none, IntegrityError for a zip file that is damaged or too
-        large when unpacked.
+        Raises InputError if there is none, IntegrityError for a damaged zip file. Of one that is
+        too large when unpacked, the rest is not read.
         """
         for name, content in self._files():
             try:
@@ -130,10 +130,11 @@ class Database:
             total += len(content)
             if total > LARGEST_TOTAL:
                 limit = format_size(LARGEST_TOTAL)
-                message = f"{self._path} is larger than {limit} when unpacked"
-                raise IntegrityError(
-                    message, hint="unpack the files that you need, name the folder"
+                self.unreadable.append(
+                    f"{self._path}: larger than {limit} when unpacked; the files from "
+                    f"{member.filename} on were not read"
                 )
+                return
             if self._has_allowed_size(member.filename, content):
                 yield member.filename, content
 

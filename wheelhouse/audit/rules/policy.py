@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
 
-    from offline_bundle.wheelhouse.derived.audit_result import Accepted
+    from offline_bundle.wheelhouse.derived.audit_result import Accepted, Provenance
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Publisher
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 
 _KEYS = (
     "allowed-licences",
@@ -48,17 +48,6 @@ _KEYS = (
     "maximum-size",
     "maximum-exception-days",
 )
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What the attestations prove about the wheels of a bundle, by their paths."""
-
-    verified: Mapping[str, Publisher]
-    wrong: Mapping[str, str]
-    """Reasons: there is an attestation, and it does not hold."""
-    absent: tuple[str, ...]
-    """Wheels without an attestation."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class Published:
     name: str
     version: str
     publisher: Publisher | None
+    state: str
+    """verified, wrong, absent, or not verified."""
     wheels: int
 
 
@@ -51,20 +53,28 @@ def verdicts(
     return [
         Verdict("Vulnerabilities", "vulnerabilities", tuple(_vulnerability_badges(audit))),
         Verdict("Rules", "rules", (_rules_badge(audit),)),
-        Verdict("Provenance", "provenance", (_provenance_badge(manifest),)),
+        Verdict("Provenance", "provenance", tuple(_provenance_badges(manifest, audit))),
         Verdict("Changes", "changes", (("plain", changes),)),
     ]
 
 
-def publishers(manifest: Manifest) -> list[Published]:
-    """Return the publisher of each package; packages without one come first."""
-    wheels: Mapping[tuple[str, str, Publisher | None], list[str]] = defaultdict(list)
+def publishers(manifest: Manifest, audit: Audit | None) -> list[Published]:
+    """Return the publisher of each package; packages without one come first.
+
+    The state is that of the build, or of *audit* if it verified the attestations again.
+    """
+    provenance = audit.provenance if audit else None
+    wheels: Mapping[tuple[str, str, Publisher | None, str], list[str]] = defaultdict(list)
     for path in wheel_paths(manifest):
         file = manifest.files[path]
         name = file.name or path.removeprefix("wheels/").partition("-")[0]
-        wheels[name, file.version or "", file.publisher].append(path)
+        state = "verified" if file.publisher else "absent"
+        state = provenance.state(path) if provenance else state
+        wheels[name, file.version or "", file.publisher, state].append(path)
     found = [Published(*key, wheels=len(paths)) for key, paths in wheels.items()]
-    return sorted(found, key=lambda item: (item.publisher is not None, item.name, item.version))
+    return sorted(
+        found, key=lambda item: (item.state == "verified", item.state, item.name, item.version)
+    )
 
 
 def severity_colour(severity: str) -> str:
@@ -92,8 +102,13 @@ def _rules_badge(audit: Audit | None) -> Badge:
     return ("bad", f"{len(audit.breaches)} broken") if audit.breaches else ("good", "kept")
 
 
-def _provenance_badge(manifest: Manifest) -> Badge:
+def _provenance_badges(manifest: Manifest, audit: Audit | None) -> Iterator[Badge]:
     wheels = wheel_paths(manifest)
     attested = sum(manifest.files[path].publisher is not None for path in wheels)
+    provenance = audit.provenance if audit else None
+    if provenance and provenance.wrong:
+        yield "bad", f"{len(provenance.wrong)} wrong"
     colour = "good" if wheels and attested == len(wheels) else "plain"
-    return colour, f"{attested} of {count(len(wheels), 'wheel')} attested"
+    yield colour, f"{attested} of {count(len(wheels), 'wheel')} attested"
+    if provenance and provenance.unverified:
+        yield "warn", "not verified again"

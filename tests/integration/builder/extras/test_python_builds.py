@@ -217,7 +217,7 @@ def test_it_is_carried_shown_compared_and_pruned(mirrored: Mirrored, tmp_path: P
     assert not without.pythons
     assert b"pythons" not in without.to_json()
     assert diff(without, manifest).pythons.added == (TARGET,)
-    assert contents(manifest).pythons == {TARGET: VERSION}
+    assert contents(manifest, {}).pythons == {TARGET: VERSION}
     report = (factory.bundle / "report.html").read_text()
     assert VERSION in report
     assert BROUGHT in (factory.bundle / "sbom.cdx.json").read_text()

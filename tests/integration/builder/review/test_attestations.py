@@ -48,6 +48,14 @@ class Site:
             "--no-bytecode", "--trusted-root", self.root, *options,
         )  # fmt: skip
 
+    def show(self, *options: object) -> Told:
+        return call("show", self.bundle, "--trusted-root", self.root, *options)
+
+    def audit(self, *options: object) -> Told:
+        rules = self.folder / "no-builds.toml"
+        rules.write_text("allow-built = false\n")
+        return call("audit", self.bundle, "--policy", rules, "--trusted-root", self.root, *options)
+
     def verify(self, *options: object) -> Told:
         return call("verify", self.bundle, "--trusted-root", self.root, *options)
 
@@ -82,16 +90,52 @@ def test_the_manifest_names_the_publisher_and_verify_checks_it_without_the_index
     assert result.code == 0, result.text
     assert "The attestations of 1 wheel are valid." in result.err
     document = json.loads(site.verify("--json").out)["attestations"]
+    assert document.pop("unverified") is None
     assert document == {"verified": {ALPHA: PUBLISHER}, "wrong": {}, "absent": [BETA]}
     assert len(index.requests) == requests
-    shown = call("show", site.bundle)
-    assert "GitHub example/project (release.yml)" in shown.out
+
+
+def test_show_and_audit_verify_attestations_too(site: Site) -> None:
+    assert site.build("--attestations").code == 0
+    shown = site.show()
+    assert shown.code == 0, shown.text
+    assert "verified: GitHub example/project (release.yml)" in shown.out
     assert "absent" in shown.out
-    packages = {
-        item["name"]: item
-        for item in json.loads(call("show", site.bundle, "--json").out)["packages"]
-    }
-    assert (packages["alpha"]["publisher"], packages["beta"]["publisher"]) == (PUBLISHER, None)
+    page = site.audit("--format", "html")
+    assert page.code == 0, page.text
+    assert "The publishers that attestations name, verified with this audit." in page.out
+    assert "1 of 2 wheels attested" in page.out
+    document = json.loads(site.audit("--format", "json").out)
+    assert document["attestations"]["verified"] == {ALPHA: PUBLISHER}
+
+
+def test_show_and_audit_name_an_attestation_that_does_not_hold(site: Site) -> None:
+    assert site.build("--attestations").code == 0
+    site.root = SigstoreSite().write_trusted_root(site.root)
+    shown = site.show("--json")
+    assert shown.code == 5, shown.text
+    states = {item["name"]: item["attestation"] for item in json.loads(shown.out)["packages"]}
+    assert states == {"alpha": "wrong", "beta": "absent"}
+    assert json.loads(shown.out)["error"]["code"] == 5
+    assert site.show().code == 5
+    page = site.audit("--format", "html")
+    assert page.code == 5, page.text
+    assert '<span class="badge bad">1 wrong</span>' in page.out
+    assert f"{ALPHA}: " in page.err
+    assert json.loads(site.audit("--format", "json").out)["ok"] is False
+
+
+def test_without_the_extra_show_and_audit_say_that_nothing_was_verified(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert site.build("--attestations").code == 0
+    monkeypatch.setitem(sys.modules, "pypi_attestations", None)
+    assert "not verified: GitHub example/project" in call("show", site.bundle).out
+    rules = site.folder / "rules.toml"
+    rules.write_text("allow-built = false\n")
+    page = call("audit", site.bundle, "--policy", rules, "--format", "html")
+    assert page.code == 0, page.text
+    assert "not verified again" in page.out
 
 
 def test_a_rebuild_without_the_option_keeps_the_attestations(
@@ -237,7 +281,7 @@ def test_an_archive_carries_attestations_and_unpack_checks_them(site: Site) -> N
     rules.write_text('required-attestations = ["alpha"]\n')
     assert call("unpack", archive, "-o", folder, *options).code == 0
     assert call("audit", folder, *options).code == 0
-    assert call("audit", folder, "--policy", rules).code == 10  # not of the public Sigstore
+    assert call("audit", folder, "--policy", rules).code == 5  # not of the public Sigstore
 
 
 def test_a_rule_fetches_what_it_requires(site: Site) -> None:

@@ -12,7 +12,7 @@ from offline_bundle.wheelhouse.audit.osv import database
 from offline_bundle.wheelhouse.audit.osv.advisory import AdvisoryError, decode_advisory
 from offline_bundle.wheelhouse.audit.osv.database import Database
 from offline_bundle.wheelhouse.audit.osv.severity import Severity, worst
-from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
+from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,13 +166,19 @@ def test_an_oversized_member_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     assert advisories.unreadable == ["bomb.json: larger than 1000 B"]
 
 
-def test_a_zip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_bomb_is_named_and_what_came_before_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(database, "LARGEST_TOTAL", 5000)
     with zipfile.ZipFile(tmp_path / "all.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("good.json", as_json())
         for number in range(10):
             archive.writestr(f"{number}.json", b" " * 1000)
-    with pytest.raises(IntegrityError, match=r"larger than .* when unpacked"):
-        list(Database(tmp_path / "all.zip").read())
+    advisories = Database(tmp_path / "all.zip")
+    assert [item.id for item in advisories.read()] == ["T-1"]
+    assert (
+        "larger than 4.9 KiB when unpacked; the files from 4.json on" in advisories.unreadable[-1]
+    )
 
 
 def test_a_damaged_member_is_named(tmp_path: Path) -> None:
