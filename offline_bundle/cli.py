@@ -214,7 +214,8 @@ def run_command_line(command: click.Command, arguments: Sequence[str], name: str
         problem, show = BundleError(text, hint="correct that and run it again"), _print_text
     else:
         return result if isinstance(result, int) else 0
-    show(problem)
+    with contextlib.suppress(OSError):  # stderr is full: the exit code remains
+        show(problem)
     return problem.exit_code
 
 

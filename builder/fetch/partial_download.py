@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.fetch.model import HashMismatchError
+from offline_bundle.wheelhouse.runtime.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,6 +21,8 @@ ALGORITHMS = frozenset(
     name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_")
 )
 """Supported digest algorithms."""
+# A server could fill the disk with the body of a file whose size no lock or index declares.
+_LIMIT, _LIMIT_VARIABLE = "16G", "OFFLINE_BUNDLE_DOWNLOAD_MAX"
 
 
 class PartialDownload:
@@ -40,6 +44,7 @@ class PartialDownload:
         self._partial = partial
         self._advance = advance
         self._hashers = _hashers(download.hashes)
+        self._limit = download.size or parse_size(os.environ.get(_LIMIT_VARIABLE) or _LIMIT)
         for block in partial.read():
             self._count(block)
         self.is_resumed = self.size > 0
@@ -51,12 +56,26 @@ class PartialDownload:
         return self.size > 0 and self.size == self.download.size
 
     def append(self, block: bytes) -> None:
-        """Write and hash *block*; raise HashMismatchError above the promised size."""
-        promised = self.download.size
-        if promised is not None and self.size + len(block) > promised:
-            raise HashMismatchError(f"expected {promised} bytes, got more")
+        """Write and hash *block*; raise HashMismatchError above the promised or largest size."""
+        if self.size + len(block) > self._limit:
+            raise self._too_large()
         self._cache.append(self._partial, block)
         self._count(block)
+
+    def check_length(self, length: int) -> None:
+        """Raise HashMismatchError for a body of *length* bytes in all that is not the promised."""
+        if self.download.size not in {None, length}:
+            raise HashMismatchError(f"expected {self.download.size} bytes, got {length}")
+        if length > self._limit:
+            raise self._too_large()
+
+    def _too_large(self) -> HashMismatchError:
+        if self.download.size is not None:
+            return HashMismatchError(f"expected {self.download.size} bytes, got more")
+        return HashMismatchError(
+            f"no size is declared, and the body has more than {format_size(self._limit)}; "
+            f"set {_LIMIT_VARIABLE} to allow it"
+        )
 
     def restart(self) -> None:
         """Drop all bytes."""

@@ -16,7 +16,7 @@ from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 from urllib3.util import Retry
 
 from offline_bundle.builder.fetch.credentials import without_credentials
-from offline_bundle.builder.fetch.model import DownloadError, HashMismatchError
+from offline_bundle.builder.fetch.model import DownloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,8 +73,8 @@ def check_response(
     length = response.headers.get("Content-Length", "")
     # int() refuses more than 4,300 digits
     expected = partial.size + int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
-    if expected is not None and partial.download.size not in {None, expected}:
-        raise HashMismatchError(f"expected {partial.download.size} bytes, got {expected}")
+    if expected is not None:
+        partial.check_length(expected)
     return expected
 
 

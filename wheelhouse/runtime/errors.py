@@ -7,7 +7,7 @@ prints errors.
 
 import errno
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,9 +123,10 @@ def print_error(error: BundleError) -> int:
     """Print *error* and its hint on stderr; return its exit code."""
     from .text import printable_lines
 
-    print(f"error: {printable_lines(str(error))}", file=sys.stderr)
-    if error.hint:
-        print(f"hint: {printable_lines(error.hint)}", file=sys.stderr)
+    with suppress(OSError):  # stderr is full: the exit code remains
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {printable_lines(error.hint)}", file=sys.stderr)
     return error.exit_code
 
 

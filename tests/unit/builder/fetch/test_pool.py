@@ -239,6 +239,23 @@ class TestVerification:
         assert f"expected {len(CONTENT)} bytes, got more" in str(error)
         assert fetch_all.partials() == []
 
+    @pytest.mark.parametrize("length", [None, str(len(CONTENT))])
+    def test_a_body_of_undeclared_size_is_limited(
+        self,
+        server: IndexServer,
+        alpha: Download,
+        fetch_all: Fetcher,
+        monkeypatch: pytest.MonkeyPatch,
+        length: str | None,
+    ) -> None:
+        monkeypatch.setenv("OFFLINE_BUNDLE_DOWNLOAD_MAX", "100K")
+        server.fault("*", Fault(headers={"Content-Length": length}))
+        error = fetch_all.failure(without_promises(alpha))
+        assert "no size is declared, and the body has more than 100 KiB" in str(error)
+        assert fetch_all.partials() == []
+        monkeypatch.setenv("OFFLINE_BUNDLE_DOWNLOAD_MAX", "100M")
+        assert fetch_all(without_promises(alpha))[0].sha256 == SHA256
+
     def test_a_whole_body_without_a_length(
         self, server: IndexServer, alpha: Download, fetch_all: Fetcher
     ) -> None:

@@ -1,0 +1,86 @@
+"""Bundles before and after an update, and what must hold after a fault or a power cut."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from uv import find_uv_bin
+
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
+from tests.support.command_line import call, write_script
+from tests.support.distributions import make_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+OFFLINE_BUNDLE = [sys.executable, "-B", "-m", "offline_bundle"]
+
+
+@dataclass(frozen=True)
+class Update:
+    """Two states of one bundle, as folders and as archives."""
+
+    folder: Path
+    index: str
+
+    @property
+    def old(self) -> Path:
+        return self.folder / "old"
+
+    @property
+    def new(self) -> Path:
+        return self.folder / "new"
+
+    def build(self, bundle: Path) -> list[str]:
+        """Return the command that makes *bundle* the new one."""
+        flags = ["--no-uv", "--default-index", self.index]
+        return [*OFFLINE_BUNDLE, "build", str(self.folder / "job.py"), "-o", str(bundle), *flags]
+
+    def copy_of_old(self, target: Path) -> Path:
+        shutil.copytree(self.old, target, symlinks=True)
+        return target
+
+
+def make_update(folder: Path, packages: Path, index: str) -> Update:
+    """Build both states: the new one has another package, and as many files again."""
+    update = Update(folder, index)
+    files = {f"second/part_{number}.py": f"X = {number}\n" for number in range(40)}
+    make_wheel(packages, "leaf")
+    make_wheel(packages, "second", files=files)
+    write_script(folder, "leaf", name="job")
+    assert call(*update.build(update.old)[4:]).code == 0
+    shutil.copytree(update.old, update.new)
+    script = write_script(folder, "leaf", "second", name="job")
+    script.write_text(script.read_text() + "import leaf, second; print('ran')\n")
+    done = call(*update.build(update.new)[4:])
+    assert done.code == 0, done.text
+    for name in ("old", "new"):
+        assert call("pack", folder / name, "-o", folder / f"{name}.tar").code == 0
+    return update
+
+
+def manifest_digest(bundle: Path) -> str:
+    return sha256_of((bundle / "bundle.json").read_bytes())
+
+
+def check_old_or_new(bundle: Path, update: Update) -> None:
+    """Every file must be that of the manifest in force, and this the old or the new one."""
+    done = call("verify", bundle, "--allow-pending")
+    assert done.code == 0, done.text
+    assert manifest_digest(bundle) in {manifest_digest(update.old), manifest_digest(update.new)}
+
+
+def run_quietly(
+    command: Sequence[str | Path], **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with uv at hand; its output must contain no traceback."""
+    given = {**os.environ, "OFFLINE_BUNDLE_UV": find_uv_bin(), **variables}
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
