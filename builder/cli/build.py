@@ -48,9 +48,14 @@ def build_command(
     if is_check:
         from offline_bundle.builder.check import check
         from offline_bundle.builder.cli.ci_options import print_check
+        from offline_bundle.builder.model import ReviewOptions
 
         with build_progress(is_quiet=quiet or as_json) as progress:
             result = check(request, find_uv(), progress)
+        if request.review != ReviewOptions():
+            click.secho(
+                "note: --check reviews nothing: use --locked for that", fg="yellow", err=True
+            )
         return print_check(result, as_json=as_json, is_quiet=quiet)
     from offline_bundle.builder.pipeline import build
 

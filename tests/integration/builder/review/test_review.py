@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cyclonedx.schema import SchemaVersion
@@ -150,6 +150,18 @@ def test_an_osv_server_that_answers_with_something_else_did_not_check(
     assert not builder.index.requests_for("/pypi/*")
 
 
+@pytest.mark.parametrize(
+    "entry", ["text", {}, {"id": 1}, {**ENTRY, "fixed_in": [1]}, {**ENTRY, "aliases": "CVE-1"}]
+)
+def test_an_index_that_lists_something_else_did_not_check(entry: object, builder: Builder) -> None:
+    assert builder.index.vulnerabilities is not None
+    builder.index.vulnerabilities["alpha"] = [cast("Any", entry)]
+    result = builder.build("--audit")
+    assert result.code == 0, result.text
+    assert f"note: not checked: alpha 1.0: {builder.index.url}: " in result.err
+    assert "Traceback" not in result.err
+
+
 def test_a_server_that_cannot_be_reached_is_named(builder: Builder) -> None:
     result = builder.build("--osv-server", "http://127.0.0.1:9")
     assert result.code == 0, result.text
@@ -192,6 +204,25 @@ def test_a_faulty_rules_file_is_exit_2_before_anything_is_resolved(builder: Buil
     assert result.code == 2
     assert "rules.toml: unknown key alow-built" in result.err
     assert not builder.index.requests
+
+
+def test_locked_audits_an_unchanged_bundle_again_and_check_does_not(builder: Builder) -> None:
+    assert builder.build().code == 0
+    assert builder.index.vulnerabilities is not None
+    builder.index.vulnerabilities["beta"] = [ENTRY]
+    result = builder.build("--check", "--audit")
+    assert result.code == 0, result.text
+    assert "note: --check reviews nothing" in result.err
+    result = builder.build("--locked", "--audit")
+    assert result.code == 10, result.text
+    assert "beta 1.0: PYSEC-2026-1" in result.err
+    exceptions = builder.file("exceptions.toml", EXCEPTION)
+    assert builder.build("--locked", "--audit", "--exceptions", exceptions).code == 0
+    assert "not reachable" not in (builder.bundle / "report.html").read_text()
+    assert "unreachable" in (builder.bundle / "report.html").read_text()
+    assert call("verify", builder.bundle).code == 0
+    assert builder.build().code == 0
+    assert "unreachable" in (builder.bundle / "report.html").read_text()
 
 
 def test_unpack_checks_the_same_rules_before_it_writes(builder: Builder) -> None:

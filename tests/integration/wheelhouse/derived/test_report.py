@@ -137,6 +137,8 @@ def test_the_keyboard_reaches_each_section(browser: Browser) -> None:
 def test_print_is_dark_on_white_and_shows_what_is_collapsed(browser: Browser) -> None:
     browser.emulate(media="print", scheme="dark")
     assert browser.evaluate("getComputedStyle(document.body).color") == "rgb(28, 35, 48)"
+    browser.resize(720, 1000)  # A4 between its margins
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 720
     hidden = "[...document.querySelectorAll('details div')].filter((e) => !e.checkVisibility({contentVisibilityAuto: true})).length"
     assert browser.evaluate(hidden) == 0
     assert browser.evaluate("document.querySelectorAll('details div').length") > 5
