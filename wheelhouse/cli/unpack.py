@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
+    from offline_bundle.wheelhouse.runtime.errors import IntegrityError
     from offline_bundle.wheelhouse.transport.unpack import UnpackReport
 
 
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
     "--replace",
     "replace_scripts",
     is_flag=True,
-    help="Take the archive's version of scripts that both have.",
+    help="Take the archive's version of scripts that both have; replace a bundle whose manifest "
+    "cannot be read.",
 )
 @trust_options
 @rules_options
@@ -82,6 +84,9 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
     def print_waiting() -> None:
         click.echo(f"Waiting for another writer of {output}", err=True)
 
+    def print_replaced(error: IntegrityError) -> None:
+        click.echo(f"{output} is replaced: {error.message}", err=True)
+
     with show_progress(is_quiet=quiet or as_json, in_log=False) as progress:
         progress.begin(f"Unpacking to {output}")
         reports = unpack(
@@ -95,6 +100,7 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
             else None,
             progress=progress.advance,
             on_wait=None if quiet else print_waiting,
+            on_replace=None if quiet else print_replaced,
         )
     if as_json:
         archives = [dataclasses.asdict(report) for report in reports]

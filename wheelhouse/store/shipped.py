@@ -47,6 +47,7 @@ _UNPACK = (
     "processes",
     "bundle/signatures",
     "bundle/policy",
+    "bundle/unreadable",
     "disk/commit",
     "archive/tar",
     "archive/multipart",

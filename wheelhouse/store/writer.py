@@ -21,6 +21,7 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     read_manifest_bytes,
     render_checksums,
 )
+from offline_bundle.wheelhouse.runtime.bundle.unreadable import manifest_of_files
 from offline_bundle.wheelhouse.runtime.disk.commit import (
     check_is_bundle_folder,
     commit_files,
@@ -60,8 +61,18 @@ class BundleWriter:
     Raises InputError (2) if `directory` is neither a bundle nor an empty folder.
     """
 
-    def __init__(self, directory: Path, *, on_wait: Callable[[], None] | None = None) -> None:
-        """*on_wait* is called once if another writer has the lock."""
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        on_wait: Callable[[], None] | None = None,
+        on_unreadable: Callable[[IntegrityError], None] | None = None,
+    ) -> None:
+        """*on_wait* is called once if another writer has the lock.
+
+        *on_unreadable* is called if the manifest in force cannot be read. It raises, or else the
+        first commit replaces the whole bundle.
+        """
         self.directory = directory
         self.current: Manifest | None = None
         """The manifest in force; None for a new bundle."""
@@ -71,6 +82,7 @@ class BundleWriter:
         """Journals of killed writers."""
         self._corrupt: set[str] = set()
         self._on_wait = on_wait
+        self._on_unreadable = on_unreadable
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -86,10 +98,9 @@ class BundleWriter:
                 if self._on_wait:
                     self._on_wait()
                 lock.acquire(block=True)
-            if (self.directory / MANIFEST).exists():
-                self.current_bytes = read_manifest_bytes(self.directory)
-                self.current = Manifest.from_json(self.current_bytes)
             self._abandoned = self._read_abandoned()
+            if (self.directory / MANIFEST).exists():
+                self._read_current()
             self._folder.remove_tree(STAGING)
             self._stack = self._stack.pop_all()  # nothing failed: release all in __exit__
         return self
@@ -105,6 +116,18 @@ class BundleWriter:
             self._folder.remove_tree(STAGING)
             if self.current is None:
                 self._remove_if_empty()
+
+    def _read_current(self) -> None:
+        document = read_manifest_bytes(self.directory)
+        try:
+            self.current = Manifest.from_json(document)
+        except IntegrityError as error:
+            if self._on_unreadable is None:
+                raise
+            self._on_unreadable(error)
+            self._abandoned.append(manifest_of_files(self._folder))
+        else:
+            self.current_bytes = document
 
     def mark_corrupt(self, paths: Collection[str]) -> None:
         """Treat the files at *paths* as missing: they were read, and have other bytes."""

@@ -21,6 +21,7 @@ from offline_bundle.wheelhouse.runtime.archive.unpack import (
     raise_missing,
     raise_rollback,
 )
+from offline_bundle.wheelhouse.runtime.bundle.unreadable import unreadable
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.runtime.errors import translate_os_errors
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,17 @@ def unpack(  # noqa: PLR0913 - one parameter per option
     check_archive: Callable[[Archive], None] | None = None,
     progress: Callable[[int], None] | None = None,
     on_wait: Callable[[], None] | None = None,
+    on_replace: Callable[[IntegrityError], None] | None = None,
 ) -> tuple[UnpackReport, ...]:
     """Unpack the archives in *files* into the bundle at *output*, with one commit for each.
 
     *check_signature* is called with each manifest and its signature before anything is written,
     then *check_archive* with each archive.
     If both bundles have a script, the incoming one is taken if its bundle descends from the other,
-    or with *replace_scripts*. *on_wait* is called if another writer is at work. Raises InputError
-    (2), IntegrityError (5), BundleError (1); the bundle in place is then unchanged, or contains
-    whole archives of those given.
+    or with *replace_scripts*; then a bundle in place that cannot be read is replaced too, and
+    *on_replace* is called with the reason. *on_wait* is called if another writer is at work. Raises
+    InputError (2), IntegrityError (5), BundleError (1); the bundle in place is then unchanged, or
+    contains whole archives of those given.
     """
     with translate_os_errors(output), open_archives(files) as archives:
         manifests = [read_archive_manifest(archive) for archive in archives]
@@ -105,7 +109,15 @@ def unpack(  # noqa: PLR0913 - one parameter per option
             if check_archive is not None:
                 check_archive(archive)
         options = _Options(allow_rollback, replace_scripts, progress)
-        with BundleWriter(output, on_wait=on_wait) as writer, SafeFolder(output) as folder:
+
+        def replace_unreadable(error: IntegrityError) -> None:
+            if not replace_scripts:
+                raise unreadable(output, error) from None
+            if on_replace:
+                on_replace(error)
+
+        writer = BundleWriter(output, on_wait=on_wait, on_unreadable=replace_unreadable)
+        with writer, SafeFolder(output) as folder:
             return tuple(
                 _unpack_one(archive, manifest, writer, folder, options)
                 for archive, manifest in zip(archives, manifests, strict=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ..bundle.manifest import Manifest, render_checksums
 from ..bundle.policy import check_policies, may_be_in_force
+from ..bundle.unreadable import manifest_of_files, unreadable
 from ..disk.commit import check_is_bundle_folder, commit_files, journal_paths
 from ..disk.files import sha256_of
 from ..disk.locks import FileLock
@@ -59,6 +60,9 @@ def _parse_arguments(argv: "Optional[Sequence[str]]") -> "Namespace":
     parser.add_argument(
         "--allow-rollback", action="store_true", help="accept an archive older than the bundle"
     )
+    parser.add_argument(
+        "--replace", action="store_true", help="replace a bundle whose bundle.json cannot be read"
+    )
     return parser.parse_args(argv)
 
 
@@ -68,7 +72,12 @@ def _handle_archive(archive: "Archive", options: "Namespace") -> None:
         raise_for_damage(archive, check_archive(archive))
         print(f"{archive.name}: {len(archive.entries)} members, all match {MANIFEST}")
         return
-    changed = unpack_archive(archive, options.output, allow_rollback=options.allow_rollback)
+    changed = unpack_archive(
+        archive,
+        options.output,
+        allow_rollback=options.allow_rollback,
+        replace_unreadable=options.replace,
+    )
     result = "unpacked to" if changed else "already in"
     print(f"{archive.name}: {result} {options.output}")
 
@@ -85,12 +94,16 @@ def _check_policy(archive: "Archive") -> None:
 
 
 def unpack_archive(
-    archive: "Archive", directory: "PathLike", *, allow_rollback: bool = False
+    archive: "Archive",
+    directory: "PathLike",
+    *,
+    allow_rollback: bool = False,
+    replace_unreadable: bool = False,
 ) -> bool:
     """Make the bundle at *directory* the one in *archive*; return whether anything changed.
 
     Raises IntegrityError if the bundle in place is not an earlier one: `offline-bundle unpack`
-    merges two bundles.
+    merges two bundles. With *replace_unreadable*, one that cannot be read is replaced.
     """
     directory = os.fspath(directory)
     check_is_bundle_folder(directory)
@@ -100,18 +113,33 @@ def unpack_archive(
         with FileLock(f"{WRITER}/lock", opener=folder.open_lock):
             try:
                 document = _read_manifest_in_place(folder)
-                current = Manifest.from_json(document) if document else None
+                current, left = _read_current(folder, document, may_replace=replace_unreadable)
                 if current:
                     digest = sha256_of(document)
                     _check_relation(
                         archive, directory, current, digest, allow_rollback=allow_rollback
                     )
                 is_same = document == archive.document
-                changed = _replace_bundle(archive, folder, current, is_same=is_same)
+                changed = _replace_bundle(archive, folder, current, left, is_same=is_same)
                 folder.remove_tree(INCOMING)  # of a run that was killed after its commit
                 return changed
             finally:
                 _remove_if_empty(folder)
+
+
+def _read_current(
+    folder: SafeFolder, document: bytes, *, may_replace: bool
+) -> "tuple[Optional[Manifest], list[Manifest]]":
+    """Return the manifest in force, if any, and one of the files to replace if it is unreadable."""
+    if not document:
+        return None, []
+    try:
+        return Manifest.from_json(document), []
+    except IntegrityError as error:
+        if not may_replace:
+            raise unreadable(folder.path, error) from None
+        print(f"{folder.path} is replaced: {error.message}", file=sys.stderr)
+        return None, [manifest_of_files(folder)]
 
 
 def archive_relation(
@@ -172,7 +200,12 @@ def _check_relation(
 
 
 def _replace_bundle(
-    archive: "Archive", folder: SafeFolder, current: "Optional[Manifest]", *, is_same: bool
+    archive: "Archive",
+    folder: SafeFolder,
+    current: "Optional[Manifest]",
+    left: "list[Manifest]",
+    *,
+    is_same: bool,
 ) -> bool:
     manifest = archive.manifest
     contents = contents_of(manifest)
@@ -183,7 +216,7 @@ def _replace_bundle(
     entries = [
         entry for entry in archive.entries if entry.path in contents and entry.path not in intact
     ]
-    abandoned = _read_journals(folder)
+    abandoned = [*left, *_read_journals(folder)]
     if is_same and not entries and not abandoned:
         return False
     tracked = {
