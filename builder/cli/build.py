@@ -79,7 +79,8 @@ def _print_report(report: BuildReport, seconds: float, *, is_verbose: bool) -> N
         script, target = lock.resolution.script, lock.resolution.target
         packages = count(len(lock.wheels), "package")
         python = f"Python {target.python} on {target.platform}"
-        floor = f", libc {lock.libc} or newer" if lock.libc else ""
+        libc = "glibc" if target.glibc else "musl"
+        floor = f", runs on {libc} {lock.libc} or newer" if lock.libc else ""
         lines.append(f"{script.path.name} for {python}: {packages}{floor}")
         lines += [
             f"  {wheel.name} {wheel.version}  {wheel.filename}  {format_size(wheel.size)}"

@@ -9,6 +9,7 @@ import click
 
 from offline_bundle.wheelhouse.cli.kit.completers import complete_packed
 from offline_bundle.wheelhouse.cli.kit.options import json_option, trusted_root_option
+from offline_bundle.wheelhouse.runtime.names import MANIFEST
 
 
 @click.command("show", context_settings={"ignore_unknown_options": True})
@@ -50,16 +51,26 @@ def show_command(
 
 
 def _key(arguments: tuple[str, ...]) -> str:
+    from offline_bundle.wheelhouse.cli.kit.settings import Defaults
     from offline_bundle.wheelhouse.derived.inventories import contents_key
     from offline_bundle.wheelhouse.transport.open import load_manifest
 
-    if len(arguments) == 1 and not arguments[0].endswith(".py"):
+    if len(arguments) == 1 and not _has_scripts(arguments[0]):
         return contents_key(load_manifest(Path(arguments[0])))
     from offline_bundle.builder.cache_key import cache_key
     from offline_bundle.builder.cli.build import build_command
     from offline_bundle.builder.cli.ci_options import reporting_to_ci
 
-    parameters = build_command.make_context("show --key", [*arguments, "--output", "."]).params
+    line = [*arguments, "--output", "."]
+    defaults = Defaults("build")  # as for `build`: they are part of what it would do
+    parameters = build_command.make_context("show --key", line, default_map=defaults).params
     scripts: tuple[Path, ...] = parameters["scripts"]
     with reporting_to_ci(scripts, parameters["annotations"], parameters["sarif"]):
         return cache_key(scripts, parameters)
+
+
+def _has_scripts(argument: str) -> bool:
+    """Return whether *argument* is a script, or a folder or pattern of scripts; else a bundle."""
+    path = Path(argument)
+    is_folder = path.is_dir() and not (path / MANIFEST).exists()
+    return is_folder or path.suffix in {".py", ".ipynb"}

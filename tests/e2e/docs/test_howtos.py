@@ -126,6 +126,37 @@ def test_apptainer(place: Path) -> None:
     assert run(line, place).stdout == "ran\n"
 
 
+def test_readme(place: Path) -> None:
+    """All commands but the install (test_install.py) and those of a site: its HPS, its Slurm."""
+    script = "import numpy\nopen('plot.png', 'w').close()\n"
+    (place / "eval.py").write_text(HEADER.format('"numpy"') + script)
+    make_key(place.parent / "home" / ".ssh" / "id_ed25519")
+    allowing(place, f"me {public(place.parent / 'home' / '.ssh' / 'id_ed25519')}").rename(
+        place / "FILE"
+    )
+    advisories = ROOT / "tests" / "data" / "advisories"
+    shutil.make_archive(str(place / "advisories"), "zip", advisories)
+    at_a_site = ("uv tool install", "hps.example", "--engine slurm", "embedded-hps", "jobs PROJECT")
+    lines = [
+        line for line in commands("../../README.md") if not any(name in line for name in at_a_site)
+    ]
+    assert len(lines) > 15
+    for line in lines:
+        if " diff " in line:
+            for name in ("OLD", "NEW"):
+                shutil.copytree(place.parent / "shared" / "bundle", place / name)
+        run(line, place)
+
+
+def test_targets(place: Path) -> None:
+    (place / "eval.py").write_text(HEADER.format('"numpy"'))
+    shutil.copy(ROOT / "runner" / "standalone" / "probe.py", place)
+    for line in commands("targets.md"):
+        if "--with-python" not in line:  # needs the releases of python-build-standalone
+            run(line, place)
+    assert (place / "DIR" / "bundle.json").is_file()
+
+
 def test_transfer(place: Path) -> None:
     make_key(place.parent / "home" / ".ssh" / "release")
     allowing(place, f"me {public(place.parent / 'home' / '.ssh' / 'release')}")

@@ -38,6 +38,22 @@ def test_what_does_not_decide_a_bundle_does_not_change_its_key(tmp_path: Path) -
     assert one == two
 
 
+def test_settings_and_folders_give_the_key_of_what_they_stand_for(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "eval.py").write_text(HEADER)
+    (tmp_path / "studies" / "helper.py").write_text("print()\n")
+    targets = {"OFFLINE_BUNDLE_PYTHON_VERSION": "3.12", "OFFLINE_BUNDLE_PYTHON_PLATFORM": "linux"}
+    script = str(tmp_path / "studies" / "eval.py")
+    assert (
+        key(tmp_path, "studies", **targets)
+        == key(tmp_path, script, **targets)
+        == key(tmp_path, "studies", "--python-version", "3.12", "--python-platform", "linux")
+    )
+    assert key(tmp_path, "studies", **targets) != key(
+        tmp_path, "studies", "--python-version", "3.13"
+    )
+
+
 def test_what_decides_a_bundle_changes_its_key(tmp_path: Path) -> None:
     (tmp_path / "eval.py").write_text(HEADER)
     (tmp_path / "two.py").write_text(HEADER)

@@ -65,7 +65,7 @@ def test_build_names_sizes_before_and_floor_and_unneeded_files_after(
         "medium",
         "leaf",
     ]
-    assert "4 packages, libc 2.17 or newer\n" in after
+    assert "4 packages, runs on glibc 2.17 or newer\n" in after
     assert "prune" not in after
     make_wheel(packages, "large", "2.0")
     assert run(line) == 0
