@@ -259,7 +259,9 @@ def _with_lock(
     earlier = bundled.locks.get(target.name) if bundled else None
     if earlier and before.files[earlier.lock].sha256 == sha256_of(locked.content):
         # what was prepared from the same lock stays valid
-        lock = replace(lock, cache=earlier.cache, environment=earlier.environment)
+        lock = replace(
+            lock, cache=earlier.cache, environment=earlier.environment, image=earlier.image
+        )
     entry = bundled_script(script, {**locks, target.name: lock})
     return bundled if bundled and replace(bundled, origins=()) == entry else entry
 

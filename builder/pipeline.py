@@ -11,6 +11,7 @@ from offline_bundle.builder.assemble import assemble_bundle, collect
 from offline_bundle.builder.extras import python_builds
 from offline_bundle.builder.fetch.credential_helpers import StoredLogins
 from offline_bundle.builder.fetch.credentials import Credentials
+from offline_bundle.builder.formats.registry import check_programs
 from offline_bundle.builder.headers.headers import Headers
 from offline_bundle.builder.inputs.git_urls import repository_urls
 from offline_bundle.builder.inputs.node_file import read_node
@@ -77,6 +78,7 @@ def plan_build(request: BuildRequest, uv: str) -> BuildPlan:
 
     Raises InputError (2), ResolveError (3), or OutOfDateError (9) for locks that do not match.
     """
+    check_programs(request.formats)
     selection = find_scripts(request.scripts)
     headers = Headers(request.header, Locking(uv, request.options, request.is_locked))
     scripts = headers.read(selection.scripts)

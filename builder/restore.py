@@ -11,7 +11,12 @@ from offline_bundle.builder.resolve.from_manifest import UPDATE_HINT, origin
 from offline_bundle.builder.resolve.model import Artifact
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.inventories import render_inventories
-from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
+    BundledFile,
+    BundledLock,
+    Manifest,
+    Source,
+)
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import (
     FetchError,
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.inputs.scripts import Script
 
-_LOCKED_FOLDERS = ("wheels/", "uv/", "python/", "locks/", "envs/")
+_LOCKED_FOLDERS = ("wheels/", "uv/", "python/", "locks/", "envs/", "images/")
 _UV_SHIM = "envs/bin/uv"
 
 
@@ -121,7 +126,7 @@ def check_pythons_bundled(missing: Iterable[str]) -> None:
 
 
 def without_corrupt_formats(manifest: Manifest, corrupt: Collection[str]) -> Manifest:
-    """Return *manifest* without ready environments if files below `envs/` are corrupt.
+    """Return *manifest* without ready environments or images if any of them is corrupt.
 
     Raises OutOfDateError (exit 9) for a corrupt cache: uv writes times and random names into it, so
     it cannot be made again with the same bytes.
@@ -133,12 +138,19 @@ def without_corrupt_formats(manifest: Manifest, corrupt: Collection[str]) -> Man
             hint="keep cache/ beside bundle.json; or keep the bundle.json of a bundle without it, "
             "and after --locked add it by --locked --format cache",
         )
-    if not any(path.startswith("envs/") for path in corrupt):
+    has_environments, has_images = (
+        not any(path.startswith(folder) for path in corrupt) for folder in ("envs/", "images/")
+    )
+    if has_environments and has_images:
         return manifest
+
+    def without_corrupt(lock: BundledLock) -> BundledLock:
+        environment = lock.environment if has_environments else None
+        return replace(lock, environment=environment, image=lock.image if has_images else None)
+
     scripts = {
         name: replace(
-            script,
-            locks={key: replace(lock, environment=None) for key, lock in script.locks.items()},
+            script, locks={key: without_corrupt(lock) for key, lock in script.locks.items()}
         )
         for name, script in manifest.scripts.items()
     }
@@ -184,17 +196,23 @@ def _replaced_paths(before: Manifest, after: Manifest) -> Iterator[tuple[str, st
 def check_environments(before: Manifest, after: Manifest, reasons: Sequence[str]) -> None:
     """Raise FetchError (exit 4) for environments of *before* that could not be made again."""
     missing = [
-        lock.environment
+        path
         for name, script in before.scripts.items()
         for key, lock in script.locks.items()
-        if lock.environment and after.scripts[name].locks[key].environment != lock.environment
+        for path in _environments(lock) - _environments(after.scripts[name].locks[key])
     ]
     if missing:
         raise FetchError(
             "ready environments of the bundle are missing and cannot be made again here",
             problems=[*missing, *reasons],
-            hint="install Pythons of these minor versions, or keep envs/ beside bundle.json",
+            hint="install Pythons of these minor versions, or keep envs/ and images/ beside "
+            "bundle.json",
         )
+
+
+def _environments(lock: BundledLock) -> set[str]:
+    """Return the paths of the lock's ready environment and of its image."""
+    return {path for path in (lock.environment, lock.image) if path}
 
 
 def restore_inventories(

@@ -137,11 +137,11 @@ _OPTIONS = [
     click.option(
         "--format",
         "formats",
-        type=click.Choice(["index", "cache", "venv"]),
+        type=click.Choice(["index", "cache", "venv", "image"]),
         multiple=True,
         help="Extra formats to include. cache: a filled UV_CACHE_DIR for one version of uv; venv: "
-        "ready environments. The index is always included. Default: those of the bundle. "
-        "Repeatable.",
+        "ready environments; image: each of them as one SquashFS file. The index is always "
+        "included. Default: those of the bundle. Repeatable.",
     ),
     click.option(
         "--uv-version",

@@ -1,1 +1,1 @@
-"""Additional formats of a bundle: a filled uv cache, ready environments."""
+"""Additional formats of a bundle: a filled uv cache, ready environments, images."""

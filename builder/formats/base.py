@@ -3,6 +3,7 @@
 index   what `compose` writes: wheels, a static index over them, and locks; the base of the others
 cache   `cache/`, a filled UV_CACHE_DIR for one version of uv (`uv_cache.py`)
 venv    `envs/`, a ready environment per script and target (`venv.py`)
+image   `images/`, the same in one SquashFS file each (`image.py`)
 
 A bundle keeps its formats: what later builds add or change is added in those formats too.
 """
@@ -71,6 +72,7 @@ def formats_of(manifest: Manifest | None) -> set[str]:
         "index": True,
         "cache": any(lock.cache for lock in locks),
         "venv": any(lock.environment for lock in locks),
+        "image": any(lock.image for lock in locks),
     }
     return {name for name, is_present in present.items() if is_present}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.formats.base import formats_of
+from offline_bundle.builder.formats.image import ImageFormat, find_mksquashfs
 from offline_bundle.builder.formats.uv_cache import UvCacheFormat
 from offline_bundle.builder.formats.venv import VenvFormat
 
@@ -16,7 +17,20 @@ if TYPE_CHECKING:
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 # In the order in which they are added; the index is what `compose` writes.
-_FORMATS: dict[str, Format] = {"cache": UvCacheFormat(), "venv": VenvFormat()}
+_FORMATS: dict[str, Format] = {
+    "cache": UvCacheFormat(),
+    "venv": VenvFormat(),
+    "image": ImageFormat(),
+}
+
+
+def check_programs(names: Collection[str]) -> None:
+    """Raise InputError (exit 2) where a program that a format needs is missing.
+
+    A build calls it before it fetches anything.
+    """
+    if "image" in names:
+        find_mksquashfs()
 
 
 def add_formats(

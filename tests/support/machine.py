@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -44,3 +45,11 @@ def _namespace_fault(options: tuple[str, ...]) -> str:
     command = [sys.executable, "-I", str(HELPER), *options, "--", "true"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"no network namespace: {done.stderr.strip()}" if done.returncode else ""
+
+
+def require_fuse() -> None:
+    """Skip the test where this user cannot mount with squashfuse, as in many containers."""
+    require("squashfuse_ll")
+    has_device = os.access("/dev/fuse", os.R_OK | os.W_OK)
+    if not has_device or not (os.getuid() == 0 or shutil.which("fusermount3")):
+        pytest.skip("this user cannot mount with FUSE")

@@ -37,6 +37,7 @@ def whole_manifest() -> Manifest:
         packages={"numpy": BundledPackage(version="2.5.5", wheel=WHEEL)},
         cache="0.13.9",
         environment="envs/eval",
+        image="images/eval.squashfs",
     )
     script = BundledScript(
         path="scripts/eval.py",
@@ -73,6 +74,7 @@ def whole_manifest() -> Manifest:
             "uv/x86_64-manylinux_2_17/uv": plain,
             "scripts/eval.py": plain,
             "envs/eval/pyvenv.cfg": replace(plain, executable=True),
+            "images/eval.squashfs": plain,
             WHEEL: wheel,
             LOCK: plain,
             REQUIREMENTS: plain,

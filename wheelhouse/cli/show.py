@@ -61,6 +61,7 @@ def _print_contents(bundle: Path, shown: Contents) -> None:
     _print_locks(shown)
     _print_packages(shown)
     _print_programs(shown)
+    _print_images(shown, bundle)
 
 
 def _print_locks(shown: Contents) -> None:
@@ -109,8 +110,21 @@ def _print_programs(shown: Contents) -> None:
         print_table(("interpreter for", "Python"), shown.pythons.items())
 
 
+def _print_images(shown: Contents, bundle: Path) -> None:
+    scripts: dict[str, list[str]] = {}
+    for lock in shown.locks:
+        if lock.image:
+            scripts.setdefault(str(bundle.absolute() / lock.image), []).append(lock.script)
+    if scripts:
+        click.echo()
+        print_table(
+            ("image", "of"), [(path, ", ".join(names)) for path, names in sorted(scripts.items())]
+        )
+
+
 def _ready_for(lock: ShownLock) -> str:
     """Return what can start the script: always the launcher, uv and pip; then the extra formats."""
     cache = f" + UV_CACHE_DIR of uv {lock.cache}" if lock.cache else ""
     environment = " + environment in place" if lock.environment else ""
-    return f"launcher, uv, pip{cache}{environment}"
+    image = " + image" if lock.image else ""
+    return f"launcher, uv, pip{cache}{environment}{image}"

@@ -46,6 +46,8 @@ class ShownLock:
     """The version of uv that finds all its wheels in `cache/`."""
     environment: str | None
     """Folder of its prepared environment."""
+    image: str | None
+    """Path of the SquashFS image of that environment."""
 
 
 @dataclass(frozen=True)
@@ -111,4 +113,5 @@ def _shown_lock(
         size=sum(manifest.files[package.wheel].size or 0 for package in lock.packages.values()),
         cache=lock.cache,
         environment=lock.environment,
+        image=lock.image,
     )

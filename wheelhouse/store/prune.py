@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
 DEFAULT_GRACE = timedelta(days=1)
 RETIRED = f"{WRITER}/retired.json"
-_PRUNED = ("wheels/", "locks/", "scripts/", "uv/", "python/", "cache/", "envs/", BYTECODE)
+_PRUNED = (
+    *("wheels/", "locks/", "scripts/", "uv/", "python/"),
+    *("cache/", "envs/", "images/", BYTECODE),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +137,7 @@ def unneeded(manifest: Manifest) -> set[str]:
     for script in manifest.scripts.values():
         needed.add(script.path)
         for lock in script.locks.values():
-            needed |= {lock.lock, lock.requirements}
+            needed |= {lock.lock, lock.requirements} | ({lock.image} if lock.image else set())
             folders += ["cache/"] if lock.cache else []
             folders += [f"{lock.environment}/"] if lock.environment else []
             for package in lock.packages.values():

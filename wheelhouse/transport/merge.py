@@ -168,18 +168,21 @@ def _merge_script(
 
 
 def _with_formats(lock: BundledLock, existing: BundledScript, target: str) -> BundledLock:
-    """Return *lock* with the cache and environment that the same existing lock has."""
+    """Return *lock* with the formats that the same existing lock has."""
     other = existing.locks.get(target)
     if other is None or _without_formats(other) != _without_formats(lock):
         return lock
     return replace(
-        lock, cache=lock.cache or other.cache, environment=lock.environment or other.environment
+        lock,
+        cache=lock.cache or other.cache,
+        environment=lock.environment or other.environment,
+        image=lock.image or other.image,
     )
 
 
 def _without_formats(lock: BundledLock) -> BundledLock:
     """Return *lock* without formats and paths, which earlier versions spelled differently."""
-    return replace(lock, lock="", requirements="", cache=None, environment=None)
+    return replace(lock, lock="", requirements="", cache=None, environment=None, image=None)
 
 
 def _with_origin(script: BundledScript, digest: str) -> BundledScript:

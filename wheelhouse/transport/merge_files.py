@@ -129,7 +129,7 @@ def _chooser(
             return script_of[path] in taken
         if path in platform_of:
             return _use_incoming_uv(current, incoming, platform_of[path])
-        if path.startswith(("cache/", "envs/", BYTECODE)):  # jobs may be reading them
+        if path.startswith(("cache/", "envs/", "images/", BYTECODE)):  # jobs may be reading them
             return path in incoming_pages
         return use_incoming_launcher
 

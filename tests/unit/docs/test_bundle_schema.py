@@ -96,7 +96,8 @@ def full_document() -> dict[str, Any]:
     document |= {"generation": 3, "ancestors": ["ab" * 32]}
     document["scripts"]["eval"]["origins"] = ["cd" * 32]
     [lock] = document["scripts"]["eval"]["locks"].values()
-    lock |= {"cache": "0.13.9", "environment": "envs/eval"}
+    lock |= {"cache": "0.13.9", "environment": "envs/eval", "image": "images/eval.squashfs"}
+    document["files"]["images/eval.squashfs"] = {"sha256": "ab" * 32, "size": 1}
     document["files"]["envs/eval/pyvenv.cfg"] = {
         "sha256": "ab" * 32,
         "size": 1,

@@ -253,6 +253,8 @@ def _check_lock(
     if lock.environment is not None:
         mark = f"{lock.environment}/{ENVIRONMENT_MARK}"
         _check_listed(manifest, mark, (*keys, "environment"), problems)
+    if lock.image is not None:
+        _check_listed(manifest, lock.image, (*keys, "image"), problems)
     for name, package in lock.packages.items():
         if package.wheel not in manifest.files:
             _check_listed(manifest, package.wheel, (*keys, "packages", name, "wheel"), problems)

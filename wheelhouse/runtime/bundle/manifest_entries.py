@@ -101,6 +101,8 @@ class BundledLock:
     """Version of uv that the bundle's `cache/` is for, if it contains all packages."""
     environment: "Optional[str]" = None
     """Folder of the environment made at build time: `envs/eval/cp312-.../0123456789abcdef`."""
+    image: "Optional[str]" = None
+    """Path of that environment as SquashFS: `images/cp312-...-0123456789abcdef.squashfs`."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def _read_lock(table: "JsonTable") -> BundledLock:
         },
         cache=table.optional_text("cache"),
         environment=table.optional_text("environment"),
+        image=table.optional_text("image"),
     )
 
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from dataclasses import replace
 
 from ..disk.cache_setup import cache_directory
 from ..disk.files import write_atomic
@@ -17,6 +18,7 @@ from .lock_selection import choose_lock
 from .os_errors import explain_os_error
 from .prepare.cache_cleanup import remove_unused
 from .prepare.environment import make_environment
+from .prepare.mount import MountError, mount_obstacle
 from .request import Request
 from .script_metadata import read_metadata
 from .trusted_bundle import open_bundle
@@ -25,6 +27,8 @@ from .warm_start import (
     is_complete,
     job_variables,
     lock_environment,
+    marker_path,
+    mounted_path,
     record_path,
     recorded_environment,
     start_script,
@@ -79,7 +83,11 @@ def main(words: "Sequence[str]", default_bundle: str = "") -> int:
         script, *arguments = options.command
         was_ignoring = stop_ignoring_children()
         environment = prepare(
-            script, bundle=options.bundle, python=options.python, verbosity=options.verbosity
+            script,
+            bundle=options.bundle,
+            python=options.python,
+            verbosity=options.verbosity,
+            may_mount=not options.prepare,
         )
         if options.prepare:
             print(environment.folder)
@@ -104,18 +112,20 @@ def prepare(
     bundle: "Optional[str]" = None,
     python: "Optional[str]" = None,
     verbosity: int = 0,
+    may_mount: bool = True,
 ) -> Environment:
     """Return the environment of *script*, made if need be, and locked against removal.
 
     *bundle* defaults to the working directory, *python* to OFFLINE_BUNDLE_PYTHON and then to a
-    search. Verbosity -1 prints errors only, 0 reports slow steps, 1 explains each choice.
+    search. Verbosity -1 prints errors only, 0 reports slow steps, 1 explains each choice. Without
+    *may_mount*, the environment can be used when this process has ended.
     """
     stop_ignoring_children()
     cache = cache_directory()
     for attempt in range(_MOST_ATTEMPTS):
         request = Request(script, bundle, python, verbosity)
         try:
-            return _find_or_make(request, cache)
+            return _find_or_make(request, cache, may_mount=may_mount)
         except OSError as error:
             raise explain_os_error(error, cache) from error
         except BundleError:
@@ -125,12 +135,14 @@ def prepare(
     raise AssertionError  # the last attempt returns or raises
 
 
-def _find_or_make(request: Request, cache: str) -> Environment:
+def _find_or_make(request: Request, cache: str, *, may_mount: bool) -> Environment:
     home = recorded_environment(cache, request.key)
-    environment = _use_environment(home, request.bundle) if home else None
+    environment = None
+    if home and (may_mount or not os.path.lexists(mounted_path(home))):
+        environment = _use_environment(home, request.bundle)
     if environment is None:
         plan = _make_plan(request, open_bundle(request.bundle), cache)
-        environment = _prepare(plan, request, cache)
+        environment = _prepare_any(plan, request, cache, may_mount=may_mount)
         _record(request, cache, environment)
     return environment
 
@@ -171,11 +183,38 @@ def _make_plan(request: Request, bundle: "TrustedBundle", cache: str) -> "Plan":
     return choose_lock(request, bundle, metadata, Interpreters(request.python, Node()), cache)
 
 
+def _prepare_any(plan: "Plan", request: Request, cache: str, *, may_mount: bool) -> Environment:
+    """Return the environment of *plan*: an image is mounted, or else unpacked on this node."""
+    if plan.image and may_mount and not is_complete(_home(plan, cache)):
+        obstacle = mount_obstacle()
+        if obstacle is None:
+            try:
+                return _prepare(replace(plan, is_mounted=True), request, cache)
+            except MountError as error:
+                request.log(f"{error.message}: unpacking it instead")
+        else:
+            request.log(f"The image is unpacked: {obstacle}", 1)
+    return _prepare(plan, request, cache)
+
+
+def _is_stuck(home: str) -> bool:
+    """Return whether *home* was finished with a mounted image, which did not answer now."""
+    return os.path.exists(marker_path(home)) and os.path.lexists(mounted_path(home))
+
+
+def _home(plan: "Plan", cache: str) -> str:
+    return os.path.join(cache, "environments", plan.key())
+
+
 def _prepare(plan: "Plan", request: Request, cache: str) -> Environment:
-    """Return the environment of *plan*; of many starts at once, one makes it, the others wait."""
-    home = os.path.join(cache, "environments", plan.key())
+    """Return the environment of *plan*; of many starts at once, one makes it, the others wait.
+
+    Raises MountError if jobs hold an environment whose image does not answer.
+    """
+    home = _home(plan, cache)
     os.makedirs(os.path.dirname(home), mode=0o700, exist_ok=True)
     report_at = time.monotonic() + (0 if request.verbosity > 0 else _SILENT_SECONDS)
+    give_up_at = time.monotonic() + _SILENT_SECONDS
     is_new = False
     while True:
         environment = _use_environment(home, request.bundle)
@@ -187,12 +226,15 @@ def _prepare(plan: "Plan", request: Request, cache: str) -> Environment:
         if maker.acquire(block=False):
             try:
                 if is_new and not is_complete(home):
-                    raise BundleError(f"{home} was made, but it is not usable", hint=_UNUSABLE_HINT)
+                    kind = MountError if plan.is_mounted else BundleError
+                    raise kind(f"{home} was made, but it is not usable", hint=_UNUSABLE_HINT)
                 if not is_complete(home):
                     make_environment(home, plan, request, cache, maker)
                     is_new = True
             finally:
                 maker.release()
+        elif _is_stuck(home) and time.monotonic() >= give_up_at:
+            raise MountError(f"the mounted image in {home} does not answer, and jobs use it")
         elif time.monotonic() >= report_at:
             request.log(f"Waiting for another job to finish preparing {home} ...")
             report_at = float("inf")

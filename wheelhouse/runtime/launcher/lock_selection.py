@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 
 from ..errors import NotInBundleError
 from ..python.pep723 import block_digest
@@ -115,8 +116,8 @@ def choose_lock(
                 continue
             _report_removed(request, script, metadata)
             request.log(f"Chosen: {lock.lock} with {python}", 1)
-            ready = _ready_environment(bundle, lock)
-            return Plan(bundle, target, lock, interpreters.node, python, ready)
+            plan = Plan(bundle, target, lock, interpreters.node, python)
+            return plan if sys.platform == "win32" else _with_ready_environment(plan)
     raise _nothing_fits(request, interpreters, misfits)
 
 
@@ -172,11 +173,13 @@ def _report_removed(request: "Request", script: "BundledScript", metadata: Scrip
         )
 
 
-def _ready_environment(bundle: "TrustedBundle", lock: "BundledLock") -> "Optional[str]":
-    """Return the folder of the environment that the bundle includes for a lock, or None.
+def _with_ready_environment(plan: Plan) -> Plan:
+    """Return *plan* with what the bundle includes besides the wheels: the image is preferred.
 
-    Windows has no links to use it in place.
+    Not for Windows, which has no links to use it in place.
     """
-    if lock.environment is None or sys.platform == "win32":
-        return None
-    return bundle.path(lock.environment)
+    lock = plan.lock
+    if lock.image:
+        return replace(plan, image=lock.image)
+    ready = plan.bundle.path(lock.environment) if lock.environment else None
+    return replace(plan, ready_environment=ready)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Optional
 
 _RECORD_FORMAT = "offline-bundle launch 2"
+_ANSWER_SECONDS = 5.0
 _TYPE_BITS, _REGULAR = 0o170000, 0o100000
 
 relocate_environment: "Optional[Callable[[str], str]]" = None
@@ -127,13 +128,45 @@ def lock_environment(home: str) -> "Optional[int]":
 
 
 def is_complete(home: str) -> bool:
-    """Return whether *home* was finished, and the interpreter that it links to still exists."""
-    return os.path.exists(marker_path(home)) and os.path.exists(environment_python(home))
+    """Return whether *home* was finished, and its interpreter and mounted image still exist."""
+    if not os.path.exists(marker_path(home)) or not os.path.exists(environment_python(home)):
+        return False
+    mounted = mounted_path(home)
+    return not os.path.lexists(mounted) or answers_in_time(mounted)
 
 
 def marker_path(home: str) -> str:
     """Return the file that marks an environment as complete; its time is that of the last use."""
     return os.path.join(home, "complete.json")
+
+
+def mounted_path(home: str) -> str:
+    """Return the link into the image of an environment, which exists only if that is mounted."""
+    return os.path.join(home, "mounted")
+
+
+def answers_in_time(path: str) -> bool:
+    """Return whether the file system of *path* answers within some seconds.
+
+    Another thread asks, because nothing interrupts that call. It ends with this program.
+    """
+    import _thread
+
+    answers: list[bool] = []
+    lock = _thread.allocate_lock()
+    lock.acquire()
+
+    def ask() -> None:
+        try:
+            os.statvfs(path)  # the kernel answers `stat` for a stale mount, too
+            answers.append(True)
+        except OSError:
+            pass
+        lock.release()
+
+    _thread.start_new_thread(ask, ())
+    lock.acquire(timeout=_ANSWER_SECONDS)
+    return bool(answers)
 
 
 def environment_python(home: str) -> str:

@@ -94,7 +94,9 @@ def test_the_locks_alone_bring_it_back(factory: Factory, monkeypatch: pytest.Mon
     factory.build(script, output=place, is_locked=True)
     assert digests(place) == digests(factory.bundle)
     (place / "envs/bin/uv").write_text("another")
-    monkeypatch.setattr("offline_bundle.builder.formats.venv.find_interpreter", lambda _: None)
+    monkeypatch.setattr(
+        "offline_bundle.builder.formats.environment.find_interpreter", lambda _: None
+    )
     assert f"no Python {HERE} is here" in factory.fails(
         InputError, script, output=place, is_locked=True
     )
@@ -161,7 +163,9 @@ def test_what_cannot_be_made_here_is_named(factory: Factory) -> None:
 
 
 def test_a_python_that_is_not_here(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("offline_bundle.builder.formats.venv.find_interpreter", lambda _: None)
+    monkeypatch.setattr(
+        "offline_bundle.builder.formats.environment.find_interpreter", lambda _: None
+    )
     assert f"no Python {HERE} is here" in factory.fails(
         InputError, factory.script("leaf"), formats=FORMATS
     )

@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
 import time
 
 from ...disk.locks import FileLock
 from ...errors import InputError
 from ...sizes import parse_size
 from ..warm_start import marker_path
+from .mount import MountError, remove_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ def remove_unlocked(folder: str, marker: "Optional[str]" = None) -> bool:
             return False
         if marker and os.path.exists(marker):
             os.unlink(marker)
-        shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
+        remove_environment(folder)
+    except (OSError, MountError):
         return False
     finally:
         lock.release()

@@ -69,7 +69,7 @@ def _installed_packages(folder: str, plan: "Plan") -> "set[str]":
         record = os.path.join(folder, entry, "RECORD")
         if not match or not os.path.isfile(os.path.join(folder, entry, "METADATA")):
             continue
-        if not plan.ready_environment and not _has_installer_line(record):
+        if not (plan.ready_environment or plan.image) and not _has_installer_line(record):
             continue
         names.add(re.sub(r"[-_.]+", "-", match["name"]).lower())
     return names

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 
 from ...disk.files import disk_usage, write_atomic
 from ...disk.safe_folder import flush_tree
@@ -14,8 +13,10 @@ from .bundled_python import unpack_interpreter
 from .bytecode import UnpackedBytecode
 from .check import check_environment
 from .contents import write_contents
+from .image import check_image, open_image, verified_identity
 from .install import Tool, find_uv, install_with_pip, install_with_uv
-from .linked import link_environment
+from .linked import link_environment, link_image
+from .mount import remove_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,10 +33,23 @@ def make_environment(
     The marker of completeness is written last, after the result was checked: exit codes alone are
     not reliable where a parent ignores SIGCHLD or a wrapper hides a failure.
     """
-    shutil.rmtree(home, ignore_errors=True)  # what a killed attempt left
+    verified = verified_identity(home)
+    remove_environment(home)  # what a killed attempt left, or one whose image is not mounted now
+    facts: dict[str, object] = {
+        "interpreter": plan.interpreter.path,
+        "lock": plan.lock.lock,
+        "script": request.name,
+    }
     try:
         unpack_interpreter(plan, request)
-        if plan.ready_environment:
+        if plan.image:
+            if plan.is_mounted:
+                facts["image"] = check_image(plan, verified)
+            os.mkdir(home, 0o700)
+            image = open_image(home, plan, request, cache)
+            link_image(os.path.join(home, "env"), plan, image)
+            check_environment(home, plan)
+        elif plan.ready_environment:
             request.log(f"Linking to {plan.ready_environment}", 1)
             os.mkdir(home, 0o700)
             link_environment(os.path.join(home, "env"), plan)
@@ -48,17 +62,14 @@ def make_environment(
                 magic, folders = check_environment(home, plan)
                 bytecode.place(magic, folders)
                 write_contents(home, folders, bytecode.placed)
-        facts = {
-            "interpreter": plan.interpreter.path,
-            "lock": plan.lock.lock,
-            "script": request.name,
-            "size": disk_usage(home),
-        }
-        # after a power cut, a complete environment must not have empty files
-        flush_tree(home)
-        write_atomic(marker_path(home), json.dumps(facts, indent=1).encode(), durable=True)
+        facts["size"] = disk_usage(os.path.join(home, "env") if plan.is_mounted else home)
+        # after a power cut, a complete environment must not have empty files; no mount outlives it
+        if not plan.is_mounted:
+            flush_tree(home)
+        content = json.dumps(facts, indent=1).encode()
+        write_atomic(marker_path(home), content, durable=not plan.is_mounted)
     except BaseException:
-        shutil.rmtree(home, ignore_errors=True)
+        remove_environment(home)
         raise
 
 

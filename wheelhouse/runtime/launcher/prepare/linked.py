@@ -11,7 +11,7 @@ from ..trusted_bundle import DAMAGED_HINT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .plan import Plan
 
@@ -19,29 +19,31 @@ if TYPE_CHECKING:
 def link_environment(folder: str, plan: "Plan") -> None:
     """Make an environment whose packages stay in the bundle.
 
-    Only what depends on the node is here: the interpreter, and the programs in bin/. Under a
-    signature policy, all is here: exactly the files that the manifest names, as they were checked.
+    Under a signature policy, all is here: exactly the files that the manifest names, as they were
+    checked.
     """
     prefix = f"{plan.lock.environment}/"
     names = [name for name in plan.bundle.manifest.files if name.startswith(prefix)]
     if may_be_in_force():
         _copy_environment(folder, plan, {name: name[len(prefix) :] for name in names})
         return
-    python = "python" + dotted_version(plan.interpreter.version[:2])
-    packages = os.path.join("lib", python, "site-packages")
-    os.makedirs(os.path.join(folder, os.path.dirname(packages)), mode=0o700)
-    write_interpreter(folder, plan)
+    packages = _packages(plan)
     tops = {name[len(prefix) :].partition("/")[0] for name in names}
-    for link in [*sorted(tops - {"bin", "lib", ENVIRONMENT_MARK}), packages]:
+    for link in (*tops, packages):
         source = plan.bundle.path(prefix + link)
-        if os.path.isdir(source):
-            os.symlink(source, os.path.join(folder, link))
-        elif any(name.startswith(prefix + link) for name in names):
+        if not os.path.exists(source) and any(name.startswith(prefix + link) for name in names):
             raise IntegrityError(f"{source} is missing", hint=DAMAGED_HINT)
-    for name in names:
-        if name.startswith(f"{prefix}bin/"):
-            program = os.path.join(folder, "bin", os.path.basename(name))
-            write_atomic(program, plan.bundle.read(name), mode=0o700)
+    _link(folder, plan, plan.bundle.path(str(plan.lock.environment)), tops)
+    programs = (name for name in names if name.startswith(f"{prefix}bin/"))
+    _write_programs(folder, ((os.path.basename(name), plan.bundle.read(name)) for name in programs))
+
+
+def link_image(folder: str, plan: "Plan", source: str) -> None:
+    """Make an environment whose packages are in the open image at *source*."""
+    _link(folder, plan, source, os.listdir(source))
+    programs = os.path.join(source, "bin")
+    names = os.listdir(programs) if os.path.isdir(programs) else []
+    _write_programs(folder, ((name, _read(os.path.join(programs, name))) for name in names))
 
 
 def _copy_environment(folder: str, plan: "Plan", names: "Mapping[str, str]") -> None:
@@ -73,3 +75,29 @@ def write_interpreter(folder: str, plan: "Plan") -> None:
     ]
     content = os.fsencode("\n".join(lines) + "\n")
     write_atomic(os.path.join(folder, ENVIRONMENT_MARK), content)
+
+
+def _packages(plan: "Plan") -> str:
+    python = "python" + dotted_version(plan.interpreter.version[:2])
+    return os.path.join("lib", python, "site-packages")
+
+
+def _link(folder: str, plan: "Plan", source: str, tops: "Iterable[str]") -> None:
+    """Link to the folders at *source*; only what depends on the node is made here."""
+    packages = _packages(plan)
+    os.makedirs(os.path.join(folder, os.path.dirname(packages)), mode=0o700)
+    write_interpreter(folder, plan)
+    for link in [*sorted(set(tops) - {"bin", "lib", ENVIRONMENT_MARK}), packages]:
+        if os.path.isdir(os.path.join(source, link)):
+            os.symlink(os.path.join(source, link), os.path.join(folder, link))
+
+
+def _write_programs(folder: str, programs: "Iterable[tuple[str, bytes]]") -> None:
+    """Copy programs to bin/, where they find the interpreter beside them."""
+    for name, content in programs:
+        write_atomic(os.path.join(folder, "bin", name), content, mode=0o700)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -28,6 +28,10 @@ class Plan:
     interpreter: "Interpreter"
     ready_environment: "Optional[str]" = None
     """Folder of the environment that the bundle includes for the lock, to be used in place."""
+    image: "Optional[str]" = None
+    """Path in the bundle of the image of that environment."""
+    is_mounted: bool = False
+    """Whether the image is mounted on this node, not unpacked."""
 
     def key(self) -> str:
         """Return the name of the environment's folder.
@@ -40,6 +44,9 @@ class Plan:
         if self.ready_environment:
             parts.append(self.ready_environment)
             content += [name for name in files if name.startswith(f"{self.lock.environment}/")]
+        if self.image:
+            parts.append("mounted" if self.is_mounted else "unpacked")
+            content.append(self.image)
         parts += [f"{files[name].sha256} {name}" for name in sorted(content)]
         return sha256_of(os.fsencode("\n".join(parts)))[:32]
 

@@ -1,0 +1,111 @@
+"""The format `image`: a SquashFS file per lock, with the ready environment in it.
+
+A file system in one file: a start opens one file of the share instead of hundreds. Locks with equal
+content share an image.
+
+    images/TARGET-LOCK.squashfs     LOCK: sha256 prefix of the lock; the tree of `envs/...`
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from offline_bundle.builder.formats.base import locks_of, with_locks
+from offline_bundle.builder.formats.environment import NO_ENVIRONMENT_HINT, EnvironmentMaker
+from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offline_bundle.builder.compose import Composition
+    from offline_bundle.builder.formats.base import FormatContext
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+
+FOLDER = "images"
+_SECONDS = "315532800"  # 1980-01-01, the earliest time that ZIP files can have
+# gzip, because the launcher can read it without any program. No duplicate of one file's data, no
+# owner, no time and no order of this machine: the same environment gives the same bytes.
+_OPTIONS = (
+    *("-comp", "gzip", "-Xcompression-level", "6", "-b", "131072"),
+    *(
+        "-all-root",
+        "-no-xattrs",
+        "-no-exports",
+    ),
+    *("-mkfs-time", _SECONDS, "-all-time", _SECONDS, "-noappend", "-quiet", "-no-progress"),
+)
+
+
+class ImageFormat:
+    """`Format` of SquashFS images."""
+
+    def is_incomplete(self, manifest: Manifest) -> bool:
+        """Return True if a lock has no image."""
+        return any(lock.image is None for _, _, lock in locks_of(manifest))
+
+    def add(self, composition: Composition, context: FormatContext) -> Composition:
+        """Add an image for each lock without one; note those that cannot be made here."""
+        program = find_mksquashfs()
+        manifest = composition.manifest
+        maker = EnvironmentMaker(composition, context)
+        files: dict[str, Path] = {}
+        images: dict[tuple[str, str], str] = {}
+        kept = {lock.image for _, _, lock in locks_of(manifest)}
+        for name, key, lock in locks_of(manifest):
+            path = f"{FOLDER}/{key}-{(manifest.files[lock.lock].sha256 or '')[:16]}.squashfs"
+            if lock.image or path in files or path in kept:
+                images[name, key] = lock.image or path
+                continue
+            if reason := maker.obstacle(key):
+                context.notes.append(f"{name}.py for {key} gets no image: {reason}")
+                continue
+            folder = context.folder / FOLDER / str(len(files))
+            maker.make(key, lock, folder)
+            images[name, key] = path
+            files[path] = _make_image(program, folder)
+            shutil.rmtree(folder)
+        if not images:
+            raise InputError(
+                "--format image: no environment can be made here",
+                problems=context.notes,
+                hint=NO_ENVIRONMENT_HINT.format("image"),
+            )
+        return with_locks(
+            composition,
+            lambda name, key, lock: replace(lock, image=images.get((name, key))),
+            files,
+        )
+
+
+def find_mksquashfs() -> str:
+    """Return the path of mksquashfs. Raises InputError (exit 2) where it is missing."""
+    program = shutil.which("mksquashfs")
+    if program is None:
+        raise InputError(
+            "--format image needs mksquashfs, which is not on PATH",
+            hint="install it, on Debian and Ubuntu: apt-get install squashfs-tools; "
+            "or leave out --format image",
+        )
+    return program
+
+
+def _make_image(program: str, folder: Path) -> Path:
+    """Write the image of *folder* beside it, and return its path."""
+    for path in (folder, *folder.rglob("*")):
+        # the user's umask must not be in the image, which other users read
+        is_executable = path.is_dir() or os.access(path, os.X_OK)
+        path.chmod(0o755 if is_executable else 0o644)
+    image = folder.with_name(f"{folder.name}.squashfs")
+    command = [program, str(folder), str(image), *_OPTIONS]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    if outcome.returncode:
+        raise FetchError(
+            f"mksquashfs could not make an image (exit code {outcome.returncode})",
+            problems=outcome.stderr.strip().splitlines(),
+            hint="update squashfs-tools to 4.4 or newer, and check the free space",
+        )
+    return image

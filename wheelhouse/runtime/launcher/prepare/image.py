@@ -1,0 +1,106 @@
+"""Open the image of a lock on this node: mounted, or unpacked by unsquashfs or without it."""
+
+import json
+import os
+import shutil
+import subprocess
+
+from ...errors import IntegrityError
+from ...processes import find_program, tool_variables
+from ...squashfs import unpack
+from ..os_errors import no_space
+from ..trusted_bundle import DAMAGED_HINT
+from ..warm_start import marker_path
+from .mount import FOLDER, mount_image
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..request import Request
+    from .plan import Plan
+
+_UNPACK_OPTIONS = ("-no-progress", "-no-xattrs", "-d")
+
+
+_SECOND = 1_000_000_000
+
+
+def image_identity(path: str) -> "list[int] | None":
+    """Return what differs if a file was changed or replaced, without reading it.
+
+    None on file systems that count whole seconds: a change could go unnoticed there.
+    """
+    state = os.stat(path)
+    times = [state.st_mtime_ns, state.st_ctime_ns]
+    return [state.st_ino, state.st_size, *times] if state.st_ctime_ns % _SECOND else None
+
+
+def verified_identity(home: str) -> object:
+    """Return the identity of the image whose digest an earlier start has checked, or None."""
+    try:
+        with open(marker_path(home), "rb") as file:
+            return json.loads(file.read().decode()).get("image")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def check_image(plan: "Plan", verified: object) -> "list[int] | None":
+    """Raise IntegrityError if the image differs from the manifest; return its identity.
+
+    It is not read if it has the identity that was *verified*: once per node is enough.
+    """
+    name = str(plan.image)
+    try:
+        identity = image_identity(plan.bundle.path(name))
+    except FileNotFoundError:
+        message = f"{plan.bundle.path(name)} is missing"
+        raise IntegrityError(message, hint=DAMAGED_HINT) from None
+    if identity is None or identity != verified:
+        plan.bundle.check(name)
+    return identity
+
+
+def open_image(home: str, plan: "Plan", request: "Request", cache: str) -> str:
+    """Return the folder with the content of the image.
+
+    Raises IntegrityError for an image that differs from the manifest, and MountError if it is to be
+    mounted: its digest was checked before then (`check_image`).
+    """
+    image, folder = plan.bundle.path(str(plan.image)), os.path.join(home, FOLDER)
+    if plan.is_mounted:
+        request.log(f"Mounting {image}", 1)
+        mount_image(image, home)
+        return folder
+    request.log(f"Unpacking the environment of {request.name} once for this node ...")
+    copy = os.path.join(home, "image.squashfs")
+    plan.bundle.copy(str(plan.image), copy)  # the share is read once, and what was checked is used
+    program = find_program("unsquashfs")
+    if program is None or not _unpack_with(program, copy, folder, request, cache):
+        try:
+            unpack(copy, folder)
+        except IntegrityError as error:
+            message = f"{image} is {error.message}"
+            raise IntegrityError(message, hint=DAMAGED_HINT) from None
+    os.unlink(copy)
+    return folder
+
+
+def _unpack_with(program: str, image: str, folder: str, request: "Request", cache: str) -> bool:
+    """Run unsquashfs; return whether it unpacked everything."""
+    command = [program, *_UNPACK_OPTIONS, folder, image]
+    request.log("+ " + " ".join(command), 1)
+    result = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=tool_variables(),
+        check=False,
+    )
+    if not result.returncode:
+        return True
+    output = result.stdout.decode(errors="replace").strip()
+    if "No space left on device" in output or "quota exceeded" in output.lower():
+        raise no_space(cache)
+    request.log(f"unsquashfs failed, unpacking without it: {output.rpartition(chr(10))[2]}")
+    shutil.rmtree(folder, ignore_errors=True)
+    return False
