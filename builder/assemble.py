@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from offline_bundle.builder.model import (
         BuildPlan,
         BuildProgress,
+        BuildRequest,
         Resolved,
         ResolvedLock,
     )
@@ -118,23 +119,19 @@ def assemble_bundle(
     Raises AuditError (10) for an open vulnerability or a broken rule.
     """
     request, current = plan.request, writer.current
-    with_cache = "cache" in request.formats or "cache" in formats_of(current)
-    has_pythons = bool(parts.pythons or (current and current.pythons))
-    launcher = bundle_files(with_cache=with_cache, with_pythons=has_pythons)
-    if request.settings:
-        launcher |= {SETTINGS: request.settings.read_bytes()}
     composition = compose(
         resolved.base,
         parts.locks,
         parts.uvs,
         parts.pythons,
-        launcher=launcher,
+        launcher=_launcher(request, parts, current),
         epoch=_epoch(resolved.locked),
     )
     composition = composition.adding(parts.restored)
     if resolved.locked:  # before any of the files is run
         restore.check_same_files(resolved.locked, composition.manifest)
 
+    audit = _audit(plan, composition, progress)  # also before
     composition, bytecode_notes = _with_bytecode(plan, resolved, composition, writer, progress)
 
     def context() -> FormatContext:
@@ -144,9 +141,10 @@ def assemble_bundle(
         )
 
     composition, notes = add_formats(request.formats, composition, current, context)
-    audit = _audit(plan, composition, progress)
     metadata = partial(gather_metadata, composition.manifest, composition.contents, request.output)
     manifest, inventories = add_inventories(composition.manifest, metadata, current, audit)
+    if audit is not None and plan.review is not None:
+        plan.review.criteria.check_size(audit, manifest)
     if resolved.locked:
         restore.check_environments(resolved.locked, manifest, notes)
         restore.check_same_files(resolved.locked, manifest)
@@ -155,6 +153,16 @@ def assemble_bundle(
         )
     composition = replace(composition, manifest=manifest).adding(inventories)
     return Assembled(composition, audit, [*bytecode_notes, *notes])
+
+
+def _launcher(request: BuildRequest, parts: Parts, current: Manifest | None) -> Mapping[str, bytes]:
+    """Return the files that are the same in every bundle of this version."""
+    with_cache = "cache" in request.formats or "cache" in formats_of(current)
+    has_pythons = bool(parts.pythons or (current and current.pythons))
+    launcher = bundle_files(with_cache=with_cache, with_pythons=has_pythons)
+    if request.settings:
+        launcher |= {SETTINGS: request.settings.read_bytes()}
+    return launcher
 
 
 def _audit(plan: BuildPlan, composition: Composition, progress: BuildProgress) -> Audit | None:

@@ -7,7 +7,7 @@ criteria.breaches(manifest, reader_of(bundle))
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.audit.provenance import AttestationVerifier, verify_wheels
@@ -16,6 +16,7 @@ from offline_bundle.wheelhouse.audit.rules.policy import (
     Rules,
     find_breaches,
     find_exception_breaches,
+    find_size_breaches,
     parse_rules,
 )
 from offline_bundle.wheelhouse.audit.subject import read_licences, without_licences
@@ -60,6 +61,14 @@ class Criteria:
             provenance = verify_wheels(manifest, read, AttestationVerifier(self.trusted_root))
         breaches = find_breaches(self.rules, manifest, metadata, provenance)
         return (*breaches, *find_exception_breaches(self.rules, self.exceptions, self.today))
+
+    def check_size(self, audit: Audit, manifest: Manifest) -> None:
+        """Check the size of a bundle that has grown since *audit*; raises AuditError."""
+        if self.rules is not None:
+            breaches = tuple(find_size_breaches(self.rules, manifest))
+            check_clean(
+                replace(audit, breaches=breaches), "raise maximum-size; nothing was written"
+            )
 
     def apply_exceptions(self, findings: Iterable[Finding]) -> Applied:
         """Divide *findings* into open and accepted ones."""

@@ -105,11 +105,16 @@ def find_breaches(
         breaches += _wheel_breaches(rules, path, manifest.files[path], metadata[path])
         if provenance is not None and path not in provenance.verified:
             breaches += _attestation_breach(rules, path, manifest.files[path], provenance)
+    return [*breaches, *find_size_breaches(rules, manifest)]
+
+
+def find_size_breaches(rules: Rules, manifest: Manifest) -> list[Breach]:
+    """Return the breach of the maximum size of a bundle, if there is one."""
     size = sum(file.size or 0 for file in manifest.files.values())
-    if rules.maximum_size is not None and size > rules.maximum_size:
-        reason = f"{format_size(size)} is more than {format_size(rules.maximum_size)}"
-        breaches.append(Breach("maximum-size", "bundle", reason))
-    return breaches
+    if rules.maximum_size is None or size <= rules.maximum_size:
+        return []
+    reason = f"{format_size(size)} is more than {format_size(rules.maximum_size)}"
+    return [Breach("maximum-size", "bundle", reason)]
 
 
 def find_exception_breaches(

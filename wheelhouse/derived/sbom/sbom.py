@@ -222,6 +222,7 @@ def _wheel(reference: str, path: str, file: BundledFile, facts: WheelMetadata) -
         hashes=_hashes(file.sha256),
         licenses=list(_licences(facts)),
         supplier=OrganizationalEntity(name=supplier) if supplier else None,
+        publisher=str(file.publisher) if file.publisher else None,
         authors=authors,
         external_references=list(_references(file, facts)),
         properties=list(_properties(file)),

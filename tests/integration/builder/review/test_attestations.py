@@ -85,6 +85,10 @@ def test_the_manifest_names_the_publisher_and_verify_checks_it_without_the_index
     assert "publisher" not in files[BETA]
     provenance = site.bundle / f"{ALPHA}.provenance"
     assert provenance.read_bytes() == index.provenance[site.alpha.name]
+    sbom = json.loads((site.bundle / "sbom.cdx.json").read_text())
+    publishers = {item["name"]: item.get("publisher") for item in sbom["components"]}
+    assert publishers["alpha"] == "GitHub example/project (release.yml)"
+    assert publishers["beta"] is None
     requests = len(index.requests)
     result = site.verify()
     assert result.code == 0, result.text

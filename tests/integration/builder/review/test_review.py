@@ -190,6 +190,24 @@ def test_a_broken_rule_is_exit_10_and_nothing_is_written(builder: Builder) -> No
     assert builder.build("--policy", builder.file("rules.toml", "allow-built = false\n")).code == 0
 
 
+def test_rules_are_checked_before_anything_is_compiled_and_the_size_also_after(
+    builder: Builder,
+) -> None:
+    rules = builder.file("rules.toml", 'denied-packages = ["beta"]\n')
+    options = ("build", builder.script, "-o", builder.bundle, "--default-index", builder.index.url)
+    result = call(*options, "--no-uv", "--policy", rules)
+    assert result.code == 10, result.text
+    assert "Compiling" not in result.err
+    assert call(*options, "--no-uv").code == 0
+    size = json.loads(call("show", builder.bundle, "--json").out)["size"]
+    rules = builder.file("rules.toml", f'maximum-size = "{size // 1024 - 1}K"\n')
+    builder.bundle = builder.folder / "other"
+    result = call(*options[:3], builder.bundle, *options[4:], "--no-uv", "--policy", rules)
+    assert result.code == 10, result.text
+    assert "bundle: maximum-size: " in result.err
+    assert not (builder.bundle / "bundle.json").exists()
+
+
 def test_a_bundle_in_place_stays_as_it_is_if_a_rule_is_broken(builder: Builder) -> None:
     assert builder.build().code == 0
     before = (builder.bundle / "bundle.json").read_bytes()
