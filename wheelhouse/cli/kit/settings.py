@@ -106,6 +106,7 @@ class Value:
 
     value: str | list[str]
     origin: str
+    is_from_bundle: bool = False
 
 
 class Defaults(dict[str, Any]):
@@ -122,6 +123,7 @@ class Defaults(dict[str, Any]):
             if command in setting.parameters
         }
         self._values: dict[Path | None, Mapping[str, Value]] = {}
+        self._has_named_server = False
 
     def __contains__(self, name: object) -> bool:
         """Return whether a variable or file sets the parameter."""
@@ -129,8 +131,15 @@ class Defaults(dict[str, Any]):
         return key is not None and key in self._settings()
 
     def __getitem__(self, name: str) -> str | list[str]:
-        """Return the value of a parameter."""
-        return self._settings()[self._parameters[name]].value
+        """Return the value of a parameter; report a server that a bundle chooses.
+
+        That server gets the user's password.
+        """
+        value = self._settings()[self._parameters[name]]
+        if name == "url" and value.is_from_bundle and not self._has_named_server:
+            self._has_named_server = True
+            click.echo(f"note: {value.origin} names the server {value.value}", err=True)
+        return value.value
 
     def _settings(self) -> Mapping[str, Value]:
         context = click.get_current_context(silent=True)
@@ -183,7 +192,7 @@ def _parse(table: Mapping[str, Any], path: Path, *, in_bundle: bool = False) -> 
         )
     folder = path.resolve().parent
     return {
-        key: Value(str(folder / value) if KNOWN[key].is_path else value, str(path))
+        key: Value(str(folder / value) if KNOWN[key].is_path else value, str(path), in_bundle)
         for key, value in table.items()
     }
 

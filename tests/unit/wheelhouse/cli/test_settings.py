@@ -48,7 +48,7 @@ def test_nearer_sources_override_farther_ones(place: Path, monkeypatch: pytest.M
         "url": Value("https://project", str(project)),
         "format": Value(["cache"], str(project)),
         "bundle": Value(str(bundle.parent), str(user)),
-        "engine": Value("hps", str(bundle)),
+        "engine": Value("hps", str(bundle), is_from_bundle=True),
     }
     nearer = write(place / "project" / "studies" / "offline-bundle.toml", 'url = "https://near"\n')
     assert read_settings()["url"] == Value("https://near", str(nearer))
@@ -138,6 +138,12 @@ def test_options_take_settings_as_defaults_and_override_them(
     bundle = ["--bundle", str(place / "share")]
     submit.main(bundle, standalone_mode=False, default_map=Defaults("submit"))
     assert (seen["engine"], seen["url"]) == ("slurm", "https://x")
+    assert "names the server" not in capsys.readouterr().err
+    (place / "project" / "offline-bundle.toml").unlink()
+    submit.main(bundle, standalone_mode=False, default_map=Defaults("submit"))
+    assert seen["url"] == "https://z"
+    note = f"note: {place / 'share' / 'offline-bundle.toml'} names the server https://z\n"
+    assert capsys.readouterr().err == note
     write(place / "project" / "offline-bundle.toml", "broken = 1\n")
     assert run_command_line(cli, ["submit", "--help"], "offline-bundle") == 0
     assert run_command_line(cli, ["show"], "offline-bundle") == 2
