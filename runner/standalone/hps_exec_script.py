@@ -210,11 +210,15 @@ def check_not_writable_by_others(path: Path, users: set[int]) -> None:
     if not hasattr(os, "getuid"):
         return
     root = {0, Path("/").stat().st_uid}  # 0 has another number where the namespace does not map it
+    others = 0o002 if os.getgid() == os.getuid() in users else 0o022  # the group of one user
     for name in {path, *path.parents, path.resolve(), *path.resolve().parents}:
-        state = name.stat()
-        is_sticky = stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX
-        if state.st_uid not in users | root or (state.st_mode & 0o022 and not is_sticky):
-            raise RuntimeError(f"{name} can be changed by others: the signature policy needs it")
+        state, link = name.stat(), name.lstat()
+        is_planted = stat.S_ISLNK(link.st_mode) and name.parent.stat().st_mode & 0o022
+        is_sticky = name != path and stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX
+        bits = others if state.st_gid == os.getgid() else 0o022
+        is_foreign = {state.st_uid, link.st_uid} - users - root
+        if is_foreign or is_planted or (state.st_mode & bits and not is_sticky):
+            raise RuntimeError(f"{name} can be changed by others")
 
 
 def find_bundle(
@@ -319,20 +323,15 @@ def cache_candidates(environment: Mapping[str, str]) -> list[Path]:
 
 def cache_fault(folder: Path) -> str | None:
     """Return why *folder* must not be the cache, as `cache_fault` of the launcher does."""
-    if not hasattr(os, "getuid"):
-        return None if folder.is_dir() else "is not a folder"
-    parent, link, status = folder.parent.stat(), folder.lstat(), folder.stat()
-    user = os.getuid()
-    is_shared = parent.st_mode & 0o002
-    if stat.S_ISLNK(link.st_mode) and (is_shared or link.st_uid not in (user, 0)):
-        return "is a symbolic link that another user may have created"
-    if is_shared and not parent.st_mode & 0o1000:
-        return "is in a folder where any user may replace it (no sticky bit)"
-    if not stat.S_ISDIR(status.st_mode):
+    if not folder.is_dir():
         return "is not a folder"
-    if status.st_uid != user:
-        return f"belongs to user {status.st_uid}, not to you (user {user})"
-    return "can be written by others" if status.st_mode & 0o022 else None
+    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+        return f"belongs to user {folder.stat().st_uid}, not to you (user {os.getuid()})"
+    try:
+        check_not_writable_by_others(folder, {os.getuid()} if hasattr(os, "getuid") else set())
+    except RuntimeError as error:
+        return str(error)
+    return None
 
 
 @contextmanager

@@ -94,15 +94,13 @@ def libc() -> "dict[str, str | None] | None":
     """Return the C library: glibc from its own function, musl from its loader, or None."""
     if not sys.platform.startswith("linux"):
         return None
-    family, _, version = (
-        _attempt(os.confstr, "CS_GNU_LIBC_VERSION") or _attempt(_loaded_glibc) or ""
-    ).partition(" ")
+    text = _attempt(os.confstr, "CS_GNU_LIBC_VERSION") or _attempt(_loaded_glibc) or ""
+    family, _, version = text.partition(" ")
     if family == "glibc":
         return {"family": "glibc", "version": version or None}
-    folder = "/lib"
-    for name in sorted(os.listdir(folder)):
+    for name in sorted(os.listdir("/lib")):
         if re.match(r"ld-musl-.*\.so\.1$", name):
-            _, output = _run([os.path.join(folder, name)])
+            _, output = _run([os.path.join("/lib", name)])
             match = re.search(r"Version ([0-9]+(?:\.[0-9]+)*)", output)
             return {"family": "musl", "version": match.group(1) if match else None}
     return None
@@ -213,7 +211,8 @@ def _describe_all(
     """Return the descriptions of all programs, each once; several run at a time."""
     commands = [[path, "-I", "-c", _SELF_DESCRIPTION] for path in _distinct(pythons)]
     commands += [[path, "--version"] for path in _distinct(uvs)]
-    answers = _run_in_parallel(commands[:_MOST_PROGRAMS])
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        answers = list(threads.map(_run, commands[:_MOST_PROGRAMS]))
     descriptions: "dict[object, dict[str, object]]" = {}
     versions = []
     for (path, *options), (output, _) in zip(commands, answers):
@@ -233,17 +232,11 @@ def _distinct(paths: "Iterable[str]") -> "Iterator[str]":
     for path in paths:
         folder = os.path.realpath(os.path.dirname(path))
         is_virtual = os.path.exists(os.path.join(os.path.dirname(folder), "pyvenv.cfg"))
-        identity = (
-            os.path.join(folder, os.path.basename(path)) if is_virtual else os.path.realpath(path)
-        )
+        name = os.path.join(folder, os.path.basename(path))
+        identity = name if is_virtual else os.path.realpath(path)
         if identity not in seen:
             seen.add(identity)
             yield path
-
-
-def _run_in_parallel(commands: "list[list[str]]") -> "list[tuple[str, str]]":
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        return list(threads.map(_run, commands))
 
 
 def _run(command: "list[str]") -> "tuple[str, str]":
@@ -261,10 +254,8 @@ def _run(command: "list[str]") -> "tuple[str, str]":
         with stream:
             output[index] = stream.read(_LONGEST_ANSWER).decode("utf-8", "replace")
 
-    readers = [
-        threading.Thread(target=read, args=item, daemon=True)
-        for item in enumerate((process.stdout, process.stderr))
-    ]
+    pipes = enumerate((process.stdout, process.stderr))
+    readers = [threading.Thread(target=read, args=item, daemon=True) for item in pipes]
     deadline = time.time() + _SECONDS
     for reader in readers:
         reader.start()
@@ -288,8 +279,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _clean_environment() -> "dict[str, str]":
-    dropped = _PYTHON_VARIABLES.fullmatch
-    return {name: text for name, text in os.environ.items() if not dropped(name)}
+    items = os.environ.items()
+    return {name: text for name, text in items if not _PYTHON_VARIABLES.fullmatch(name)}
 
 
 def cache_candidates() -> "list[str]":
@@ -326,17 +317,26 @@ def cache_fault(folder: str) -> "str | None":
     """Return why *folder* must not be the cache, as `cache_fault` of the launcher does."""
     if not os.path.lexists(folder) or not hasattr(os, "getuid"):
         return None
-    parent, link, status = os.stat(os.path.dirname(folder)), os.lstat(folder), os.stat(folder)
-    is_shared = parent.st_mode & 0o002
-    if stat.S_ISLNK(link.st_mode) and (is_shared or link.st_uid not in (os.getuid(), 0)):
-        return "is a symbolic link that another user may have created"
-    if is_shared and not parent.st_mode & 0o1000:
-        return "is in a folder where any user may replace it (no sticky bit)"
+    user, real = os.getuid(), os.path.realpath(folder)
+    trusted, groups = (user, 0, os.stat("/").st_uid), (0, os.getgid() if os.getgid() == user else 0)
+    for path in [name for start in (folder, real) for name in _with_parents(start)]:
+        where = os.path.dirname(path)
+        above, link = os.stat(where), os.lstat(path)
+        is_shared = above.st_mode & 0o002 or (above.st_mode & 0o020 and above.st_gid not in groups)
+        if stat.S_ISLNK(link.st_mode) and (is_shared or link.st_uid not in trusted):
+            return "is behind {}, a symbolic link that another user may have created".format(path)
+        if above.st_uid not in trusted or (is_shared and not above.st_mode & 0o1000):
+            return "is in {}, where another user may replace it".format(where)
+    status = os.stat(folder)
     if not stat.S_ISDIR(status.st_mode):
         return "is not a folder"
-    if status.st_uid != os.getuid():
-        return "belongs to user {}, not to you (user {})".format(status.st_uid, os.getuid())
+    if status.st_uid != user:
+        return "belongs to user {}, not to you (user {})".format(status.st_uid, user)
     return "can be written by others" if status.st_mode & 0o022 else None
+
+
+def _with_parents(path: str) -> "list[str]":
+    return [path] if path == "/" else [*_with_parents(os.path.dirname(path)), path]
 
 
 def _file_system(folder: str) -> "str | None":

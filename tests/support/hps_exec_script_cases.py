@@ -76,6 +76,7 @@ def run(module: ModuleType) -> Execute:
         document |= {
             "input_files": [],
             "output_files": [],
+            "output_parameters": [],
             "software": [],
             "expected_return_code": 0,
         }

@@ -8,10 +8,11 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Optional
 
 _FILE_TYPE, _FOLDER, _LINK = 0o170000, 0o040000, 0o120000
-_STICKY, _WRITABLE_BY_OTHERS, _WRITABLE_BY_ALL = 0o1000, 0o022, 0o002
+_STICKY, _WRITABLE_BY_OTHERS, _WRITABLE_BY_GROUP, _WRITABLE_BY_ALL = 0o1000, 0o022, 0o020, 0o002
 
 
 def cache_candidates() -> "list[str]":
@@ -36,19 +37,26 @@ def cache_candidates() -> "list[str]":
 def cache_fault(folder: str) -> "Optional[str]":  # noqa: PLR0911 - a list of checks
     """Return why *folder* must not be the cache of this user, or None when it may be.
 
-    It must be a folder of this user that others can neither write nor replace. A symbolic link is
-    accepted when this user or root owns it and others cannot replace it: on clusters,
-    ~/.cache/offline-bundle often links to scratch. Raises OSError where there is no such folder.
+    It must be a folder of this user that others can neither write nor replace. So each folder and
+    link that leads to it, from the root on, must belong to this user or to root, and others must
+    not be able to write there, except in a folder with the sticky bit. On clusters,
+    ~/.cache/offline-bundle often links to scratch: such a link is accepted. Raises OSError where
+    there is no such folder.
     """
     if sys.platform == "win32":
         return None if os.path.isdir(folder) else "is not a folder"
-    parent, link, status = os.stat(os.path.dirname(folder)), os.lstat(folder), os.stat(folder)
-    user = os.getuid()
-    is_shared = parent.st_mode & _WRITABLE_BY_ALL
-    if link.st_mode & _FILE_TYPE == _LINK and (is_shared or link.st_uid not in (user, 0)):
-        return "is a symbolic link that another user may have created"
-    if is_shared and not parent.st_mode & _STICKY:
-        return "is in a folder where any user may replace it (no sticky bit)"
+    os.stat(folder)  # an OSError also for links that lead in a circle
+    user, is_shared = os.getuid(), False
+    trusted = (user, 0, os.stat(os.sep).st_uid)  # root's number where a namespace has no 0
+    *above, (_, status) = _steps(folder)
+    for path, step in above:
+        if step.st_mode & _FILE_TYPE == _LINK:
+            if is_shared or step.st_uid not in trusted:
+                return f"is behind {path}, a symbolic link that another user may have created"
+            continue
+        is_shared = _is_shared(step)
+        if step.st_uid not in trusted or (is_shared and not step.st_mode & _STICKY):
+            return f"is in {path}, where another user may replace it"
     if status.st_mode & _FILE_TYPE != _FOLDER:
         return "is not a folder"
     if status.st_uid != user:
@@ -56,3 +64,29 @@ def cache_fault(folder: str) -> "Optional[str]":  # noqa: PLR0911 - a list of ch
     if status.st_mode & _WRITABLE_BY_OTHERS:
         return "can be written by others"
     return None
+
+
+def _steps(folder: str) -> "Iterator[tuple[str, os.stat_result]]":
+    """Yield each folder and link that the path leads through, and at the end what it names."""
+    path, names = os.sep, folder.split(os.sep)[::-1]
+    yield path, os.lstat(path)
+    while names:
+        name = names.pop()
+        if name in ("", os.curdir):
+            continue
+        step = os.path.dirname(path) if name == os.pardir else os.path.join(path, name)
+        status = os.lstat(step)
+        yield step, status
+        if status.st_mode & _FILE_TYPE != _LINK:
+            path = step
+            continue
+        target = os.readlink(step)
+        names += target.split(os.sep)[::-1]
+        path = os.sep if os.path.isabs(target) else path
+
+
+def _is_shared(status: os.stat_result) -> bool:
+    """Return whether others can write; not by the group that a user has alone, of equal number."""
+    own = (0, os.getgid()) if os.getgid() == os.getuid() else (0,)
+    is_group = status.st_mode & _WRITABLE_BY_GROUP and status.st_gid not in own
+    return bool(status.st_mode & _WRITABLE_BY_ALL or is_group)

@@ -33,6 +33,30 @@ check_digest() {
     fail 5 "$bundle/$2 does not match SHA256SUMS" "copy the bundle again"
 }
 
+# is_private FOLDER: others can neither write there nor replace it or a folder above, as cache_dir.py
+# checks. A group that can write in a folder of this user is taken for the user's own.
+is_private() (
+    cd -P "$1" || exit 1
+    folder=$(pwd) place=
+    # shellcheck disable=SC2046  # words: mode, links, owner, group
+    set -- $(ls -ldn /.)
+    root=$3
+    while :; do
+        # shellcheck disable=SC2046
+        set -- $(ls -ldn "$folder/.")
+        case $1,$place in
+        ?????w*, | ????????w*,) exit 1 ;;  # the folder itself
+        ?????????[tT]*) ;;
+        ????????w*) exit 1 ;;
+        ?????w*) [ "$4" = 0 ] || [ -O "$folder" ] || exit 1 ;;
+        esac
+        [ -O "$folder" ] || [ "$3" = 0 ] || [ "$3" = "$root" ] || exit 1
+        [ "$folder" != / ] || exit 0
+        place=above folder=${folder%/*}
+        folder=${folder:-/}
+    done
+)
+
 case $0 in
 */*) bundle=$(cd "${0%/*}" && pwd) ;;
 *) bundle=$(pwd) ;;
@@ -62,6 +86,9 @@ case $cache in /*) ;; *) cache=$(pwd)/$cache ;; esac
 # shellcheck disable=SC3067  # dash, busybox, bash and ksh have -O; other shells fail here
 if [ -e "$cache" ] && ! { [ -O "$cache" ] && { [ ! -L "$cache" ] || [ -O "${cache%/*}" ]; }; }; then
     fail 1 "the cache $cache is not a folder of your own" "set OFFLINE_BUNDLE_CACHE to one"
+fi
+if [ -e "$cache" ] && has ls && ! is_private "$cache"; then
+    fail 1 "the cache $cache can be written or replaced by others" "set OFFLINE_BUNDLE_CACHE to another folder"
 fi
 
 bootstrap=$cache/bootstrap

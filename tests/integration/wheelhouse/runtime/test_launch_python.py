@@ -382,6 +382,35 @@ def test_cache_that_others_may_have_linked_is_refused(bare_node: Node, tmp_path:
     assert "is not a folder of your own" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("mode", "above", "group", "is_refused"),
+    [
+        (0o700, 0o755, 0, False),
+        (0o700, 0o1777, 12345, False),
+        (0o702, 0o755, 0, True),
+        (0o720, 0o755, 0, True),
+        (0o1777, 0o755, 0, True),
+        (0o700, 0o777, 0, True),
+    ],
+)
+def test_run_sh_refuses_a_cache_that_others_can_change(
+    bare_node: Node, tmp_path: Path, mode: int, above: int, group: int, *, is_refused: bool
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "ls").symlink_to(str(shutil.which("ls")))
+    cache = tmp_path / "above" / "cache"
+    cache.mkdir(parents=True)
+    if os.getuid() == 0:
+        os.chown(cache.parent, -1, group)
+    cache.chmod(mode)
+    cache.parent.chmod(above)
+    variables = {"OFFLINE_BUNDLE_CACHE": str(cache), "PATH": str(tools)}
+    done = shell(bare_node, str(bare_node.script()), **variables)
+    assert ("can be written or replaced by others" in done.stderr) is is_refused, done.stderr
+    assert done.returncode == is_refused, done.stderr
+
+
 def test_an_unmodified_uv_takes_its_python_from_the_bundle(bare_node: Node, tmp_path: Path) -> None:
     assert UV
     variables = {
