@@ -31,12 +31,10 @@ import report  # noqa: E402 - beside this file
 from chart import Bar, draw  # noqa: E402 - the same
 from measure import Summary  # noqa: E402 - the same
 
-from offline_bundle.runner.engines.slurm.batch_script import (  # noqa: E402
-    ATTEMPTS,
-    INPUTS,
-    LOGS,
-    render_script,
-)
+from offline_bundle.runner.batch.job_script import ATTEMPTS, LOGS, render_script  # noqa: E402
+from offline_bundle.runner.engines.slurm.scheduler import Slurm  # noqa: E402
+from offline_bundle.runner.job_files.inputs import INPUTS  # noqa: E402
+from offline_bundle.runner.job_files.outputs import plan_outputs  # noqa: E402
 from offline_bundle.runner.results.folder import PRIVATE_NAME  # noqa: E402 - after the path above
 from tests.support.bundles import BundleScript, make_bundle  # noqa: E402
 from tests.support.slurm import SlurmCluster  # noqa: E402
@@ -304,7 +302,13 @@ def trace_job(bundle: Path, results: Path, variables: dict[str, str]) -> Traffic
     script = results.parent / "job.sh"  # Slurm keeps a copy of its own
     script.write_text(
         render_script(
-            folder=results, bundle=str(bundle), script=EXAMPLE.name, jobs=1, outputs=["plot.png"]
+            variables=Slurm.variables,
+            folder=results,
+            bundle=str(bundle),
+            script=EXAMPLE.name,
+            jobs=1,
+            inputs=[EXAMPLE.name],
+            outputs=plan_outputs(["plot.png"]),
         )
     )
     identifiers = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "1", "SLURM_JOB_ID": "2"}

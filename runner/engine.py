@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 ENGINES: Mapping[str, str] = {
     "hps": "offline_bundle.runner.engines.hps.engine",
     "slurm": "offline_bundle.runner.engines.slurm.engine",
+    "sge": "offline_bundle.runner.engines.sge.engine",
     "local": "offline_bundle.runner.engines.local.engine",
 }
 """Name → module. The first is the default."""

@@ -108,18 +108,18 @@ _DEFAULT_ENGINE = next(iter(ENGINES))
 @click.option(
     "--cores",
     type=click.FloatRange(min=0, min_open=True),
-    help="Cores per job.  [default: 0.5 with hps, 1 with slurm]",
+    help="Cores per job.  [default: 0.5 with hps, else 1]",
 )
 @click.option(
     "--memory",
     type=SizeType(),
-    help="Memory per job.  [default: 100MiB with hps, that of the partition with slurm]",
+    help="Memory per job.  [default: 100MiB with hps, else the scheduler's]",
 )
 @click.option(
     "--max-execution-time",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Time limit of a job.  [default: 500 with hps, that of the partition with slurm]",
+    help="Time limit of a job.  [default: 500 with hps, else the scheduler's]",
 )
 @click.option(
     "--env",
@@ -149,7 +149,7 @@ def submit_command(  # noqa: PLR0913
     as_json: bool,
     **given: Any,  # noqa: ANN401 - options of Request and engines
 ) -> None:
-    """Run SCRIPT as jobs from a bundle: on an HPS server, by Slurm, or on this machine.
+    """Run SCRIPT as jobs from a bundle: on an HPS server, by a batch scheduler, or on this machine.
 
     Waits, downloads the results, and exits with 8 if jobs failed. Ctrl-C leaves jobs running and
     prints the command that continues.

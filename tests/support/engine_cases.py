@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.support.grid_engine import GridEngine
 from tests.support.slurm import SlurmCluster
 
 if TYPE_CHECKING:
@@ -40,8 +41,15 @@ def _slurm(folder: Path) -> Iterator[EngineCase]:
         yield EngineCase("slurm", ("--engine", "slurm"), cluster.variables)
 
 
+@contextlib.contextmanager
+def _sge(folder: Path) -> Iterator[EngineCase]:
+    with GridEngine(folder) as cluster:
+        yield EngineCase("sge", ("--engine", "sge"), cluster.variables)
+
+
 CASES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[EngineCase]]] = {
     "hps": _hps,
     "slurm": _slurm,
+    "sge": _sge,
     "local": _local,
 }

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from offline_bundle.runner.engines.slurm.batch_script import LOGS
-from offline_bundle.runner.options import PARALLEL
+from offline_bundle.runner.batch.job_script import LOGS
+from offline_bundle.runner.batch.options import (
+    BATCH_OPTIONS,
+    check_batch_usage,
+    check_native_options,
+)
 from offline_bundle.runner.results.folder import PRIVATE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from offline_bundle.runner.options import Decorator
     from offline_bundle.runner.request import Request
@@ -46,32 +49,14 @@ OPTIONS: tuple[Decorator, ...] = (
         metavar="KEY[=VALUE]",
         help="Another option of sbatch, such as `constraint=icelake`; repeatable.",
     ),
-    PARALLEL,
-    click.option(
-        "--node-cache",
-        metavar="DIR",
-        help="Folder for environments on the nodes: on a local disk, yours, and kept after the "
-        "job.  [default: OFFLINE_BUNDLE_CACHE, or in TMPDIR unless that is the job's, or in /tmp]",
-    ),
-    click.option("--cancel-on-interrupt", is_flag=True, help="Cancel the jobs on Ctrl-C."),
+    *BATCH_OPTIONS,
 )
-JOBS_OPTIONS: tuple[Decorator, ...] = (OPTIONS[-1],)
 
 
 def check_usage(options: Mapping[str, Any], *, bundle: str | None, wait: bool) -> None:
     """Raise `click.UsageError` for invalid options and options that exclude each other."""
-    if not bundle:
-        raise click.UsageError("--engine slurm requires --bundle DIR, in a folder that nodes see")
-    if options["cancel_on_interrupt"] and not wait:
-        raise click.UsageError("--cancel-on-interrupt has no effect with --no-wait")
-    for option in options["slurm_options"]:
-        name = option.partition("=")[0]
-        if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-            raise click.UsageError(f"--slurm-option {option!r} is not KEY=VALUE, without dashes")
-        if name in _RESERVED:
-            raise click.UsageError(f"--slurm-option {name}: offline-bundle sets this itself")
-    if options["node_cache"] and not Path(options["node_cache"]).is_absolute():
-        raise click.UsageError("--node-cache must be an absolute path on the nodes")
+    check_batch_usage("slurm", options, bundle=bundle, wait=wait)
+    check_native_options("--slurm-option", options["slurm_options"], _RESERVED)
 
 
 def sbatch_options(request: Request, options: Mapping[str, Any], directory: Path) -> list[str]:

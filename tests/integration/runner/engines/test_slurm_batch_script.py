@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.runner.engines.slurm.batch_script import (
+from offline_bundle.runner.batch.job_script import (
     ATTEMPTS,
     LOGS,
     SITE_LAUNCHER_NAME,
@@ -23,6 +23,7 @@ from offline_bundle.runner.engines.slurm.batch_script import (
     render_script,
     render_values,
 )
+from offline_bundle.runner.engines.slurm.scheduler import Slurm
 from offline_bundle.runner.job_files.inputs import INPUTS
 from offline_bundle.runner.job_files.outputs import plan_outputs
 from offline_bundle.runner.results.folder import (
@@ -72,6 +73,7 @@ class Node:
         **given: object,
     ) -> subprocess.Popen[str]:
         text = render_script(
+            variables=Slurm.variables,
             folder=self.results,
             bundle=str(self.bundle),
             script=f"{NAME}.py",
@@ -111,7 +113,7 @@ def test_every_name_is_quoted(node: Node, tmp_path: Path) -> None:
     assert node.run(3, 4, environment={"MODE": NAME}, outputs=Outputs((NAME + "?",))) == 0
     folder = node.results / "job-0007"
     arguments, variables = seen(folder)
-    attempt = node.results / PRIVATE_NAME / ATTEMPTS / "job-0007.0.42"
+    attempt = node.results / PRIVATE_NAME / ATTEMPTS / "job-0007.0"
     assert arguments == ["--bundle", str(node.bundle), str(attempt / f"{NAME}.py")]
     assert (folder / f"{NAME}.py").resolve().parent.name == INPUTS
     assert variables["MODE"] == NAME
@@ -186,7 +188,7 @@ def console(node: Node) -> str:
 def test_a_policy_starts_the_launcher_of_the_site(node: Node, policy: Path) -> None:
     variables = {"OFFLINE_BUNDLE_POLICY": str(policy)}
     assert node.run(1, variables=variables) == 0
-    script = node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0.42" / f"{NAME}.py"
+    script = node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0" / f"{NAME}.py"
     assert console(node) == f"the site {['--bundle', str(node.bundle), str(script)]}\n"
 
 
@@ -240,7 +242,7 @@ def test_an_attempt_that_slurm_ends_leaves_no_result(node: Node) -> None:
     process = node.start(
         1, variables={"CODE": "import time; print('up', flush=True); time.sleep(60)"}
     )
-    console = node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0.42" / "console_output.txt"
+    console = node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0" / "console_output.txt"
     limit = time.monotonic() + 20
     while not (console.exists() and "up" in console.read_text()):
         assert time.monotonic() < limit
@@ -248,9 +250,9 @@ def test_an_attempt_that_slurm_ends_leaves_no_result(node: Node) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 143
     assert not (node.results / "job-0001").exists()
-    assert node.attempts() == ["job-0001.0.42"]
-    assert node.run(1, variables={"SLURM_RESTART_COUNT": "1"}) == 0
-    assert node.attempts() == ["job-0001.0.42"]
+    assert node.attempts() == ["job-0001.0"]
+    assert node.run(1) == 0
+    assert node.attempts() == ["job-0001.0"]
     assert json.loads((node.results / "job-0001/.job.json").read_text())["restart"] == 1
 
 
@@ -260,7 +262,7 @@ def test_a_job_that_is_killed_waits_for_slurms_word(node: Node) -> None:
         == 137
     )
     assert not (node.results / "job-0001").exists()
-    assert (node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0.42/.job.json").exists()
+    assert (node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0/.job.json").exists()
 
 
 def test_of_two_attempts_the_first_that_ends_counts(node: Node) -> None:
@@ -271,14 +273,12 @@ def test_of_two_attempts_the_first_that_ends_counts(node: Node) -> None:
     while not node.attempts():
         assert time.monotonic() < limit
         time.sleep(0.02)
-    assert node.run(1, variables={"SLURM_RESTART_COUNT": "1"}) == 0
+    assert node.run(1) == 0
     go.touch()
     assert given_up.wait(20) == 1
     assert json.loads((node.results / "job-0001/.job.json").read_text())["restart"] == 1
-    assert (
-        node.run(1, variables={"SLURM_RESTART_COUNT": "2"}) == 0
-    )  # and a third does not even begin
-    assert node.attempts() == ["job-0001.0.42"]
+    assert node.run(1) == 0  # and a third does not even begin
+    assert node.attempts() == ["job-0001.0"]
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.runner.engines.slurm import commands
-from offline_bundle.runner.engines.slurm.commands import (
-    SlurmError,
+from offline_bundle.runner.batch.scheduler import (
+    End,
+    JobArray,
+    SchedulerError,
     SubmitLimitError,
     Tasks,
     UnreachableError,
     parse_indices,
 )
+from offline_bundle.runner.engines.slurm.scheduler import Slurm
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def test_indices_as_slurm_writes_them(text: str, indices: list[int]) -> None:
 def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="there is no scontrol on PATH") as raised:
-        commands.array_limit()
+        Slurm().array_limit()
     assert "login node" in str(raised.value.hint)
 
 
@@ -60,13 +62,13 @@ def test_the_queue_is_asked_once_and_a_forgotten_job_is_none(bin_folder: Path) -
         "squeue",
         f'echo "$@" >>{bin_folder}/calls; echo "3-5%2|PENDING|Resources|"; echo "1|RUNNING|None|n1"',
     )
-    assert commands.queue("12") == [
-        Tasks(frozenset({3, 4, 5}), "PENDING", "Resources"),
-        Tasks(frozenset({1}), "RUNNING", "None", "n1"),
+    assert Slurm().queue("12") == [
+        Tasks(frozenset({3, 4, 5}), is_pending=True, reason="Resources"),
+        Tasks(frozenset({1}), is_pending=False),
     ]
     assert len((bin_folder / "calls").read_text().splitlines()) == 1
     put(bin_folder, "squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
-    assert commands.queue("12") == []
+    assert Slurm().queue("12") == []
 
 
 @pytest.mark.parametrize(
@@ -80,15 +82,15 @@ def test_the_queue_is_asked_once_and_a_forgotten_job_is_none(bin_folder: Path) -
         ("slurm_load_jobs error: Socket timed out on send/recv operation", UnreachableError),
         ("sbatch: error: QOSMaxSubmitJobPerUserLimit", SubmitLimitError),
         ("sbatch: error: AssocMaxSubmitJobLimit", SubmitLimitError),
-        ("sbatch: error: invalid partition specified: x", SlurmError),
+        ("sbatch: error: invalid partition specified: x", SchedulerError),
     ],
 )
 def test_what_a_command_says_is_told_apart(
-    bin_folder: Path, said: str, kind: type[SlurmError]
+    bin_folder: Path, said: str, kind: type[SchedulerError]
 ) -> None:
     put(bin_folder, "sbatch", f"echo '{said}' >&2; exit 1")
-    with pytest.raises(SlurmError) as raised:
-        commands.submit(bin_folder / "job.sh", [], [])
+    with pytest.raises(SchedulerError) as raised:
+        Slurm().submit(bin_folder / "job.sh", [], JobArray("", 1, "1-2"))
     assert type(raised.value) is kind
     assert raised.value.message == f"sbatch: {said.removeprefix('sbatch: error: ')}"
 
@@ -96,7 +98,7 @@ def test_what_a_command_says_is_told_apart(
 def test_commands_without_a_cluster(bin_folder: Path) -> None:
     said = "scontrol: error: fetch_config: DNS SRV lookup failed\\nscontrol: fatal: no configuration source"
     put(bin_folder, "scontrol", f"printf '{said}\\n' >&2; exit 1")
-    for asked in (commands.array_limit, lambda: commands.work_directory("12")):
+    for asked in (Slurm().array_limit, lambda: Slurm().work_directory("12")):
         with pytest.raises(
             InputError, match="scontrol has no cluster configuration: fetch_config: DNS"
         ) as raised:
@@ -105,23 +107,25 @@ def test_commands_without_a_cluster(bin_folder: Path) -> None:
     put(
         bin_folder, "scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
     )
-    assert commands.work_directory("12") is None
+    assert Slurm().work_directory("12") is None
 
 
 def test_the_cluster_s_name_beside_the_identifier(bin_folder: Path) -> None:
     put(bin_folder, "sbatch", "echo '4711;north'")
-    assert commands.submit(bin_folder / "job.sh", [], []) == "4711"
+    assert Slurm().submit(bin_folder / "job.sh", [], JobArray("", 1, "1-2")) == "4711"
     put(bin_folder, "sbatch", "echo 'welcome to north'")
-    with pytest.raises(SlurmError, match="printed 'welcome to north' instead of a job identifier"):
-        commands.submit(bin_folder / "job.sh", [], [])
+    with pytest.raises(
+        SchedulerError, match="printed 'welcome to north' instead of a job identifier"
+    ):
+        Slurm().submit(bin_folder / "job.sh", [], JobArray("", 1, "1-2"))
 
 
 def test_arrays_that_are_not_allowed(bin_folder: Path) -> None:
     put(bin_folder, "scontrol", "echo 'MaxArraySize            = 0'")
-    with pytest.raises(SlurmError, match="allows no job arrays"):
-        commands.array_limit()
+    with pytest.raises(SchedulerError, match="allows no job arrays"):
+        Slurm().array_limit()
     put(bin_folder, "scontrol", "echo 'MaxArraySize            = 1001'")
-    assert commands.array_limit() == 1000
+    assert Slurm().array_limit() == 1000
 
 
 def test_the_accounting_where_there_is_one(bin_folder: Path) -> None:
@@ -130,11 +134,11 @@ def test_the_accounting_where_there_is_one(bin_folder: Path) -> None:
         "sacct",
         "printf '12_1|COMPLETED\\n12_3|CANCELLED by 0\\n12_[4-5%%2]|CANCELLED by 0\\n'",
     )
-    assert commands.accounted("12") == {
-        1: "COMPLETED",
-        3: "CANCELLED",
-        4: "CANCELLED",
-        5: "CANCELLED",
+    assert Slurm().accounted("12") == {
+        1: End("failed"),
+        3: End("cancelled"),
+        4: End("cancelled"),
+        5: End("cancelled"),
     }
     put(bin_folder, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
-    assert commands.accounted("12") == {}
+    assert Slurm().accounted("12") == {}

@@ -252,7 +252,7 @@ def test_ten_plots_come_home_from_nodes_without_a_network(
     shown = cluster.ask("scontrol", "show", "job", arrays[0])
     assert "NumCPUs=2" in shown
     assert "MinMemoryNode=640M" in shown
-    assert list(Path("eval-results/.submission/slurm").iterdir()) == []
+    assert list(Path("eval-results/.submission/logs").iterdir()) == []
     assert list(Path("eval-results/.submission/attempts").iterdir()) == []
 
 
@@ -312,9 +312,9 @@ def test_a_requeued_job_begins_anew(
     options = ["--slurm-option", "requeue", "--slurm-option", "nodelist=n1"]
     assert run(submit_command, "eval.py", *asked, "--no-wait", "--download", "out", *options) == 0
     first = Path("out/.submission/attempts")
-    wait_until(lambda: bool(list(first.glob("job-0001.0.*/leak.txt"))))
+    wait_until(lambda: bool(list(first.glob("job-0001.0/leak.txt"))))
     (array,) = array_ids(Path("out"))
-    [leak] = first.glob("job-0001.0.*/leak.txt")
+    [leak] = first.glob("job-0001.0/leak.txt")
     cluster.ask("scontrol", "requeue", f"{array}_1")
     leak.with_name("half.dat").touch()
     wait_until(
@@ -721,7 +721,7 @@ def test_a_slurm_with_accounting(
         assert "5 done" in said.out
 
         wait_until(lambda: not accounted.ask("squeue", "--noheader", "--states=all"), seconds=180)
-        monkeypatch.setattr("offline_bundle.runner.engines.slurm.job_ends.SETTLE_SECONDS", 1)
+        monkeypatch.setattr("offline_bundle.runner.batch.job_ends.SETTLE_SECONDS", 1)
         assert run(jobs_command, "cancelled", "--wait") == 8
         assert "2 cancelled" in capsys.readouterr().out
 
@@ -788,9 +788,7 @@ def test_a_job_of_a_lost_node_begins_anew_on_another(
             )
             == 0
         )
-        wait_until(
-            lambda: bool(list(Path("out/.submission/attempts").glob("job-0001.0.*/leak.txt")))
-        )
+        wait_until(lambda: bool(list(Path("out/.submission/attempts").glob("job-0001.0/leak.txt"))))
         [array] = array_ids(Path("out"))
         lost = losing.ask("squeue", "--noheader", f"--jobs={array}", "--format=%N").strip()
         losing.kill_node(lost)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from offline_bundle.builder.fetch.credential_helpers import keyring_path
-from offline_bundle.runner.engines.slurm import commands
+from offline_bundle.runner.engines.slurm.scheduler import Slurm
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.processes import (
     absolute_path,
@@ -66,7 +66,7 @@ def test_no_program_comes_from_a_relative_folder(planted: str, tmp_path: Path) -
     assert tool_variables()["PATH"] == SYSTEM
     assert all(map(os.path.isabs, keyring_path().split(":")))
     with pytest.raises(BundleError):  # no Slurm here, or one without a controller
-        commands.array_limit()
+        Slurm().array_limit()
     assert not Path("mark").exists()
 
 

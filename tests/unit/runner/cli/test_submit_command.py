@@ -139,7 +139,9 @@ def test_help_tells_whose_options_they_are(capsys: pytest.CaptureFixture[str]) -
     assert [section.partition(":")[0] for section in sections] == [
         "hps",
         "slurm",
-        "slurm or local",
+        "slurm or sge or local",
+        "slurm or sge",
+        "sge",
         "local",
     ]
     assert run(jobs_command, "--help") == 0

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.runner.engines.slurm import commands, job_ends, submission
-from offline_bundle.runner.engines.slurm.submission import SlurmSubmission
+from offline_bundle.runner.batch import job_ends, submission
+from offline_bundle.runner.batch.scheduler import format_indices, parse_indices
+from offline_bundle.runner.batch.submission import BatchSubmission
+from offline_bundle.runner.engines.slurm import scheduler
+from offline_bundle.runner.engines.slurm.scheduler import Slurm
 from offline_bundle.runner.request import Request
 from offline_bundle.runner.results.folder import record
 from offline_bundle.runner.values import plan_values
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from offline_bundle.runner.engines.slurm.commands import Tasks
 
 OPTIONS: dict[str, Any] = {
     "parallel": 3,
@@ -29,18 +31,54 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+class FakeSlurm:
+    """The answers of Slurm's commands; arrays have two jobs at most."""
+
+    def __init__(self) -> None:
+        self.submitted: list[list[str]] = []
+        """Options of each `sbatch`."""
+        self.queue: dict[str, str] = {}
+        """Job → its lines of `squeue`."""
+        self.ended: dict[str, str] = {}
+        """The same with `--states=all`."""
+        self.refusal = ""
+
+    def run(self, title: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        assert title == "Slurm"
+        program, *words = command
+        output = ""
+        if program == "scontrol":
+            output = "MaxArraySize = 3"
+        elif program == "sbatch" and self.refusal:
+            return subprocess.CompletedProcess(command, 1, "", f"sbatch: error: {self.refusal}")
+        elif program == "sbatch":
+            self.submitted.append(words[1:-2])
+            output = str(100 + len(self.submitted))
+        elif program == "squeue":
+            job_id = next(word.partition("=")[2] for word in words if word.startswith("--jobs="))
+            output = (self.ended if "--states=all" in words else self.queue).get(job_id, "")
+        return subprocess.CompletedProcess(command, 0, output, "")
+
+
 @pytest.fixture
-def submitted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Options of each `sbatch`; arrays have two jobs at most."""
-    calls: list[list[str]] = []
+def slurm(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    fake = FakeSlurm()
+    monkeypatch.setattr(scheduler, "run_command", fake.run)
+    return fake
 
-    def submit(_script: Path, options: Sequence[str], _arguments: Sequence[str]) -> str:
-        calls.append(list(options))
-        return str(100 + len(calls))
 
-    monkeypatch.setattr(commands, "submit", submit)
-    monkeypatch.setattr(commands, "array_limit", lambda: 2)
-    return calls
+@pytest.fixture
+def submitted(slurm: FakeSlurm) -> list[list[str]]:
+    return slurm.submitted
+
+
+def create(
+    folder: Path,
+    jobs: int = 5,
+    options: dict[str, Any] = OPTIONS,
+    notice: Callable[[str], None] = print,
+) -> BatchSubmission:
+    return BatchSubmission.create(folder / "out", request(folder, jobs), options, Slurm(), notice)
 
 
 def request(folder: Path, jobs: int = 5) -> Request:
@@ -50,7 +88,7 @@ def request(folder: Path, jobs: int = 5) -> Request:
 
 
 def test_parallel_limits_the_whole_submission(tmp_path: Path, submitted: list[list[str]]) -> None:
-    created = SlurmSubmission.create(tmp_path / "out", request(tmp_path), OPTIONS, print)
+    created = create(tmp_path)
     created.submit_all()
     arrays = [
         [word for word in words if word.startswith(("--array", "--dep"))] for words in submitted
@@ -64,7 +102,7 @@ def test_parallel_limits_the_whole_submission(tmp_path: Path, submitted: list[li
 
 def test_arrays_do_not_wait_without_parallel(tmp_path: Path, submitted: list[list[str]]) -> None:
     options = {**OPTIONS, "parallel": None}
-    SlurmSubmission.create(tmp_path / "out", request(tmp_path), options, print).submit_all()
+    create(tmp_path, options=options).submit_all()
     assert len(submitted) == 3
     assert not [word for words in submitted for word in words if word.startswith("--dep")]
 
@@ -77,37 +115,27 @@ def test_a_submission_that_cannot_be_written_leaves_no_folder(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(submission, "write_submission", fail)
+        patch.setattr(submission, "write_folder", fail)
         with pytest.raises(BundleError, match="No space left on device"):
-            SlurmSubmission.create(tmp_path / "out", request(tmp_path), OPTIONS, print)
+            create(tmp_path)
     assert not (tmp_path / "out").exists()
-    SlurmSubmission.create(tmp_path / "out", request(tmp_path), OPTIONS, print).submit_all()
+    create(tmp_path).submit_all()
 
 
-@pytest.mark.usefixtures("submitted")
-def test_a_refused_option_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> str:
-        raise commands.SlurmError("sbatch: invalid partition specified: x")
-
-    monkeypatch.setattr(commands, "submit", refuse)
-    monkeypatch.setattr(commands, "cancel", lambda _: None)
-    created = SlurmSubmission.create(tmp_path / "out", request(tmp_path), OPTIONS, print)
+def test_a_refused_option_leaves_no_folder(tmp_path: Path, slurm: FakeSlurm) -> None:
+    slurm.refusal = "invalid partition specified: x"
+    created = create(tmp_path)
     with pytest.raises(BundleError, match="invalid partition"):
         created.submit_all()
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.usefixtures("submitted")
 def test_a_folder_that_nodes_do_not_see_is_named_with_the_node(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def queue(_job_id: str, *, with_ended: bool = False) -> list[Tasks]:
-        ended = [commands.Tasks(frozenset({1}), "FAILED", "RaisedSignal:53", "n7")]
-        return ended if with_ended else []
-
-    monkeypatch.setattr(commands, "queue", queue)
+    slurm.ended = dict.fromkeys(("101", "102", "103"), "1|FAILED|RaisedSignal:53|n7")
     monkeypatch.setattr(job_ends, "SETTLE_SECONDS", -1)
-    created = SlurmSubmission.create(tmp_path / "out", request(tmp_path, 1), OPTIONS, print)
+    created = create(tmp_path, 1)
     created.submit_all()
     for _ in range(3):
         created.poll()
@@ -120,13 +148,9 @@ def test_a_folder_that_nodes_do_not_see_is_named_with_the_node(
     assert f"can it read and write {tmp_path / 'out'}?" in failure.tail
 
 
-@pytest.mark.usefixtures("submitted")
-def test_a_finished_job_that_slurm_holds_again_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = commands.Tasks(frozenset({1}), "PENDING", "JobHeldAdmin")
-    monkeypatch.setattr(commands, "queue", lambda *_, **__: [held])
-    created = SlurmSubmission.create(tmp_path / "out", request(tmp_path, 1), OPTIONS, print)
+def test_a_finished_job_that_slurm_holds_again_is_done(tmp_path: Path, slurm: FakeSlurm) -> None:
+    slurm.queue["101"] = "1|PENDING|JobHeldAdmin|"
+    created = create(tmp_path, 1)
     created.submit_all()
     created.poll()
     assert created.state().counts.by_state == {"pending": 1}
@@ -143,68 +167,56 @@ def end_job(folder: Path, number: int, state: str, node: str = "n1") -> None:
 
 
 def test_jobs_that_a_node_failed_start_again_on_other_nodes_three_times(
-    tmp_path: Path, submitted: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, slurm: FakeSlurm
 ) -> None:
-    queued = {"101", "102", "103"}
-    monkeypatch.setattr(
-        commands,
-        "queue",
-        lambda job_id, **_: (
-            [commands.Tasks(frozenset({1, 2}), "PENDING", "None")] if job_id in queued else []
-        ),
-    )
+    submitted = slurm.submitted
+    waiting = "1-2|PENDING|None|"
+    slurm.queue = dict.fromkeys(("101", "102", "103"), waiting)
     notices: list[str] = []
     options = {**OPTIONS, "slurm_options": ("exclude=n9",)}
-    created = SlurmSubmission.create(tmp_path / "out", request(tmp_path), options, notices.append)
+    created = create(tmp_path, options=options, notice=notices.append)
     created.submit_all()
-    queued.clear()
+    slurm.queue = {}
     for number, state in enumerate(("done", "node failed", "done", "failed", "node failed"), 1):
         end_job(tmp_path / "out", number, state)
-    queued |= {"104", "105", "106", "107"}
+    slurm.queue = dict.fromkeys(("104", "105", "106", "107"), waiting)
     created.poll()
     assert created.state().counts.by_state == {"pending": 2, "done": 2, "failed": 1}
-    asked = [words[-2:] for words in submitted[3:]]
-    assert asked == [["--exclude=n9,n1", "--array=2%3"], ["--exclude=n9,n1", "--array=1%3"]]
+    excluded = "--exclude=n9,n1"
+    assert [words[words.index(excluded) :] for words in submitted[3:]] == [
+        [excluded, "--array=2%3"],
+        [excluded, "--array=1%3", "--dependency=afterany:104"],
+    ]
     assert notices == ["2 jobs failed because of a node (n1): started again"]
     end_job(tmp_path / "out", 2, "node failed", "n2")
     end_job(tmp_path / "out", 5, "done")
-    queued.clear()
+    slurm.queue = {}
     created.poll()
     assert submitted[5][-2:] == ["--exclude=n9,n1,n2", "--array=2%3"]
     end_job(tmp_path / "out", 2, "node failed", "n3")
     created.poll()
     assert created.state().counts.by_state == {"done": 3, "failed": 1, "node failed": 1}
     assert len(submitted) == 6
-    again = SlurmSubmission.read(tmp_path / "out", print)
+    again = BatchSubmission.read(tmp_path / "out", Slurm(), print)
     assert again.job_ids == ("101", "102", "103", "104", "105", "106")
 
 
-def test_without_another_node_a_job_stays_failed(
-    tmp_path: Path, submitted: list[list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(commands, "queue", lambda *_, **__: [])
+def test_without_another_node_a_job_stays_failed(tmp_path: Path, slurm: FakeSlurm) -> None:
     notices: list[str] = []
-    created = SlurmSubmission.create(
-        tmp_path / "out", request(tmp_path, 1), OPTIONS, notices.append
-    )
+    created = create(tmp_path, 1, notice=notices.append)
     created.submit_all()
     end_job(tmp_path / "out", 1, "node failed")
-
-    def refuse(*_: object) -> str:
-        raise commands.SlurmError("sbatch: Requested node configuration is not available")
-
-    monkeypatch.setattr(commands, "submit", refuse)
+    slurm.refusal = "Requested node configuration is not available"
     created.poll()
     created.poll()
     assert created.state().counts.by_state == {"node failed": 1}
     assert len(notices) == 1
     assert "no other node" in notices[0]
     assert (tmp_path / "out" / "job-0001" / ".job.json").exists()
-    del submitted
 
 
 def test_indices_are_written_as_slurm_reads_them() -> None:
     numbers = [1, 2, 3, 7, 9, 10]
-    assert commands.format_indices(numbers) == "1-3,7,9-10"
-    assert list(commands.parse_indices("1-3,7,9-10")) == numbers
-    assert commands.exclude(["--mem=1K"], []) == ["--mem=1K"]
+    assert format_indices(numbers) == "1-3,7,9-10"
+    assert list(parse_indices("1-3,7,9-10")) == numbers
+    assert Slurm().exclude(["--mem=1K"], []) == ["--mem=1K"]

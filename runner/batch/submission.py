@@ -1,4 +1,4 @@
-"""A results folder whose jobs Slurm runs: submit its arrays, poll them, record their ends."""
+"""A results folder whose jobs a scheduler runs: submit arrays, poll them, record their ends."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ import math
 import shutil
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.engines.slurm import commands
-from offline_bundle.runner.engines.slurm.batch_script import (
-    ATTEMPTS,
-    LOGS,
+from offline_bundle.runner.batch.folder import write_folder
+from offline_bundle.runner.batch.job_ends import JobEnds
+from offline_bundle.runner.batch.job_script import (
     SCRIPT_NAME,
-    SITE_LAUNCHER_NAME,
-    VALUES_NAME,
-    render_script,
-    render_values,
 )
-from offline_bundle.runner.engines.slurm.job_ends import JobEnds
-from offline_bundle.runner.engines.slurm.options import sbatch_options
-from offline_bundle.runner.job_files.inputs import INPUTS, write_inputs
+from offline_bundle.runner.batch.scheduler import (
+    JobArray,
+    SchedulerError,
+    SubmitLimitError,
+    UnreachableError,
+    format_indices,
+)
 from offline_bundle.runner.request import check_request
 from offline_bundle.runner.results.changes import find_failed, set_aside
 from offline_bundle.runner.results.folder import (
@@ -31,23 +30,19 @@ from offline_bundle.runner.results.folder import (
     JobOutcome,
     JobRecords,
     ResultsOwner,
-    SubmissionRecord,
     lock_to_project,
     read_submission,
-    write,
     write_submission,
 )
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.sizes import count
-from offline_bundle.wheelhouse.store import shipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from offline_bundle.runner.engines.slurm.commands import Tasks
-    from offline_bundle.runner.job_files.inputs import InputFile
+    from offline_bundle.runner.batch.scheduler import Scheduler
     from offline_bundle.runner.model import ProjectState
     from offline_bundle.runner.request import Request
 
@@ -58,32 +53,18 @@ _LOCK_NAME = "lock"
 _MOST_STARTS = 3
 """Of a job that fails because of its node: each start is on another node."""
 
-_USUAL_REASONS = {"Dependency", "JobArrayTaskLimit", "None", "Priority", "Resources"}
 
-
-class SlurmArray(NamedTuple):
-    """A job array that was submitted."""
-
-    job_id: str
-    first: int
-    """The number of the job with index 1."""
-    indices: str
-    """As Slurm writes them: `1-3,7`."""
-
-    @property
-    def numbers(self) -> list[int]:
-        """The numbers of its jobs."""
-        return [self.first - 1 + index for index in commands.parse_indices(self.indices)]
-
-
-class SlurmSubmission:
+class BatchSubmission:
     """A submission in *records.directory*."""
 
-    def __init__(self, records: JobRecords, notice: Callable[[str], None]) -> None:
+    def __init__(
+        self, records: JobRecords, scheduler: Scheduler, notice: Callable[[str], None]
+    ) -> None:
+        self.scheduler = scheduler
         self.directory = records.directory
         self.records = records
         self.reasons: set[str] = set()
-        self._ends = JobEnds(records)
+        self._ends = JobEnds(records, scheduler)
         self._notice = notice
         self._limit = int(records.plan.details["limit"])
         self._limit_noticed = False
@@ -98,14 +79,15 @@ class SlurmSubmission:
         directory: Path,
         request: Request,
         options: Mapping[str, Any],
+        scheduler: Scheduler,
         notice: Callable[[str], None],
-    ) -> SlurmSubmission:
+    ) -> BatchSubmission:
         """Check the request, and write all that the jobs read; leave no folder if that fails."""
         files = check_request(request)
-        limit = commands.array_limit()
-        lock_to_project(directory, ResultsOwner(str(directory), request.project_name, "slurm"))
+        owner = ResultsOwner(str(directory), request.project_name, scheduler.engine)
+        lock_to_project(directory, owner)
         try:
-            plan = _write_folder(directory, request, files, options, limit)
+            plan = write_folder(directory, request, files, scheduler, options)
         except OSError as error:
             shutil.rmtree(directory, ignore_errors=True)  # it has only what was written above
             raise BundleError(
@@ -115,12 +97,15 @@ class SlurmSubmission:
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
-        return cls(JobRecords(directory, plan), notice)
+        return cls(JobRecords(directory, plan), scheduler, notice)
 
     @classmethod
-    def read(cls, directory: Path, notice: Callable[[str], None]) -> SlurmSubmission:
+    def read(
+        cls, directory: Path, scheduler: Scheduler, notice: Callable[[str], None]
+    ) -> BatchSubmission:
         """Read the submission in a folder."""
-        submission = cls(JobRecords(directory, read_submission(directory, "slurm")), notice)
+        records = JobRecords(directory, read_submission(directory, scheduler.engine))
+        submission = cls(records, scheduler, notice)
         submission.records.look(submission.records.numbers)
         return submission
 
@@ -140,60 +125,55 @@ class SlurmSubmission:
             raise
 
     def poll(self) -> None:
-        """Update the counts; without an answer of Slurm they stay as they are, for a while."""
+        """Update the counts; without an answer of the scheduler they stay, for a while."""
         try:
             self._read_queue()
             self._requeue()
             self._submit_remaining()
-        except commands.UnreachableError as error:
-            self._wait_for_slurm(error)
+        except UnreachableError as error:
+            self._wait_for_answer(error)
         else:
             if self._unreachable_since is not None:
                 self._unreachable_since = None
-                self._notice("Slurm answers again")
+                self._notice(f"{self.scheduler.title} answers again")
 
     def cancel(self) -> None:
         """Cancel the jobs that have not ended, and submit no others."""
         self._update(is_cancelled=True)
-        commands.cancel([array.job_id for array in self._arrays])
+        self.scheduler.cancel(self.job_ids)
 
     def retry(self, is_chosen: Callable[[str, str], bool], excluded: Sequence[str] = ()) -> int:
         """Submit failed jobs again, not to the *excluded* nodes; return their number."""
         with self._lock() as is_locked:
             numbers = find_failed(self.records, is_chosen) if is_locked else []
             if numbers:
-                options = commands.exclude(self.records.plan.details["options"], excluded)
+                options = self.scheduler.exclude(self.records.plan.details["options"], excluded)
                 with set_aside(self.records, numbers):
                     self._submit_again(numbers, options)
                 self._ends.forget(numbers)
         return len(numbers)
 
     def _submit_again(self, numbers: Sequence[int], options: Sequence[str]) -> None:
-        script = self.directory / PRIVATE_NAME / SCRIPT_NAME
-        throttle = self.records.plan.details["throttle"]
-        submitted: list[SlurmArray] = []
+        submitted: list[JobArray] = []
         try:
-            for window, group in itertools.groupby(numbers, lambda n: (n - 1) // self._limit):
-                offset = window * self._limit
-                indices = commands.format_indices([number - offset for number in group])
-                words = [*options, f"--array={indices}{throttle}"]
-                job_id = commands.submit(script, words, [str(offset)])
-                submitted.append(SlurmArray(job_id, offset + 1, indices))
+            for array in self._group(numbers):
+                after = [submitted[-1].job_id] if submitted and self._parallel else []
+                submitted.append(self._submit(array, options, after))
         except BaseException:
-            commands.cancel([array.job_id for array in submitted])
+            self.scheduler.cancel([array.job_id for array in submitted])
             raise
         self._update(arrays=[*self._arrays, *submitted])
 
     @property
     def job_ids(self) -> tuple[str, ...]:
-        """Slurm's identifiers of the arrays."""
+        """The scheduler's identifiers of the arrays."""
         return tuple(array.job_id for array in self._arrays)
 
     @property
-    def _arrays(self) -> list[SlurmArray]:
-        return [SlurmArray(*array) for array in self.records.plan.details["arrays"]]
+    def _arrays(self) -> list[JobArray]:
+        return [JobArray(*array) for array in self.records.plan.details["arrays"]]
 
-    def _current_arrays(self) -> Iterator[tuple[SlurmArray, list[int]]]:
+    def _current_arrays(self) -> Iterator[tuple[JobArray, list[int]]]:
         """Yield the arrays, with the jobs that have not ended: a job is in its latest array."""
         elsewhere = set(self.records.ended)
         for array in reversed(self._arrays):
@@ -213,7 +193,7 @@ class SlurmSubmission:
         return [number for number in self.records.numbers if number not in submitted]
 
     def _submit_remaining(self) -> None:
-        """Submit arrays until all jobs are in the queue, or until Slurm's limit is reached.
+        """Submit arrays until all jobs are in the queue, or until a limit is reached.
 
         Of several commands that wait for these jobs only one does so at a time.
         """
@@ -240,16 +220,18 @@ class SlurmSubmission:
                 if is_locked:
                     stack.callback(lock.release)
             if is_locked:  # another command may have submitted some
-                self.records.plan = read_submission(self.directory, "slurm")
+                self.records.plan = read_submission(self.directory, self.scheduler.engine)
             yield is_locked
 
     def _submit_array(self, remaining: Sequence[int]) -> bool:
         """Submit one array; return False if the queue has no room for it now."""
         size = min(self._limit, len(remaining))
-        script = self.directory / PRIVATE_NAME / SCRIPT_NAME
+        # a scheduler limits each array by itself: only one of them runs at a time
+        after = [self.job_ids[-1]] if self.job_ids and self._parallel else []
+        array = JobArray("", remaining[0], f"1-{size}")
         try:
-            job_id = commands.submit(script, self._array_options(size), [str(remaining[0] - 1)])
-        except commands.SubmitLimitError as error:
+            array = self._submit(array, self.records.plan.details["options"], after)
+        except SubmitLimitError as error:
             if len(self.records.ended) < remaining[0] - 1:
                 self._notice_limit(error)
                 return False
@@ -257,16 +239,31 @@ class SlurmSubmission:
                 raise
             self._limit = math.ceil(size / 2)
             return True
-        self._update(arrays=[*self._arrays, SlurmArray(job_id, remaining[0], f"1-{size}")])
+        self._update(arrays=[*self._arrays, array])
         return True
 
-    def _array_options(self, size: int) -> list[str]:
-        details = self.records.plan.details
-        options = [*details["options"], f"--array=1-{size}{details['throttle']}"]
-        if details["throttle"] and self._arrays:
-            # Slurm limits each array by itself: only one of them runs at a time
-            options.append(f"--dependency=afterany:{self._arrays[-1].job_id}")
-        return options
+    @property
+    def _parallel(self) -> int | None:
+        parallel: int | None = self.records.plan.details["parallel"]
+        return parallel
+
+    def _submit(self, array: JobArray, options: Sequence[str], after: Sequence[str]) -> JobArray:
+        script = self.directory / PRIVATE_NAME / SCRIPT_NAME
+        job_id = self.scheduler.submit(script, options, array, parallel=self._parallel, after=after)
+        return array._replace(job_id=job_id)
+
+    def _group(self, numbers: Sequence[int]) -> Iterator[JobArray]:
+        """Yield arrays for these jobs: with gaps if the scheduler can, else without."""
+        if self.scheduler.has_index_lists:
+            for window, group in itertools.groupby(numbers, lambda n: (n - 1) // self._limit):
+                offset = window * self._limit
+                yield JobArray("", offset + 1, format_indices(n - offset for n in group))
+        else:
+            for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+                consecutive = [number for _, number in run]
+                for start in range(0, len(consecutive), self._limit):
+                    size = len(consecutive[start : start + self._limit])
+                    yield JobArray("", consecutive[start], f"1-{size}")
 
     def _notice_limit(self, error: BundleError) -> None:
         if not self._limit_noticed:
@@ -275,12 +272,12 @@ class SlurmSubmission:
             )
             self._limit_noticed = True
 
-    def _wait_for_slurm(self, error: BundleError) -> None:
+    def _wait_for_answer(self, error: BundleError) -> None:
         """Notify the user once; raise after the timeout."""
         now = time.monotonic()
         if self._unreachable_since is None:
             self._unreachable_since = now
-            self._notice(f"Slurm does not answer ({error.message}); trying again")
+            self._notice(f"{self.scheduler.title} does not answer ({error.message}); trying again")
         if now - self._unreachable_since > _RETRY_TIMEOUT_SECONDS:
             raise error
 
@@ -289,19 +286,20 @@ class SlurmSubmission:
         running = 0
         self.reasons = set()
         for array, numbers in self._current_arrays():
-            lines = commands.queue(array.job_id)
-            self.reasons |= {line.reason for line in lines if line.state == "PENDING"}
+            lines = self.scheduler.queue(array.job_id)
+            self.reasons |= {line.reason for line in lines if line.is_pending and line.reason}
             before = array.first - 1
-            queued = {before + index: line.state for line in lines for index in line.indices}
+            queued = {before + index: line for line in lines for index in line.indices}
             gone = self.records.look(number for number in numbers if number not in queued)
-            # Slurm may requeue a job after its end, and hold it
-            self.records.look({before + index for index in _held(lines)} & {*numbers})
+            # a scheduler may requeue a job after its end, and hold it
+            held = {number for number, line in queued.items() if line.is_held}
+            self.records.look(held & {*numbers})
             running += sum(
-                queued.get(number, "PENDING") != "PENDING"
+                number in queued and not queued[number].is_pending
                 for number in numbers
                 if number not in self.records.ended
             )
-            running += self._ends.record(array.job_id, array.first, gone) if gone else 0
+            running += self._ends.record(array, gone) if gone else 0
         self._running = running
 
     def _requeue(self) -> None:
@@ -324,59 +322,11 @@ class SlurmSubmission:
         self._update(failed_nodes=nodes)
         try:
             number = self.retry(lambda name, _: name in names, nodes)
-        except commands.UnreachableError:
+        except UnreachableError:
             raise
-        except commands.SlurmError as error:  # no other node is left
+        except SchedulerError as error:  # no other node is left
             self._unplaced |= names
             self._notice(f"no other node for jobs that a node failed: {error.message}")
         else:
             where = f" ({', '.join(nodes)})" if nodes else ""
             self._notice(f"{count(number, 'job')} failed because of a node{where}: started again")
-
-
-def _held(lines: list[Tasks]) -> Iterator[int]:
-    """Yield the indices of tasks that wait for another reason than their turn."""
-    for tasks in lines:
-        if tasks.state == "PENDING" and tasks.reason not in _USUAL_REASONS:
-            yield from tasks.indices
-
-
-def _write_folder(
-    directory: Path,
-    request: Request,
-    files: Sequence[InputFile],
-    options: Mapping[str, Any],
-    limit: int,
-) -> SubmissionRecord:
-    private = directory / PRIVATE_NAME
-    private.mkdir(mode=0o700)
-    for name in (ATTEMPTS, LOGS):
-        (private / name).mkdir()
-    inputs = write_inputs(files, private / INPUTS)
-    values, size = render_values(request.values.rows)
-    (private / VALUES_NAME).write_bytes(values)
-    script = render_script(
-        folder=directory,
-        bundle=str(request.bundle),
-        script=request.script.name,
-        jobs=len(request.values.rows),
-        inputs=[path.name for path in inputs],
-        outputs=request.wanted,
-        environment=request.environment,
-        node_cache=options.get("node_cache"),
-        record_size=size,
-    )
-    write(private / SCRIPT_NAME, script)
-    (private / SITE_LAUNCHER_NAME).write_bytes(shipped.site_launcher())
-    details = {
-        "arrays": [],
-        "failed_nodes": [],
-        "is_cancelled": False,
-        "limit": limit,
-        "options": sbatch_options(request, options, directory),
-        "throttle": f"%{options['parallel']}" if options.get("parallel") else "",
-    }
-    rows, outputs = request.values.rows, request.wanted
-    plan = SubmissionRecord(request.project_name, "slurm", rows, outputs, details)
-    write_submission(directory, plan)
-    return plan

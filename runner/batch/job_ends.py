@@ -1,7 +1,7 @@
 """Find out why a job left the queue without an outcome, and record it.
 
-Slurm ended the job, its node failed, or the job could not start. The queue has the reason for a
-few minutes; the job's log and the accounting, if there is one, have it for longer.
+The scheduler ended the job, its node failed, or the job could not start. The queue may have the
+reason for a while; the job's log and the accounting, if there is one, have it for longer.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
+from offline_bundle.runner.batch.job_script import ATTEMPTS, LOGS
+from offline_bundle.runner.batch.scheduler import End
 from offline_bundle.runner.console import console_tail
-from offline_bundle.runner.engines.slurm import commands
-from offline_bundle.runner.engines.slurm.batch_script import ATTEMPTS, LOGS
 from offline_bundle.runner.job_files.names import CONSOLE_NAME, RECORD_NAME
 from offline_bundle.runner.results.folder import PRIVATE_NAME, record, write
 from offline_bundle.wheelhouse.runtime.errors import BundleError
@@ -23,43 +23,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from offline_bundle.runner.engines.slurm.commands import Tasks
+    from offline_bundle.runner.batch.scheduler import JobArray, Scheduler
     from offline_bundle.runner.results.folder import JobRecords
 
 SETTLE_SECONDS = 60.0
 """Time that a file may take to appear through a network file system after its writer ended."""
 
-_STATES = {
-    "TIMEOUT": "timeout",
-    "DEADLINE": "timeout",
-    "OUT_OF_MEMORY": "out of memory",
-    "NODE_FAIL": "node failed",
-    "BOOT_FAIL": "node failed",
-    "CANCELLED": "cancelled",
-    "PREEMPTED": "cancelled",
-    "REVOKED": "cancelled",
-    "FAILED": "failed",
-    "COMPLETED": "failed",  # Slurm reports success, but the job left no outcome
-}
-_LOG_MESSAGES = {
-    "oom_kill": "out of memory",
-    "oom-kill": "out of memory",
-    "xceeded job memory limit": "out of memory",
-    "xceeded memory limit": "out of memory",
-    "DUE TO TIME LIMIT": "timeout",
-    "DUE TO NODE FAILURE": "node failed",
-    "DUE TO PREEMPTION": "cancelled",
-    "CANCELLED AT": "cancelled",  # the start of the three above, too
-}
-"""Slurm's messages in the log of a job that it ends; the state may be `FAILED` only."""
-
 _LOG_LINES = 20
 _CONSOLE_LINES = 200
 
 _EXPLANATIONS = {
-    "timeout": "Slurm ended the job: time limit exceeded",
-    "out of memory": "Slurm ended the job: it used more memory than requested",
-    "node failed": "the node failed, and Slurm did not start the job again",
+    "timeout": "{title} ended the job: time limit exceeded",
+    "out of memory": "{title} ended the job: it used more memory than requested",
+    "node failed": "the node failed, and {title} did not start the job again",
     "cancelled": "the job was cancelled",
     "failed": "the job was killed or could not start",
     "lost": "the job left the queue without a reason: it was removed, or its node failed",
@@ -69,8 +45,9 @@ _EXPLANATIONS = {
 class JobEnds:
     """Records the ends of jobs that could not do so themselves."""
 
-    def __init__(self, records: JobRecords) -> None:
+    def __init__(self, records: JobRecords, scheduler: Scheduler) -> None:
         self._records = records
+        self._scheduler = scheduler
         self._private = records.directory / PRIVATE_NAME
         self._missing_since: dict[int, float] = {}
         """Job number → time at which it had left the queue without an outcome."""
@@ -82,36 +59,39 @@ class JobEnds:
             for attempt in self._attempts(number):
                 shutil.rmtree(attempt, ignore_errors=True)
 
-    def record(self, job_id: str, first: int, gone: Sequence[int]) -> int:
+    def record(self, array: JobArray, gone: Sequence[int]) -> int:
         """Record why jobs of an array left the queue; return how many have no reason yet."""
-        ended: dict[int, Tasks] = {}
-        for tasks in commands.queue(job_id, with_ended=True):
-            ended |= {first - 1 + index: tasks for index in tasks.indices}
+        before = array.first - 1
+        ended = self._scheduler.ended(array.job_id)
         unclear = 0
         for number in self._records.look(gone):  # an outcome may have been written meanwhile
             since = self._missing_since.setdefault(number, time.monotonic())
-            task = f"{job_id}_{number - first + 1}"
-            state = _STATES.get(ended[number].state) if number in ended else None
+            task = f"{array.job_id}_{number - before}"
+            state, node = ended.get(number - before, End(None))
             if state in {None, "failed"}:
                 state = self._state_in_log(task) or state
+            is_cancelled = self._records.plan.details["is_cancelled"]
+            if state in {None, "failed"} and is_cancelled and not self._was_killed(number):
+                state = "cancelled"
             is_clear = state not in {None, "failed"} or self._was_killed(number)
             if is_clear or time.monotonic() - since > SETTLE_SECONDS:
                 is_unseen = state == "failed" and not self._has_begun(number, task)
                 if is_unseen:
                     state = "node failed"
                 if state is None:
-                    accounted = commands.accounted(job_id).get(number - first + 1, "")
-                    state = _STATES.get(accounted, "lost")
-                node = ended[number].node if number in ended else ""
+                    end = self._scheduler.accounted(array.job_id).get(number - before, End(None))
+                    state, node = end.state or "lost", node or end.node
                 self._write(number, state, task, node, is_unseen=is_unseen)
             else:
                 unclear += 1
         return unclear
 
     def _state_in_log(self, task: str) -> str | None:
-        """Return what Slurm did to a job since it was last requeued, from the job's log."""
+        """Return what the scheduler did to a job since it was last requeued, from the job's log."""
         log = console_tail(self._log(task), _LOG_LINES).rpartition("DUE TO JOB REQUEUE")[2]
-        return next((state for text, state in _LOG_MESSAGES.items() if text in log), None)
+        return next(
+            (state for text, state in self._scheduler.log_states.items() if text in log), None
+        )
 
     def _has_begun(self, number: int, task: str) -> bool:
         """Return False if the job could write nothing at all."""
@@ -122,15 +102,15 @@ class JobEnds:
 
     def _attempts(self, number: int) -> list[Path]:
         """Return the folders of attempts that did not become the result, the last one last."""
-        folders = (self._private / ATTEMPTS).glob(f"{self._records.name(number)}.*.*")
-        return sorted(folders, key=lambda path: tuple(map(int, path.name.split(".")[1:])))
+        folders = (self._private / ATTEMPTS).glob(f"{self._records.name(number)}.*")
+        return sorted(folders, key=lambda path: int(path.suffix[1:]))
 
     def _was_killed(self, number: int) -> bool:
         """Return True if the last attempt has recorded that."""
         return any((attempt / RECORD_NAME).exists() for attempt in self._attempts(number)[-1:])
 
     def _write(self, number: int, state: str, task: str, node: str, *, is_unseen: bool) -> None:
-        """Write the folder of a job that Slurm ended: its console and the reason, nothing else."""
+        """Write the folder of a job that was ended: its console and the reason."""
         name = self._records.name(number)
         folder = self._private / f"{name}.ended"
         try:
@@ -152,8 +132,9 @@ class JobEnds:
         attempts = self._attempts(number)
         consoles = [console_tail(path / CONSOLE_NAME, _CONSOLE_LINES) for path in attempts[-1:]]
         log = console_tail(self._log(task), _LOG_LINES)
-        where = f"Slurm job {task}" + (f" on node {node}" if node and "None" not in node else "")
-        explanation = f"{_EXPLANATIONS[state]} ({where})"
+        title = self._scheduler.title
+        where = f"{title} job {task}" + (f" on node {node}" if node and "None" not in node else "")
+        explanation = f"{_EXPLANATIONS[state].format(title=title)} ({where})"
         if is_unseen:
             explanation = (
                 f"the job could not start ({where})"

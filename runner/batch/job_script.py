@@ -1,10 +1,10 @@
-"""Render the batch script of a submission: what Slurm starts on a node for each job. Pure text.
+"""Render the batch script of a submission: what a scheduler starts on a node. Pure text.
 
 The script is plain sh. Each attempt works in a folder of its own. The outcome of the job is written
 beside its files, and then the folder is renamed to the job's name: both appear at once or not at
-all. An attempt that Slurm ends (time limit, node failure, cancelled, requeued) never gets that far,
-so none of its files become a result. If two attempts of a job run to their end, because a node that
-was given up still works, the first one counts.
+all. An attempt that the scheduler ends (time limit, node failure, cancelled, requeued) never gets
+that far, so none of its files become a result. If two attempts of a job run to their end, because a
+node that was given up still works, the first one counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from offline_bundle.runner.values import Value
 
 ATTEMPTS = "attempts"
-LOGS = "slurm"
+LOGS = "logs"
 SCRIPT_NAME = "job.sh"
 SITE_LAUNCHER_NAME = "site_launcher.py"
 """Starts the site's launcher, where a signature policy is in force."""
@@ -36,17 +36,22 @@ VALUES_NAME = "values"
 
 _TEMPLATE = """\
 #!/bin/sh
-# One job of a Slurm array, written by offline-bundle. Its number is $1 + SLURM_ARRAY_TASK_ID.
+# One job of an array, written by offline-bundle. Its number is $offset + $index.
 folder={folder}
 bundle={bundle}
 private=$folder/{private}
-number=$(($1 + SLURM_ARRAY_TASK_ID))
+offset=${{1:-0}}
+{variables}
+number=$((offset + index))
 name=$(printf '{pattern}' "$number")
-attempt=$private/{attempts}/$name.${{SLURM_RESTART_COUNT:-0}}.$SLURM_JOB_ID
-log=$private/{logs}/${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID.out
+log=$private/{logs}/${{array}}_$index.out
 
 [ ! -e "$folder/$name" ] || exit 0  # an earlier attempt has ended meanwhile
+restart=0  # attempts before this one
+while [ -e "$private/{attempts}/$name.$restart" ]; do restart=$((restart + 1)); done
+attempt=$private/{attempts}/$name.$restart
 mkdir "$attempt" && cd "$attempt" || exit 1
+script=$attempt/{script}
 exec >{console} 2>&1
 started=$(date +%s)
 
@@ -55,7 +60,7 @@ started=$(date +%s)
 {exports}
 export OFFLINE_BUNDLE_CACHE OFFLINE_BUNDLE_JOB="$number" OFFLINE_BUNDLE_JOBS={jobs}
 {values}{links}
-# Slurm ends the job: leave no result.
+# The scheduler ends the job: leave no result.
 stop() {{
     trap '' TERM
     kill -TERM "$child" 2>/dev/null
@@ -78,7 +83,7 @@ if [ -f "$bundle/run.py" ]; then
         set -- sh "$bundle/run.sh"
     fi
     trap stop TERM
-    "$@" --bundle "$bundle" "$attempt/"{script} &
+    "$@" --bundle "$bundle" "$script" &
     child=$!
     wait "$child"
     code=$?
@@ -87,7 +92,7 @@ fi
 ended=$(date +%s)
 if [ "$code" -ne 0 ] && [ ! -f "$bundle/run.py" ]; then
     state="node failed"
-    echo "error: the bundle $bundle does not exist on ${{SLURMD_NODENAME:-this node}}"
+    echo "error: the bundle $bundle does not exist on ${{node:-this node}}"
     echo "hint: --bundle must be in a file system that the nodes see"
 elif [ "$code" -ne 0 ]; then
     # not the script failed, but this node: no space, a broken Python, an unreadable bundle
@@ -99,10 +104,9 @@ elif [ "$code" -ne 0 ]; then
 fi
 {outputs}format='{{"code": %d, "started": %d, "ended": %d, "node": "%s", '
 format=$format'"job_id": "%s", "restart": %d, "state": "%s"}}'
-printf "$format\\n" "$code" "$started" "$ended" "${{SLURMD_NODENAME:-}}" \\
-    "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" "${{SLURM_RESTART_COUNT:-0}}" \\
+printf "$format\\n" "$code" "$started" "$ended" "$node" "${{array}}_$index" "$restart" \\
     "$state" >{record} || exit 1
-[ "$code" -ne 137 ] || exit 137  # killed: Slurm has the reason
+[ "$code" -ne 137 ] || exit 137  # killed: the scheduler has the reason
 mv -T "$attempt" "$folder/$name" || exit 1
 [ -s "$log" ] || rm -f "$log"
 exit "$code"
@@ -110,9 +114,9 @@ exit "$code"
 
 _CACHE = """\
 if [ -z "${OFFLINE_BUNDLE_CACHE:-}" ]; then
-    for parent in "${SLURM_TMPDIR:-}" "${TMPDIR:-}" /tmp; do
+    for parent in "$scratch" "${TMPDIR:-}" /tmp; do
         case $parent in  # skip folders of this job alone
-            "" | *[!0-9]"$SLURM_JOB_ID" | *[!0-9]"$SLURM_JOB_ID"[!0-9]*) continue ;;
+            "" | *[!0-9]"$job" | *[!0-9]"$job"[!0-9]*) continue ;;
         esac
         [ -d "$parent" ] && [ -w "$parent" ] && break
     done
@@ -122,6 +126,7 @@ fi"""
 
 def render_script(  # noqa: PLR0913
     *,
+    variables: str,
     folder: Path,
     bundle: str,
     script: str,
@@ -132,12 +137,16 @@ def render_script(  # noqa: PLR0913
     node_cache: str | None = None,
     record_size: int = 0,
 ) -> str:
-    """Render the batch script; *record_size* is the size of a record of `render_values`, or 0."""
+    """Render the batch script; *record_size* is the size of a record of `render_values`, or 0.
+
+    *variables* are the scheduler's: see `Scheduler`.
+    """
     quote = shlex.quote
     source = f'if="$private/{VALUES_NAME}" bs={record_size} skip=$((number - 1)) count=1'
     values = f"dd {source} of={INPUT_PARAMETERS} 2>/dev/null || exit 1\n"
     sources = " ".join(f'"$private"/{INPUTS}/{quote(name)}' for name in inputs)
     return _TEMPLATE.format(
+        variables=variables,
         folder=quote(str(folder)),
         bundle=quote(bundle),
         script=quote(script),

@@ -1,0 +1,1 @@
+"""What engines for batch schedulers share: job script, submission, records of outcomes."""

@@ -1,0 +1,149 @@
+"""An engine for a batch scheduler: jobs are tasks of job arrays, in a folder that the nodes see.
+
+A job writes its own outcome to a file (`job_script.py`), so neither accounting nor the scheduler's
+short memory is needed for it. For jobs that the scheduler ended, it has the reason for a while, and
+the job's log may have it afterwards. A poll is one command per array, for any number of tasks.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offline_bundle.runner.batch.submission import BatchSubmission
+from offline_bundle.runner.results.changes import remove_results
+from offline_bundle.runner.results.folder import PRIVATE_NAME
+from offline_bundle.wheelhouse.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from offline_bundle.runner.batch.scheduler import Scheduler
+    from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
+    from offline_bundle.runner.request import Request
+
+
+class BatchEngine:
+    """Runs jobs through the commands of *scheduler* on this machine."""
+
+    def __init__(
+        self, scheduler: Scheduler, options: Mapping[str, Any], notice: Callable[[str], None]
+    ) -> None:
+        self._scheduler = scheduler
+        self._options = options
+        self._notice = notice
+        self._submissions: dict[str, BatchSubmission] = {}
+
+    def submit(
+        self,
+        request: Request,
+        directory: Path | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> ProjectState:
+        """Write the folder and submit the arrays; undo all of it if one is refused."""
+        if directory is None:
+            message = f"{self._scheduler.title} jobs need a folder"
+            raise InputError(message, hint="name one with --download")
+        _check_options(request)
+        progress("writing the folder")
+        submission = BatchSubmission.create(
+            directory.absolute(), request, self._options, self._scheduler, self._notice
+        )
+        progress("submitting")
+        submission.submit_all()
+        self._submissions[str(submission.directory)] = submission
+        return submission.state()
+
+    def find(self, name_or_id: str) -> ProjectState:
+        """Find a submission by its folder, or by a job identifier that is still known."""
+        folder = Path(name_or_id).absolute()
+        if not folder.is_dir() and name_or_id.isdecimal():
+            directory = self._scheduler.work_directory(name_or_id)
+            if directory is None or directory.name != PRIVATE_NAME:
+                raise InputError(
+                    f"{self._scheduler.title} does not know a job {name_or_id} of offline-bundle "
+                    "(any more)",
+                    hint="name the results folder: offline-bundle jobs DIR",
+                )
+            folder = directory.parent
+        submission = BatchSubmission.read(folder, self._scheduler, self._notice)
+        self._submissions[str(folder)] = submission
+        submission.poll()
+        return submission.state()
+
+    def list_projects(self) -> list[ProjectState]:
+        """List the submissions in the queue. Others are known by their folders only."""
+        folders = [
+            queued.directory.parent
+            for queued in self._scheduler.list_own()
+            if queued.directory.name == PRIVATE_NAME
+        ]
+        newest_first = dict.fromkeys(reversed(folders))
+        return [self.find(str(folder)) for folder in newest_first if folder.is_dir()]
+
+    def poll(self, project: ProjectState) -> Counts:
+        """Read the queue, once per array, and the outcomes of jobs that have left it."""
+        submission = self._submissions[project.project_id]
+        submission.poll()
+        return submission.state().counts
+
+    def pending_reason(self, project: ProjectState) -> str:
+        """Return the scheduler's reasons."""
+        title, reasons = self._scheduler.title, self._submissions[project.project_id].reasons
+        if not reasons:
+            return f"{title} gives no reason"
+        return f"{title}'s reason is {', '.join(sorted(reasons))}"
+
+    def results(
+        self,
+        project: ProjectState,
+        directory: Path,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> Results:
+        """Write the page; the files are in the folder already."""
+        return self._submissions[project.project_id].records.results(directory, progress)
+
+    def failures(self, project: ProjectState, limit: int) -> list[Failure]:
+        """Return the first failed jobs and their consoles."""
+        return self._submissions[project.project_id].records.failures(limit)
+
+    def resume_arguments(self, project: ProjectState, directory: Path | None) -> list[str]:
+        """Return the folder."""
+        del directory
+        return [project.project_id, "--wait"]
+
+    def cancel(self, project: ProjectState) -> None:
+        """Cancel the jobs, and submit no others."""
+        self._submissions[project.project_id].cancel()
+
+    def retry(self, project: ProjectState, is_chosen: Callable[[str, str], bool]) -> int:
+        """Submit failed jobs again."""
+        return self._submissions[project.project_id].retry(is_chosen)
+
+    def delete(self, project: ProjectState) -> None:
+        """Remove the folder."""
+        submission = self._submissions[project.project_id]
+        remove_results(submission.directory, submission.records.plan.names)
+
+    def on_interrupt(self, project: ProjectState) -> str | None:
+        """Cancel the jobs with `--cancel-on-interrupt`."""
+        if not self._options.get("cancel_on_interrupt"):
+            return None
+        self._submissions[project.project_id].cancel()
+        return "the jobs are cancelled"
+
+
+def _check_options(request: Request) -> None:
+    problems = [
+        f"--env {name}: not a valid name in a shell"
+        for name in request.environment
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+    ]
+    if not Path(str(request.bundle)).is_absolute():
+        problems.append(
+            f"--bundle {request.bundle}: no such folder here; give its absolute path on the nodes"
+        )
+    if problems:
+        hint = "correct these options, and submit again"
+        raise InputError("the submission is not valid", problems=problems, hint=hint)

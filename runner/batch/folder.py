@@ -1,0 +1,80 @@
+"""Write the results folder of a submission: all that its jobs read on the nodes.
+
+DIRECTORY/.submission/job.sh        the batch script, the same for all jobs
+DIRECTORY/.submission/inputs/       the script and its inputs
+DIRECTORY/.submission/values        the values of each job, in records of one size
+DIRECTORY/.submission/attempts/     jobs that run, and attempts that the scheduler ended
+DIRECTORY/.submission/logs/         what the scheduler itself printed about a job
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from offline_bundle.runner.batch.job_script import (
+    ATTEMPTS,
+    LOGS,
+    SCRIPT_NAME,
+    SITE_LAUNCHER_NAME,
+    VALUES_NAME,
+    render_script,
+    render_values,
+)
+from offline_bundle.runner.job_files.inputs import INPUTS, InputFile, write_inputs
+from offline_bundle.runner.results.folder import (
+    PRIVATE_NAME,
+    SubmissionRecord,
+    write,
+    write_submission,
+)
+from offline_bundle.wheelhouse.store import shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from offline_bundle.runner.batch.scheduler import Scheduler
+    from offline_bundle.runner.request import Request
+
+
+def write_folder(
+    directory: Path,
+    request: Request,
+    files: Sequence[InputFile],
+    scheduler: Scheduler,
+    options: Mapping[str, Any],
+) -> SubmissionRecord:
+    """Write the files of a submission without arrays. Raises OSError."""
+    private = directory / PRIVATE_NAME
+    private.mkdir(mode=0o700)
+    for name in (ATTEMPTS, LOGS):
+        (private / name).mkdir()
+    inputs = write_inputs(files, private / INPUTS)
+    values, size = render_values(request.values.rows)
+    (private / VALUES_NAME).write_bytes(values)
+    script = render_script(
+        variables=scheduler.variables,
+        folder=directory,
+        bundle=str(request.bundle),
+        script=request.script.name,
+        jobs=len(request.values.rows),
+        inputs=[path.name for path in inputs],
+        outputs=request.wanted,
+        environment=request.environment,
+        node_cache=options.get("node_cache"),
+        record_size=size,
+    )
+    write(private / SCRIPT_NAME, script)
+    (private / SITE_LAUNCHER_NAME).write_bytes(shipped.site_launcher())
+    details = {
+        "arrays": [],
+        "failed_nodes": [],
+        "is_cancelled": False,
+        "limit": scheduler.array_limit(),
+        "options": scheduler.submit_options(request, options, directory),
+        "parallel": options.get("parallel"),
+    }
+    rows, outputs = request.values.rows, request.wanted
+    plan = SubmissionRecord(request.project_name, scheduler.engine, rows, outputs, details)
+    write_submission(directory, plan)
+    return plan

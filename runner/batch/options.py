@@ -1,0 +1,60 @@
+"""Command-line options of all engines for batch schedulers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from offline_bundle.runner.options import PARALLEL
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from offline_bundle.runner.options import Decorator
+
+_CANCEL_ON_INTERRUPT = click.option(
+    "--cancel-on-interrupt", is_flag=True, help="Cancel the jobs on Ctrl-C."
+)
+BATCH_OPTIONS: tuple[Decorator, ...] = (
+    PARALLEL,
+    click.option(
+        "--node-cache",
+        metavar="DIR",
+        help="Folder for environments on the nodes: on a local disk, yours, and kept after the "
+        "job.  [default: OFFLINE_BUNDLE_CACHE, or in TMPDIR unless that is the job's, or in /tmp]",
+    ),
+    _CANCEL_ON_INTERRUPT,
+)
+BATCH_JOBS_OPTIONS: tuple[Decorator, ...] = (_CANCEL_ON_INTERRUPT,)
+
+
+def needs_directory(_: Mapping[str, Any]) -> bool:
+    """Return True: jobs work in the results folder."""
+    return True
+
+
+def check_batch_usage(
+    engine: str, options: Mapping[str, Any], *, bundle: str | None, wait: bool
+) -> None:
+    """Raise `click.UsageError` for invalid options and options that exclude each other."""
+    if not bundle:
+        raise click.UsageError(
+            f"--engine {engine} requires --bundle DIR, in a folder that nodes see"
+        )
+    if options["cancel_on_interrupt"] and not wait:
+        raise click.UsageError("--cancel-on-interrupt has no effect with --no-wait")
+    if options["node_cache"] and not Path(options["node_cache"]).is_absolute():
+        raise click.UsageError("--node-cache must be an absolute path on the nodes")
+
+
+def check_native_options(flag: str, given: Sequence[str], reserved: Collection[str]) -> None:
+    """Raise `click.UsageError` for options of the scheduler that jobs cannot have."""
+    for option in given:
+        name = re.split(r"[ =]", option)[0]
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+            raise click.UsageError(f"{flag} {option!r} is not KEY=VALUE, without dashes")
+        if name in reserved:
+            raise click.UsageError(f"{flag} {name}: offline-bundle sets this itself")

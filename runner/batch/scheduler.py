@@ -1,0 +1,183 @@
+"""The interface of a batch scheduler: what `BatchEngine` needs of Slurm, Grid Engine or PBS.
+
+A scheduler runs its own commands and returns plain data. Accounting is optional: a job writes its
+outcome itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+from offline_bundle.wheelhouse.runtime.processes import find_program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from offline_bundle.runner.request import Request
+
+_SECONDS = 120
+"""Time limit of a command; schedulers themselves give up sooner."""
+
+
+class SchedulerError(BundleError):
+    """A command of the scheduler failed, exit code 1."""
+
+
+class UnreachableError(SchedulerError):
+    """The scheduler does not answer. Jobs continue without it."""
+
+
+class SubmitLimitError(SchedulerError):
+    """The limit of jobs in the queue is reached."""
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks of an array that wait or run, in the same state."""
+
+    indices: frozenset[int]
+    is_pending: bool
+    reason: str = ""
+    """Why they wait; empty if unknown."""
+    is_held: bool = False
+    """True if they wait for another reason than their turn."""
+
+
+class End(NamedTuple):
+    """How a task left the queue."""
+
+    state: str | None
+    """A state of `runner.model`; None if the scheduler does not know it."""
+    node: str = ""
+
+
+class JobArray(NamedTuple):
+    """A job array that was submitted, or is about to be."""
+
+    job_id: str
+    first: int
+    """The number of the job with index 1."""
+    indices: str
+    """As schedulers write them: `1-3,7`."""
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of its jobs."""
+        return [self.first - 1 + index for index in parse_indices(self.indices)]
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job of this user in the queue."""
+
+    job_id: str
+    directory: Path
+    """Its working directory."""
+
+
+class Scheduler(Protocol):
+    """The commands of a batch scheduler. Every method raises `BundleError`."""
+
+    engine: str
+    """Name of the engine: `slurm`."""
+    title: str
+    """Name in messages: `Slurm`."""
+    variables: str
+    """Lines of sh for the job script: they set index, array, job, node and scratch."""
+    has_index_lists: bool
+    """True if an array may have gaps: `1-3,7`."""
+    log_states: Mapping[str, str]
+    """Text that the scheduler writes to a job's log → state of the job."""
+
+    def array_limit(self) -> int:
+        """Return the number of tasks that an array may have."""
+
+    def submit_options(
+        self, request: Request, options: Mapping[str, Any], directory: Path
+    ) -> list[str]:
+        """Return the options of the submit command for all arrays of a submission."""
+
+    def submit(
+        self,
+        script: Path,
+        options: Sequence[str],
+        array: JobArray,
+        *,
+        parallel: int | None = None,
+        after: Sequence[str] = (),
+    ) -> str:
+        """Submit an array; return its identifier.
+
+        *parallel* tasks run at a time. It waits until the jobs *after* have ended.
+        """
+
+    def queue(self, job_id: str) -> list[Tasks]:
+        """Return the tasks of an array that wait or run."""
+
+    def ended(self, job_id: str) -> dict[int, End]:
+        """Return how tasks ended, as far as the scheduler remembers it: index → end."""
+
+    def accounted(self, job_id: str) -> dict[int, End]:
+        """Return the same from the accounting; empty without accounting."""
+
+    def exclude(self, options: Sequence[str], nodes: Sequence[str]) -> list[str]:
+        """Return options that also keep jobs off *nodes*."""
+
+    def cancel(self, job_ids: Sequence[str]) -> None:
+        """Cancel all tasks of these arrays that have not ended."""
+
+    def list_own(self) -> list[Queued]:
+        """List the user's jobs in the queue."""
+
+    def work_directory(self, job_id: str) -> Path | None:
+        """Return the working directory of a job; None if the scheduler does not know it."""
+
+
+def run_command(title: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of the scheduler *title*. Raises InputError if it is not on PATH."""
+    program = find_program(command[0])
+    if program is None:
+        raise InputError(
+            f"this machine has no {title}: there is no {command[0]} on PATH",
+            hint=f"submit from a login node of the cluster, or load the module with {title}'s "
+            "commands",
+        )
+    variables = {"LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}  # 0: lists of indices are complete
+    try:
+        return subprocess.run(
+            [program, *command[1:]],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_SECONDS,
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnreachableError(f"{command[0]} did not answer for {_SECONDS} s") from error
+
+
+def parse_indices(text: str) -> Iterable[int]:
+    """Yield the indices that are written as `1-3,7,10-20:5%4`: 1, 2, 3, 7, 10, 15 and 20."""
+    for part in text.partition("%")[0].strip("[]").split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
+        if match:
+            yield from range(int(match[1]), int(match[2] or match[1]) + 1, int(match[3] or 1))
+
+
+def format_indices(indices: Iterable[int]) -> str:
+    """Write ascending indices: `1-3,7`."""
+    ranges: list[list[int]] = []
+    for index in indices:
+        if ranges and ranges[-1][1] == index - 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in ranges)

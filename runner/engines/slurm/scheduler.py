@@ -1,0 +1,229 @@
+"""Slurm's own commands. Accounting (slurmdbd) is optional.
+
+Output is requested in the formats that all versions have (`--parsable`, `--format`), not in JSON,
+whose fields change between releases.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offline_bundle.runner.batch.scheduler import (
+    End,
+    Queued,
+    SchedulerError,
+    SubmitLimitError,
+    Tasks,
+    UnreachableError,
+    parse_indices,
+    run_command,
+)
+from offline_bundle.runner.engines.slurm.options import sbatch_options
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from offline_bundle.runner.batch.scheduler import JobArray
+    from offline_bundle.runner.request import Request
+
+_TRANSIENT = re.compile(
+    r"(?i)unable to contact|timed out|zero bytes|connection refused|temporarily|no route"
+    r"|unreachable|system call|reset by peer|broken pipe"
+)
+"""Messages of a controller that is busy, starting, or unreachable."""
+
+_LIMIT = re.compile(
+    r"(?i)submit ?limit|job limit|MaxSubmit|QOSMax|AssocMax|too many|limit on number|MaxJobCount"
+)
+"""Messages of sbatch if the user has as many jobs in the queue as allowed."""
+
+_UNCONFIGURED = re.compile(r"(?i)configuration source|DNS SRV lookup|slurm\.conf")
+"""Messages of commands without a configuration."""
+
+_UNKNOWN_JOB = "Invalid job id"
+_PREFIX = re.compile(r"^\w+: (?:error|fatal): ")
+_USUAL_REASONS = {"Dependency", "JobArrayTaskLimit", "None", "Priority", "Resources"}
+
+_STATES = {
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "OUT_OF_MEMORY": "out of memory",
+    "NODE_FAIL": "node failed",
+    "BOOT_FAIL": "node failed",
+    "CANCELLED": "cancelled",
+    "PREEMPTED": "cancelled",
+    "REVOKED": "cancelled",
+    "FAILED": "failed",
+    "COMPLETED": "failed",  # Slurm reports success, but the job left no outcome
+}
+
+_VARIABLES = """\
+index=$SLURM_ARRAY_TASK_ID array=$SLURM_ARRAY_JOB_ID job=$SLURM_JOB_ID
+node=${SLURMD_NODENAME:-} scratch=${SLURM_TMPDIR:-}"""
+
+
+class Slurm:
+    """A `Scheduler`."""
+
+    engine = "slurm"
+    title = "Slurm"
+    variables = _VARIABLES
+    has_index_lists = True
+    log_states: Mapping[str, str] = {
+        "oom_kill": "out of memory",
+        "oom-kill": "out of memory",
+        "xceeded job memory limit": "out of memory",
+        "xceeded memory limit": "out of memory",
+        "DUE TO TIME LIMIT": "timeout",
+        "DUE TO NODE FAILURE": "node failed",
+        "DUE TO PREEMPTION": "cancelled",
+        "CANCELLED AT": "cancelled",  # the start of the three above, too
+    }
+    """The state of the job in the queue may be `FAILED` only."""
+
+    def array_limit(self) -> int:
+        """Return the number of tasks that an array may have, numbered from 1."""
+        output = _run(["scontrol", "show", "config"])
+        match = re.search(r"^MaxArraySize\s*=\s*(\d+)", output, re.MULTILINE)
+        if not match or int(match[1]) < 2:
+            raise SchedulerError(
+                "this Slurm allows no job arrays: MaxArraySize is 0",
+                hint="ask the administrator to enable them",
+            )
+        return int(match[1]) - 1
+
+    def submit_options(
+        self, request: Request, options: Mapping[str, Any], directory: Path
+    ) -> list[str]:
+        """Return the options of sbatch for a submission."""
+        return sbatch_options(request, options, directory)
+
+    def submit(
+        self,
+        script: Path,
+        options: Sequence[str],
+        array: JobArray,
+        *,
+        parallel: int | None = None,
+        after: Sequence[str] = (),
+    ) -> str:
+        """Submit an array; return the job's identifier."""
+        throttle = f"%{parallel}" if parallel else ""
+        words = [*options, f"--array={array.indices}{throttle}"]
+        if after:
+            words.append(f"--dependency=afterany:{':'.join(after)}")
+        command = ["sbatch", "--parsable", *words, str(script), str(array.first - 1)]
+        output = _run(command).strip()
+        job_id = output.partition(";")[0]  # ;CLUSTER if there are several
+        if not job_id.isdecimal():
+            raise SchedulerError(f"sbatch printed {output!r} instead of a job identifier")
+        return job_id
+
+    def queue(self, job_id: str) -> list[Tasks]:
+        """Return the tasks of an array that wait or run."""
+        return [
+            Tasks(
+                indices,
+                is_pending=state == "PENDING",
+                reason="" if reason == "None" else reason,
+                is_held=state == "PENDING" and reason not in _USUAL_REASONS,
+            )
+            for indices, state, reason, _ in _squeue(job_id)
+        ]
+
+    def ended(self, job_id: str) -> dict[int, End]:
+        """Return how tasks ended, for some minutes."""
+        return {
+            index: End(_STATES.get(state), "" if "None" in node else node)
+            for indices, state, _, node in _squeue(job_id, "--states=all")
+            for index in indices
+        }
+
+    def accounted(self, job_id: str) -> dict[int, End]:
+        """Return how tasks ended from the accounting; empty without accounting.
+
+        Tasks that never started are on one line: `12_[4-6]|CANCELLED by 0`.
+        """
+        options = ["--allocations", "--noheader", "--parsable2", "--format=JobID,State"]
+        try:
+            output = _run(["sacct", *options, f"--jobs={job_id}"])
+        except BundleError:
+            return {}
+        rows = re.findall(rf"^{job_id}_([^|]+)\|(\w+)", output, re.MULTILINE)
+        return {
+            index: End(_STATES.get(state))
+            for indices, state in rows
+            for index in parse_indices(indices)
+        }
+
+    def exclude(self, options: Sequence[str], nodes: Sequence[str]) -> list[str]:
+        """Return options that keep jobs off *nodes*, besides those that they exclude."""
+        prefix = "--exclude="
+        given = [word.removeprefix(prefix) for word in options if word.startswith(prefix)]
+        others = [word for word in options if not word.startswith(prefix)]
+        excluded = [*given, *nodes]
+        return [*others, prefix + ",".join(excluded)] if excluded else others
+
+    def cancel(self, job_ids: Sequence[str]) -> None:
+        """Cancel all tasks of these arrays that have not ended."""
+        if job_ids:
+            _run(["scancel", "--quiet", *job_ids])
+
+    def list_own(self) -> list[Queued]:
+        """List the user's jobs in the queue."""
+        lines = _run(["squeue", "--noheader", "--me", "--format=%F|%Z"]).splitlines()
+        fields = [line.strip().partition("|") for line in lines if "|" in line]
+        return [Queued(job_id, Path(directory)) for job_id, _, directory in dict.fromkeys(fields)]
+
+    def work_directory(self, job_id: str) -> Path | None:
+        """Return the working directory of a job; None if Slurm does not know it (any more)."""
+        try:
+            output = _run(["scontrol", "show", "job", job_id])
+        except SchedulerError as error:
+            if _UNKNOWN_JOB in error.message:
+                return None
+            raise
+        match = re.search(r"^\s*WorkDir=(.+)$", output, re.MULTILINE)
+        return Path(match[1]) if match else None
+
+
+def _squeue(job_id: str, *options: str) -> Iterator[tuple[frozenset[int], str, str, str]]:
+    """Yield indices, state, reason and node of the tasks of an array."""
+    command = ["squeue", "--noheader", f"--jobs={job_id}", *options, "--format=%K|%T|%r|%N"]
+    try:
+        lines = _run(command).splitlines()
+    except SchedulerError as error:
+        if _UNKNOWN_JOB in error.message:  # all have ended, and Slurm has forgotten them
+            return
+        raise
+    for line in lines:
+        fields = line.strip().split("|", 3)
+        if len(fields) == 4:
+            yield frozenset(parse_indices(fields[0])), *fields[1:]  # type: ignore[misc]
+
+
+def _run(command: Sequence[str]) -> str:
+    done = run_command("Slurm", command)
+    if done.returncode:
+        raise _failure(command[0], done)
+    return done.stdout
+
+
+def _failure(program: str, done: subprocess.CompletedProcess[str]) -> BundleError:
+    lines = [_PREFIX.sub("", line).strip() for line in done.stderr.splitlines()]
+    message = "; ".join(filter(None, lines)) or f"exit code {done.returncode}"
+    if _UNCONFIGURED.search(message) and not _TRANSIENT.search(message):
+        return InputError(
+            f"{program} has no cluster configuration: {message}",
+            hint="submit from a login node of the cluster, or set SLURM_CONF to its slurm.conf",
+        )
+    kind = SchedulerError
+    if _TRANSIENT.search(message):
+        kind = UnreachableError
+    elif _LIMIT.search(message):
+        kind = SubmitLimitError
+    return kind(f"{program}: {message}", hint="this is Slurm's own message")
