@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from offline_bundle.runner.batch.scheduler import JobArray
     from offline_bundle.runner.request import Request
 
-_TRANSIENT = re.compile(r"(?i)can't connect|unable to (?:contact|send)|timeout|got no response|reset by peer")
+_TRANSIENT = re.compile(
+    r"(?i)can't connect|unable to (?:contact|send)|timeout|got no response|reset by peer"
+)
 _LIMIT = re.compile(r"(?i)job rejected: only \d+ jobs are allowed|max_u_jobs|max_jobs")
 _UNCONFIGURED = re.compile(r"(?i)SGE_ROOT|act_qmaster|cell directory|SGE_CELL")
 _UNKNOWN_JOB = "do not exist"
