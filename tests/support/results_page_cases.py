@@ -1,6 +1,22 @@
 from __future__ import annotations
 
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
 from offline_bundle.runner.model import FileEntry, JobEntry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def page_data(page: Path) -> dict[str, Any]:
+    """Return what a results page shows."""
+    text = page.read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text)
+    assert found
+    document: dict[str, Any] = json.loads(found[1])
+    return document
 
 
 def job(number: int, state: str = "evaluated", **changes: object) -> JobEntry:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 from uv import find_uv_bin
@@ -24,6 +24,7 @@ from offline_bundle.runner.model import FAILED, SUCCEEDED
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.engine_cases import CASES
 from tests.support.jobs import CLIENT_LEAKS
+from tests.support.results_page_cases import page_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,12 +103,11 @@ class Submitted:
 
     @property
     def links(self) -> dict[str, list[str]]:
-        """Job → its files on the page, in order."""
-        page = (self.directory / "index.html").read_text()
-        found: dict[str, set[str]] = {}
-        for job, path in re.findall(r'href="(job-\d+)/([^"]+)"', page):
-            found.setdefault(job, set()).add(path.replace("%20", " "))
-        return {job: sorted(paths) for job, paths in sorted(found.items())}
+        """Job → its files on the page, sorted."""
+        return {
+            job: sorted(unquote(url).removeprefix(f"{job}/") for url, *_ in files)
+            for job, *_, files, _ in page_data(self.directory / "index.html")["jobs"]
+        }
 
     def seen(self, job: str) -> dict[str, Any]:
         """What the script of a job has seen."""
@@ -210,9 +210,9 @@ def test_inputs_values_and_variables(
     assert done.links == {job: [*files, *tables] for job in ("job-0001", "job-0002")}
     assert (done.directory / "job-0002" / "plot.png").read_text() == "linked"
     assert done.document["download"]["files"] == 14
-    page = (done.directory / "index.html").read_text()
-    assert "<dt>double</dt><dd>2</dd>" in page
-    assert "offline_bundle_job" not in page
+    page = page_data(done.directory / "index.html")
+    assert sorted(page["values"]) == ["double", "n", "what"]
+    assert [row[6][page["values"].index("double")] for row in page["jobs"]] == [1.0, 2.0]
 
 
 def test_failures(engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -288,7 +288,7 @@ def test_of_two_attempts_the_first_that_ends_counts(node: Node) -> None:
         ({"TMPDIR": "{local}"}, {}, "{local}"),
         ({"SLURM_TMPDIR": "{local}", "TMPDIR": "/tmp"}, {}, "{local}"),
         ({"TMPDIR": "{local}/slurm.42"}, {}, "/tmp"),
-        ({"TMPDIR": "{local}/42/tmp", "SLURM_TMPDIR": "/nowhere"}, {}, "/tmp"),
+        ({"TMPDIR": "{local}/42/tmp", "SLURM_TMPDIR": "/not/there"}, {}, "/tmp"),
         ({"TMPDIR": "{local}/n42"}, {}, "/tmp"),
         ({"TMPDIR": "{local}/142"}, {}, "{local}/142"),
     ],
