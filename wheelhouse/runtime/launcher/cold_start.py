@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from ..disk.cache_setup import cache_directory
-from ..disk.files import write_atomic
+from ..disk.files import has_digest, sha256_of, write_atomic
 from ..disk.locks import FileLock
 from ..errors import BundleError, print_error
 from ..names import PENDING
@@ -58,6 +58,8 @@ class Environment:
         self.python = environment_python(home)
         self.bundle = bundle
         self.descriptor = descriptor
+        self.script: Optional[str] = None
+        """Verified copy of a script of the bundle, to start instead of it; under a policy only."""
 
     def variables(self) -> "dict[str, str]":
         """Return the environment variables for a script: only its lock's packages, uv offline."""
@@ -95,6 +97,7 @@ def main(words: "Sequence[str]", default_bundle: str = "") -> int:
         if was_ignoring:
             ignore_children()  # the script gets the signals that this program got
         home, lock = environment.home, environment.descriptor
+        script = environment.script or script
         return start_script(home, lock, environment.bundle, script, arguments)
     except BundleError as error:
         return print_error(error)
@@ -141,10 +144,25 @@ def _find_or_make(request: Request, cache: str, *, may_mount: bool) -> Environme
     if home and (may_mount or not os.path.lexists(mounted_path(home))):
         environment = _use_environment(home, request.bundle)
     if environment is None:
-        plan = _make_plan(request, open_bundle(request.bundle), cache)
+        opened = open_bundle(request.bundle)
+        if request.bundled_name:
+            opened.check_content(request.bundled_name, request.source)
+        plan = _make_plan(request, opened, cache)
         environment = _prepare_any(plan, request, cache, may_mount=may_mount)
         _record(request, cache, environment)
+    if request.bundled_name:
+        environment.script = _copy_script(request, environment.home)
     return environment
+
+
+def _copy_script(request: Request, home: str) -> str:
+    """Return a copy of the verified script: in the bundle, it or its folder may be changed now."""
+    digest = sha256_of(request.source)
+    path = os.path.join(home, "scripts", digest, request.name)
+    if not has_digest(path, digest):
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        write_atomic(path, request.source)
+    return path
 
 
 def _wait_for_update(request: Request) -> bool:

@@ -5,6 +5,7 @@ import stat
 import sys
 
 from ..bundle.policy import may_be_in_force, policy_state
+from ..disk.files import sha256_of
 from ..errors import InputError
 from ..names import MANIFEST
 from ..processes import explicit_program
@@ -29,12 +30,17 @@ class Request:
         self.name = os.path.basename(script)
         self.verbosity = verbosity
         self.bundle = _bundle_folder(bundle)
-        self.block = _script_block(script, self.bundle)
+        self.source = _read_script(script, self.bundle)
+        self.block = _script_block(script, self.bundle, self.source)
         self.python = explicit_program(python, "interpreter") if python else None
+        self.bundled_name: Optional[str] = None
+        """Path in the bundle of a script that must match the manifest: under a policy only."""
         policies: list[str] = []
         if may_be_in_force():
             with name_bundle(self.bundle):
                 policies = policy_state(self.bundle)
+            self.bundled_name = _name_in_bundle(script, self.bundle)
+            policies += [sha256_of(self.source)] if self.bundled_name else []
         self.key = launch_key(self.bundle, self.python or "", self.name, self.block, policies)
 
     def is_current(self) -> bool:
@@ -65,10 +71,18 @@ def _bundle_folder(bundle: "Optional[str]") -> str:
     return folder
 
 
-def _script_block(script: str, bundle: str) -> str:
-    text = _script_text(script, bundle)
+def _name_in_bundle(script: str, bundle: str) -> "Optional[str]":
+    """Return the path of a script in the bundle; None for one that is elsewhere."""
+    root = os.path.join(os.path.realpath(bundle), "")
+    path = os.path.realpath(script)
+    return path[len(root) :].replace(os.sep, "/") if path.startswith(root) else None
+
+
+def _script_block(script: str, bundle: str, source: bytes) -> str:
     try:
-        block = read_block(text)
+        block = read_block(source.decode())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{script} is not UTF-8: {error}", hint="save it as UTF-8") from None
     except InputError as error:
         raise InputError(f"{script}: {error.message}", hint=error.hint) from None
     if block is None:
@@ -93,16 +107,14 @@ def _bundled_block(script: str, bundle: str) -> "Optional[str]":
         return None
 
 
-def _script_text(script: str, bundle: str) -> str:
+def _read_script(script: str, bundle: str) -> bytes:
     try:
         mode = os.stat(script).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             # Python opens the script again, and would find an emptied pipe.
             raise InputError(f"{script} is not a regular file", hint="save the script to one")
         with open(script, "rb") as file:
-            return file.read().decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{script} is not UTF-8: {error}", hint="save it as UTF-8") from None
+            return file.read()
     except OSError as error:
         bundled = os.path.join(bundle, "scripts", os.path.basename(script))
         hint = f"the bundle has {bundled}" if os.path.isfile(bundled) else None

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from ..bundle.manifest import Manifest
 from ..bundle.policy import trusted_manifest
-from ..disk.files import CHUNK_SIZE, new_sha256, remove_file, safe_flags
+from ..disk.files import CHUNK_SIZE, new_sha256, remove_file, safe_flags, sha256_of
 from ..errors import IntegrityError, SignatureError
 from ..names import MANIFEST
 
@@ -31,6 +31,15 @@ class TrustedBundle:
     def read(self, name: str) -> bytes:
         """Return the content of a file; raise IntegrityError if it differs from the manifest."""
         return b"".join(self._chunks(name))
+
+    def check_content(self, name: str, content: bytes) -> None:
+        """Raise IntegrityError unless the manifest has a file *name* with this *content*."""
+        listed = self.manifest.files.get(name)
+        if listed is None:
+            raise IntegrityError(f"{self.path(name)} is not in {MANIFEST}", hint=DAMAGED_HINT)
+        if sha256_of(content) != listed.sha256:
+            message = f"{self.path(name)} does not match its digest in {MANIFEST}"
+            raise IntegrityError(message, hint=DAMAGED_HINT)
 
     def copy(self, name: str, target: str, *, mode: int = 0o600) -> None:
         """Copy a file to the new file *target*; raise IntegrityError, without it, if it differs.

@@ -194,3 +194,37 @@ def test_under_a_policy_the_uv_cache_has_exactly_the_named_files(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (5, "")
     assert not copied.exists()
+
+
+def test_a_changed_script_of_the_bundle_does_not_run_under_a_policy(
+    site: Path, bundle: Path
+) -> None:
+    """The body does not decide the environment, but it is signed like everything else."""
+    sign(bundle, str(site / "alice"))
+    assert launch(site, bundle)[:2] == (0, "ran 1.0\n")
+    script = bundle / "scripts/eval.py"
+    script.write_text(script.read_text().replace("ran", "evil"))
+    code, out, said = launch(site, bundle)
+    assert (code, out) == (5, "")
+    assert "scripts/eval.py does not match its digest" in said
+
+
+def test_a_module_beside_a_script_of_the_bundle_is_not_imported_under_a_policy(
+    site: Path, bundle: Path
+) -> None:
+    """Python looks for modules in the folder of the script first."""
+    sign(bundle, str(site / "alice"))
+    (bundle / "scripts/alpha.py").write_text("VERSION = 'evil'\n")
+    for _ in range(2):
+        assert launch(site, bundle)[:2] == (0, "ran 1.0\n")
+
+
+def test_own_scripts_run_from_their_place_under_a_policy(
+    site: Path, bundle: Path, tmp_path: Path
+) -> None:
+    sign(bundle, str(site / "alice"))
+    text = (bundle / "scripts/eval.py").read_text().replace("ran", "mine")
+    (tmp_path / "own.py").write_text(f"{text}print(__file__)\n")
+    command = [sys.executable, site / "run.py", "--bundle", bundle, tmp_path / "own.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"mine 1.0\n{tmp_path / 'own.py'}\n"), done.stderr

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,16 +102,14 @@ def test_a_start_between_a_script_and_its_manifest_waits_for_the_manifest(node: 
     shutil.copytree(newer / "scripts", node.bundle / "scripts", dirs_exist_ok=True)
     (node.bundle / ".writer").mkdir()
     (node.bundle / ".writer/pending.json").write_text("{}")
-
-    def commit() -> None:
-        time.sleep(1)
-        shutil.copytree(newer / "locks", node.bundle / "locks", dirs_exist_ok=True)
-        (newer / "bundle.json").replace(node.bundle / "bundle.json")
-
-    thread = threading.Thread(target=commit)
-    thread.start()
-    done = node.run(node.script())
-    thread.join()
+    shutil.copytree(newer / "locks", node.bundle / "locks", dirs_exist_ok=True)
+    committing = (
+        "import os\n"
+        "def commit(seconds):\n"
+        f"    os.replace({str(newer / 'bundle.json')!r}, {str(node.bundle / 'bundle.json')!r})\n"
+        "cold_start.time.sleep = commit"
+    )
+    done = node.run_changed(committing, node.script())
     assert (done.returncode, done.stdout) == (0, "ran 1.0\n"), done.stderr
     assert "starting over" in done.stderr
 
