@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse import runtime
+from offline_bundle.wheelhouse.runtime.launcher.modules import FILE as MODULES
+from offline_bundle.wheelhouse.runtime.launcher.modules import render_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -160,6 +162,8 @@ def bundle_files(*, with_cache: bool, with_pythons: bool) -> dict[str, bytes]:
     files = {"run.py": single_file(_RUN, _RUN_DOC, _RUN_MAIN)}
     for path in sorted(path for path in _ROOT.rglob("*.py") if path.parent.name != "archive"):
         files[f"runtime/{path.relative_to(_ROOT).as_posix()}"] = path.read_bytes()
+    sources = {path: code.decode() for path, code in files.items() if path != "run.py"}
+    files[f"runtime/{MODULES}"] = render_modules(sources).encode()
     if with_cache:
         files["uv_cache.py"] = _UV_CACHE.encode()
     if with_pythons:

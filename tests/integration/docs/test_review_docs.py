@@ -89,6 +89,14 @@ def test_the_signed_list_is_checked_with_jq(bundle: Path) -> None:
     assert "scripts/eval.py: FAILED" in run("jq", bundle)[1]
 
 
+def test_the_modules_file_is_compared_with_coreutils(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", {"eval": BundleScript()})
+    assert run("for f", bundle) == (0, "")
+    with (bundle / "runtime/modules.txt").open("a") as modules:
+        modules.write("import evil\n")
+    assert run("for f", bundle)[0] == 1
+
+
 def test_the_launcher_of_a_site_is_installed_as_written(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "BUNDLE", {"eval": BundleScript(body="print('ran')")})
     (tmp_path / "ARCHIVE.unpack.py").write_bytes(shipped.unpacker())

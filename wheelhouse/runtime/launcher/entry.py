@@ -24,6 +24,9 @@ def main(bundle: str = "") -> int:
         restart_with_newer_python()
     # why here: a warm start must not import what only a cold start needs
     try:
+        from .modules import use_modules_file
+
+        use_modules_file(bundle)
         from .cold_start import main as cold_start
     except ImportError as error:
         folder = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "runtime")

@@ -211,6 +211,7 @@ def test_interpreter_that_does_not_run_here_is_named(node: Node) -> None:
 
 def test_a_launcher_that_was_copied_without_it_says_what_is_missing(node: Node) -> None:
     (node.bundle / "runtime" / "launcher" / "prepare" / "python_archive.py").unlink()
+    (node.bundle / "runtime" / "modules.txt").unlink()
     said = node.failure(1, node.script())
     assert (
         "runtime is incomplete: No module named 'runtime.launcher.prepare.python_archive'" in said

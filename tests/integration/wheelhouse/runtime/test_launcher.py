@@ -117,6 +117,15 @@ def test_prepare_prints_the_environment(ready: Node) -> None:
     assert ready.run("-v", "--prepare", "--", ready.script()).stdout == done.stdout
 
 
+def test_a_first_start_reads_the_modules_from_one_file(ready: Node) -> None:
+    for path in (ready.bundle / "runtime").rglob("*.py"):
+        if path.name not in {"__init__.py", "modules.py", "interpreter_info.py"}:
+            path.write_text("raise SystemExit('read')\n")
+    done = ready.run(ready.script())
+    assert done.returncode == 0, done.stderr
+    assert not list(ready.bundle.rglob("__pycache__"))
+
+
 def test_the_launcher_serves_another_bundle(ready: Node) -> None:
     launcher = ready.write("elsewhere/run.py", (ready.bundle / "run.py").read_text())
     alone = subprocess.run(
