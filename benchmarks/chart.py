@@ -2,7 +2,7 @@
 pages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -43,9 +43,25 @@ class Bar:
     kind: str = "bar"
 
 
-def draw(title: str, bars: Sequence[Bar], reference: float | None, unit: str = "floor") -> str:
+def spoken(seconds: float, end: float) -> str:
+    """Write a time on an axis that goes to `end`: in milliseconds where that is below a second."""
+    return f"{seconds * 1000:.3g} ms" if end < 1 else f"{seconds:.3g} s"
+
+
+def counted(number: float, end: float) -> str:  # noqa: ARG001 - as `spoken`
+    """Write a count."""
+    return f"{number:,.0f}"
+
+
+def draw(
+    title: str,
+    bars: Sequence[Bar],
+    reference: float | None,
+    unit: str = "floor",
+    speak: Callable[[float, float], str] = spoken,
+) -> str:
     """Render the chart. `reference` (seconds) gets a dashed line, and each bar says how many of it
-    it is.
+    it is. `speak` writes the values.
     """
     step = tick_step(max(bar.summary.high for bar in bars))
     end = step * (int(max(bar.summary.high for bar in bars) / step) + 1)
@@ -55,12 +71,12 @@ def draw(title: str, bars: Sequence[Bar], reference: float | None, unit: str = "
     for tick in range(round(end / step) + 1):
         x = LABEL + tick * step * scale
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{bottom}"/>')
-        label = spoken(tick * step, end)
+        label = speak(tick * step, end)
         parts.append(
             f'<text class="faint" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
         )
     for position, bar in enumerate(bars):
-        said = spoken(bar.summary.median, end)
+        said = speak(bar.summary.median, end)
         if reference is not None:
             said += f" · {bar.summary.median / reference:.2f} of {unit}"
         parts.append(row(bar, TOP + ROW * position, scale, said))
@@ -87,11 +103,6 @@ def row(bar: Bar, top: float, scale: float, said: str) -> str:
         f'M{low:.1f} {middle - 4:.1f}v8M{high:.1f} {middle - 4:.1f}v8"/>'
         f'<text class="faint" x="{high + 8:.1f}" y="{middle + 4.5:.1f}">{escape(said)}</text>'
     )
-
-
-def spoken(seconds: float, end: float) -> str:
-    """Write a time on an axis that goes to `end`: in milliseconds where that is below a second."""
-    return f"{seconds * 1000:.3g} ms" if end < 1 else f"{seconds:.3g} s"
 
 
 def tick_step(largest: float) -> float:

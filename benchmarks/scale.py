@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -347,7 +348,7 @@ def count_calls(log: Path, folder: Path) -> Traffic:
     """Read a trace; calls that strace shows in two pieces are put together."""
     found = Traffic()
     pending: dict[str, str] = {}
-    within = f"{folder}"
+    within = os.path.realpath(folder)
     for line in log.read_text(errors="replace").splitlines():
         process, _, call = line.partition(" ")
         call = call.strip()
@@ -360,7 +361,7 @@ def count_calls(log: Path, folder: Path) -> Traffic:
         if not match:
             continue
         name, arguments, result = match[1], match[2], int(match[3])
-        place = place_of(name, arguments)
+        place = real_path(place_of(name, arguments))
         if place != within and not place.startswith(f"{within}/"):
             continue
         found.calls[name] += 1
@@ -371,6 +372,12 @@ def count_calls(log: Path, folder: Path) -> Traffic:
             found.size += int(arguments.split(", ")[1])
             found.files.add(place)
     return found
+
+
+@cache
+def real_path(path: str) -> str:
+    """Resolve links, such as those of an environment into the bundle."""
+    return os.path.realpath(path) if path.startswith("/") else path
 
 
 def place_of(name: str, arguments: str) -> str:

@@ -29,7 +29,10 @@ def render_modules(sources: "dict[str, str]") -> str:
 
 
 def use_modules_file(folder: str) -> None:
-    """Import `runtime` and its modules from runtime/modules.txt in *folder*, if it is there."""
+    """Import `runtime` and its modules from runtime/modules.txt in *folder*, if it is there.
+
+    Then *folder* is no longer searched for modules: each import of another one would ask for it.
+    """
     try:
         with open(os.path.join(folder, "runtime", FILE), encoding="utf-8", newline="") as file:
             text = file.read()
@@ -43,6 +46,7 @@ def use_modules_file(folder: str) -> None:
         origin = os.path.join(folder, *path.split("/"))
         modules[name.replace(".__init__", "")] = _Source(origin, f"{source[1:]}\n", is_package)
     sys.meta_path.insert(0, _Finder(modules))
+    sys.path[:] = [entry for entry in sys.path if entry != folder]
 
 
 class _Source:

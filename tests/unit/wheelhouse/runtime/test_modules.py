@@ -20,6 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder for runtime/modules.txt; what is imported from it goes at the end."""
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     (tmp_path / "runtime").mkdir()
     return tmp_path
 
@@ -33,6 +34,7 @@ def test_modules_are_imported_with_the_path_of_their_file(folder: Path) -> None:
     }
     (folder / "runtime/modules.txt").write_text(render_modules(sources))
     use_modules_file(str(folder))
+    assert str(folder) not in sys.path
     one = import_module("runtime.inner.one")
     assert one.ANSWER == 42
     assert one.__file__ == str(folder / "runtime/inner/one.py")
