@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from offline_bundle.builder.headers.model import HeaderRequest
 from offline_bundle.builder.resolve.cuda import cuda_notes
 from offline_bundle.builder.resolve.model import ResolveOptions
+from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +44,14 @@ class ReviewOptions:
     exceptions: Path | None = None
     trusted_root: Path | None = None
     """Trusted root of a Sigstore; None for the public one."""
+
+    def __post_init__(self) -> None:
+        """Refuse exceptions that nothing would read."""
+        if self.exceptions is not None and not self.needs_audit:
+            raise InputError(
+                "--exceptions has no effect without an audit",
+                hint="give --audit, --osv-server or --policy too",
+            )
 
     @property
     def asks_servers(self) -> bool:

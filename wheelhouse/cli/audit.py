@@ -79,8 +79,6 @@ def audit_command(  # noqa: PLR0913 - one parameter per option
         raise click.UsageError("--advisories or --policy is required")
     if since is not None and output_format != "html":
         raise click.UsageError("--since requires --format html")
-    if exceptions is not None and advisories is None:
-        raise click.UsageError("--exceptions requires --advisories")
     manifest = load_manifest(bundle)
     audit = _audit(bundle, manifest, advisories, read_criteria(policy, exceptions, trusted_root))
     provenance = verify_where_possible(manifest, reader_of(bundle), trusted_root)

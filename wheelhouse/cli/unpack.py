@@ -76,6 +76,8 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
     from offline_bundle.wheelhouse.signing import check_trust
     from offline_bundle.wheelhouse.transport.unpack import unpack
 
+    if policy is None and (exceptions or trusted_root):
+        raise click.UsageError("--exceptions and --trusted-root require --policy")
     trust = signer_policy(allowed_signers, signer, revoked_keys)
 
     def check_signature(document: bytes, signature: bytes | None) -> None:

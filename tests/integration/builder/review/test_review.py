@@ -243,6 +243,16 @@ def test_locked_audits_an_unchanged_bundle_again_and_check_does_not(builder: Bui
     assert "unreachable" in (builder.bundle / "report.html").read_text()
 
 
+def test_exceptions_that_nothing_would_read_are_exit_2(builder: Builder) -> None:
+    exceptions = builder.file("exceptions.toml", EXCEPTION)
+    result = builder.build("--exceptions", exceptions)
+    assert result.code == 2
+    assert "--exceptions has no effect without an audit" in result.err
+    result = call("unpack", "x.tar", "-o", builder.folder / "new", "--exceptions", exceptions)
+    assert result.code == 2
+    assert "require --policy" in result.err
+
+
 def test_unpack_checks_the_same_rules_before_it_writes(builder: Builder) -> None:
     assert builder.build().code == 0
     archive, folder = builder.folder / "bundle.tar", builder.folder / "unpacked"

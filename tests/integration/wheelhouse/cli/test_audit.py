@@ -134,6 +134,15 @@ def test_changed_metadata_is_exit_5(bundle: Path, tmp_path: Path) -> None:
     assert call("audit", bundle, "--policy", rules).code == 5
 
 
+def test_the_rule_for_exceptions_needs_no_advisories(bundle: Path, tmp_path: Path) -> None:
+    rules, exceptions = tmp_path / "rules.toml", tmp_path / "exceptions.toml"
+    rules.write_text("maximum-exception-days = 30\n")
+    exceptions.write_text('[[exception]]\nid = "T-1"\nreason = "r"\nuntil = 9999-12-31\n')
+    result = call("audit", bundle, "--policy", rules, "--exceptions", exceptions)
+    assert result.code == 10, result.text
+    assert result.out.splitlines()[1].split()[:2] == ["maximum-exception-days", "T-1"]
+
+
 @pytest.mark.parametrize(
     "options", [(), ("--exceptions", "e.toml"), ("--advisories", "missing"), ("--policy", "no")]
 )
