@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ def imported_modules(source: bytes) -> dict[str, int]:
     type checkers import. Empty for source that this Python cannot parse.
     """
     try:
-        found = sorted(_imports(ast.parse(source)), key=lambda pair: pair[1])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the script, such as "\\d": its user sees them
+            tree = ast.parse(source)
+        found = sorted(_imports(tree), key=lambda pair: pair[1])
     except (SyntaxError, ValueError, RecursionError):
         return {}
     modules: dict[str, int] = {}

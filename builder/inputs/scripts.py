@@ -46,6 +46,9 @@ _HEADER_HINT = """a metadata block is a comment with each line as here:
 # requires-python = ">=3.12"
 # dependencies = ["numpy", "matplotlib"]
 # ///"""
+_LEAVE_OUT_HINT = (
+    "to leave out files without metadata, name their folder, or put the pattern in quotes: '*.py'"
+)
 
 _TOML_LINE = re.compile(r"\s*\(at line (\d+), column \d+\)$")
 # Comments that were meant to open a block: `#/// script`, `## //// Scirpt`, `# // script`.
@@ -114,6 +117,8 @@ def read_scripts(paths: Sequence[Path], add_header: AddHeader | None = None) -> 
             problems += error.problems
             hints |= {error.hint: None} if error.hint else {}
     problems += _name_collisions(paths)
+    if scripts and _HEADER_HINT in hints:  # as after the shell's *.py
+        hints |= {_LEAVE_OUT_HINT: None}
     if problems:
         raise InputError(
             "the scripts cannot be used", hint="\n\n".join(hints) or None, problems=problems

@@ -78,6 +78,7 @@ def cases() -> Iterator[Case]:
         ("a setting of uv outside its table", "outside.py"),
         ("no header", "plain.py"),
         ("two scripts of one name", "good.py other/good.py"),
+        ("a script and its helper, as by the shell's pattern", "good.py helpers/a.py"),
         ("a folder without scripts", "helpers"),
         ("a pattern without a match", "nosuch/*.py"),
         ("a requirements file", "requirements.txt"),

@@ -19,6 +19,7 @@ def test_imports_have_their_first_lines_and_no_standard_library() -> None:
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import scipy\n",
         "from . import scipy\nfrom .scipy import x\n",
         "import json, tomllib\nfrom collections.abc import Mapping\n",
+        'pattern = "\\d"\nassert (1, "always true")\n',
         "this is not Python",
         "x = " + "(" * 500 + ")" * 500,
     ],
