@@ -48,7 +48,7 @@ from offline_bundle.runner.engine import (
 from offline_bundle.runner.follow import Outcome, follow
 from offline_bundle.runner.model import Counts, Failure, Origin, Results
 from offline_bundle.runner.request import Request
-from offline_bundle.runner.results.folder import ResultsOwner, find_owner, lock_to_project
+from offline_bundle.runner.results.owner import ResultsOwner, find_owner, lock_to_project
 from offline_bundle.runner.values import JobValues, Value, plan_values, values_of_rows
 from offline_bundle.wheelhouse.runtime.errors import InputError
 

@@ -11,7 +11,7 @@ from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
 from offline_bundle.runner.follow import watch
 from offline_bundle.runner.model import FAILED
 from offline_bundle.runner.results.changes import numbered, replaced
-from offline_bundle.runner.results.folder import check_empty, read_owner
+from offline_bundle.runner.results.owner import check_empty, read_owner
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.sizes import count
 

@@ -71,6 +71,12 @@ class Engine(Protocol):
     ) -> Results:
         """Collect the results and their page in *directory*; *progress* gets bytes done and all."""
 
+    def read_console(self, project: ProjectState, job: str, *, is_last: bool = False) -> str:
+        """Return what *job* has added to its console since the last call.
+
+        *is_last* waits for what has not arrived yet. Raises `InputError` if there is no such job.
+        """
+
     def failures(self, project: ProjectState, limit: int) -> list[Failure]:
         """Return the first *limit* jobs that failed."""
 

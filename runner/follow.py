@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.failures import group_failures
-from offline_bundle.runner.model import FAILED, Counts, Failure, ProjectState, Results
+from offline_bundle.runner.model import FAILED, Counts, Failure, ProjectState, Results, job_name
 from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, JobsFailedError
 from offline_bundle.wheelhouse.runtime.text import printable
 
@@ -33,6 +33,8 @@ _SHOWN_NAMES = 5
 _SHORTEST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 _PENDING_NOTICE_SECONDS = 60.0
+_CONSOLE_SECONDS = 0.5
+"""Longest time until a new line of a followed console is shown."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def watch(
     show: Callable[[Counts], None] = lambda _: None,
     *,
     notice: Callable[[str], None] = lambda _: None,
+    longest_pause: float = _LONGEST_PAUSE_SECONDS,
 ) -> Counts:
     """Poll until no job is under way. *show* gets all counts, *notice* a pending reason once.
 
@@ -141,7 +144,7 @@ def watch(
             reason = engine.pending_reason(project)
             notice(f"no job has started after {_PENDING_NOTICE_SECONDS:.0f} s: {reason}")
             is_noticed = True
-        time.sleep(min(max(seconds / 20, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS))
+        time.sleep(min(max(seconds / 20, _SHORTEST_PAUSE_SECONDS), longest_pause))
 
 
 def follow(  # noqa: PLR0913
@@ -153,13 +156,18 @@ def follow(  # noqa: PLR0913
     show: Callable[[Counts], None] = lambda _: None,
     show_bytes: Callable[[int, int], None] = lambda _done, _total: None,
     notice: Callable[[str], None] = lambda _: None,
+    console: tuple[str, Callable[[str], None]] | None = None,
 ) -> Outcome:
     """Wait for the jobs if *wait*, collect results in *directory* if given, find failed jobs.
 
     *show* gets the counts of every poll, *show_bytes* the progress of the download, *notice*
-    messages for the user. Raises `BundleError`; failed jobs and downloads are in the outcome.
+    messages for the user. *console* is the name or number of a job, and a function that gets its
+    console as it is written. Raises `BundleError`; failed jobs and downloads are in the outcome.
     """
-    counts = watch(engine, project, show, notice=notice) if wait else project.counts
+    if wait and console:
+        counts = _watch_console(engine, project, show, notice, console)
+    else:
+        counts = watch(engine, project, show, notice=notice) if wait else project.counts
     results = fault = None
     if directory:
         try:
@@ -176,6 +184,27 @@ def follow(  # noqa: PLR0913
         fault=fault,
         scheduler_jobs=project.scheduler_jobs,
     )
+
+
+def _watch_console(
+    engine: Engine,
+    project: ProjectState,
+    show: Callable[[Counts], None],
+    notice: Callable[[str], None],
+    console: tuple[str, Callable[[str], None]],
+) -> Counts:
+    """Poll as `watch` does; after each poll show what the job has added to its console."""
+    job, show_console = console
+    name = job_name(int(job), project.counts.total) if job.isdecimal() else job
+    show_console(engine.read_console(project, name))  # an unknown job is an error at once
+
+    def show_both(counts: Counts) -> None:
+        show(counts)
+        show_console(engine.read_console(project, name))
+
+    counts = watch(engine, project, show_both, notice=notice, longest_pause=_CONSOLE_SECONDS)
+    show_console(engine.read_console(project, name, is_last=True))
+    return counts
 
 
 def resume_command(engine: Engine, project: ProjectState, directory: Path | None) -> str:

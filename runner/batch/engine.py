@@ -104,6 +104,11 @@ class BatchEngine:
         """Write the page; the files are in the folder already."""
         return self._submissions[project.project_id].records.results(directory, progress)
 
+    def read_console(self, project: ProjectState, job: str, *, is_last: bool = False) -> str:
+        """Return new text from the folder of the job, or of its attempt."""
+        del is_last
+        return self._submissions[project.project_id].records.read_console(job)
+
     def failures(self, project: ProjectState, limit: int) -> list[Failure]:
         """Return the first failed jobs and their consoles."""
         return self._submissions[project.project_id].records.failures(limit)

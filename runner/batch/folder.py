@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.batch.job_script import (
-    ATTEMPTS,
     LOGS,
     SCRIPT_NAME,
     SITE_LAUNCHER_NAME,
@@ -22,6 +21,7 @@ from offline_bundle.runner.batch.job_script import (
 )
 from offline_bundle.runner.job_files.inputs import INPUTS, InputFile, write_inputs
 from offline_bundle.runner.results.folder import (
+    ATTEMPTS,
     PRIVATE_NAME,
     SubmissionRecord,
     write,

@@ -17,7 +17,7 @@ from offline_bundle.runner.job_files.inputs import INPUTS
 from offline_bundle.runner.job_files.names import CONSOLE_NAME, INPUT_PARAMETERS, RECORD_NAME
 from offline_bundle.runner.job_files.output_checks import render_output_checks
 from offline_bundle.runner.model import job_name
-from offline_bundle.runner.results.folder import PRIVATE_NAME
+from offline_bundle.runner.results.folder import ATTEMPTS, PRIVATE_NAME
 from offline_bundle.wheelhouse.runtime.names import POLICY_PATH
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from offline_bundle.runner.standalone.job_rules import Outputs
     from offline_bundle.runner.values import Value
 
-ATTEMPTS = "attempts"
 LOGS = "logs"
 SCRIPT_NAME = "job.sh"
 SITE_LAUNCHER_NAME = "site_launcher.py"

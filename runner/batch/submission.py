@@ -29,11 +29,10 @@ from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
     JobOutcome,
     JobRecords,
-    ResultsOwner,
-    lock_to_project,
     read_submission,
     write_submission,
 )
+from offline_bundle.runner.results.owner import ResultsOwner, lock_to_project
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.sizes import count
@@ -149,8 +148,8 @@ class BatchSubmission:
             if numbers:
                 options = self.scheduler.exclude(self.records.plan.details["options"], excluded)
                 with set_aside(self.records, numbers):
+                    self._ends.forget(numbers)  # before new attempts begin
                     self._submit_again(numbers, options)
-                self._ends.forget(numbers)
         return len(numbers)
 
     def _submit_again(self, numbers: Sequence[int], options: Sequence[str]) -> None:

@@ -23,17 +23,31 @@ DOWNLOAD = click.option(
 )
 
 
-def follow_jobs(
-    engine: Engine, project: ProjectState, *, wait: bool, directory: Path | None, is_quiet: bool
+FOLLOW = click.option(
+    "--follow",
+    "followed",
+    metavar="JOB",
+    help="Print the console of a job, by name or number, as it is written; on stderr.",
+)
+
+
+def follow_jobs(  # noqa: PLR0913
+    engine: Engine,
+    project: ProjectState,
+    *,
+    wait: bool,
+    directory: Path | None,
+    is_quiet: bool,
+    followed: str | None = None,
 ) -> Outcome:
-    """Follow the jobs of *project* with a progress display.
+    """Follow the jobs of *project* with a progress display, or with the console of *followed*.
 
     Ctrl-C raises JobsGoOnError, with the command that continues.
     """
     from offline_bundle.runner.follow import JobsGoOnError, follow, resume_command
 
     try:
-        with job_progress(is_quiet=is_quiet) as progress:
+        with job_progress(is_quiet=is_quiet or bool(followed)) as progress:
             return follow(
                 engine,
                 project,
@@ -42,6 +56,7 @@ def follow_jobs(
                 show=progress.counts,
                 show_bytes=progress.downloaded,
                 notice=notice,
+                console=(followed, _print_console) if followed else None,
             )
     except KeyboardInterrupt:
         ended = engine.on_interrupt(project)
@@ -50,6 +65,13 @@ def follow_jobs(
         hint = f"to continue: {resume_command(engine, project, directory)}"
         message = f"interrupted; the jobs of {project.name} continue"
         raise JobsGoOnError(message, hint=hint) from None
+
+
+def _print_console(text: str) -> None:
+    from offline_bundle.wheelhouse.runtime.text import printable_lines
+
+    if text:
+        click.echo(printable_lines(text), err=True, nl=False)
 
 
 def print_outcome(

@@ -14,7 +14,7 @@ from offline_bundle.runner.cli.engine_options import (
     engine_options,
     take_engine_options,
 )
-from offline_bundle.runner.cli.job_output import DOWNLOAD, follow_jobs, print_outcome
+from offline_bundle.runner.cli.job_output import DOWNLOAD, FOLLOW, follow_jobs, print_outcome
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
 from offline_bundle.wheelhouse.cli.kit.options import json_option, quiet_option
 from offline_bundle.wheelhouse.runtime.sizes import count
@@ -36,6 +36,7 @@ _DEFAULT_ENGINE = next(iter(ENGINES))
 )
 @click.option("--wait", is_flag=True, help="Wait until all jobs have ended.")
 @DOWNLOAD
+@FOLLOW
 @click.option(
     "--retry-failed",
     is_flag=True,
@@ -67,6 +68,7 @@ def jobs_command(  # noqa: PLR0913
     engine: str | None,
     wait: bool,
     download: Path | None,
+    followed: str | None,
     retry_failed: bool,
     only: Sequence[str],
     cancel: bool,
@@ -81,9 +83,10 @@ def jobs_command(  # noqa: PLR0913
     before are not transferred again. Exits with 8 if jobs failed.
     """
     actions = {"--retry-failed": retry_failed, "--cancel": cancel, "--delete": delete}
-    _check_usage(project, {"--wait": wait, "--download": download, **actions}, only)
+    given_options = {"--wait": wait, "--download": download, "--follow": followed, **actions}
+    _check_usage(project, given_options, only)
     from offline_bundle.runner.changes import end_jobs, find_project, retry_failed_jobs
-    from offline_bundle.runner.results.folder import find_owner
+    from offline_bundle.runner.results.owner import find_owner
 
     owner = find_owner(project) if project and not engine else None
     engine = engine or (owner.engine if owner and owner.engine in ENGINES else _DEFAULT_ENGINE)
@@ -108,8 +111,14 @@ def jobs_command(  # noqa: PLR0913
             download = download or folder
             number = retry_failed_jobs(opened, state, only)
             notice(f"{count(number, 'job')} started again")
-        wait = wait or retry_failed
-        outcome = follow_jobs(opened, state, wait=wait, directory=download, is_quiet=is_quiet)
+        outcome = follow_jobs(
+            opened,
+            state,
+            wait=wait or retry_failed or bool(followed),
+            directory=download,
+            is_quiet=is_quiet,
+            followed=followed,
+        )
     print_outcome(context, outcome, as_json=as_json, is_quiet=is_quiet)
 
 

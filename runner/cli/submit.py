@@ -16,7 +16,7 @@ from offline_bundle.runner.cli.engine_options import (
     engine_options,
     take_engine_options,
 )
-from offline_bundle.runner.cli.job_output import DOWNLOAD, follow_jobs, print_outcome
+from offline_bundle.runner.cli.job_output import DOWNLOAD, FOLLOW, follow_jobs, print_outcome
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
 from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles, complete_scripts
 from offline_bundle.wheelhouse.cli.kit.options import SizeType, json_option, quiet_option
@@ -103,6 +103,7 @@ _DEFAULT_ENGINE = next(iter(ENGINES))
 )
 @DOWNLOAD
 @click.option("--overwrite", is_flag=True, help="Replace earlier results in the results folder.")
+@FOLLOW
 @click.option("--no-wait", is_flag=True, help="Submit only; see `offline-bundle jobs`.")
 @click.option("--name", help="Project name.  [default: script name and number of jobs]")
 @click.option(
@@ -144,6 +145,7 @@ def submit_command(  # noqa: PLR0913
     bundle: str | None,
     download: Path | None,
     overwrite: bool,
+    followed: str | None,
     no_wait: bool,
     quiet: bool,
     as_json: bool,
@@ -156,6 +158,8 @@ def submit_command(  # noqa: PLR0913
     """
     if table and num_jobs:
         raise click.UsageError("--values defines one job per row: leave out -j")
+    if followed and no_wait:
+        raise click.UsageError("--follow has no effect with --no-wait")
     options = take_engine_options(context, "OPTIONS", engine, given)
     module = engine_module(engine)
     module.check_usage(options, bundle=bundle, wait=not no_wait)
@@ -183,7 +187,14 @@ def submit_command(  # noqa: PLR0913
             command = resume_command(opened, project, download)
             _print_submitted(project, command, as_json=as_json, is_quiet=is_quiet)
             return
-        outcome = follow_jobs(opened, project, wait=True, directory=download, is_quiet=is_quiet)
+        outcome = follow_jobs(
+            opened,
+            project,
+            wait=True,
+            directory=download,
+            is_quiet=is_quiet,
+            followed=followed,
+        )
     print_outcome(context, outcome, as_json=as_json, is_quiet=is_quiet)
 
 
@@ -193,7 +204,7 @@ def _record_origin(
     """Note for the page of results what was submitted."""
     from offline_bundle.runner.cli.given_command import given_command
     from offline_bundle.runner.model import Origin
-    from offline_bundle.runner.results.folder import ResultsOwner, lock_to_project
+    from offline_bundle.runner.results.owner import ResultsOwner, lock_to_project
 
     origin = Origin(datetime.now(UTC), bundle or "", given_command(context))
     owner = ResultsOwner(project.project_id, project.name, engine, origin)

@@ -21,6 +21,7 @@ from offline_bundle.runner.hps_server.auth_api import AuthApi
 from offline_bundle.runner.hps_server.data_transfer import DataTransferApi
 from offline_bundle.runner.hps_server.evaluation.evaluator import Evaluator
 from offline_bundle.runner.hps_server.job_api import JobApi
+from offline_bundle.runner.hps_server.monitor import MonitorApi
 from offline_bundle.runner.hps_server.resource_api import ResourceApi
 from offline_bundle.runner.hps_server.store.database import Store
 from offline_bundle.runner.hps_server.store.file_storage import Storage
@@ -101,7 +102,7 @@ class EmbeddedHps:
             projects = Projects(store, storage)
             evaluator = Evaluator(projects, slots=self.slots, software=self.software)
             service = Service(accounts, projects, storage, evaluator)
-            interfaces = (DataTransferApi, AuthApi, JobApi, ResourceApi)
+            interfaces = (DataTransferApi, AuthApi, JobApi, ResourceApi, MonitorApi)
             routes = [route for api in interfaces for route in api(service).routes()]
             self._serve(make_starlette(routes), listening)
             evaluator.start()
@@ -156,7 +157,7 @@ class EmbeddedHps:
             log_level="critical",
             access_log=False,
             lifespan="off",
-            ws="none",
+            ws="wsproto",
             timeout_graceful_shutdown=2,
             ssl_certfile=certificate,
             ssl_keyfile=certificate,

@@ -17,9 +17,10 @@ from offline_bundle.runner.hps_server.store.object_types import OBJECT_TYPES
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.requests import Request
+    from starlette.routing import BaseRoute
 
     from offline_bundle.runner.hps_server.auth import Accounts
     from offline_bundle.runner.hps_server.evaluation.evaluator import Evaluator
@@ -161,7 +162,7 @@ async def respond(answer: Callable[[], Awaitable[Response]]) -> Response:
         return JSONResponse({"title": "500 Internal Server Error", "description": description}, 500)
 
 
-def make_starlette(routes: list[Route]) -> Starlette:
+def make_starlette(routes: Sequence[BaseRoute]) -> Starlette:
     """Return the application; a slash at the end of a path is optional."""
     slashed = [
         Route(
@@ -171,9 +172,10 @@ def make_starlette(routes: list[Route]) -> Starlette:
             include_in_schema=False,
         )
         for route in routes
+        if isinstance(route, Route)
     ]
     return Starlette(
-        routes=[route for pair in zip(routes, slashed, strict=True) for route in pair],
+        routes=[*routes, *slashed],
         exception_handlers={404: _unknown_route, 405: _unknown_route},
     )
 

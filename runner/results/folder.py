@@ -12,11 +12,10 @@ DIRECTORY/.submission/              state of the engine
 from __future__ import annotations
 
 import json
-import os
+import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.console import console_tail
@@ -33,29 +32,22 @@ from offline_bundle.runner.model import (
     Results,
     job_name,
 )
+from offline_bundle.runner.results.live_console import LiveConsole
+from offline_bundle.runner.results.owner import read_owner
 from offline_bundle.runner.standalone.job_rules import Outputs
 from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
 
 PAGE_NAME = "index.html"
 TABLE_NAME = "results.csv"
 PRIVATE_NAME = ".submission"
-OWNER_NAME = ".offline-bundle.json"
+ATTEMPTS = "attempts"
 _PLAN_NAME = "submission.json"
-
-
-@dataclass(frozen=True)
-class ResultsOwner:
-    """The project whose results a folder contains."""
-
-    project: str
-    name: str
-    engine: str = "hps"
-    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass(frozen=True)
@@ -88,91 +80,6 @@ class SubmissionRecord:
     def names(self) -> list[str]:
         """Names of the jobs, in order."""
         return [job_name(number, len(self.rows)) for number in range(1, len(self.rows) + 1)]
-
-
-def is_free(directory: Path) -> bool:
-    """Return True if a new project can use *directory*: there is none, or it is empty."""
-    try:
-        return not directory.exists() or (directory.is_dir() and not any(directory.iterdir()))
-    except OSError as error:
-        hint = "name another folder"
-        raise BundleError(f"{directory} cannot be read: {error.strerror}", hint=hint) from error
-
-
-def check_empty(directory: Path) -> None:
-    """Raise InputError if a new project cannot use *directory*. Call it before jobs run."""
-    if not is_free(directory):
-        raise InputError(
-            f"{directory} exists and is not empty; nothing was submitted",
-            hint="name another directory with --download, or add --overwrite to replace the "
-            "results in it",
-        )
-
-
-def read_owner(directory: Path) -> ResultsOwner | None:
-    """Return the owner that a results folder records, or None."""
-    try:
-        found = json.loads((directory / OWNER_NAME).read_text(encoding="utf-8"))
-        submitted = found.get("submitted")
-        return ResultsOwner(
-            str(found["project"]),
-            str(found.get("name")),
-            str(found.get("engine", "hps")),
-            Origin(
-                datetime.fromisoformat(submitted) if submitted else None,
-                str(found.get("bundle") or ""),
-                str(found.get("command") or ""),
-            ),
-        )
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return None
-
-
-def find_owner(text: str) -> ResultsOwner | None:
-    """Return the owner of the results folder *text*, or None if it is the name of a project.
-
-    Raises `InputError` for a path without results.
-    """
-    directory = Path(text)
-    owner = read_owner(directory)
-    if owner is None and (os.sep in text or text in {".", ".."}):
-        what = "has no results of jobs" if directory.is_dir() else "does not exist"
-        raise InputError(
-            f"{text} {what}",
-            hint="name a results folder, or list projects with `offline-bundle jobs`",
-        )
-    return owner
-
-
-def lock_to_project(directory: Path, owner: ResultsOwner) -> None:
-    """Record *owner* in *directory*; raise InputError if it contains anything else."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        found = read_owner(directory)
-        foreign = found is None and any(directory.iterdir())
-        if foreign or (found is not None and found.project != owner.project):
-            contents = "other files" if found is None else f"results of the project {found.name}"
-            raise InputError(
-                f"{directory} contains {contents}; nothing was downloaded or changed",
-                hint="name another directory with --download",
-            )
-        if found is None or owner.origin != Origin():
-            write(directory / OWNER_NAME, json.dumps(_owner_document(owner)))
-    except OSError as error:
-        hint = "name a writable directory with --download"
-        raise BundleError(f"{directory} cannot be used: {error.strerror}", hint=hint) from error
-
-
-def _owner_document(owner: ResultsOwner) -> dict[str, str]:
-    origin = owner.origin
-    return {
-        "project": owner.project,
-        "name": owner.name,
-        "engine": owner.engine,
-        "submitted": origin.submitted.isoformat() if origin.submitted else "",
-        "bundle": origin.bundle,
-        "command": origin.command,
-    }
 
 
 def write_page(directory: Path, title: str, jobs: Sequence[JobEntry]) -> Path:
@@ -274,6 +181,7 @@ class JobRecords:
         """By the job's number, from 1."""
         self.numbers = range(1, len(plan.rows) + 1)
         self._names = plan.names
+        self._consoles: dict[str, LiveConsole] = {}
 
     def look(self, numbers: Iterable[int]) -> list[int]:
         """Read the records of these jobs; return the numbers of those without one."""
@@ -328,6 +236,16 @@ class JobRecords:
             for number in failed[:limit]
         ]
 
+    def read_console(self, job: str) -> str:
+        """Return what *job* has added to its console since the last call. Raises `InputError`."""
+        if job not in self._consoles:
+            if job not in self._names:
+                hint = f"name one of {self._names[0]} to {self._names[-1]}, or its number"
+                raise InputError(f"there is no job {job}", hint=hint)
+            attempts = self.directory / PRIVATE_NAME / ATTEMPTS
+            self._consoles[job] = LiveConsole(self.directory / job, attempts)
+        return self._consoles[job].read()
+
     def results(
         self, directory: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
     ) -> Results:
@@ -340,6 +258,10 @@ class JobRecords:
             )
         entries = [self._entry(number, row) for number, row in enumerate(self.plan.rows, 1)]
         page = write_page(self.directory, self.plan.name, entries)
+        if len(self.ended) == len(self.plan.rows):
+            # what is left is of nodes that failed: their jobs have ended elsewhere
+            for attempt in (self.directory / PRIVATE_NAME / ATTEMPTS).glob("*"):
+                shutil.rmtree(attempt, ignore_errors=True)
         sizes = [file.size for entry in entries for file in entry.files]
         return Results(self.directory, page, tuple(entries), len(sizes), sum(sizes))
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from offline_bundle.builder.resolve.uv_process import find_uv
+from offline_bundle.runner import Jobs
 from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
+from tests.support.jobs import CLIENT_LEAKS
 from tests.support.slurm import SlurmCluster
 
 EXAMPLE = Path(__file__).parents[2] / "examples/python_uv/eval.py"
@@ -224,5 +226,42 @@ def test_the_page_that_a_newcomer_copies_from_runs_from_the_clone(
     assert done.returncode == 0, done.stderr
     assert hps.password not in done.stdout + done.stderr
     plots = sorted((tmp_path / "plots").glob("*/plot.png"))
+    assert len(plots) == 2
+    assert all(map(is_plot, plots))
+
+
+@pytest.mark.filterwarnings(CLIENT_LEAKS)
+@pytest.mark.parametrize("version", ["0.7.19", "newest"])
+def test_the_three_files_of_the_public_page_run_with_the_uv_that_is_registered(
+    bundle: Path, python: str, tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from offline_bundle.runner.hps_server import EmbeddedHps, registered_uv
+
+    uv = registered_uv(bundle)
+    if version != "newest":
+        install = ["pip", "install", "--quiet", "--no-deps", "--python", sys.executable]
+        subprocess.run(
+            [find_uv(), *install, "--target", tmp_path / "uv", f"uv=={version}"], check=True
+        )
+        uv |= {"version": version, "executable": str(tmp_path / "uv" / "bin" / "uv")}
+    folder = Path(python).parent
+    uv["environment"] = {
+        "UV_CONFIG_FILE": str(bundle / "uv.toml"),
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+        "PATH": f"{folder}{os.pathsep}{os.defpath}",
+    }
+    page = EXAMPLE.parents[1] / "public_page" / "project_setup.py"
+    with EmbeddedHps(tmp_path / "hps", software={"uv": uv}, slots=2, tls=True) as hps:
+        command = [sys.executable, page, "-U", hps.url, "-j", "2", "--ca-file", hps.ca_file or ""]
+        monkeypatch.setenv("HPS_PASSWORD", hps.password)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(hps.ca_file))
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        with Jobs.find(
+            "Plots with uv", url=hps.url, ca_file=hps.ca_file, download=tmp_path / "out"
+        ) as jobs:
+            jobs.wait().raise_if_failed()
+    plots = sorted((tmp_path / "out").glob("job-*/plot.png"))
     assert len(plots) == 2
     assert all(map(is_plot, plots))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "ip")
 _ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
-_COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo")
+_COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sacct", "sinfo")
 _START_SECONDS = 30.0
 # PATH at import: later, a test may put other programs in front.
 _SYSTEM_PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from offline_bundle.runner.engines.hps.connection.session import Session
+    from offline_bundle.runner.engines.hps.console_stream import ConsoleStream
     from offline_bundle.runner.engines.hps.submit import Submission
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
     from offline_bundle.runner.request import Request
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["JOBS_OPTIONS", "OPTIONS", "HpsEngine", "check_usage", "needs_directory", "open_engine"]
 
 _SUBMISSION_OPTIONS = ("priority", "replace", "software", "software_version", "disk", "trials")
+_LAST_LINES_SECONDS = 5.0
 _LISTED_PROJECTS = 20
 
 
@@ -78,6 +80,7 @@ class HpsEngine:
         self._keep_running = keep_running
         self._session = session
         self._options = options or {}
+        self._consoles: dict[tuple[str, str], ConsoleStream] = {}
 
     def submit(
         self,
@@ -143,6 +146,17 @@ class HpsEngine:
 
         return download(self._session, project.project_id, directory, progress=progress)
 
+    def read_console(self, project: ProjectState, job: str, *, is_last: bool = False) -> str:
+        """Return new lines from the monitor service."""
+        from offline_bundle.runner.engines.hps.console_stream import ConsoleStream
+
+        key = project.project_id, job
+        if key not in self._consoles:
+            self._consoles[key] = ConsoleStream(self._session, *key)
+        if is_last:
+            self._consoles[key].finish(_LAST_LINES_SECONDS)
+        return self._consoles[key].read()
+
     def failures(self, project: ProjectState, limit: int) -> list[Failure]:
         """Return the first failed jobs and their consoles."""
         from offline_bundle.runner.engines.hps.projects import find_failures
@@ -152,7 +166,11 @@ class HpsEngine:
     def resume_arguments(self, project: ProjectState, directory: Path | None) -> list[str]:
         """Return the project and the server, without the password."""
         server = self._session.server
-        words = [project.project_id, "-U", server.url, "-u", server.username, "--wait"]
+        words = [project.project_id, "-U", server.url, "--wait"]
+        if server.client_id:
+            words[3:3] = ["--client-id", server.client_id]
+        elif not server.token:
+            words[3:3] = ["-u", server.username]
         words += ["--ca-file", str(server.ca_file)] if server.ca_file else []
         words += ["--insecure"] if server.is_insecure else []
         return words + (["--download", str(directory)] if directory else [])
@@ -202,10 +220,17 @@ def _server(options: Mapping[str, Any]) -> Server:
             hint="name one with -U/--url or the variable HPS_URL; --embedded starts one "
             "on this machine for these jobs; --engine slurm and --engine local need none",
         )
+    token, client_id = options["token"], options["client_id"]
+    password = ""
+    if not token and not client_id:
+        password = find_password(url, username, options["password"])
     return Server(
         url=url,
         username=username,
-        password=find_password(url, username, options["password"]),
+        password=password,
+        token=token or "",
+        client_id=client_id or "",
+        client_secret=options["client_secret"] or "",
         ca_file=options["ca_file"],
         is_insecure=options["insecure"],
     )

@@ -39,6 +39,26 @@ JOBS_OPTIONS: tuple[Decorator, ...] = (
         "command lines.",
     ),
     click.option(
+        "--token",
+        envvar="HPS_TOKEN",
+        show_envvar=True,
+        help="Access token, instead of user and password; prefer the environment variable.",
+    ),
+    click.option(
+        "--client-id",
+        envvar="HPS_CLIENT_ID",
+        show_envvar=True,
+        metavar="ID",
+        help="Service account, instead of user and password.",
+    ),
+    click.option(
+        "--client-secret",
+        envvar="HPS_CLIENT_SECRET",
+        show_envvar=True,
+        metavar="SECRET",
+        help="Secret of the service account; prefer the environment variable.",
+    ),
+    click.option(
         "--ca-file",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         metavar="FILE",

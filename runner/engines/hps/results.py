@@ -10,6 +10,7 @@ Downloading again into the same directory transfers missing files only.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,12 @@ from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.hps.downloads import download_files
 from offline_bundle.runner.engines.hps.local_paths import folder_names, local_path
 from offline_bundle.runner.engines.hps.projects import find_project
+from offline_bundle.runner.engines.hps.software import find_host_names
 from offline_bundle.runner.engines.hps.stored_files import find_files
 from offline_bundle.runner.job_files.names import NUMBER_PARAMETER
 from offline_bundle.runner.model import FAILED, TAIL_LINES, FileEntry, JobEntry, Results
-from offline_bundle.runner.results.folder import (
-    ResultsOwner,
-    lock_to_project,
-    write_page,
-)
+from offline_bundle.runner.results.folder import write_page
+from offline_bundle.runner.results.owner import ResultsOwner, lock_to_project
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.sizes import count
 
@@ -44,7 +43,7 @@ _JOBS_PER_REQUEST = 500
 _SHOWN_FAILURES = 10
 
 _JOB_FIELDS = ["id", "name", "eval_status", "values", "elapsed_time"]
-_TASK_FIELDS = ["id", "job_id", "output_file_ids", "running_time", "elapsed_time"]
+_TASK_FIELDS = ["id", "job_id", "output_file_ids", "running_time", "elapsed_time", "host_id"]
 
 
 def download(
@@ -71,7 +70,7 @@ def download(
     placed = _place(directory, folders, files)
     wanted = [pair for pairs in placed.values() for pair in pairs]
     failed = _download(session, project_id, directory, wanted, progress)
-    entries = _entries(directory, jobs, tasks, placed)
+    entries = _entries(directory, jobs, tasks, placed, find_host_names(session))
     page = write_page(directory, project.name, entries)
     if failed:
         raise _failed_downloads(directory, failed, len(wanted))
@@ -161,15 +160,21 @@ def _entries(
     jobs: Sequence[Mapping[str, Any]],
     tasks: Sequence[Mapping[str, Any]],
     placed: Placed,
+    hosts: Mapping[str, str],
 ) -> list[JobEntry]:
     """Describe each job for the page, with its files on this disk."""
     started: dict[str, list[datetime]] = {}
+    nodes: dict[str, str] = {}
     for task in tasks:
+        nodes[str(task["job_id"])] = hosts.get(str(task.get("host_id")), "")
         moment = _parse_time(task.get("running_time"))
         if moment:
             started.setdefault(str(task["job_id"]), []).append(moment)
     return [
-        _entry(directory, job, started.get(str(job["id"])), placed.get(str(job["id"]), ()))
+        dataclasses.replace(
+            _entry(directory, job, started.get(str(job["id"])), placed.get(str(job["id"]), ())),
+            node=nodes.get(str(job["id"]), ""),
+        )
         for job in jobs
     ]
 

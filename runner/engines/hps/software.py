@@ -1,4 +1,4 @@
-"""Check that an evaluator offers the software that jobs ask for."""
+"""What the evaluators of a server are: the software that they offer, and their hosts."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ _MOST_EVALUATORS = 20
 """Each is a request. A site with more of them is assumed to offer the software."""
 
 
+_MOST_HOSTS = 1000
+
+
 def check_software(session: Session, name: str, version: str | None) -> None:
     """Raise `InputError` for software that no evaluator offers: its jobs would never start.
 
@@ -37,6 +40,21 @@ def check_software(session: Session, name: str, version: str | None) -> None:
         hint="name one with --software and --software-version, or have it registered; "
         "--skip-software-check submits without this check",
     )
+
+
+def find_host_names(session: Session) -> dict[str, str]:
+    """Return the names of the evaluators' hosts by identifier; empty if the server lists none."""
+    try:
+        evaluators = RmsApi(session.client).get_evaluators(
+            as_objects=False, limit=_MOST_HOSTS, fields=["id", "host_id", "host_name"]
+        )
+    except requests.RequestException:  # no permission: names are a convenience
+        return {}
+    return {
+        str(evaluator["host_id"]): str(evaluator["host_name"])
+        for evaluator in evaluators
+        if evaluator.get("host_id") and evaluator.get("host_name")
+    }
 
 
 def _offered_software(session: Session, name: str, version: str | None) -> Software:

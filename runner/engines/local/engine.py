@@ -24,13 +24,12 @@ from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
     JobOutcome,
     JobRecords,
-    ResultsOwner,
     SubmissionRecord,
-    lock_to_project,
     read_submission,
     record,
     write_submission,
 )
+from offline_bundle.runner.results.owner import ResultsOwner, lock_to_project
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.parallel import cpus
@@ -152,6 +151,11 @@ class LocalEngine:
         """Write the page; the files are in the folder already."""
         del project
         return self._records.results(directory, progress)
+
+    def read_console(self, project: ProjectState, job: str, *, is_last: bool = False) -> str:
+        """Return new text from the folder of the job, or of its attempt."""
+        del project, is_last
+        return self._records.read_console(job)
 
     def failures(self, project: ProjectState, limit: int) -> list[Failure]:
         """Return the first failed jobs and their consoles."""

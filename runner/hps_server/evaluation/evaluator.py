@@ -93,6 +93,11 @@ class Evaluator:
         """Check for changes at once."""
         self._waking.set()
 
+    def console(self, task_id: str) -> Path | None:
+        """Return the file with the console of a running task; None if it does not run."""
+        run = self._runs.get(task_id)
+        return run.folder / "console.txt" if run else None
+
     def registration(self) -> Body:
         """Return the entry of this evaluator in resource management."""
         return {

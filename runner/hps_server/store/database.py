@@ -262,6 +262,12 @@ class Store:
             found = dict(database.execute(sql, (kind, json.dumps(wanted))).fetchall())
         return [json.loads(found[identifier]) for identifier in wanted if identifier in found]
 
+    def project_of(self, identifier: str) -> str:
+        """Return the project of an object; empty if there is none."""
+        with self.transaction() as database:
+            rows = database.execute("SELECT project FROM objects WHERE id = ?", (identifier,))
+            return str((rows.fetchone() or [""])[0])
+
     def tasks_of(self, job_ids: Iterable[str]) -> list[Body]:
         """Return the tasks of these jobs, in order of creation."""
         sql = (

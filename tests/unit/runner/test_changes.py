@@ -9,14 +9,8 @@ import pytest
 from offline_bundle.runner.changes import choose_folder, end_jobs, find_project, retry_failed_jobs
 from offline_bundle.runner.model import Counts, ProjectState
 from offline_bundle.runner.results.changes import find_failed, remove_results, replaced, set_aside
-from offline_bundle.runner.results.folder import (
-    JobRecords,
-    ResultsOwner,
-    SubmissionRecord,
-    find_owner,
-    lock_to_project,
-    record,
-)
+from offline_bundle.runner.results.folder import JobRecords, SubmissionRecord, record
+from offline_bundle.runner.results.owner import ResultsOwner, find_owner, lock_to_project
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:

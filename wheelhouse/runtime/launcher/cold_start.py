@@ -18,6 +18,7 @@ from .lock_selection import choose_lock
 from .os_errors import explain_os_error
 from .prepare.cache_cleanup import remove_unused
 from .prepare.environment import make_environment
+from .prepare.failed_attempts import raise_failure_since
 from .prepare.mount import MountError, mount_obstacle
 from .request import Request
 from .script_metadata import read_metadata
@@ -234,6 +235,7 @@ def _prepare(plan: "Plan", request: Request, cache: str) -> Environment:
     report_at = time.monotonic() + (0 if request.verbosity > 0 else _SILENT_SECONDS)
     give_up_at = time.monotonic() + _SILENT_SECONDS
     is_new = False
+    begin = time.time()
     while True:
         environment = _use_environment(home, request.bundle)
         if environment is not None:
@@ -247,6 +249,7 @@ def _prepare(plan: "Plan", request: Request, cache: str) -> Environment:
                     kind = MountError if plan.is_mounted else BundleError
                     raise kind(f"{home} was made, but it is not usable", hint=_UNUSABLE_HINT)
                 if not is_complete(home):
+                    raise_failure_since(home, begin)
                     make_environment(home, plan, request, cache, maker)
                     is_new = True
             finally:

@@ -18,7 +18,8 @@ def explain_os_error(error: OSError, cache: str) -> Exception:
     return error
 
 
-def no_space(cache: str) -> BundleError:
+def no_space(cache: str, detail: str = "") -> BundleError:
     """Return the error for a full cache."""
     hint = "remove old files there, or set OFFLINE_BUNDLE_CACHE to a folder with more room"
-    return BundleError(f"no space left in the cache {cache}", hint=hint)
+    problems = [detail] if detail else []
+    return BundleError(f"no space left in the cache {cache}", hint=hint, problems=problems)

@@ -49,15 +49,21 @@ _STOP_SECONDS = 1.0
 
 def make_client(server: Server) -> VerifyingClient:
     """Sign in. Raises the client's errors."""
-    client = VerifyingClient(
-        server.url, username=server.username, password=server.password, verify=server.verify
-    )
+    client = VerifyingClient(server.url, verify=server.verify, **_credentials(server))
     adapter = _TimedAdapter(
         max_retries=Retry(total=2, backoff_factor=0.2, status_forcelist=[502, 503, 504])
     )
     client.session.mount("http://", adapter)
     client.session.mount("https://", adapter)
     return client
+
+
+def _credentials(server: Server) -> dict[str, str]:
+    if server.token:
+        return {"access_token": server.token}
+    if server.client_id:
+        return {"client_id": server.client_id, "client_secret": server.client_secret}
+    return {"username": server.username, "password": server.password}
 
 
 def close_client(client: Any) -> None:  # noqa: ANN401

@@ -42,8 +42,12 @@ def translate_error(error: Exception, server: Server) -> BundleError:
         return error
     if is_signed_out(error):
         return InputError(
-            f"{server.url} does not accept this username ({server.username}) and password",
-            hint="check -u/--username and the password: the environment variable HPS_PASSWORD, "
+            f"{server.url} does not accept {server.account}",
+            hint="the token may have expired: get a new one, and give it as HPS_TOKEN"
+            if server.token
+            else "check HPS_CLIENT_ID and HPS_CLIENT_SECRET"
+            if server.client_id
+            else "check -u/--username and the password: the environment variable HPS_PASSWORD, "
             "the keyring or -p",
         )
     if isinstance(error, WorkerStartError):

@@ -22,7 +22,12 @@ class Server:
 
     url: str = DEFAULT_URL
     username: str = DEFAULT_USERNAME
-    password: str = field(repr=False)
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    """An access token of the site's sign-in; then user and password are not used."""
+    client_id: str = ""
+    """A service account, which signs in with `client_secret`, without user and password."""
+    client_secret: str = field(default="", repr=False)
     ca_file: Path | None = None
     """PEM certificates of the authorities to trust instead of the usual ones."""
     is_insecure: bool = False
@@ -44,7 +49,21 @@ class Server:
             raise InputError(
                 f"{self.ca_file} is not a file", hint="--ca-file names a file of PEM certificates"
             )
+        if bool(self.client_id) != bool(self.client_secret):
+            raise InputError(
+                "a client id and a client secret belong together",
+                hint="give --client-id, and the secret as HPS_CLIENT_SECRET",
+            )
         object.__setattr__(self, "url", self.url.rstrip("/"))
+
+    @property
+    def account(self) -> str:
+        """The account in words, for messages: never a secret."""
+        if self.token:
+            return "this access token"
+        if self.client_id:
+            return f"this client id ({self.client_id}) and secret"
+        return f"this username ({self.username}) and password"
 
     @property
     def verify(self) -> bool | str:

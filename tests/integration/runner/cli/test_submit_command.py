@@ -183,6 +183,44 @@ def test_failed_jobs_run_again_are_cancelled_and_deleted(
     assert run(jobs_command, "slow") == 2
 
 
+@pytest.mark.parametrize("kind", ["token", "client"])
+def test_a_token_or_a_service_account_signs_in(
+    *,
+    kind: str,
+    script: Path,
+    bundle: Path,
+    hps: EmbeddedHps,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from offline_bundle.runner.engines.hps.connection.session import connect
+    from tests.support.jobs import server_of
+
+    with connect(server_of(hps)) as session:
+        clients = f"{hps.url}/auth/admin/realms/rep/clients"
+        (client,) = session.client.session.get(clients).json()
+        token = session.client.access_token
+    monkeypatch.delenv("HPS_PASSWORD")
+    monkeypatch.setenv("HPS_USERNAME", "nobody")
+    if kind == "token":
+        monkeypatch.setenv("HPS_TOKEN", token)
+    else:
+        monkeypatch.setenv("HPS_CLIENT_ID", client["clientId"])
+        monkeypatch.setenv("HPS_CLIENT_SECRET", client["secret"])
+    options = ["--bundle", bundle, "-j", 1, "--output", "plot.txt", "--download", "out"]
+    assert run(submit_command, script, *options) == 0
+    said = capsys.readouterr()
+    assert token not in said.out + said.err
+    assert client["secret"] not in said.out + said.err
+    assert Path("out/job-0001/plot.txt").exists()
+    monkeypatch.setenv("HPS_TOKEN" if kind == "token" else "HPS_CLIENT_SECRET", "not.the.right")
+    assert run(jobs_command) != 0
+    said = capsys.readouterr()
+    assert "not.the.right" not in said.err
+    if kind == "client":
+        assert "does not accept this client id (rep-impersonation) and secret" in said.err
+
+
 @pytest.mark.parametrize("ways", [(), ("--ship-bundle",)])
 def test_without_an_hps_at_hand(
     ways: tuple[str, ...],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from offline_bundle.runner.engines.hps.results import download
 from offline_bundle.runner.engines.hps.submit import submit
 from offline_bundle.runner.follow import follow, watch
 from offline_bundle.runner.model import Counts
-from offline_bundle.runner.results.folder import check_empty
+from offline_bundle.runner.results.owner import check_empty
 from offline_bundle.runner.values import plan_values
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
@@ -208,6 +209,7 @@ def test_every_output_comes_down_verified_with_a_page(
         ("job-0003", "evaluated", 3),
     ]
     assert all(job.seconds and job.started for job in results.jobs)
+    assert {job.node for job in results.jobs} == {platform.node()}
     page = results.page.read_text()
     assert '["job-0003/plot.png","plot.png",' in page
     assert "two is not a number of mine" in page

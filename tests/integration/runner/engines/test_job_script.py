@@ -26,10 +26,7 @@ from offline_bundle.runner.batch.job_script import (
 from offline_bundle.runner.engines.slurm.scheduler import Slurm
 from offline_bundle.runner.job_files.inputs import INPUTS
 from offline_bundle.runner.job_files.outputs import plan_outputs
-from offline_bundle.runner.results.folder import (
-    PRIVATE_NAME,
-    read_outcome,
-)
+from offline_bundle.runner.results.folder import PRIVATE_NAME, read_outcome
 from offline_bundle.runner.standalone.job_rules import Outputs
 from offline_bundle.wheelhouse.store import shipped
 from tests.support.machine import bubblewrap

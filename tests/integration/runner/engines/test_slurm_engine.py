@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -199,6 +200,34 @@ def array_ids(results: Path) -> list[str]:
     return [array[0] for array in plan["details"]["arrays"]]
 
 
+def test_what_is_prepared_before_the_rush_is_what_the_jobs_use(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands of docs/explanation/scale.md, with another path of the bundle and the cache."""
+    page = (ROOT / "docs" / "explanation" / "scale.md").read_text()
+    found = re.search(r"<!-- example:prepare -->\n```\n(.*?)```", page, re.DOTALL)
+    assert found
+    cache = tmp_path / "cache"
+    text = (
+        found[1].replace("/shared/bundle", f'"{bundle}"').replace("-j 100", "-j 3 --set what=plot")
+    )
+    text = text.replace("/tmp/offline-bundle-$(id -u)", str(cache))
+    text = text.replace("/shared/results", str(tmp_path / "out"))
+    monkeypatch.delenv("OFFLINE_BUNDLE_CACHE")
+    prepare, submit = text.split("offline-bundle submit")
+    command = f"{shlex.quote(sys.executable)} -m offline_bundle"
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(["bash", "-ec", prepare], check=True, env=variables)
+    made = {path: path.stat().st_ino for path in cache.glob("environments/*/env")}
+    assert len(made) == 1
+    script = f"export OFFLINE_BUNDLE_CACHE={cache}\n{command} submit{submit}"
+    subprocess.run(["bash", "-ec", script], check=True, env=variables)
+    assert {path: path.stat().st_ino for path in cache.glob("environments/*/env")} == made
+    consoles = [path.read_text() for path in tmp_path.glob("out/job-*/console_output.txt")]
+    assert len(consoles) == 3
+    assert not any("Preparing" in text for text in consoles)
+
+
 def test_ten_plots_come_home_from_nodes_without_a_network(
     troubles: Path,
     bundle: Path,
@@ -330,7 +359,8 @@ def test_a_requeued_job_begins_anew(
     assert run(jobs_command, "out", "--wait") == 0, capsys.readouterr().err
     assert json.loads(Path("out/job-0001/.job.json").read_text())["restart"] == 1
     assert not Path("out/job-0001/half.dat").exists()
-    assert leak.exists()  # for whoever wants to know
+    assert not leak.exists()
+    assert list(Path("out/.submission/attempts").iterdir()) == []
 
 
 @pytest.mark.parametrize("is_forged", [True, False], ids=["forged", "signed"])

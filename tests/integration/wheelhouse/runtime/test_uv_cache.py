@@ -91,6 +91,21 @@ def test_something_else_than_uv(bundle: Path, tmp_path: Path, says: str) -> None
     assert "is not uv" in call(bundle, "--uv", program(tmp_path, says), expect=7)
 
 
+def test_without_a_uv_on_the_node_that_of_the_bundle_counts(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.delenv("OFFLINE_BUNDLE_UV", raising=False)
+    assert "there is no uv that can be run here" in call(bundle, tmp_path / "node", expect=7)
+    manifest = read_manifest(bundle)
+    manifest["uv"]["x86_64-unknown-linux-musl"] = {"version": "1.2.3", "path": "uv/uv"}
+    manifest["files"]["uv/uv"] = {"sha256": "0" * 64, "size": 1}
+    (bundle / "uv").mkdir(exist_ok=True)
+    (bundle / "uv" / "uv").write_text("x")
+    write_manifest(bundle, manifest)
+    assert call(bundle, tmp_path / "node") == str(tmp_path / "node")
+
+
 def test_no_uv_at_all(bundle: Path, tmp_path: Path) -> None:
     assert "--uv PATH" in call(bundle, "--uv", tmp_path / "none", expect=7)
 

@@ -5,7 +5,7 @@ import os
 
 from ...disk.files import disk_usage, write_atomic
 from ...disk.safe_folder import flush_tree
-from ...errors import IntegrityError, first_problems
+from ...errors import BundleError, IntegrityError, first_problems
 from ...python.platforms import dotted_version
 from ..trusted_bundle import DAMAGED_HINT
 from ..warm_start import marker_path
@@ -13,6 +13,7 @@ from .bundled_python import unpack_interpreter
 from .bytecode import UnpackedBytecode
 from .check import check_environment
 from .contents import write_contents
+from .failed_attempts import check_room, remember_failure, remove_rest
 from .image import check_image, open_image, verified_identity
 from .install import Tool, find_uv, install_with_pip, install_with_uv
 from .linked import link_environment, link_image
@@ -56,6 +57,7 @@ def make_environment(
             check_environment(home, plan)
         else:
             _check_files(plan)
+            check_room(plan, cache)
             os.mkdir(home, 0o700)
             with UnpackedBytecode(plan, request, os.path.join(home, "bytecode")) as bytecode:
                 _install(Tool(home, cache, lock, request), plan, request)
@@ -68,8 +70,11 @@ def make_environment(
             flush_tree(home)
         content = json.dumps(facts, indent=1).encode()
         write_atomic(marker_path(home), content, durable=not plan.is_mounted)
-    except BaseException:
+    except BaseException as error:
         remove_environment(home)
+        remove_rest(plan, cache)
+        if isinstance(error, BundleError) and not plan.is_mounted:
+            remember_failure(home, error)
         raise
 
 

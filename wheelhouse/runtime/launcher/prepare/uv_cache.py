@@ -45,7 +45,9 @@ def main(words: "Optional[Sequence[str]]" = None, *, bundle: str = os.curdir) ->
         "--bundle", metavar="DIR", default=bundle, help="default: the folder of uv_cache.py"
     )
     parser.add_argument(
-        "--uv", metavar="PATH", help="this node's uv (default: OFFLINE_BUNDLE_UV, or uv on PATH)"
+        "--uv",
+        metavar="PATH",
+        help="this node's uv (default: OFFLINE_BUNDLE_UV, uv on PATH, or that of the bundle)",
     )
     parser.add_argument(
         "folder",
@@ -70,7 +72,7 @@ def make_cache(bundle: str, folder: "Optional[str]" = None, uv: "Optional[str]" 
     Raises NotInBundleError if the bundle has no cache, or none for that version of uv.
     """
     opened = open_bundle(bundle)
-    _check_version(opened, uv or os.environ.get("OFFLINE_BUNDLE_UV") or "uv")
+    _check_version(opened, uv or os.environ.get("OFFLINE_BUNDLE_UV"))
     if folder is None:
         key = "\n".join([os.path.abspath(bundle), *opened.signers])
         name = sha256_of(os.fsencode(key))[:16]
@@ -87,7 +89,7 @@ def make_cache(bundle: str, folder: "Optional[str]" = None, uv: "Optional[str]" 
     return folder
 
 
-def _check_version(bundle: "TrustedBundle", uv: str) -> None:
+def _check_version(bundle: "TrustedBundle", uv: "Optional[str]") -> None:
     locks = [lock for script in bundle.manifest.scripts.values() for lock in script.locks.values()]
     versions = sorted({lock.cache for lock in locks if lock.cache})
     any_uv = f"UV_CONFIG_FILE={bundle.path('uv.toml')}"
@@ -95,7 +97,10 @@ def _check_version(bundle: "TrustedBundle", uv: str) -> None:
     if not versions:
         message = f"the bundle {bundle.folder} has no cache for uv"
         raise NotInBundleError(message, hint=f"{build}; or use its index: {any_uv}")
-    program, version = _find_uv(uv)
+    bundled = {entry.version for entry in bundle.manifest.uv.values()}
+    if uv is None and bundled & set(versions) and not find_program("uv"):
+        return  # this node has none but that of the bundle, which filled the cache
+    program, version = _find_uv(uv or "uv")
     if version not in versions:
         raise NotInBundleError(
             f"the cache in {bundle.folder} was filled by uv {' and '.join(versions)}; "

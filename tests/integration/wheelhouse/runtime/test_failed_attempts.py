@@ -1,0 +1,41 @@
+"""Of many starts at once, one tries a preparation that fails; the others get its error."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.support.bundles import BundleScript, make_bundle
+from tests.support.launcher_cases import SHOW, node
+
+if TYPE_CHECKING:
+    from tests.support.launcher_cases import Node
+
+__all__ = ["node"]
+
+
+def test_waiting_starts_do_not_repeat_a_failed_preparation(node: Node) -> None:
+    make_bundle(node.bundle, {"eval": BundleScript(body=SHOW)})
+    tries = node.folder / "tries"
+    broken = node.write(
+        "broken-uv", f"#!/bin/sh\necho try >>'{tries}'\nsleep 3\necho odd; exit 9\n"
+    )
+    broken.chmod(0o755)
+    variables = {"OFFLINE_BUNDLE_UV": str(broken)}
+    started = [
+        subprocess.Popen(
+            node.command("-q", node.script()),
+            env=node.environ(variables),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in started:
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 1
+        assert "could not prepare the environment (exit code 9):" in said
+    assert len(tries.read_text().splitlines()) == 1
+    node.failure(1, "-q", node.script(), variables=variables)
+    assert len(tries.read_text().splitlines()) == 2
+    assert node.run("-q", node.script()).returncode == 0
