@@ -30,6 +30,7 @@ _LARGEST_INTEGER = 2**63 - 1
 _MOST_DIGITS = 20
 _BOOLS = {"true": True, "false": False}
 _SHOWN_PROBLEMS = 10
+_OTHER_SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars"}
 _HEADER_HINT = "the first line names the values, and each further line is one job"
 
 
@@ -140,6 +141,7 @@ def _read_table(path: Path) -> dict[str, list[str]]:
     if len(lines) < 2:
         raise InputError(f"{path} has no rows of values", hint=_HEADER_HINT)
     names = lines[0][1]
+    _check_separator(path, names)
     problems = [*_header_problems(names), *_row_problems(names, lines[1:])]
     if problems:
         shown = problems[:_SHOWN_PROBLEMS]
@@ -147,6 +149,17 @@ def _read_table(path: Path) -> dict[str, list[str]]:
             shown.append(f"… and {len(problems) - len(shown)} more")
         raise InputError(f"{path} is not a table of jobs", problems=shown, hint=_HEADER_HINT)
     return {name: [row[column] for _, row in lines[1:]] for column, name in enumerate(names)}
+
+
+def _check_separator(path: Path, names: Sequence[str]) -> None:
+    """Raise InputError where the first line has another separator, or no names."""
+    if names[0].startswith("#") or "=" in "".join(names):
+        message = f"{path}: the first line is a comment or a setting: {names[0]}"
+        raise InputError(message, hint=_HEADER_HINT)
+    for separator, name in _OTHER_SEPARATORS.items():
+        if any(separator in text for text in names):
+            hint = f"separate values by commas, not by {name}; quote a cell that contains a comma"
+            raise InputError(f"{path}: the first line is separated by {name}", hint=hint)
 
 
 def _header_problems(names: Sequence[str]) -> list[str]:

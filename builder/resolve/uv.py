@@ -199,8 +199,11 @@ class UvResolver:
             outcome = self._compile_until_settled(project, Path(name))
             path = Path(name, _LOCK)
             # With SIGCHLD ignored, every exit code reads as 0: the file is the result.
-            if outcome.returncode != 0 or not path.is_file():
+            if outcome.returncode != 0:
                 raise self._error(project, self._clean(outcome.stderr, Path(name)))
+            if not path.is_file():
+                text = self._clean(outcome.stderr, Path(name))
+                raise uv_messages.unknown_error(Failure(script, target, text))
             lock = _read_lock(path)
         warnings = [line for line in outcome.stderr.splitlines() if line.startswith("warning: ")]
         return Resolution(

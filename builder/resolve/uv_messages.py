@@ -244,7 +244,13 @@ def _environment_error(failure: Failure) -> BundleError:
             hint="build it where its compilers and libraries are, or depend on a version "
             "that has wheels",
         )
-    return ResolveError(failure.title, problems=failure.lines, hint=_UNSOLVABLE_HINT)
+    return unknown_error(failure)
+
+
+def unknown_error(failure: Failure) -> BundleError:
+    """Return the error (exit 1) for a failure that is not known to be the script's."""
+    hint = "try `uv lock --script` with the script: it shows whether uv or the build fails"
+    return BundleError(f"{failure.title}: uv failed", problems=failure.lines, hint=hint)
 
 
 def _names(patterns: Sequence[str], text: str) -> set[str]:

@@ -29,11 +29,12 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tarfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,8 @@ class OfflineBundleExecution(ApplicationExecution):  # type: ignore[misc]  # its
         log.info("End execution script of offline-bundle")
 
     def _execute(self) -> None:
+        with suppress(AttributeError, ValueError):  # Windows, or not the main thread
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it makes each exit code 0
         uv, inputs = find_uv(self.context.software), self.context.input_files
         layers = uv.get("environment"), self.context.environment
         environment = merge_environments(os.environ, *layers)
@@ -277,13 +280,11 @@ def archive_digest(archive: Path) -> str:
     """Return the sha256 of the manifest, the first member: it has the digests of all others."""
     with tarfile.open(archive, "r:") as opened:
         member = opened.next()
-        content = (
-            opened.extractfile(member) if member is not None and member.name == MANIFEST else None
-        )
+        found = member if member is not None and member.name == MANIFEST else None
+        content = opened.extractfile(found) if found else None
         if content is None:
-            raise RuntimeError(
-                f"{archive.name} is not an archive of a bundle: its first file is not {MANIFEST}"
-            )
+            reason = f"its first file is not {MANIFEST}"
+            raise RuntimeError(f"{archive.name} is not an archive of a bundle: {reason}")
         return hashlib.sha256(content.read()).hexdigest()
 
 

@@ -96,6 +96,8 @@ def _matches_name(name: str, pattern: str) -> bool:
 def main() -> int:
     """Run the command in the arguments by the rules; return the exit code."""
     rules = json.loads(os.environ["OFFLINE_BUNDLE_RULES"])
+    if hasattr(signal, "SIGCHLD"):  # ignored by a parent, it would make each exit code 0
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     process = subprocess.Popen(sys.argv[1:], env={**os.environ, **_take_number()})
     # an evaluator may end this process only
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())

@@ -123,3 +123,22 @@ def test_a_value_comes_from_one_place(table: Path) -> None:
     table.write_text("a\n1\n")
     with pytest.raises(InputError, match=r"given by --set and by .*: a"):
         plan_values(["a=1"], table, jobs=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("thick;mat\n1;steel\n", "is separated by semicolons"),
+        ("thick\tmat\n1\tsteel\n", "is separated by tabs"),
+        ("thick|mat\n1|steel\n", "is separated by bars"),
+        ("thick;mat,other\n1;2,3\n", "is separated by semicolons"),
+        ("sep=;\nthick;mat\n1;steel\n", "is a comment or a setting: sep=;"),
+        ("# jobs of May\nthick,mat\n1,steel\n", "is a comment or a setting: # jobs of May"),
+    ],
+)
+def test_another_separator_and_a_comment_are_refused_by_name(
+    table: Path, text: str, fault: str
+) -> None:
+    table.write_text(text)
+    with pytest.raises(InputError, match=fault):
+        plan_values([], table, jobs=1)

@@ -7,7 +7,7 @@ import tempfile
 
 from ..errors import SignatureError
 from ..names import MANIFEST, SIGNATURE
-from ..processes import find_program
+from ..processes import find_program, stop_ignoring_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,6 +187,7 @@ class _Keygen:
     def _run(self, action: str, *arguments: str) -> "tuple[int, str, str]":
         command = [self._program, "-Y", action, "-s", self._signature_path, *arguments]
         variables = {**os.environ, "LC_ALL": "C"}
+        stop_ignoring_children()  # else each exit code is 0: accepted
         try:
             result = subprocess.run(
                 command, input=self._content, capture_output=True, env=variables, check=False

@@ -586,3 +586,18 @@ def test_configuration_and_environment_cannot_lift_the_ban_on_building(
     monkeypatch.setenv("UV_NO_BINARY_PACKAGE", "source")
     assert "UV_NO_BINARY" in workshop.fails(workshop.script("source"), FetchError)
     assert not (tmp_path / "it-ran").exists()
+
+
+@pytest.mark.parametrize(("code", "is_reported"), [(0, False), (2, True)])
+def test_a_uv_that_gives_no_lock_is_not_the_fault_of_the_script(
+    workshop: Workshop, tmp_path: Path, code: int, *, is_reported: bool
+) -> None:
+    broken = tmp_path / "uv"
+    broken.write_text(f"#!/bin/sh\necho odd >&2\nexit {code}\n")
+    broken.chmod(0o755)
+    resolver = UvResolver(str(broken), ResolveOptions(), Credentials())
+    script = read_script(workshop.script("leaf"))
+    with pytest.raises(BundleError, match="uv failed") as caught:
+        resolver.resolve(script, make_target("3.12", "x86_64-manylinux_2_28"))
+    assert caught.value.exit_code == 1
+    assert ("odd" in str(caught.value)) or not is_reported

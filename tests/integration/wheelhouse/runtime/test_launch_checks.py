@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.bundles import THIS_PYTHON, BundleScript, make_bundle
 from tests.support.launcher_cases import SHOW, UV, Node, needs_posix, python_of
+from tests.support.programs import require
 
 pytestmark = needs_posix
 
@@ -185,3 +186,53 @@ def test_ignored_child_signal_does_not_hide_failures_of_a_build(tmp_path: Path) 
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 3, done.stderr
     assert "eval.py cannot be resolved" in done.stderr
+
+
+CHECK_POLICY = """import sys
+from offline_bundle.wheelhouse.runtime.bundle.policy import check_policies
+from offline_bundle.wheelhouse.runtime.errors import SignatureError
+try:
+    check_policies(*(open(path, "rb").read() for path in sys.argv[1:]))
+except SignatureError as error:
+    sys.exit(error.kind)
+"""
+
+
+@pytest.mark.parametrize("kind", ["not-allowed", "modified", "revoked"])
+def test_ignored_child_signal_does_not_make_a_signature_valid(tmp_path: Path, kind: str) -> None:
+    """ssh-keygen's exit code would read as 0."""
+    keygen = require("ssh-keygen")
+    keys = [tmp_path / name for name in ("own", "other")]
+    for key in keys:
+        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    document = tmp_path / "bundle.json"
+    document.write_text("{}")
+    sign = [
+        keygen,
+        "-Y",
+        "sign",
+        "-n",
+        "offline-bundle",
+        "-f",
+        keys[kind == "not-allowed"],
+        document,
+    ]
+    subprocess.run(sign, check=True, capture_output=True)
+    if kind == "modified":
+        document.write_text('{"changed": 1}')
+    signers, policy = tmp_path / "signers", tmp_path / "policy.json"
+    signers.write_text(f"me {keys[0].with_suffix('.pub').read_text()}")
+    entries = {"allowed-signers": str(signers)}
+    if kind == "revoked":
+        entries["revoked-keys"] = str(keys[0].with_suffix(".pub"))
+    policy.write_text(json.dumps(entries))
+    command = [sys.executable, "-c", IGNORE_CHILDREN, "-c", CHECK_POLICY]
+    done = subprocess.run(
+        [*command, document, f"{document}.sig"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "OFFLINE_BUNDLE_POLICY": str(policy)},
+    )
+    assert done.stderr.strip() == kind
