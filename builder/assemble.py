@@ -15,6 +15,7 @@ from offline_bundle.builder.compose import Composition, LockedScript, compose
 from offline_bundle.builder.extras import python_builds, uv_binaries
 from offline_bundle.builder.formats.base import FormatContext, formats_of
 from offline_bundle.builder.formats.registry import add_formats
+from offline_bundle.builder.included_data import add_data
 from offline_bundle.builder.resolve.uv_process import uv_version_here
 from offline_bundle.builder.wheels.collect import Collector, Index, check_closures, source_of
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
@@ -127,7 +128,8 @@ def assemble_bundle(
         launcher=_launcher(request, parts, current),
         epoch=_epoch(resolved.locked),
     )
-    composition = composition.adding(parts.restored)
+    names = [script.name for script in plan.scripts]
+    composition = add_data(composition.adding(parts.restored), plan.data, names, writer)
     if resolved.locked:  # before any of the files is run
         restore.check_same_files(resolved.locked, composition.manifest)
 

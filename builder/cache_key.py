@@ -16,6 +16,7 @@ from offline_bundle import __version__
 from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.headers.headers import Headers
 from offline_bundle.builder.headers.model import HeaderRequest
+from offline_bundle.builder.included_data import read_included
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import pair_up
 from offline_bundle.builder.inputs.search import find_scripts
@@ -23,7 +24,7 @@ from offline_bundle.builder.resolve import uv_settings
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_lockfile import Locking, has_uv_lock, uv_lock_path
 from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
-from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
+from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.names import FORMAT
 from offline_bundle.wheelhouse.runtime.python.pep723 import settings_digest
 from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requirement
@@ -41,6 +42,7 @@ _NOT_IN_KEY = {
     "python_versions",
     "platforms",
     "nodes",
+    "include",
     "is_locked",
     "is_check",
     "sign",
@@ -80,6 +82,7 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
     files = bundle_files(
         with_cache="cache" in parameters.get("formats", ()), with_pythons=with_python
     )
+    data = read_included(parameters.get("include", ()))
     document = {
         "format": FORMAT,
         "offline-bundle": __version__,
@@ -93,6 +96,7 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
             for name in uv_settings.DECIDING_VARIABLES
             if os.environ.get(name)
         },
+        "data": {path: file_digest(file) for path, file in sorted(data.files.items())},
         "options": {
             name: _portable(value)
             for name, value in sorted(parameters.items())

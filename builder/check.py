@@ -200,7 +200,7 @@ def _with_lock(
         artifact.name: _package(current, resolution, artifact) for artifact in lock.artifacts
     }
     locks[target.name] = BundledLock(lock="", requirements="", libc=None, packages=packages)
-    return bundled_script(script, locks)
+    return bundled_script(script, locks, bundled.data if bundled else ())
 
 
 def _wheel_file(

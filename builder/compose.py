@@ -262,7 +262,8 @@ def _with_lock(
         lock = replace(
             lock, cache=earlier.cache, environment=earlier.environment, image=earlier.image
         )
-    entry = bundled_script(script, {**locks, target.name: lock})
+    data = bundled.data if bundled else ()
+    entry = bundled_script(script, {**locks, target.name: lock}, data)
     return bundled if bundled and replace(bundled, origins=()) == entry else entry
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from offline_bundle.builder.headers.model import HeaderRequest
+from offline_bundle.builder.included_data import IncludedData
 from offline_bundle.builder.resolve.cuda import cuda_notes
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.wheelhouse.runtime.errors import InputError
@@ -110,6 +111,8 @@ class BuildRequest:
     """Files that replace the header of scripts without one."""
     strict_imports: bool = False
     """Raise InputError for imports that nothing provides, instead of notes."""
+    include: tuple[str, ...] = ()
+    """Files and folders for `data/`: `PATH` or `NAME=PATH`; empty: those of the bundle stay."""
     sign: Callable[[bytes], bytes] | None = None
     """Signs the manifest (`wheelhouse.signing.signing_with`)."""
 
@@ -131,6 +134,8 @@ class BuildPlan:
     review: ReviewPlan | None
     """None if nothing is reviewed before the bundle is written."""
     notes: Sequence[str] = ()
+    data: IncludedData = field(default_factory=IncludedData)
+    """Files and folders to include."""
 
     @property
     def script_names(self) -> str:

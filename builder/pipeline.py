@@ -13,6 +13,7 @@ from offline_bundle.builder.fetch.credential_helpers import StoredLogins
 from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.formats.registry import check_programs
 from offline_bundle.builder.headers.headers import Headers
+from offline_bundle.builder.included_data import read_included
 from offline_bundle.builder.inputs.git_urls import repository_urls
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import find_build_interpreters, pair_up
@@ -117,6 +118,7 @@ def plan_build(request: BuildRequest, uv: str) -> BuildPlan:
             *uv_settings.configuration_notes(scripts),
             *notes,
         ],
+        read_included(request.include),
     )
 
 

@@ -128,6 +128,11 @@ _OPTIONS = [
         help="Fail for imports that neither the header's packages nor files beside the script "
         "provide.",
     ),
+    _repeatable(
+        "--include",
+        metavar="[NAME=]PATH",
+        text="Include a file or folder of data; scripts find it in the folder OFFLINE_BUNDLE_DATA.",
+    ),
     _repeatable("--constraint", "constraints", metavar="FILE", type=PATH, text="Constraints file."),
     _repeatable(
         "--allow-build",
@@ -214,6 +219,7 @@ def make_request(  # noqa: PLR0913 - one parameter per option
     pylock: Path | None,
     settings: Path | None,
     strict_imports: bool,
+    include: tuple[str, ...],
     allow_build: tuple[str, ...],
     formats: tuple[str, ...],
     uv_version: str | None,
@@ -265,6 +271,7 @@ def make_request(  # noqa: PLR0913 - one parameter per option
         header=header,
         settings=_checked_settings(settings),
         strict_imports=strict_imports,
+        include=include,
         review=ReviewOptions(
             audit=audit,
             osv_server=osv_server,

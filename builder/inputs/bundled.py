@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from offline_bundle.wheelhouse.runtime.bundle.manifest_entries import BundledLock
 
 
-def bundled_script(script: Script, locks: Mapping[str, BundledLock]) -> BundledScript:
-    """Return the manifest's entry of *script* with these *locks*."""
+def bundled_script(
+    script: Script, locks: Mapping[str, BundledLock], data: tuple[str, ...] = ()
+) -> BundledScript:
+    """Return the manifest's entry of *script* with these *locks*, and names in `data/`."""
     return BundledScript(
         path=f"scripts/{script.name}.py",
         block=block_digest(script.block),
@@ -25,6 +27,7 @@ def bundled_script(script: Script, locks: Mapping[str, BundledLock]) -> BundledS
         requires_python=script.requires_python,
         settings=settings_digest(script.settings),
         locks=locks,
+        data=data,
     )
 
 

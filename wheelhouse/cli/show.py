@@ -108,6 +108,10 @@ def _print_programs(shown: Contents) -> None:
     if shown.pythons:
         click.echo()
         print_table(("interpreter for", "Python"), shown.pythons.items())
+    if shown.data:
+        click.echo()
+        sizes = [(name, format_size(size)) for name, size in shown.data.items()]
+        print_table(("data", "size"), sizes, numbers={"size"})
 
 
 def _print_images(shown: Contents, bundle: Path) -> None:

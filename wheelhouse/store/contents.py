@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from offline_bundle.wheelhouse.runtime.names import DATA
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -62,6 +64,8 @@ class Contents:
     """Platform -> version."""
     pythons: Mapping[str, str]
     """Target -> version of its interpreter in the bundle."""
+    data: Mapping[str, int]
+    """File or folder in `data/` -> size in bytes."""
     files: int
     size: int
 
@@ -93,9 +97,19 @@ def contents(manifest: Manifest, attestations: Mapping[str, str]) -> Contents:
         packages=tuple(packages),
         uv={platform: uv.version for platform, uv in sorted(manifest.uv.items())},
         pythons={target: python.version for target, python in sorted(manifest.pythons.items())},
+        data=_data_sizes(manifest),
         files=len(manifest.files),
         size=sum(file.size or 0 for file in manifest.files.values()),
     )
+
+
+def _data_sizes(manifest: Manifest) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for path, file in sorted(manifest.files.items()):
+        if path.startswith(f"{DATA}/"):
+            name = path.split("/")[1]
+            sizes[name] = sizes.get(name, 0) + (file.size or 0)
+    return sizes
 
 
 def _shown_lock(

@@ -24,7 +24,7 @@ from offline_bundle.wheelhouse.derived.inventories import add_inventories, gathe
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE
 from offline_bundle.wheelhouse.runtime.errors import InputError, SignatureError, translate_os_errors
-from offline_bundle.wheelhouse.runtime.names import MANIFEST, PROVENANCE, SIGNATURE, WRITER
+from offline_bundle.wheelhouse.runtime.names import DATA, MANIFEST, PROVENANCE, SIGNATURE, WRITER
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
@@ -42,7 +42,7 @@ DEFAULT_GRACE = timedelta(days=1)
 RETIRED = f"{WRITER}/retired.json"
 _PRUNED = (
     *("wheels/", "locks/", "scripts/", "uv/", "python/"),
-    *("cache/", "envs/", "images/", BYTECODE),
+    *("cache/", "envs/", "images/", BYTECODE, f"{DATA}/"),
 )
 
 
@@ -136,6 +136,8 @@ def unneeded(manifest: Manifest) -> set[str]:
     folders = []
     for script in manifest.scripts.values():
         needed.add(script.path)
+        needed |= {f"{DATA}/{name}" for name in script.data}
+        folders += [f"{DATA}/{name}/" for name in script.data]
         for lock in script.locks.values():
             needed |= {lock.lock, lock.requirements} | ({lock.image} if lock.image else set())
             folders += ["cache/"] if lock.cache else []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from offline_bundle.wheelhouse.derived.complete import complete
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
-from offline_bundle.wheelhouse.runtime.names import MOST_ANCESTORS, PROVENANCE
+from offline_bundle.wheelhouse.runtime.names import DATA, MOST_ANCESTORS, PROVENANCE
 from offline_bundle.wheelhouse.transport.merge_files import (
     creator_order,
     merge_caches,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, BundledScript
 
-IMMUTABLE = ("wheels/", "python/")
+IMMUTABLE = ("wheels/", "python/", f"{DATA}/")
 """Files in these folders never change under one name: jobs and caches rely on it."""
 
 
@@ -199,6 +199,8 @@ def _script_differences(
         or current.files[existing.path].sha256 != incoming.files[script.path].sha256
     ):
         yield f"{name}: other text of the script"
+    if sorted(existing.data) != sorted(script.data):
+        yield f"{name}: other data"
     for target in sorted(existing.locks.keys() & script.locks.keys()):
         locks = (existing.locks[target], script.locks[target])
         if _lock_content(locks[0], current) != _lock_content(locks[1], incoming):

@@ -95,6 +95,8 @@ def full_document() -> dict[str, Any]:
     document: dict[str, Any] = json.loads(whole_manifest().to_json())
     document |= {"generation": 3, "ancestors": ["ab" * 32]}
     document["scripts"]["eval"]["origins"] = ["cd" * 32]
+    document["scripts"]["eval"]["data"] = ["model"]
+    document["files"]["data/model"] = {"sha256": "ab" * 32, "size": 1}
     [lock] = document["scripts"]["eval"]["locks"].values()
     lock |= {"cache": "0.13.9", "environment": "envs/eval", "image": "images/eval.squashfs"}
     document["files"]["images/eval.squashfs"] = {"sha256": "ab" * 32, "size": 1}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ..disk.files import NotRegularError, open_regular, sha256_of
 from ..disk.paths import path_problems
 from ..errors import InputError, IntegrityError
-from ..names import CHECKSUMS, ENVIRONMENT_MARK, FORMAT, MANIFEST, PROVENANCE
+from ..names import CHECKSUMS, DATA, ENVIRONMENT_MARK, FORMAT, MANIFEST, PROVENANCE
 from ..strict_json import JsonTable, Problems, parse_object, shown_value
 from ..text import shown
 from .manifest_entries import (
@@ -225,8 +225,12 @@ def _check_references(manifest: Manifest, problems: Problems) -> None:
     for path, file in manifest.files.items():
         if file.publisher is not None:
             _check_listed(manifest, f"{path}{PROVENANCE}", ("files", path, "publisher"), problems)
+    data = {path.split("/")[1] for path in manifest.files if path.startswith(f"{DATA}/")}
     for name, script in manifest.scripts.items():
         keys = ("scripts", name)
+        for entry in script.data:
+            if entry not in data:
+                problems.add((*keys, "data"), f"{shown(f'{DATA}/{entry}')} is not in files")
         _check_listed(manifest, script.path, (*keys, "path"), problems)
         for target, lock in script.locks.items():
             if target not in manifest.targets:

@@ -122,6 +122,8 @@ class BundledScript:
     """By target name."""
     origins: "tuple[str, ...]" = ()
     """Digests of the manifests it was merged from and is unchanged since; empty if built here."""
+    data: "tuple[str, ...]" = ()
+    """Files and folders in `data/` that it needs."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def read_script(table: "JsonTable") -> BundledScript:
             target: _read_lock(lock) for target, lock in table.table("locks").tables(named=True)
         },
         origins=table.digests("origins") if table.has("origins") else (),
+        data=table.texts("data") if table.has("data") else (),
     )
 
 
@@ -250,7 +253,8 @@ def script_json(script: BundledScript) -> "dict[str, Any]":
         "settings": script.settings,
         "locks": {target: _lock_json(lock) for target, lock in script.locks.items()},
     }
-    return {**document, "origins": script.origins} if script.origins else document
+    optional = {"origins": script.origins, "data": script.data}
+    return {**document, **{key: value for key, value in optional.items() if value}}
 
 
 def _lock_json(lock: BundledLock) -> "dict[str, Any]":
