@@ -14,6 +14,7 @@ from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.formats.registry import check_programs
 from offline_bundle.builder.headers.headers import Headers
 from offline_bundle.builder.included_data import read_included
+from offline_bundle.builder.inputs.bundled import bundled_script, metadata_changes
 from offline_bundle.builder.inputs.git_urls import repository_urls
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import find_build_interpreters, pair_up
@@ -31,10 +32,11 @@ from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
 from offline_bundle.wheelhouse.store.prune import unneeded
+from offline_bundle.wheelhouse.store.staging import private_notes
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from offline_bundle.builder.assemble import Parts
     from offline_bundle.builder.compose import Composition
@@ -65,13 +67,26 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         import_notes = _check_imports(request, parts)
         assembled = assemble_bundle(plan, resolved, parts, writer, progress)
         composition, notes = assembled.composition, assembled.notes
+        notes = [*_replaced_scripts(plan.scripts, writer.current), *notes]
         was_signed = (request.output / SIGNATURE).exists()
         changed = writer.commit(composition.manifest, composition.contents, sign=request.sign)
     if was_signed and not (request.output / SIGNATURE).exists():
         notes = [*notes, _UNSIGNED]
+    notes = [*notes, *private_notes(request.output)]
     report = _report(request, collector, parts, composition)
     all_notes = (*plan.notes, *resolved.notes, *import_notes, *parts.notes, *notes)
     return replace(report, changed=changed, notes=all_notes, audit=assembled.audit)
+
+
+def _replaced_scripts(scripts: Sequence[Script], current: Manifest | None) -> Iterator[str]:
+    """Yield notes on scripts of the bundle that others of the same name replace."""
+    for script in scripts:
+        bundled = current.scripts.get(script.name) if current else None
+        changes = metadata_changes(bundled, bundled_script(script, {})) if bundled else []
+        if changes:
+            yield f"{script.path} replaces the script {script.name} of the bundle: " + "; ".join(
+                changes
+            )
 
 
 def plan_build(request: BuildRequest, uv: str) -> BuildPlan:

@@ -149,6 +149,8 @@ def _environment(folder: Path, settings: Mapping[str, Any] | None) -> dict[str, 
     if settings is None:
         settings = uv_settings.merged_configuration(None)
     (configuration / "uv" / "uv.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+    # uv expands it in requirements, by default to the folder that it runs in
+    result.setdefault("PROJECT_ROOT", str(Path.cwd()))
     result["XDG_CONFIG_HOME"] = str(configuration)
     result["UV_NO_SYSTEM_CONFIG"] = "1"
     return result

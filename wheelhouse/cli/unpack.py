@@ -74,6 +74,7 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
     missing or damaged, they are named: copy them again, and run it again.
     """
     from offline_bundle.wheelhouse.signing import check_trust
+    from offline_bundle.wheelhouse.store.staging import private_notes
     from offline_bundle.wheelhouse.transport.unpack import unpack
 
     if policy is None and (exceptions or trusted_root):
@@ -110,6 +111,8 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
     elif not quiet:
         for report in reports:
             _print_report(report, output)
+        for note in private_notes(output):
+            click.secho(f"note: {note}", fg="yellow", err=True)
 
 
 def _rules_check(

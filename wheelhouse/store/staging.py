@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from offline_bundle.wheelhouse.runtime.names import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,11 +23,14 @@ def link_or_copy(source: Path, destination: Path) -> None:
     """Make *destination* a reflink, hard link or copy of *source*.
 
     Hard links are made only to files without write permission, such as those of the download cache:
-    a later change of one file would change both.
+    a later change of one file would change both. A shared folder gets copies: its group and
+    permissions are not those of the cache.
     """
     if _reflink(source, destination):
         return
-    if not source.stat().st_mode & 0o222:
+    status, folder = source.stat(), destination.parent.stat()
+    is_shared = folder.st_gid != status.st_gid or folder.st_mode & (stat.S_ISGID | stat.S_IWOTH)
+    if not status.st_mode & 0o222 and not is_shared:
         with suppress(OSError):
             os.link(source, destination)
             return
@@ -58,3 +64,10 @@ def _reflink(source: Path, destination: Path) -> bool:
             raise
         return False
     return True
+
+
+def private_notes(directory: Path) -> list[str]:
+    """Return a note where only this user can read the bundle at *directory*: jobs run as others."""
+    if sys.platform == "win32" or (directory / MANIFEST).stat().st_mode & 0o044:
+        return []
+    return [f"only you can read {directory} (umask); for other users: chmod -R go+rX {directory}"]

@@ -718,3 +718,26 @@ def test_an_empty_source_date_epoch_counts_as_unset(
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "")
     script = factory.script("own", tool='[tool.uv.sources]\nown = { path = "own" }')
     assert factory.build(script).built
+
+
+def test_a_script_that_replaces_another_of_its_name_is_noted(
+    factory: Factory, packages: Path
+) -> None:
+    for name in ("leaf", "twig"):
+        make_wheel(packages, name)
+    factory.build(factory.script("leaf"))
+    assert " replaces the script" not in str(factory.build(factory.script("leaf")).notes)
+    notes = factory.build(factory.script("twig")).notes
+    assert any(
+        note.endswith("replaces the script job of the bundle: now needs twig; no longer needs leaf")
+        for note in notes
+    )
+
+
+def test_a_build_under_a_private_umask_is_noted(factory: Factory) -> None:
+    mask = os.umask(0o077)
+    try:
+        notes = factory.build(factory.script()).notes
+    finally:
+        os.umask(mask)
+    assert any("only you can read" in note for note in notes)

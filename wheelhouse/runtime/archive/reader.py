@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from .multipart import MultipartReader
 
 _LARGEST_MANIFEST = 256 * 1024 * 1024
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "compressed with gzip",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"\xfd7zXZ\0": "compressed with xz",
+    b"BZh": "compressed with bzip2",
+    b"PK\x03\x04": "a ZIP file",
+    b"7z\xbc\xaf": "a 7-Zip file",
+}
 _COMPRESSED_HEAD = f"PaxHeaders/{WRITER}/lists.tar.gz".encode()
 _OCTAL_SIZE = re.compile(rb"[0-7]{11}\0")
 _SIZE_FIELD = slice(124, 136)
@@ -137,6 +145,7 @@ def _read_document(source: "MultipartReader") -> bytes:
         )
     size = _declared_size(header)
     if header[:12] != b"bundle.json\0" or size is None:
+        _raise_other_format(source, header)
         _raise_start(source, "it is not an archive of a bundle, or its beginning is damaged")
     if size > _LARGEST_MANIFEST:
         _raise_start(source, f"{MANIFEST} has {size} bytes there, more than {_LARGEST_MANIFEST}")
@@ -202,6 +211,16 @@ def _raise_start(source: "MultipartReader", problem: str) -> "NoReturn":
     raise IntegrityError(
         f"{source.name} does not begin with {MANIFEST}: {problem}", hint=COPY_AGAIN_HINT
     )
+
+
+def _raise_other_format(source: "MultipartReader", header: bytes) -> None:
+    """Raise IntegrityError for a file that another program compressed or packed."""
+    for magic, name in _OTHER_FORMATS.items():
+        if header.startswith(magic):
+            raise IntegrityError(
+                f"{source.name} is {name}, not an archive as `pack` writes it",
+                hint="extract the archive from it first",
+            )
 
 
 def render_delta(base: str, generation: int, paths: "Iterable[str]") -> bytes:

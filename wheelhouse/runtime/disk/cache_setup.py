@@ -27,6 +27,11 @@ def private_directory(folder: str) -> str:
 
     Raises OSError if it cannot be created, BundleError if `cache_fault` finds something.
     """
+    if os.pathsep in folder:
+        message = f"the cache {folder} has {os.pathsep!r} in its path, which separates paths"
+        raise BundleError(
+            message, hint=f"set OFFLINE_BUNDLE_CACHE to a path without {os.pathsep!r}"
+        )
     try:
         os.mkdir(folder, 0o700)
     except FileNotFoundError:
@@ -40,7 +45,15 @@ def private_directory(folder: str) -> str:
         raise BundleError(
             f"the cache {folder} {fault}: not used "
             f"(owner {status.st_uid}, mode {status.st_mode & 0o7777:04o})",
-            hint="remove it (or, if only you have written there: chmod go-w), "
-            "or set OFFLINE_BUNDLE_CACHE to a folder of your own with mode 0700",
+            hint=_cache_hint(folder, fault),
         )
     return folder
+
+
+def _cache_hint(folder: str, fault: str) -> str:
+    other = "set OFFLINE_BUNDLE_CACHE to a folder of your own with mode 0700"
+    if "sticky bit" in fault:
+        return f"chmod +t {os.path.dirname(folder)}, or {other}"
+    if "written by others" in fault:
+        return f"remove it (or, if only you have written there: chmod go-w), or {other}"
+    return other

@@ -5,6 +5,7 @@ import re
 
 from ..errors import InputError
 from ..names import CHECKSUMS, INCOMING, MANIFEST, PENDING, SIGNATURE, STAGING, WRITER
+from ..text import printable
 from .files import sha256_of
 from .safe_folder import SafeFolder
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     PathLike = Union[str, os.PathLike[str]]
 
+_SHOWN_NAMES = 3
 _JOURNAL = re.compile(r"pending(-[0-9a-f]{16})?\.json")
 
 
@@ -115,9 +117,11 @@ def check_is_bundle_folder(directory: str) -> None:
         return
     if not os.path.isdir(directory):
         raise InputError(f"{directory} is a file, not a folder", hint="name a folder with -o")
-    names = set(os.listdir(directory))
+    names = set(os.listdir(directory)) - {"lost+found"}  # of a file system's top folder
     if names and not names & {MANIFEST, WRITER}:
+        shown = ", ".join(printable(name) for name in sorted(names)[:_SHOWN_NAMES])
+        more = ", ..." if len(names) > _SHOWN_NAMES else ""
         raise InputError(
-            f"{directory} is not empty and has no {MANIFEST}: it is not a bundle",
+            f"{directory} is not empty and has no {MANIFEST}: it is not a bundle ({shown}{more})",
             hint="name a new or empty folder, or a bundle, with -o",
         )

@@ -15,6 +15,11 @@ def explain_os_error(error: OSError, cache: str) -> Exception:
             f"files in the cache {cache} cannot be locked: {error.strerror}",
             hint="set OFFLINE_BUNDLE_CACHE to a folder on a local disk of this node",
         )
+    if error.errno in (errno.EROFS, errno.EACCES) and str(error.filename).startswith(cache):
+        return BundleError(
+            f"{error.filename} cannot be written: {error.strerror}",
+            hint="set OFFLINE_BUNDLE_CACHE to a folder that you can write",
+        )
     return error
 
 

@@ -184,6 +184,7 @@ def job_variables(home: str, bundle: str) -> "dict[str, str]":
     variables["VIRTUAL_ENV"] = os.path.join(home, "env")
     variables["UV_OFFLINE"] = "1"
     variables["OFFLINE_BUNDLE"] = bundle
+    variables["UV_CONFIG_FILE"] = os.path.join(bundle, "uv.toml")  # for `uv run` in a script
     variables.pop("OFFLINE_BUNDLE_DATA", None)  # of another bundle
     if os.path.isdir(os.path.join(bundle, "data")):
         variables["OFFLINE_BUNDLE_DATA"] = os.path.join(bundle, "data")

@@ -601,3 +601,13 @@ def test_a_uv_that_gives_no_lock_is_not_the_fault_of_the_script(
         resolver.resolve(script, make_target("3.12", "x86_64-manylinux_2_28"))
     assert caught.value.exit_code == 1
     assert ("odd" in str(caught.value)) or not is_reported
+
+
+def test_project_root_in_a_requirement_is_the_working_folder(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = make_wheel(tmp_path / "wheels", "own")
+    monkeypatch.chdir(tmp_path)
+    script = workshop.script(f"own @ file://${{PROJECT_ROOT}}/wheels/{wheel.name}")
+    (package,) = workshop.resolve(script).lock.packages
+    assert package.name == "own"

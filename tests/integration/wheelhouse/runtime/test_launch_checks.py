@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from offline_bundle.builder.compose import UV_TOML
 from tests.support.bundles import THIS_PYTHON, BundleScript, make_bundle
 from tests.support.launcher_cases import SHOW, UV, Node, needs_posix, python_of
 from tests.support.programs import require
@@ -236,3 +237,19 @@ def test_ignored_child_signal_does_not_make_a_signature_valid(tmp_path: Path, ki
         env={**os.environ, "OFFLINE_BUNDLE_POLICY": str(policy)},
     )
     assert done.stderr.strip() == kind
+
+
+RUN_ANOTHER = """import subprocess, sys
+done = subprocess.run([sys.argv[1], "run", "--quiet", sys.argv[2]], capture_output=True, text=True)
+print(done.stdout, done.stderr)
+"""
+
+
+def test_script_can_run_another_script_of_the_bundle_with_uv(node: Node) -> None:
+    (node.bundle / "uv.toml").write_text(UV_TOML)
+    script = node.write("eval.py", BundleScript(dependencies=["alpha"], body=RUN_ANOTHER).text)
+    other = node.write(
+        "other.py", BundleScript(dependencies=["beta"], body="import beta\nprint('beta runs')").text
+    )
+    done = node.run("-q", script, UV or "uv", other)
+    assert "beta runs" in done.stdout, done.stdout

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ from tests.support.archives import (
     tree,
     unpacker_path,
 )
+from tests.support.command_line import call
 from tests.support.writer_cases import ROOT, Victim
 
 if TYPE_CHECKING:
@@ -256,3 +258,20 @@ def test_an_unpack_killed_at_any_moment_leaves_the_old_or_the_new_bundle(
             assert [path.name for path in (live / ".writer").iterdir()] == ["lock"]
             if chance.random() < 0.3:
                 shutil.rmtree(live)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (gzip.compress(b"bundle", mtime=0), "compressed with gzip"),
+        (b"\x28\xb5\x2f\xfd" + bytes(600), "compressed with zstd"),
+        (b"PK\x03\x04" + bytes(600), "a ZIP file"),
+    ],
+)
+def test_another_format_is_named(tmp_path: Path, content: bytes, name: str) -> None:
+    archive = tmp_path / "bundle.tar"
+    archive.write_bytes(content)
+    refused = call("unpack", archive, "-o", tmp_path / "out")
+    assert refused.code == 5
+    assert f"bundle.tar is {name}, not an archive as `pack` writes it" in refused.err
+    assert "extract the archive from it first" in refused.err

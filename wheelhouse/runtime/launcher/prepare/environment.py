@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 from ...disk.files import disk_usage, write_atomic
 from ...disk.safe_folder import flush_tree
@@ -59,6 +60,7 @@ def make_environment(
             _check_files(plan)
             check_room(plan, cache)
             os.mkdir(home, 0o700)
+            _report_noexec(home, request)
             with UnpackedBytecode(plan, request, os.path.join(home, "bytecode")) as bytecode:
                 _install(Tool(home, cache, lock, request), plan, request)
                 magic, folders = check_environment(home, plan)
@@ -76,6 +78,15 @@ def make_environment(
         if isinstance(error, BundleError) and not plan.is_mounted:
             remember_failure(home, error)
         raise
+
+
+def _report_noexec(home: str, request: "Request") -> None:
+    """Print that compiled modules cannot be loaded from the cache, where that is so."""
+    if sys.platform == "linux" and os.statvfs(home).f_flag & os.ST_NOEXEC:
+        request.log(
+            f"note: {home} is mounted noexec: compiled modules cannot be loaded from it; "
+            "set OFFLINE_BUNDLE_CACHE to a folder on another file system"
+        )
 
 
 def _install(tool: Tool, plan: "Plan", request: "Request") -> None:
