@@ -80,6 +80,16 @@ def reporting_to_ci(
     _report(click.get_current_context().meta.get(_ERROR), scripts, annotations, sarif)
 
 
+def _selected(arguments: Sequence[Path]) -> Sequence[Path]:
+    """Return the scripts that folders and patterns select; *arguments* where there are none."""
+    from offline_bundle.builder.inputs.search import find_scripts
+
+    try:
+        return find_scripts(arguments).scripts
+    except InputError:
+        return arguments
+
+
 def _report(
     error: BundleError | None, scripts: Sequence[Path], annotations: str | None, sarif: Path | None
 ) -> None:
@@ -88,7 +98,7 @@ def _report(
     from offline_bundle.builder.cli import ci_reports
     from offline_bundle.wheelhouse.runtime.errors import translate_os_errors
 
-    findings = ci_reports.collect_findings(error, scripts) if error else []
+    findings = ci_reports.collect_findings(error, _selected(scripts)) if error else []
     if annotations:
         click.echo(ci_reports.github_annotations(findings), nl=False, err=True)
     if sarif is not None:

@@ -51,6 +51,14 @@ def test_what_cannot_be_resolved_stands_at_the_requirement(
     assert results(tmp_path / "out.sarif") == []
 
 
+def test_errors_of_a_folder_stand_at_its_scripts(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "job.py").write_text("# /// script\n# dependancies = []\n# ///\n")
+    outcome = build(tmp_path, "studies", "-o", "bundle", "--annotations", "github")
+    assert outcome.code == 2
+    assert "::error file=studies/job.py,line=2," in outcome.err
+
+
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_an_out_of_date_bundle_stands_at_the_script(
     tmp_path: Path, index: IndexServer, packages: Path, form: tuple[str, ...]

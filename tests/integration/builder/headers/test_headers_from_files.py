@@ -254,6 +254,7 @@ def test_notebook_runs_offline_and_keeps_its_outputs(factory: Factory) -> None:
         )
     )
     before = notebook.read_bytes()
+    command = [sys.executable, str(factory.bundle / "run.py"), str(notebook)]
     build(factory, notebook, options=ResolveOptions())
     script = factory.bundle / "scripts" / "study.py"
     done = subprocess.run(
@@ -262,6 +263,11 @@ def test_notebook_runs_offline_and_keeps_its_outputs(factory: Factory) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+    wrong = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=offline(factory)
+    )
+    assert wrong.returncode == 2
+    assert f"start the script that runs this notebook: {script}" in wrong.stderr
     executed = json.loads((factory.folder / "study-executed.ipynb").read_text())
     assert executed["cells"][1]["outputs"][0]["text"] == ["sum 3\n"]
     assert notebook.read_bytes() == before
