@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from offline_bundle.runner.hps_server.store.database import UnknownFieldError, p
 from offline_bundle.runner.hps_server.store.file_storage import UnsafePathError
 from offline_bundle.runner.hps_server.store.object_types import OBJECT_TYPES
 from offline_bundle.wheelhouse.runtime.sizes import format_size
+from offline_bundle.wheelhouse.runtime.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -79,8 +81,12 @@ class Call:
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
-        """The query, in order, with repetitions."""
-        return self.request.query_params.multi_items()
+        """The query, in order, with repetitions. Raises RequestError for an invalid number."""
+        parameters: list[tuple[str, str]] = self.request.query_params.multi_items()
+        for name, value in parameters:
+            if name in {"limit", "offset"} and not re.fullmatch("-?[0-9]{1,18}", value):
+                raise RequestError(400, "Bad Request", f"{name} is not a number: {shown(value)}")
+        return parameters
 
     def __getitem__(self, name: str) -> str:
         """Return a part of the path."""

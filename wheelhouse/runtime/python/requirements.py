@@ -67,7 +67,9 @@ def python_matches(requires: "Optional[str]", version: "tuple[int, int, int]") -
     One deviation: `==3.12` means 3.12.0 to PEP 440, but any 3.12 here and in uv.
     Raises InputError for text that is not a specifier.
     """
-    return all(_clause_matches(clause, version) for clause in canonical_specifiers(requires or ""))
+    clauses = canonical_specifiers(requires or "")
+    results = [_clause_matches(clause, version) for clause in clauses]  # each one is checked
+    return all(results)
 
 
 def canonical_specifiers(text: str) -> "list[str]":

@@ -267,6 +267,10 @@ class TestObjects:
             assert ask(hps, "GET", path, headers=header).status_code == 404
         answer = ask(hps, "POST", "/jms/api/v1/projects", headers=header, data=b"{")
         assert answer.status_code == 400
+        for path in ("/jms/api/v1/projects", "/rms/api/v1/evaluators"):
+            for number in ("x", "9" * 5000, "\u0663", ""):
+                answer = ask(hps, "GET", f"{path}?limit={number}", headers=header)
+                assert answer.status_code == 400
 
     @pytest.mark.parametrize(
         "name",

@@ -249,6 +249,7 @@ def test_two_components_mean_any_patch_release() -> None:
         "~=3.1.*",
         "==3.\u0663",
         ">=3." + "9" * 5000,
+        "==2.7,==v0a-0.*",
     ],
 )
 def test_invalid_specifier_is_an_error(text: str) -> None:
