@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from offline_bundle.runner.job_files.inputs import plan_inputs
 from offline_bundle.runner.job_files.local_modules import check_local_modules
 from offline_bundle.runner.job_files.names import INPUT_PARAMETERS, NUMBER_PARAMETER
 from offline_bundle.runner.job_files.outputs import output_fault, plan_outputs
+from offline_bundle.runner.standalone.job_rules import fill
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
@@ -19,11 +21,11 @@ from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requ
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from offline_bundle.runner.job_files.inputs import InputFile
     from offline_bundle.runner.standalone.job_rules import Outputs
-    from offline_bundle.runner.values import JobValues
+    from offline_bundle.runner.values import JobValues, Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +53,33 @@ class Request:
     """Per job, in bytes."""
     max_execution_time: float | None = None
     """Per job, in seconds."""
+    gpus: int | None = None
+    """Per node of a job."""
+    nodes: int | None = None
+    """Per job."""
+    tasks: int | None = None
+    """Processes of the script per job, as for MPI."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """More environment variables for the script."""
+    arguments: tuple[str, ...] = ()
+    """Arguments of the script; `{name}` is replaced by the value of the job."""
+    run_with: tuple[str, ...] = ()
+    """A command that starts the script's launcher: `mpirun -n 4`."""
 
     @property
     def project_name(self) -> str:
         """The name of the project."""
         return self.name or f"{self.script.stem} - {count(len(self.values.rows), 'job')}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Environment variables: libraries use as many threads as the job has cores."""
+        threads = {"OMP_NUM_THREADS": str(math.ceil(self.cores))} if self.cores else {}
+        return {**threads, **self.environment}
+
+    def arguments_of(self, row: Mapping[str, Value]) -> list[str]:
+        """Return the arguments of a job with these values."""
+        return [fill(text, dict(row)) for text in self.arguments]
 
     @property
     def wanted(self) -> Outputs:
@@ -77,6 +99,7 @@ def check_request(request: Request) -> tuple[InputFile, ...]:
     ]
     clashing = sorted(set(request.output_values) & set(request.values.types))
     problems += [f"{name} is both an input and an output value" for name in clashing]
+    problems += _argument_problems(request)
     if NUMBER_PARAMETER in request.values.types:
         problems.append(f"{NUMBER_PARAMETER}: the number of the job has this name")
     if request.values.types and INPUT_PARAMETERS in paths:
@@ -88,6 +111,24 @@ def check_request(request: Request) -> tuple[InputFile, ...]:
     if request.bundle and Path(request.bundle, MANIFEST).is_file():
         _check_bundle(request.script, dependencies, Path(request.bundle))
     return files
+
+
+def check_resources(request: Request, engine: str, *names: str) -> None:
+    """Raise `InputError` if the request has a resource that this engine does not support."""
+    for name in names:
+        if getattr(request, name):
+            option = name.replace("_", "-")
+            message = f"--{option} is not supported by --engine {engine}"
+            raise InputError(message, hint="leave it out")
+
+
+def _argument_problems(request: Request) -> Iterator[str]:
+    known = ", ".join(request.values.types) or "none"
+    for text in request.arguments:
+        try:
+            fill(text, dict.fromkeys(request.values.types))
+        except KeyError as error:
+            yield f"the argument {text!r} names {error.args[0]!r}; the values are {known}"
 
 
 def _read_dependencies(script: Path) -> dict[str, str]:

@@ -8,12 +8,17 @@ the job's log may have it afterwards. A poll is one command per array, for any n
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offline_bundle.runner.batch.folder import render
+from offline_bundle.runner.batch.job_script import SCRIPT_NAME
+from offline_bundle.runner.batch.scheduler import JobArray
 from offline_bundle.runner.batch.submission import BatchSubmission
+from offline_bundle.runner.request import check_request
 from offline_bundle.runner.results.changes import remove_results
-from offline_bundle.runner.results.folder import PRIVATE_NAME
+from offline_bundle.runner.results.folder import PRIVATE_NAME, read_submission
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,14 +51,47 @@ class BatchEngine:
             message = f"{self._scheduler.title} jobs need a folder"
             raise InputError(message, hint="name one with --download")
         _check_options(request)
+        options = {**self._options, "after_jobs": self._after_jobs()}
         progress("writing the folder")
         submission = BatchSubmission.create(
-            directory.absolute(), request, self._options, self._scheduler, self._notice
+            directory.absolute(), request, options, self._scheduler, self._notice
         )
         progress("submitting")
         submission.submit_all()
         self._submissions[str(submission.directory)] = submission
         return submission.state()
+
+    def dry_run(self, request: Request, directory: Path) -> str:
+        """Return the command that would submit the first array, and the batch script."""
+        _check_options(request)
+        files, folder = check_request(request), directory.absolute()
+        scheduler, parallel = self._scheduler, self._options.get("parallel")
+        options = scheduler.submit_options(request, self._options, folder)
+        script = folder / PRIVATE_NAME / SCRIPT_NAME
+        size = min(len(request.values.rows), scheduler.array_limit())
+        command = scheduler.submit_command(
+            script,
+            options,
+            JobArray("", 1, f"1-{size}"),
+            parallel=parallel,
+            after=self._after_jobs(),
+        )
+        text = render(folder, request, files, scheduler, self._options)
+        return f"# {shlex.join(command)}\n\n{text}"
+
+    def _after_jobs(self) -> list[str]:
+        """Return the job identifiers of `--after`."""
+        jobs: list[str] = []
+        for text in self._options.get("after") or ():
+            if Path(text).is_dir():
+                plan = read_submission(Path(text).absolute(), self._scheduler.engine)
+                jobs += [job_id for job_id, *_ in plan.details["arrays"]]
+            elif re.match(r"\d", text):
+                jobs.append(text)
+            else:
+                hint = "name a results folder, or the identifier of a job"
+                raise InputError(f"--after {text}: no such folder", hint=hint)
+        return jobs
 
     def find(self, name_or_id: str) -> ProjectState:
         """Find a submission by its folder, or by a job identifier that is still known."""

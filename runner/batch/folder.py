@@ -12,10 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.batch.job_script import (
+    ARGUMENTS_NAME,
     LOGS,
     SCRIPT_NAME,
     SITE_LAUNCHER_NAME,
     VALUES_NAME,
+    render_arguments,
     render_script,
     render_values,
 )
@@ -49,22 +51,10 @@ def write_folder(
     private.mkdir(mode=0o700)
     for name in (ATTEMPTS, LOGS):
         (private / name).mkdir()
-    inputs = write_inputs(files, private / INPUTS)
-    values, size = render_values(request.values.rows)
-    (private / VALUES_NAME).write_bytes(values)
-    script = render_script(
-        variables=scheduler.variables,
-        folder=directory,
-        bundle=str(request.bundle),
-        script=request.script.name,
-        jobs=len(request.values.rows),
-        inputs=[path.name for path in inputs],
-        outputs=request.wanted,
-        environment=request.environment,
-        node_cache=options.get("node_cache"),
-        record_size=size,
-    )
-    write(private / SCRIPT_NAME, script)
+    write_inputs(files, private / INPUTS)
+    (private / VALUES_NAME).write_bytes(render_values(request.values.rows)[0])
+    (private / ARGUMENTS_NAME).write_bytes(_arguments(request)[0])
+    write(private / SCRIPT_NAME, render(directory, request, files, scheduler, options))
     (private / SITE_LAUNCHER_NAME).write_bytes(shipped.site_launcher())
     details = {
         "arrays": [],
@@ -73,8 +63,37 @@ def write_folder(
         "limit": scheduler.array_limit(),
         "options": scheduler.submit_options(request, options, directory),
         "parallel": options.get("parallel"),
+        "after": list(options.get("after_jobs", ())),
     }
     rows, outputs = request.values.rows, request.wanted
     plan = SubmissionRecord(request.project_name, scheduler.engine, rows, outputs, details)
     write_submission(directory, plan)
     return plan
+
+
+def render(
+    directory: Path,
+    request: Request,
+    files: Sequence[InputFile],
+    scheduler: Scheduler,
+    options: Mapping[str, Any],
+) -> str:
+    """Return the batch script of a submission."""
+    return render_script(
+        variables=scheduler.variables,
+        folder=directory,
+        bundle=str(request.bundle),
+        script=request.script.name,
+        jobs=len(request.values.rows),
+        inputs=list(dict.fromkeys(file.top for file in files)),
+        outputs=request.wanted,
+        environment=request.variables,
+        node_cache=options.get("node_cache"),
+        record_size=render_values(request.values.rows)[1],
+        argument_size=_arguments(request)[1],
+        run_with=request.run_with or scheduler.run_with(request),
+    )
+
+
+def _arguments(request: Request) -> tuple[bytes, int]:
+    return render_arguments([request.arguments_of(row) for row in request.values.rows])

@@ -32,6 +32,7 @@ SCRIPT_NAME = "job.sh"
 SITE_LAUNCHER_NAME = "site_launcher.py"
 """Starts the site's launcher, where a signature policy is in force."""
 VALUES_NAME = "values"
+ARGUMENTS_NAME = "arguments"
 
 _TEMPLATE = """\
 #!/bin/sh
@@ -67,6 +68,12 @@ stop() {{
     exit 143
 }}
 
+start() {{
+    eval 'exec '"$run_with"' "$@" --bundle "$bundle" "$script" '"$arguments"
+}}
+
+run_with={run_with}
+arguments={arguments}
 state=
 code=7
 if [ -f "$bundle/run.py" ]; then
@@ -82,7 +89,7 @@ if [ -f "$bundle/run.py" ]; then
         set -- sh "$bundle/run.sh"
     fi
     trap stop TERM
-    "$@" --bundle "$bundle" "$script" &
+    start "$@" &
     child=$!
     wait "$child"
     code=$?
@@ -135,14 +142,16 @@ def render_script(  # noqa: PLR0913
     environment: Mapping[str, str] | None = None,
     node_cache: str | None = None,
     record_size: int = 0,
+    argument_size: int = 0,
+    run_with: Sequence[str] = (),
 ) -> str:
-    """Render the batch script; *record_size* is the size of a record of `render_values`, or 0.
+    """Render the batch script; the sizes are those of records of `render_records`, or 0.
 
     *variables* are the scheduler's: see `Scheduler`.
     """
     quote = shlex.quote
-    source = f'if="$private/{VALUES_NAME}" bs={record_size} skip=$((number - 1)) count=1'
-    values = f"dd {source} of={INPUT_PARAMETERS} 2>/dev/null || exit 1\n"
+    values = f"{_read_record(VALUES_NAME, record_size)} >{INPUT_PARAMETERS} || exit 1\n"
+    arguments = f"$({_read_record(ARGUMENTS_NAME, argument_size)})"
     sources = " ".join(f'"$private"/{INPUTS}/{quote(name)}' for name in inputs)
     return _TEMPLATE.format(
         variables=variables,
@@ -160,6 +169,8 @@ def render_script(  # noqa: PLR0913
         ),
         jobs=jobs,
         values=values if record_size else "",
+        arguments=arguments if argument_size else "",
+        run_with=quote(shlex.join(run_with)),
         links=f"cp -rs {sources} . || exit 1\n",
         outputs=render_output_checks(outputs),
         record=RECORD_NAME,
@@ -169,12 +180,26 @@ def render_script(  # noqa: PLR0913
 
 
 def render_values(rows: Sequence[Mapping[str, Value]]) -> tuple[bytes, int]:
-    """Return the values of all jobs as JSON records of one size, and that size.
+    """Return the values of all jobs as JSON records, and their size; see `render_records`."""
+    return render_records([json.dumps(dict(row)) if row else "" for row in rows])
 
-    Records are padded with blanks, so that a job reads only its own. Empty and 0 without values.
+
+def render_arguments(arguments: Sequence[Sequence[str]]) -> tuple[bytes, int]:
+    """Return the arguments of all jobs as records of sh, and their size; see `render_records`."""
+    return render_records([shlex.join(words) for words in arguments])
+
+
+def render_records(texts: Sequence[str]) -> tuple[bytes, int]:
+    """Return records of one size, and that size.
+
+    Records are padded with blanks, so that a job reads only its own. Empty and 0 without texts.
     """
-    if not any(rows):
+    if not any(texts):
         return b"", 0
-    records = [json.dumps(dict(row)).encode() for row in rows]
+    records = [text.encode(errors="surrogateescape") for text in texts]
     size = max(map(len, records)) + 1
     return b"".join(record.ljust(size - 1) + b"\n" for record in records), size
+
+
+def _read_record(name: str, size: int) -> str:
+    return f'dd if="$private/{name}" bs={size} skip=$((number - 1)) count=1 2>/dev/null'

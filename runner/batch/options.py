@@ -26,6 +26,13 @@ BATCH_OPTIONS: tuple[Decorator, ...] = (
         help="Folder for environments on the nodes: on a local disk, yours, and kept after the "
         "job.  [default: OFFLINE_BUNDLE_CACHE, or in TMPDIR unless that is the job's, or in /tmp]",
     ),
+    click.option(
+        "--after",
+        multiple=True,
+        metavar="PROJECT",
+        help="Start when these jobs have ended: a results folder, or a job identifier; repeatable.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Print the batch script; submit nothing."),
     _CANCEL_ON_INTERRUPT,
 )
 BATCH_JOBS_OPTIONS: tuple[Decorator, ...] = (_CANCEL_ON_INTERRUPT,)

@@ -103,7 +103,13 @@ class Scheduler(Protocol):
     ) -> list[str]:
         """Return the options of the submit command for all arrays of a submission."""
 
-    def submit(
+    def run_with(self, request: Request) -> tuple[str, ...]:
+        """Return the command that starts all processes of a job: `srun`; empty for one process.
+
+        Raises `InputError` for resources that the scheduler does not support.
+        """
+
+    def submit_command(
         self,
         script: Path,
         options: Sequence[str],
@@ -111,11 +117,14 @@ class Scheduler(Protocol):
         *,
         parallel: int | None = None,
         after: Sequence[str] = (),
-    ) -> str:
-        """Submit an array; return its identifier.
+    ) -> list[str]:
+        """Return the command that submits an array.
 
         *parallel* tasks run at a time. It waits until the jobs *after* have ended.
         """
+
+    def submit(self, command: Sequence[str]) -> str:
+        """Run `submit_command`; return the identifier of the array."""
 
     def queue(self, job_id: str) -> list[Tasks]:
         """Return the tasks of an array that wait or run."""

@@ -227,6 +227,7 @@ class BatchSubmission:
         size = min(self._limit, len(remaining))
         # a scheduler limits each array by itself: only one of them runs at a time
         after = [self.job_ids[-1]] if self.job_ids and self._parallel else []
+        after += self.records.plan.details["after"]
         array = JobArray("", remaining[0], f"1-{size}")
         try:
             array = self._submit(array, self.records.plan.details["options"], after)
@@ -248,8 +249,10 @@ class BatchSubmission:
 
     def _submit(self, array: JobArray, options: Sequence[str], after: Sequence[str]) -> JobArray:
         script = self.directory / PRIVATE_NAME / SCRIPT_NAME
-        job_id = self.scheduler.submit(script, options, array, parallel=self._parallel, after=after)
-        return array._replace(job_id=job_id)
+        command = self.scheduler.submit_command(
+            script, options, array, parallel=self._parallel, after=after
+        )
+        return array._replace(job_id=self.scheduler.submit(command))
 
     def _group(self, numbers: Sequence[int]) -> Iterator[JobArray]:
         """Yield arrays for these jobs: with gaps if the scheduler can, else without."""

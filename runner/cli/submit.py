@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
     from offline_bundle.runner.model import ProjectState
 
 _DEFAULT_JOBS = 10
+
+
+def _split(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """Split a command as a shell does."""
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}") from error
+
+
 _DEFAULT_ENGINE = next(iter(ENGINES))
 
 
@@ -37,6 +48,7 @@ _DEFAULT_ENGINE = next(iter(ENGINES))
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     shell_complete=complete_scripts,
 )
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS…]")
 @click.option(
     "--bundle",
     metavar="DIR",
@@ -122,6 +134,20 @@ _DEFAULT_ENGINE = next(iter(ENGINES))
     metavar="SECONDS",
     help="Time limit of a job.  [default: 500 with hps, else the scheduler's]",
 )
+@click.option("--gpus", type=click.IntRange(min=1), help="GPUs per node of a job.")
+@click.option("--nodes", type=click.IntRange(min=1), help="Nodes per job.")
+@click.option(
+    "--tasks",
+    type=click.IntRange(min=1),
+    help="Processes of the script per job, as for MPI; with slurm, started by srun.",
+)
+@click.option(
+    "--run-with",
+    metavar="COMMAND",
+    default="",
+    callback=_split,
+    help="Command that starts the script: 'mpirun -n 4', 'apptainer exec IMAGE'.",
+)
 @click.option(
     "--env",
     "environment",
@@ -153,6 +179,8 @@ def submit_command(  # noqa: PLR0913
 ) -> None:
     """Run SCRIPT as jobs from a bundle: on an HPS server, by a batch scheduler, or on this machine.
 
+    ARGS are the script's; {name} in them is replaced by the value of the job.
+
     Waits, downloads the results, and exits with 8 if jobs failed. Ctrl-C leaves jobs running and
     prints the command that continues.
     """
@@ -176,6 +204,9 @@ def submit_command(  # noqa: PLR0913
     request = Request(bundle=bundle, values=values, environment=_variables(environment), **given)
     is_quiet = quiet or as_json
     with open_engine(engine, {**options, "bundle": bundle}, notice) as opened:
+        if options.get("dry_run"):
+            click.echo(opened.dry_run(request, download), nl=False)  # type: ignore[attr-defined]
+            return
         with (
             replaced_results(download if overwrite else None),
             submission_steps(is_quiet=is_quiet) as step,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,6 +64,18 @@ class Outputs(NamedTuple):
         return f"error: output is missing{larger}: {pattern}"
 
 
+def fill(text: str, values: Dict[str, Any]) -> str:  # noqa: UP006
+    """Replace `{name}` by a value; `{{` and `}}` are braces. Raises KeyError for another name."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        value = values[match[1]]
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    return re.sub(r"\{\{|\}\}|\{([^{}]*)\}", replace, text)
+
+
 def list_files(folder: Path) -> list[tuple[str, int]]:
     """Return the files below *folder* as sorted (relative path, bytes).
 
@@ -98,7 +111,11 @@ def main() -> int:
     rules = json.loads(os.environ["OFFLINE_BUNDLE_RULES"])
     if hasattr(signal, "SIGCHLD"):  # ignored by a parent, it would make each exit code 0
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    process = subprocess.Popen(sys.argv[1:], env={**os.environ, **_take_number()})
+    values = _take_values()
+    variables = {"OFFLINE_BUNDLE_JOB": str(values.pop("offline_bundle_job"))}
+    words = [fill(word, values) for word in rules["arguments"]]
+    command = [*rules["run_with"], *sys.argv[1:], *words]
+    process = subprocess.Popen(command, env={**os.environ, **variables})
     # an evaluator may end this process only
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     code = process.wait()
@@ -109,15 +126,15 @@ def main() -> int:
     return 1 if any(line.startswith("error: ") for line in lines) else 0
 
 
-def _take_number() -> dict[str, str]:
-    """Move the number of the job from its values to a variable."""
+def _take_values() -> dict[str, Any]:
+    """Return the values of the job; leave those of the script to it."""
     path = Path("input_parameters.json")
-    values = json.loads(path.read_text(encoding="utf-8"))
-    number = values.pop("offline_bundle_job")
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
-    if values:
-        path.write_text(json.dumps(values), encoding="utf-8")
-    return {"OFFLINE_BUNDLE_JOB": str(number)}
+    if len(values) > 1:
+        own = {name: value for name, value in values.items() if name != "offline_bundle_job"}
+        path.write_text(json.dumps(own), encoding="utf-8")
+    return values
 
 
 def _finish(outputs: Outputs, inputs: list[str]) -> list[str]:

@@ -40,7 +40,7 @@ from offline_bundle.runner.engines.hps.software import check_software
 from offline_bundle.runner.engines.hps.stored_files import JOBS_PER_REQUEST
 from offline_bundle.runner.job_files.names import JOB_RULES, NUMBER_PARAMETER
 from offline_bundle.runner.model import job_name
-from offline_bundle.runner.request import Request, check_request
+from offline_bundle.runner.request import Request, check_request, check_resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,6 +124,7 @@ def submit(
 
     *progress* gets the name of each step. Raises `BundleError`.
     """
+    check_resources(submission, "hps", "gpus", "nodes", "tasks")
     inputs = check_request(submission)
     if require_software:
         check_software(session, submission.software, submission.software_version)
@@ -181,12 +182,14 @@ def upload_files(
 def define_task(api: Any, submission: Submission, files: ProjectFiles) -> str:  # noqa: ANN401
     """Define what a job does; return the identifier of the definition."""
     environment = {
-        **submission.environment,
+        **submission.variables,
         JOBS_VARIABLE: str(len(submission.values.rows)),
         RULES_VARIABLE: json.dumps(
             {
                 "outputs": submission.wanted._asdict(),
                 "inputs": [file.path for file in files.planned],
+                "arguments": submission.arguments,
+                "run_with": submission.run_with,
             }
         ),
     }

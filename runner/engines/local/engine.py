@@ -45,6 +45,7 @@ OPTIONS: tuple[Decorator, ...] = (PARALLEL, NO_NETWORK, PYTHON)
 JOBS_OPTIONS: tuple[Decorator, ...] = ()
 
 _LOCK_NAME = "lock"
+_UNSUPPORTED = ("cores", "memory", "max_execution_time", "gpus", "nodes", "tasks")
 _CANCEL_NAME = "cancel"
 
 
@@ -90,11 +91,11 @@ class LocalEngine:
         progress: Callable[[str], None] = lambda _: None,
     ) -> ProjectState:
         """Prepare the environment, and start the jobs in a thread."""
-        from offline_bundle.runner.request import check_request
+        from offline_bundle.runner.request import check_request, check_resources
 
         if directory is None:
             raise InputError("local jobs need a folder", hint="name one with --download")
-        _check_limits(request)
+        check_resources(request, "local", *_UNSUPPORTED)
         files = check_request(request)
         progress("preparing the environment")
         directory = directory.absolute()
@@ -219,7 +220,9 @@ class LocalEngine:
         return {
             "script": request.script.name,
             "bundle": str(Path(str(request.bundle)).absolute()),
-            "environment": dict(request.environment),
+            "environment": request.variables,
+            "arguments": [request.arguments_of(row) for row in request.values.rows],
+            "run_with": list(request.run_with),
             **{name: self._options.get(name) for name in ("no_network", "python", "parallel")},
         }
 
@@ -240,7 +243,8 @@ class LocalEngine:
         specs = []
         for number, row in enumerate(records.plan.rows, 1):
             folder = records.directory / records.name(number)
-            command = [environment.python, str(folder / script.name)]
+            command = [*details["run_with"], environment.python, str(folder / script.name)]
+            command += details["arguments"][number - 1]
             words = tuple(no_network_command(command) if no_network else command)
             specs.append(JobSpec(number, folder, words, variables, inputs, row))
         return specs
@@ -296,16 +300,6 @@ class LocalEngine:
         records = self._records
         for number in records.look(records.numbers):
             records.ended[number] = JobOutcome("cancelled")
-
-
-def _check_limits(request: Request) -> None:
-    limits = {
-        "--cores": request.cores,
-        "--memory": request.memory,
-        "--max-execution-time": request.max_execution_time,
-    }
-    for name in (name for name, limit in limits.items() if limit):
-        raise InputError(f"{name} is not supported by --engine local", hint="leave it out")
 
 
 def _record(records: JobRecords, result: JobResult) -> None:

@@ -62,7 +62,7 @@ def check_usage(options: Mapping[str, Any], *, bundle: str | None, wait: bool) -
 
 def qsub_options(request: Request, options: Mapping[str, Any], directory: Path) -> list[str]:
     """Return the options of qsub for a submission."""
-    cores = math.ceil(request.cores or 1)
+    cores = math.ceil(request.cores or 1) * (request.tasks or 1)
     words = ["-V", "-S", "/bin/sh", "-N", _job_name(request.project_name)]
     words += ["-wd", str(directory / PRIVATE_NAME), "-j", "y", "-o", "/dev/null"]
     if cores > 1:

@@ -18,6 +18,7 @@ from offline_bundle.runner.batch.scheduler import (
     run_command,
 )
 from offline_bundle.runner.engines.sge.options import qsub_options
+from offline_bundle.runner.request import check_resources
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
@@ -61,7 +62,17 @@ class GridEngine:
         """Return the options of qsub for a submission."""
         return qsub_options(request, options, directory)
 
-    def submit(
+    def run_with(self, request: Request) -> tuple[str, ...]:
+        """Return nothing: how MPI is started depends on the site's parallel environment."""
+        check_resources(request, "sge", "gpus", "nodes")
+        if (request.tasks or 1) > 1 and not request.run_with:
+            raise InputError(
+                "--tasks requires --run-with with --engine sge",
+                hint="add the command of your MPI, such as --run-with 'mpirun -n 4'",
+            )
+        return ()
+
+    def submit_command(
         self,
         script: Path,
         options: Sequence[str],
@@ -69,12 +80,16 @@ class GridEngine:
         *,
         parallel: int | None = None,
         after: Sequence[str] = (),
-    ) -> str:
-        """Submit an array job; return its identifier."""
+    ) -> list[str]:
+        """Return the command that submits an array job."""
         words = [*options, "-terse", "-t", array.indices]
         words += ["-tc", str(parallel)] if parallel else []
         words += ["-hold_jid", ",".join(after)] if after else []
-        output = _run(["qsub", *words, str(script), str(array.first - 1)]).strip()
+        return ["qsub", *words, str(script), str(array.first - 1)]
+
+    def submit(self, command: Sequence[str]) -> str:
+        """Submit an array job; return its identifier."""
+        output = _run(command).strip()
         match = re.search(r"^(\d+)(?:\.|$)", output, re.MULTILINE)
         if not match:
             raise SchedulerError(f"qsub printed {output!r} instead of a job identifier")

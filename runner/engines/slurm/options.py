@@ -69,6 +69,12 @@ def sbatch_options(request: Request, options: Mapping[str, Any], directory: Path
         "--open-mode=append",
         f"--cpus-per-task={math.ceil(request.cores or 1)}",
     ]
+    if request.tasks:
+        words.append(f"--ntasks={request.tasks}")
+    if request.nodes:
+        words.append(f"--nodes={request.nodes}")
+    if request.gpus:
+        words.append(f"--gres=gpu:{request.gpus}")
     if request.memory:
         words.append(f"--mem={math.ceil(request.memory / 1024)}K")
     if request.max_execution_time:

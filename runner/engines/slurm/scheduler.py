@@ -102,7 +102,11 @@ class Slurm:
         """Return the options of sbatch for a submission."""
         return sbatch_options(request, options, directory)
 
-    def submit(
+    def run_with(self, request: Request) -> tuple[str, ...]:
+        """Return `srun` for jobs of several processes or nodes."""
+        return ("srun",) if (request.tasks or 1) > 1 or (request.nodes or 1) > 1 else ()
+
+    def submit_command(
         self,
         script: Path,
         options: Sequence[str],
@@ -110,13 +114,16 @@ class Slurm:
         *,
         parallel: int | None = None,
         after: Sequence[str] = (),
-    ) -> str:
-        """Submit an array; return the job's identifier."""
+    ) -> list[str]:
+        """Return the command that submits an array."""
         throttle = f"%{parallel}" if parallel else ""
         words = [*options, f"--array={array.indices}{throttle}"]
         if after:
             words.append(f"--dependency=afterany:{':'.join(after)}")
-        command = ["sbatch", "--parsable", *words, str(script), str(array.first - 1)]
+        return ["sbatch", "--parsable", *words, str(script), str(array.first - 1)]
+
+    def submit(self, command: Sequence[str]) -> str:
+        """Submit an array; return the job's identifier."""
         output = _run(command).strip()
         job_id = output.partition(";")[0]  # ;CLUSTER if there are several
         if not job_id.isdecimal():

@@ -58,6 +58,7 @@ seen = {
                   ("OFFLINE_BUNDLE_JOB", "OFFLINE_BUNDLE_JOBS", "MODE", "UV_OFFLINE")},
     "is_here": beside.resolve() == pathlib.Path.cwd().resolve() or __file__.startswith(os.getcwd()),
     "arguments": sys.argv[1:],
+    "threads": os.environ.get("OMP_NUM_THREADS"),
 }
 print("job", values["n"], what, flush=True)
 if what == "raise":
@@ -181,6 +182,19 @@ def submit(
     return Submitted(code, json.loads(said.out), Path("out"))
 
 
+def refused(
+    engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> str:
+    """Return the message of a submission that is refused."""
+    Path("rows.csv").write_text("what,n\nfine,1\n")
+    words = ["eval.py", "--bundle", str(bundle), *engine.arguments, "--values", "rows.csv"]
+    code = run_command_line(
+        submit_command, [*words, "--download", "none", *arguments], "offline-bundle"
+    )
+    assert code == 2
+    return capsys.readouterr().err
+
+
 def test_inputs_values_and_variables(
     engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,7 +204,9 @@ def test_inputs_values_and_variables(
     done = submit(engine, bundle, capsys, *outputs, *more, whats=("fine", "link"))
     assert done.code == 0, done.document
     assert sum(done.document["jobs"]["states"].get(state, 0) for state in SUCCEEDED) == 2
-    assert done.seen("job-0002") == {
+    seen = done.seen("job-0002")
+    seen.pop("threads")
+    assert seen == {
         "values": {"what": "link", "n": 1.0},
         "helper": "second",
         "input": "a,b\n",
@@ -213,6 +229,29 @@ def test_inputs_values_and_variables(
     page = page_data(done.directory / "index.html")
     assert sorted(page["values"]) == ["double", "n", "what"]
     assert [row[6][page["values"].index("double")] for row in page["jobs"]] == [1.0, 2.0]
+
+
+def test_arguments_and_a_command_before_the_script(
+    engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Values are filled in for each job; threads follow the cores, where jobs can have some."""
+    cores = [] if engine.name == "local" else ["--cores", "2"]
+    done = submit(
+        *(engine, bundle, capsys, "--output", "seen.json", *cores),
+        *("--run-with", "env MODE='by a command'", "--", "--n", "{n}", "a 'b' $c", "{{n}}={what}"),
+        whats=("fine", "missing"),
+    )
+    assert done.code == 0, done.document
+    seen = [done.seen(f"job-000{number}") for number in (1, 2)]
+    assert [each["arguments"] for each in seen] == [
+        ["--n", "0.5", "a 'b' $c", "{n}=fine"],
+        ["--n", "1.0", "a 'b' $c", "{n}=missing"],
+    ]
+    assert seen[0]["variables"]["MODE"] == "by a command"
+    assert seen[0]["threads"] == ("2" if cores else None)
+    assert "the argument '{m}' names 'm'; the values are what, n" in refused(
+        engine, bundle, capsys, "--", "{m}"
+    )
 
 
 def test_failures(engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

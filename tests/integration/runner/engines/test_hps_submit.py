@@ -116,9 +116,11 @@ def test_the_project_is_what_was_asked_for(session: Session, tmp_path: Path) -> 
     assert task["environment"] == {
         "MODE": "test",
         "OFFLINE_BUNDLE": "/shared/bundle",
+        "OMP_NUM_THREADS": "2",
         "OFFLINE_BUNDLE_JOBS": "1",
         "OFFLINE_BUNDLE_RULES": '{"outputs": {"patterns": ["plot.png", "out/data.csv"], '
-        '"limit": null, "required": true}, "inputs": ["eval.py", "mesh.dat"]}',
+        '"limit": null, "required": true}, "inputs": ["eval.py", "mesh.dat"], '
+        '"arguments": [], "run_with": []}',
     }
     assert task["resource_requirements"]["num_cores"] == 1.5
     assert task["resource_requirements"]["memory"] == 2**30

@@ -147,6 +147,8 @@ def test_parallel_holds_beyond_the_largest_array(bundle: Path, cluster: GridEngi
         (["--queue", "nobodys"], 1, "error: qsub: Unable to run job: Job was rejected"),
         (["--sge-option", "t 1-5"], 2, "--sge-option t: offline-bundle sets this itself"),
         (["--sge-option", "-l x"], 2, "'-l x' is not KEY=VALUE, without dashes"),
+        (["--tasks", "2"], 2, "--tasks requires --run-with with --engine sge"),
+        (["--gpus", "1"], 2, "--gpus is not supported by --engine sge"),
         (["--partition", "main"], 2, "--partition is an option of the engine slurm"),
     ],
 )

@@ -31,6 +31,10 @@ def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def command(folder: Path) -> list[str]:
+    return Slurm().submit_command(folder / "job.sh", [], JobArray("", 1, "1-2"))
+
+
 def put(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(f"#!/bin/sh\n{text}\n")
     (folder / name).chmod(0o755)
@@ -90,7 +94,7 @@ def test_what_a_command_says_is_told_apart(
 ) -> None:
     put(bin_folder, "sbatch", f"echo '{said}' >&2; exit 1")
     with pytest.raises(SchedulerError) as raised:
-        Slurm().submit(bin_folder / "job.sh", [], JobArray("", 1, "1-2"))
+        Slurm().submit(command(bin_folder))
     assert type(raised.value) is kind
     assert raised.value.message == f"sbatch: {said.removeprefix('sbatch: error: ')}"
 
@@ -112,12 +116,12 @@ def test_commands_without_a_cluster(bin_folder: Path) -> None:
 
 def test_the_cluster_s_name_beside_the_identifier(bin_folder: Path) -> None:
     put(bin_folder, "sbatch", "echo '4711;north'")
-    assert Slurm().submit(bin_folder / "job.sh", [], JobArray("", 1, "1-2")) == "4711"
+    assert Slurm().submit(command(bin_folder)) == "4711"
     put(bin_folder, "sbatch", "echo 'welcome to north'")
     with pytest.raises(
         SchedulerError, match="printed 'welcome to north' instead of a job identifier"
     ):
-        Slurm().submit(bin_folder / "job.sh", [], JobArray("", 1, "1-2"))
+        Slurm().submit(command(bin_folder))
 
 
 def test_arrays_that_are_not_allowed(bin_folder: Path) -> None:

@@ -327,6 +327,51 @@ def test_without_waiting_and_back_by_folder_or_identifier(
     assert "nothing was submitted" in capsys.readouterr().err
 
 
+def test_tasks_on_two_nodes_start_the_script_in_one_environment(
+    bundle: Path, node_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Path("eval.py")
+    rank = (
+        'open(f"rank-{os.environ[\'SLURM_PROCID\']}.txt", "w").write(os.environ["SLURMD_NODENAME"])'
+    )
+    script.write_text(script.read_text() + rank + "\n")
+    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 1, "--set", "what=fine"]
+    options = ["--tasks", 2, "--nodes", 2, "--cores", 1, "--output", "rank-[01].txt"]
+    assert run(submit_command, "eval.py", *asked, *options) == 0, capsys.readouterr().err
+    ranks = [Path(f"eval-results/job-0001/rank-{number}.txt").read_text() for number in (0, 1)]
+    assert sorted(ranks) == ["n1", "n2"]
+    assert len(list(node_cache.glob("environments/*/complete.json"))) == 1
+
+
+def test_jobs_start_after_other_jobs_and_a_dry_run_starts_none(
+    bundle: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 1]
+    first = ["--set", "what=wait", "--download", "first", "--no-wait"]
+    assert run(submit_command, "eval.py", *asked, *first) == 0
+    second = ["--set", "what=fine", "--download", "second", "--after", "first", "--no-wait"]
+    assert run(submit_command, "eval.py", *asked, *second) == 0
+    array, after = array_ids(Path("first"))[0], array_ids(Path("second"))[0]
+    reason = cluster.ask("squeue", "--noheader", f"--jobs={after}", "--format=%r|%E").strip()
+    assert f"|afterany:{array}" in reason
+    capsys.readouterr()
+    dry = ["--download", "third", "--after", array, "--gpus", 2, "--parallel", 3, "--dry-run"]
+    mail = ["--slurm-option", "mail-type=END", "--run-with", "apptainer exec 'my image'"]
+    assert run(submit_command, "eval.py", *asked, *dry, *mail) == 0
+    said = capsys.readouterr().out
+    command, script = said.split("\n\n", 1)
+    for word in ("--gres=gpu:2", "--mail-type=END", "--array=1-1%3", f"afterany:{array}"):
+        assert word in command
+    assert script.startswith("#!/bin/sh\n")
+    assert "apptainer exec" in script
+    assert not Path("third").exists()
+    Path("go").touch()
+    assert run(jobs_command, "second", "--wait") == 0
+    missing = ["--download", "third", "--after", "nowhere"]
+    assert run(submit_command, "eval.py", *asked, *missing) == 2
+    assert "--after nowhere: no such folder" in capsys.readouterr().err
+
+
 def test_a_requeued_job_begins_anew(
     bundle: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
