@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _TOP_FOLDERS = frozenset(
     (
-        *("bytecode", "cache", "envs", "images", "locks", "python"),
+        *("bytecode", "cache", "data", "envs", "images", "locks", "python"),
         *("runtime", "scripts", "simple", "uv", "wheels"),
     )
 )

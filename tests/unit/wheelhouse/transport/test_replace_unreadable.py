@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from offline_bundle.cli import cli, run_command_line
 from offline_bundle.wheelhouse.runtime.archive.unpack import main as unpack_alone
+from offline_bundle.wheelhouse.runtime.bundle.unreadable import manifest_of_files
+from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.transport.pack import pack
 from tests.support.archives import no_fsync, put_bundle, tree, wheel_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 __all__ = ["no_fsync"]
 
@@ -113,6 +116,21 @@ def test_a_link_in_the_bundle_is_not_followed(
     (broken / "cache").symlink_to(outside)
     assert unpack([str(archive), "-o", str(broken), "--replace"]) == 5
     assert (outside / "kept.whl").read_text() == "kept"
+
+
+def test_every_file_of_the_format_may_be_replaced(tmp_path: Path) -> None:
+    """All paths that the reference of the format names."""
+    page = Path(__file__).parents[4] / "docs/reference/bundle-format.md"
+    rows = [line.split("|")[1] for line in page.read_text().splitlines() if line.startswith("| `")]
+    paths = {path for row in rows for path in re.findall(r"`([a-zA-Z0-9./_*-]+)`", row)}
+    assert {"locks/NAME/pylock.TARGET-DIGEST.toml", "uv.toml", "envs/SCRIPT/TARGET/LOCK/"} <= paths
+    for path in paths - {"index.json", "*.whl.metadata"}:
+        name = path.replace("*", "x-1-py3-none-any")
+        file = tmp_path / (f"{name}x" if name.endswith("/") else name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    with SafeFolder(tmp_path) as folder:
+        assert manifest_of_files(folder).files
 
 
 @BOTH
