@@ -38,6 +38,7 @@ ENGINES: Mapping[str, str] = {
     "hps": "offline_bundle.runner.engines.hps.engine",
     "slurm": "offline_bundle.runner.engines.slurm.engine",
     "sge": "offline_bundle.runner.engines.sge.engine",
+    "pbs": "offline_bundle.runner.engines.pbs.engine",
     "local": "offline_bundle.runner.engines.local.engine",
 }
 """Name → module. The first is the default."""

@@ -96,7 +96,7 @@ class BatchEngine:
     def find(self, name_or_id: str) -> ProjectState:
         """Find a submission by its folder, or by a job identifier that is still known."""
         folder = Path(name_or_id).absolute()
-        if not folder.is_dir() and name_or_id.isdecimal():
+        if not folder.is_dir() and re.match(r"\d+(\D|$)", name_or_id):
             directory = self._scheduler.work_directory(name_or_id)
             if directory is None or directory.name != PRIVATE_NAME:
                 raise InputError(

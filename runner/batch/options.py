@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 _CANCEL_ON_INTERRUPT = click.option(
     "--cancel-on-interrupt", is_flag=True, help="Cancel the jobs on Ctrl-C."
 )
+QUEUE: Decorator = click.option(
+    "--queue", metavar="NAME", help="Queue of the jobs.  [default: the site's]"
+)
+ACCOUNT: Decorator = click.option(
+    "--account", metavar="NAME", help="Account to charge.  [default: yours]"
+)
 BATCH_OPTIONS: tuple[Decorator, ...] = (
     PARALLEL,
     click.option(

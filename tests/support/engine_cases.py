@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.support.grid_engine import GridEngine
+from tests.support.pbs import SimulatedPbs
 from tests.support.slurm import SlurmCluster
 
 if TYPE_CHECKING:
@@ -47,9 +48,15 @@ def _sge(folder: Path) -> Iterator[EngineCase]:
         yield EngineCase("sge", ("--engine", "sge"), cluster.variables)
 
 
+@contextlib.contextmanager
+def _pbs(folder: Path) -> Iterator[EngineCase]:
+    yield EngineCase("pbs", ("--engine", "pbs"), SimulatedPbs(folder / "pbs").variables)
+
+
 CASES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[EngineCase]]] = {
     "hps": _hps,
     "slurm": _slurm,
     "sge": _sge,
+    "pbs": _pbs,
     "local": _local,
 }

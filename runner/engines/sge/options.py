@@ -11,6 +11,7 @@ import click
 
 from offline_bundle.runner.batch.options import (
     BATCH_OPTIONS,
+    QUEUE,
     check_batch_usage,
     check_native_options,
 )
@@ -27,7 +28,7 @@ _RESERVED = {"t", "tc", "wd", "cwd", "o", "e", "j", "N", "terse", "sync", "b", "
 """Options of qsub that this engine sets."""
 
 OPTIONS: tuple[Decorator, ...] = (
-    click.option("--queue", metavar="NAME", help="Queue of the jobs.  [default: the site's]"),
+    QUEUE,
     click.option("--project", metavar="NAME", help="Project to charge.  [default: yours]"),
     click.option(
         "--parallel-environment",

@@ -9,6 +9,7 @@ import click
 
 from offline_bundle.runner.batch.job_script import LOGS
 from offline_bundle.runner.batch.options import (
+    ACCOUNT,
     BATCH_OPTIONS,
     check_batch_usage,
     check_native_options,
@@ -40,7 +41,7 @@ _RESERVED = {
 
 OPTIONS: tuple[Decorator, ...] = (
     click.option("--partition", metavar="NAME", help="Partition of the jobs.  [default: Slurm's]"),
-    click.option("--account", metavar="NAME", help="Account to charge.  [default: yours]"),
+    ACCOUNT,
     click.option("--qos", metavar="NAME", help="Quality of service.  [default: yours]"),
     click.option(
         "--slurm-option",

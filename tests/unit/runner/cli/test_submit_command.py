@@ -139,9 +139,12 @@ def test_help_tells_whose_options_they_are(capsys: pytest.CaptureFixture[str]) -
     assert [section.partition(":")[0] for section in sections] == [
         "hps",
         "slurm",
-        "slurm or sge or local",
-        "slurm or sge",
+        "slurm or pbs",
+        "slurm or sge or pbs or local",
+        "slurm or sge or pbs",
+        "sge or pbs",
         "sge",
+        "pbs",
         "local",
     ]
     assert run(jobs_command, "--help") == 0

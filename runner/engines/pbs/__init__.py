@@ -1,0 +1,1 @@
+"""Jobs as subjobs of PBS array jobs, which work in a folder that the nodes see."""

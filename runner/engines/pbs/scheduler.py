@@ -1,0 +1,198 @@
+"""Commands of PBS Professional and OpenPBS, version 18 or newer (`qstat -F json`).
+
+Written by their documentation, and tested with simulated commands only: not yet on a server.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offline_bundle.runner.batch.scheduler import (
+    End,
+    Queued,
+    SchedulerError,
+    SubmitLimitError,
+    Tasks,
+    UnreachableError,
+    run_command,
+)
+from offline_bundle.runner.engines.pbs.options import FOLDER_VARIABLE, qsub_options
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from offline_bundle.runner.batch.scheduler import JobArray
+    from offline_bundle.runner.request import Request
+
+_TRANSIENT = re.compile(
+    r"(?i)cannot connect|connection (?:refused|reset)|timed? ?out|server.*(?:busy|shut)"
+)
+_LIMIT = re.compile(r"(?i)would exceed|max_queued|maximum number of jobs")
+_UNKNOWN_JOB = re.compile(r"(?i)unknown job id|job has finished")
+_MOST_SUBJOBS = 10000
+"""Of an array, where the server names no limit: PBS's own default."""
+
+_PENDING = "QHWT"
+_RUNNING = "RESUB"
+_WALLTIME, _VMEM, _MEM = -29, -26, -27
+_TERMINATED = 256 + 15
+"""Exit status of a job that qdel ended."""
+
+_VARIABLES = """\
+offset=${OFFLINE_BUNDLE_OFFSET:-0} index=${PBS_ARRAY_INDEX:-1} array=${PBS_ARRAY_ID:-$PBS_JOBID}
+job=${PBS_JOBID%%[!0-9]*} node=$(hostname) scratch="""
+
+
+class Pbs:
+    """A `Scheduler`."""
+
+    engine = "pbs"
+    title = "PBS"
+    variables = _VARIABLES
+    has_index_lists = False
+    log_states: Mapping[str, str] = {}
+
+    def array_limit(self) -> int:
+        """Return the number of subjobs that an array may have."""
+        servers = json.loads(_run(["qstat", "-B", "-f", "-F", "json"])).get("Server", {})
+        limits = [server.get("max_array_size") for server in servers.values()]
+        return int(limits[0]) if limits and limits[0] else _MOST_SUBJOBS
+
+    def submit_options(
+        self, request: Request, options: Mapping[str, Any], directory: Path
+    ) -> list[str]:
+        """Return the options of qsub for a submission."""
+        return qsub_options(request, options, directory)
+
+    def run_with(self, request: Request) -> tuple[str, ...]:
+        """Return `mpirun` for jobs of several processes: MPI libraries know the nodes by PBS."""
+        return ("mpirun", "-n", str(request.tasks)) if (request.tasks or 1) > 1 else ()
+
+    def submit_command(
+        self,
+        script: Path,
+        options: Sequence[str],
+        array: JobArray,
+        *,
+        parallel: int | None = None,
+        after: Sequence[str] = (),
+    ) -> list[str]:
+        """Return the command that submits an array; PBS has none of a single subjob."""
+        throttle = f"%{parallel}" if parallel else ""
+        variables = f"{options[-1]},OFFLINE_BUNDLE_OFFSET={array.first - 1}"
+        words = [*options[:-1], variables]
+        words += ["-J", f"{array.indices}{throttle}"] if len(array.numbers) > 1 else []
+        words += ["-W", f"depend=afterany:{':'.join(after)}"] if after else []
+        return ["qsub", *words, str(script)]
+
+    def submit(self, command: Sequence[str]) -> str:
+        """Submit an array; return its identifier, such as `1234[].server`."""
+        output = _run(command).strip()
+        if not re.fullmatch(r"\d+(\[\])?(\.\S+)?", output):
+            raise SchedulerError(f"qsub printed {output!r} instead of a job identifier")
+        return output
+
+    def queue(self, job_id: str) -> list[Tasks]:
+        """Return the subjobs of an array that wait or run."""
+        return [
+            Tasks(frozenset({index}), is_pending=job["job_state"] in _PENDING)
+            for index, job in _subjobs(job_id)
+            if job["job_state"] in _PENDING + _RUNNING
+        ]
+
+    def ended(self, job_id: str) -> dict[int, End]:
+        """Return how subjobs ended, as long as the server keeps their history."""
+        return {
+            index: End(_state(job.get("Exit_status")), job.get("exec_host", "").partition("/")[0])
+            for index, job in _subjobs(job_id, "-x")
+            if job["job_state"] not in _PENDING + _RUNNING
+        }
+
+    def accounted(self, job_id: str) -> dict[int, End]:
+        """Return nothing: `ended` reads the history."""
+        del job_id
+        return {}
+
+    def exclude(self, options: Sequence[str], nodes: Sequence[str]) -> list[str]:
+        """Raise for any node: PBS has no option for it."""
+        if nodes:
+            raise SchedulerError(f"PBS cannot keep jobs off {', '.join(nodes)}")
+        return list(options)
+
+    def cancel(self, job_ids: Sequence[str]) -> None:
+        """Cancel all subjobs of these arrays that have not ended."""
+        for job_id in job_ids:
+            try:
+                _run(["qdel", job_id])
+            except SchedulerError as error:
+                if not _UNKNOWN_JOB.search(error.message):
+                    raise
+
+    def list_own(self) -> list[Queued]:
+        """List the user's jobs in the queue."""
+        folders = {job_id: _folder(job) for job_id, job in _qstat().items()}
+        return [Queued(job_id, folder) for job_id, folder in folders.items() if folder]
+
+    def work_directory(self, job_id: str) -> Path | None:
+        """Return the folder of a job; None if PBS does not know it (any more)."""
+        return next(filter(None, map(_folder, _qstat("-x", job_id).values())), None)
+
+
+def _qstat(*arguments: str) -> dict[str, Any]:
+    """Return jobs as PBS describes them; none for a job that it does not know."""
+    try:
+        output = _run(["qstat", "-f", "-F", "json", *arguments])
+    except SchedulerError as error:
+        if _UNKNOWN_JOB.search(error.message):
+            return {}
+        raise
+    jobs: dict[str, Any] = json.loads(output).get("Jobs", {})
+    return jobs
+
+
+def _subjobs(job_id: str, *options: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the index of each subjob, and its description; 1 for a single job."""
+    for name, job in _qstat(*options, "-t", job_id).items():
+        match = re.match(r"\d+(?:\[(\d*)\])?", name)
+        if match and match[1] != "":  # empty: the array itself
+            yield int(match[1] or 1), job
+
+
+def _folder(job: Mapping[str, Any]) -> Path | None:
+    folder = (job.get("Variable_List") or {}).get(FOLDER_VARIABLE)
+    return Path(folder) if folder else None
+
+
+def _state(status: int | None) -> str | None:
+    """Return the state for an exit status; negative ones are PBS's own."""
+    if status is None:
+        return None
+    states = {_WALLTIME: "timeout", _VMEM: "out of memory", _MEM: "out of memory"}
+    return states.get(status, "cancelled" if status == _TERMINATED else "failed")
+
+
+def _run(command: Sequence[str]) -> str:
+    done = run_command("PBS", command)
+    if done.returncode:
+        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines()]
+        message = "; ".join(filter(None, lines)) or f"exit code {done.returncode}"
+        raise _failure(command[0], message)
+    return done.stdout
+
+
+def _failure(program: str, message: str) -> BundleError:
+    if re.search(r"(?i)pbs\.conf|PBS_SERVER|no default server", message):
+        return InputError(
+            f"{program} has no cluster configuration: {message}",
+            hint="submit from a login node of the cluster, or set PBS_CONF_FILE",
+        )
+    kind = SchedulerError
+    if _TRANSIENT.search(message):
+        kind = UnreachableError
+    elif _LIMIT.search(message):
+        kind = SubmitLimitError
+    return kind(f"{program}: {message}", hint="this is PBS's own message")
