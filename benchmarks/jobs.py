@@ -1,7 +1,9 @@
 """Ten plot jobs and the launcher: the other half of the promise, measured on the running side."""
 
 import statistics
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +26,7 @@ class JobsResult:
 
     uv_run: list[Sample] = field(default_factory=list)
     uv_run_warm: list[Sample] = field(default_factory=list)
+    uv_run_parallel: list[Sample] = field(default_factory=list)
     ours: list[Sample] = field(default_factory=list)
     launcher: list[Sample] = field(default_factory=list)
     interpreter: list[Sample] = field(default_factory=list)
@@ -67,25 +70,23 @@ class Node:
         check_results(output)
         return sample
 
-    def ten_uv_runs(self, name: str, script: Path) -> Sample:
-        """Run ten jobs one after the other with `uv run`."""
-        options = [
-            "run",
-            "--quiet",
-            "--offline",
-            "--no-index",
-            "--find-links",
-            str(self.bundle / "wheels"),
-        ]
-        samples = []
-        for number in range(JOBS):
+    def ten_uv_runs(self, name: str, script: Path, parallel: int = 1) -> Sample:
+        """Run ten jobs with `uv run`, *parallel* at a time."""
+        options = ["run", "--quiet", "--offline", "--no-index", "--find-links"]
+        command = [str(self.bench.uv), *options, str(self.bundle / "wheels"), str(script)]
+
+        def run_one(number: int) -> Sample:
             directory = self.place.work / name / str(number)
-            directory.mkdir(parents=True)
-            samples.append(
-                run([str(self.bench.uv), *options, str(script)], self.environment, directory)
-            )
+            temporary = directory / "tmp"
+            temporary.mkdir(parents=True)
+            return run(command, {**self.environment, "TMPDIR": str(temporary)}, directory)
+
+        start = time.perf_counter()
+        with ThreadPoolExecutor(parallel) as pool:
+            samples = list(pool.map(run_one, range(JOBS)))
+        wall = time.perf_counter() - start
         check_results(self.place.work / name)
-        return Sample(sum(sample.wall for sample in samples), sum(sample.cpu for sample in samples))
+        return Sample(wall, sum(sample.cpu for sample in samples))
 
     def files(self) -> set[Path]:
         """Every file a job may leave behind: caches, home, temporary directory and bundle."""
@@ -117,11 +118,11 @@ def measure_jobs(
         result.ours.append(node.ten_jobs(f"ours-{number}"))
         result.new_files += len(node.files() - before)
         result.uv_run_warm.append(plain.ten_uv_runs(f"warm-{number}", widened))
-        times = ", ".join(
-            f"{side[-1].wall:.2f} s" for side in (result.uv_run, result.ours, result.uv_run_warm)
-        )
+        result.uv_run_parallel.append(plain.ten_uv_runs(f"two-{number}", widened, PARALLEL))
+        sides = (result.uv_run, result.ours, result.uv_run_warm, result.uv_run_parallel)
+        times = ", ".join(f"{side[-1].wall:.2f} s" for side in sides)
         say(
-            f"jobs {number}/{rounds}: ten uv run, ours, ten uv run with a warm environment: {times}"
+            f"jobs {number}/{rounds}: ten uv run, ours, ten uv run warm, and two at a time: {times}"
         )
     environments = [path.parent for path in place.root.rglob("pyvenv.cfg")]
     result.environments = len(environments)

@@ -24,6 +24,7 @@ from offline_bundle.wheelhouse.runtime.launcher.prepare.mount import unmount
 
 KEY = "share"
 MOST_FILES = 20
+MOST_GROWTH = 0.30
 FORMATS = {
     "index": ("index", {}),
     "venv": ("venv", {}),
@@ -42,14 +43,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="share-") as name:
         folder = Path(name)
         path = f"{scale.plain_python(folder)}{os.pathsep}{os.environ['PATH']}"
-        found = {}
+        found: dict[tuple[str, str], scale.Traffic] = {}
         for title, (form, variables) in FORMATS.items():
             bundle = build(folder, form)
             found |= {
                 (title, start): traffic
                 for start, traffic in trace(folder, bundle, {**variables, "PATH": path}).items()
             }
-    text, holds = render(found)
+        growth = size_of(build(folder, "index") / "bytecode") / size_of(
+            folder / "bundle-index/wheels"
+        )
+    text, holds = render(found, growth)
     print(text)
     if arguments.write:
         bars = [
@@ -90,11 +94,15 @@ def trace(folder: Path, bundle: Path, variables: dict[str, str]) -> dict[str, sc
     return found
 
 
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def asked(traffic: scale.Traffic) -> int:
     return traffic.opens + traffic.looks
 
 
-def render(found: dict[tuple[str, str], scale.Traffic]) -> tuple[str, bool]:
+def render(found: dict[tuple[str, str], scale.Traffic], growth: float) -> tuple[str, bool]:
     lines = [
         f"The plot example, {report.today()}. strace follows all processes of a start, and of "
         "squashfuse until it ends.",
@@ -116,6 +124,10 @@ def render(found: dict[tuple[str, str], scale.Traffic]) -> tuple[str, bool]:
             word = "yes" if files <= MOST_FILES else "**no**"
             claim = f"the first start with {title} reads at most {MOST_FILES} files"
             lines.append(f"| {claim} | {files} | {word} |")
+    holds &= growth <= MOST_GROWTH
+    word = "yes" if growth <= MOST_GROWTH else "**no**"
+    claim = f"bytecode of numpy and matplotlib takes at most {MOST_GROWTH:.2f} of their wheels"
+    lines.append(f"| {claim} | {growth:.2f} | {word} |")
     return "\n".join(lines), holds
 
 

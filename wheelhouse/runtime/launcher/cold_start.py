@@ -212,7 +212,7 @@ def _prepare_any(plan: "Plan", request: Request, cache: str, *, may_mount: bool)
             except MountError as error:
                 request.log(f"{error.message}: unpacking it instead")
         else:
-            request.log(f"The image is unpacked: {obstacle}", 1)
+            request.log(f"The image is unpacked, not mounted: {obstacle}")
     return _prepare(plan, request, cache)
 
 
