@@ -215,7 +215,7 @@ def render(times: Times, claims: list[Claim], rounds: int, file_system: str) -> 
     heading = (
         f"{report.today()}, rounds: {rounds}, on {file_system}. Machine: {report.machine()}. "
         f"uv {uv_version_here()}. Load average at the end: {os.getloadavg()[0]:.0f}; where that is "
-        "above the number of cores, other programs made the times longer, and CPU seconds say more."
+        "above the number of cores, other programs made the times longer: compare CPU seconds."
     )
     columns = [(title, state) for title in SCRIPTS for state in ("cold", "warm")]
     names = [f"{title}, {state}" for title, state in columns]
