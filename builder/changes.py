@@ -25,7 +25,8 @@ class Change:
     """`no-bundle`, `package-added`, `package-removed`, `package-changed`, `package-yanked`,
     `script-added`, `script-changed` (its metadata), `script-body-changed`, `target-added`,
     `target-removed`, `uv-added`, `uv-changed`, `python-added`, `python-changed`, `format-added`,
-    `bytecode-added`, `bytecode-removed`, `launcher-changed`, `version-changed`, `file-missing`."""
+    `bytecode-added`, `bytecode-removed`, `launcher-changed`, `version-changed`, `file-missing`,
+    `data-added`, `data-changed`, `data-removed`."""
     message: str
     """One line."""
     script: str | None = None

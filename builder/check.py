@@ -37,6 +37,7 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import (
 )
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE, split_bytecode_path
 from offline_bundle.wheelhouse.runtime.disk.commit import check_is_bundle_folder
+from offline_bundle.wheelhouse.runtime.disk.files import file_digest
 from offline_bundle.wheelhouse.runtime.errors import OutOfDateError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MANIFEST
 from offline_bundle.wheelhouse.store.shipped import bundle_files, is_launcher_file
@@ -45,7 +46,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from offline_bundle.builder.model import BuildProgress, BuildRequest, Resolved, ResolvedLock
+    from offline_bundle.builder.model import (
+        BuildPlan,
+        BuildProgress,
+        BuildRequest,
+        Resolved,
+        ResolvedLock,
+    )
     from offline_bundle.builder.resolve.model import Artifact, Resolution
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledScript
 
@@ -109,6 +116,7 @@ def check(request: BuildRequest, uv: str, progress: BuildProgress) -> CheckRepor
         *changes_between(current, expected_manifest(current, resolved)),
         *_missing_formats(request.formats, current),
         *_bytecode_changes(request, current),
+        *_data_changes(plan, current),
         *_missing_files(request.output, current),
     )
     return CheckReport(request.output, changes, (*plan.notes, *resolved.notes))
@@ -171,6 +179,22 @@ def _bytecode_changes(request: BuildRequest, manifest: Manifest) -> Iterator[Cha
         if find_compiler(python):
             message = f"the bundle has no bytecode for Python {python} yet"
             yield Change(kind="bytecode-added", message=message, name=python)
+
+
+def _data_changes(plan: BuildPlan, manifest: Manifest) -> Iterator[Change]:
+    """Yield the data that a build adds, or for which it would need another name."""
+    for path, file in plan.data.files.items():
+        bundled = manifest.files.get(path)
+        if bundled is None:
+            yield Change(kind="data-added", message=f"{path} is not in the bundle yet", name=path)
+        elif bundled.sha256 != file_digest(file):
+            message = f"{path} has other bytes: give it another name with --include NAME=PATH"
+            yield Change(kind="data-changed", message=message, name=path)
+    for script in plan.scripts if plan.data.names else ():
+        needed = manifest.scripts[script.name].data if script.name in manifest.scripts else ()
+        for name in sorted({*needed} - {*plan.data.names}):
+            message = f"{script.name} no longer needs data/{name}"
+            yield Change(kind="data-removed", message=message, script=script.name, name=name)
 
 
 def _missing_files(directory: Path, manifest: Manifest) -> Iterator[Change]:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.builder.check import check
+from offline_bundle.builder.model import BuildRequest
 from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 from offline_bundle.wheelhouse.store.prune import prune
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from tests.support.command_line import call, read_bundle
-from tests.support.pipeline_cases import Factory, factory
+from tests.support.pipeline_cases import Factory, Silence, factory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,6 +109,22 @@ def test_data_stays_without_the_option_and_never_changes(factory: Factory, model
     text = factory.fails(IntegrityError, script, include=_include(model))
     assert "data/words.txt" in text
     assert "--include NAME=PATH" in text
+
+
+def test_check_names_data_that_a_build_would_change(factory: Factory, model: Path) -> None:
+    script = factory.script()
+    factory.build(script, include=_include(model)[1:])
+
+    def kinds(*include: str) -> dict[str, str | None]:
+        request = BuildRequest((script,), factory.bundle, include=include)
+        return {change.kind: change.name for change in check(request, find_uv(), Silence()).changes}
+
+    assert kinds() == {}
+    assert kinds(*_include(model)[1:]) == {}
+    added = kinds(f"more={model.parent / 'corpus.txt'}")
+    assert added == {"data-added": "data/more", "data-removed": "words.txt"}
+    (model.parent / "corpus.txt").write_text("more words")
+    assert kinds(*_include(model)[1:]) == {"data-changed": "data/words.txt"}
 
 
 def test_corrupt_data_is_written_again_from_its_source(factory: Factory, model: Path) -> None:
