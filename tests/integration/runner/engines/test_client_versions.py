@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[4]
 SUBMIT = (
-    "import sys; from offline_bundle import run_command_line; from "
+    "import sys; from offline_bundle.cli import run_command_line; from "
     "offline_bundle.runner.cli.submit import submit_command; "
     "sys.exit(run_command_line(submit_command, sys.argv[1:], 'submit'))"
 )
