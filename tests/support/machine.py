@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -49,7 +49,22 @@ def _namespace_fault(options: tuple[str, ...]) -> str:
 
 def require_fuse() -> None:
     """Skip the test where this user cannot mount with squashfuse, as in many containers."""
-    require("squashfuse_ll")
-    has_device = os.access("/dev/fuse", os.R_OK | os.W_OK)
-    if not has_device or not (os.getuid() == 0 or shutil.which("fusermount3")):
-        pytest.skip("this user cannot mount with FUSE")
+    require("squashfuse_ll", "mksquashfs")
+    if fault := _fuse_fault():
+        pytest.skip(f"this user cannot mount with FUSE: {fault}")
+
+
+@cache
+def _fuse_fault() -> str:
+    with tempfile.TemporaryDirectory() as name:
+        image, tree, point = (str(Path(name, inner)) for inner in ("image", "tree", "point"))
+        for folder in (tree, point):
+            Path(folder).mkdir()
+        subprocess.run([require("mksquashfs"), tree, image], capture_output=True, check=True)
+        command = [require("squashfuse_ll"), image, point]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return done.stderr.strip() or "squashfuse_ll fails"
+        unmount = ["umount"] if os.getuid() == 0 else ["fusermount3", "-u"]
+        done = subprocess.run([*unmount, point], capture_output=True, text=True, check=False)
+        return done.stderr.strip() if done.returncode else ""
