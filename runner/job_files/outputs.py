@@ -36,12 +36,13 @@ _BRACKETS = re.compile(r"\[!?[\w.-]+\]")
 def plan_outputs(named: Sequence[str], limit: int | None = None) -> Outputs:
     """Return the outputs that are named, or else the default."""
     if named:
-        return Outputs(tuple(dict.fromkeys(named)), limit)
+        return Outputs(tuple(dict.fromkeys(name.removeprefix("./") for name in named)), limit)
     return Outputs(DEFAULT_PATTERNS, limit or DEFAULT_LIMIT, required=False)
 
 
 def output_fault(name: str, inputs: Collection[str]) -> str | None:
     """Return what is wrong with the pattern of an output, or None."""
+    name = name.removeprefix("./")
     path = PurePosixPath(name)
     if not path.name or name.removesuffix("/") != str(path) or re.search(r"[\x00-\x1f\\]", name):
         return "is not a file name"

@@ -86,3 +86,11 @@ def test_without_patterns_images_and_tables(folder: Path) -> None:
 )
 def test_faults(pattern: str, fault: str | None) -> None:
     assert output_fault(pattern, {"mesh"}) == fault
+
+
+def test_a_leading_dot_is_the_folder_of_the_job() -> None:
+    assert output_fault("./plot.png", ()) is None
+    assert output_fault("./plot.png", {"plot.png"}) == "is an input, too"
+    assert plan_outputs(["./plot.png", "plot.png", "./plots/"]).patterns == ("plot.png", "plots/")
+    for name in ("./", ".", "././a", "./../a", "/./a"):
+        assert output_fault(name, ())
