@@ -89,7 +89,7 @@ class Request:
 
 def check_request(request: Request) -> tuple[InputFile, ...]:
     """Check all that can be refused before anything is submitted; return the files of each job."""
-    dependencies = _read_dependencies(request.script)
+    dependencies = _read_dependencies(request.script, request.bundle)
     files, problems = plan_inputs(request.script, request.inputs)
     paths = {file.path for file in files}
     problems += [
@@ -131,8 +131,11 @@ def _argument_problems(request: Request) -> Iterator[str]:
             yield f"the argument {text!r} names {error.args[0]!r}; the values are {known}"
 
 
-def _read_dependencies(script: Path) -> dict[str, str]:
-    """Return the script's requirements: canonical spelling → as written."""
+def _read_dependencies(script: Path, bundle: str | None) -> dict[str, str]:
+    """Return the script's requirements: canonical spelling → as written.
+
+    As in the launcher, a script without metadata has that of the bundle's script of its name.
+    """
     try:
         block = read_block(script.read_text(encoding="utf-8"))
         table = tomllib.loads(block) if block is not None else None
@@ -144,6 +147,10 @@ def _read_dependencies(script: Path) -> dict[str, str]:
         raise InputError(f"{script}: invalid metadata: {error}", hint=hint) from error
     except BundleError as error:
         raise InputError(f"{script}: {error.message}", hint=error.hint) from None
+    if table is None and bundle:
+        bundled = Path(bundle, "scripts", script.name)
+        if bundled.is_file():
+            return _read_dependencies(bundled, None)
     if table is None:
         hint = "add a `# /// script` block that lists its dependencies (PEP 723)"
         raise InputError(f"{script} has no inline metadata", hint=hint)

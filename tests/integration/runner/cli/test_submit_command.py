@@ -57,6 +57,20 @@ def test_submit_waits_downloads_and_says_what_came_of_it(
     assert PASSWORD not in said.out + said.err
 
 
+def test_script_without_metadata_has_that_of_the_bundled_script_of_its_name(
+    script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a build with `--requirements` makes it, in the launcher and here."""
+    script.write_text(script.read_text().partition("# ///\n")[2])
+    words = ("--bundle", bundle, "--engine", "local", "-j", 1, "--download", "out")
+    assert run(submit_command, script, *words) == 0, capsys.readouterr().err
+    assert Path("out/job-0001/plot.txt").is_file()
+    other = Path("other.py")
+    other.write_text("print()\n")
+    assert run(submit_command, other, *words[:-1], "out2") == 2
+    assert "other.py has no inline metadata" in capsys.readouterr().err
+
+
 def test_failed_jobs_are_exit_code_8_with_the_launchers_words(
     script: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
