@@ -147,7 +147,7 @@ def cases() -> Iterator[Case]:
             "submit good.py --bundle whole --engine local --partition x",
             2,
         ),
-        ("an engine that is none", "submit good.py --bundle whole --engine pbs", 2),
+        ("an engine that is none", "submit good.py --bundle whole --engine nomad", 2),
         ("a script to show", "show good.py", 2),
         ("a script to verify", "verify good.py", 2),
         ("an archive without a place", "unpack bundle.tar", 2),
