@@ -91,10 +91,10 @@ def test_the_signed_list_is_checked_with_jq(bundle: Path) -> None:
 
 def test_the_modules_file_is_compared_with_coreutils(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", {"eval": BundleScript()})
-    assert run("for f", bundle) == (0, "")
+    assert run("{ for f", bundle) == (0, "")
     with (bundle / "runtime/modules.txt").open("a") as modules:
         modules.write("import evil\n")
-    assert run("for f", bundle)[0] == 1
+    assert run("{ for f", bundle)[0] == 1
 
 
 def test_the_launcher_of_a_site_is_installed_as_written(tmp_path: Path) -> None:

@@ -28,9 +28,10 @@ def main(bundle: str = "") -> int:
 
         use_modules_file(bundle)
         from .cold_start import main as cold_start
-    except ImportError as error:
+    except Exception as error:  # noqa: BLE001 - a cut or changed file may raise anything
         folder = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "runtime")
-        print(f"error: {folder} is incomplete: {error}", file=sys.stderr)
+        fault = "is incomplete" if isinstance(error, ImportError) else "is damaged"
+        print(f"error: {folder} {fault}: {error}", file=sys.stderr)
         print("hint: copy the folder runtime/ of the bundle beside run.py", file=sys.stderr)
         return 1
     return cold_start(arguments, bundle)

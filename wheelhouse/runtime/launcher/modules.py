@@ -1,7 +1,8 @@
 """Import the modules of the launcher from one file of the bundle, `runtime/modules.txt`.
 
 A shared file system answers one open sooner than fifty. The file has the same text as the files of
-`runtime/`, each after a line with its path. A launcher without it reads those.
+`runtime/`, each after a line with its path, and a last line. Without the file, or if it was cut,
+the launcher reads those.
 """
 
 import os
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 FILE = "modules.txt"
 _BANNER, _BANNER_END = "# ---- ", " ----"
+_LAST_LINE = f"{_BANNER}end{_BANNER_END}\n"
 
 
 def render_modules(sources: "dict[str, str]") -> str:
@@ -23,9 +25,8 @@ def render_modules(sources: "dict[str, str]") -> str:
     for path, source in sources.items():
         if f"\n{_BANNER}" in f"\n{source}" or (source and not source.endswith("\n")):
             raise ValueError(f"{path} has a line that begins with {_BANNER!r}, or no last line end")
-    return "".join(
-        f"{_BANNER}{path}{_BANNER_END}\n{source}" for path, source in sorted(sources.items())
-    )
+    sections = [f"{_BANNER}{path}{_BANNER_END}\n{sources[path]}" for path in sorted(sources)]
+    return "".join([*sections, _LAST_LINE])
 
 
 def use_modules_file(folder: str) -> None:
@@ -36,10 +37,12 @@ def use_modules_file(folder: str) -> None:
     try:
         with open(os.path.join(folder, "runtime", FILE), encoding="utf-8", newline="") as file:
             text = file.read()
-    except OSError:
+    except (OSError, ValueError):
+        return
+    if not text.endswith(_LAST_LINE):
         return
     modules = {}
-    for section in f"\n{text}".split(f"\n{_BANNER}")[1:]:
+    for section in f"\n{text[: -len(_LAST_LINE)]}".split(f"\n{_BANNER}")[1:]:
         path, _, source = section.partition(_BANNER_END)
         name = path[: -len(".py")].replace("/", ".")
         is_package = name.endswith(".__init__")

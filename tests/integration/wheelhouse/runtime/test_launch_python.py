@@ -218,6 +218,24 @@ def test_a_launcher_that_was_copied_without_it_says_what_is_missing(node: Node) 
     )
 
 
+def test_modules_that_were_cut_are_read_from_their_files(node: Node) -> None:
+    modules = node.bundle / "runtime" / "modules.txt"
+    content = modules.read_bytes()
+    for size in (0, len(content) // 3, len(content) * 2 // 3, len(content) - 1):
+        modules.write_bytes(content[:size])
+        said(node.run("-q", node.script()))
+        shutil.rmtree(node.cache)
+
+
+def test_a_damaged_launcher_is_named(node: Node) -> None:
+    (node.bundle / "runtime" / "modules.txt").unlink()
+    module = node.bundle / "runtime" / "launcher" / "cold_start.py"
+    module.write_bytes(module.read_bytes()[:-700])
+    printed = node.failure(1, node.script())
+    assert "runtime is damaged: " in printed
+    assert "hint: copy the folder runtime/" in printed
+
+
 @pytest.mark.slow
 def test_it_is_pruned_when_nobody_uses_it(node: Node) -> None:
     said(node.run(node.script()))
