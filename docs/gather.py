@@ -83,7 +83,7 @@ def _insert_commands(page: Path) -> None:
 
 def commands_reference() -> str:
     """Render every command and option as Markdown."""
-    context = click.Context(cli, info_name="offline-bundle")
+    context = click.Context(cli, info_name="offline-bundle", **cli.context_settings)
     commands = [(name, cli.get_command(context, name)) for name in cli.list_commands(context)]
     shown = [
         (name, command) for name, command in commands if command is not None and not command.hidden

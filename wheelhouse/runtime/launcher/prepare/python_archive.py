@@ -131,8 +131,7 @@ def _extract(archive: tarfile.TarFile, folder: str) -> "dict[str, list[int]]":
         if name in files or name in links:
             raise _unsafe(f"{shown(name)} occurs twice")
         parent = os.path.dirname(name)
-        others = files.keys() | links.keys()
-        _make_folders(folder, name if member.isdir() else parent, folders, others)
+        _make_folders(folder, name if member.isdir() else parent, folders, (files, links))
         if member.isdir():
             continue
         if name in folders:
@@ -191,11 +190,13 @@ def _climbs_late(target: str) -> bool:
     return ".." in parts[climbs:]
 
 
-def _make_folders(folder: str, name: str, folders: "set[str]", others: "set[str]") -> None:
+def _make_folders(
+    folder: str, name: str, folders: "set[str]", others: "tuple[Collection[str], ...]"
+) -> None:
     parts = name.split("/") if name else []
     for end in range(1, len(parts) + 1):
         path = "/".join(parts[:end])
-        if path in others:
+        if any(path in names for names in others):
             raise _unsafe(f"{shown(path)} occurs as a folder and as something else")
         if path not in folders:
             os.mkdir(os.path.join(folder, path), 0o755)
