@@ -27,7 +27,7 @@ from report import Claim
 from workload import HERE
 
 from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
-from offline_bundle.wheelhouse.runtime.launcher.prepare.mount import unmount
+from offline_bundle.wheelhouse.runtime.launcher.images.mount import unmount
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 DEFAULT_PAGE = HERE.parent / "docs" / "benchmarks.md"

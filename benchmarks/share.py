@@ -20,7 +20,7 @@ import scale
 from chart import Bar, counted, draw
 from measure import Summary
 
-from offline_bundle.wheelhouse.runtime.launcher.prepare.mount import unmount
+from offline_bundle.wheelhouse.runtime.launcher.images.mount import unmount
 
 KEY = "share"
 MOST_FILES = 20

@@ -20,8 +20,8 @@ from offline_bundle.builder.included_data import read_included
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import pair_up
 from offline_bundle.builder.inputs.search import find_scripts
-from offline_bundle.builder.resolve import uv_settings
 from offline_bundle.builder.resolve.model import ResolveOptions
+from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.resolve.uv_lockfile import Locking, has_uv_lock, uv_lock_path
 from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of

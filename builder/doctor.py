@@ -61,9 +61,9 @@ def _index() -> Iterator[Finding]:
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.inputs.targets import Target, host_platform
     from offline_bundle.builder.resolve.model import ResolveOptions
+    from offline_bundle.builder.resolve.settings.uv_settings import index_locations
     from offline_bundle.builder.resolve.uv import UvResolver
     from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
-    from offline_bundle.builder.resolve.uv_settings import index_locations
 
     script = uv_requirement_script(uv_version_here())
     logins = StoredLogins(find_uv(), use_keyring=False)

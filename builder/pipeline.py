@@ -21,7 +21,8 @@ from offline_bundle.builder.inputs.plan import find_build_interpreters, pair_up
 from offline_bundle.builder.inputs.scripts import notes_for_uv
 from offline_bundle.builder.inputs.search import find_scripts
 from offline_bundle.builder.model import BuildPlan, BuildReport
-from offline_bundle.builder.resolve import from_manifest, uv_checks, uv_settings
+from offline_bundle.builder.resolve import from_manifest, uv_checks
+from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.resolve.uv_lockfile import Locking, read_script_locks
 from offline_bundle.builder.review.plan import has_corrupt_provenance, plan_review
 from offline_bundle.builder.strategies import resolve

@@ -12,8 +12,9 @@ from offline_bundle.builder.extras import python_builds, uv_binaries
 from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.inputs.plan import older_pythons
 from offline_bundle.builder.model import BuildPlan, Resolved, ResolvedLock
-from offline_bundle.builder.resolve import from_manifest, uv_settings
+from offline_bundle.builder.resolve import from_manifest
 from offline_bundle.builder.resolve.select import check_builds_allowed, select_artifacts
+from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.resolve.uv import UvResolver
 from offline_bundle.builder.resolve.uv_lockfile import check_files
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory

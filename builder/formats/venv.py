@@ -68,6 +68,6 @@ class VenvFormat:
 
 def _write_uv_shim(composition: Composition, context: FormatContext) -> Path:
     path = context.folder / "uv-shim"
-    path.write_bytes(context.read(composition, "runtime/launcher/prepare/uv_shim.py"))
+    path.write_bytes(context.read(composition, "runtime/launcher/uv/uv_shim.py"))
     path.chmod(0o755)
     return path

@@ -11,8 +11,11 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.headers.model import Header
 from offline_bundle.builder.headers.requirements_files import relative_path
+from offline_bundle.builder.resolve.settings.uv_settings import (
+    absolute_requirement,
+    absolute_settings,
+)
 from offline_bundle.builder.resolve.uv_lockfile import read_project_lock
-from offline_bundle.builder.resolve.uv_settings import absolute_requirement, absolute_settings
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.uv_sources import source_entries
-from offline_bundle.builder.resolve.uv_settings import requirement_name
+from offline_bundle.builder.resolve.settings.uv_settings import requirement_name
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import redact
-from offline_bundle.builder.resolve import uv_settings
 from offline_bundle.builder.resolve.model import Resolution
 from offline_bundle.builder.resolve.pip_sandbox import USE_UV, pip_sandbox
+from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,

@@ -32,8 +32,9 @@ from offline_bundle.builder.inputs.uv_sources import (
     local_sources,
     source_entries,
 )
-from offline_bundle.builder.resolve import free_threaded, uv_messages, uv_overrides, uv_settings
+from offline_bundle.builder.resolve import free_threaded, uv_messages
 from offline_bundle.builder.resolve.model import Resolution
+from offline_bundle.builder.resolve.settings import uv_overrides, uv_settings
 from offline_bundle.builder.resolve.uv_checks import check_no_forced_builds
 from offline_bundle.builder.resolve.uv_messages import Failure
 from offline_bundle.builder.resolve.uv_process import index_flags, index_variables, run_uv

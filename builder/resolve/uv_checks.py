@@ -13,11 +13,8 @@ from packaging.utils import canonicalize_name
 from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.inputs.scripts import metadata_error
 from offline_bundle.builder.inputs.uv_sources import local_sources
+from offline_bundle.builder.resolve.settings.uv_settings import configurations, script_folder
 from offline_bundle.builder.resolve.uv_process import run_uv
-from offline_bundle.builder.resolve.uv_settings import (
-    configurations,
-    script_folder,
-)
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.text import printable
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.inputs.targets import admitted_pythons
-from offline_bundle.builder.resolve import uv_process, uv_settings
+from offline_bundle.builder.resolve import uv_process
+from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, OutOfDateError
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 

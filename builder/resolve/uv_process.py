@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from offline_bundle.builder.fetch.credential_helpers import keyring_path
-from offline_bundle.builder.resolve import uv_settings
-from offline_bundle.builder.resolve.uv_files import user_folder
+from offline_bundle.builder.resolve.settings import uv_settings
+from offline_bundle.builder.resolve.settings.uv_files import user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from offline_bundle.builder.fetch.credentials import redact, without_credentials
 from offline_bundle.builder.inputs.git_urls import without_git_logins
 from offline_bundle.builder.inputs.uv_sources import local_build_requirements, source_entries
-from offline_bundle.builder.resolve import uv_process, uv_settings
+from offline_bundle.builder.resolve import uv_process
+from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.wheels.sources import copy_source, source_digest
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.resolve.uv_files import workspace_root
+from offline_bundle.builder.resolve.settings.uv_files import workspace_root
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.processes import find_program

@@ -133,7 +133,7 @@ Generated from the modules named in the banners.
 '''
 _UV_CACHE = '''\
 """Create a cache folder for this node's uv from BUNDLE/cache; see
-runtime/launcher/prepare/uv_cache.py.
+runtime/launcher/uv/uv_cache.py.
 
     export UV_CACHE_DIR=$(python3 BUNDLE/uv_cache.py)
 """
@@ -145,7 +145,7 @@ sys.dont_write_bytecode = True  # nothing is written into the bundle
 BUNDLE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, BUNDLE)
 
-from runtime.launcher.prepare.uv_cache import main  # noqa: E402
+from runtime.launcher.uv.uv_cache import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(bundle=BUNDLE))

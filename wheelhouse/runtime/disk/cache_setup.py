@@ -1,6 +1,8 @@
 """Create the node's cache folder, or refuse one that others may change."""
 
 import os
+import stat
+import sys
 
 from ..errors import BundleError
 from .cache_dir import cache_candidates, cache_fault
@@ -45,15 +47,15 @@ def private_directory(folder: str) -> str:
         raise BundleError(
             f"the cache {folder} {fault}: not used "
             f"(owner {status.st_uid}, mode {status.st_mode & 0o7777:04o})",
-            hint=_cache_hint(folder, fault),
+            hint=_cache_hint(status),
         )
     return folder
 
 
-def _cache_hint(folder: str, fault: str) -> str:
+def _cache_hint(status: os.stat_result) -> str:
     other = "set OFFLINE_BUNDLE_CACHE to a folder of your own with mode 0700"
-    if "sticky bit" in fault:
-        return f"chmod +t {os.path.dirname(folder)}, or {other}"
-    if "written by others" in fault:
+    if sys.platform == "win32" or status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+        return other
+    if status.st_mode & 0o022:
         return f"remove it (or, if only you have written there: chmod go-w), or {other}"
-    return other
+    return f"let no other user replace it: chmod go-w or chmod +t the folder above, or {other}"

@@ -14,12 +14,12 @@ from ..processes import ignore_children, stop_ignoring_children
 from ..python.interpreters import Interpreters
 from ..python.platforms import Node
 from .command_line import parse_command_line
+from .images.mount import MountError, mount_obstacle
 from .lock_selection import choose_lock
 from .os_errors import explain_os_error
 from .prepare.cache_cleanup import remove_unused
 from .prepare.environment import make_environment
 from .prepare.failed_attempts import raise_failure_since
-from .prepare.mount import MountError, mount_obstacle
 from .request import Request
 from .script_metadata import read_metadata
 from .trusted_bundle import open_bundle

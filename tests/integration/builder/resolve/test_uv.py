@@ -554,7 +554,7 @@ def test_without_a_home_there_is_no_user_configuration(
 
     make_wheel(packages, "thing")
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setattr("offline_bundle.builder.resolve.uv_settings.Path.home", no_home)
+    monkeypatch.setattr("offline_bundle.builder.resolve.settings.uv_settings.Path.home", no_home)
     assert versions(workshop.resolve(workshop.script("thing"))) == {"thing": "1.0"}
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.builder.resolve.uv_files import configuration_files, ignored_projects
+from offline_bundle.builder.resolve.settings.uv_files import configuration_files, ignored_projects
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from tests.support.distributions import make_wheel
 from tests.support.index_server import IndexServer

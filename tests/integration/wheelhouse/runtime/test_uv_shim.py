@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from offline_bundle.builder.formats.venv import UV_SHIM
-from offline_bundle.wheelhouse.runtime.launcher.prepare import uv_shim
+from offline_bundle.wheelhouse.runtime.launcher.uv import uv_shim
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.launcher_cases import Node
 
@@ -95,6 +95,6 @@ def test_everything_else_is_refused(words: list[str], message: str, tmp_path: Pa
 def run_shim(node: Node, *words: str | Path) -> subprocess.CompletedProcess[str]:
     shim = node.bundle / UV_SHIM
     shim.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(node.bundle / "runtime" / "launcher" / "prepare" / "uv_shim.py", shim)
+    shutil.copy(node.bundle / "runtime" / "launcher" / "uv" / "uv_shim.py", shim)
     command = [sys.executable, str(shim), *map(str, words)]
     return subprocess.run(command, env=node.environ(), capture_output=True, text=True, check=False)

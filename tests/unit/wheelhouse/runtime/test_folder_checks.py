@@ -31,7 +31,7 @@ def test_a_folder_of_other_files_is_named_with_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("parent", "mode", "hint"),
-    [(0o777, 0o700, "chmod +t "), (0o755, 0o777, "chmod go-w")],
+    [(0o777, 0o700, "chmod +t the folder above"), (0o755, 0o777, "chmod go-w")],
 )
 def test_the_hint_for_a_cache_fits_its_fault(
     tmp_path: Path, parent: int, mode: int, hint: str

@@ -7,8 +7,8 @@ import time
 from ...disk.locks import FileLock
 from ...errors import InputError
 from ...sizes import parse_size
+from ..images.mount import MountError, remove_environment
 from ..warm_start import marker_path
-from .mount import MountError, remove_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

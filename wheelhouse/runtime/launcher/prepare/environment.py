@@ -8,6 +8,7 @@ from ...disk.files import disk_usage, write_atomic
 from ...disk.safe_folder import flush_tree
 from ...errors import BundleError, IntegrityError, first_problems
 from ...python.platforms import dotted_version
+from ..images.mount import remove_environment
 from ..trusted_bundle import DAMAGED_HINT
 from ..warm_start import marker_path
 from .bundled_python import unpack_interpreter
@@ -18,7 +19,6 @@ from .failed_attempts import check_room, remember_failure, remove_rest
 from .image import check_image, open_image, verified_identity
 from .install import Tool, find_uv, install_with_pip, install_with_uv
 from .linked import link_environment, link_image
-from .mount import remove_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

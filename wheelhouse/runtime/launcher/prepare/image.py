@@ -8,10 +8,10 @@ import subprocess
 from ...errors import IntegrityError
 from ...processes import find_program, tool_variables
 from ...squashfs import unpack
+from ..images.mount import FOLDER, mount_image
 from ..os_errors import no_space
 from ..trusted_bundle import DAMAGED_HINT
 from ..warm_start import marker_path
-from .mount import FOLDER, mount_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.model import TlsSettings
 from offline_bundle.builder.inputs.uv_sources import source_entries
-from offline_bundle.builder.resolve.uv_files import configuration_files, ignored_projects
+from offline_bundle.builder.resolve.settings.uv_files import configuration_files, ignored_projects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.requirements import InvalidRequirement, Requirement
 
 from offline_bundle.builder.inputs.uv_sources import source_entries
-from offline_bundle.builder.resolve.uv_settings import requirement_name
+from offline_bundle.builder.resolve.settings.uv_settings import requirement_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

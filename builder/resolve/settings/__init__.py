@@ -1,0 +1,1 @@
+"""Settings that decide a resolution: the header, configuration files, variables, overrides."""
