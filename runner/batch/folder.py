@@ -59,6 +59,7 @@ def write_folder(
     details = {
         "arrays": [],
         "failed_nodes": [],
+        "retried_after": 0,
         "is_cancelled": False,
         "limit": scheduler.array_limit(),
         "options": scheduler.submit_options(request, options, directory),

@@ -142,9 +142,15 @@ class BatchSubmission:
         self.scheduler.cancel(self.job_ids)
 
     def retry(self, is_chosen: Callable[[str, str], bool], excluded: Sequence[str] = ()) -> int:
-        """Submit failed jobs again, not to the *excluded* nodes; return their number."""
+        """Submit failed jobs again, not to the *excluded* nodes; return their number.
+
+        Without *excluded* nodes, a user asks: the starts of jobs are counted anew.
+        """
         with self._lock() as is_locked:
             numbers = find_failed(self.records, is_chosen) if is_locked else []
+            if numbers and not excluded:
+                self._update(failed_nodes=[], retried_after=len(self._arrays))
+                self._unplaced.clear()
             if numbers:
                 options = self.scheduler.exclude(self.records.plan.details["options"], excluded)
                 with set_aside(self.records, numbers):
@@ -314,7 +320,8 @@ class BatchSubmission:
         details = self.records.plan.details
         if not failed or details["is_cancelled"] or "--no-requeue" in details["options"]:
             return
-        starts = Counter(number for array in self._arrays for number in array.numbers)
+        counted = self._arrays[details["retried_after"] :]
+        starts = Counter(number for array in counted for number in array.numbers)
         names = {
             self.records.name(number) for number in failed if starts[number] < _MOST_STARTS
         } - self._unplaced
