@@ -163,7 +163,7 @@ def _launcher(request: BuildRequest, parts: Parts, current: Manifest | None) -> 
     has_pythons = bool(parts.pythons or (current and current.pythons))
     launcher = bundle_files(with_cache=with_cache, with_pythons=has_pythons)
     if request.settings:
-        launcher |= {SETTINGS: request.settings.read_bytes()}
+        launcher = {**launcher, SETTINGS: request.settings.read_bytes()}
     return launcher
 
 

@@ -219,6 +219,9 @@ def _requirement_error(failure: Failure) -> BundleError | None:
             "and must name a project"
         )
         return ResolveError(title, problems=lines, hint=hint)
+    if "references an undeclared index" in failure.words:
+        hint = "name it in a [[tool.uv.index]] of the script: name = …, url = …"
+        return ResolveError(title, problems=lines, hint=hint)
     if "Required uv version" in failure.words:
         hint = "change `required-version` in [tool.uv], or use an offline-bundle with that uv"
         return ResolveError(title, problems=lines, hint=hint)

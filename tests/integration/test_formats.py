@@ -211,7 +211,7 @@ class Execution(ApplicationExecution):
         environment = {{**os.environ, **self.context.environment}}
         self.run_and_capture_output("{uv} run {built.script}", shell=True, env=environment)
 
-names = ("parameter_values", "resource_requirements", "execution_context", "input_files", "output_files", "software")
+names = ("parameter_values", "resource_requirements", "execution_context", "input_files", "output_files", "software", "output_parameters")
 Execution(Context({{"environment": {variables!r}, "expected_return_code": 0, **dict.fromkeys(names, {{}})}})).execute()
 """
     shim = Path(__file__).parents[2] / "runner/hps_server/evaluation/shim"

@@ -214,7 +214,7 @@ def test_two_builds_at_once_into_one_bundle_both_count(
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "small"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
     if (
         shutil.which("mount") is None
         or subprocess.run(command, capture_output=True, check=False).returncode != 0
@@ -234,7 +234,7 @@ def test_a_full_disk_is_exit_1_and_loses_nothing(
         call("build", script, "-o", target, "--default-index", index.url, "--no-uv").returncode == 0
     )
     before = (target / "bundle.json").read_bytes()
-    make_wheel(packages, "large", padding=700_000)
+    make_wheel(packages, "large", padding=2_000_000)
     large = write_script(tmp_path, "large", name="large")
     done = call("build", large, "-o", target, "--default-index", index.url, "--no-uv")
     assert done.returncode == 1

@@ -335,8 +335,10 @@ class SlurmCluster:
         for name in _COMMANDS:
             command = self.folder / "bin" / name
             real = shutil.which(name, path=_SYSTEM_PATH)
+            network = f"/proc/{process}/ns/net"  # jobs are in it: they see other processes
             command.write_text(
-                f'#!/bin/sh\nexec nsenter --net=/proc/{process}/ns/net -- {real} "$@"\n'
+                f'#!/bin/sh\n[ -e {network} ] || exec {real} "$@"\n'
+                f'exec nsenter --net={network} -- {real} "$@"\n'
             )
             command.chmod(command.stat().st_mode | stat.S_IXUSR)
 

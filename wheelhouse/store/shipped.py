@@ -20,7 +20,7 @@ from offline_bundle.wheelhouse.runtime.launcher.modules import FILE as MODULES
 from offline_bundle.wheelhouse.runtime.launcher.modules import render_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _ROOT = Path(runtime.__file__).parent
 # Root files of this launcher and of earlier ones; see bundle_files.
@@ -153,7 +153,7 @@ if __name__ == "__main__":
 
 
 @cache
-def bundle_files(*, with_cache: bool, with_pythons: bool) -> dict[str, bytes]:
+def bundle_files(*, with_cache: bool, with_pythons: bool) -> Mapping[str, bytes]:
     """Return the launcher's files by path in the bundle.
 
     *with_cache* adds the program that serves the uv cache, *with_pythons* the shell launcher for
