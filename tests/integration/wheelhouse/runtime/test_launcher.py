@@ -531,6 +531,19 @@ def test_pip_checks_hashes_too(ready: Node) -> None:
     )
 
 
+def test_a_cache_that_is_mounted_noexec_is_noted(ready: Node) -> None:
+    ready.cache.mkdir(mode=0o700, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", "noexec,mode=0700", "tmpfs", str(ready.cache)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system needs root")
+    try:
+        done = ready.run(ready.script())
+    finally:
+        subprocess.run(["umount", "--lazy", ready.cache], check=True)
+    assert done.returncode == 0, done.stderr
+    assert "is mounted noexec: compiled modules cannot be loaded from it" in done.stderr
+
+
 def test_without_uv_and_ensurepip_there_is_advice(ready: Node) -> None:
     python = ready.write(
         "bin/python",
