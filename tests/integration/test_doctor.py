@@ -10,6 +10,7 @@ import pytest
 from offline_bundle.cli import cli, run_command_line
 from tests.support.bundles import make_bundle
 from tests.support.distributions import make_wheel
+from tests.support.programs import require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,7 @@ def test_build_side_with_and_without_an_index(
 ) -> None:
     from offline_bundle.builder.resolve.uv_process import uv_version_here
 
+    require("ssh-keygen")
     make_wheel(packages, "uv", uv_version_here())
     monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
     found = findings(capsys, "--side", "build")

@@ -47,6 +47,7 @@ from tests.support.launcher_cases import (
     only,
     python_of,
 )
+from tests.support.programs import require
 
 __all__ = ["node"]
 
@@ -532,6 +533,7 @@ def test_pip_checks_hashes_too(ready: Node) -> None:
 
 
 def test_a_cache_that_is_mounted_noexec_is_noted(ready: Node) -> None:
+    require("mount", "umount")
     ready.cache.mkdir(mode=0o700, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", "noexec,mode=0700", "tmpfs", str(ready.cache)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
