@@ -173,6 +173,18 @@ def run_command(title: str, command: Sequence[str]) -> subprocess.CompletedProce
         raise UnreachableError(f"{command[0]} did not answer for {_SECONDS} s") from error
 
 
+def command_error(
+    title: str, program: str, message: str, transient: re.Pattern[str], limit: re.Pattern[str]
+) -> SchedulerError:
+    """Return the error for a *message* of a scheduler's program, by what the message means."""
+    kind = SchedulerError
+    if transient.search(message):
+        kind = UnreachableError
+    elif limit.search(message):
+        kind = SubmitLimitError
+    return kind(f"{program}: {message}", hint=f"this is {title}'s own message")
+
+
 def parse_indices(text: str) -> Iterable[int]:
     """Yield the indices that are written as `1-3,7,10-20:5%4`: 1, 2, 3, 7, 10, 15 and 20."""
     for part in text.partition("%")[0].strip("[]").split(","):

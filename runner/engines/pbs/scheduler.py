@@ -14,9 +14,8 @@ from offline_bundle.runner.batch.scheduler import (
     End,
     Queued,
     SchedulerError,
-    SubmitLimitError,
     Tasks,
-    UnreachableError,
+    command_error,
     run_command,
 )
 from offline_bundle.runner.engines.pbs.options import FOLDER_VARIABLE, qsub_options
@@ -190,9 +189,4 @@ def _failure(program: str, message: str) -> BundleError:
             f"{program} has no cluster configuration: {message}",
             hint="submit from a login node of the cluster, or set PBS_CONF_FILE",
         )
-    kind = SchedulerError
-    if _TRANSIENT.search(message):
-        kind = UnreachableError
-    elif _LIMIT.search(message):
-        kind = SubmitLimitError
-    return kind(f"{program}: {message}", hint="this is PBS's own message")
+    return command_error("PBS", program, message, _TRANSIENT, _LIMIT)

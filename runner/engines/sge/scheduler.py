@@ -11,9 +11,8 @@ from offline_bundle.runner.batch.scheduler import (
     End,
     Queued,
     SchedulerError,
-    SubmitLimitError,
     Tasks,
-    UnreachableError,
+    command_error,
     parse_indices,
     run_command,
 )
@@ -203,9 +202,4 @@ def _failure(program: str, message: str) -> BundleError:
             f"{program} has no cluster configuration: {message}",
             hint="submit from a login node of the cluster, or source its settings.sh",
         )
-    kind = SchedulerError
-    if _TRANSIENT.search(message):
-        kind = UnreachableError
-    elif _LIMIT.search(message):
-        kind = SubmitLimitError
-    return kind(f"{program}: {message}", hint="this is Grid Engine's own message")
+    return command_error("Grid Engine", program, message, _TRANSIENT, _LIMIT)

@@ -14,9 +14,8 @@ from offline_bundle.runner.batch.scheduler import (
     End,
     Queued,
     SchedulerError,
-    SubmitLimitError,
     Tasks,
-    UnreachableError,
+    command_error,
     parse_indices,
     run_command,
 )
@@ -228,9 +227,4 @@ def _failure(program: str, done: subprocess.CompletedProcess[str]) -> BundleErro
             f"{program} has no cluster configuration: {message}",
             hint="submit from a login node of the cluster, or set SLURM_CONF to its slurm.conf",
         )
-    kind = SchedulerError
-    if _TRANSIENT.search(message):
-        kind = UnreachableError
-    elif _LIMIT.search(message):
-        kind = SubmitLimitError
-    return kind(f"{program}: {message}", hint="this is Slurm's own message")
+    return command_error("Slurm", program, message, _TRANSIENT, _LIMIT)
