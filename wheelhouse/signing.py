@@ -4,7 +4,7 @@ The manifest has the digest of every file, so one signature over it covers the b
 files, in an agent or in hardware: ssh-keygen handles them, and prompts on the terminal itself.
 
     sign(Path("bundle"), "~/.ssh/id_ed25519")
-    check_bundle_signature(Path("bundle"), SignerPolicy("allowed_signers")).fingerprint
+    check_manifest_signature(document, signature, SignerPolicy("allowed_signers")).fingerprint
 """
 
 from __future__ import annotations
@@ -72,20 +72,14 @@ def signing_with(key: str) -> Callable[[bytes], bytes]:
     return partial(_sign_bytes, command=command, key=key)
 
 
-def check_bundle_signature(directory: Path, policy: SignerPolicy) -> Signer:
-    """Return the signer of the bundle at *directory*; raises SignatureError (6) if not allowed.
-
-    This covers the manifest; `verify` compares the files with it.
-    """
-    return check_manifest_signature(
-        read_manifest_bytes(directory), read_signature(str(directory)), policy
-    )
-
-
 def check_manifest_signature(
     content: bytes, signature: bytes | None, policy: SignerPolicy
 ) -> Signer:
-    """Return the signer of a manifest, of a bundle or an archive; raises as above."""
+    """Return the signer of a manifest, of a bundle or an archive.
+
+    Raises SignatureError (6) if there is none that *policy* allows. A signature covers the manifest
+    only: `verify` compares the files with it.
+    """
     for path in (policy.allowed, policy.revoked):
         if path is not None and not Path(path).is_file():
             hint = "check the path; see ALLOWED SIGNERS in ssh-keygen(1) for the format"

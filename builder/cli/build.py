@@ -43,7 +43,7 @@ def build_command(
 
     if values["nodes"] and is_configured(context, "platforms"):
         values["platforms"] = ()  # the nodes of the command line decide
-    request = make_request(**values)
+    request = make_request(values)
     started = time.monotonic()
     if is_check:
         from offline_bundle.builder.check import check

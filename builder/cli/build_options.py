@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from inspect import signature
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,11 +19,11 @@ from offline_bundle.wheelhouse.cli.kit.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
-    from offline_bundle.builder.headers.model import HeaderRequest
     from offline_bundle.builder.model import BuildRequest
+
+_T = TypeVar("_T")
 
 
 def _complete_platforms(
@@ -198,138 +199,65 @@ def build_options(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-def make_request(  # noqa: PLR0913 - one parameter per option
-    *,
-    scripts: tuple[Path, ...],
-    output: Path,
-    python_versions: tuple[str, ...],
-    platforms: tuple[str, ...],
-    nodes: tuple[Path, ...],
-    resolver: Literal["uv", "pip-tools"],
-    indexes: tuple[str, ...],
-    default_index: str | None,
-    index_strategy: str | None,
-    find_links: tuple[str, ...],
-    insecure_hosts: tuple[str, ...],
-    exclude_newer: str | None,
-    constraints: tuple[Path, ...],
-    requirements: tuple[Path, ...],
-    project: Path | None,
-    groups: tuple[str, ...],
-    pylock: Path | None,
-    settings: Path | None,
-    strict_imports: bool,
-    include: tuple[str, ...],
-    allow_build: tuple[str, ...],
-    formats: tuple[str, ...],
-    uv_version: str | None,
-    no_uv: bool,
-    with_python: bool,
-    no_bytecode: bool,
-    is_locked: bool,
-    audit: bool,
-    osv_server: str | None,
-    attestations: bool,
-    require_attestations: tuple[str, ...],
-    trusted_root: Path | None,
-    policy: Path | None,
-    exceptions: Path | None,
-    sign: str | None,
-) -> BuildRequest:
-    """Return the request of the options; raise InputError for a combination that is not valid."""
+def make_request(values: Mapping[str, Any]) -> BuildRequest:
+    """Return the request of the options of `build`, by the names of their parameters.
+
+    Raises InputError for a combination that is not valid.
+    """
+    from offline_bundle.builder.headers.model import HeaderRequest
     from offline_bundle.builder.model import BuildRequest, ReviewOptions
     from offline_bundle.builder.resolve.model import ResolveOptions
     from offline_bundle.builder.resolve.uv_process import uv_version_here
+    from offline_bundle.wheelhouse.cli.kit.settings import read_bundle_settings
     from offline_bundle.wheelhouse.derived.package_names import ALL, read_names
     from offline_bundle.wheelhouse.signing import signing_with
 
-    _check_options(uv_version, nodes, platforms, constraints, no_uv=no_uv)
-    header = _header_request(requirements, project, groups, pylock)
-    return BuildRequest(
-        scripts=scripts,
-        output=output,
-        python_versions=python_versions,
-        platforms=platforms,
-        nodes=nodes,
-        options=ResolveOptions(
-            indexes=indexes,
-            default_index=default_index,
-            index_strategy=index_strategy,
-            find_links=find_links,
-            insecure_hosts=insecure_hosts,
-            exclude_newer=exclude_newer,
-            constraints=constraints,
-            allow_build=read_names(allow_build),
-        ),
-        resolver=resolver,
-        uv_version=None if no_uv else uv_version or uv_version_here(),
-        is_uv_default=uv_version is None,
-        with_python=with_python,
-        with_bytecode=not no_bytecode,
-        is_locked=is_locked,
-        formats=formats,
-        header=header,
-        settings=_checked_settings(settings),
-        strict_imports=strict_imports,
-        include=include,
-        review=ReviewOptions(
-            audit=audit,
-            osv_server=osv_server,
-            attested=frozenset({ALL} if attestations else ()),
-            required=read_names(require_attestations),
-            policy=policy,
-            exceptions=exceptions,
-            trusted_root=trusted_root,
-        ),
-        sign=signing_with(sign) if sign else None,
-    )
+    _check_options(values)
+    if values["settings"]:
+        read_bundle_settings(values["settings"])
+    values = {
+        **values,
+        "allow_build": read_names(values["allow_build"]),
+        "attested": frozenset({ALL} if values["attestations"] else ()),
+        "required": read_names(values["require_attestations"]),
+        "is_uv_default": values["uv_version"] is None,
+        "uv_version": None if values["no_uv"] else values["uv_version"] or uv_version_here(),
+        "with_bytecode": not values["no_bytecode"],
+        "sign": signing_with(values["sign"]) if values["sign"] else None,
+    }
+    parts = {
+        "options": _call(ResolveOptions, values),
+        "header": _call(HeaderRequest, values),
+        "review": _call(ReviewOptions, values),
+    }
+    return _call(BuildRequest, {**values, **parts})
 
 
-def _header_request(
-    requirements: tuple[Path, ...],
-    project: Path | None,
-    groups: tuple[str, ...],
-    pylock: Path | None,
-) -> HeaderRequest:
-    from offline_bundle.builder.headers.model import HeaderRequest
+def _call(kind: Callable[..., _T], values: Mapping[str, Any]) -> _T:
+    """Return a *kind* of those *values* that it has parameters for."""
+    return kind(**{name: values[name] for name in signature(kind).parameters if name in values})
+
+
+def _check_options(values: Mapping[str, Any]) -> None:
     from offline_bundle.wheelhouse.runtime.errors import InputError
 
-    names = {"--requirements": requirements, "--project": project, "--pylock": pylock}
-    given = [name for name, value in names.items() if value]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} exclude each other", hint="give one of them")
-    if groups and not project:
+    headers = [name for name in ("requirements", "project", "pylock") if values[name]]
+    if len(headers) > 1:
+        given = " and ".join(f"--{name}" for name in headers)
+        raise InputError(f"{given} exclude each other", hint="give one of them")
+    if values["groups"] and not values["project"]:
         raise InputError("--group is for a project", hint="name it with --project")
-    return HeaderRequest(requirements, project, groups, pylock)
-
-
-def _checked_settings(path: Path | None) -> Path | None:
-    from offline_bundle.wheelhouse.cli.kit.settings import read_bundle_settings
-
-    if path:
-        read_bundle_settings(path)
-    return path
-
-
-def _check_options(
-    uv_version: str | None,
-    nodes: tuple[Path, ...],
-    platforms: tuple[str, ...],
-    constraints: tuple[Path, ...],
-    *,
-    no_uv: bool,
-) -> None:
-    from offline_bundle.wheelhouse.runtime.errors import InputError
-
-    if uv_version and no_uv:
+    if values["uv_version"] and values["no_uv"]:
         raise InputError("--uv-version and --no-uv exclude each other", hint="give one of them")
-    if nodes and platforms:
+    if values["nodes"] and values["platforms"]:
         raise InputError(
             "--node and --python-platform exclude each other",
             hint="leave out --python-platform: node.json has the platform; or build twice into "
             "the same folder",
         )
-    missing = [f"--constraint {path}: no such file" for path in constraints if not path.is_file()]
+    missing = [
+        f"--constraint {path}: no such file" for path in values["constraints"] if not path.is_file()
+    ]
     if missing:
         raise InputError(
             "a file named on the command line is missing", problems=missing, hint="check its path"

@@ -4,7 +4,7 @@
     [numpy] = fetch(downloads, DownloadCache(cache_directory()), credentials=credentials)
     numpy.path                  # read-only, in the cache
 
-This module is quick to import; the first download or `preload_http` imports requests.
+This module is quick to import; the first download imports requests.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 from offline_bundle.builder.fetch.model import DownloadError, Fetched, NoProgress
-from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError
+from offline_bundle.wheelhouse.runtime.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,14 +68,6 @@ def fetch(  # noqa: PLR0913
         raise _error(problems, len(unique))
     fetched = (outcomes[_identity(download)] for download in downloads)
     return [outcome for outcome in fetched if isinstance(outcome, Fetched)]
-
-
-def preload_http() -> None:
-    """Import requests and load the certificates: useful while a resolver runs."""
-    from offline_bundle.builder.fetch import http, tls  # noqa: F401, PLC0415 - slow to import
-
-    with suppress(BundleError):  # unreadable certificates: the first download raises the error
-        tls.verifying_context()
 
 
 class _SerializedProgress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
-    from offline_bundle.wheelhouse.runtime.errors import IntegrityError
     from offline_bundle.wheelhouse.transport.unpack import UnpackReport
 
 
@@ -80,16 +80,6 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
     if policy is None and (exceptions or trusted_root):
         raise click.UsageError("--exceptions and --trusted-root require --policy")
     trust = signer_policy(allowed_signers, signer, revoked_keys)
-
-    def check_signature(document: bytes, signature: bytes | None) -> None:
-        check_trust(document, signature, trust)
-
-    def print_waiting() -> None:
-        click.echo(f"Waiting for another writer of {output}", err=True)
-
-    def print_replaced(error: IntegrityError) -> None:
-        click.echo(f"{output} is replaced: {error.message}", err=True)
-
     with show_progress(is_quiet=quiet or as_json, in_log=False) as progress:
         progress.begin(f"Unpacking to {output}")
         reports = unpack(
@@ -97,13 +87,10 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
             output,
             allow_rollback=allow_rollback,
             replace_scripts=replace_scripts,
-            check_signature=check_signature,
-            check_archive=_rules_check(output, policy, exceptions, trusted_root)
-            if policy
-            else None,
+            check_signature=partial(check_trust, policy=trust),
+            check_archive=_rules_check(output, policy, exceptions, trusted_root),
             progress=progress.advance,
-            on_wait=None if quiet else print_waiting,
-            on_replace=None if quiet else print_replaced,
+            notify=None if quiet else partial(click.echo, err=True),
         )
     if as_json:
         archives = [dataclasses.asdict(report) for report in reports]
@@ -116,9 +103,11 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
 
 
 def _rules_check(
-    output: Path, policy: Path, exceptions: Path | None, trusted_root: Path | None
-) -> Callable[[Archive], None]:
+    output: Path, policy: Path | None, exceptions: Path | None, trusted_root: Path | None
+) -> Callable[[Archive], None] | None:
     """Return the check of an archive against the rules of the site, before it is unpacked."""
+    if policy is None:
+        return None
     from offline_bundle.wheelhouse.audit.criteria import check_clean, read_criteria
     from offline_bundle.wheelhouse.audit.findings import used_packages
     from offline_bundle.wheelhouse.audit.subject import archive_reader

@@ -65,7 +65,7 @@ class BundleWriter:
         self,
         directory: Path,
         *,
-        on_wait: Callable[[], None] | None = None,
+        on_wait: Callable[[], object] | None = None,
         on_unreadable: Callable[[IntegrityError], None] | None = None,
     ) -> None:
         """*on_wait* is called once if another writer has the lock.

@@ -6,6 +6,7 @@ unpack([Path("bundle.tar")], Path("share/bundle"))
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
@@ -84,22 +85,22 @@ def unpack(  # noqa: PLR0913 - one parameter per option
     *,
     allow_rollback: bool = False,
     replace_scripts: bool = False,
-    check_signature: Callable[[bytes, bytes | None], None] | None = None,
+    check_signature: Callable[[bytes, bytes | None], object] | None = None,
     check_archive: Callable[[Archive], None] | None = None,
     progress: Callable[[int], None] | None = None,
-    on_wait: Callable[[], None] | None = None,
-    on_replace: Callable[[IntegrityError], None] | None = None,
+    notify: Callable[[str], object] | None = None,
 ) -> tuple[UnpackReport, ...]:
     """Unpack the archives in *files* into the bundle at *output*, with one commit for each.
 
     *check_signature* is called with each manifest and its signature before anything is written,
     then *check_archive* with each archive.
     If both bundles have a script, the incoming one is taken if its bundle descends from the other,
-    or with *replace_scripts*; then a bundle in place that cannot be read is replaced too, and
-    *on_replace* is called with the reason. *on_wait* is called if another writer is at work. Raises
-    InputError (2), IntegrityError (5), BundleError (1); the bundle in place is then unchanged, or
-    contains whole archives of those given.
+    or with *replace_scripts*; then a bundle in place that cannot be read is replaced too. *notify*
+    gets a line then, and while another writer is at work. Raises InputError (2), IntegrityError
+    (5), BundleError (1); the bundle in place is then unchanged, or contains whole archives of those
+    given.
     """
+    notify = notify or (lambda _: None)
     with translate_os_errors(output), open_archives(files) as archives:
         manifests = [read_archive_manifest(archive) for archive in archives]
         for archive in archives:
@@ -113,9 +114,9 @@ def unpack(  # noqa: PLR0913 - one parameter per option
         def replace_unreadable(error: IntegrityError) -> None:
             if not replace_scripts:
                 raise unreadable(output, error) from None
-            if on_replace:
-                on_replace(error)
+            notify(f"{output} is replaced: {error.message}")
 
+        on_wait = partial(notify, f"Waiting for another writer of {output}")
         writer = BundleWriter(output, on_wait=on_wait, on_unreadable=replace_unreadable)
         with writer, SafeFolder(output) as folder:
             return tuple(

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy, read_signature
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest_bytes
+from offline_bundle.wheelhouse.runtime.bundle.signatures import (
+    Signer,
+    SignerPolicy,
+    read_signature,
+)
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, SignatureError
 from offline_bundle.wheelhouse.runtime.names import SIGNATURE
 from offline_bundle.wheelhouse.signing import (
-    check_bundle_signature,
     check_manifest_signature,
     sign,
     signing_with,
@@ -35,6 +39,10 @@ LONG_AGO, SOME_DAY = "20200101", "29990101"
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return make_bundle(tmp_path / "bundle")
+
+
+def check_bundle_signature(bundle: Path, trust: SignerPolicy) -> Signer:
+    return check_manifest_signature(read_manifest_bytes(bundle), read_signature(str(bundle)), trust)
 
 
 def refusal(bundle: Path, trust: SignerPolicy) -> str:
