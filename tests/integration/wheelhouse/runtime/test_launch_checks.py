@@ -41,6 +41,12 @@ BROKEN_TOOLS = {
     "no packages": "exit 0",
     "one package missing": f'"{UV}" "$@"; {SITE_PACKAGES}rm -rf "$site"/beta-1.0.dist-info; exit 0',
     "cut short": f'"{UV}" "$@"; {SITE_PACKAGES}: > "$site"/beta-1.0.dist-info/RECORD; exit 0',
+    "module missing": f'"{UV}" "$@"; {SITE_PACKAGES}rm -f "$site"/beta.py; exit 0',
+    "module cut short": f'"{UV}" "$@"; {SITE_PACKAGES}: > "$site"/beta.py; exit 0',
+    "metadata only": f"""{SITE_PACKAGES}for name in alpha beta; do
+        mkdir "$site/$name-1.0.dist-info"; cd "$site/$name-1.0.dist-info"; echo > METADATA
+        echo "$name-1.0.dist-info/INSTALLER,," > RECORD; cd "$OLDPWD"
+    done""",
     "no interpreter": f'"{UV}" "$@"; rm -f env/bin/python; exit 0',
     "interpreter of elsewhere": f'"{UV}" "$@"; rm -f env/pyvenv.cfg; exit 0',
     "killed": f'"{UV}" "$@"; kill -9 $$',
@@ -76,6 +82,27 @@ def test_broken_installer_never_completes_environment(node: Node, fault: str) ->
     assert not node.environments(), message
     healthy = node.run(node.script())
     assert healthy.returncode == 0, healthy.stderr
+
+
+BROKEN_PIP = """
+from pathlib import Path
+from runtime.launcher.prepare.install import Tool
+run = Tool.run
+def run_and_lose_a_module(tool, command, *locks):
+    run(tool, command, *locks)
+    for path in Path(tool.environment).glob("lib/*/site-packages/beta.py"):
+        path.unlink()
+Tool.run = run_and_lose_a_module
+"""
+
+
+def test_broken_pip_never_completes_environment(node: Node) -> None:
+    variables = {"OFFLINE_BUNDLE_UV": None}
+    done = node.run_changed(BROKEN_PIP, "-q", node.script(), variables=variables)
+    assert done.returncode == 1, done.stderr
+    assert "installed files are missing or truncated" in done.stderr
+    assert "beta.py" in done.stderr
+    assert not node.environments()
 
 
 def test_ignored_child_signal_still_reports_failed_installer(node: Node) -> None:

@@ -1,5 +1,6 @@
 """Check an environment that was made, before it is used."""
 
+import csv
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import subprocess
 from ...errors import BundleError, first_problems
 from ...processes import tool_variables
 from ..warm_start import environment_python
+from .contents import truncated_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ sys.stdout.buffer.write(b"\\n" + os.fsencode("\\0".join(facts)))
 def check_environment(home: str, plan: "Plan") -> "tuple[bytes, list[str]]":
     """Raise BundleError unless the interpreter starts and each package of the lock is installed.
 
-    Return the magic number of its bytecode, and its site-packages folders.
+    An installer may report success with half the files. Return the magic number of the
+    interpreter's bytecode, and its site-packages folders.
     """
     hint = "run with -v to see the commands; try another interpreter (--python) or uv"
     python = environment_python(home)
@@ -38,6 +41,12 @@ def check_environment(home: str, plan: "Plan") -> "tuple[bytes, list[str]]":
     if missing:
         message = "the environment is incomplete: packages of the lock are not installed"
         raise BundleError(message, hint=hint, problems=first_problems(missing))
+    is_installed_here = not (plan.ready_environment or plan.image)
+    if is_installed_here and not all(map(_has_recorded_files, folders)):
+        truncated = [path for folder in folders[:1] for path in truncated_files(plan, folder)]
+        if truncated:
+            message = "the environment is incomplete: installed files are missing or truncated"
+            raise BundleError(message, hint=hint, problems=first_problems(truncated))
     return bytes.fromhex(magic), folders
 
 
@@ -73,6 +82,31 @@ def _installed_packages(folder: str, plan: "Plan") -> "set[str]":
             continue
         names.add(re.sub(r"[-_.]+", "-", match["name"]).lower())
     return names
+
+
+def _has_recorded_files(folder: str) -> bool:
+    """Return whether each RECORD in *folder* lists files that are there with the recorded sizes.
+
+    RECORD itself may be wrong: then the wheel decides, which is on a slower disk.
+    """
+    return all(
+        _is_as_recorded(folder, entry)
+        for entry in os.listdir(folder)
+        if _DIST_INFO.fullmatch(entry)
+    )
+
+
+def _is_as_recorded(folder: str, dist_info: str) -> bool:
+    record, names = os.path.join(folder, dist_info, "RECORD"), set()
+    try:
+        with open(record, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            for name, _, size in filter(None, csv.reader(file)):
+                names.add(name)
+                if os.stat(os.path.join(folder, name)).st_size != int(size or -1) and size:
+                    return False
+    except (OSError, ValueError, csv.Error):
+        return False
+    return dist_info + "/METADATA" in names
 
 
 def _has_installer_line(record: str) -> bool:

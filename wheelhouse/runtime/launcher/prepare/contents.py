@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     """Path -> size in bytes and CRC-32. The cache is private: this finds accidents."""
 
 CONTENTS = "contents.json"
+_REWRITTEN = {"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"}
 
 
 def checksums(content: bytes) -> "list[int]":
@@ -74,8 +75,9 @@ def truncated_files(plan: "Plan", site_packages: str) -> "list[str]":
             message = f"{path} does not match its digest in bundle.json"
             raise IntegrityError(message, hint=DAMAGED_HINT) from None
         for member in members:
-            if not member.is_dir() and _is_installed_unchanged(member.filename):
-                sizes.setdefault(member.filename, set()).add(member.file_size)
+            name = _installed_name(member.filename)
+            if name and not member.is_dir():
+                sizes.setdefault(name, set()).add(member.file_size)
     return [
         path
         for name, expected in sizes.items()
@@ -84,7 +86,14 @@ def truncated_files(plan: "Plan", site_packages: str) -> "list[str]":
     ]
 
 
-def _is_installed_unchanged(name: str) -> bool:
-    """Return False for what installers rewrite, or install elsewhere (binary format, PEP 427)."""
+def _installed_name(name: str) -> str:
+    """Return the path below site-packages of a wheel's file (binary format, PEP 427).
+
+    Return an empty string for what installers rewrite, install elsewhere, or leave out.
+    """
     top, _, inner = name.partition("/")
-    return not top.endswith(".data") and not (top.endswith(".dist-info") and inner == "RECORD")
+    if top.endswith(".data"):
+        scheme, _, name = inner.partition("/")
+        return name if scheme in {"purelib", "platlib"} else ""
+    is_rewritten = top.endswith(".dist-info") and inner in _REWRITTEN
+    return "" if is_rewritten or "\\" in name or {"", ".."} & set(name.split("/")) else name
