@@ -117,7 +117,8 @@ class BytecodeAdder:
             raise IntegrityError(
                 "bytecode has other bytes now",
                 problems=first_problems(changed),
-                hint=f"use the release of Python that compiled it; {_LEAVE_OUT}",
+                hint="use the release of Python and the version of offline-bundle that compiled "
+                f"it; {_LEAVE_OUT}",
             )
 
 

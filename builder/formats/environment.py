@@ -9,6 +9,7 @@ of its own that links here.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.targets import Target
+from offline_bundle.wheelhouse.derived.compile_wheels import TEST_FOLDERS
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.names import ENVIRONMENT_MARK
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
@@ -61,6 +63,8 @@ class EnvironmentMaker:
             self._install(lock, target, interpreter, folder, Path(name))
         command = [interpreter, "-I", "-m", "compileall", "-qq", "-j", "0"]
         command += ["--invalidation-mode", "unchecked-hash", "-s", str(folder), str(folder / "lib")]
+        tests = "|".join(sorted(TEST_FOLDERS))
+        command += ["-x", f"^{re.escape(str(folder))}/lib/.*/({tests})/"]
         # Some packages have files that are not valid Python of this version: errors are ignored.
         subprocess.run(command, capture_output=True, check=False)
         _remove_uv_records(folder)

@@ -4,8 +4,8 @@ stdin   {"folder": FOLDER, "wheels": {SHA256: PATH}}
 stdout  {SHA256: PATH of the compiled file in FOLDER}; files that exist already are kept
 
 A compiled file is a tar.gz of unchecked hash-based `.pyc` files (PEP 552) with the paths that they
-have below site-packages. It has no times and no paths of this machine. Standard library of Python
-3.8 or newer only.
+have below site-packages. It has no times and no paths of this machine. It has no tests of packages,
+which jobs do not import. Standard library of Python 3.8 or newer only.
 """
 
 import io
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Optional
 
-_REVISION = 1
+_REVISION = 2
 """Increase when the same wheel and Python give other files than before."""
 _UNCHECKED = (1).to_bytes(4, "little")
 _WBITS_GZIP = 31
+TEST_FOLDERS = frozenset(("test", "tests"))
+"""Folders whose modules are not compiled: of numpy and matplotlib a quarter of all modules."""
 
 
 def main() -> int:
@@ -112,9 +114,9 @@ def _modules(wheel: str) -> "Iterator[tuple[str, bytes]]":
 
 
 def _installed_path(name: str) -> "Optional[str]":
-    """Return where a member is installed below site-packages, or None if elsewhere."""
+    """Return where a member is installed below site-packages; None if elsewhere, and for tests."""
     parts = name.split("/")
-    if ".." in parts or "" in parts:
+    if ".." in parts or "" in parts or not TEST_FOLDERS.isdisjoint(parts[:-1]):
         return None
     if parts[0].endswith(".data"):
         return "/".join(parts[2:]) if parts[1] in {"purelib", "platlib"} else None

@@ -64,8 +64,8 @@ def raise_for_different(report: RecompileReport) -> None:
         raise IntegrityError(
             "bytecode differs from what its wheels compile to",
             problems=report.different,
-            hint="compare with the release of Python that compiled it; if it is the same, "
-            "do not use the bundle, or build it again with --no-bytecode",
+            hint="compare with the release of Python and the version of offline-bundle that "
+            "compiled it; if both are the same, do not use the bundle, or build with --no-bytecode",
         )
 
 

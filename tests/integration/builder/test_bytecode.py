@@ -142,6 +142,15 @@ def test_locked_build_repairs_corrupt_bytecode(factory: Factory) -> None:
     assert digests(factory.bundle) == before
 
 
+def test_locked_build_keeps_bytecode_of_another_rule(factory: Factory) -> None:
+    script = factory.script("leaf")
+    factory.build(script)
+    replace_bytecode(factory, b"modules that an earlier version compiled, too")
+    before = digests(factory.bundle)
+    assert not factory.build(script, is_locked=True).changed
+    assert digests(factory.bundle) == before
+
+
 @pytest.mark.usefixtures("no_compiler")
 def test_locked_build_without_the_python_keeps_or_fails(
     factory: Factory, monkeypatch: pytest.MonkeyPatch

@@ -72,6 +72,15 @@ def test_it_holds_packages_and_bytecode_and_no_link(factory: Factory) -> None:
     assert (place / "bin" / "leaf").stat().st_mode & 0o111
 
 
+def test_tests_of_packages_are_not_compiled(factory: Factory, packages: Path) -> None:
+    files = {"twig/__init__.py": "", "twig/tests/test_twig.py": ""}
+    make_wheel(packages, "twig", files=files)
+    output = factory.folder / "tests" / "bundle"
+    factory.build(factory.script("twig"), output=output, formats=FORMATS)
+    compiled = {path.name.partition(".")[0] for path in output.glob("envs/**/twig/**/*.pyc")}
+    assert compiled == {"__init__"}
+
+
 def test_the_same_inputs_give_the_same_bytes_elsewhere(
     factory: Factory, index: IndexServer, tmp_path: Path
 ) -> None:

@@ -24,6 +24,9 @@ FILES = {
     "pkg/__init__.py": "ORIGIN = __file__\ndef fail(): raise ValueError\n",
     "pkg/broken.py": "def (",
     "pkg/text.txt": "",
+    "pkg/test.py": "",
+    "pkg/test/helper.py": "",
+    "pkg/sub/tests/test_sub.py": "",
     "pkg-1.0.data/purelib/pure.py": "",
     "pkg-1.0.data/platlib/sub/plat.py": "",
     "pkg-1.0.data/scripts/tool.py": "",
@@ -37,6 +40,7 @@ def test_compiled_wheel_has_the_installed_modules_only(tmp_path: Path) -> None:
     assert {source_of(name) for name in modules} == {
         "pkg.py",
         "pkg/__init__.py",
+        "pkg/test.py",
         "pure.py",
         "sub/plat.py",
     }
