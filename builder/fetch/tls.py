@@ -39,11 +39,10 @@ def unverified_context() -> ssl.SSLContext:
 
 def certificate_paths(settings: TlsSettings) -> tuple[str, ...]:
     """Return files and folders of certificates; none means the machine's store."""
+    # all of them: uv reads SSL_CERT_* only, and files come from the servers that it resolved with
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    if bundle:
-        return (bundle,)
     folders = os.environ.get("SSL_CERT_DIR", "").split(os.pathsep)
-    paths = tuple(filter(None, [os.environ.get("SSL_CERT_FILE"), *folders]))
+    paths = tuple(filter(None, [bundle, os.environ.get("SSL_CERT_FILE"), *folders]))
     default = () if settings.use_system_certificates else (DEFAULT_CA_BUNDLE_PATH,)
     return paths or default
 

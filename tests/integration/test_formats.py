@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
-import zipfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +24,10 @@ from offline_bundle.wheelhouse.store.verify import verify
 from tests.support.distributions import make_wheel
 from tests.support.index_server import IndexServer
 from tests.support.node import PYTHON, Node, site
+from tests.support.node_uv import make_real_uv_wheel, uv_of
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 EXAMPLE = Path(__file__).parents[2] / "examples/python_uv/eval.py"
@@ -61,30 +60,6 @@ class Site:
         return self.node.run("uv", "run", self.script, PATH=path, **variables)
 
 
-def uv_of(version: str, folder: Path) -> Path:
-    if version == uv_version_here():
-        return Path(find_uv())
-    command = [
-        find_uv(),
-        "pip",
-        "install",
-        "--quiet",
-        "--target",
-        str(folder),
-        "--python",
-        sys.executable,
-    ]
-    subprocess.run([*command, "--no-deps", f"uv=={version}"], check=True)
-    return folder / "bin" / "uv"
-
-
-def make_uv_wheel(folder: Path, version: str, program: Path) -> None:
-    """A wheel of the real uv."""
-    wheel = make_wheel(folder, "uv", version, tag="py3-none-manylinux_2_17_x86_64")
-    with zipfile.ZipFile(wheel, "a") as archive:
-        archive.write(program, f"uv-{version}.data/scripts/uv")
-
-
 @pytest.fixture(
     scope="module",
     params=[
@@ -100,7 +75,7 @@ def built(
         share, node = stack.enter_context(site())
         packages = tmp_path_factory.mktemp("packages")
         program = uv_of(version, tmp_path_factory.mktemp("uv"))
-        make_uv_wheel(packages, version, program)
+        make_real_uv_wheel(packages, version, program)
         make_wheel(packages, "alpha", requires=["beta>=1"])
         make_wheel(
             packages,

@@ -1,9 +1,10 @@
-"""The shell commands of a page, and a shell that runs them."""
+"""The commands of a page, and a shell that runs them."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,24 @@ def shell_blocks(page: Path) -> list[str]:
     return re.findall(
         r"^```sh\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
+
+
+_COMMAND = r"(?:build-offline-bundle|offline-bundle) (?:[^`\n]*\\\n)*[^`\n]*"
+
+
+def own_commands(page: Path) -> list[list[str]]:
+    """Return the words of each `offline-bundle` command of a page, after the program's name.
+
+    They are in indented lines, in blocks, and in the text. What follows `--` is left out.
+    """
+    text = page.read_text(encoding="utf-8")
+    blocks = "".join(re.findall(r"^```(?:\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    lines = re.findall(rf"^ {{4}}({_COMMAND})$", text, re.MULTILINE)
+    lines += re.findall(rf"^({_COMMAND})$", blocks, re.MULTILINE)
+    lines += re.findall(rf"`({_COMMAND})`", text)
+    lines = [re.sub(r"\s# .*|>>.*|\s{3,}[a-z].*|\\(?=[\n|])|…", "", line) for line in lines]
+    words = [shlex.split(line.partition(" -- ")[0]) for line in lines]
+    return [["build", *rest] if name.startswith("build-") else rest for name, *rest in words]
 
 
 def type_in(blocks: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -422,3 +422,54 @@ def test_commands_of_the_page_run_as_written(workspace: Path, index: IndexServer
         ["git", "ls-files"], cwd=workspace, capture_output=True, text=True, check=True
     ).stdout
     assert staged.split() == [".gitignore", "bundle/bundle.json"]
+
+
+@pytest.mark.slow
+def test_steps_of_the_pipelines_run_as_written(
+    runner: Runner, index: IndexServer, packages: Path
+) -> None:
+    """The inputs of both workflows and of the component; the platforms have no uv here."""
+    (runner.workspace / "post.py").write_text((runner.workspace / "eval.py").read_text())
+    build, check, component_text = map(yaml.safe_load, snippets("yaml"))
+    for workflow, code in ((build, 0), (check, 9)):
+        [job] = workflow["jobs"].values()
+        [inputs] = [step["with"] for step in job["steps"] if "/offline-bundle@" in step["uses"]]
+        runner.inputs = {**inputs, "args": f"{inputs['args']}--no-uv"}
+        make_wheel(packages, "leaf", f"{2 + code}.0")
+        shutil.rmtree(runner.workspace / "bundle", ignore_errors=True)  # it comes from the cache
+        assert runner.run() == code, runner.text
+    assert "leaf 2.0 → 11.0" in runner.text
+    assert (runner.workspace / "findings.sarif").is_file()
+    [included] = component_text["include"]
+    source = repository(runner.workspace.parent / "source").as_uri()
+    job = component({**included["inputs"], "source": source, "args": "--no-uv"})
+    lines = [*job["script"][:2], f"ln -s {sys.prefix} .offline-bundle/tool", job["script"][3]]
+    outcome = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", "\n".join(lines)],
+        cwd=runner.workspace,
+        env={**os.environ, **job["variables"], "UV_DEFAULT_INDEX": index.url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+
+
+@pytest.mark.slow
+def test_commands_of_the_table_run_as_written(workspace: Path, index: IndexServer) -> None:
+    (workspace / "rules.toml").write_text('denied-packages = ["pycrypto"]\n')
+    index.vulnerabilities = {}
+    page = (ROOT / "docs" / "how-to" / "ci.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| [^|]* \| `((?:build-)?offline-bundle [^`]*)`", page, re.MULTILINE)
+    assert len(lines) == 7
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for line in lines:
+        outcome = subprocess.run(
+            line.replace("eval.py -o", "eval.py --no-uv -o").split(),
+            cwd=workspace,
+            env={**os.environ, "PATH": programs, "UV_DEFAULT_INDEX": index.url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert outcome.returncode == 0, f"{line}\n{outcome.stderr}"

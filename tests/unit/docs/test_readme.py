@@ -1,27 +1,27 @@
-"""README: its example runs, its links lead somewhere, and its options exist."""
+"""README: its links lead somewhere; the commands of all pages and their options exist."""
 
 from __future__ import annotations
 
 import re
-import shlex
+from typing import TYPE_CHECKING
 
 import click
 import pytest
 
 from offline_bundle.cli import cli
+from tests.support.pages import own_commands
 from tests.support.readme_cases import ROOT, TEXT
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGES = [
+    path
+    for folder in ("docs", "examples")
+    for path in (ROOT / folder).rglob("*.md")
+    if "adr" not in path.parts
+] + [ROOT / "README.md"]
 LINK = re.compile(r"\[([^]]+)\]\(([^)\s]+)\)")
-
-
-COMMAND = re.compile(r"^ {4}((?:build-)?offline-bundle (?:.*\\\n)*.*)$", re.MULTILINE)
-
-
-def commands() -> list[list[str]]:
-    """Return the words of each command line, as arguments of `offline-bundle`."""
-    lines = [line.replace("\\\n", " ").replace("…", "") for line in COMMAND.findall(TEXT)]
-    words = [shlex.split(re.sub(r"\s# .*|>>.*", "", line)) for line in lines]
-    return [["build", *rest] if name.startswith("build-") else rest for name, *rest in words]
 
 
 def test_links_lead_to_files_and_have_titles() -> None:
@@ -38,10 +38,20 @@ def test_first_screen_has_purpose_audience_example_and_comparison() -> None:
         assert text in screen
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_commands_and_their_options_exist(words: list[str]) -> None:
-    name, *arguments = words
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
-    options = {option for parameter in command.params for option in parameter.opts}
-    assert {word for word in arguments if re.match(r"--?[A-Za-z]", word)} <= options
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_all_pages_and_their_options_exist(page: Path) -> None:
+    for name, *arguments in own_commands(page):
+        if name.isupper() or name.startswith("-"):
+            continue  # COMMAND stands for any
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None, name
+        options = {
+            option
+            for parameter in command.params
+            for option in (*parameter.opts, *parameter.secondary_opts, "--help")
+        }
+        assert {word for word in arguments if re.match(r"--?[A-Za-z]", word)} <= options
+
+
+def test_pages_have_commands() -> None:
+    assert len([words for page in PAGES for words in own_commands(page)]) > 150

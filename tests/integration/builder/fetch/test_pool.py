@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 from offline_bundle.builder.fetch.model import Download
 from offline_bundle.wheelhouse.runtime.errors import BundleError
@@ -86,6 +87,18 @@ class TestCertificates:
         fetch_all: Fetcher,
     ) -> None:
         monkeypatch.setenv(variable, f"{certificate}.crt")
+        assert fetch_all(download)[0].sha256 == SHA256
+
+    def test_named_by_one_of_two_variables(
+        self,
+        download: Download,
+        certificate: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        fetch_all: Fetcher,
+    ) -> None:
+        """uv, which found the file on this server, reads SSL_CERT_FILE only."""
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
+        monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
         assert fetch_all(download)[0].sha256 == SHA256
 
     def test_in_a_folder(
