@@ -10,12 +10,19 @@ from ansys.hps.client.jms import Project  # type: ignore[import-untyped]
 
 from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.hps.downloads import download_files
-from offline_bundle.runner.engines.hps.stored_files import JOBS_PER_REQUEST, batches, find_files
+from offline_bundle.runner.engines.hps.stored_files import (
+    JOBS_PER_REQUEST,
+    JobRun,
+    batches,
+    find_files,
+    find_runs,
+    find_tasks,
+)
 from offline_bundle.runner.model import TAIL_LINES, UNDER_WAY, Counts, Failure, ProjectState
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from offline_bundle.runner.engines.hps.connection.session import Session
 
@@ -94,25 +101,34 @@ def find_failures(session: Session, project_id: str, limit: int) -> list[Failure
         lambda: session.project(project_id).get_jobs(
             as_objects=False,
             eval_status=_FAILED,
-            fields=["id", "name", "eval_status"],
+            fields=["id", "name", "eval_status", "elapsed_time"],
             limit=limit,
             sort="name",
         )
     )
-    tails = _console_tails(session, project_id, [str(job["id"]) for job in jobs]) if jobs else {}
+    if not jobs:
+        return []
+    ids = [str(job["id"]) for job in jobs]
+    tasks = find_tasks(session, project_id, ids)
+    tails = _console_tails(session, project_id, ids, tasks)
+    runs = find_runs(session, tasks)
     return [
         Failure(
-            job=str(job["name"] or job["id"]),
+            job=str(job["name"] or job_id),
             state=str(job["eval_status"]),
-            tail=tails.get(str(job["id"]), ""),
+            tail=tails.get(job_id, ""),
+            seconds=job.get("elapsed_time"),
+            **runs.get(job_id, JobRun())._asdict(),
         )
-        for job in jobs
+        for job_id, job in zip(ids, jobs, strict=True)
     ]
 
 
-def _console_tails(session: Session, project_id: str, job_ids: list[str]) -> dict[str, str]:
+def _console_tails(
+    session: Session, project_id: str, job_ids: list[str], tasks: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
     """Return the end of each job's console by the job's identifier."""
-    files = find_files(session, project_id, job_ids)
+    files = find_files(session, project_id, job_ids, tasks)
     with tempfile.TemporaryDirectory(prefix="hps-consoles-") as folder:
         consoles = {
             job_id: (file, Path(folder) / str(number))  # identifiers are the server's: not a path

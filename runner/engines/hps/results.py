@@ -10,17 +10,19 @@ Downloading again into the same directory transfers missing files only.
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.hps.downloads import download_files
 from offline_bundle.runner.engines.hps.local_paths import folder_names, local_path
 from offline_bundle.runner.engines.hps.projects import find_project
-from offline_bundle.runner.engines.hps.software import find_host_names
-from offline_bundle.runner.engines.hps.stored_files import find_files
+from offline_bundle.runner.engines.hps.stored_files import (
+    TASK_FIELDS,
+    JobRun,
+    find_files,
+    find_runs,
+)
 from offline_bundle.runner.job_files.names import NUMBER_PARAMETER
 from offline_bundle.runner.model import FAILED, TAIL_LINES, FileEntry, JobEntry, Results
 from offline_bundle.runner.results.folder import write_page
@@ -43,7 +45,6 @@ _JOBS_PER_REQUEST = 500
 _SHOWN_FAILURES = 10
 
 _JOB_FIELDS = ["id", "name", "eval_status", "values", "elapsed_time"]
-_TASK_FIELDS = ["id", "job_id", "output_file_ids", "running_time", "elapsed_time", "host_id"]
 
 
 def download(
@@ -64,13 +65,17 @@ def download(
         _list_all(session, project_id, "get_jobs", _JOB_FIELDS),
         key=lambda job: _natural_order(str(job.get("name") or "")),
     )
-    tasks = list(_list_all(session, project_id, "get_tasks", _TASK_FIELDS))
+    tasks = list(_list_all(session, project_id, "get_tasks", TASK_FIELDS))
     files = find_files(session, project_id, [str(job["id"]) for job in jobs], tasks)
     folders = folder_names([(str(job["id"]), str(job.get("name") or "")) for job in jobs])
     placed = _place(directory, folders, files)
     wanted = [pair for pairs in placed.values() for pair in pairs]
     failed = _download(session, project_id, directory, wanted, progress)
-    entries = _entries(directory, jobs, tasks, placed, find_host_names(session))
+    runs = find_runs(session, tasks)
+    entries = [
+        _entry(directory, job, runs.get(str(job["id"])), placed.get(str(job["id"]), ()))
+        for job in jobs
+    ]
     page = write_page(directory, project.name, entries)
     if failed:
         raise _failed_downloads(directory, failed, len(wanted))
@@ -155,36 +160,14 @@ def _place(
     return placed
 
 
-def _entries(
-    directory: Path,
-    jobs: Sequence[Mapping[str, Any]],
-    tasks: Sequence[Mapping[str, Any]],
-    placed: Placed,
-    hosts: Mapping[str, str],
-) -> list[JobEntry]:
-    """Describe each job for the page, with its files on this disk."""
-    started: dict[str, list[datetime]] = {}
-    nodes: dict[str, str] = {}
-    for task in tasks:
-        nodes[str(task["job_id"])] = hosts.get(str(task.get("host_id")), "")
-        moment = _parse_time(task.get("running_time"))
-        if moment:
-            started.setdefault(str(task["job_id"]), []).append(moment)
-    return [
-        dataclasses.replace(
-            _entry(directory, job, started.get(str(job["id"])), placed.get(str(job["id"]), ())),
-            node=nodes.get(str(job["id"]), ""),
-        )
-        for job in jobs
-    ]
-
-
 def _entry(
     directory: Path,
     job: Mapping[str, Any],
-    started: Sequence[datetime] | None,
+    run: JobRun | None,
     placed: Sequence[tuple[StoredFile, Path]],
 ) -> JobEntry:
+    """Describe a job for the page, with its files on this disk."""
+    node, started = run or JobRun()
     files = tuple(
         FileEntry(target.relative_to(directory).as_posix(), file.size, is_console=file.is_console)
         for file, target in placed
@@ -196,10 +179,11 @@ def _entry(
         name=str(job.get("name") or job["id"]),
         state=state,
         seconds=job.get("elapsed_time"),
-        started=min(started) if started else None,
+        started=started,
         values=_values(job),
         files=files,
         tail=console_tail(directory / console, TAIL_LINES) if console and state in FAILED else "",
+        node=node,
     )
 
 
@@ -208,13 +192,6 @@ def _values(job: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(job.get("values") or {})
     values.pop(NUMBER_PARAMETER, None)
     return values
-
-
-def _parse_time(text: object) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(text)) if text else None
-    except ValueError:
-        return None
 
 
 def _natural_order(name: str) -> list[tuple[int, str]]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from offline_bundle.runner.engines.hps.software import find_host_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +25,7 @@ IDS_PER_REQUEST = 100
 JOBS_PER_REQUEST = 1000
 """Jobs are in the body of a request."""
 
+TASK_FIELDS = ["id", "job_id", "output_file_ids", "running_time", "host_id"]
 _FILE_FIELDS = ["id", "name", "evaluation_path", "storage_id", "size", "hash", "type"]
 _Item = TypeVar("_Item")
 
@@ -46,15 +50,20 @@ class StoredFile:
         return PurePosixPath(self.path).name == CONSOLE_NAME or self.name == "console_output"
 
 
+class JobRun(NamedTuple):
+    """Where and when a job ran, as far as HPS reports it."""
+
+    node: str = ""
+    started: datetime | None = None
+
+
 def find_files(
     session: Session,
     project_id: str,
     job_ids: Sequence[str],
-    tasks: Iterable[Mapping[str, Any]] | None = None,
+    tasks: Iterable[Mapping[str, Any]],
 ) -> dict[str, list[StoredFile]]:
-    """Return the output files of each job; *tasks* are requested unless given."""
-    if tasks is None:
-        tasks = find_tasks(session, project_id, job_ids)
+    """Return the output files of each job."""
     job_of_file = {
         str(file_id): str(task["job_id"])
         for task in tasks
@@ -76,12 +85,31 @@ def find_tasks(
     session: Session, project_id: str, job_ids: Sequence[str]
 ) -> list[Mapping[str, Any]]:
     """Return the tasks of these jobs."""
-    fields = ["id", "job_id", "output_file_ids"]
     return [
         task
         for ids in batches(job_ids, IDS_PER_REQUEST)
-        for task in _request(session, project_id, "get_tasks", job_id=ids, fields=fields)
+        for task in _request(session, project_id, "get_tasks", job_id=ids, fields=TASK_FIELDS)
     ]
+
+
+def find_runs(session: Session, tasks: Iterable[Mapping[str, Any]]) -> dict[str, JobRun]:
+    """Return where and when the jobs of *tasks* ran; a job starts with its first task."""
+    hosts = find_host_names(session)
+    runs: dict[str, JobRun] = {}
+    for task in tasks:
+        job_id = str(task["job_id"])
+        node, before = runs.get(job_id, JobRun())
+        moments = filter(None, (before, _parse_time(task.get("running_time"))))
+        node = hosts.get(str(task.get("host_id")), node)
+        runs[job_id] = JobRun(node, min(moments, default=None))
+    return runs
+
+
+def _parse_time(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text)) if text else None
+    except ValueError:
+        return None
 
 
 def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

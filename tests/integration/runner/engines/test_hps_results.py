@@ -167,10 +167,14 @@ def test_failed_jobs_are_told_of_with_the_end_of_their_console(
 ) -> None:
     (failure,) = find_failures(session, plots.project_id, 10)
     assert (failure.job, failure.state) == ("job-0002", "failed")
+    assert failure.node == platform.node()
+    assert failure.started
+    assert failure.seconds
     assert "two is not a number of mine" in failure.tail
     outcome = follow(HpsEngine(session), find_project(session, plots.project_id))
     with pytest.raises(
-        JobsFailedError, match=r"1 of 3 jobs of .* failed\n  job-0002: failed\n    \|"
+        JobsFailedError,
+        match=r"1 of 3 jobs of .* failed\n  job-0002: failed on .* after .* s\n    \|",
     ) as raised:
         outcome.raise_if_failed()
     assert raised.value.exit_code == 8
