@@ -182,7 +182,7 @@ class Credentials:
 
 
 def without_credentials(url: str) -> str:
-    """Drop the user part of *url*; keep all else, and `ssh://git@`, which is not a secret."""
+    """Drop the user part of *url*; keep all else, and the user of `ssh://git@`."""
     return without_logins(url)
 
 
@@ -230,9 +230,9 @@ def _login_in(url: str) -> Login | None:
         parts = urlsplit(url)
     except ValueError:
         return None
-    if "@" not in parts.netloc or not parts.scheme.removeprefix("git+").startswith("http"):
-        return None
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    if not password and not parts.scheme.removeprefix("git+").startswith("http"):
+        return None  # the name of an account, as in ssh://git@host
     return (unquote(user), unquote(password)) if user or password else None
 
 

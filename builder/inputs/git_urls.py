@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.inputs.scripts import Script
 
-_REQUIREMENT = re.compile(r"git\+(https?://[^\s#;]+)", re.IGNORECASE)
-_HTTP = re.compile("https?://", re.IGNORECASE)  # a user name in an ssh URL decides the account
+_REQUIREMENT = re.compile(r"git\+([a-z][a-z0-9+.-]*://[^\s#;]+)", re.IGNORECASE)
+_URL = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def repository_urls(script: Script) -> list[str]:
-    """Return the HTTP URLs of git repositories that a script names, with their logins."""
+    """Return the URLs of git repositories that a script names, with their logins."""
     return list(_urls([script.dependencies, script.settings]))
 
 
@@ -53,7 +53,7 @@ def _urls(value: Any) -> Iterator[str]:  # noqa: ANN401 - any TOML value
 
 
 def _is_repository(value: object) -> bool:
-    return isinstance(value, str) and _HTTP.match(value) is not None
+    return isinstance(value, str) and _URL.match(value) is not None
 
 
 def _without_revision(url: str) -> str:

@@ -12,18 +12,22 @@ from tests.support.command_line import call
 from tests.support.fault_cases import (
     OFFLINE_BUNDLE,
     check_old_or_new,
+    make_other,
     make_update,
     manifest_digest,
     run_quietly,
 )
 from tests.support.index_server import IndexServer
 from tests.support.programs import require
+from tests.support.signing_cases import allowing, keys, public
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.support.fault_cases import Update
+
+__all__ = ["keys"]
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +55,14 @@ def update(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Update]:
         yield make_update(folder, folder / "packages", index.url)
 
 
+@pytest.fixture(scope="module")
+def other(update: Update, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an archive of a bundle with another script."""
+    folder = tmp_path_factory.mktemp("other")
+    with IndexServer(update.folder / "packages") as index:
+        return make_other(folder, index.url)
+
+
 def injected(fault: tuple[str, str, int], command: Sequence[str | Path]) -> list[str | Path]:
     calls, error, number = fault
     strace = [require("strace"), "-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null"]
@@ -75,7 +87,7 @@ def test_an_update_is_old_or_new(
     for name, command in commands.items():
         bundle = update.copy_of_old(tmp_path / name)
         run_quietly(injected(fault, command(bundle)))
-        check_old_or_new(bundle, update)
+        check_old_or_new(bundle, update.old, update.new)
         again = run_quietly(command(bundle))
         assert again.returncode == 0, again.stderr
         assert manifest_digest(bundle) == manifest_digest(update.new)
@@ -114,6 +126,39 @@ def test_a_prune_leaves_a_sound_bundle(
 
 
 @pytest.mark.parametrize(("calls", "error", "number"), FAULTS)
+def test_a_bundle_that_is_signed_anew_has_the_old_or_the_new_signature(  # noqa: PLR0917 -- fixtures
+    update: Update, keys: Path, tmp_path: Path, calls: str, error: str, number: int
+) -> None:
+    bundle = update.copy_of_old(tmp_path / "bundle")
+    names = ("alice", "mallory")
+    allowed = allowing(tmp_path, *(f"{name} {public(keys / name)}" for name in names))
+    command = [*OFFLINE_BUNDLE, "sign", bundle]
+    assert run_quietly([*command, keys / "alice"]).returncode == 0
+    run_quietly(injected((calls, error, number), [*command, keys / "mallory"]))
+    assert call("verify", bundle, "--allowed-signers", allowed).code == 0
+    again = run_quietly([*command, keys / "mallory"])
+    assert again.returncode == 0, again.stderr
+    check = ["verify", bundle, "--allowed-signers", allowed, "--signer", "mallory"]
+    assert call(*check).code == 0
+
+
+@pytest.mark.parametrize(("calls", "error", "number"), FAULTS)
+def test_a_merge_is_old_or_new(  # noqa: PLR0917 -- fixtures
+    update: Update, other: Path, tmp_path: Path, calls: str, error: str, number: int
+) -> None:
+    expected, bundle = update.copy_of_old(tmp_path / "expected"), tmp_path / "bundle"
+    command = [*OFFLINE_BUNDLE, "unpack", other, "-o"]
+    assert run_quietly([*command, expected]).returncode == 0
+    assert manifest_digest(expected) != manifest_digest(update.copy_of_old(bundle))
+    run_quietly(injected((calls, error, number), [*command, bundle]))
+    check_old_or_new(bundle, update.old, expected)
+    again = run_quietly([*command, bundle])
+    assert again.returncode == 0, again.stderr
+    assert manifest_digest(bundle) == manifest_digest(expected)
+    assert call("verify", bundle).code == 0
+
+
+@pytest.mark.parametrize(("calls", "error", "number"), FAULTS)
 def test_an_environment_is_made_by_the_next_start(
     update: Update, tmp_path: Path, calls: str, error: str, number: int
 ) -> None:
@@ -137,6 +182,6 @@ def test_faults_at_random_places(update: Update, tmp_path: Path) -> None:
         bundle = update.copy_of_old(tmp_path / str(number))
         command = [*OFFLINE_BUNDLE, "unpack", update.folder / "new.tar", "-o", bundle]
         run_quietly(injected(fault, command))
-        check_old_or_new(bundle, update)
+        check_old_or_new(bundle, update.old, update.new)
         assert run_quietly(command).returncode == 0, fault
         assert manifest_digest(bundle) == manifest_digest(update.new)

@@ -104,7 +104,7 @@ def test_a_committed_bundle_is_whole(
     copy = after_power_cut(image, update, command, starts_empty=starts_empty)
     with mounted(copy) as disk:
         if not starts_empty:
-            check_old_or_new(disk / "bundle", update)
+            check_old_or_new(disk / "bundle", update.old, update.new)
         elif (disk / "bundle" / "bundle.json").exists():
             assert call("verify", disk / "bundle", "--allow-pending").code == 0
         again = run_quietly(command_of(name, update, disk / "bundle"))

@@ -10,17 +10,18 @@ _USERINFO = re.compile(
     (?: [^\s/?\#"'<>]*@ | (?!\[)[^\s/?\#"'<>@:]+:(?!\d{1,5}(?!\w))[^\s"'<>]*@ )""",
     re.IGNORECASE | re.VERBOSE,
 )
-_BARE_SSH_USER = re.compile(r"(?:git\+)?ssh://[\w.-]+@", re.IGNORECASE)
+_SSH_USER = re.compile(r"((?:git\+)?ssh://[\w.-]+)(?::.*)?@", re.IGNORECASE | re.DOTALL)
 
 
 def without_logins(text: str) -> str:
-    """Drop the user part of each URL in *text*; keep `ssh://git@`, which is not a secret."""
-    return _USERINFO.sub(_keep_bare_ssh_user, text)
+    """Drop the user part of each URL in *text*; keep the user of `ssh://git@`: the account."""
+    return _USERINFO.sub(_keep_ssh_user, text)
 
 
-def _keep_bare_ssh_user(match: "re.Match[str]") -> str:
-    if _BARE_SSH_USER.fullmatch(match.group()):
-        return match.group()
+def _keep_ssh_user(match: "re.Match[str]") -> str:
+    account = _SSH_USER.fullmatch(match.group())
+    if account:
+        return f"{account[1]}@"
     return f"{match['scheme'] or ''}{match['slashes']}"
 
 

@@ -27,13 +27,19 @@ HEADS = {
     "override": 'dependencies = ["leaf", "vcs"]\n[tool.uv]\n'
     'override-dependencies = ["vcs @ git+{url}"]\n',
 }
+SSH = "ssh"
+# ssh sends no password of a URL. This stands for ssh to this machine: it runs the last argument.
+FAKE_SSH = '#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n'
 
 
+@pytest.mark.parametrize("scheme", ["http", pytest.param(SSH, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "head",
     [head if head == "source" else pytest.param(head, marks=pytest.mark.slow) for head in HEADS],
 )
-def test_passwords_are_nowhere(packages: Path, tmp_path: Path, own_home: Path, head: str) -> None:
+def test_passwords_are_nowhere(
+    packages: Path, tmp_path: Path, own_home: Path, head: str, scheme: str
+) -> None:
     strace, git = require("strace"), require("git")
     tree = make_source_tree(tmp_path / "served/vcs", "vcs", declared=[])
     repository = make_repository(tree)
@@ -46,6 +52,8 @@ def test_passwords_are_nowhere(packages: Path, tmp_path: Path, own_home: Path, h
         IndexServer(packages, username="kate", password=INDEX) as index,
     ):
         url = f"http://alice:{GIT}@{host}/vcs/.git"
+        if scheme == SSH:
+            url = f"ssh://alice:{GIT}@localhost{repository}/.git"
         header = 'requires-python = ">=3.11"\n' + HEADS[head].format(url=url)
         block = "".join(f"# {line}\n" for line in header.splitlines())
         script.write_text(f"# /// script\n{block}# ///\nimport leaf, vcs; print('ran')\n")
@@ -70,11 +78,18 @@ def test_passwords_are_nowhere(packages: Path, tmp_path: Path, own_home: Path, h
             "--no-bytecode",
         ]
         command += ["-o", str(bundle), "--allow-build", "vcs", "-v"]
-        variables = {**os.environ, "UV_DEFAULT_INDEX": index.url_with_credentials()}
+        (tmp_path / "ssh").write_text(FAKE_SSH)
+        (tmp_path / "ssh").chmod(0o755)
+        variables = {
+            **os.environ,
+            "UV_DEFAULT_INDEX": index.url_with_credentials(),
+            "GIT_SSH": str(tmp_path / "ssh"),
+            "GIT_SSH_VARIANT": "ssh",
+        }
         done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "contains a password, which the bundle leaves out" in done.stderr
-    assert "remote-http" in trace.read_text()
+    assert ("remote-http" if scheme == "http" else "alice@localhost") in trace.read_text()
     places = {"output": done.stdout + done.stderr, "arguments": trace.read_text()}
     for folder in (bundle, own_home):
         for path in folder.rglob("*"):

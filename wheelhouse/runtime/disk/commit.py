@@ -32,16 +32,29 @@ def commit_files(  # noqa: PLR0913 -- one parameter for each file that a commit 
 ) -> None:
     """Move *staged* files into the bundle at *directory*; the rename of *document* commits.
 
-    Files under new names come first. Readers of the manifest in force do not see them, so a kill
-    or a reader in between finds the old bundle whole. Files that are replaced, such as index pages,
-    follow right before the manifest.
+    Everything is written first, so that a full disk changes nothing; then come renames only. Files
+    under new names are first. Readers of the manifest in force do not see them, so a kill or a
+    reader in between finds the old bundle whole. Files that are replaced, such as index pages,
+    follow right before the manifest, the bundle's scripts last.
     *journal* is a manifest of all files that may exist after a kill: verification recognises them,
     and the next writer uses or removes them. *obsolete* files are removed after the commit.
     """
     with SafeFolder(directory) as folder:
-        _put_in_place(folder, staged, journal)
-        _write(folder, CHECKSUMS, checksums)
-        before = _replace_manifest(folder, document, signature)
+        folder.make_folder(STAGING)
+        _write_journal(folder, journal)
+        before = _signature_before(folder, document)
+        headers = {CHECKSUMS: checksums}
+        if signature is not None:
+            # Two files cannot be renamed as one: until the commit, both signatures are in the file.
+            old = before or b""
+            headers[SIGNATURE] = old if signature in old else old + signature
+        headers[MANIFEST] = document
+        for path, content in headers.items():
+            folder.write(_partial(path), content, durable=True)
+        _put_in_place(folder, staged)
+        for path in headers:
+            folder.replace(_partial(path), path)
+        folder.flush("")
         if signature is not None and before:
             _write(folder, SIGNATURE, signature)
         elif before is not None and signature is None:
@@ -53,21 +66,20 @@ def commit_files(  # noqa: PLR0913 -- one parameter for each file that a commit 
         folder.remove_tree(INCOMING)
 
 
-def _put_in_place(folder: SafeFolder, staged: "Mapping[str, PathLike]", journal: bytes) -> None:
+def _put_in_place(folder: SafeFolder, staged: "Mapping[str, PathLike]") -> None:
     sources = {path: _relative(folder, file) for path, file in staged.items()}
-    folders = sorted({path.rpartition("/")[0] for path in sources} | {STAGING})
+    folders = sorted({path.rpartition("/")[0] for path in sources})
     for path in folders:
         folder.make_folder(path)
-    _write_journal(folder, journal)
     # After a power cut a name must not lead to an empty file: contents first, then names.
     folder.flush_all([*sources.values()])
-    replaced = {path: source for path, source in sources.items() if folder.exists(path)}
-    for path, source in sources.items():
-        if path not in replaced:
-            folder.replace(source, path)
+    replaced = [path for path in sources if folder.exists(path)]
+    for path in sources.keys() - set(replaced):
+        folder.replace(sources[path], path)
     folder.flush_all(folders)
-    for path, source in replaced.items():
-        folder.replace(source, path)
+    # a start of a script that does not fit the manifest waits for the end of the update
+    for path in sorted(replaced, key=lambda path: path.startswith("scripts/")):
+        folder.replace(sources[path], path)
     folder.flush_all(sorted({path.rpartition("/")[0] for path in replaced}))
 
 
@@ -75,20 +87,11 @@ def _relative(folder: SafeFolder, file: "PathLike") -> str:
     return os.path.relpath(os.fspath(file), folder.path).replace(os.sep, "/")
 
 
-def _replace_manifest(
-    folder: SafeFolder, document: bytes, signature: "Optional[bytes]"
-) -> "Optional[bytes]":
-    """Commit; return the signature of another manifest that was in place, None for the same."""
-    before = None
-    if folder.read(MANIFEST) != document:
-        before = folder.read(SIGNATURE) or b""
-    if signature is not None:
-        # Two files cannot be renamed as one: until the commit, both signatures are in the file.
-        old = before or b""
-        _write(folder, SIGNATURE, old if signature in old else old + signature)
-    _write(folder, MANIFEST, document)
-    folder.flush("")
-    return before
+def _signature_before(folder: SafeFolder, document: bytes) -> "Optional[bytes]":
+    """Return the signature of another manifest that is in place, None for the same."""
+    if folder.read(MANIFEST) == document:
+        return None
+    return folder.read(SIGNATURE) or b""
 
 
 def journal_paths(folder: SafeFolder) -> "list[str]":
@@ -106,9 +109,12 @@ def _write_journal(folder: SafeFolder, journal: bytes) -> None:
 
 def _write(folder: SafeFolder, path: str, content: bytes) -> None:
     """Write aside, flush and rename: after a power cut, too, the file is the old or the new."""
-    partial = f"{STAGING}/{path.rpartition('/')[2]}"
-    folder.write(partial, content, durable=True)
-    folder.replace(partial, path)
+    folder.write(_partial(path), content, durable=True)
+    folder.replace(_partial(path), path)
+
+
+def _partial(path: str) -> str:
+    return f"{STAGING}/{path.rpartition('/')[2]}"
 
 
 def check_is_bundle_folder(directory: str) -> None:

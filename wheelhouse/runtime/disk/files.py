@@ -32,12 +32,13 @@ class NotRegularError(OSError):
     """A symbolic link, folder, fifo or device is in the place of a file."""
 
 
-def open_regular(path: "PathLike", *, dir_fd: "Optional[int]" = None) -> "FileIO":
-    """Open a regular file for reading, unbuffered; follow no link, wait for no fifo."""
+def open_regular(
+    path: "PathLike", *, dir_fd: "Optional[int]" = None, follow_links: bool = False
+) -> "FileIO":
+    """Open a regular file for reading, unbuffered; wait for no fifo. Raises NotRegularError."""
+    flags = safe_flags("O_NONBLOCK") if follow_links else safe_flags("O_NOFOLLOW", "O_NONBLOCK")
     try:
-        descriptor = os.open(
-            path, os.O_RDONLY | safe_flags("O_NOFOLLOW", "O_NONBLOCK"), dir_fd=dir_fd
-        )
+        descriptor = os.open(path, os.O_RDONLY | flags, dir_fd=dir_fd)
     except OSError as error:
         if error.errno in _NOT_A_FILE:
             raise NotRegularError(error.errno, "not a regular file", os.fspath(path)) from error

@@ -5,13 +5,22 @@ from contextlib import contextmanager
 
 from ..bundle.manifest import Manifest
 from ..bundle.policy import trusted_manifest
-from ..disk.files import CHUNK_SIZE, new_sha256, remove_file, safe_flags, sha256_of
+from ..disk.files import (
+    CHUNK_SIZE,
+    NotRegularError,
+    new_sha256,
+    open_regular,
+    remove_file,
+    safe_flags,
+    sha256_of,
+)
 from ..errors import IntegrityError, SignatureError
 from ..names import MANIFEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
 
 DAMAGED_HINT = "copy the bundle again; `offline-bundle verify DIR` lists all files that differ"
 
@@ -27,6 +36,16 @@ class TrustedBundle:
     def path(self, name: str) -> str:
         """Return the path of a file of the bundle."""
         return os.path.join(self.folder, name)
+
+    def open(self, name: str) -> "FileIO":
+        """Open a file of the bundle; raise IntegrityError if it is missing or not regular."""
+        try:
+            return open_regular(self.path(name), follow_links=True)
+        except FileNotFoundError:
+            raise IntegrityError(f"{self.path(name)} is missing", hint=DAMAGED_HINT) from None
+        except NotRegularError as error:
+            message = f"{self.path(name)} is {error.strerror}"
+            raise IntegrityError(message, hint=DAMAGED_HINT) from None
 
     def read(self, name: str) -> bytes:
         """Return the content of a file; raise IntegrityError if it differs from the manifest."""
@@ -55,29 +74,29 @@ class TrustedBundle:
             remove_file(target)
             raise
 
-    def check(self, name: str) -> None:
-        """Raise IntegrityError if a file, however large, differs from the manifest."""
-        for _ in self._chunks(name):
+    def check(self, name: str, file: "FileIO") -> None:
+        """Raise IntegrityError if the open *file*, however large, differs from the manifest."""
+        for _ in self._compared(name, file):
             pass
 
     def _chunks(self, name: str) -> "Iterator[bytes]":
         """Yield the content of a file; raise IntegrityError at its end if it differs."""
+        with self.open(name) as file:
+            yield from self._compared(name, file)
+
+    def _compared(self, name: str, file: "FileIO") -> "Iterator[bytes]":
         path = self.path(name)
         listed = self.manifest.files.get(name)
         if listed is None:
             raise IntegrityError(f"{path} is not in {MANIFEST}", hint=DAMAGED_HINT)
         digest, left = new_sha256(), listed.size or 0
-        try:
-            with open(path, "rb", buffering=0) as file:
-                # one byte more than listed, to notice a longer file
-                while chunk := file.read(min(left + 1, CHUNK_SIZE)):
-                    digest.update(chunk)
-                    left -= len(chunk)
-                    if left < 0:
-                        break
-                    yield chunk
-        except FileNotFoundError:
-            raise IntegrityError(f"{path} is missing", hint=DAMAGED_HINT) from None
+        # one byte more than listed, to notice a longer file
+        while chunk := file.read(min(left + 1, CHUNK_SIZE)):
+            digest.update(chunk)
+            left -= len(chunk)
+            if left < 0:
+                break
+            yield chunk
         if left or digest.hexdigest() != listed.sha256:
             message = f"{path} does not match its digest in {MANIFEST}"
             raise IntegrityError(message, hint=DAMAGED_HINT)

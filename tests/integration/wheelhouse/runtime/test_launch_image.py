@@ -20,7 +20,9 @@ from offline_bundle.builder.model import BuildRequest
 from offline_bundle.builder.pipeline import build
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_process import find_uv
-from offline_bundle.wheelhouse.runtime.launcher.prepare.image import check_image, image_identity
+from offline_bundle.wheelhouse.runtime.disk.files import open_regular
+from offline_bundle.wheelhouse.runtime.launcher.prepare import image as image_module
+from offline_bundle.wheelhouse.runtime.launcher.prepare.image import image_identity, mount_checked
 from offline_bundle.wheelhouse.signing import sign
 from tests.support.distributions import make_wheel
 from tests.support.index_server import IndexServer
@@ -31,6 +33,7 @@ from tests.support.signing_cases import allowing, make_key, public
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import FileIO
 
 SCRIPT = f"""\
 # /// script
@@ -317,16 +320,38 @@ def test_image_changed_after_its_check_is_checked_again(fuse: Node) -> None:
     assert str(fuse.image) in fuse.run(expect=5)[1]
 
 
-def test_image_that_was_checked_is_not_read_again(tmp_path: Path) -> None:
+def test_image_is_mounted_as_checked_and_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = tmp_path / "image"
     image.write_bytes(b"content")
     checked: list[str] = []
-    bundle = SimpleNamespace(path=lambda name: str(tmp_path / name), check=checked.append)
+    mounted: list[bytes] = []
+
+    def mount(path: str, descriptor: int, home: str) -> None:
+        assert (path, home) == (str(image), str(tmp_path))
+        mounted.append(Path(f"/proc/self/fd/{descriptor}").read_bytes())
+
+    def check(name: str, file: FileIO) -> None:
+        checked.append(name)
+        assert file.read() == b"content"
+        image.unlink()
+        image.write_bytes(b"another image")
+
+    monkeypatch.setattr(image_module, "mount_image", mount)
+    bundle = SimpleNamespace(
+        path=lambda _: str(image), open=lambda _: open_regular(image), check=check
+    )
     plan: Any = SimpleNamespace(image="image", bundle=bundle)
-    assert check_image(plan, None) == image_identity(str(image))
-    assert checked == ["image"]
-    check_image(plan, image_identity(str(image)))
-    assert checked == ["image"]
+    request: Any = SimpleNamespace(log=lambda *_: None)
+    with image.open("rb", buffering=0) as file:
+        identity = image_identity(file)
+    assert mount_checked(str(tmp_path), plan, request, None) == identity
+    assert (checked, mounted) == (["image"], [b"content"]), "what was checked is mounted"
+    with image.open("rb", buffering=0) as file:
+        identity = image_identity(file)
+    mount_checked(str(tmp_path), plan, request, identity)
+    assert (checked, mounted[1:]) == (["image"], [b"another image"])
 
 
 def test_site_policy_covers_the_image(node: Node, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_jobs_that_failed_alike_are_one_group() -> None:
     assert text.index("30 jobs failed") < text.index("1 job timeout")
 
 
-def test_what_jobs_say_is_only_text() -> None:
+def test_output_of_jobs_is_only_text() -> None:
     hostile = JobEntry(
         HOSTILE,
         "failed",

@@ -45,16 +45,18 @@ def mount_obstacle() -> "str | None":
     return None
 
 
-def mount_image(image: str, home: str) -> None:
-    """Mount *image* in the environment's folder *home*, until no job holds its lock.
+def mount_image(image: str, descriptor: int, home: str) -> None:
+    """Mount *image*, open as *descriptor*, in the folder *home* of an environment.
 
-    Raises MountError.
+    It is unmounted when no job holds the environment's lock. Raises MountError.
     """
     folder = os.path.join(home, FOLDER)
     program = next(filter(None, map(find_program, _PROGRAMS)))
     os.mkdir(folder, 0o700)
     name = os.path.basename(program)
-    output = _run([program, image, folder], os.path.join(home, "mount.log"))
+    path = f"/proc/self/fd/{descriptor}"  # *image* may name another file by now
+    log = os.path.join(home, "mount.log")
+    output = _run([program, path, folder], log, descriptor)
     if output is None:
         raise MountError(f"{name} did not mount {image} within {_SECONDS} s")
     os.symlink(os.path.join(FOLDER, "pyvenv.cfg"), mounted_path(home))
@@ -109,8 +111,11 @@ def remove_environment(home: str) -> None:
     shutil.rmtree(home, ignore_errors=True)
 
 
-def _run(command: "list[str]", log: str) -> "str | None":
-    """Run *command*; return its output, or None if it takes too long, and is left alone then."""
+def _run(command: "list[str]", log: str, *descriptors: int) -> "str | None":
+    """Run *command*; return its output, or None if it takes too long, and is left alone then.
+
+    It inherits the *descriptors*.
+    """
     # Output into a file: squashfuse goes on in the background, and would keep a pipe open.
     with open(log, "w+b") as output:
         process = subprocess.Popen(
@@ -120,6 +125,7 @@ def _run(command: "list[str]", log: str) -> "str | None":
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd="/",
+            pass_fds=descriptors,
         )
         try:
             process.wait(timeout=_SECONDS)

@@ -8,7 +8,7 @@ from ...disk.files import disk_usage, write_atomic
 from ...disk.safe_folder import flush_tree
 from ...errors import BundleError, IntegrityError, first_problems
 from ...python.platforms import dotted_version
-from ..images.mount import remove_environment
+from ..images.mount import FOLDER, remove_environment
 from ..trusted_bundle import DAMAGED_HINT
 from ..warm_start import marker_path
 from .bundled_python import unpack_interpreter
@@ -16,7 +16,7 @@ from .bytecode import UnpackedBytecode
 from .check import check_environment
 from .contents import write_contents
 from .failed_attempts import check_room, remember_failure, remove_rest
-from .image import check_image, open_image, verified_identity
+from .image import mount_checked, unpack_image, verified_identity
 from .install import Tool, find_uv, install_with_pip, install_with_uv
 from .linked import link_environment, link_image
 
@@ -45,11 +45,12 @@ def make_environment(
     try:
         unpack_interpreter(plan, request)
         if plan.image:
-            if plan.is_mounted:
-                facts["image"] = check_image(plan, verified)
             os.mkdir(home, 0o700)
-            image = open_image(home, plan, request, cache)
-            link_image(os.path.join(home, "env"), plan, image)
+            if plan.is_mounted:
+                facts["image"] = mount_checked(home, plan, request, verified)
+            else:
+                unpack_image(home, plan, request, cache)
+            link_image(os.path.join(home, "env"), plan, os.path.join(home, FOLDER))
             check_environment(home, plan)
         elif plan.ready_environment:
             request.log(f"Linking to {plan.ready_environment}", 1)

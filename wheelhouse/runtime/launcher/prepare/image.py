@@ -15,6 +15,8 @@ from ..warm_start import marker_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from io import FileIO
+
     from ..request import Request
     from .plan import Plan
 
@@ -24,14 +26,14 @@ _UNPACK_OPTIONS = ("-no-progress", "-no-xattrs", "-d")
 _SECOND = 1_000_000_000
 
 
-def image_identity(path: str) -> "list[int] | None":
+def image_identity(image: "FileIO") -> "list[int] | None":
     """Return what differs if a file was changed or replaced, without reading it.
 
     None on file systems that count whole seconds: a change could go unnoticed there.
     """
-    state = os.stat(path)
-    times = [state.st_mtime_ns, state.st_ctime_ns]
-    return [state.st_ino, state.st_size, *times] if state.st_ctime_ns % _SECOND else None
+    state = os.fstat(image.fileno())
+    identity = [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+    return identity if state.st_ctime_ns % _SECOND else None
 
 
 def verified_identity(home: str) -> object:
@@ -43,33 +45,29 @@ def verified_identity(home: str) -> object:
         return None
 
 
-def check_image(plan: "Plan", verified: object) -> "list[int] | None":
-    """Raise IntegrityError if the image differs from the manifest; return its identity.
+def mount_checked(
+    home: str, plan: "Plan", request: "Request", verified: object
+) -> "list[int] | None":
+    """Mount the image in *home*/FOLDER; return its identity.
 
-    It is not read if it has the identity that was *verified*: once per node is enough.
+    It is not read if it has the identity that was *verified*: once per node is enough. What was
+    checked is mounted: both use one descriptor. Raises MountError, and IntegrityError for an image
+    that differs from the manifest.
     """
     name = str(plan.image)
-    try:
-        identity = image_identity(plan.bundle.path(name))
-    except FileNotFoundError:
-        message = f"{plan.bundle.path(name)} is missing"
-        raise IntegrityError(message, hint=DAMAGED_HINT) from None
-    if identity is None or identity != verified:
-        plan.bundle.check(name)
+    with plan.bundle.open(name) as image:
+        identity = image_identity(image)
+        if identity is None or identity != verified:
+            plan.bundle.check(name, image)
+        path = plan.bundle.path(name)
+        request.log(f"Mounting {path}", 1)
+        mount_image(path, image.fileno(), home)
     return identity
 
 
-def open_image(home: str, plan: "Plan", request: "Request", cache: str) -> str:
-    """Return the folder with the content of the image.
-
-    Raises IntegrityError for an image that differs from the manifest, and MountError if it is to be
-    mounted: its digest was checked before then (`check_image`).
-    """
+def unpack_image(home: str, plan: "Plan", request: "Request", cache: str) -> None:
+    """Unpack the image to *home*/FOLDER; raise IntegrityError if it differs from the manifest."""
     image, folder = plan.bundle.path(str(plan.image)), os.path.join(home, FOLDER)
-    if plan.is_mounted:
-        request.log(f"Mounting {image}", 1)
-        mount_image(image, home)
-        return folder
     request.log(f"Unpacking the environment of {request.name} once for this node ...")
     copy = os.path.join(home, "image.squashfs")
     plan.bundle.copy(str(plan.image), copy)  # the share is read once, and what was checked is used
@@ -81,7 +79,6 @@ def open_image(home: str, plan: "Plan", request: "Request", cache: str) -> str:
             message = f"{image} is {error.message}"
             raise IntegrityError(message, hint=DAMAGED_HINT) from None
     os.unlink(copy)
-    return folder
 
 
 def _unpack_with(program: str, image: str, folder: str, request: "Request", cache: str) -> bool:
