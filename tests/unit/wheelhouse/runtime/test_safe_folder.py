@@ -178,10 +178,10 @@ def test_a_commit_flushes_contents_before_names_and_names_before_the_manifest(
     order = [
         ("rename", "pending.json"),
         ("flush", ".writer"),
+        ("flush", ".writer/tmp/bundle.json"),
         ("flush", ".writer/incoming/1"),
         ("rename", "a.whl"),
         ("flush", "wheels"),
-        ("flush", ".writer/tmp/bundle.json"),
         ("rename", "bundle.json"),
         ("flush", "."),
     ]
