@@ -78,7 +78,7 @@ class CheckReport:
         return OutOfDateError(
             f"{self.bundle} is out of date",
             problems=[change.message for change in self.changes],
-            hint="build it again, with the same options but --check",
+            hint="build it with the same options, without --check",
         )
 
     def raise_if_out_of_date(self) -> None:

@@ -42,7 +42,7 @@ _COMMANDS = {
     ),
     "submit": (
         "offline_bundle.runner.cli.submit:submit_command",
-        "Submit a script as jobs to HPS, to Slurm, or on this machine.",
+        "Submit a script as jobs to HPS, a batch scheduler, or this machine.",
     ),
     "jobs": (
         "offline_bundle.runner.cli.jobs:jobs_command",
@@ -203,7 +203,8 @@ def run_command_line(command: click.Command, arguments: Sequence[str], name: str
         click.echo("interrupted; run it again to continue", err=True)
         return _INTERRUPTED
     except click.ClickException as error:
-        problem = _as_bundle_error(error, name)
+        chosen = next(iter(arguments), "") if command is cli else ""
+        problem = _as_bundle_error(error, f"{name} {chosen}" if chosen in _COMMANDS else name)
     except BundleError as error:
         problem = error
     except OSError as error:
@@ -238,6 +239,10 @@ def _discard_output() -> None:
 def _as_bundle_error(error: click.ClickException, name: str) -> BundleError:
     """Return an error of click with a hint, as all other errors have one."""
     message = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, click.NoSuchOption):
+        message = f"no such option '{error.option_name}'"
+        if error.possibilities:
+            message += f"; did you mean {' or '.join(sorted(error.possibilities))}?"
     context = error.ctx if isinstance(error, click.UsageError) else None
     hint = f"see `{context.command_path if context else name} --help`"
     if isinstance(error, click.MissingParameter):

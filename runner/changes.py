@@ -128,7 +128,7 @@ def retry_failed_jobs(engine: Engine, project: ProjectState, only: Sequence[str]
         counts = engine.poll(project)
         named = f" that match {', '.join(only)}" if only else ""
         raise InputError(
-            f"{project.name} has no failed jobs{named}; it has {counts.describe()}",
+            f"{project.name}: no failed jobs{named} ({counts.describe()})",
             hint=f"--only takes names of jobs, patterns and states: {', '.join(FAILED)}",
         )
     return number

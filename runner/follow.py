@@ -68,7 +68,7 @@ class Outcome:
             lines = str(self.fault).splitlines()
             problems += ["and the download:", *(f"  {line}" for line in lines)]
         return JobsFailedError(
-            f"{self.counts.failed} of {self.counts.total} jobs of {self.name} failed",
+            f"{self.name}: {self.counts.failed} of {self.counts.total} jobs failed",
             problems=problems,
             hint=self.fault.hint if self.fault else _console_hint(self.results),
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -173,7 +174,7 @@ def _row_problems(names: Sequence[str], lines: Sequence[tuple[int, Sequence[str]
     for number, row in lines:
         if len(row) != len(names):
             problems.append(
-                f"line {number}: {len(row)} values where the first line names {len(names)}"
+                f"line {number}: {count(len(row), 'value')} for {count(len(names), 'name')}"
             )
         else:
             missing = [name for name, cell in zip(names, row, strict=True) if not cell]

@@ -246,7 +246,7 @@ def _check_options(values: Mapping[str, Any]) -> None:
         given = " and ".join(f"--{name}" for name in headers)
         raise InputError(f"{given} exclude each other", hint="give one of them")
     if values["groups"] and not values["project"]:
-        raise InputError("--group is for a project", hint="name it with --project")
+        raise InputError("--group requires --project", hint="name the project's pyproject.toml")
     if values["uv_version"] and values["no_uv"]:
         raise InputError("--uv-version and --no-uv exclude each other", hint="give one of them")
     if values["nodes"] and values["platforms"]:

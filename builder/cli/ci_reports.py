@@ -1,6 +1,6 @@
 """Errors as GitHub annotations or SARIF 2.1.0, each at a line of a script.
 
-    ::error file=eval.py,line=3,title=bad-script::`numpyy>` is not a requirement: …
+    ::error file=eval.py,line=3,title=bad-script::`numpyy>` is not a requirement; …
 
 GitHub: https://docs.github.com/actions/reference/workflow-commands-for-github-actions.
 SARIF: https://docs.oasis-open.org/sarif/sarif/v2.1.0/; code scanning needs a location per result.

@@ -31,7 +31,7 @@ _CERTIFICATE_HINT = (
     "set SSL_CERT_FILE to the certificate authority of your organisation, "
     "where a proxy or index has a certificate of it"
 )
-_GONE_HINT = "resolve anew, to leave out files that the index no longer has"
+_GONE_HINT = "the index no longer has the file: build without --locked, or pin another version"
 _TIMEOUT_HINT = "set UV_HTTP_TIMEOUT to more seconds"
 
 

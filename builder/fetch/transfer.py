@@ -50,7 +50,7 @@ SPEED_WINDOW = 60.0  # seconds
 _FIRST_PAUSE = 0.5  # seconds; doubled each time
 _LONGEST_PAUSE = 60.0
 _MISMATCH_HINT = (
-    "the wrong file was not stored: resolve anew if the index has replaced it, "
+    "the wrong file was not stored: build without --locked if the index has replaced it, "
     "else find out what changes files on the way"
 )
 

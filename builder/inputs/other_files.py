@@ -24,11 +24,11 @@ def describe_other(path: Path, source: bytes) -> str | None:
     name = path.name
     for pattern, (kind, option) in _FROM_HERE.items():
         if pattern.fullmatch(name):
-            return f"is {kind}; name the script too: build-offline-bundle SCRIPT {option} {name}"
+            return f"{kind}; name the script too: build-offline-bundle SCRIPT {option} {name}"
     if name == "uv.lock" or name.endswith(".py.lock"):
-        return "is a lock of uv; name its script, or --project for the lock of a project"
+        return "a lock of uv; name its script, or --project for the lock of a project"
     if path.suffix in _ARCHIVES:
-        return "is an archive; `offline-bundle unpack` and `show` take archives of bundles"
+        return "an archive; `offline-bundle unpack` and `show` take archives of bundles"
     if path.suffix in {".yml", ".yaml"}:
         return _describe_yaml(source)
     return _describe_content(path, source)
@@ -36,19 +36,19 @@ def describe_other(path: Path, source: bytes) -> str | None:
 
 def _describe_content(path: Path, source: bytes) -> str | None:
     if path.suffix == ".ipynb" or is_notebook(source):
-        return f"is a notebook without metadata; add it: uvx juv add {path.name} PACKAGE"
+        return f"a notebook without metadata; add it: uvx juv add {path.name} PACKAGE"
     if source.startswith(_SHELLS):
-        return "is a shell script; name the Python script that it starts"
+        return "a shell script; name the Python script that it starts"
     return None
 
 
 def _describe_yaml(source: bytes) -> str:
     packages = _conda_packages(source)
     if packages is None:
-        return "is a YAML file, not a Python script; name the script"
+        return "a YAML file, not a Python script; name the script"
     words = " ".join(packages) or "PACKAGE"
     return (
-        "is a conda environment; add its packages to the script, by their names on the package "
+        "a conda environment; add its packages to the script, by their names on the package "
         f"index: uv add --script SCRIPT {words}"
     )
 

@@ -80,31 +80,29 @@ def _dependency_faults(dependencies: object, block: str) -> Iterator[Fault]:
             yield Fault(line_of(block, key), problem)
             continue
         position = _string_position(block, dependency, start)
-        reason = _requirement_problem(dependency)
-        if reason:
+        if not _is_requirement(dependency):
             shown = printable(_USER_INFO.sub("//****@", dependency))
             yield Fault(
                 line_of(block, position),
-                f"`{shown}` is not a requirement: {reason}; "
-                "write it as in `numpy>=2` or `name @ https://…`",
+                f"`{shown}` is not a requirement; write it as in `numpy>=2` or `name @ https://…`",
             )
         start = max(start, position)
 
 
-def _requirement_problem(requirement: str) -> str | None:
-    """Return why *requirement* is invalid by PEP 508, as uv reads it.
+def _is_requirement(text: str) -> bool:
+    """Return whether *text* is valid by PEP 508, as uv reads it.
 
     Of a direct reference (`name @ anything`) only the name is checked: uv accepts paths, spaces and
     variables there that the standard does not, and checks them itself.
     """
-    name, at, reference = requirement.partition("@")
+    name, at, reference = text.partition("@")
     if at and reference.strip() and _NAME.fullmatch(name.strip()):
-        return None
+        return True
     try:
-        Requirement(requirement)
-    except InvalidRequirement as error:
-        return printable(_USER_INFO.sub("//****@", str(error).partition("\n")[0]))
-    return None
+        Requirement(text)
+    except InvalidRequirement:
+        return False
+    return True
 
 
 def _requires_python_faults(requires_python: object, block: str) -> Iterator[Fault]:

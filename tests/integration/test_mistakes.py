@@ -125,7 +125,7 @@ def cases() -> Iterator[Case]:
         ("a missing requirements file", "build plain.py -o b --requirements nosuch.txt", 2),
         ("a missing lock", "build plain.py -o b --pylock pylock.toml", 2),
         ("a setting that is none", "build good.py -o b --settings site/offline-bundle.toml", 2),
-        ("a bundle for a policy", "build good.py -o b --allow-build", 2),
+        ("an option without its value", "build good.py -o b --allow-build", 2),
     )
     yield from (
         ("no bundle", "run good.py", 2),

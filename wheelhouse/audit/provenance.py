@@ -60,7 +60,7 @@ class AttestationVerifier:
         except ImportError as error:
             raise InputError(
                 f"attestations cannot be verified: {error.name} is not installed",
-                hint="install offline-bundle[attestations]",
+                hint="install the extra, such as by: uv tool install '.[attestations]'",
             ) from error
         # why not Verifier.production(): it takes the root from the user's cache folder if there is
         # one, and writes to it

@@ -217,8 +217,8 @@ def _server(options: Mapping[str, Any]) -> Server:
     if not url:
         raise InputError(
             "no HPS server is named",
-            hint="name one with -U/--url or the variable HPS_URL; --embedded starts one "
-            "on this machine for these jobs; --engine slurm and --engine local need none",
+            hint="name one with -U/--url or the variable HPS_URL, or another --engine; "
+            "`submit --embedded` starts a server on this machine for its jobs",
         )
     token, client_id = options["token"], options["client_id"]
     password = ""

@@ -33,7 +33,7 @@ def test_jobs_are_submitted_awaited_and_run_again(
         "eval.py", bundle=bundle, engine="local", values=rows, inputs=["mesh.txt"], parallel=1
     ) as jobs:
         outcome = jobs.wait(seen.append)
-        with pytest.raises(JobsFailedError, match="1 of 2 jobs of eval - 2 jobs failed"):
+        with pytest.raises(JobsFailedError, match="eval - 2 jobs: 1 of 2 jobs failed"):
             outcome.raise_if_failed()
         assert (jobs.failures[0].job, jobs.name) == ("job-0002", "eval - 2 jobs")
         assert jobs.results

@@ -84,7 +84,7 @@ def test_failed_jobs_are_chosen_by_name_or_state(only: tuple[str, ...], number: 
 
 def test_nothing_to_run_again_is_an_error() -> None:
     engine = ListedProjects("beam", states={"done": 4})
-    with pytest.raises(InputError, match="beam has no failed jobs that match lost; it has 4 done"):
+    with pytest.raises(InputError, match=r"beam: no failed jobs that match lost \(4 done\)"):
         retry_failed_jobs(engine, engine.projects[0], ["lost"])  # type: ignore[arg-type]
 
 

@@ -74,7 +74,7 @@ def test_a_column_has_one_type_for_all_its_cells(table: Path) -> None:
     [
         (
             "a,b\n1\n1,2\n1,\n",
-            ["line 2: 1 values where the first line names 2", "line 4: no value for b"],
+            ["line 2: 1 value for 2 names", "line 4: no value for b"],
         ),
         ("a,,a\n1,2,3\n", ["column 2 has no name", "two columns are named a"]),
     ],

@@ -56,8 +56,8 @@ def find_block(text: str) -> "Optional[Block]":
             if block is not None or OPENING in lines[index + 1 : end]:
                 raise MetadataError(
                     index + 1,
-                    "a second `# /// script` block begins or is inside this one",
-                    "merge the blocks: a script has one",
+                    "there are two `# /// script` blocks",
+                    "merge them into one",
                 )
             if unclosed:
                 break

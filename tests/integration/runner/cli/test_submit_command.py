@@ -80,7 +80,7 @@ def test_failed_jobs_are_exit_code_8_with_the_launchers_words(
     )
     said = capsys.readouterr()
     assert code == 8
-    assert "error: 1 of 2 jobs of eval - 2 jobs failed\n  job-0002: failed on " in said.err
+    assert "error: eval - 2 jobs: 1 of 2 jobs failed\n  job-0002: failed on " in said.err
     assert "two is not a number of mine" in said.err
     assert "hint: download all output and files with --download DIR\n" in said.err
 

@@ -450,7 +450,9 @@ def test_a_bundle_that_goes_meanwhile_is_named(
     Path("go").touch()
     assert run(jobs_command, "out", "--wait") == 8
     said = capsys.readouterr().err
-    summary = r"1 of 2 jobs of eval - 2 jobs failed\n  job-0002: node failed on n\d \(job \d+_\d+\) after "
+    summary = (
+        r"eval - 2 jobs: 1 of 2 jobs failed\n  job-0002: node failed on n\d \(job \d+_\d+\) after "
+    )
     assert re.search(summary, said)
     assert re.search(r"1 job failed because of a node \(n\d\): started again\n", said)
     assert "no other node for jobs that a node failed: sbatch: " in said
@@ -656,7 +658,7 @@ def test_every_trouble_is_told_by_the_jobs_name(
     said = capsys.readouterr()
     assert "1 done, 1 failed, 1 timeout, 1 out of memory, 1 node failed, 1 cancelled" in said.out
     lines = said.err[said.err.index("error: ") :].splitlines()
-    assert lines[0] == "error: 5 of 6 jobs of eval - 6 jobs failed"
+    assert lines[0] == "error: eval - 6 jobs: 5 of 6 jobs failed"
     states = ["failed", "timeout", "cancelled", "node failed", "out of memory"]
     named = [line for line in lines if not line.startswith("    |")][1:6]
     assert [line.partition(" on n")[0].partition(" (job ")[0] for line in named] == [

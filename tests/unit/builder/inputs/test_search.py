@@ -80,19 +80,19 @@ def test_bundle_in_place_of_a_script_is_named_as_one(tmp_path: Path) -> None:
         ("requirements-dev.in", "numpy\n", "--requirements requirements-dev.in"),
         ("pyproject.toml", "", "--project pyproject.toml"),
         ("pylock.eval.toml", "", "--pylock pylock.eval.toml"),
-        ("uv.lock", "", "is a lock of uv"),
-        ("eval.py.lock", "", "is a lock of uv"),
-        ("bundle.tar", "x", "is an archive"),
-        ("numpy-2.0-py3-none-any.whl", "x", "is an archive"),
+        ("uv.lock", "", "a lock of uv"),
+        ("eval.py.lock", "", "a lock of uv"),
+        ("bundle.tar", "x", "an archive"),
+        ("numpy-2.0-py3-none-any.whl", "x", "an archive"),
         (
             "environment.yml",
             "name: x\ndependencies:\n- python=3.12\n- conda-forge::numpy>=2\n- pip\n- pip:\n  - rich==14\n",
             "uv add --script SCRIPT numpy rich",
         ),
-        ("config.yaml", "a: 1\n", "is a YAML file"),
-        ("broken.yml", "a: [", "is a YAML file"),
+        ("config.yaml", "a: 1\n", "a YAML file"),
+        ("broken.yml", "a: [", "a YAML file"),
         ("study.ipynb", '{"cells": []}', "uvx juv add study.ipynb PACKAGE"),
-        ("job.sh", "#!/bin/bash\necho\n", "is a shell script"),
+        ("job.sh", "#!/bin/bash\necho\n", "a shell script"),
     ],
 )
 def test_other_files_are_named_with_the_command_that_helps(
@@ -103,7 +103,7 @@ def test_other_files_are_named_with_the_command_that_helps(
     with pytest.raises(InputError) as caught:
         read_script(path)
     [problem] = caught.value.problems
-    assert problem.startswith((f"{path}: is a", f"{path}: is the file of"))
+    assert problem.startswith((f"{path}: a", f"{path}: the file of"))
     assert expected in problem
 
 

@@ -84,6 +84,22 @@ def result(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> di
     return document
 
 
+def test_lines_fit_a_terminal(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digest = hashlib.sha256(b"a wheel").hexdigest()
+    home = make_environment(cache, "one")
+    lock = "locks/a long name/pylock.cp312-x86_64-unknown-linux-musl-b30a7791f4b7e923.toml"
+    facts = {"interpreter": "/py", "lock": lock, "script": "a long name.py", "size": 1}
+    write(home / "complete.json", json.dumps(facts).encode())
+    make_download(cache, b"a wheel")
+    write(cache / "bytecode" / f"{digest}-cpython-312-cb0d0d0a-1.tar.gz", b"x")
+    assert run_command_line(cli, ["cache", "list"], "offline-bundle") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 90
+    assert lines[0].endswith("  a long name.py cp312-x86_64-unknown-linux-musl")
+    assert lines[1].endswith(f"  {digest[:12]}")
+
+
 def test_each_kind_is_listed_with_its_size_and_last_use(
     cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """The tasks of `cache`: size, list, prune, clear and verify. Each returns lines and plain data."""
 
 import os
+import re
 import time
 from dataclasses import asdict, dataclass
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from .entries import CacheEntry
 
 _DAY = 24 * 3600.0
+# what makes lines too wide: digests, and the folder and digest of a lock
+_LONG_NAME = re.compile(
+    r"(?:locks/.*/pylock\.)?([0-9a-f]{12}(?=[0-9a-f]{52})|\S+?(?=-[0-9a-f]{16}\.toml))\S*"
+)
 
 
 TASKS = ("size", "list", "prune", "clear", "verify")
@@ -135,7 +140,7 @@ def verify_cache(cache: str, *, repair: bool = False) -> TaskResult:
     entries = cache_entries(cache)
     faults = {entry: fault for entry in entries for fault in [corrupt_file(entry)] if fault}
     removed = {entry for entry in faults if repair and remove_entry(entry)}
-    lines = [f"{cache}: {len(entries)} entries checked, {len(faults)} corrupt"]
+    lines = [f"{cache}: {_entries(len(entries))} checked, {len(faults)} corrupt"]
     lines += [f"removed: {entry.kind} {faults[entry]}" for entry in faults if entry in removed]
     remaining = {entry: fault for entry, fault in faults.items() if entry not in removed}
     problems = [f"{entry.kind} {fault}" for entry, fault in remaining.items()]
@@ -153,16 +158,20 @@ def _removal(cache: str, entries: "Sequence[CacheEntry]") -> TaskResult:
     kept = [entry for entry in entries if entry.is_in_use and entry not in removed]
     freed = sum(entry.size for entry in removed)
     lines = [f"removed: {_line(entry)}" for entry in removed]
-    lines.append(f"{cache}: {len(removed)} entries removed, {format_size(freed)}")
+    lines.append(f"{cache}: {_entries(len(removed))} removed, {format_size(freed)}")
     if kept:
-        lines.append(f"{len(kept)} entries are in use and stay")
+        lines.append(f"in use, and kept: {_entries(len(kept))}")
     return TaskResult(tuple(lines), {**_document(cache, removed=removed), "freed": freed})
 
 
 def _line(entry: "CacheEntry") -> str:
     day = time.strftime("%Y-%m-%d", time.localtime(entry.used))
-    state = "in use" if entry.is_in_use else ""
-    return f"{entry.kind:<17} {format_size(entry.size):>10}  {day}  {state:<6}  {entry.detail}"
+    detail = _LONG_NAME.sub(r"\1", entry.detail) + (" (in use)" if entry.is_in_use else "")
+    return f"{entry.kind:<16} {format_size(entry.size):>10}  {day}  {detail}"
+
+
+def _entries(number: int) -> str:
+    return f"{number} {'entry' if number == 1 else 'entries'}"
 
 
 def _document(cache: str, **lists: "Iterable[CacheEntry]") -> "dict[str, Any]":
