@@ -65,6 +65,25 @@ _OTHER_WHEELS = (
 _UNSOLVABLE_HINT = (
     "change the script's dependencies or requires-python, or the indexes and dates of the build"
 )
+_SCRIPT_HINTS = (
+    (
+        "Distribution not found at|does not appear to be a Python project",
+        (
+            "check the path in the script: it is relative to the script's folder, "
+            "and must name a project"
+        ),
+    ),
+    (
+        "references an undeclared index",
+        "name it in a [[tool.uv.index]] of the script: name = …, url = …",
+    ),
+    ("Failed to parse entry", "correct the package's entry in [tool.uv.sources]"),
+    (
+        "Required uv version",
+        "change `required-version` in [tool.uv], or use an offline-bundle with that uv",
+    ),
+)
+"""Pattern in uv's output -> hint, for other faults of the script."""
 _MACHINE_HINT = "check space and permissions of UV_CACHE_DIR (default: ~/.cache/uv) and TMPDIR"
 
 
@@ -213,18 +232,9 @@ def _requirement_error(failure: Failure) -> BundleError | None:
             "this machine must reach it (HTTPS_PROXY, SSL_CERT_FILE)"
         )
         return kind(f"{title}: {file['requirement']} cannot be fetched", problems=lines, hint=hint)
-    if re.search("Distribution not found at|does not appear to be a Python project", failure.words):
-        hint = (
-            "check the path in the script: it is relative to the script's folder, "
-            "and must name a project"
-        )
-        return ResolveError(title, problems=lines, hint=hint)
-    if "references an undeclared index" in failure.words:
-        hint = "name it in a [[tool.uv.index]] of the script: name = …, url = …"
-        return ResolveError(title, problems=lines, hint=hint)
-    if "Required uv version" in failure.words:
-        hint = "change `required-version` in [tool.uv], or use an offline-bundle with that uv"
-        return ResolveError(title, problems=lines, hint=hint)
+    for pattern, hint in _SCRIPT_HINTS:
+        if re.search(pattern, failure.words):
+            return ResolveError(title, problems=lines, hint=hint)
     return None
 
 

@@ -27,7 +27,10 @@ def test_inputs(place: Path) -> None:
     lines = commands("inputs.md")
     assert len(lines) > 6
     for line in lines:
-        write_inputs(place, has_header="--" not in line or " --bundle " in line)
+        has_own_header = "--" not in line or any(
+            f" --{it} " in line for it in ("bundle", "include")
+        )
+        write_inputs(place, has_header=has_own_header)
         if " run " in line:
             continue  # runs a real notebook: test_headers_from_files.py
         run(line, place)
@@ -49,6 +52,9 @@ def write_inputs(place: Path, *, has_header: bool) -> None:
     subprocess.run(
         [*compile_lock, "--format", "pylock.toml"], cwd=place, check=True, capture_output=True
     )
+    for data in (place / "models" / "a.bin", place.parent / "home" / "nltk_data" / "words"):
+        data.parent.mkdir(parents=True, exist_ok=True)
+        data.write_bytes(b"data")
     cell = '{"cell_type": "code", "source": "# /// script\\n# dependencies = []\\n# ///"}'
     (place / "study.ipynb").write_text(f'{{"cells": [{cell}]}}')
 
@@ -78,7 +84,7 @@ def test_apptainer(place: Path) -> None:
 
 
 def test_readme(place: Path) -> None:
-    """All commands but the install (test_install.py) and those of a site: its HPS, its Slurm."""
+    """All commands but the install (test_install.py) and those of a site: its HPS, its schedulers."""
     script = "import numpy\nopen('plot.png', 'w').close()\n"
     (place / "eval.py").write_text(HEADER.format('"numpy"') + script)
     make_key(place.parent / "home" / ".ssh" / "id_ed25519")
@@ -87,7 +93,7 @@ def test_readme(place: Path) -> None:
     )
     advisories = ROOT / "tests" / "data" / "advisories"
     shutil.make_archive(str(place / "advisories"), "zip", advisories)
-    at_a_site = ("uv tool install", "hps.example", "--engine slurm", "embedded-hps", "jobs PROJECT")
+    at_a_site = ("uv tool install", "hps.example", "--engine s", "embedded-hps", "jobs PROJECT")
     lines = [
         line for line in commands("../../README.md") if not any(name in line for name in at_a_site)
     ]
