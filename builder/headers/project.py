@@ -75,7 +75,7 @@ def header_from_project(
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(
             f"{file} cannot be read: {error.strerror}", hint="check its path"

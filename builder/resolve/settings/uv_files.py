@@ -63,7 +63,7 @@ def _project_files(script_folder: Path) -> tuple[list[tuple[Path, dict[str, Any]
     notes: list[str] = []
     for ancestor in (folder, *folder.parents):
         path = ancestor / "uv.toml"
-        if path.is_file():
+        if path.exists():
             return [(path, _uv_toml(path))], notes
         path = ancestor / "pyproject.toml"
         content = _content(path) if path.is_file() else b""
@@ -82,7 +82,7 @@ def _uv_toml(path: Path) -> dict[str, Any]:
     content = _content(path)
     fault = _fault("uv.toml", content)
     try:
-        table = {} if fault else tomllib.loads(content.decode())
+        table = {} if fault else tomllib.loads(content.decode("utf-8-sig"))
     except ValueError as error:  # not UTF-8
         fault = str(error)
     if fault:
@@ -160,7 +160,7 @@ def _pyproject(folder: Path) -> dict[str, Any]:
     """Return the `pyproject.toml` in *folder*; uv ignores one that it cannot parse."""
     path = folder / "pyproject.toml"
     try:
-        return tomllib.loads(_content(path).decode()) if path.is_file() else {}
+        return tomllib.loads(_content(path).decode("utf-8-sig")) if path.is_file() else {}
     except ValueError:  # not UTF-8 or not TOML
         return {}
 

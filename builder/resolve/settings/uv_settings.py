@@ -302,7 +302,8 @@ def script_folder(script: Script) -> Path | None:
     if not script.has_project:
         return None
     # links stay: uv searches beside the link, not beside its target
-    return Path(os.path.abspath(script.path)).parent  # noqa: PTH100
+    path = os.environ.get("UV_PROJECT") or os.path.dirname(script.path)  # noqa: PTH120
+    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def all_settings(script: Script) -> list[dict[str, Any]]:

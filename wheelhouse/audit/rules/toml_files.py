@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def parse_toml(text: str, name: str) -> dict[str, Any]:
     """Parse a TOML file; raises InputError that names it."""
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{name}: not valid TOML: {error}", hint="correct the file") from None
 

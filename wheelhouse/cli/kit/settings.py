@@ -250,7 +250,7 @@ def _project_table() -> Iterator[tuple[Path, Mapping[str, Any]]]:
         path = ancestor / "pyproject.toml"
         if path.is_file():
             try:
-                tool = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+                tool = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("tool", {})
             except (OSError, ValueError):  # a file for other programs, which report that
                 tool = {}
             if isinstance(tool, dict) and isinstance(tool.get("offline-bundle"), dict):
@@ -267,7 +267,7 @@ def _user_files() -> list[Path]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:  # ValueError: TOML and UTF-8
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(

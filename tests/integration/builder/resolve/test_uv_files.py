@@ -51,6 +51,31 @@ def test_the_search_begins_at_the_root_of_the_workspace(tmp_path: Path) -> None:
     assert configuration_files(member)[0][0] == tmp_path / "uv.toml"
 
 
+def test_a_byte_order_mark_is_accepted_and_a_folder_is_not(tmp_path: Path) -> None:
+    (tmp_path / "uv.toml").write_text("\ufeffoffline = true")
+    assert configuration_files(tmp_path)[0][1] == {"offline": True}
+    folder = tmp_path / "below" / "uv.toml"
+    folder.mkdir(parents=True)
+    with pytest.raises(InputError, match="Is a directory"):
+        configuration_files(folder.parent)
+
+
+def test_uv_project_names_the_folder_where_the_search_begins(
+    packages: Path, index: IndexServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("1.0", "2.0"):
+        make_wheel(packages, "alpha", version)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "uv.toml").write_text('resolution = "lowest"\n')
+    workshop = Workshop(tmp_path, index)
+    monkeypatch.chdir(tmp_path)
+    for folder, version in (("", "2.0"), ("other", "1.0")):
+        monkeypatch.setenv("UV_PROJECT", folder)
+        (package,) = workshop.resolve(workshop.script("alpha")).lock.packages
+        assert str(package.version) == version
+
+
 def test_a_project_that_uv_ignores_is_skipped_with_a_note(tmp_path: Path) -> None:
     folder = tmp_path / "a/b"
     folder.mkdir(parents=True)

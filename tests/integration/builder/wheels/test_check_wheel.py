@@ -95,6 +95,48 @@ def test_copies_of_other_packages_in_a_wheel_are_not_its_metadata(tmp_path: Path
             ),
             "invalid entry point run = no module",
         ),
+        (
+            lambda members: members.update(
+                {f"{INFO}/entry_points.txt": "[console_scripts]\nrun = alpha\n"}
+            ),
+            "invalid entry point run = alpha",
+        ),
+        (
+            lambda members: members.update(
+                {f"{INFO}/entry_points.txt": "[console_scripts]\n../run = alpha:main\n"}
+            ),
+            "invalid entry point ../run = alpha:main",
+        ),
+        (
+            lambda members: members.update(
+                {f"{INFO}/entry_points.txt": "[gui_scripts]\nrun = a:b\nrun = a:c\n"}
+            ),
+            f"{INFO}/entry_points.txt is invalid",
+        ),
+        (
+            lambda members: members.update({f"{INFO}/WHEEL": "wheel-version: 1.0\n"}),
+            "Wheel-Version must be 1.x, not ",
+        ),
+        (
+            lambda members: members.update({f"{INFO}/RECORD": "alpha.py,,-5\n"}),
+            f"{INFO}/RECORD has an invalid size: -5",
+        ),
+        (
+            lambda members: members.update({"alpha-1.0.data/x": ""}),
+            "unknown folder x in .data",
+        ),
+        (
+            lambda members: members.update({"alpha-1.0.data/scripts/tools/run": ""}),
+            "folder in .data/scripts",
+        ),
+        (
+            lambda members: members.update({"alpha/a\nb.py": ""}),
+            r"alpha/a\nb.py is not a valid file name",
+        ),
+        (
+            lambda members: members.update({f"alpha/{'é' * 130}.py": ""}),
+            f"alpha/{'é' * 130}.py is not a valid file name",
+        ),
     ],
 )
 def test_a_wheel_that_uv_does_not_install_is_rejected(
@@ -145,6 +187,29 @@ def test_bytes_around_the_zip_file_are_rejected(wheel: Path, tmp_path: Path) -> 
     assert not is_installed_by_uv(wheel, tmp_path)
     wheel.write_bytes(b"more" + content)
     assert problems(wheel) == ("it has bytes before the ZIP file",)
+
+
+@pytest.mark.parametrize("name", ["../x.py", "/x.py", "alpha/../../x.py"])
+def test_a_file_outside_the_wheel_is_rejected(name: str, wheel: Path) -> None:
+    """uv leaves it out, and pip stops."""
+    rewrite(wheel, lambda members: members.update({name: ""}))
+    assert problems(wheel) == (f"{name} is not a valid file name",)
+
+
+def test_a_file_name_that_is_not_utf_8_is_rejected(wheel: Path, tmp_path: Path) -> None:
+    content = rewrite(wheel, lambda members: members.update({"eX.py": ""})).read_bytes()
+    wheel.write_bytes(content.replace(b"eX.py", b"e\xe9.py"))
+    assert len(problems(wheel)) == 1
+    assert not is_installed_by_uv(wheel, tmp_path)
+
+
+def test_a_wrong_checksum_of_a_compressed_member_is_found(wheel: Path, tmp_path: Path) -> None:
+    rewrite(wheel, lambda _: None, zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(wheel) as archive:
+        checksum = archive.getinfo("alpha.py").CRC.to_bytes(4, "little")
+    wheel.write_bytes(wheel.read_bytes().replace(checksum, bytes(4)))
+    assert problems(wheel) == ("alpha.py does not match its checksum",)
+    assert not is_installed_by_uv(wheel, tmp_path)
 
 
 def test_a_wrong_checksum_of_a_stored_member_is_found(wheel: Path, tmp_path: Path) -> None:
