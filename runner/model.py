@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from offline_bundle.wheelhouse.runtime.text import printable
+
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
@@ -71,7 +73,7 @@ class Counts:
     def describe(self) -> str:
         """Return one line: `3 running, 7 evaluated`."""
         parts = [f"{number:,} {state}" for state, number in self.by_state.items()]
-        return ", ".join(parts) or "no jobs"
+        return printable(", ".join(parts)) or "no jobs"
 
 
 @dataclass(frozen=True)

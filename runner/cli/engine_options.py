@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from offline_bundle.runner.engine import ENGINES, engine_module, engine_parameters
+from offline_bundle.wheelhouse.cli.kit.settings import origin_in_bundle
+from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_SECRETS = ("password", "token", "client_secret")
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
@@ -77,4 +81,23 @@ def take_engine_options(
             )
         if owners:
             given.pop(str(parameter.name), None)
+    if "url" in own and not own.get("embedded"):
+        _check_server(context, own)
     return own
+
+
+def _check_server(context: click.Context, options: dict[str, Any]) -> None:
+    """Give a server that a bundle names no secret that may be another one's; raises InputError.
+
+    Certificates of a bundle are for its own server only.
+    """
+    origin = origin_in_bundle(context, "url")
+    if origin is None and origin_in_bundle(context, "ca_file"):
+        options["ca_file"] = None
+    if origin and any(options.get(name) for name in _SECRETS):
+        raise InputError(
+            f"{origin} names the server {options['url']}: "
+            "it does not get a given password or token",
+            hint=f"add -U {shlex.quote(options['url'])} if you trust it; "
+            "without HPS_PASSWORD and HPS_TOKEN, the password is asked for",
+        )

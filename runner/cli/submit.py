@@ -253,15 +253,16 @@ def _variables(settings: Sequence[str]) -> Mapping[str, str]:
 
 def _print_submitted(project: ProjectState, command: str, *, as_json: bool, is_quiet: bool) -> None:
     jobs = project.counts.total
+    from offline_bundle.wheelhouse.runtime.text import printable, printable_lines
+
     if as_json:
         document = {"project": project.document(), "jobs": {"total": jobs}}
         click.echo(json.dumps(document, indent=2))
     elif is_quiet:
-        click.echo(project.project_id)
+        click.echo(printable(project.project_id))
     else:
         from offline_bundle.wheelhouse.runtime.sizes import count
-        from offline_bundle.wheelhouse.runtime.text import printable_lines
 
         title = printable_lines(f"{project.name} ({project.project_id})")
         click.echo(f"{title}: {count(jobs, 'job')} submitted")
-        click.echo(f"to continue:\n  {command}")
+        click.echo(f"to continue:\n  {printable(command)}")

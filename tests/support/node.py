@@ -27,7 +27,7 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.python = _python_for_everybody()
+        self.python = python_for_everybody()
         self._wrap = [
             bubblewrap(),
             "--ro-bind",
@@ -95,8 +95,8 @@ def site() -> Iterator[tuple[Path, Node]]:
         shutil.rmtree(folder)
 
 
-def _python_for_everybody() -> str:
-    """A Python of our minor version that another user can run too."""
+def python_for_everybody() -> str:
+    """Return a Python of this minor version that another user can run too."""
     found = shutil.which(f"python{PYTHON}", path=os.defpath) if os.getuid() == 0 else sys.executable
     if not found and os.environ.get("CI"):
         pytest.fail(f"there is no python{PYTHON} for every user: install the system's")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse import runtime
-from offline_bundle.wheelhouse.runtime.launcher.modules import FILE as MODULES
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.launcher.modules import render_modules
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ if __name__ == "__main__":
     sys.dont_write_bytecode = True  # nothing is written into the bundle
     folder = os.path.dirname(os.path.abspath(__file__))
     sys.path.insert(0, folder)
-    sys.exit(main(folder))
+    sys.exit(main(folder, "{modules}"))
 """
 _UNPACK_DOC = '''\
 """Check or unpack an archive of an offline bundle. Standard library of Python 3.9 or newer only.
@@ -159,11 +159,12 @@ def bundle_files(*, with_cache: bool, with_pythons: bool) -> Mapping[str, bytes]
     *with_cache* adds the program that serves the uv cache, *with_pythons* the shell launcher for
     nodes that have no Python.
     """
-    files = {"run.py": single_file(_RUN, _RUN_DOC, _RUN_MAIN)}
-    for path in sorted(path for path in _ROOT.rglob("*.py") if path.parent.name != "archive"):
-        files[f"runtime/{path.relative_to(_ROOT).as_posix()}"] = path.read_bytes()
-    sources = {path: code.decode() for path, code in files.items() if path != "run.py"}
-    files[f"runtime/{MODULES}"] = render_modules(sources).encode()
+    paths = sorted(path for path in _ROOT.rglob("*.py") if path.parent.name != "archive")
+    files = {f"runtime/{path.relative_to(_ROOT).as_posix()}": path.read_bytes() for path in paths}
+    modules = render_modules({path: code.decode() for path, code in files.items()}).encode()
+    name = f"modules-{sha256_of(modules)[:16]}.txt"
+    files[f"runtime/{name}"] = modules
+    files["run.py"] = single_file(_RUN, _RUN_DOC, _RUN_MAIN.format(modules=name))
     if with_cache:
         files["uv_cache.py"] = _UV_CACHE.encode()
     if with_pythons:

@@ -96,10 +96,13 @@ def merge_files(
     replaceable = owned.keys() | _uv_paths(current.uv) | _uv_paths(incoming.uv)
     named = {path for script in scripts.values() for path in _paths(script)}
     named |= _uv_paths(merge_uv(current, incoming))
+    launcher = incoming if _is_newer(incoming, current) else current
     return {
         path: replace(file, publisher=file.publisher or _publisher(path, current, incoming))
         for path, file in files.items()
-        if path not in INVENTORIES and (path not in replaceable or path in named)
+        if path not in INVENTORIES
+        and (path not in replaceable or path in named)
+        and (not path.startswith("runtime/") or path in launcher.files)
     }
 
 
@@ -122,7 +125,7 @@ def _chooser(
         for manifest in (current, incoming)
         for platform, uv in manifest.uv.items()
     }
-    use_incoming_launcher = creator_order(incoming) >= creator_order(current)
+    use_incoming_launcher = _is_newer(incoming, current)
 
     def use_incoming(path: str) -> bool:
         if path in script_of:
@@ -134,6 +137,10 @@ def _chooser(
         return use_incoming_launcher
 
     return use_incoming
+
+
+def _is_newer(incoming: Manifest, current: Manifest) -> bool:
+    return creator_order(incoming) >= creator_order(current)
 
 
 def merge_uv(current: Manifest, incoming: Manifest) -> dict[str, BundledUv]:

@@ -21,6 +21,7 @@ import click
 
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.names import SETTINGS
+from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -131,15 +132,18 @@ class Defaults(dict[str, Any]):
         return key is not None and key in self._settings()
 
     def __getitem__(self, name: str) -> str | list[str]:
-        """Return the value of a parameter; report a server that a bundle chooses.
-
-        That server gets the user's password.
-        """
+        """Return the value of a parameter; report a server that a bundle chooses."""
         value = self._settings()[self._parameters[name]]
         if name == "url" and value.is_from_bundle and not self._has_named_server:
             self._has_named_server = True
-            click.echo(f"note: {value.origin} names the server {value.value}", err=True)
+            text = printable(f"note: {value.origin} names the server {value.value}")
+            click.echo(text, err=True)
         return value.value
+
+    def origin_in_bundle(self, name: str) -> str | None:
+        """Return the bundle's file that sets a parameter, None where the user's own does."""
+        value = self._settings().get(self._parameters.get(name, ""))
+        return value.origin if value and value.is_from_bundle else None
 
     def _settings(self) -> Mapping[str, Value]:
         context = click.get_current_context(silent=True)
@@ -156,6 +160,14 @@ def is_configured(context: click.Context, parameter: str) -> bool:
     """Return whether the value of a parameter is from a variable or file, as `Defaults` has it."""
     source = context.get_parameter_source(parameter)
     return source is click.core.ParameterSource.DEFAULT_MAP
+
+
+def origin_in_bundle(context: click.Context, parameter: str) -> str | None:
+    """Return the bundle's file that the value of a parameter is from, or None."""
+    defaults = context.default_map
+    if not isinstance(defaults, Defaults) or not is_configured(context, parameter):
+        return None
+    return defaults.origin_in_bundle(parameter)
 
 
 def read_settings(bundle: Path | None = None) -> dict[str, Value]:

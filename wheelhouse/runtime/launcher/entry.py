@@ -6,10 +6,11 @@ import sys
 from .warm_start import start_from_record
 
 
-def main(bundle: str = "") -> int:
+def main(bundle: str = "", modules: str = "") -> int:
     """Start the script that the command line names; return the exit code if it was not started.
 
-    *bundle* is the default of `--bundle`: the folder of run.py.
+    *bundle* is the default of `--bundle`: the folder of run.py. *modules* is a file in runtime/
+    there, with the modules that fit run.py.
     """
     arguments = sys.argv[1:]
     if sys.platform != "win32":
@@ -26,7 +27,7 @@ def main(bundle: str = "") -> int:
     try:
         from .modules import use_modules_file
 
-        use_modules_file(bundle)
+        use_modules_file(bundle, modules)
         from .cold_start import main as cold_start
     except Exception as error:  # noqa: BLE001 - a cut or changed file may raise anything
         folder = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "runtime")

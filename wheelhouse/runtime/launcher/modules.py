@@ -1,8 +1,9 @@
-"""Import the modules of the launcher from one file of the bundle, `runtime/modules.txt`.
+"""Import the modules of the launcher from one file of the bundle, `runtime/modules-DIGEST.txt`.
 
 A shared file system answers one open sooner than fifty. The file has the same text as the files of
 `runtime/`, each after a line with its path, and a last line. Without the file, or if it was cut,
-the launcher reads those.
+the launcher reads those. `run.py` names the file, so an update in progress does not mix two
+launchers.
 """
 
 import os
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Optional
 
-FILE = "modules.txt"
 _BANNER, _BANNER_END = "# ---- ", " ----"
 _LAST_LINE = f"{_BANNER}end{_BANNER_END}\n"
 
@@ -29,13 +29,13 @@ def render_modules(sources: "dict[str, str]") -> str:
     return "".join([*sections, _LAST_LINE])
 
 
-def use_modules_file(folder: str) -> None:
-    """Import `runtime` and its modules from runtime/modules.txt in *folder*, if it is there.
+def use_modules_file(folder: str, name: str) -> None:
+    """Import `runtime` and its modules from runtime/*name* in *folder*, if it is there.
 
     Then *folder* is no longer searched for modules: each import of another one would ask for it.
     """
     try:
-        with open(os.path.join(folder, "runtime", FILE), encoding="utf-8", newline="") as file:
+        with open(os.path.join(folder, "runtime", name), encoding="utf-8", newline="") as file:
             text = file.read()
     except (OSError, ValueError):
         return

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..names import MANIFEST
 from ..processes import explicit_program
 from ..python.pep723 import read_block
+from ..text import printable_lines
 from .trusted_bundle import name_bundle
 from .warm_start import launch_key
 
@@ -50,7 +51,7 @@ class Request:
     def log(self, message: str, verbosity: int = 0) -> None:
         """Print a message on stderr, at this verbosity or a higher one."""
         if self.verbosity >= verbosity:
-            print(message, file=sys.stderr, flush=True)
+            print(printable_lines(message), file=sys.stderr, flush=True)
 
 
 def _bundle_folder(bundle: "Optional[str]") -> str:

@@ -33,22 +33,27 @@ check_digest() {
     fail 5 "$bundle/$2 does not match SHA256SUMS" "copy the bundle again"
 }
 
-# is_private FOLDER: others can neither write there nor replace it or a folder above, as cache_dir.py
-# checks. A group that can write in a folder of this user is taken for the user's own.
-is_private() (
-    cd -P "$1" || exit 1
-    folder=$(pwd) place=
+owner() (
     # shellcheck disable=SC2046  # words: mode, links, owner, group
-    set -- $(ls -ldn /.)
-    root=$3
+    set -- $(ls -ldn "$1/.")
+    printf %s "$3"
+)
+
+# is_private FOLDER [link]: others can neither write there nor replace it or a folder above, as
+# cache_dir.py checks. With "link", neither can they replace a link in FOLDER.
+is_private() (
+    place=${2:-}
+    folder=$(cd -P "$1" && pwd) || exit 1
+    root=$(owner /)
     while :; do
         # shellcheck disable=SC2046
         set -- $(ls -ldn "$folder/.")
         case $1,$place in
         ?????w*, | ????????w*,) exit 1 ;;  # the folder itself
-        ?????????[tT]*) ;;
+        ?????????[tT]*,above) ;;
         ????????w*) exit 1 ;;
-        ?????w*) [ "$4" = 0 ] || [ -O "$folder" ] || exit 1 ;;
+        # a group that this user has alone, of equal number
+        ?????w*) [ "$4" = 0 ] || { [ "$4" = "$user" ] && [ -G "$folder" ]; } || exit 1 ;;
         esac
         [ -O "$folder" ] || [ "$3" = 0 ] || [ "$3" = "$root" ] || exit 1
         [ "$folder" != / ] || exit 0
@@ -82,13 +87,17 @@ cache=${OFFLINE_BUNDLE_CACHE:-${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}}}
 [ -n "$cache" ] || fail 1 "no folder for the cache: HOME is not set" "set OFFLINE_BUNDLE_CACHE to a folder of your own"
 [ -n "${OFFLINE_BUNDLE_CACHE:-}" ] || cache=$cache/offline-bundle
 case $cache in /*) ;; *) cache=$(pwd)/$cache ;; esac
-# A link is accepted where its folder is this user's: elsewhere, others may have created it.
-# shellcheck disable=SC3067  # dash, busybox, bash and ksh have -O; other shells fail here
-if [ -e "$cache" ] && ! { [ -O "$cache" ] && { [ ! -L "$cache" ] || [ -O "${cache%/*}" ]; }; }; then
+! has mkdir || (umask 077 && mkdir -p "$cache") || fail 1 "$cache cannot be created" "set OFFLINE_BUNDLE_CACHE"
+# shellcheck disable=SC3067  # dash, busybox, bash and ksh have -O and -G; other shells fail here
+if [ -e "$cache" ] && ! { [ -O "$cache" ] && { has ls || ! [ -L "$cache" ] || [ -O "${cache%/*}" ]; }; }; then
     fail 1 "the cache $cache is not a folder of your own" "set OFFLINE_BUNDLE_CACHE to one"
 fi
-if [ -e "$cache" ] && has ls && ! is_private "$cache"; then
-    fail 1 "the cache $cache can be written or replaced by others" "set OFFLINE_BUNDLE_CACHE to another folder"
+if [ -e "$cache" ] && has ls; then
+    user=$(owner "$cache")
+    if { [ -L "$cache" ] && ! is_private "${cache%/*}" link; } || ! is_private "$cache"; then
+        fail 1 "the cache $cache can be written or replaced by others" "set OFFLINE_BUNDLE_CACHE to another folder"
+    fi
+    cache=$(cd -P "$cache" && pwd)  # what was checked is used: links on its path may change
 fi
 
 bootstrap=$cache/bootstrap
