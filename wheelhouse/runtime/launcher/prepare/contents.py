@@ -47,7 +47,7 @@ def write_contents(home: str, site_packages: "Sequence[str]", bytecode: "FileTab
 
     A RECORD has the digests of the other files of its package (PEP 376).
     """
-    real_home, records = os.path.realpath(home), {}
+    real_home, records = os.path.join(os.path.realpath(home), ""), {}
     for folder in site_packages:
         for name in os.listdir(folder):
             path = os.path.join(folder, name, "RECORD")
@@ -55,7 +55,7 @@ def write_contents(home: str, site_packages: "Sequence[str]", bytecode: "FileTab
                 with open(path, "rb") as file:
                     digest = sha256_of(file.read())
                 records[os.path.relpath(os.path.realpath(path), real_home)] = digest
-    table = {os.path.relpath(path, real_home): list(bytecode[path]) for path in bytecode}
+    table = {path.removeprefix(real_home): list(bytecode[path]) for path in bytecode}
     document = {"records": records, "bytecode": table}
     write_atomic(os.path.join(home, CONTENTS), json.dumps(document).encode())
 

@@ -22,6 +22,8 @@ from .linked import link_environment, link_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Optional
+
     from ...disk.locks import FileLock
     from ..request import Request
     from .plan import Plan
@@ -62,8 +64,9 @@ def make_environment(
             check_room(plan, cache)
             os.mkdir(home, 0o700)
             _report_noexec(home, request)
+            uv = find_uv(plan, cache)  # a thread that unpacks bytecode would slow the copy down
             with UnpackedBytecode(plan, request, os.path.join(home, "bytecode")) as bytecode:
-                _install(Tool(home, cache, lock, request), plan, request)
+                _install(Tool(home, cache, lock, request), uv, plan, request)
                 magic, folders = check_environment(home, plan)
                 bytecode.place(magic, folders)
                 write_contents(home, folders, bytecode.placed)
@@ -90,9 +93,8 @@ def _report_noexec(home: str, request: "Request") -> None:
         )
 
 
-def _install(tool: Tool, plan: "Plan", request: "Request") -> None:
+def _install(tool: Tool, uv: "Optional[str]", plan: "Plan", request: "Request") -> None:
     """Install the lock's wheels into an environment of this node."""
-    uv = find_uv(plan, tool.cache)
     count = len(plan.lock.packages)
     packages = f"{count} package{'' if count == 1 else 's'}"
     python = f"Python {dotted_version(plan.interpreter.version)}"

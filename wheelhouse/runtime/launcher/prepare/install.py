@@ -65,7 +65,9 @@ def find_uv(plan: "Plan", cache: str) -> "Optional[str]":
     copy = os.path.join(cache, "uv-bin", digest, os.path.basename(name))
     if not has_digest(copy, digest):
         os.makedirs(os.path.dirname(copy), mode=0o700, exist_ok=True)
-        write_atomic(copy, plan.bundle.read(name), mode=0o700, durable=True)
+        partial = f"{copy}.{os.urandom(6).hex()}.partial"
+        plan.bundle.copy(name, partial, mode=0o700)
+        os.replace(partial, copy)
     return copy
 
 
