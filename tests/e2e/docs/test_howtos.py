@@ -17,6 +17,9 @@ from tests.support.signing_cases import allowing, make_key, public
 if TYPE_CHECKING:
     from pathlib import Path
 
+if TYPE_CHECKING:
+    from tests.support.index_server import IndexServer
+
 __all__ = ["place"]
 
 pytestmark = pytest.mark.slow
@@ -128,3 +131,29 @@ def test_transfer(place: Path) -> None:
             shutil.copy(place / "bundle" / "bundle.json", place / "sent")
         run(line, place.parent / "media" if line.startswith("python3") else place)
     assert (place / "out" / "update.tar").stat().st_size < 1024 * 1024
+
+
+def test_review(place: Path, index: IndexServer) -> None:
+    """The single commands, without attestations (test_attestations.py) and the procedure
+    (test_review_docs.py).
+    """
+    index.vulnerabilities = {}
+    for name in ("eval", "old"):
+        (place / f"{name}.py").write_text(HEADER.format('"numpy"'))
+    (place / "rules.toml").write_text('denied-packages = ["pycrypto"]\n')
+    (place / "exceptions.toml").touch()
+    shutil.make_archive(str(place / "advisories"), "zip", ROOT / "tests" / "data" / "advisories")
+    target = "--python-version 3.10 --python-platform x86_64-manylinux_2_28"
+    run(f"build-offline-bundle eval.py old.py -o bundle {target}", place)
+    run("build-offline-bundle eval.py -o bundle --python-version 3.12", place)
+    run("offline-bundle pack bundle -o bundle.tar", place)
+    shutil.copytree(place / "bundle", place / "DIR")
+    shutil.copytree(place / "bundle", place / "last")
+    lines = [line for line in commands("review.md") if "attestations" not in line]
+    recompile, diff, *others, _, prune = lines
+    run(recompile, place / "bundle")
+    shutil.copy(place / "bundle" / "bundle.json", place)
+    run(diff, place)
+    for line in others:
+        run(line, place)
+    assert "would be removed" in run(prune, place).stderr
