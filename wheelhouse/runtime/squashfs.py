@@ -9,11 +9,12 @@ Format: https://dr-emann.github.io/squashfs/squashfs.html
 
 import os
 import struct
+import threading
 import zlib
-from collections import OrderedDict
 
 from .disk.files import check_space, create_file, open_regular, read_at, write_all
 from .errors import IntegrityError
+from .parallel import parallel_map
 from .text import shown
 
 TYPE_CHECKING = False
@@ -88,6 +89,11 @@ class _Unpacking:
         self._seen: set[int] = set()
 
     def unpack(self, folder: str) -> None:
+        """Write everything; large files in other threads, because zlib releases the GIL."""
+        parallel_map(self._write, self._files(folder), lambda item: item[0].size)
+
+    def _files(self, folder: str) -> "Iterator[tuple[_File, str]]":
+        """Make the folders; yield each file and where to write it."""
         root = self._image.inode(self._image.root)
         if not isinstance(root, _Folder):
             _refuse("its root is not a folder")
@@ -102,7 +108,10 @@ class _Unpacking:
                 if isinstance(inner, _Folder):
                     waiting.append((inner, target, depth + 1))
                 else:
-                    self._write(inner, target)
+                    self._size += inner.size
+                    if self._size > self._largest:
+                        _refuse(f"it unpacks to more than {self._largest} bytes")
+                    yield inner, target
 
     def _count(self, reference: int) -> "_Folder | _File":
         """Return the inode of an entry."""
@@ -116,10 +125,8 @@ class _Unpacking:
             self._seen.add(reference)
         return inode
 
-    def _write(self, inode: _File, path: str) -> None:
-        self._size += inode.size
-        if self._size > self._largest:
-            _refuse(f"it unpacks to more than {self._largest} bytes")
+    def _write(self, item: "tuple[_File, str]") -> None:
+        inode, path = item
         if inode.size > self._image.block_size:
             check_space(os.path.dirname(path), inode.size)
         with create_file(path, is_executable=inode.is_executable) as file:
@@ -146,8 +153,8 @@ class _Image:
             _refuse(f"its block size is {self.block_size}")
         if self._length_used > self._length:
             _refuse("it is cut short")
-        self._metadata: OrderedDict[int, tuple[bytes, int]] = OrderedDict()
-        self._fragment_data: OrderedDict[int, bytes] = OrderedDict()
+        self._metadata: _Cache[tuple[bytes, int]] = _Cache()
+        self._fragment_data: _Cache[bytes] = _Cache()
 
     def inode(self, reference: int) -> "_Folder | _File":
         """Return the inode at a reference: position of its block, and offset in it."""
@@ -219,7 +226,7 @@ class _Image:
             if not header & _STORED_METADATA:
                 data = _inflate(data, _METADATA_SIZE)
             known = data, position + 2 + size
-            _keep(self._metadata, position, known)
+            self._metadata.add(position, known)
         return known
 
     def _fragment(self, number: int) -> bytes:
@@ -233,7 +240,7 @@ class _Image:
             data, _ = self.metadata(position)
             start, size, _ = struct.unpack("<Q2I", data[entry : entry + 16])
             known = self._block(start, size)
-            _keep(self._fragment_data, number, known)
+            self._fragment_data.add(number, known)
         return known
 
     def _block(self, position: int, size: int) -> bytes:
@@ -247,6 +254,20 @@ class _Image:
         if size and read_at(self._descriptor, memoryview(buffer), position) != size:
             _refuse("it is cut short")
         return bytes(buffer)
+
+
+class _Cache(dict[int, "_Value"]):
+    """The blocks that were read last. Threads may share it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def add(self, key: int, value: "_Value") -> None:
+        with self._lock:
+            self[key] = value
+            if len(self) > _KEPT_BLOCKS:
+                del self[next(iter(self))]
 
 
 class _Stream:
@@ -287,9 +308,3 @@ def _inflate(data: bytes, largest: int) -> bytes:
     if not decompressor.eof:
         _refuse("a block is cut short, or larger than a block")
     return content
-
-
-def _keep(cache: "OrderedDict[int, _Value]", key: int, value: "_Value") -> None:
-    cache[key] = value
-    if len(cache) > _KEPT_BLOCKS:
-        cache.popitem(last=False)
