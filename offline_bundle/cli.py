@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from offline_bundle import __version__
+from offline_bundle.wheelhouse.cli.kit.sections import SETTINGS
 from offline_bundle.wheelhouse.cli.kit.settings import Defaults
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.processes import stop_ignoring_children
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _INTERRUPTED = 130
-_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 # Command -> where it is defined, and its line in --help; in the order of use.
 _COMMANDS = {
@@ -158,7 +158,7 @@ class _LazyGroup(click.Group):
         return commands + click.Command.shell_complete(self, ctx, incomplete)
 
 
-@click.group(cls=_LazyGroup, context_settings=_SETTINGS, invoke_without_command=True)
+@click.group(cls=_LazyGroup, context_settings=SETTINGS, invoke_without_command=True)
 @click.version_option(__version__, "-V", "--version", prog_name="offline-bundle")
 @click.pass_context
 def cli(context: click.Context) -> None:

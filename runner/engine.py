@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from offline_bundle.wheelhouse.cli.kit.sections import parameters_of
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,19 +142,8 @@ def complete_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults, **options}
 
 
-def engine_parameters(options: Iterable[Callable[..., Any]]) -> list[click.Option]:
-    """Return the parameters that decorators of click add to a command, in order."""
-
-    def function() -> None:
-        pass
-
-    for option in options:
-        option(function)
-    return list(getattr(function, "__click_params__", ()))
-
-
 def _defaults(options: Iterable[Callable[..., Any]]) -> dict[str, Any]:
     """Return the values that the options have if the command line names none of them."""
-    command = click.Command("options", params=[*engine_parameters(options)])
+    command = click.Command("options", params=[*parameters_of(options)])
     context = command.make_context("options", [])
     return dict(context.params)

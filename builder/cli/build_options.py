@@ -17,6 +17,7 @@ from offline_bundle.wheelhouse.cli.kit.options import (
     sign_option,
     trusted_root_option,
 )
+from offline_bundle.wheelhouse.cli.kit.sections import COMMON, parameters_of, write_sections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,164 +40,199 @@ def _repeatable(*names: str, text: str, **settings: Any) -> Callable[[Any], Any]
     return click.option(*names, help=f"{text} Repeatable.", multiple=True, **settings)
 
 
-_OPTIONS = [
-    click.option(
-        "-o",
-        "--output",
-        required=True,
-        metavar="DIR",
-        type=PATH,
-        help="The bundle: a new or empty folder, or a bundle to extend.",
-    ),
-    _repeatable(
-        "--python-version",
-        "python_versions",
-        metavar="3.12",
-        text="Python of the nodes. Default: chosen from the script's requires-python.",
-    ),
-    _repeatable(
-        "--python-platform",
-        "platforms",
-        metavar="PLATFORM",
-        text="Platform of the nodes as uv names it, such as x86_64-manylinux_2_28. "
-        "Default: this machine.",
-        shell_complete=_complete_platforms,
-    ),
-    _repeatable(
-        "--node",
-        "nodes",
-        metavar="node.json",
-        type=PATH,
-        text="Build for this node: the output of `offline-bundle probe` on it.",
-    ),
-    click.option(
-        "--resolver",
-        type=click.Choice(["uv", "pip-tools"]),
-        default="uv",
-        show_default=True,
-        help="Resolver. pip-tools uses pip's configuration only, and supports this machine only.",
-    ),
-    _repeatable(
-        "--index",
-        "indexes",
-        metavar="[NAME=]URL",
-        text="An additional index, searched before the default one.",
-    ),
-    click.option("--default-index", metavar="URL", help="The index in place of the public one."),
-    click.option(
-        "--index-strategy",
-        type=click.Choice(["first-index", "unsafe-first-match", "unsafe-best-match"]),
-        help="Indexes that a package may come from. Default: only the first that has it.",
-    ),
-    _repeatable("--find-links", metavar="LOCATION", text="A folder or page of files."),
-    _repeatable(
-        "--allow-insecure-host",
-        "insecure_hosts",
-        metavar="HOST",
-        text="Do not verify the certificate of this host.",
-    ),
-    click.option(
-        "--exclude-newer", metavar="DATE", help="Ignore files uploaded after this date or age."
-    ),
-    _repeatable(
-        "--requirements",
-        metavar="FILE",
-        type=PATH,
-        text="Requirements file, for scripts without metadata.",
-    ),
-    click.option(
-        "--project",
-        metavar="FILE",
-        type=PATH,
-        help="pyproject.toml, for scripts without metadata; its uv.lock selects the versions.",
-    ),
-    _repeatable("--group", "groups", metavar="NAME", text="Dependency group of --project."),
-    click.option(
-        "--pylock",
-        metavar="FILE",
-        type=PATH,
-        help="Lock file (PEP 751), for scripts without metadata.",
-    ),
-    click.option(
-        "--settings",
-        metavar="FILE",
-        type=PATH,
-        help="Include these settings (TOML): defaults for commands that use the bundle.",
-    ),
-    click.option(
-        "--strict-imports",
-        is_flag=True,
-        help="Fail for imports that neither the header's packages nor files beside the script "
-        "provide.",
-    ),
-    _repeatable(
-        "--include",
-        metavar="[NAME=]PATH",
-        text="Include a file or folder of data; scripts find it in the folder OFFLINE_BUNDLE_DATA.",
-    ),
-    _repeatable("--constraint", "constraints", metavar="FILE", type=PATH, text="Constraints file."),
-    _repeatable(
-        "--allow-build",
-        metavar="NAME|:all:",
-        text="Build this package from source, which runs its code here.",
-    ),
-    click.option(
-        "--format",
-        "formats",
-        type=click.Choice(["index", "cache", "venv", "image"]),
-        multiple=True,
-        help="Extra formats to include. cache: a filled UV_CACHE_DIR for one version of uv; venv: "
-        "ready environments; image: each of them as one SquashFS file. The index is always "
-        "included. Default: those of the bundle. Repeatable.",
-    ),
-    click.option(
-        "--uv-version",
-        metavar="V",
-        help="Version of uv to include for the nodes. Default: the one that resolves.",
-    ),
-    click.option("--no-uv", is_flag=True, help="Include no uv."),
-    click.option(
-        "--with-python/--no-python",
-        default=False,
-        help="Include an interpreter for each target (python-build-standalone, as in uv).  "
-        "[default: --no-python]",
-    ),
-    click.option(
-        "--no-bytecode",
-        is_flag=True,
-        help="Include no compiled bytecode: each node compiles what its jobs import.",
-    ),
-    click.option(
-        "--audit",
-        is_flag=True,
-        help="Check for known vulnerabilities: those that the indexes list in their JSON API.",
-    ),
-    click.option(
-        "--osv-server",
-        metavar="URL",
-        help="Check for known vulnerabilities: those that this server lists, by the API of OSV.",
-    ),
-    click.option(
-        "--attestations",
-        is_flag=True,
-        help="Fetch the attestations that the indexes name, and verify them (PEP 740).",
-    ),
-    require_attestations_option,
-    trusted_root_option,
-    rules_options,
-    ci_options,
-    sign_option,
-    json_option,
-    quiet_option,
-    click.option("-v", "--verbose", is_flag=True, help="List the packages too."),
-]
+_SECTIONS: dict[str, list[Callable[[Any], Any]]] = {
+    COMMON: [
+        click.option(
+            "-o",
+            "--output",
+            required=True,
+            metavar="DIR",
+            type=PATH,
+            help="The bundle: a new or empty folder, or a bundle to extend.",
+        ),
+        sign_option,
+        json_option,
+        quiet_option,
+        click.option("-v", "--verbose", is_flag=True, help="List the packages too."),
+    ],
+    "Nodes": [
+        _repeatable(
+            "--python-version",
+            "python_versions",
+            metavar="3.12",
+            text="Python of the nodes. Default: chosen from the script's requires-python.",
+        ),
+        _repeatable(
+            "--python-platform",
+            "platforms",
+            metavar="PLATFORM",
+            text="Platform of the nodes as uv names it, such as x86_64-manylinux_2_28. "
+            "Default: this machine.",
+            shell_complete=_complete_platforms,
+        ),
+        _repeatable(
+            "--node",
+            "nodes",
+            metavar="node.json",
+            type=PATH,
+            text="Build for this node: the output of `offline-bundle probe` on it.",
+        ),
+    ],
+    "Scripts and data": [
+        _repeatable(
+            "--requirements",
+            metavar="FILE",
+            type=PATH,
+            text="Requirements file, for scripts without metadata.",
+        ),
+        click.option(
+            "--project",
+            metavar="FILE",
+            type=PATH,
+            help="pyproject.toml, for scripts without metadata; its uv.lock selects the versions.",
+        ),
+        _repeatable("--group", "groups", metavar="NAME", text="Dependency group of --project."),
+        click.option(
+            "--pylock",
+            metavar="FILE",
+            type=PATH,
+            help="Lock file (PEP 751), for scripts without metadata.",
+        ),
+        click.option(
+            "--strict-imports",
+            is_flag=True,
+            help="Fail for imports that neither the header's packages nor files beside the script "
+            "provide.",
+        ),
+        _repeatable(
+            "--include",
+            metavar="[NAME=]PATH",
+            text="Include a file or folder of data; scripts find it in the folder "
+            "OFFLINE_BUNDLE_DATA.",
+        ),
+    ],
+    "Packages": [
+        click.option(
+            "--resolver",
+            type=click.Choice(["uv", "pip-tools"]),
+            default="uv",
+            show_default=True,
+            help="Resolver. pip-tools uses pip's configuration only, and supports this machine "
+            "only.",
+        ),
+        _repeatable(
+            "--index",
+            "indexes",
+            metavar="[NAME=]URL",
+            text="An additional index, searched before the default one.",
+        ),
+        click.option(
+            "--default-index", metavar="URL", help="The index in place of the public one."
+        ),
+        click.option(
+            "--index-strategy",
+            type=click.Choice(["first-index", "unsafe-first-match", "unsafe-best-match"]),
+            help="Indexes that a package may come from. Default: only the first that has it.",
+        ),
+        _repeatable("--find-links", metavar="LOCATION", text="A folder or page of files."),
+        _repeatable(
+            "--allow-insecure-host",
+            "insecure_hosts",
+            metavar="HOST",
+            text="Do not verify the certificate of this host.",
+        ),
+        click.option(
+            "--exclude-newer", metavar="DATE", help="Ignore files uploaded after this date or age."
+        ),
+        _repeatable(
+            "--constraint", "constraints", metavar="FILE", type=PATH, text="Constraints file."
+        ),
+        _repeatable(
+            "--allow-build",
+            metavar="NAME|:all:",
+            text="Build this package from source, which runs its code here.",
+        ),
+    ],
+    "Contents of the bundle": [
+        click.option(
+            "--format",
+            "formats",
+            type=click.Choice(["index", "cache", "venv", "image"]),
+            multiple=True,
+            help="Extra formats to include. cache: a filled UV_CACHE_DIR for one version of uv; "
+            "venv: ready environments; image: each of them as one SquashFS file. The index is "
+            "always included. Default: those of the bundle. Repeatable.",
+        ),
+        click.option(
+            "--with-python/--no-python",
+            default=False,
+            help="Include an interpreter for each target (python-build-standalone, as in uv).  "
+            "[default: --no-python]",
+        ),
+        click.option(
+            "--uv-version",
+            metavar="V",
+            help="Version of uv to include for the nodes. Default: the one that resolves.",
+        ),
+        click.option("--no-uv", is_flag=True, help="Include no uv."),
+        click.option(
+            "--no-bytecode",
+            is_flag=True,
+            help="Include no compiled bytecode: each node compiles what its jobs import.",
+        ),
+        click.option(
+            "--settings",
+            metavar="FILE",
+            type=PATH,
+            help="Include these settings (TOML): defaults for commands that use the bundle.",
+        ),
+    ],
+    "Review": [
+        click.option(
+            "--audit",
+            is_flag=True,
+            help="Check for known vulnerabilities: those that the indexes list in their JSON API.",
+        ),
+        click.option(
+            "--osv-server",
+            metavar="URL",
+            help="Check for known vulnerabilities: those that this server lists, by the API of "
+            "OSV.",
+        ),
+        rules_options,
+        click.option(
+            "--attestations",
+            is_flag=True,
+            help="Fetch the attestations that the indexes name, and verify them (PEP 740).",
+        ),
+        require_attestations_option,
+        trusted_root_option,
+    ],
+    "Locks and CI": [
+        ci_options,
+    ],
+}
+"""Title in the help -> its options."""
 
 
 def build_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add all options of `build`."""
-    for option in reversed(_OPTIONS):
+    for option in reversed([option for options in _SECTIONS.values() for option in options]):
         command = option(command)
     return command
+
+
+class BuildCommand(click.Command):
+    """A command whose help has sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options by section."""
+        titles = {
+            str(parameter.name): title
+            for title, options in _SECTIONS.items()
+            for parameter in parameters_of(options)
+        }
+        write_sections(self, ctx, formatter, titles)
 
 
 def make_request(values: Mapping[str, Any]) -> BuildRequest:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from offline_bundle.runner.engine import ENGINES, engine_module, engine_parameters
+from offline_bundle.runner.engine import ENGINES, engine_module
+from offline_bundle.wheelhouse.cli.kit.sections import parameters_of, write_sections
 from offline_bundle.wheelhouse.cli.kit.settings import origin_in_bundle
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
@@ -36,16 +37,12 @@ class EngineCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the common options, then those of each engine."""
         owned = _options_of("OPTIONS")
-        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
-        for parameter in self.get_params(ctx):
-            owners = [name for name in owned if parameter.name in owned[name]]
-            shown = parameter.get_help_record(ctx)
-            if shown and isinstance(parameter, click.Option):
-                title = f"With --engine {' or '.join(owners)}" if owners else "Options"
-                sections.setdefault(title, []).append(shown)
-        for title, shown_options in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(shown_options)
+        owners: dict[str, list[str]] = {}
+        for engine, names in owned.items():
+            for name in names:
+                owners.setdefault(name, []).append(engine)
+        titles = {name: f"With --engine {' or '.join(owners[name])}" for name in owners}
+        write_sections(self, ctx, formatter, titles)
 
 
 def _options_of(attribute: str) -> dict[str, tuple[str, ...]]:
@@ -53,7 +50,7 @@ def _options_of(attribute: str) -> dict[str, tuple[str, ...]]:
     return {
         name: tuple(
             str(parameter.name)
-            for parameter in engine_parameters(getattr(engine_module(name), attribute))
+            for parameter in parameters_of(getattr(engine_module(name), attribute))
         )
         for name in ENGINES
     }

@@ -38,7 +38,7 @@ def test_the_version_is_shown() -> None:
     [
         (["buid"], "did you mean build?"),
         (["verfy", "x"], "did you mean verify?"),
-        (["verify", "x", "--quite"], "Did you mean '--quiet'?"),
+        (["verify", "x", "--quite"], "did you mean --quiet?"),
     ],
 )
 def test_unknown_words_get_a_suggestion(words: list[str], suggestion: str) -> None:

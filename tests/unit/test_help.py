@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pytest
 
+from offline_bundle.builder.cli.build import build_command
 from offline_bundle.cli import cli, run_command_line
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -33,3 +31,18 @@ def test_help_suggests_a_name_for_an_unknown_command(capsys: pytest.CaptureFixtu
     code, text = shown(capsys, "prnue")
     assert code == 2
     assert "did you mean prune" in text
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_the_options_of_build_are_in_sections(
+    capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    """`-h` is known whichever program starts `build`; each option is in one section."""
+    assert run_command_line(build_command, [option], "build-offline-bundle") == 0
+    text = capsys.readouterr().out
+    titles = [line[:-1] for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+    assert titles[:3] == ["Options", "Nodes", "Scripts and data"]
+    names = {name for parameter in build_command.params for name in parameter.opts}
+    for name in (*(name for name in names if name.startswith("--")), "--help"):
+        assert sum(f"{name} " in f"{line} " for line in text.splitlines() if "  -" in line) >= 1
+    assert text.count("  -h, --help ") == 1
