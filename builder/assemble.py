@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from offline_bundle.builder import bytecode, restore
 from offline_bundle.builder.compose import Composition, LockedScript, compose
 from offline_bundle.builder.extras import python_builds, uv_binaries
+from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.formats.base import FormatContext, formats_of
 from offline_bundle.builder.formats.registry import add_formats
 from offline_bundle.builder.included_data import add_data
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from offline_bundle.builder.extras.python_builds import PythonArchive
+    from offline_bundle.builder.fetch.model import FetchProgress
     from offline_bundle.builder.model import (
         BuildPlan,
         BuildProgress,
@@ -58,8 +61,22 @@ class Parts:
     notes: Sequence[str]
 
 
-def collect(resolved: Resolved, collector: Collector, progress: BuildProgress) -> Parts:
-    """Fetch or build everything, and check it."""
+def collect(
+    resolved: Resolved, collector: Collector, progress: BuildProgress, *, with_bytecode: bool
+) -> Parts:
+    """Fetch or build everything, and check it; compile wheels meanwhile."""
+    with ExitStack() as stack:
+        transfer = progress.transfer
+        if with_bytecode and not resolved.locked:  # a locked manifest decides what is compiled
+            cache = DownloadCache(collector.cache_root)
+            early = bytecode.EarlyCompilation(transfer, resolved.locks, cache)
+            transfer = stack.enter_context(early)
+        return _collect(resolved, collector, progress, transfer)
+
+
+def _collect(
+    resolved: Resolved, collector: Collector, progress: BuildProgress, transfer: FetchProgress
+) -> Parts:
     current = collector.writer.current
     indexes = [_find_indexes(lock, collector) for lock in resolved.locks]
     uv_indexes = [_find_indexes(lock, collector) for lock in resolved.uv]
@@ -68,7 +85,7 @@ def collect(resolved: Resolved, collector: Collector, progress: BuildProgress) -
     locks = (*resolved.locks, *resolved.uv)
     artifacts = [artifact for lock in locks for artifact in lock.artifacts]
     artifacts += [*resolved.orphaned_wheels, *pythons_to_restore.values()]
-    collector.fetch(artifacts, progress.transfer)
+    collector.fetch(artifacts, transfer)
     if resolved.pythons:
         keys = sorted({build.key for build in resolved.pythons.values()})
         progress.step(f"Fetching {', '.join(keys)}")
@@ -187,7 +204,7 @@ def _with_bytecode(
     """Add the bytecode of the wheels, or remove it; also return notes for the user."""
     if not plan.request.with_bytecode:
         return bytecode.without_bytecode(composition), ()
-    cache = Path(cache_directory()) / "bytecode"
+    cache = Path(cache_directory()) / bytecode.FOLDER
     adder = bytecode.BytecodeAdder(writer, cache, progress.step, resolved.locked)
     return adder.add(composition), adder.notes
 

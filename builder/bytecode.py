@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.bytecode import (
+    Compiler,
     compile_wheels,
     find_compiler,
     needed_bytecode,
@@ -18,11 +20,17 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError,
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
+    from typing import Self
 
     from offline_bundle.builder.compose import Composition
+    from offline_bundle.builder.fetch.cache import DownloadCache
+    from offline_bundle.builder.fetch.model import Download, FetchProgress
+    from offline_bundle.builder.model import ResolvedLock
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
+FOLDER = "bytecode"
+"""Folder in the user's cache that keeps compiled files between builds."""
 _LEAVE_OUT = "or leave bytecode out with --no-bytecode"
 
 
@@ -120,6 +128,58 @@ class BytecodeAdder:
                 hint="use the release of Python and the version of offline-bundle that compiled "
                 f"it; {_LEAVE_OUT}",
             )
+
+
+class EarlyCompilation:
+    """Compiles wheels while others are being fetched; passes the progress of that on.
+
+    `BytecodeAdder` finds the compiled files in *cache*. What fails here fails there again, with an
+    error. As a context manager, it waits until all is compiled.
+    """
+
+    def __init__(
+        self, progress: FetchProgress, locks: Iterable[ResolvedLock], downloads: DownloadCache
+    ) -> None:
+        self.begin, self.advance = progress.begin, progress.advance
+        self._progress = progress
+        self._downloads = downloads
+        self._pythons: dict[str, set[str]] = {}
+        self._compilers: dict[str, Compiler | None] = {}
+        self._stack = ExitStack()
+        for lock in locks:
+            for artifact in lock.artifacts:
+                digest = artifact.hashes.get("sha256")
+                if artifact.kind == "wheel" and digest:
+                    python = lock.resolution.target.python
+                    self._pythons.setdefault(digest, set()).add(python)
+
+    def __enter__(self) -> Self:
+        """Start; the processes start with the first wheel."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for the processes, or end them after an error."""
+        with self._stack:
+            for compiler in filter(None, self._compilers.values()) if kind is None else ():
+                with suppress(FetchError):
+                    compiler.finish()
+
+    def done(self, download: Download) -> None:
+        """Count one file as complete, and compile it."""
+        self._progress.done(download)
+        digest = download.hashes.get("sha256", "")
+        for python in self._pythons.get(digest, ()):
+            if python not in self._compilers:
+                self._compilers[python] = self._start(python)
+            compiler = self._compilers[python]
+            if compiler:
+                compiler.add(digest, self._downloads.path_of(digest))
+
+    def _start(self, python: str) -> Compiler | None:
+        interpreter = find_compiler(python)
+        if interpreter is None:
+            return None
+        return self._stack.enter_context(Compiler(interpreter, self._downloads.root / FOLDER))
 
 
 def wanted_bytecode(manifest: Manifest, locked: Manifest | None) -> set[str]:

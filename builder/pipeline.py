@@ -64,7 +64,8 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         resolved = resolve(plan, writer.current)
         writer.mark_corrupt(resolved.corrupt)
         collector = _collector(plan, writer)
-        parts = _with_attestations(plan, collect(resolved, collector, progress), writer, progress)
+        parts = collect(resolved, collector, progress, with_bytecode=request.with_bytecode)
+        parts = _with_attestations(plan, parts, writer, progress)
         import_notes = _check_imports(request, parts)
         assembled = assemble_bundle(plan, resolved, parts, writer, progress)
         composition, notes = assembled.composition, assembled.notes

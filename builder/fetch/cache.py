@@ -32,7 +32,7 @@ class DownloadCache:
 
     def get(self, sha256: str, size: int | None = None) -> Path | None:
         """Return the file with this digest, or None. It is hashed; a corrupt file is deleted."""
-        path = self._path_of(sha256)
+        path = self.path_of(sha256)
         try:
             if size in {None, path.stat().st_size} and file_digest(path) == sha256:
                 return path
@@ -44,11 +44,17 @@ class DownloadCache:
             path.unlink()
         return None
 
+    def path_of(self, sha256: str) -> Path:
+        """Return where the complete file with this digest is kept."""
+        if not is_digest(sha256):
+            raise ValueError(sha256)
+        return self._files / sha256[:2] / sha256
+
     def missing_bytes(self, sha256: str | None, size: int) -> int:
         """Return how many of a file's *size* bytes are not here yet, without reading the file."""
         if sha256 is None:
             return size
-        if self._path_of(sha256).exists():
+        if self.path_of(sha256).exists():
             return 0
         with contextlib.suppress(OSError):
             size -= (self._partials / sha256).stat().st_size
@@ -82,16 +88,11 @@ class DownloadCache:
 
     def store(self, partial: PartialFile, sha256: str) -> Path:
         """Turn *partial*, verified by the caller, into a complete file by one rename."""
-        path = self._path_of(sha256)
+        path = self.path_of(sha256)
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.move_to(path)
         return path
-
-    def _path_of(self, sha256: str) -> Path:
-        if not is_digest(sha256):
-            raise ValueError(sha256)
-        return self._files / sha256[:2] / sha256
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -73,6 +73,32 @@ def test_rebuild_changes_and_compiles_nothing(
     assert digests(factory.bundle) == {path: digest for path, (digest, _, _) in before.items()}
 
 
+def test_wheels_are_compiled_while_others_are_fetched(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled_before: list[Path] = []
+
+    def compile_rest(interpreter: str, wheels: dict[str, Path], folder: Path) -> dict[str, Path]:
+        compiled_before.extend(folder.iterdir())
+        return compile_wheels(interpreter, wheels, folder)
+
+    monkeypatch.setattr("offline_bundle.builder.bytecode.compile_wheels", compile_rest)
+    factory.build(factory.script("leaf", "twig"))
+    assert len(compiled_before) == 2
+    assert bytecode(factory) == {LEAF, TWIG}
+
+
+def test_compilation_that_fails_early_is_repeated(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreters = iter([shutil.which("false"), sys.executable])
+    monkeypatch.setattr(
+        "offline_bundle.builder.bytecode.find_compiler", lambda _: next(interpreters)
+    )
+    factory.build(factory.script("leaf"))
+    assert bytecode(factory) == {LEAF}
+
+
 def test_compiled_files_are_kept_between_bundles(
     factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
