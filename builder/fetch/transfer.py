@@ -163,7 +163,7 @@ class Transfer:
     def _request(self, partial: PartialDownload) -> None:
         with self._response(partial) as response:
             expected = check_response(response, partial, self._credentials)
-            self._receive(_blocks(response), partial)
+            self._receive(read_blocks(response), partial)
         if expected is not None and partial.size < expected:
             message = f"the connection was cut after {partial.size} of {expected} bytes"
             raise RetryableError(message)
@@ -219,13 +219,13 @@ def _local_path(url: str) -> Path | None:
     return None if "://" in url else Path(url)
 
 
-def _blocks(response: requests.Response) -> Iterator[bytes]:
-    """Read the body undecoded: some servers send a .tar.gz as a gzip-encoded .tar.
+def read_blocks(response: requests.Response, *, decode: bool = False) -> Iterator[bytes]:
+    """Read the body. Files are not decoded: some servers send a .tar.gz as a gzip-encoded .tar.
 
     Raises RetryableError for a server that is slower than SLOWEST; each byte restarts its timeout.
     """
     started, size = time.monotonic(), 0
-    while block := response.raw.read1(_BLOCK, decode_content=False):
+    while block := response.raw.read1(_BLOCK, decode_content=decode):
         yield block
         size += len(block)
         seconds = time.monotonic() - started

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.review.json_client import NoAnswerError
 from offline_bundle.wheelhouse.audit.osv.advisory import AdvisoryError, parse_advisory
 
@@ -41,6 +42,7 @@ def ask_osv_server(client: JsonClient, server: str, package: Package) -> list[Ad
 
     See https://google.github.io/osv.dev/post-v1-query/. An answer may have several pages.
     """
+    shown = without_credentials(server)
     query: dict[str, object] = {
         "package": {"name": package.name, "ecosystem": "PyPI"},
         "version": package.version,
@@ -51,11 +53,11 @@ def ask_osv_server(client: JsonClient, server: str, package: Package) -> list[Ad
         entries = document.get("vulns", []) if isinstance(document, dict) else None
         if not isinstance(document, dict) or not isinstance(entries, list):
             break
-        advisories += [_parse(entry, server) for entry in entries]
+        advisories += [_parse(entry, shown) for entry in entries]
         if not document.get("next_page_token"):
             return advisories
         query["page_token"] = document["next_page_token"]
-    raise NoAnswerError(f"{server}: not the answer of an OSV server")
+    raise NoAnswerError(f"{shown}: not the answer of an OSV server")
 
 
 def _parse(entry: object, server: str) -> Advisory:

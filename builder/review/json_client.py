@@ -11,9 +11,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.http import Session
+from offline_bundle.builder.fetch.responses import RetryableError
+from offline_bundle.builder.fetch.transfer import read_blocks
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
@@ -63,7 +66,9 @@ class JsonClient:
                     reason = f"HTTP {response.status_code}"
                     if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
                         break
-            except requests.RequestException as error:
+            except RetryableError as error:
+                reason = str(error)
+            except (requests.RequestException, HTTPError) as error:
                 reason = next(
                     (text for kind, text in _REASONS if isinstance(error, kind)), "invalid answer"
                 )
@@ -72,7 +77,7 @@ class JsonClient:
 
 def _read(response: requests.Response) -> bytes:
     content = bytearray()
-    for block in response.iter_content(64 * 1024):
+    for block in read_blocks(response, decode=True):
         content += block
         if len(content) > _LARGEST:
             url = without_credentials(response.url)

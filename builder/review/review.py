@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.review.advisory_servers import ask_index, ask_osv_server
 from offline_bundle.builder.review.json_client import WORKERS, JsonClient, NoAnswerError
 from offline_bundle.wheelhouse.audit.criteria import check_clean
@@ -96,7 +97,7 @@ def _ask_servers(
         servers += [(index, ask_index) for index in sorted(indexes.get(package, ()))]
         for server, function in servers:
             try:
-                answers[server] = function(client, server, package)
+                answers[without_credentials(server)] = function(client, server, package)
             except NoAnswerError as error:
                 reasons.append(str(error))
         return answers, "; ".join(reasons) or "it is not from an index"

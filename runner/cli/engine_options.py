@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,12 +12,12 @@ import click
 from offline_bundle.runner.engine import ENGINES, engine_module
 from offline_bundle.wheelhouse.cli.kit.sections import parameters_of, write_sections
 from offline_bundle.wheelhouse.cli.kit.settings import origin_in_bundle
+from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SECRETS = ("password", "token", "client_secret")
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
@@ -84,17 +86,33 @@ def take_engine_options(
 
 
 def _check_server(context: click.Context, options: dict[str, Any]) -> None:
-    """Give a server that a bundle names no secret that may be another one's; raises InputError.
+    """Raise InputError for a server that only a bundle names, unless a policy accepts the bundle.
 
+    A server gets the password, and its program for the transfer of files runs on this machine.
     Certificates of a bundle are for its own server only.
     """
-    origin = origin_in_bundle(context, "url")
-    if origin is None and origin_in_bundle(context, "ca_file"):
-        options["ca_file"] = None
-    if origin and any(options.get(name) for name in _SECRETS):
+    origin, url = origin_in_bundle(context, "url"), options["url"]
+    if origin is None:
+        if origin_in_bundle(context, "ca_file"):
+            options["ca_file"] = None
+    elif not _is_signed(Path(origin), url):
         raise InputError(
-            f"{origin} names the server {options['url']}: "
-            "it does not get a given password or token",
-            hint=f"add -U {shlex.quote(options['url'])} if you trust it; "
-            "without HPS_PASSWORD and HPS_TOKEN, the password is asked for",
+            f"{origin} names the server {url}, which a bundle without a checked signature cannot",
+            hint=f"if you trust the server, name it: -U {shlex.quote(url)}",
         )
+
+
+def _is_signed(path: Path, url: str) -> bool:
+    """Return whether the settings at *path* are signed, as the site's policy requires.
+
+    Raises SignatureError if the policy does not accept the bundle.
+    """
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.policy import may_be_in_force, trusted_manifest
+
+    if not may_be_in_force():
+        return False
+    manifest, content = trusted_manifest(str(path.parent))[0], path.read_bytes()
+    listed = Manifest.from_json(manifest).files.get(path.name)
+    is_same = listed is not None and listed.sha256 == sha256_of(content)
+    return is_same and tomllib.loads(content.decode()).get("url") == url

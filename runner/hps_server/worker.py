@@ -24,6 +24,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 _PREFIX = "/api/v1"
 _CHUNK = 1 << 20
 _KEPT_OPERATIONS = 1000
+_MOST_DIGITS = 8
+"""Of the size of a document in bytes: less than 100 MB."""
 _SHORT_SECONDS = 0.5
 """Wait for short operations: the pauses between the client's polls grow fast."""
 
@@ -210,10 +212,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Start an operation, or end the worker."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        action = urlsplit(self.path).path.removeprefix(f"{_PREFIX}/")
+        length = self.headers.get("Content-Length", "0")
         if not self._is_allowed():
+            self.close_connection = True  # the body stays unread
             return
+        if not length.isdecimal() or len(length) > _MOST_DIGITS:
+            self.close_connection = True
+            self._answer({"title": "Content Too Large", "detail": "a document is too large"}, 413)
+            return
+        body = self.rfile.read(int(length))
+        action = urlsplit(self.path).path.removeprefix(f"{_PREFIX}/")
         if action == "shutdown":
             self._answer({})
             os._exit(0)

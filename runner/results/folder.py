@@ -48,6 +48,8 @@ TABLE_NAME = "results.csv"
 PRIVATE_NAME = ".submission"
 ATTEMPTS = "attempts"
 _PLAN_NAME = "submission.json"
+ODD_JSON = (ValueError, RecursionError, ArithmeticError)
+"""What documents of jobs may raise: no JSON, nested deeply, numbers beyond every time."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def read_submission(directory: Path, engine: str) -> SubmissionRecord:
             f"the jobs in {directory} belong to another user",
             hint="run the command as the user of that folder; index.html has the results",
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, LookupError, TypeError, *ODD_JSON) as error:
         hint = "name a folder that jobs were submitted into"
         raise BundleError(
             f"{directory / PRIVATE_NAME / _PLAN_NAME} cannot be read: {error}", hint=hint
@@ -167,7 +169,7 @@ def read_outcome(folder: Path) -> JobOutcome | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, LookupError, AttributeError, TypeError, *ODD_JSON):
         return JobOutcome("lost")  # corrupt: the disk was full, or the file was edited
 
 
@@ -300,6 +302,6 @@ def _produced(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / OUTPUT_PARAMETERS).read_text(encoding="utf-8"))
     except OSError:
         return {}
-    except (ValueError, RecursionError):  # one job's odd values must not end all results
+    except ODD_JSON:  # one job's odd values must not end all results
         return {OUTPUT_PARAMETERS: "not valid JSON"}
     return found if isinstance(found, dict) else {}

@@ -59,7 +59,7 @@ def read_owner(directory: Path) -> ResultsOwner | None:
                 str(found.get("command") or ""),
             ),
         )
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
 
 

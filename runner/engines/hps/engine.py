@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["JOBS_OPTIONS", "OPTIONS", "HpsEngine", "check_usage", "needs_directory", "open_engine"]
 
 _SUBMISSION_OPTIONS = ("priority", "replace", "software", "software_version", "disk", "trials")
+_INVALID = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What a document of a server with other types, fields or numbers may raise."""
 _LAST_LINES_SECONDS = 5.0
 _LISTED_PROJECTS = 20
 
@@ -63,7 +65,13 @@ def open_engine(options: Mapping[str, Any], notice: Callable[[str], None]) -> It
         from offline_bundle.runner.engines.hps.connection.session import connect
 
         session = stack.enter_context(connect(server, notice=notice))
-        yield HpsEngine(session, options, keep_running=not is_embedded)
+        try:
+            yield HpsEngine(session, options, keep_running=not is_embedded)
+        except _INVALID as error:
+            raise BundleError(
+                f"{server.url}: the answer is not as expected: {type(error).__name__}: {error}",
+                hint="check that it is an HPS server of a version that this client supports",
+            ) from error
 
 
 class HpsEngine:

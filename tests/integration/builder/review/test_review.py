@@ -9,6 +9,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from offline_bundle.builder.fetch import transfer
 from tests.support.command_line import Told, call, write_script
 from tests.support.distributions import make_wheel
 from tests.support.osv_server import OsvServer
@@ -178,6 +179,31 @@ def test_the_json_api_gets_the_credentials_of_its_index(builder: Builder) -> Non
     assert result.code == 0, result.text
     assert "0 vulnerabilities" in result.err
     assert "secret" not in result.text
+
+
+def test_the_login_of_an_osv_server_is_nowhere(builder: Builder) -> None:
+    with OsvServer({}) as server:
+        url = server.url.replace("http://", "http://alice:s3cr3t-word@")
+        results = [builder.build("--osv-server", url)]
+        server.body = b"[]"
+        results += [
+            builder.build("--osv-server", url),
+            builder.build("--osv-server", url, "--json"),
+        ]
+    assert [result.code for result in results] == [0, 0, 0]
+    assert [result.text for result in results if "s3cr3t" in result.text] == []
+    files = [path for path in builder.bundle.rglob("*") if path.is_file()]
+    assert [path for path in files if b"s3cr3t" in path.read_bytes()] == []
+
+
+def test_a_server_that_sends_hardly_anything_is_given_up(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "SLOWEST", 1e15)
+    monkeypatch.setattr(transfer, "SPEED_WINDOW", 0)
+    with OsvServer({}) as server:
+        result = builder.build("--osv-server", server.url)
+    assert "/v1/query: slower than" in result.err
 
 
 def test_a_broken_rule_is_exit_10_and_nothing_is_written(builder: Builder) -> None:

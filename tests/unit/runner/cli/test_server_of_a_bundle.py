@@ -1,4 +1,4 @@
-"""A server that a bundle's settings name: it gets no secret that may be another server's."""
+"""A server that a bundle's settings name: the user must name it too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ URL = "http://127.0.0.1:1/hps"
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Return a command with a bundle that names a server and its certificates."""
-    for name in ("HPS_URL", "OFFLINE_BUNDLE_URL", "HPS_PASSWORD", "HPS_TOKEN"):
+    for name in ("HPS_URL", "OFFLINE_BUNDLE_URL", "OFFLINE_BUNDLE_POLICY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     bundle = tmp_path / "bundle"
@@ -31,45 +31,42 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return ["submit", write_script(tmp_path), "--bundle", bundle]
 
 
-@pytest.mark.parametrize(
-    ("variable", "option"),
-    [
-        ("HPS_PASSWORD", ""),
-        ("HPS_TOKEN", ""),
-        ("", "--password"),
-        ("", "--token"),
-    ],
-)
-def test_a_given_secret_is_not_sent(
-    words: list[object], monkeypatch: pytest.MonkeyPatch, variable: str, option: str
-) -> None:
-    if variable:
-        monkeypatch.setenv(variable, "word")
-    done = call(*words, *([option, "word"] if option else []))
-    assert done.code == 2
-    assert f"names the server {URL}: it does not get a given password or token" in done.err
-    assert f"hint: add -U {URL} if you trust it" in done.err
-    accepted = call(*words, "-U", URL, "--password", "word")
-    assert "cannot be reached" in accepted.err
-
-
-def test_certificates_of_a_bundle_are_for_its_own_server(
-    words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    used: list[object] = []
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """Return the options of each engine that is opened."""
+    opened: list[dict[str, object]] = []
 
     def open_engine(_name: str, options: dict[str, object], _notice: object) -> NoReturn:
-        used.append(options["ca_file"])
+        opened.append(options)
         raise InputError("seen")
 
     monkeypatch.setattr(submit, "open_engine", open_engine)
-    assert [call(*words).code, call(*words, "-U", URL).code] == [2, 2]
-    assert used == [tmp_path / "bundle/own.pem", None]
+    return opened
+
+
+@pytest.mark.parametrize("option", [[], ["--password", "word"], ["--token", "word"]])
+def test_it_is_not_asked_before_the_user_names_it(
+    words: list[object], opened: list[dict[str, object]], option: list[str]
+) -> None:
+    done = call(*words, *option)
+    assert done.code == 2
+    assert f"offline-bundle.toml names the server {URL}, which a bundle" in done.err
+    assert f"hint: if you trust the server, name it: -U {URL}" in done.err
+    assert opened == []
+    assert "seen" in call(*words, *option, "-U", URL).err
+    assert opened[0]["url"] == URL
+
+
+def test_certificates_of_a_bundle_are_not_for_a_server_of_the_user(
+    words: list[object], opened: list[dict[str, object]]
+) -> None:
+    call(*words, "-U", URL)
+    assert opened[0]["ca_file"] is None
 
 
 def test_what_a_bundle_names_is_printed_escaped(words: list[object], tmp_path: Path) -> None:
     path = tmp_path / "bundle" / "offline-bundle.toml"
     path.write_text('url = "http://127.0.0.1:1/\\u001b]0;x"\n')
-    done = call(*words, "--password", "word")
+    done = call(*words)
     assert "127.0.0.1:1/\\x1b]0;x" in done.err
     assert "\x1b" not in done.err
