@@ -47,6 +47,7 @@ _MOST_ATTEMPTS = 3
 _UPDATE_SECONDS = 5.0
 _SILENT_SECONDS = 5
 """How long a start waits for another one before it prints so."""
+_INTERRUPTED_HINT = "an update of the bundle was interrupted: run it again to finish it"
 _UNUSABLE_HINT = "check that no other program changes the cache, and that the interpreter remains"
 
 
@@ -132,8 +133,10 @@ def prepare(
             return _find_or_make(request, cache, may_mount=may_mount)
         except OSError as error:
             raise explain_os_error(error, cache) from error
-        except BundleError:
+        except BundleError as error:
             if attempt == _MOST_ATTEMPTS - 1 or not _wait_for_update(request):
+                if os.path.lexists(os.path.join(request.bundle, PENDING)):
+                    error.hint = _INTERRUPTED_HINT
                 raise
             request.log(f"{request.bundle} was updated meanwhile: starting over")
     raise AssertionError  # the last attempt returns or raises

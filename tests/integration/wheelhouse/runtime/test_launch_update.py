@@ -114,6 +114,18 @@ def test_a_start_between_a_script_and_its_manifest_waits_for_the_manifest(node: 
     assert "starting over" in done.stderr
 
 
+def test_a_script_of_an_update_that_was_killed_is_explained(node: Node) -> None:
+    make_bundle(node.bundle, {"eval": BundleScript(body=BODY)})
+    script = node.script()
+    script.write_text(script.read_text().replace("alpha", "beta"))
+    assert "was interrupted" not in node.failure(7, script)
+    (node.bundle / ".writer").mkdir(exist_ok=True)
+    (node.bundle / ".writer/pending.json").write_text("{}")
+    done = node.run_changed("cold_start._UPDATE_SECONDS = 0", script)
+    assert done.returncode == 7
+    assert "hint: an update of the bundle was interrupted: run it again to finish it" in done.stderr
+
+
 def test_a_failure_without_an_update_is_reported_once(node: Node) -> None:
     make_bundle(node.bundle, {"eval": BundleScript(body=BODY)})
     uv = node.write("broken-uv", f'#!/bin/sh\necho "$1" >> "{node.folder}/log"\nexit 9\n')
