@@ -48,6 +48,7 @@ from offline_bundle.runner.engine import (
 from offline_bundle.runner.follow import Outcome, follow
 from offline_bundle.runner.model import Counts, Failure, Origin, Results
 from offline_bundle.runner.request import Request
+from offline_bundle.runner.resources import take_columns
 from offline_bundle.runner.results.owner import ResultsOwner, find_owner, lock_to_project
 from offline_bundle.runner.values import JobValues, Value, plan_values, values_of_rows
 from offline_bundle.wheelhouse.runtime.errors import InputError
@@ -87,7 +88,8 @@ def submit(  # noqa: PLR0913
     by default 10. *download* is the results folder; engines whose jobs work in a folder have the
     default `NAME-results`. *notice* gets messages for the user, by default on stderr. *options* are
     further fields of `Request`, such as `cores`, `memory` in bytes and `max_execution_time` in
-    seconds, and those of the engine. Raises `BundleError`; then no job was started.
+    seconds, or `"{name}"` for the value of each row, and those of the engine. Raises `BundleError`;
+    then no job was started.
     """
     script = Path(script)
     module = engine_module(engine)
@@ -110,7 +112,7 @@ def submit(  # noqa: PLR0913
         outputs=tuple(outputs),
         name=name,
         environment=dict(environment or {}),
-        **fields,
+        **take_columns(fields),
     )
     stack, opened = _open(engine, {**options, "bundle": nodes_bundle}, notice)
     with _closed_on_error(stack):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from offline_bundle.runner.job_files.inputs import plan_inputs
 from offline_bundle.runner.job_files.local_modules import check_local_modules
 from offline_bundle.runner.job_files.names import INPUT_PARAMETERS, NUMBER_PARAMETER
 from offline_bundle.runner.job_files.outputs import output_fault, plan_outputs
+from offline_bundle.runner.resources import column_problems, group_by_amounts
 from offline_bundle.runner.standalone.job_rules import fill
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from offline_bundle.runner.job_files.inputs import InputFile
     from offline_bundle.runner.standalone.job_rules import Outputs
     from offline_bundle.runner.values import JobValues, Value
+
+
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+"""The variable that gives libraries the number of their threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +68,8 @@ class Request:
     """More environment variables for the script."""
     arguments: tuple[str, ...] = ()
     """Arguments of the script; `{name}` is replaced by the value of the job."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Resources that a value of each job gives: `cores` → the name of the value."""
     run_with: tuple[str, ...] = ()
     """A command that starts the script's launcher: `mpirun -n 4`."""
 
@@ -74,8 +81,15 @@ class Request:
     @property
     def variables(self) -> dict[str, str]:
         """Environment variables: libraries use as many threads as the job has cores."""
-        threads = {"OMP_NUM_THREADS": str(math.ceil(self.cores))} if self.cores else {}
+        threads = {THREADS_VARIABLE: str(math.ceil(self.cores))} if self.cores else {}
         return {**threads, **self.environment}
+
+    def by_resources(self) -> list[tuple[Self, list[int]]]:
+        """Return a request for each set of resources, and the numbers of its jobs."""
+        return [
+            (replace(self, columns={}, **dict(zip(self.columns, amounts, strict=True))), numbers)
+            for amounts, numbers in group_by_amounts(self.columns, self.values).items()
+        ]
 
     def arguments_of(self, row: Mapping[str, Value]) -> list[str]:
         """Return the arguments of a job with these values."""
@@ -99,7 +113,7 @@ def check_request(request: Request) -> tuple[InputFile, ...]:
     ]
     clashing = sorted(set(request.output_values) & set(request.values.types))
     problems += [f"{name} is both an input and an output value" for name in clashing]
-    problems += _argument_problems(request)
+    problems += [*_argument_problems(request), *column_problems(request.columns, request.values)]
     if NUMBER_PARAMETER in request.values.types:
         problems.append(f"{NUMBER_PARAMETER}: the number of the job has this name")
     if request.values.types and INPUT_PARAMETERS in paths:
@@ -116,7 +130,7 @@ def check_request(request: Request) -> tuple[InputFile, ...]:
 def check_resources(request: Request, engine: str, *names: str) -> None:
     """Raise `InputError` if the request has a resource that this engine does not support."""
     for name in names:
-        if getattr(request, name):
+        if getattr(request, name) or name in request.columns:
             option = name.replace("_", "-")
             message = f"--{option} is not supported by --engine {engine}"
             raise InputError(message, hint="leave it out")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.batch.folder import render
 from offline_bundle.runner.batch.job_script import SCRIPT_NAME
-from offline_bundle.runner.batch.scheduler import JobArray
+from offline_bundle.runner.batch.scheduler import scheduler_arrays
 from offline_bundle.runner.batch.submission import BatchSubmission
 from offline_bundle.runner.request import check_request
 from offline_bundle.runner.results.changes import remove_results
@@ -62,22 +62,26 @@ class BatchEngine:
         return submission.state()
 
     def dry_run(self, request: Request, directory: Path) -> str:
-        """Return the command that would submit the first array, and the batch script."""
+        """Return the commands that would submit, and the batch script.
+
+        There is a command for the first array of each set of resources.
+        """
         _check_options(request)
         files, folder = check_request(request), directory.absolute()
         scheduler, parallel = self._scheduler, self._options.get("parallel")
-        options = scheduler.submit_options(request, self._options, folder)
         script = folder / PRIVATE_NAME / SCRIPT_NAME
-        size = min(len(request.values.rows), scheduler.array_limit())
-        command = scheduler.submit_command(
-            script,
-            options,
-            JobArray("", 1, f"1-{size}"),
-            parallel=parallel,
-            after=self._after_jobs(),
-        )
+        commands = [
+            scheduler.submit_command(
+                script,
+                scheduler.submit_options(part, self._options, folder),
+                next(scheduler_arrays(scheduler, numbers, scheduler.array_limit())),
+                parallel=parallel,
+                after=self._after_jobs(),
+            )
+            for part, numbers in request.by_resources()
+        ]
         text = render(folder, request, files, scheduler, self._options)
-        return f"# {shlex.join(command)}\n\n{text}"
+        return "".join(f"# {shlex.join(command)}\n" for command in commands) + f"\n{text}"
 
     def _after_jobs(self) -> list[str]:
         """Return the job identifiers of `--after`."""

@@ -16,12 +16,16 @@ from offline_bundle.runner.batch.job_script import (
     LOGS,
     SCRIPT_NAME,
     SITE_LAUNCHER_NAME,
+    THREADS_NAME,
     VALUES_NAME,
     render_arguments,
+    render_records,
     render_script,
     render_values,
 )
+from offline_bundle.runner.batch.scheduler import format_indices
 from offline_bundle.runner.job_files.inputs import INPUTS, InputFile, write_inputs
+from offline_bundle.runner.request import THREADS_VARIABLE
 from offline_bundle.runner.results.folder import (
     ATTEMPTS,
     PRIVATE_NAME,
@@ -54,6 +58,7 @@ def write_folder(
     write_inputs(files, private / INPUTS)
     (private / VALUES_NAME).write_bytes(render_values(request.values.rows)[0])
     (private / ARGUMENTS_NAME).write_bytes(_arguments(request)[0])
+    (private / THREADS_NAME).write_bytes(_threads(request)[0])
     write(private / SCRIPT_NAME, render(directory, request, files, scheduler, options))
     (private / SITE_LAUNCHER_NAME).write_bytes(shipped.site_launcher())
     details = {
@@ -62,7 +67,10 @@ def write_folder(
         "retried_after": 0,
         "is_cancelled": False,
         "limit": scheduler.array_limit(),
-        "options": scheduler.submit_options(request, options, directory),
+        "groups": [
+            (format_indices(numbers), scheduler.submit_options(part, options, directory))
+            for part, numbers in request.by_resources()
+        ],
         "parallel": options.get("parallel"),
         "after": list(options.get("after_jobs", ())),
     }
@@ -92,8 +100,21 @@ def render(
         node_cache=options.get("node_cache"),
         record_size=render_values(request.values.rows)[1],
         argument_size=_arguments(request)[1],
+        threads_size=_threads(request)[1],
         run_with=request.run_with or scheduler.run_with(request),
     )
+
+
+def _threads(request: Request) -> tuple[bytes, int]:
+    """Return OMP_NUM_THREADS of each job, where cores differ; see `render_records`."""
+    if "cores" not in request.columns:
+        return b"", 0
+    threads = {
+        number: part.variables[THREADS_VARIABLE]
+        for part, numbers in request.by_resources()
+        for number in numbers
+    }
+    return render_records([threads[number] for number in sorted(threads)])
 
 
 def _arguments(request: Request) -> tuple[bytes, int]:

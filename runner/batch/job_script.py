@@ -33,6 +33,7 @@ SITE_LAUNCHER_NAME = "site_launcher.py"
 """Starts the site's launcher, where a signature policy is in force."""
 VALUES_NAME = "values"
 ARGUMENTS_NAME = "arguments"
+THREADS_NAME = "threads"
 
 _TEMPLATE = """\
 #!/bin/sh
@@ -143,6 +144,7 @@ def render_script(  # noqa: PLR0913
     node_cache: str | None = None,
     record_size: int = 0,
     argument_size: int = 0,
+    threads_size: int = 0,
     run_with: Sequence[str] = (),
 ) -> str:
     """Render the batch script; the sizes are those of records of `render_records`, or 0.
@@ -152,6 +154,7 @@ def render_script(  # noqa: PLR0913
     quote = shlex.quote
     values = f"{_read_record(VALUES_NAME, record_size)} >{INPUT_PARAMETERS} || exit 1\n"
     arguments = f"$({_read_record(ARGUMENTS_NAME, argument_size)})"
+    threads = f"export OMP_NUM_THREADS=$(($({_read_record(THREADS_NAME, threads_size)})))\n"
     sources = " ".join(f'"$private"/{INPUTS}/{quote(name)}' for name in inputs)
     return _TEMPLATE.format(
         variables=variables,
@@ -164,9 +167,8 @@ def render_script(  # noqa: PLR0913
         logs=LOGS,
         console=CONSOLE_NAME,
         cache=f"OFFLINE_BUNDLE_CACHE={quote(node_cache)}" if node_cache else _CACHE,
-        exports="".join(
-            f"export {name}={quote(value)}\n" for name, value in (environment or {}).items()
-        ),
+        exports=(threads if threads_size else "")  # before those of the user
+        + "".join(f"export {name}={quote(value)}\n" for name, value in (environment or {}).items()),
         jobs=jobs,
         values=values if record_size else "",
         arguments=arguments if argument_size else "",

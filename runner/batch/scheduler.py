@@ -6,6 +6,7 @@ outcome itself.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from offline_bundle.runner.request import Request
@@ -191,6 +192,22 @@ def parse_indices(text: str) -> Iterable[int]:
         match = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
         if match:
             yield from range(int(match[1]), int(match[2] or match[1]) + 1, int(match[3] or 1))
+
+
+def scheduler_arrays(
+    scheduler: Scheduler, numbers: Iterable[int], limit: int
+) -> Iterator[JobArray]:
+    """Yield arrays for these jobs: with gaps if the scheduler can, else without."""
+    if scheduler.has_index_lists:
+        for window, group in itertools.groupby(numbers, lambda number: (number - 1) // limit):
+            offset = window * limit
+            yield JobArray("", offset + 1, format_indices(number - offset for number in group))
+    else:
+        for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+            consecutive = [number for _, number in run]
+            for start in range(0, len(consecutive), limit):
+                size = len(consecutive[start : start + limit])
+                yield JobArray("", consecutive[start], f"1-{size}")
 
 
 def format_indices(indices: Iterable[int]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import math
 import shutil
 import time
@@ -21,7 +20,8 @@ from offline_bundle.runner.batch.scheduler import (
     SchedulerError,
     SubmitLimitError,
     UnreachableError,
-    format_indices,
+    parse_indices,
+    scheduler_arrays,
 )
 from offline_bundle.runner.request import check_request
 from offline_bundle.runner.results.changes import find_failed, set_aside
@@ -152,16 +152,19 @@ class BatchSubmission:
                 self._update(failed_nodes=[], retried_after=len(self._arrays))
                 self._unplaced.clear()
             if numbers:
-                options = self.scheduler.exclude(self.records.plan.details["options"], excluded)
+                arrays = [
+                    (array, self.scheduler.exclude(options, excluded))
+                    for array, options in self._grouped(numbers)
+                ]
                 with set_aside(self.records, numbers):
                     self._ends.forget(numbers)  # before new attempts begin
-                    self._submit_again(numbers, options)
+                    self._submit_again(arrays)
         return len(numbers)
 
-    def _submit_again(self, numbers: Sequence[int], options: Sequence[str]) -> None:
+    def _submit_again(self, arrays: Sequence[tuple[JobArray, Sequence[str]]]) -> None:
         submitted: list[JobArray] = []
         try:
-            for array in self._group(numbers):
+            for array, options in arrays:
                 after = [submitted[-1].job_id] if submitted and self._parallel else []
                 submitted.append(self._submit(array, options, after))
         except BaseException:
@@ -230,17 +233,17 @@ class BatchSubmission:
 
     def _submit_array(self, remaining: Sequence[int]) -> bool:
         """Submit one array; return False if the queue has no room for it now."""
-        size = min(self._limit, len(remaining))
+        array, options = next(self._grouped(remaining))
         # a scheduler limits each array by itself: only one of them runs at a time
         after = [self.job_ids[-1]] if self.job_ids and self._parallel else []
         after += self.records.plan.details["after"]
-        array = JobArray("", remaining[0], f"1-{size}")
         try:
-            array = self._submit(array, self.records.plan.details["options"], after)
+            array = self._submit(array, options, after)
         except SubmitLimitError as error:
-            if len(self.records.ended) < remaining[0] - 1:
+            if len(self.records.ended) < len(self.records.numbers) - len(remaining):
                 self._notice_limit(error)
                 return False
+            size = len(array.numbers)
             if size == 1:
                 raise
             self._limit = math.ceil(size / 2)
@@ -260,18 +263,13 @@ class BatchSubmission:
         )
         return array._replace(job_id=self.scheduler.submit(command))
 
-    def _group(self, numbers: Sequence[int]) -> Iterator[JobArray]:
-        """Yield arrays for these jobs: with gaps if the scheduler can, else without."""
-        if self.scheduler.has_index_lists:
-            for window, group in itertools.groupby(numbers, lambda n: (n - 1) // self._limit):
-                offset = window * self._limit
-                yield JobArray("", offset + 1, format_indices(n - offset for n in group))
-        else:
-            for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
-                consecutive = [number for _, number in run]
-                for start in range(0, len(consecutive), self._limit):
-                    size = len(consecutive[start : start + self._limit])
-                    yield JobArray("", consecutive[start], f"1-{size}")
+    def _grouped(self, numbers: Sequence[int]) -> Iterator[tuple[JobArray, list[str]]]:
+        """Yield arrays for these jobs, and their options: an array has the same for all jobs."""
+        chosen = set(numbers)
+        for indices, options in self.records.plan.details["groups"]:
+            own = [number for number in parse_indices(indices) if number in chosen]
+            for array in scheduler_arrays(self.scheduler, own, self._limit):
+                yield array, options
 
     def _notice_limit(self, error: BundleError) -> None:
         if not self._limit_noticed:
@@ -318,7 +316,7 @@ class BatchSubmission:
             if end.state == "node failed"
         }
         details = self.records.plan.details
-        if not failed or details["is_cancelled"] or "--no-requeue" in details["options"]:
+        if not failed or details["is_cancelled"] or "--no-requeue" in details["groups"][0][1]:
             return
         counted = self._arrays[details["retried_after"] :]
         starts = Counter(number for array in counted for number in array.numbers)

@@ -19,6 +19,7 @@ from offline_bundle.runner.cli.engine_options import (
 )
 from offline_bundle.runner.cli.job_output import DOWNLOAD, FOLLOW, follow_jobs, print_outcome
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
+from offline_bundle.runner.resources import RESOURCES, take_columns
 from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles, complete_scripts
 from offline_bundle.wheelhouse.cli.kit.options import SizeType, json_option, quiet_option
 from offline_bundle.wheelhouse.runtime.errors import BundleError
@@ -120,21 +121,24 @@ _DEFAULT_ENGINE = next(iter(ENGINES))
 @click.option("--name", help="Project name.  [default: script name and number of jobs]")
 @click.option(
     "--cores",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Cores per job.  [default: 0.5 with hps, else 1]",
+    type=RESOURCES["cores"],
+    metavar="N",
+    help="Cores per job, or {name} for a value of the job; so also the next three options.  "
+    "[default: 0.5 with hps, else 1]",
 )
 @click.option(
     "--memory",
-    type=SizeType(),
+    type=RESOURCES["memory"],
+    metavar="SIZE",
     help="Memory per job.  [default: 100MiB with hps, else the scheduler's]",
 )
 @click.option(
     "--max-execution-time",
-    type=click.FloatRange(min=0, min_open=True),
+    type=RESOURCES["max_execution_time"],
     metavar="SECONDS",
     help="Time limit of a job.  [default: 500 with hps, else the scheduler's]",
 )
-@click.option("--gpus", type=click.IntRange(min=1), help="GPUs per node of a job.")
+@click.option("--gpus", type=RESOURCES["gpus"], metavar="N", help="GPUs per node of a job.")
 @click.option("--nodes", type=click.IntRange(min=1), help="Nodes per job.")
 @click.option(
     "--tasks",
@@ -201,7 +205,9 @@ def submit_command(  # noqa: PLR0913
     default = Path(f"{given['script'].stem}-results") if module.needs_directory(options) else None
     download = choose_folder(download, default, overwrite=overwrite)
     bundle = bundle_on_nodes(bundle)
-    request = Request(bundle=bundle, values=values, environment=_variables(environment), **given)
+    request = Request(
+        bundle=bundle, values=values, environment=_variables(environment), **take_columns(given)
+    )
     is_quiet = quiet or as_json
     with open_engine(engine, {**options, "bundle": bundle}, notice) as opened:
         if options.get("dry_run"):

@@ -25,7 +25,6 @@ input file, offline_bundle_job.py, that starts the launcher and applies the rule
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import shutil
@@ -33,7 +32,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tarfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,6 +276,9 @@ def unpack_once(archive: Path, unpacker: Path, environment: Mapping[str, str]) -
 
 def archive_digest(archive: Path) -> str:
     """Return the sha256 of the manifest, the first member: it has the digests of all others."""
+    import hashlib  # noqa: PLC0415 - slow to import, and most tasks have no archive
+    import tarfile  # noqa: PLC0415 - the same
+
     with tarfile.open(archive, "r:") as opened:
         member = opened.next()
         found = member if member is not None and member.name == MANIFEST else None

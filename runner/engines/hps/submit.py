@@ -43,7 +43,7 @@ from offline_bundle.runner.model import job_name
 from offline_bundle.runner.request import Request, check_request, check_resources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from offline_bundle.runner.engines.hps.connection.session import Session
     from offline_bundle.runner.job_files.inputs import InputFile
@@ -135,9 +135,12 @@ def submit(
         try:
             progress("uploading the files")
             files = upload_files(api, submission, inputs)
-            task_definition = define_task(api, submission, files)
-            job_definition = define_job(api, submission, task_definition)
-            for done in create_jobs(api, submission, job_definition):
+            definitions: dict[int, str] = {}
+            for part, numbers in submission.by_resources():
+                task_definition = define_task(api, part, files)
+                job_definition = define_job(api, part, task_definition)
+                definitions |= dict.fromkeys(numbers, job_definition)
+            for done in create_jobs(api, submission, definitions):
                 progress(f"creating the jobs: {done} of {len(submission.values.rows)}")
             activate(session, project)
         except BaseException:
@@ -241,8 +244,15 @@ def define_job(api: Any, submission: Submission, task_definition: str) -> str:  
     return str(api.create_job_definitions([definition])[0].id)
 
 
-def create_jobs(api: Any, submission: Submission, job_definition: str) -> Iterator[int]:  # noqa: ANN401
-    """Create the jobs in batches; yield the number of created jobs after each batch."""
+def create_jobs(
+    api: Any,  # noqa: ANN401
+    submission: Submission,
+    definitions: Mapping[int, str],
+) -> Iterator[int]:
+    """Create the jobs in batches; yield the number of created jobs after each batch.
+
+    *definitions* has the identifier of the definition of each job, by its number.
+    """
     rows = submission.values.rows
     for start in range(0, len(rows), JOBS_PER_REQUEST):
         batch = rows[start : start + JOBS_PER_REQUEST]
@@ -250,7 +260,7 @@ def create_jobs(api: Any, submission: Submission, job_definition: str) -> Iterat
             Job(
                 name=job_name(number, len(rows)),
                 eval_status="pending",
-                job_definition_id=job_definition,
+                job_definition_id=definitions[number],
                 values={**values, NUMBER_PARAMETER: number},
             )
             for number, values in enumerate(batch, start + 1)

@@ -235,11 +235,11 @@ def test_arguments_and_a_command_before_the_script(
     engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Values are filled in for each job; threads follow the cores, where jobs can have some."""
-    cores = [] if engine.name == "local" else ["--cores", "2"]
+    cores = [] if engine.name == "local" else ["--cores", "{n}"]
     done = submit(
         *(engine, bundle, capsys, "--output", "seen.json", *cores),
         *("--run-with", "env MODE='by a command'", "--", "--n", "{n}", "a 'b' $c", "{{n}}={what}"),
-        whats=("fine", "missing"),
+        whats=("fine", "missing", "fine"),
     )
     assert done.code == 0, done.document
     seen = [done.seen(f"job-000{number}") for number in (1, 2)]
@@ -248,10 +248,14 @@ def test_arguments_and_a_command_before_the_script(
         ["--n", "1.0", "a 'b' $c", "{n}=missing"],
     ]
     assert seen[0]["variables"]["MODE"] == "by a command"
-    assert seen[0]["threads"] == ("2" if cores else None)
+    threads = [done.seen(f"job-000{number}")["threads"] for number in (1, 2, 3)]
+    assert threads == (["1", "1", "2"] if cores else [None] * 3)  # of 0.5, 1 and 1.5 cores
     assert "the argument '{m}' names 'm'; the values are what, n" in refused(
         engine, bundle, capsys, "--", "{m}"
     )
+    if cores:
+        reason = "--memory {m}: there is no such value; the values are what, n"
+        assert reason in refused(engine, bundle, capsys, "--memory", "{m}")
 
 
 def test_failures(engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -343,6 +343,26 @@ def test_tasks_on_two_nodes_start_the_script_in_one_environment(
     assert len(list(node_cache.glob("environments/*/complete.json"))) == 1
 
 
+def test_resources_by_a_column_are_those_of_each_job(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Path("eval.py")
+    own = 'print(os.environ["SLURM_CPUS_PER_TASK"], os.environ["SLURM_MEM_PER_NODE"])\n'
+    script.write_text(script.read_text() + own)
+    rows = [(1 + number % 2, f"{100 + number % 3}M") for number in range(ARRAY_SIZE + 3)]
+    Path("rows.csv").write_text("c,m\n" + "".join(f"{c},{m}\n" for c, m in rows))
+    asked = ["--engine", "slurm", "--bundle", bundle, "--values", "rows.csv"]
+    assert run(submit_command, script, *asked, "--cores", "{c}", "--memory", "{m}") == 0
+    consoles = sorted(Path("eval-results").glob("job-*/console_output.txt"))
+    seen = [path.read_text().split()[-2:] for path in consoles]
+    assert seen == [[str(c), m.removesuffix("M")] for c, m in rows]
+    plan = json.loads(Path("eval-results/.submission/submission.json").read_text())
+    windows = {(row, number // ARRAY_SIZE) for number, row in enumerate(rows)}
+    assert len(plan["details"]["arrays"]) == len(windows)
+    assert run(submit_command, script, *asked, "--memory", "{c}x") == 2
+    assert "'{c}x' is not a size" in capsys.readouterr().err
+
+
 def test_jobs_start_after_other_jobs_and_a_dry_run_starts_none(
     bundle: Path, cluster: SlurmCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -360,7 +380,7 @@ def test_jobs_start_after_other_jobs_and_a_dry_run_starts_none(
     assert run(submit_command, "eval.py", *asked, *dry, *mail) == 0
     said = capsys.readouterr().out
     command, script = said.split("\n\n", 1)
-    for word in ("--gres=gpu:2", "--mail-type=END", "--array=1-1%3", f"afterany:{array}"):
+    for word in ("--gres=gpu:2", "--mail-type=END", "--array=1%3", f"afterany:{array}"):
         assert word in command
     assert script.startswith("#!/bin/sh\n")
     assert "apptainer exec" in script

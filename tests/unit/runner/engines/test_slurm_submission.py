@@ -96,7 +96,7 @@ def test_parallel_limits_the_whole_submission(tmp_path: Path, submitted: list[li
     assert arrays == [
         ["--array=1-2%3"],
         ["--array=1-2%3", "--dependency=afterany:101"],
-        ["--array=1-1%3", "--dependency=afterany:102"],
+        ["--array=1%3", "--dependency=afterany:102"],
     ]
 
 
