@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -10,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
     from offline_bundle.runner.values import Value
 
-UNDER_WAY = ("pending", "prolog", "running")
-SUCCEEDED = ("evaluated", "done")
-FAILED = ("failed", "timeout", "out of memory", "node failed", "cancelled", "aborted", "lost")
-STATES = (*UNDER_WAY, *SUCCEEDED, *FAILED, "inactive")
-"""The states of a job. HPS reports success as `evaluated`, the other engines as `done`."""
+UNDER_WAY = ("pending", "running")
+SUCCEEDED = "done"
+FAILED = ("failed", "timeout", "out of memory", "node failed", "cancelled", "lost")
+STATES = (*UNDER_WAY, SUCCEEDED, *FAILED, "inactive")
+"""The states of a job, in every engine."""
 
 TAIL_LINES = 20
 """Lines of a failed job's console that messages and pages show."""
@@ -39,12 +39,6 @@ class Counts:
         order = {state: position for position, state in enumerate(STATES)}
         ordered = sorted(states.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))
         return cls({state: number for state, number in ordered if number})
-
-    @classmethod
-    def of_statistics(cls, statistics: object) -> Counts:
-        """Read the statistics of an HPS project."""
-        states = statistics.get("eval_status") if isinstance(statistics, Mapping) else None
-        return cls.of({str(state): int(number) for state, number in (states or {}).items()})
 
     @property
     def total(self) -> int:
@@ -71,7 +65,7 @@ class Counts:
         return sum(self.by_state.get(state, 0) for state in states)
 
     def describe(self) -> str:
-        """Return one line: `3 running, 7 evaluated`."""
+        """Return one line: `3 running, 7 done`."""
         parts = [f"{number:,} {state}" for state, number in self.by_state.items()]
         return printable(", ".join(parts)) or "no jobs"
 

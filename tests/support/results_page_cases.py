@@ -19,7 +19,7 @@ def page_data(page: Path) -> dict[str, Any]:
     return document
 
 
-def job(number: int, state: str = "evaluated", **changes: object) -> JobEntry:
+def job(number: int, state: str = "done", **changes: object) -> JobEntry:
     name = f"job-{number:04}"
     given: dict[str, object] = {
         "name": name,

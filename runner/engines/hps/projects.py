@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +20,20 @@ from offline_bundle.runner.engines.hps.stored_files import (
     find_runs,
     find_tasks,
 )
-from offline_bundle.runner.model import TAIL_LINES, UNDER_WAY, Counts, Failure, ProjectState
+from offline_bundle.runner.model import TAIL_LINES, Counts, Failure, ProjectState
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from offline_bundle.runner.engines.hps.connection.session import Session
 
+_UNDER_WAY = ["pending", "prolog", "running"]
 _FAILED = ["failed", "timeout", "aborted"]
 """The states of HPS in which a job ended without success."""
+
+_COMMON_STATES = {"prolog": "running", "evaluated": "done", "aborted": "cancelled"}
+"""State of HPS → that of all engines; the other states have the same names."""
 
 
 def find_project(session: Session, name_or_id: str) -> ProjectState:
@@ -52,15 +58,29 @@ def list_projects(session: Session, **filters: Any) -> list[ProjectState]:  # no
             project_id=str(entry["id"]),
             name=str(entry.get("name") or ""),
             is_active=bool(entry.get("active")),
-            counts=Counts.of_statistics(entry.get("statistics")),
+            counts=count_states(entry.get("statistics")),
         )
         for entry in entries
     ]
 
 
+def common_state(state: object) -> str:
+    """Return the state of all engines for one of HPS; states of newer servers stay."""
+    return _COMMON_STATES.get(str(state), str(state))
+
+
+def count_states(statistics: object) -> Counts:
+    """Read the statistics of a project."""
+    states = statistics.get("eval_status") if isinstance(statistics, Mapping) else None
+    counts: Counter[str] = Counter()
+    for state, number in (states or {}).items():
+        counts[common_state(state)] += int(number)
+    return Counts.of(counts)
+
+
 def cancel_jobs(session: Session, project_id: str) -> None:
     """Abort the jobs that have not ended."""
-    _set_states(session, project_id, UNDER_WAY, "aborted", lambda _name, _state: True)
+    _set_states(session, project_id, _UNDER_WAY, "aborted", lambda _name, _state: True)
 
 
 def retry_jobs(session: Session, project_id: str, is_chosen: Callable[[str, str], bool]) -> int:
@@ -85,7 +105,9 @@ def _set_states(
     jobs: list[Any] = session.retry_until_available(
         lambda: session.project(project_id).get_jobs(eval_status=list(states), fields=fields)
     )
-    chosen = [job for job in jobs if is_chosen(str(job.name or job.id), str(job.eval_status))]
+    chosen = [
+        job for job in jobs if is_chosen(str(job.name or job.id), common_state(job.eval_status))
+    ]
     for batch in batches(chosen, JOBS_PER_REQUEST):
         for job in batch:
             job.eval_status = new
@@ -115,7 +137,7 @@ def find_failures(session: Session, project_id: str, limit: int) -> list[Failure
     return [
         Failure(
             job=str(job["name"] or job_id),
-            state=str(job["eval_status"]),
+            state=common_state(job["eval_status"]),
             tail=tails.get(job_id, ""),
             seconds=job.get("elapsed_time"),
             **runs.get(job_id, JobRun())._asdict(),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.hps.downloads import download_files
 from offline_bundle.runner.engines.hps.local_paths import folder_names, local_path
-from offline_bundle.runner.engines.hps.projects import find_project
+from offline_bundle.runner.engines.hps.projects import common_state, find_project
 from offline_bundle.runner.engines.hps.stored_files import (
     TASK_FIELDS,
     JobRun,
@@ -173,7 +173,7 @@ def _entry(
         for file, target in placed
         if target.is_file()
     )
-    state = str(job.get("eval_status"))
+    state = common_state(job.get("eval_status"))
     console = next((file.path for file in files if file.is_console), None)
     return JobEntry(
         name=str(job.get("name") or job["id"]),

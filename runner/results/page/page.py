@@ -40,7 +40,7 @@ _SHOWN_NAMES = 20
 _LONGEST_MESSAGE = 200
 _STATE_CLASSES = {
     "running": "busy",
-    **dict.fromkeys(SUCCEEDED, "good"),
+    SUCCEEDED: "good",
     **dict.fromkeys(FAILED, "bad"),
 }
 

@@ -55,7 +55,7 @@ def test_values_as_the_page_shows_them(
     code = run(submit_command, *words[2:], "--json")
     outcome = json.loads(capsys.readouterr().out)
     assert code == 0, outcome["failed"]
-    assert outcome["jobs"] == {"total": 3, "states": {"evaluated": 3}}
+    assert outcome["jobs"] == {"total": 3, "states": {"done": 3}}
     reports = [
         ast.literal_eval(path.read_text())
         for path in sorted(Path("results").glob("job-*/report.txt"))

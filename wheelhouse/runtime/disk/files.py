@@ -238,16 +238,21 @@ def remove_file(path: str) -> None:
         pass
 
 
+def free_space(folder: "PathLike") -> "Optional[int]":
+    """Return the free bytes, or None where the system does not report them."""
+    if not hasattr(os, "statvfs"):
+        return None
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize if state.f_blocks else None
+
+
 def check_space(folder: "PathLike", needed: int) -> None:
     """Raise OSError (ENOSPC) if *needed* bytes are more than the free space.
 
     Quotas and other writers are not considered: a write may still fail.
     """
-    if not hasattr(os, "statvfs"):
-        return
-    state = os.statvfs(folder)
-    free = state.f_bavail * state.f_frsize
-    if state.f_blocks and needed > free:
+    free = free_space(folder)
+    if free is not None and needed > free:
         reason = f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes are needed, {free:,} are free"
         raise OSError(errno.ENOSPC, reason, os.fspath(folder))
 

@@ -5,6 +5,10 @@ import errno
 from ..errors import BundleError
 
 
+class NoSpaceError(BundleError):
+    """The cache is full, exit code 1."""
+
+
 def explain_os_error(error: OSError, cache: str) -> Exception:
     """Return a BundleError with a hint for a known problem of the cache, else *error* itself."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -23,8 +27,8 @@ def explain_os_error(error: OSError, cache: str) -> Exception:
     return error
 
 
-def no_space(cache: str, detail: str = "") -> BundleError:
+def no_space(cache: str, detail: str = "") -> NoSpaceError:
     """Return the error for a full cache."""
     hint = "remove old files there, or set OFFLINE_BUNDLE_CACHE to a folder with more room"
     problems = [detail] if detail else []
-    return BundleError(f"no space left in the cache {cache}", hint=hint, problems=problems)
+    return NoSpaceError(f"no space left in the cache {cache}", hint=hint, problems=problems)

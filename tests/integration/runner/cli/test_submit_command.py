@@ -50,8 +50,8 @@ def test_submit_waits_downloads_and_says_what_came_of_it(
     )
     said = capsys.readouterr()
     assert code == 0, said.err
-    assert "2 evaluated" in said.out
-    assert "2 of 2 jobs: 2 evaluated" in said.err
+    assert "2 done" in said.out
+    assert "2 of 2 jobs: 2 done" in said.err
     assert "; open out/index.html" in said.out
     assert Path("out/job-0002/plot.txt").read_text() == "1"
     assert PASSWORD not in said.out + said.err
@@ -164,7 +164,7 @@ def test_come_back_later(script: Path, bundle: Path, capsys: pytest.CaptureFixtu
     assert run(jobs_command, "for later", "-q") == 0
     capsys.readouterr()
     assert run(jobs_command) == 0
-    assert re.search("for later +2 evaluated", capsys.readouterr().out)
+    assert re.search("for later +2 done", capsys.readouterr().out)
     assert run(jobs_command, "--json") == 0
     assert json.loads(capsys.readouterr().out)["projects"][0]["name"] == "for later"
     assert run(jobs_command, "no such project") == 2
@@ -182,9 +182,9 @@ def test_failed_jobs_run_again_are_cancelled_and_deleted(
     assert run(submit_command, script, *options, "-j", 2, "--output", "plot.txt") == 8
     (script.parent / "mark").touch()
     assert run(jobs_command, "out", "--retry-failed", "--only", "job-0001") == 8
-    assert "1 evaluated, 1 failed" in capsys.readouterr().out
+    assert "1 done, 1 failed" in capsys.readouterr().out
     assert run(jobs_command, "and again", "--retry-failed", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["jobs"]["states"] == {"evaluated": 2}
+    assert json.loads(capsys.readouterr().out)["jobs"]["states"] == {"done": 2}
     assert run(jobs_command, "out", "--download", "out") == 0
     assert Path("out/job-0002/plot.txt").read_text() == "1"
     slow = ["--bundle", bundle, "--name", "slow", "--no-wait", "--json", "-j", 2, "--set", "n=3"]
@@ -193,7 +193,7 @@ def test_failed_jobs_run_again_are_cancelled_and_deleted(
     assert run(jobs_command, "slow", "--delete") == 2
     assert "2 jobs of slow have not ended; nothing was deleted" in capsys.readouterr().err
     assert run(jobs_command, "slow", "--cancel", "--delete") == 0
-    assert "2 aborted; deleted" in capsys.readouterr().out
+    assert "2 cancelled; deleted" in capsys.readouterr().out
     assert run(jobs_command, "slow") == 2
 
 
@@ -257,7 +257,7 @@ def test_without_an_hps_at_hand(
     )
     said = capsys.readouterr()
     assert code == 0, said.err
-    assert "3 evaluated" in said.out
+    assert "3 done" in said.out
     assert len(list(Path("eval-results").glob("job-*/plot.txt"))) == 3
     consoles = [path.read_text() for path in Path("eval-results").glob("job-*/console_output.txt")]
     assert sum("Unpack " in console for console in consoles) == len(ways)
@@ -298,7 +298,7 @@ def test_ctrl_c_leaves_the_jobs_running_and_says_how_to_return(
     assert f"-U {hps.url} -u repuser --wait" in rest
     assert PASSWORD not in rest
     assert run(jobs_command, "left alone", "--wait") == 0
-    assert "2 evaluated" in capsys.readouterr().out
+    assert "2 done" in capsys.readouterr().out
 
 
 def test_the_example_is_a_page_to_copy_from(

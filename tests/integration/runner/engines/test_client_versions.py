@@ -78,7 +78,7 @@ def test_submit_and_download(version: str, hps: EmbeddedHps, bundle: Path, tmp_p
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "2 evaluated" in done.stdout
+    assert "2 done" in done.stdout
     assert (
         sorted(path.read_text() for path in tmp_path.glob("out/job-*/plot.txt")) == ["plotted"] * 2
     )

@@ -203,7 +203,7 @@ def test_inputs_values_and_variables(
     more = ["--env", "MODE=a b'c", "--output-value", "double"]
     done = submit(engine, bundle, capsys, *outputs, *more, whats=("fine", "link"))
     assert done.code == 0, done.document
-    assert sum(done.document["jobs"]["states"].get(state, 0) for state in SUCCEEDED) == 2
+    assert done.document["jobs"]["states"].get(SUCCEEDED, 0) == 2
     seen = done.seen("job-0002")
     seen.pop("threads")
     assert seen == {
@@ -264,7 +264,7 @@ def test_failures(engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixtur
     done = submit(engine, bundle, capsys, "--output", "plot.png", whats=whats)
     assert done.code == 8
     states = done.document["jobs"]["states"]
-    assert sum(states.get(state, 0) for state in SUCCEEDED) == 1, done.document
+    assert states.get(SUCCEEDED, 0) == 1, done.document
     assert sum(states.get(state, 0) for state in FAILED) == 7
     consoles = {failed["job"]: failed["console"] for failed in done.document["failed"]}
     assert "ValueError: no such mesh" in consoles["job-0001"]

@@ -85,7 +85,7 @@ def test_a_server_killed_and_restarted_in_mid_run_and_tokens_that_expire(
         said, notices = waiting.communicate(timeout=120)
     assert waiting.returncode == 0, said + notices
     assert notices == f"the connection to http://127.0.0.1:{port}/hps is back\n"
-    assert json.loads(said)["jobs"] == {"total": 3, "states": {"evaluated": 3}}
+    assert json.loads(said)["jobs"] == {"total": 3, "states": {"done": 3}}
     assert (
         sorted(path.read_text() for path in tmp_path.glob("out/job-*/plot.txt")) == ["plotted"] * 3
     )

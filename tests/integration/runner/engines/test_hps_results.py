@@ -19,7 +19,6 @@ from offline_bundle.runner.engines.hps.projects import (
 from offline_bundle.runner.engines.hps.results import download
 from offline_bundle.runner.engines.hps.submit import submit
 from offline_bundle.runner.follow import follow, watch
-from offline_bundle.runner.model import Counts
 from offline_bundle.runner.results.owner import check_empty
 from offline_bundle.runner.values import plan_values
 from offline_bundle.wheelhouse.runtime.errors import (
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from offline_bundle.runner.engines.hps.connection.session import Session
     from offline_bundle.runner.engines.hps.submit import Submitted
     from offline_bundle.runner.hps_server import EmbeddedHps
+    from offline_bundle.runner.model import Counts
 
 pytestmark = pytest.mark.filterwarnings(CLIENT_LEAKS)
 
@@ -57,7 +57,7 @@ def plots(hps: EmbeddedHps, tmp_path_factory: pytest.TempPathFactory) -> Submitt
     with connect(server_of(hps)) as session:
         submitted = submit(session, make_submission(folder, values=plan_values([], table, jobs=1)))
         assert watch(HpsEngine(session), find_project(session, submitted.project_id)).by_state == {
-            "evaluated": 2,
+            "done": 2,
             "failed": 1,
         }
     return submitted
@@ -71,24 +71,6 @@ def session(hps: EmbeddedHps) -> Iterator[Session]:
 
 def console(results: Path, job: str) -> str:
     return (results / job / "console_output.txt").read_text()
-
-
-def test_states_that_are_new_are_kept_and_the_known_come_in_their_order() -> None:
-    counts = Counts.of_statistics(
-        {
-            "eval_status": {
-                "napping": 1,
-                "failed": 2,
-                "evaluated": 3,
-                "running": 1,
-                "timeout": 0,
-                "aborted": 2,
-            }
-        }
-    )
-    assert counts.describe() == "1 running, 3 evaluated, 2 failed, 2 aborted, 1 napping"
-    assert (counts.total, counts.under_way, counts.finished, counts.failed) == (9, 1, 8, 4)
-    assert Counts.of_statistics(None).describe() == "no jobs"
 
 
 def test_watching_ends_with_the_jobs_and_asks_little(
@@ -208,9 +190,9 @@ def test_every_output_comes_down_verified_with_a_page(
     assert seen[-1] == (results.size, results.size)
     assert "plotted 3" in console(tmp_path / "out", "job-0003")
     assert [(job.name, job.state, dict(job.values)["n"]) for job in results.jobs] == [
-        ("job-0001", "evaluated", 1),
+        ("job-0001", "done", 1),
         ("job-0002", "failed", 2),
-        ("job-0003", "evaluated", 3),
+        ("job-0003", "done", 3),
     ]
     assert all(job.seconds and job.started for job in results.jobs)
     assert {job.node for job in results.jobs} == {platform.node()}

@@ -99,7 +99,7 @@ def test_a_browser_shows_filters_sorts_and_plots(tmp_path: Path) -> None:
         "drawn": True,
         "pictures": 5,
         "titles": ["Job", "State", "Time", "thickness", "material", "Pictures", "Message"],
-        "cells": ["job-0001", "evaluated", "1.0 s", "0.1", "steel", "", ""],
+        "cells": ["job-0001", "done", "1.0 s", "0.1", "steel", "", ""],
         "search": ["job-0002"],
         "count": "1 of 5 shown",
         "sorted": names[::-1],

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.launcher_cases import SHOW, node
+from tests.support.programs import require
+from tests.support.slurm import require_root
 
 if TYPE_CHECKING:
     from tests.support.launcher_cases import Node
@@ -39,3 +41,29 @@ def test_waiting_starts_do_not_repeat_a_failed_preparation(node: Node) -> None:
     node.failure(1, "-q", node.script(), variables=variables)
     assert len(tries.read_text().splitlines()) == 2
     assert node.run("-q", node.script()).returncode == 0
+
+
+def test_a_full_disk_is_remembered_until_there_is_more_space(node: Node) -> None:
+    require("mount", "umount")
+    require_root()
+    make_bundle(node.bundle, {"eval": BundleScript(body=SHOW)})
+    tries = node.folder / "tries"
+    full = node.write(
+        "full-uv",
+        f"#!/bin/sh\necho try >>'{tries}'\necho 'No space left on device (os error 28)'; exit 2\n",
+    )
+    full.chmod(0o755)
+    node.cache.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=64m,mode=0700", "tmpfs"]
+    subprocess.run(["mount", *options, str(node.cache)], check=True)
+    try:
+        ballast = node.cache / "ballast"
+        ballast.write_bytes(bytes(40 << 20))
+        for _ in range(3):
+            said = node.failure(1, "-q", node.script(), variables={"OFFLINE_BUNDLE_UV": str(full)})
+            assert "no space left in the cache" in said
+        assert len(tries.read_text().splitlines()) == 1
+        ballast.unlink()
+        assert node.run("-q", node.script()).returncode == 0
+    finally:
+        subprocess.run(["umount", "--lazy", str(node.cache)], check=True)

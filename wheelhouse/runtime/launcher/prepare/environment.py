@@ -4,11 +4,12 @@ import json
 import os
 import sys
 
-from ...disk.files import disk_usage, write_atomic
+from ...disk.files import disk_usage, free_space, write_atomic
 from ...disk.safe_folder import flush_tree
 from ...errors import BundleError, IntegrityError, first_problems
 from ...python.platforms import dotted_version
 from ..images.mount import FOLDER, remove_environment
+from ..os_errors import explain_os_error
 from ..trusted_bundle import DAMAGED_HINT
 from ..warm_start import marker_path
 from .bundled_python import unpack_interpreter
@@ -44,6 +45,7 @@ def make_environment(
         "lock": plan.lock.lock,
         "script": request.name,
     }
+    free = free_space(cache)
     try:
         unpack_interpreter(plan, request)
         if plan.image:
@@ -76,11 +78,12 @@ def make_environment(
             flush_tree(home)
         content = json.dumps(facts, indent=1).encode()
         write_atomic(marker_path(home), content, durable=not plan.is_mounted)
-    except BaseException as error:
+    except BaseException as failure:
         remove_environment(home)
         remove_rest(plan, cache)
+        error = explain_os_error(failure, cache) if isinstance(failure, OSError) else failure
         if isinstance(error, BundleError) and not plan.is_mounted:
-            remember_failure(home, error)
+            remember_failure(home, error, free)
         raise
 
 

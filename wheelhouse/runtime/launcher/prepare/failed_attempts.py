@@ -1,23 +1,32 @@
 """Failed preparations: check the room first, remove what is left, note why for waiting starts.
 
 Of a hundred jobs that start at once, one prepares the environment. If it fails, the others fail
-with the same error, instead of trying it one after another.
+with the same error, instead of trying it one after another. If the disk was full, later starts fail
+with that error, too, until there is more space or a minute has passed.
 """
 
 import json
 import os
 
-from ...disk.files import check_space, write_atomic
+from ...disk.files import check_space, free_space, write_atomic
 from ...errors import BundleError
-from ..os_errors import no_space
+from ..os_errors import NoSpaceError, no_space
 from .cache_cleanup import remove_unlocked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Optional
+
     from .plan import Plan
 
 _UNPACKED = 2
 """Wheels take at least this multiple of their size when they are unpacked."""
+
+_FULL_SECONDS = 60
+"""How long a full disk is remembered: quotas change without a change of the free space."""
+
+_NOISE = 1 << 24
+"""Bytes by which other programs change the free space all the time."""
 
 
 def check_room(plan: "Plan", cache: str) -> None:
@@ -36,9 +45,11 @@ def remove_rest(plan: "Plan", cache: str) -> None:
         remove_unlocked(os.path.join(cache, "uv"))
 
 
-def remember_failure(home: str, error: BundleError) -> None:
-    """Note why the environment at *home* could not be made."""
+def remember_failure(home: str, error: BundleError, free: "Optional[int]") -> None:
+    """Note why the environment at *home* could not be made, with *free* bytes before it."""
     note = {"message": str(error), "hint": error.hint, "code": error.exit_code}
+    if isinstance(error, NoSpaceError):
+        note["free"] = free
     try:
         write_atomic(_note(home), json.dumps(note).encode())
     except OSError:
@@ -46,12 +57,20 @@ def remember_failure(home: str, error: BundleError) -> None:
 
 
 def raise_failure_since(home: str, moment: float) -> None:
-    """Raise the error of a preparation that failed after *moment*, in seconds since the epoch."""
+    """Raise the error of a preparation that failed after *moment*, in seconds since the epoch.
+
+    Or before it, if the disk was full, and still is.
+    """
     try:
-        if os.path.getmtime(_note(home)) < moment:
-            return
+        failed = os.path.getmtime(_note(home))
         with open(_note(home), "rb") as file:
             note = json.loads(file.read().decode())
+        if failed < moment and not (
+            moment - failed < _FULL_SECONDS
+            and note.get("free") is not None
+            and (free_space(os.path.dirname(home)) or 0) < note["free"] + _NOISE
+        ):
+            return
         error = BundleError(str(note["message"]), hint=note["hint"])
         error.exit_code = int(note["code"])
     except (OSError, ValueError, KeyError, TypeError):
