@@ -156,7 +156,7 @@ def test_failed_jobs_are_told_of_with_the_end_of_their_console(
     outcome = follow(HpsEngine(session), find_project(session, plots.project_id))
     with pytest.raises(
         JobsFailedError,
-        match=r"1 of 3 jobs of .* failed\n  job-0002: failed on .* after .* s\n    \|",
+        match=r"1 of 3 jobs failed\n  job-0002: failed on .* after .* s\n    \|",
     ) as raised:
         outcome.raise_if_failed()
     assert raised.value.exit_code == 8
