@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.bundled import metadata_changes
@@ -52,8 +52,7 @@ def changes_between(old: Manifest, new: Manifest) -> Iterator[Change]:
         if f"{change.script}/{change.target}" not in moved:
             yield _package_change(change)
     yield from _yanked(old, new)
-    yield from _uv_changes(old, new, difference)
-    yield from _python_changes(old, new, difference)
+    yield from _program_changes(old, new, difference)
     yield from _launcher_changes(difference)
     if old.created_by != new.created_by:
         yield Change(
@@ -133,33 +132,28 @@ def _yanked(old: Manifest, new: Manifest) -> Iterator[Change]:
         )
 
 
-def _uv_changes(old: Manifest, new: Manifest, difference: BundleDiff) -> Iterator[Change]:
+def _program_changes(old: Manifest, new: Manifest, difference: BundleDiff) -> Iterator[Change]:
+    """Yield the changes of uv by platform, and of interpreters by target."""
     for platform in (*difference.uv.added, *difference.uv.changed):
         before = old.uv[platform].version if platform in old.uv else None
-        after = new.uv[platform].version
-        yield Change(
-            kind="uv-changed" if before else "uv-added",
-            message=f"uv for {platform}: "
-            + (f"{before} → {after}" if before else f"{after} is added"),
-            name=platform,
-            old=before,
-            new=after,
+        yield _program_change(
+            "uv", f"uv for {platform}", before, new.uv[platform].version, platform
         )
+    for key in (*difference.pythons.added, *difference.pythons.changed):
+        before = old.pythons[key].version if key in old.pythons else None
+        after = new.pythons[key].version
+        change = _program_change("python", f"interpreter for {key}", before, after, "python")
+        yield replace(change, target=key)
 
 
-def _python_changes(old: Manifest, new: Manifest, difference: BundleDiff) -> Iterator[Change]:
-    for target in (*difference.pythons.added, *difference.pythons.changed):
-        before = old.pythons[target].version if target in old.pythons else None
-        after = new.pythons[target].version
-        message = f"{before} → {after}" if before else f"Python {after} is added"
-        yield Change(
-            kind="python-changed" if before else "python-added",
-            message=f"interpreter for {target}: {message}",
-            target=target,
-            name="python",
-            old=before,
-            new=after,
-        )
+def _program_change(kind: str, subject: str, old: str | None, new: str, name: str) -> Change:
+    return Change(
+        kind=f"{kind}-changed" if old else f"{kind}-added",
+        message=f"{subject}: {old} → {new}" if old else f"{subject}: {new} is added",
+        name=name,
+        old=old,
+        new=new,
+    )
 
 
 def _launcher_changes(difference: BundleDiff) -> Iterator[Change]:

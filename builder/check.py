@@ -81,11 +81,6 @@ class CheckReport:
             hint="build it with the same options, without --check",
         )
 
-    def raise_if_out_of_date(self) -> None:
-        """Raise the error, if there is one."""
-        if error := self.error:
-            raise error
-
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `--json`."""
         return {

@@ -112,19 +112,17 @@ def print_check(report: CheckReport, *, as_json: bool, is_quiet: bool) -> int:
 
     An out-of-date bundle is exit 9: raised as an error, or returned after JSON output.
     """
+    from offline_bundle.wheelhouse.cli.kit.output import error_document
+
     if as_json:
         click.get_current_context().meta[_ERROR] = report.error
-        click.echo(json.dumps(_document(report), indent=1))
+        document = report.to_json() | error_document(report.error)
+        click.echo(json.dumps(document, indent=1))
         return 0 if report.is_up_to_date else OutOfDateError.exit_code
     for note in () if is_quiet else report.notes:
         click.secho(printable_lines(f"note: {note}"), fg="yellow", err=True)
-    report.raise_if_out_of_date()
+    if report.error:
+        raise report.error
     if not is_quiet:
         click.echo(f"{report.bundle} is up to date.", err=True)
     return 0
-
-
-def _document(report: CheckReport) -> dict[str, Any]:
-    from offline_bundle.wheelhouse.cli.kit.output import error_document
-
-    return report.to_json() | error_document(report.error)

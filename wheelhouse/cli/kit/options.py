@@ -59,25 +59,26 @@ class DurationType(click.ParamType[timedelta]):
         return self.fail(f"{value!r} is not a duration: use e.g. 90m, 12h, 7d or 0", param, ctx)
 
 
-def json_option(command: _Command) -> _Command:
-    """Add `--json`: `as_json: bool`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(
-        command
-    )
-
-
-def quiet_option(command: _Command) -> _Command:
-    """Add `-q/--quiet`: `quiet: bool`."""
-    return click.option("-q", "--quiet", is_flag=True, help="Print errors only.")(command)
-
-
-def sign_option(command: _Command) -> _Command:
-    """Add `--sign KEY`: `sign: str | None`, for `signing.sign` or `signing.signing_with`."""
-    text = (
-        "Sign with this OpenSSH key: the file of a private key, or of a public key whose private "
-        "key is in ssh-agent."
-    )
-    return click.option("--sign", metavar="KEY", help=text)(command)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+sign_option = click.option(
+    "--sign",
+    metavar="KEY",
+    help="Sign with this OpenSSH key: the file of a private key, or of a public key whose private "
+    "key is in ssh-agent.",
+)
+require_attestations_option = click.option(
+    "--require-attestations",
+    metavar="NAME|:all:",
+    multiple=True,
+    help="Require a valid attestation of this package (PEP 740). Repeatable.",
+)
+trusted_root_option = click.option(
+    "--trusted-root",
+    type=PATH,
+    metavar="FILE",
+    help="Verify attestations by this trusted_root.json. Default: the public Sigstore's.",
+)
 
 
 def trust_options(command: _Command) -> _Command:
@@ -110,26 +111,6 @@ def signer_policy(
             raise click.UsageError("--signer and --revoked-keys require --allowed-signers")
         return None
     return SignerPolicy(allowed_signers, signer, revoked_keys)
-
-
-def require_attestations_option(command: _Command) -> _Command:
-    """Add --require-attestations; the value is a tuple of names or `:all:`."""
-    return click.option(
-        "--require-attestations",
-        metavar="NAME|:all:",
-        multiple=True,
-        help="Require a valid attestation of this package (PEP 740). Repeatable.",
-    )(command)
-
-
-def trusted_root_option(command: _Command) -> _Command:
-    """Add --trusted-root, which replaces the keys of the public Sigstore."""
-    return click.option(
-        "--trusted-root",
-        type=PATH,
-        metavar="FILE",
-        help="Verify attestations by this trusted_root.json. Default: the public Sigstore's.",
-    )(command)
 
 
 def rules_options(command: _Command) -> _Command:
