@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
 
 _LARGEST_METADATA = 32 * 1024 * 1024
 _LONGEST_TEXT = 200
@@ -95,6 +95,22 @@ def read_all_metadata(
 ) -> dict[str, WheelMetadata]:
     """Parse the METADATA of all wheels of a bundle; *contents* has it by the wheel's path."""
     return {path: read_metadata(contents.get(path, b"")) for path in wheel_paths(manifest)}
+
+
+def wheel_name(path: str, file: BundledFile) -> str:
+    """Return the normalized name of a wheel: from the manifest, else from its file name."""
+    return str(canonicalize_name(file.name or path.rpartition("/")[2].partition("-")[0]))
+
+
+def describe_source(source: Source | None) -> str:
+    """Return where a wheel came from: an index, a repository, a folder or an address."""
+    if source is None:
+        return "unknown"
+    if source.git:
+        return f"git {source.git} at {(source.commit or 'an unknown commit')[:12]}"
+    if source.path:
+        return f"local {source.path}"
+    return source.index or source.url or "unknown"
 
 
 def wheel_paths(manifest: Manifest) -> list[str]:

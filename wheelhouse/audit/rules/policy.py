@@ -25,6 +25,7 @@ from offline_bundle.wheelhouse.audit.rules.toml_files import check_keys, parse_t
 from offline_bundle.wheelhouse.derived.audit_result import Breach
 from offline_bundle.wheelhouse.derived.package_names import includes, read_names
 from offline_bundle.wheelhouse.derived.requirement_graph import parse_requirement
+from offline_bundle.wheelhouse.derived.wheel_metadata import describe_source, wheel_name
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.sizes import format_size, parse_size
 
@@ -143,7 +144,7 @@ def _wheel_breaches(
     if rules.allowed_indexes is not None:
         index = source.index if source else None
         if index is None or index.rstrip("/") not in {u.rstrip("/") for u in rules.allowed_indexes}:
-            yield Breach("allowed-indexes", subject, f"from {_origin(file)}")
+            yield Breach("allowed-indexes", subject, f"from {describe_source(file.source)}")
     if not rules.allow_built and (source is None or source.index is None or source.built_from):
         yield Breach("allow-built", subject, _built_reason(file))
 
@@ -159,8 +160,7 @@ def _attestation_breach(
 
 def _identity(path: str, file: BundledFile) -> tuple[str, str]:
     """Return name and version of a wheel: from the manifest, else from its file name."""
-    parts = path.rpartition("/")[2].split("-")
-    return str(canonicalize_name(file.name or parts[0])), file.version or parts[1]
+    return wheel_name(path, file), file.version or path.rpartition("/")[2].split("-")[1]
 
 
 def _is_denied(requirement: Requirement, name: str, version: str) -> bool:
@@ -171,20 +171,13 @@ def _is_denied(requirement: Requirement, name: str, version: str) -> bool:
     return parsed is None or requirement.specifier.contains(parsed, prereleases=True)
 
 
-def _origin(file: BundledFile) -> str:
-    source = file.source
-    if source is None:
-        return "an unknown source"
-    return source.index or source.git or source.url or source.path or "an unknown source"
-
-
 def _built_reason(file: BundledFile) -> str:
     source = file.source
     if source is None:
         return "its source is unknown"
     if source.built_from:
         return f"built from the source distribution {source.built_from}"
-    return f"from {_origin(file)}, not from an index"
+    return f"from {describe_source(file.source)}, not from an index"
 
 
 def _requirement(text: str, name: str) -> Requirement:

@@ -20,7 +20,11 @@ from markupsafe import Markup
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.derived.report.review import publishers, severity_colour, verdicts
-from offline_bundle.wheelhouse.derived.wheel_metadata import read_all_metadata
+from offline_bundle.wheelhouse.derived.wheel_metadata import (
+    describe_source,
+    read_all_metadata,
+    wheel_name,
+)
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
@@ -117,7 +121,7 @@ def _template() -> Template:
     environment.filters |= {
         "size": _size_of,
         "count": count,
-        "origin": _origin,
+        "origin": describe_source,
         "severity_colour": severity_colour,
     }
     return environment.get_template("report.html.j2")
@@ -176,7 +180,7 @@ class _Package:
     @staticmethod
     def notes(file: BundledFile, locks: int) -> str:
         """Return other facts of a wheel; not its URL: that is in the manifest, and long."""
-        notes = [f"{_size_of(file.size)}, from {_origin(file.source)}"]
+        notes = [f"{_size_of(file.size)}, from {describe_source(file.source)}"]
         if file.upload_time:
             notes.append(f"uploaded {file.upload_time}")
         if file.yanked is not None:
@@ -192,8 +196,7 @@ def _packages(manifest: Manifest, metadata: Mapping[str, WheelMetadata]) -> list
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in metadata:
         file = manifest.files[path]
-        name = file.name or path.removeprefix("wheels/").partition("-")[0]
-        groups[name, file.version or ""].append(path)
+        groups[wheel_name(path, file), file.version or ""].append(path)
     return [
         _Package(
             name, version, tuple((path, manifest.files[path]) for path in paths), metadata[paths[0]]
@@ -310,8 +313,8 @@ def _origins(packages: Iterable[_Package]) -> list[dict[str, Any]]:
     files: dict[str, list[BundledFile]] = defaultdict(list)
     for package in packages:
         for _, file in package.wheels:
-            names[_origin(file.source)].add(package.name)
-            files[_origin(file.source)].append(file)
+            names[describe_source(file.source)].add(package.name)
+            files[describe_source(file.source)].append(file)
     largest = max(map(_total, files.values()), default=1)
     return [
         {
@@ -349,16 +352,6 @@ def _licences(packages: Iterable[_Package]) -> list[tuple[str, list[str]]]:
 
 def _is_built(source: Source | None) -> bool:
     return source is not None and bool(source.built_from or source.git or source.path)
-
-
-def _origin(source: Source | None) -> str:
-    if source is None:
-        return "unknown"
-    if source.git:
-        return f"git {source.git} at {(source.commit or 'an unknown commit')[:12]}"
-    if source.path:
-        return f"local {source.path}"
-    return source.index or source.url or "unknown"
 
 
 def _growth(size: int) -> str:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.derived.wheel_metadata import wheel_paths
+from offline_bundle.wheelhouse.derived.wheel_metadata import wheel_name, wheel_paths
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
@@ -67,10 +67,9 @@ def publishers(manifest: Manifest, audit: Audit | None) -> list[Published]:
     wheels: Mapping[tuple[str, str, Publisher | None, str], list[str]] = defaultdict(list)
     for path in wheel_paths(manifest):
         file = manifest.files[path]
-        name = file.name or path.removeprefix("wheels/").partition("-")[0]
         state = "verified" if file.publisher else "absent"
         state = provenance.state(path) if provenance else state
-        wheels[name, file.version or "", file.publisher, state].append(path)
+        wheels[wheel_name(path, file), file.version or "", file.publisher, state].append(path)
     found = [Published(*key, wheels=len(paths)) for key, paths in wheels.items()]
     return sorted(
         found, key=lambda item: (item.state == "verified", item.state, item.name, item.version)

@@ -45,7 +45,11 @@ from offline_bundle.wheelhouse.derived.audit_result import INTERPRETER, Package
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.requirement_graph import lock_graph
 from offline_bundle.wheelhouse.derived.sbom.vulnerabilities import vulnerabilities
-from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata, read_all_metadata
+from offline_bundle.wheelhouse.derived.wheel_metadata import (
+    WheelMetadata,
+    read_all_metadata,
+    wheel_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -204,7 +208,7 @@ def _tool(manifest: Manifest) -> Component:
 
 def _wheel(reference: str, path: str, file: BundledFile, facts: WheelMetadata) -> Component:
     filename = path.removeprefix("wheels/")
-    name = file.name or filename.partition("-")[0]
+    name = wheel_name(path, file)
     authors = [
         OrganizationalContact(
             name=author or None, email=address if _ADDRESS.fullmatch(address) else None
