@@ -5,10 +5,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest_bytes
+from offline_bundle.wheelhouse.runtime.bundle.signatures import read_signature
+from offline_bundle.wheelhouse.signing import check_manifest_signature
 from tests.support.programs import require
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from offline_bundle.wheelhouse.runtime.bundle.signatures import Signer, SignerPolicy
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +40,7 @@ def allowing(folder: Path, *lines: str) -> Path:
     path = folder / "allowed_signers"
     path.write_text("".join(f"{line}\n" for line in lines))
     return path
+
+
+def check_bundle_signature(bundle: Path, trust: SignerPolicy) -> Signer:
+    return check_manifest_signature(read_manifest_bytes(bundle), read_signature(str(bundle)), trust)

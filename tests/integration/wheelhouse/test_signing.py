@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest_bytes
 from offline_bundle.wheelhouse.runtime.bundle.signatures import (
-    Signer,
     SignerPolicy,
     read_signature,
 )
@@ -25,7 +23,7 @@ from offline_bundle.wheelhouse.signing import (
 )
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from tests.support.bundles import make_bundle
-from tests.support.signing_cases import allowing, keys, public
+from tests.support.signing_cases import allowing, check_bundle_signature, keys, public
 
 __all__ = ["keys"]
 
@@ -39,10 +37,6 @@ LONG_AGO, SOME_DAY = "20200101", "29990101"
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return make_bundle(tmp_path / "bundle")
-
-
-def check_bundle_signature(bundle: Path, trust: SignerPolicy) -> Signer:
-    return check_manifest_signature(read_manifest_bytes(bundle), read_signature(str(bundle)), trust)
 
 
 def refusal(bundle: Path, trust: SignerPolicy) -> str:

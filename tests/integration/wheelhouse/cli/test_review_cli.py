@@ -12,9 +12,8 @@ from offline_bundle.wheelhouse.cli.kit.options import sign_option, signer_policy
 from offline_bundle.wheelhouse.cli.sign import sign_command
 from offline_bundle.wheelhouse.cli.verify import print_signer
 from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
-from offline_bundle.wheelhouse.signing import check_bundle_signature
 from tests.support.bundles import make_bundle
-from tests.support.signing_cases import allowing, make_key, public
+from tests.support.signing_cases import allowing, check_bundle_signature, make_key, public
 
 if TYPE_CHECKING:
     import pytest

@@ -11,13 +11,13 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
 from offline_bundle.wheelhouse.runtime.errors import BundleError, SignatureError
 from offline_bundle.wheelhouse.runtime.names import SIGNATURE
-from offline_bundle.wheelhouse.signing import check_bundle_signature, sign, signing_with
+from offline_bundle.wheelhouse.signing import sign, signing_with
 from offline_bundle.wheelhouse.store.prune import (
     prune,
 )
 from offline_bundle.wheelhouse.store.verify import verify
 from tests.support.archives import small_disk
-from tests.support.signing_cases import allowing, make_key, public
+from tests.support.signing_cases import allowing, check_bundle_signature, make_key, public
 from tests.support.writer_cases import Victim
 
 if TYPE_CHECKING:
