@@ -16,7 +16,7 @@ from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -34,7 +34,19 @@ def engine_options(attribute: str) -> Callable[[_Command], _Command]:
 
 
 class EngineCommand(click.Command):
-    """A command whose help groups options by engine."""
+    """A command whose help groups options by engine.
+
+    *sections* has parameter name -> title of its section, for options of no engine.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        sections: Mapping[str, str] | None = None,
+        **settings: Any,  # noqa: ANN401 - click's
+    ) -> None:
+        super().__init__(name, **settings)
+        self._sections = sections or {}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the common options, then those of each engine."""
@@ -44,7 +56,7 @@ class EngineCommand(click.Command):
             for name in names:
                 owners.setdefault(name, []).append(engine)
         titles = {name: f"With --engine {' or '.join(owners[name])}" for name in owners}
-        write_sections(self, ctx, formatter, titles)
+        write_sections(self, ctx, formatter, {**self._sections, **titles})
 
 
 def _options_of(attribute: str) -> dict[str, tuple[str, ...]]:

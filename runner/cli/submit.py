@@ -41,9 +41,18 @@ def _split(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 
 
 _DEFAULT_ENGINE = next(iter(ENGINES))
+_FILES = "Values and files"
+_RESOURCES = "Resources and start of a job"
+SECTIONS = {
+    **dict.fromkeys(["settings", "table", "inputs"], _FILES),
+    **dict.fromkeys(["outputs", "output_limit", "output_values"], _FILES),
+    **dict.fromkeys(["cores", "memory", "max_execution_time"], _RESOURCES),
+    **dict.fromkeys(["gpus", "nodes", "tasks", "run_with", "environment"], _RESOURCES),
+}
+"""Parameter -> title of its section in the help."""
 
 
-@click.command("submit", cls=EngineCommand)
+@click.command("submit", cls=EngineCommand, sections=SECTIONS)
 @click.argument(
     "script",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -4,6 +4,7 @@ import pytest
 
 from offline_bundle.builder.cli.build import build_command
 from offline_bundle.cli import cli, run_command_line
+from offline_bundle.runner.cli.submit import SECTIONS as SUBMIT_SECTIONS
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -31,6 +32,15 @@ def test_help_suggests_a_name_for_an_unknown_command(capsys: pytest.CaptureFixtu
     code, text = shown(capsys, "prnue")
     assert code == 2
     assert "did you mean prune" in text
+
+
+def test_the_options_of_submit_are_in_sections(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(cli, ["submit", "-h"], "offline-bundle") == 0
+    text = capsys.readouterr().out
+    titles = ("Options", *dict.fromkeys(SUBMIT_SECTIONS.values()))
+    sections = [text.index(f"\n{title}:\n") for title in titles]
+    assert sections == sorted(sections)
+    assert text.index("  --cores ") > sections[-1]
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
