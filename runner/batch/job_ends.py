@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.runner.batch.job_script import LOGS
 from offline_bundle.runner.batch.scheduler import End
-from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.job_files.names import CONSOLE_NAME, RECORD_NAME
+from offline_bundle.runner.results.console import console_tail
 from offline_bundle.runner.results.folder import ATTEMPTS, PRIVATE_NAME, record, write
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 

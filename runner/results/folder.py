@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.job_files.names import CONSOLE_NAME, OUTPUT_PARAMETERS, RECORD_NAME
 from offline_bundle.runner.model import (
     FAILED,
@@ -32,6 +31,7 @@ from offline_bundle.runner.model import (
     Results,
     job_name,
 )
+from offline_bundle.runner.results.console import console_tail
 from offline_bundle.runner.results.live_console import LiveConsole
 from offline_bundle.runner.results.owner import read_owner
 from offline_bundle.runner.standalone.job_rules import Outputs

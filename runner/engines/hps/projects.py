@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ansys.hps.client.jms import Project  # type: ignore[import-untyped]
 
-from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.hps.downloads import download_files
 from offline_bundle.runner.engines.hps.stored_files import (
     JOBS_PER_REQUEST,
@@ -21,6 +20,7 @@ from offline_bundle.runner.engines.hps.stored_files import (
     find_tasks,
 )
 from offline_bundle.runner.model import TAIL_LINES, Counts, Failure, ProjectState
+from offline_bundle.runner.results.console import console_tail
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.hps.downloads import download_files
 from offline_bundle.runner.engines.hps.local_paths import folder_names, local_path
 from offline_bundle.runner.engines.hps.projects import common_state, find_project
@@ -25,6 +24,7 @@ from offline_bundle.runner.engines.hps.stored_files import (
 )
 from offline_bundle.runner.job_files.names import NUMBER_PARAMETER
 from offline_bundle.runner.model import FAILED, TAIL_LINES, FileEntry, JobEntry, Results
+from offline_bundle.runner.results.console import console_tail
 from offline_bundle.runner.results.folder import write_page
 from offline_bundle.runner.results.owner import ResultsOwner, lock_to_project
 from offline_bundle.wheelhouse.runtime.errors import FetchError

@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from offline_bundle.runner.console import console_tail
 from offline_bundle.runner.engines.local.processes import JobProcesses
 from offline_bundle.runner.job_files.inputs import link_inputs
 from offline_bundle.runner.job_files.names import INPUT_PARAMETERS
+from offline_bundle.runner.results.console import console_tail
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.parallel import cpus
 

@@ -23,8 +23,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from offline_bundle.runner.failures import FailureGroup, error_line, group_failures
 from offline_bundle.runner.model import FAILED, SUCCEEDED, FileEntry, JobEntry, Origin
+from offline_bundle.runner.results.failures import FailureGroup, error_line, group_failures
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:

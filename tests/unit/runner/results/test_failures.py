@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from offline_bundle.runner.failures import error_line, group_failures
 from offline_bundle.runner.follow import Outcome
 from offline_bundle.runner.model import Counts, Failure
+from offline_bundle.runner.results.failures import error_line, group_failures
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,11 @@ from offline_bundle.runner.model import Counts, Failure
             "KeyError: 'x'\nevaluator: ScriptError: eval.py failed: The command ended with "
             "return code 1",
             "KeyError: 'x'",
+        ),
+        (
+            "no mesh\nevaluator: ScriptError: the command ended with return code 1\n"
+            "evaluator: the output file plot.png is missing",
+            "no mesh",
         ),
         ("done\nevaluator: the output file plot.png is missing", None),
         ("step 7\nkilled by SIGKILL", "killed by SIGKILL"),

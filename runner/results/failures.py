@@ -27,9 +27,14 @@ class FailureGroup:
 
 
 def error_line(tail: str) -> str:
-    """Return the line of a console with the reason of a failure: the last one of the script."""
+    """Return the line of a console with the reason of a failure: the last one of the script.
+
+    If the script failed, what the evaluator misses afterwards is not the reason.
+    """
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    own = [line for line in lines if not _EXIT_CODE.fullmatch(line)]
+    codes = [line for line in lines if _EXIT_CODE.fullmatch(line)]
+    added = ("evaluator: ", *codes) if codes else ()
+    own = [line for line in lines if not line.startswith(added)]
     return (own or lines or [""])[-1]
 
 
