@@ -3,6 +3,8 @@ line, and warm.
 
     python benchmarks/forms.py                     seven rounds
     python benchmarks/forms.py --write             also put table and chart into docs/benchmarks.md
+    python benchmarks/forms.py --directory DIR     work there; a file system in memory varies least, as ext4
+                                                   is slow to create files where others were removed
 
 An image is used in three ways: mounted, unpacked by unsquashfs, and unpacked without any program.
 Every run of a round has a node of its own: empty caches, an empty home, the script in a folder of its own. What runs

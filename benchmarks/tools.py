@@ -216,6 +216,19 @@ class Ours(Tool):
         return self.check_wheels(place, sorted((place.out / "wheels").glob("*.whl")), expected)
 
 
+class OursPlain(Ours):
+    key = "offline-bundle --no-bytecode"
+    makes = "the same without bytecode"
+    note = "`build-offline-bundle SCRIPT -o OUT --no-uv --no-bytecode`. For information: no claim."
+
+    def commands(self, place: Place, workload: Workload) -> list[list[str]]:
+        return [[*command, "--no-bytecode"] for command in super().commands(place, workload)]
+
+    def follow_ups(self, place: Place, workload: Workload) -> dict[str, list[list[str]]]:
+        del place, workload
+        return {}
+
+
 class Peer(Tool):
     """A tool from PyPI, in a virtual environment of its own that later runs use again."""
 
@@ -515,6 +528,7 @@ class Pex(Peer):
 ALL: tuple[type[Tool], ...] = (
     Floor,
     Ours,
+    OursPlain,
     PipDownload,
     UvTarget,
     AirgapBundle,

@@ -20,7 +20,7 @@ from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.launcher.modules import render_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _ROOT = Path(runtime.__file__).parent
 # Root files of this launcher and of earlier ones; see bundle_files.
@@ -220,7 +220,7 @@ def _dissect(path: Path, included: set[str]) -> tuple[str, list[str], list[str]]
     tree = ast.parse(source)
     imports: list[str] = []
     typed: list[str] = []
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
             _replace_import(lines, node, path, included)
     for node in tree.body:
@@ -238,6 +238,15 @@ def _dissect(path: Path, included: set[str]) -> tuple[str, list[str], list[str]]
             continue
         _blank(lines, node)
     return "\n".join(lines).strip("\n") + "\n", imports, typed
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield all statements in *node*; `ast.walk` visits all expressions, too, which is slow."""
+    for name in ("body", "orelse", "handlers", "finalbody", "cases"):
+        inner = getattr(node, name, None)
+        for child in inner if isinstance(inner, list) else ():
+            yield child
+            yield from _statements(child)
 
 
 def _merged(statements: Iterable[str]) -> list[str]:

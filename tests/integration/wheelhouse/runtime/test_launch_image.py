@@ -30,6 +30,7 @@ from tests.support.machine import require_fuse
 from tests.support.node import PYTHON, site
 from tests.support.programs import find, require
 from tests.support.signing_cases import allowing, make_key, public
+from tests.support.slurm import require_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +50,17 @@ import later
 print(later.VERSION)
 """
 MOUNTED, UNPACKED = "mounted", "unpacked"
+# As on most machines, every user may open /dev/fuse; arguments: folder, python, bundle, script.
+AS_ANOTHER_USER = """\
+set -e
+mknod "$1/fuse" c 10 229 && chmod 666 "$1/fuse" && mount --bind "$1/fuse" /dev/fuse
+chown 65534:65534 "$1"
+exec setpriv --reuid=65534 --regid=65534 --clear-groups sh -ec '
+    "$2" "$3/run.py" "$4"
+    grep -c "$1" /proc/mounts
+    for _ in $(seq 150); do grep -q "$1" /proc/mounts || exit 0; sleep 0.2; done
+    exit 9' sh "$@"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -377,3 +389,27 @@ def test_another_user_starts_from_a_read_only_share(built: Path) -> None:
         for _ in range(2):
             done = other.run(other.python, bundle / "run.py", script)
             assert done.stdout.endswith("1.0\n")
+
+
+@pytest.mark.slow
+def test_another_user_mounts_through_fusermount(built: Path) -> None:
+    require_fuse()
+    require_root()
+    require("fusermount3")
+    with site() as (share, other):
+        bundle = Path(shutil.copytree(built / "bundle", share / "bundle"))
+        script = shutil.copy(built / "job.py", share)
+        command = ["unshare", "--mount", "sh", "-c", AS_ANOTHER_USER, "sh", other.folder]
+        done = subprocess.run(
+            [*command, other.python, bundle, script],
+            cwd=other.folder,
+            env={"HOME": str(other.folder), "PATH": os.defpath},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    started, version, mounts = done.stdout.splitlines()
+    assert "/image/" in started
+    assert (version, mounts) == ("1.0", "1")
+    assert "unpacked" not in done.stderr
