@@ -27,7 +27,9 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     Manifest,
     Source,
 )
-from offline_bundle.wheelhouse.runtime.errors import FetchError, OutOfDateError
+from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError, OutOfDateError
+from offline_bundle.wheelhouse.runtime.names import COPY_AGAIN_HINT, MANIFEST
+from offline_bundle.wheelhouse.runtime.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -126,7 +128,7 @@ class LockedResolver:
             if artifact is None:
                 problems.append(f"{package.wheel}: {origin(file.source or Source())}")
                 continue
-            version = Version(package.version)
+            version = _version(package.version, name)
             packages.append(Package(name=canonicalize_name(name), version=version, **artifact))
             yanked |= {name: file.yanked} if file.yanked is not None else {}
         if problems:
@@ -177,7 +179,8 @@ class LockedUv:
                 hint=UPDATE_HINT,
             )
         wheel = PackageWheel(url=source.url, hashes={})
-        package = Package(name=canonicalize_name("uv"), version=Version(uv.version), wheels=[wheel])
+        version = _version(uv.version, "uv")
+        package = Package(name=canonicalize_name("uv"), version=version, wheels=[wheel])
         full_version = f"{target.python.rstrip('t')}.0"
         return Resolution(script, target, full_version, _lock([package]), {})
 
@@ -201,6 +204,14 @@ def origin(source: Source) -> str:
     if source.path:
         return f"it came from a local file, {source.path}"
     return "bundle.json does not name its origin"
+
+
+def _version(text: str, name: str) -> Version:
+    try:
+        return Version(text)
+    except ValueError:  # InvalidVersion, or more digits than int() takes
+        message = f"{MANIFEST}: invalid version {shown(text)} of {name}"
+        raise IntegrityError(message, hint=COPY_AGAIN_HINT) from None
 
 
 def _lock(packages: list[Package]) -> Pylock:

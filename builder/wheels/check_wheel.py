@@ -17,7 +17,7 @@ from email.parser import HeaderParser
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.text import printable
@@ -89,7 +89,7 @@ def _name_problems(filename: str, metadata: WheelMetadata) -> Iterator[str]:
         yield f"its METADATA has the name {printable(metadata.name)}"
     try:
         is_same = Version(metadata.version) == version
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, or more digits than int() takes
         is_same = False
     if not is_same:
         yield f"its METADATA has the version {printable(metadata.version)}"

@@ -89,7 +89,7 @@ def overridden_names(settings: Mapping[str, object]) -> set[str]:
 
 def _satisfies(version: str, requirement: Requirement) -> bool:
     specifier = requirement.specifier
-    return not specifier or specifier.contains(version, prereleases=True)
+    return not specifier or _contains(specifier, version)
 
 
 def _title(wheel: WheelMetadata) -> str:
@@ -104,7 +104,10 @@ def _python_problems(wheels: Mapping[str, WheelMetadata], full_version: str) -> 
 
 
 def _contains(specifiers: SpecifierSet, version: str) -> bool:
-    return specifiers.contains(version, prereleases=True)
+    try:
+        return specifiers.contains(version, prereleases=True)
+    except ValueError:  # more digits than int() takes
+        return False
 
 
 def _specifiers(requires_python: str | None) -> SpecifierSet:

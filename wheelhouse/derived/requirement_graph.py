@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion
 
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 
@@ -147,7 +146,7 @@ def marker_applies(requirement: Requirement, environment: Environment, extra: st
     try:
         values = {**cast("dict[str, str]", environment), "extra": extra}
         return requirement.marker.evaluate(values)
-    except (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, KeyError):
+    except (UndefinedComparison, UndefinedEnvironmentName, ValueError, KeyError):
         return None
 
 

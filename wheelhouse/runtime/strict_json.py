@@ -64,6 +64,11 @@ def _reject_constant(name: str) -> "NoReturn":
     raise ValueError(f"{name} is not JSON")
 
 
+def _is_encodable(value: str) -> bool:
+    """Return whether UTF-8 can encode *value*: JSON can have half a character."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def shown_value(value: object) -> str:
     """Return a value from outside as text for a message: short, without control characters."""
     if isinstance(value, str):
@@ -124,7 +129,9 @@ class JsonTable:
         """Return a text, which must match *pattern* if there is one; *kind* describes it."""
         value = self._values.get(key)
         if isinstance(value, str) and (pattern is None or pattern.fullmatch(value)):
-            return value
+            if _is_encodable(value):
+                return value
+            kind = f"{kind} that UTF-8 can encode"
         self._report(key, kind)
         return ""
 
@@ -151,7 +158,9 @@ class JsonTable:
     def texts(self, key: str) -> "tuple[str, ...]":
         """Return a list of texts."""
         value = self._values.get(key)
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        if isinstance(value, list) and all(
+            isinstance(item, str) and _is_encodable(item) for item in value
+        ):
             return tuple(value)
         self._report(key, "a list of texts")
         return ()

@@ -26,7 +26,7 @@ def bound_overrides(settings: Mapping[str, Any]) -> dict[str, list[str]]:
     bound = {name for name, _ in source_entries(settings)}
     overrides: dict[str, list[str]] = {}
     for text in _entries(settings, _OVERRIDES):
-        if isinstance(text, str) and "@" not in text and requirement_name(text) in bound:
+        if isinstance(text, str) and not _names_url(text) and requirement_name(text) in bound:
             overrides.setdefault(requirement_name(text), []).append(text)
     return overrides
 
@@ -57,7 +57,7 @@ def scoped_settings(
     for entry in _entries(settings, _OVERRIDES):
         if isinstance(entry, dict):  # one of the script's own: uv applies it alone
             entries.append(_with_overrides(entry, overrides))
-        elif requirement_name(entry) not in overrides or "@" in entry:
+        elif requirement_name(entry) not in overrides or _names_url(entry):
             entries.append(entry)
     for name in sorted(packages):
         entry = {"package": {"name": name}, "dependencies": []}
@@ -68,6 +68,10 @@ def scoped_settings(
 def without_packages(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Return *settings* that leave out each requirement of *names*."""
     return {**settings, _EXCLUDES: [*_entries(settings, _EXCLUDES), *sorted(names)]}
+
+
+def _names_url(requirement: str) -> bool:
+    return "@" in requirement.partition(";")[0]  # a marker may have one too
 
 
 def _replacement(text: str, override: str) -> str:

@@ -89,10 +89,13 @@ def _load_yaml(text: str) -> object:
     """Return the document in YAML text, nested at most 100 levels.
 
     The C loader recurses without a limit and ends the process where the stack ends. Its events do
-    not recurse, so the depth is checked on these first.
+    not recurse, so the depth is checked on these first. With aliases, a small
+    file would be a document of any size.
     """
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise AdvisoryError("it has an alias")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):

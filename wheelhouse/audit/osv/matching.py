@@ -30,7 +30,7 @@ def parse_version(text: str) -> Version | None:
     """Parse a version of PEP 440; None for a version that is older than that standard."""
     try:
         return Version(text)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, or more digits than int() takes
         return None
 
 

@@ -32,6 +32,9 @@ TABLES = {
     "override with a marker": (
         "override-dependencies = [\"internal>=1.2; sys_platform == 'linux'\"]"
     ),
+    "override with an @ in its marker": (
+        "override-dependencies = [\"internal>=1.2; platform_version != '@'\"]"
+    ),
     "override with a false marker": (
         "override-dependencies = [\"internal>=1.2; sys_platform == 'win32'\"]"
     ),

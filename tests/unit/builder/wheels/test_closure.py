@@ -37,6 +37,14 @@ def test_a_wrong_version_is_named() -> None:
     ]
 
 
+def test_a_number_of_many_digits_is_a_problem_and_no_traceback() -> None:
+    huge = "9" * 5000
+    [problem] = problems(["a"], wheel("a", "1.0", f"b>={huge}"), wheel("b", "1.5"))
+    assert problem.endswith("but the lock has 1.5")
+    assert len(problems(["a"], wheel("a", python=f">={huge}"))) == 1
+    assert problems([f"a; platform_release >= '{huge}'"]) != [""]
+
+
 def test_markers_are_the_targets() -> None:
     assert problems(["a; sys_platform == 'win32'"]) == []
     assert (

@@ -229,6 +229,15 @@ def test_digests_are_exactly_64_lower_case_hex_digits(digest: object) -> None:
     assert "sha256" in problems_of(with_file("x", sha256=digest))
 
 
+def test_half_a_character_is_not_text() -> None:
+    """JSON can have one, and no file or terminal."""
+    assert "text that UTF-8 can encode" in problems_of(with_file("x", name="\ud83d"))
+    changed = document()
+    [script, *_] = changed["scripts"].values()
+    script["dependencies"] = ["\udc00"]
+    assert "a list of texts" in problems_of(changed)
+
+
 @pytest.mark.parametrize("size", [None, -1, True, 1.0, "1", 2**63, 10**400, [], {}])
 def test_sizes_are_sensible_integers(size: object) -> None:
     assert "size in bytes" in problems_of(with_file("x", size=size))

@@ -14,6 +14,7 @@ from offline_bundle.wheelhouse.audit.osv.advisory import Affected, Event, parse_
 from offline_bundle.wheelhouse.audit.osv.matching import (
     fixed_versions,
     is_affected,
+    parse_version,
     unusable_events,
 )
 
@@ -69,6 +70,11 @@ def test_a_fixed_version_is_one_that_no_entry_affects() -> None:
     second = entry(("introduced", "0"), ("fixed", "1.3"))
     assert fixed_versions(Version("1.0"), [first, second]) == ("1.3", "2.1")
     assert fixed_versions(Version("1.0"), [entry(("introduced", "0"))]) == ()
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, f"1.{'9' * 5000}", f"{'9' * 5000}!1", "1.0 beta x"])
+def test_a_version_that_cannot_be_parsed_is_none(text: str) -> None:
+    assert parse_version(text) is None
 
 
 def test_events_that_cannot_be_ordered_are_named() -> None:
