@@ -60,7 +60,8 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     """
     plan = plan_build(request, uv)
     with BundleWriter(request.output, on_wait=lambda: progress.waiting(request.output)) as writer:
-        progress.step(f"Resolving {plan.script_names}")
+        action = "Reading the locks of" if request.is_locked else "Resolving"
+        progress.step(f"{action} {plan.script_names}")
         resolved = resolve(plan, writer.current)
         writer.mark_corrupt(resolved.corrupt)
         collector = _collector(plan, writer)

@@ -42,7 +42,7 @@ def site(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     body = BODY.format(marker=str(place / "marker"))
     make_bundle(bundle, {"eval": BundleScript(requires_python=">=3.9", body=body)})
     shutil.copy(bundle / "scripts" / "eval.py", place)
-    (place / "values.csv").write_text("thickness\n0.5\n1.0\n")
+    (place / "values.csv").write_text("thickness,cores,memory\n0.5,1,100M\n1.0,1,200M\n")
     [line] = [line for line in commands("embedded-hps.md") if line.startswith("offline-bundle")]
     words = line.replace("DIR", str(bundle)).replace("8443", "0").split()
     programs = Path(sys.executable).parent
@@ -67,7 +67,7 @@ def lines_of(beginning: str) -> list[str]:
 
 
 def test_submit(site: Path) -> None:
-    first, values, inputs = lines_of("submit")
+    first, values, resources, inputs = lines_of("submit")
     with pytest.raises(AssertionError, match="the third job fails once"):
         run(first, site)
     assert len(list(site.glob("results/job-*/plot.png"))) == 9
@@ -90,6 +90,7 @@ def test_submit(site: Path) -> None:
     consoles = [path.read_text() for path in site.glob("values/job-*/console_output.txt")]
     for thickness in ("0.5", "1.0"):
         assert any(f"--thickness {thickness} --fast\n" in text for text in consoles)
+    run(resources, site)
     (site / "work" / "data").mkdir(parents=True)
     for name in ("helper.py", "data/loads.csv"):
         (site / "work" / name).touch()
