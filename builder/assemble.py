@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -259,13 +260,10 @@ def _source_date_epoch() -> int | None:
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if not text:
         return None
-    try:
-        epoch = int(text)
-    except ValueError:
-        epoch = -1
-    if not 0 <= epoch <= _LAST_SECOND:
+    is_number = re.fullmatch(r"[0-9]{1,12}", text)
+    if not is_number or int(text) > _LAST_SECOND:
         raise InputError(
             f"SOURCE_DATE_EPOCH is not a number of seconds since 1970: {text}",
             hint="set it to whole seconds (not milliseconds) before the year 10000, or unset it",
         )
-    return epoch
+    return int(text)

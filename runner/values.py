@@ -31,7 +31,15 @@ _LARGEST_INTEGER = 2**63 - 1
 _MOST_DIGITS = 20
 _BOOLS = {"true": True, "false": False}
 _SHOWN_PROBLEMS = 10
-_OTHER_SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars"}
+_SHOWN_CHARACTERS = 80
+_OTHER_SEPARATORS = {
+    "\t": "tabs",
+    ";": "semicolons",
+    "|": "bars",
+    ":": "colons",
+    "\uff0c": "full-width commas",
+    "\uff1b": "full-width semicolons",
+}
 _HEADER_HINT = "the first line names the values, and each further line is one job"
 
 
@@ -142,7 +150,7 @@ def _read_table(path: Path) -> dict[str, list[str]]:
     if len(lines) < 2:
         raise InputError(f"{path} has no rows of values", hint=_HEADER_HINT)
     names = lines[0][1]
-    _check_separator(path, names)
+    _check_separator(path, names, lines[1:])
     problems = [*_header_problems(names), *_row_problems(names, lines[1:])]
     if problems:
         shown = problems[:_SHOWN_PROBLEMS]
@@ -152,12 +160,18 @@ def _read_table(path: Path) -> dict[str, list[str]]:
     return {name: [row[column] for _, row in lines[1:]] for column, name in enumerate(names)}
 
 
-def _check_separator(path: Path, names: Sequence[str]) -> None:
+def _check_separator(
+    path: Path, names: Sequence[str], lines: Sequence[tuple[int, Sequence[str]]]
+) -> None:
     """Raise InputError where the first line has another separator, or no names."""
-    if names[0].startswith("#") or "=" in "".join(names):
-        message = f"{path}: the first line is a comment or a setting: {names[0]}"
+    if names[0].startswith(("#", "<", "{", "[")) or "=" in "".join(names):
+        message = f"{path}: the first line is not one of names: {names[0][:_SHOWN_CHARACTERS]}"
         raise InputError(message, hint=_HEADER_HINT)
-    for separator, name in _OTHER_SEPARATORS.items():
+    separators = dict(_OTHER_SEPARATORS)
+    words = len(names[0].split())
+    if len(names) == 1 and all(len(" ".join(row).split()) == words for _, row in lines):
+        separators[" "] = "spaces"  # else it is a name of several words
+    for separator, name in separators.items():
         if any(separator in text for text in names):
             hint = f"separate values by commas, not by {name}; quote a cell that contains a comma"
             raise InputError(f"{path}: the first line is separated by {name}", hint=hint)

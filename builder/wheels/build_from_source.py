@@ -1,7 +1,8 @@
 """Build wheels from source with `uv build`, where the user allowed it or the source is local.
 
 A built wheel is kept in the per-user cache, under a key of its source, settings and target:
-building again gives the same bytes, even where a build backend is not reproducible.
+building again gives the same bytes, even where a build backend is not reproducible. As in uv's
+cache, newer releases of build requirements are not in the key: a bundle rejects other bytes.
 """
 
 from __future__ import annotations

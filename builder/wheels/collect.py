@@ -53,6 +53,7 @@ class Collector:
     """By location."""
     built: dict[str, bool] = field(default_factory=dict)
     """Names of wheels from source, in order; False for those kept from an earlier build."""
+    _checked: set[tuple[Path, str]] = field(default_factory=set)
 
     def find_wheel(self, artifact: Artifact) -> Path | None:
         """Return the wheel in the bundle, if it has the digest of the lock."""
@@ -160,16 +161,29 @@ class Collector:
     ) -> WheelFile:
         if artifact.kind == "wheel":
             file = self.fetched[artifact.location]
+            is_new = not file.from_cache
             source = source_of(artifact, index)
             wheel = _wheel_file(file.path, artifact.filename, file.sha256, None, source)
             wheel = _with_index_data(wheel, resolution, artifact)
         else:
             path, source = self._build(resolution, artifact, index)
+            is_new = self.built[path.name]
             wheel = _wheel_file(path, path.name, file_digest(path), None, source)
-        check_wheel(wheel.path, wheel.filename, wheel.facts)
+        self._check(wheel, is_new=is_new)
         if artifact.kind != "wheel":
             check_no_lfs_pointers(wheel.path)
         return wheel
+
+    def _check(self, wheel: WheelFile, *, is_new: bool) -> None:
+        """Check a wheel once; remove a rejected one from the cache, so that it stays new."""
+        if (wheel.path, wheel.filename) in self._checked:
+            return
+        try:
+            check_wheel(wheel.path, wheel.filename, wheel.facts, is_new=is_new)
+        except FetchError:
+            wheel.path.unlink(missing_ok=True)
+            raise
+        self._checked.add((wheel.path, wheel.filename))
 
     def _build(
         self, resolution: Resolution, artifact: Artifact, index: str | None

@@ -78,10 +78,19 @@ def _ignored(source: Path) -> Callable[[str, list[str]], set[str]]:
     """Return the filter of `copytree`."""
 
     def ignored(parent: str, names: list[str]) -> set[str]:
-        linked = {name for name in names if _is_linked(Path(parent, name))}
-        return linked | {name for name in names if _is_build_output(Path(parent, name), source)}
+        paths = [Path(parent, name) for name in names]
+        return {
+            path.name
+            for path in paths
+            if _is_linked(path) or not _is_readable(path) or _is_build_output(path, source)
+        }
 
     return ignored
+
+
+def _is_readable(path: Path) -> bool:
+    """Return True for links, folders and files; False for sockets, pipes and files of others."""
+    return path.is_symlink() or path.is_dir() or (path.is_file() and os.access(path, os.R_OK))
 
 
 def _is_linked(path: Path) -> bool:
@@ -123,7 +132,7 @@ def _outside(source: Path) -> Iterator[Path]:
         if re.search(rb"workspace\s*=\s*true", text):
             targets.append(workspace_root(source) or source)
     for target in sorted(set(targets)):
-        if target.exists() and not target.is_relative_to(source):
+        if _is_readable(target) and not target.is_relative_to(source):
             yield target
 
 
@@ -133,7 +142,8 @@ def _walk(root: Path) -> Iterator[Path]:
         paths = [Path(parent, name) for name in sorted([*folders, *files])]
         paths = [path for path in paths if not _is_derived(path, root)]
         folders[:] = [path.name for path in paths if path.name in folders]
-        yield from (path for path in paths if path.is_symlink() or path.is_file())
+        files_and_links = (path for path in paths if path.is_symlink() or not path.is_dir())
+        yield from filter(_is_readable, files_and_links)
 
 
 def _is_derived(path: Path, root: Path) -> bool:
@@ -142,7 +152,9 @@ def _is_derived(path: Path, root: Path) -> bool:
         return path.name != "SOURCES.txt"  # setuptools reads which data files to take
     if path.parent == root / "dist" and _DIST_OUTPUT.fullmatch(path.name):
         return True
-    return path.name == "__pycache__" or _is_linked(path) or _is_build_output(path, root)
+    # below the top, a package may contain such folders as data
+    is_linked = path.name == ".git" or (path.parent == root and _is_linked(path))
+    return path.name == "__pycache__" or is_linked or _is_build_output(path, root)
 
 
 def _git_version(folder: Path) -> bytes:

@@ -220,7 +220,7 @@ def test_source_date_epoch_dates_the_bundle(
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     factory.build(factory.script("leaf"))
     assert factory.manifest.timestamp == "1970-01-02T00:00:00Z"
-    for text in ("soon", "1764300000000", "253402300800", "-1", "1e9"):
+    for text in ("soon", "1764300000000", "253402300800", "-1", "1e9", "1_0", "١٢"):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
         message = factory.fails(InputError, factory.script("leaf"))
         assert f"not a number of seconds since 1970: {text}" in message

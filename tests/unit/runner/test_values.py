@@ -131,9 +131,13 @@ def test_a_value_comes_from_one_place(table: Path) -> None:
         ("thick;mat\n1;steel\n", "is separated by semicolons"),
         ("thick\tmat\n1\tsteel\n", "is separated by tabs"),
         ("thick|mat\n1|steel\n", "is separated by bars"),
+        ("thick:mat\n1:steel\n", "is separated by colons"),
+        ("thick mat\n1   steel\n2 copper\n", "is separated by spaces"),
+        ("thick\uff1bmat\n1\uff1bsteel\n", "is separated by full-width semicolons"),
+        ('{"thick": 1}\n{"thick": 2}\n', 'is not one of names: {"thick": 1}'),
         ("thick;mat,other\n1;2,3\n", "is separated by semicolons"),
-        ("sep=;\nthick;mat\n1;steel\n", "is a comment or a setting: sep=;"),
-        ("# jobs of May\nthick,mat\n1,steel\n", "is a comment or a setting: # jobs of May"),
+        ("sep=;\nthick;mat\n1;steel\n", "is not one of names: sep=;"),
+        ("# jobs of May\nthick,mat\n1,steel\n", "is not one of names: # jobs of May"),
     ],
 )
 def test_another_separator_and_a_comment_are_refused_by_name(

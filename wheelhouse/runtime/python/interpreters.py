@@ -154,7 +154,8 @@ def _interpreter_info(path: str) -> "Optional[dict[str, Any]]":
             timeout=_TIMEOUT_SECONDS,
             check=True,
         )
-        info = json.loads(result.stdout)
+        # wrappers and .pth files may print before
+        info = json.loads(result.stdout.strip().rpartition(b"\n")[2])
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return info if isinstance(info, dict) else None

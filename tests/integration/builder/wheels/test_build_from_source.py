@@ -12,7 +12,8 @@ from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.resolve.model import Artifact
 from offline_bundle.builder.wheels.sources import copy_source
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError
-from tests.support.distributions import make_source_tree
+from tests.support.command_line import call
+from tests.support.distributions import make_source_tree, make_wheel, pack_sdist
 from tests.support.git_server import private_repositories
 from tests.support.pipeline_cases import Factory, factory
 from tests.support.programs import require
@@ -198,3 +199,29 @@ def test_settings_outside_the_script_decide_which_kept_wheel_is_used(
     monkeypatch.setenv("CFLAGS", "-O0")
     assert factory.build(script, output=tmp_path / "flags").built
     assert factory.build(script, output=tmp_path / "again").kept
+
+
+def test_a_newer_build_requirement_changes_no_kept_wheel(
+    factory: Factory, packages: Path, tmp_path: Path
+) -> None:
+    """As in uv's cache; a new file of the same name would not fit into the bundle either."""
+    tree = make_source_tree(tmp_path / "own", "own", declared=[])
+    project = tree / "pyproject.toml"
+    project.write_text(project.read_text().replace("requires = []", 'requires = ["helper"]'))
+    with (tree / "backend.py").open("a") as file:
+        file.write(_READS.replace("../VERSION", "pyproject.toml"))
+    pack_sdist(tree, packages, "own", declared=[])
+
+    def helper(output: str, tool: str = "") -> str:
+        script = factory.script("own", tool=tool)
+        factory.build(script, allow=("own",), output=tmp_path / output)
+        return _read(tmp_path / output)[-4:-1]
+
+    make_wheel(packages, "helper", "1.0")
+    assert helper("bundle") == "1.0"
+    make_wheel(packages, "helper", "2.0")
+    assert helper("bundle") == helper("another") == "1.0"
+    constraint = '[tool.uv]\nbuild-constraint-dependencies = ["helper>1"]'
+    assert helper("constrained", constraint) == "2.0"
+    assert call("cache", "clear", "built-wheel").code == 0
+    assert helper("after") == "2.0"

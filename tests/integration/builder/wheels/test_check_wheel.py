@@ -15,10 +15,13 @@ from offline_bundle.builder.wheels.check_wheel import check_wheel
 from offline_bundle.wheelhouse.derived.wheel_metadata import metadata_of_wheel, parse_metadata
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from tests.support.distributions import make_wheel
+from tests.support.pipeline_cases import Factory, factory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+__all__ = ["factory"]
 
 INFO = "alpha-1.0.dist-info"
 Members = dict[str, str]
@@ -40,6 +43,13 @@ def rewrite(
         for name, text in members.items():
             archive.writestr(name, text)
     return wheel
+
+
+def spoil(wheel: Path) -> None:
+    """Replace the checksum of `alpha.py`."""
+    with zipfile.ZipFile(wheel) as archive:
+        checksum = archive.getinfo("alpha.py").CRC.to_bytes(4, "little")
+    wheel.write_bytes(wheel.read_bytes().replace(checksum, bytes(4)))
 
 
 def problems(wheel: Path) -> tuple[str, ...]:
@@ -204,10 +214,7 @@ def test_a_file_name_that_is_not_utf_8_is_rejected(wheel: Path, tmp_path: Path) 
 
 
 def test_a_wrong_checksum_of_a_compressed_member_is_found(wheel: Path, tmp_path: Path) -> None:
-    rewrite(wheel, lambda _: None, zipfile.ZIP_DEFLATED)
-    with zipfile.ZipFile(wheel) as archive:
-        checksum = archive.getinfo("alpha.py").CRC.to_bytes(4, "little")
-    wheel.write_bytes(wheel.read_bytes().replace(checksum, bytes(4)))
+    spoil(rewrite(wheel, lambda _: None, zipfile.ZIP_DEFLATED))
     assert problems(wheel) == ("alpha.py does not match its checksum",)
     assert not is_installed_by_uv(wheel, tmp_path)
 
@@ -218,3 +225,14 @@ def test_a_wrong_checksum_of_a_stored_member_is_found(wheel: Path, tmp_path: Pat
     wheel.write_bytes(content.replace(b"VERSION = '1.0'", b"VERSION = '9.0'"))
     assert problems(wheel) == ("alpha.py does not match its checksum",)
     assert not is_installed_by_uv(wheel, tmp_path)
+
+
+def test_a_rejected_wheel_is_rejected_again(factory: Factory, packages: Path) -> None:
+    """Content is checked where it is new: a wheel that was rejected is not kept."""
+    wheel = rewrite(make_wheel(packages, "alpha"), lambda _: None, zipfile.ZIP_DEFLATED)
+    spoil(wheel)
+    for _ in range(2):
+        message = factory.fails(FetchError, factory.script("alpha"))
+        assert "alpha.py does not match its checksum" in message
+    make_wheel(packages, "alpha")
+    factory.build(factory.script("alpha"))

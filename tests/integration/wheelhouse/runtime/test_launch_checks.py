@@ -139,6 +139,12 @@ def test_all_interpreters_on_path_are_tried(node: Node) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_wrapper_may_print_before_the_interpreter_does(node: Node) -> None:
+    shims(node, f'echo "module load python"; exec "{sys.executable}" "$@"')
+    done = node.run("-q", "--python", node.folder / "shims" / "python3", node.script())
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

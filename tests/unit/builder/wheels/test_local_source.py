@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ def project(tmp_path: Path) -> Path:
         "own.egg-info/PKG-INFO",
         "environment/pyvenv.cfg",
         "node_modules/x.js",
+        "own/page/node_modules/x.js",
         "__pycache__/own.pyc",
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +49,9 @@ def project(tmp_path: Path) -> Path:
     (folder / "inside").symlink_to("own.py")
     (folder / "dangling").symlink_to("nowhere")
     (folder / "itself").symlink_to(".")
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(folder / "pipe")
+    (folder / "other-pipe").symlink_to("../pipe")
     return folder
 
 
@@ -97,7 +102,9 @@ def test_a_copy_of_a_read_only_project_can_be_written(project: Path, tmp_path: P
         (lambda folder: (folder / "dist/own-1.0.tar.gz").write_text("x"), False),
         (lambda folder: (folder / "own.egg-info/PKG-INFO").write_text("x"), False),
         (lambda folder: (folder / "__pycache__/own.pyc").write_text("x"), False),
+        (lambda folder: (folder / "own/page/node_modules/x.js").write_text("x"), True),
         (lambda folder: (folder / "node_modules/x.js").write_text("x"), False),
+        (lambda folder: (folder / "pipe").unlink(), False),
         (lambda folder: (folder / "../unrelated").write_text("x"), False),
     ],
 )
