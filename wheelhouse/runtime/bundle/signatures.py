@@ -3,7 +3,6 @@
 import os
 import stat
 import subprocess
-import tempfile
 
 from ..errors import SignatureError
 from ..names import MANIFEST, SIGNATURE
@@ -82,6 +81,8 @@ def check_signature(content: bytes, signature: "Optional[bytes]", policy: Signer
     if signature is None:
         raise untrusted("absent", f"not signed: there is no {SIGNATURE}")
     blocks = signatures_in(signature)
+    import tempfile  # slow, and only needed under a policy
+
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
         keygen = _Keygen(policy, content, os.path.join(folder, SIGNATURE))
         key = keygen.signing_key(blocks)

@@ -3,7 +3,6 @@
 import binascii
 import json
 import os
-import zipfile
 
 from ...disk.files import sha256_of, write_atomic
 from ...errors import IntegrityError
@@ -65,6 +64,8 @@ def truncated_files(plan: "Plan", site_packages: str) -> "list[str]":
 
     uv installs from its cache of unpacked wheels without reading the wheels again.
     """
+    import zipfile  # slow, and seldom needed
+
     sizes: dict[str, set[int]] = {}
     for package in plan.lock.packages.values():
         path = plan.bundle.path(package.wheel)

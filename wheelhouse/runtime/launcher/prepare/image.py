@@ -7,7 +7,6 @@ import subprocess
 
 from ...errors import IntegrityError
 from ...processes import find_program, tool_variables
-from ...squashfs import unpack
 from ..images.mount import FOLDER, mount_image
 from ..os_errors import no_space
 from ..trusted_bundle import DAMAGED_HINT
@@ -73,6 +72,8 @@ def unpack_image(home: str, plan: "Plan", request: "Request", cache: str) -> Non
     plan.bundle.copy(str(plan.image), copy)  # the share is read once, and what was checked is used
     program = find_program("unsquashfs")
     if program is None or not _unpack_with(program, copy, folder, request, cache):
+        from ...squashfs import unpack  # seldom needed
+
         try:
             unpack(copy, folder)
         except IntegrityError as error:
