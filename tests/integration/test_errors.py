@@ -241,7 +241,7 @@ def test_every_error_side_by_side(
         text = "".join(
             line
             for line in text.splitlines(keepends=True)
-            if not line.startswith(("Resolving", "Fetching"))
+            if not line.startswith(("Resolving", "Reading", "Fetching"))
         )
         text = text.replace(f":{urlsplit(index.url).port}/", ":PORT/")
         text = re.sub(
