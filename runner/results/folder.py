@@ -11,7 +11,9 @@ DIRECTORY/.submission/              state of the engine
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -121,6 +123,7 @@ def read_submission(directory: Path, engine: str) -> SubmissionRecord:
     """Read a submission; raise InputError if *directory* has no jobs of this engine."""
     hint = f"name the folder that `offline-bundle submit --engine {engine}` printed"
     try:
+        _check_own(directory / PRIVATE_NAME)
         document = json.loads((directory / PRIVATE_NAME / _PLAN_NAME).read_text(encoding="utf-8"))
         plan = SubmissionRecord(
             name=document["name"],
@@ -147,6 +150,13 @@ def read_submission(directory: Path, engine: str) -> SubmissionRecord:
             hint=hint,
         )
     return plan
+
+
+def _check_own(folder: Path) -> None:
+    """Raise PermissionError for a folder of another user: what is in it would run as this one."""
+    # root's files on a network share may have another owner
+    if os.name != "nt" and os.getuid() not in {0, folder.stat().st_uid}:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(folder))
 
 
 def record(folder: Path, state: str, **details: object) -> None:

@@ -256,11 +256,11 @@ def _project_table() -> Iterator[tuple[Path, Mapping[str, Any]]]:
         return
     for ancestor in (folder, *folder.parents):
         path = ancestor / SETTINGS
-        if path.is_file() and not (ancestor / "bundle.json").is_file():
+        if _is_own(path, folder) and not (ancestor / "bundle.json").is_file():
             yield path, _read(path)
             return
         path = ancestor / "pyproject.toml"
-        if path.is_file():
+        if _is_own(path, folder):
             try:
                 tool = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("tool", {})
             except (OSError, ValueError):  # a file for other programs, which report that
@@ -268,6 +268,24 @@ def _project_table() -> Iterator[tuple[Path, Mapping[str, Any]]]:
             if isinstance(tool, dict) and isinstance(tool.get("offline-bundle"), dict):
                 yield path, tool["offline-bundle"]
                 return
+
+
+def _is_own(path: Path, folder: Path) -> bool:
+    """Return whether a file is there that no other user put above the working *folder*.
+
+    In a shared folder such as /tmp, it could name a hostile server.
+    """
+    if not path.is_file():
+        return False
+    if os.name == "nt":
+        return True
+    is_own = path.stat().st_uid in {os.getuid(), 0, folder.stat().st_uid}
+    if not is_own:
+        note = (
+            f"note: {path} belongs to another user: not used; OFFLINE_BUNDLE_CONFIG_FILE names it"
+        )
+        click.echo(printable(note), err=True)
+    return is_own
 
 
 def _user_files() -> list[Path]:

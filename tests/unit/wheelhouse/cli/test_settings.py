@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -104,6 +105,24 @@ def test_a_bundle_cannot_set_what_is_built_or_used(place: Path) -> None:
     write(place / "share" / "bundle.json", "{}")
     (place / "share").rename(place / "project" / "studies" / "share")
     assert read_settings() == {}
+
+
+@pytest.mark.parametrize("name", ["offline-bundle.toml", "pyproject.toml"])
+def test_files_that_another_user_put_above_do_not_count(
+    place: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give a file away")
+    table = "" if name == "offline-bundle.toml" else "[tool.offline-bundle]\n"
+    path = place / "project" / name
+    write(path, f'{table}url = "https://hostile"\n')
+    os.chown(path, 12345, 12345)
+    assert "url" not in read_settings()
+    assert f"note: {path} belongs to another user: not used" in capsys.readouterr().err
+    os.chown(
+        place / "project" / "studies" / "one", 12345, 12345
+    )  # the user works in that user's folder
+    assert read_settings()["url"].value == "https://hostile"
 
 
 def test_other_tables_and_broken_projects_are_left_to_their_programs(place: Path) -> None:
