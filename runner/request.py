@@ -156,7 +156,7 @@ def _read_dependencies(script: Path, bundle: str | None) -> dict[str, str]:
     except OSError as error:
         hint = "check its path and permissions"
         raise InputError(f"cannot read {script}: {error.strerror}", hint=hint) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also UTF-8, and numbers without end
         hint = "the lines between `# /// script` and `# ///` are TOML, each after `# `"
         raise InputError(f"{script}: invalid metadata: {error}", hint=hint) from error
     except BundleError as error:

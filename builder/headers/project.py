@@ -80,7 +80,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise InputError(
             f"{file} cannot be read: {error.strerror}", hint="check its path"
         ) from error
-    except ValueError as error:  # TOML and UTF-8
+    except (ValueError, RecursionError) as error:  # TOML and UTF-8
         raise InputError(f"{file} is not valid TOML: {error}", hint="correct it") from error
 
 

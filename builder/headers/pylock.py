@@ -54,7 +54,7 @@ def _read(path: Path) -> Pylock:
         raise InputError(
             f"{path} cannot be read: {error.strerror}", hint="check its path"
         ) from error
-    except (ValueError, PylockValidationError) as error:
+    except (ValueError, RecursionError, PylockValidationError) as error:
         raise InputError(
             f"{path} is not a lock file (PEP 751): {error}",
             hint="make one with `uv export --format pylock.toml` or `pip lock`",

@@ -42,7 +42,7 @@ def local_build_requirements(folder: Path) -> set[str]:
 def _tool_uv(path: Path) -> dict[str, Any]:
     try:
         tool = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("tool")
-    except (OSError, ValueError):  # uv finds the fault
+    except (OSError, ValueError, RecursionError):  # uv finds the fault
         return {}
     table = tool.get("uv") if isinstance(tool, dict) else None
     return table if isinstance(table, dict) else {}

@@ -79,7 +79,7 @@ def _checkout(
         )
     url = without_credentials(artifact.location)
     commands = [
-        ["clone", "--quiet", "--no-checkout", url, str(folder)],
+        ["clone", "--quiet", "--no-checkout", "--", url, str(folder)],
         ["-C", str(folder), "checkout", "--quiet", "--detach", artifact.commit or "HEAD"],
         ["-C", str(folder), "submodule", "--quiet", "update", "--init", "--recursive"],
     ]

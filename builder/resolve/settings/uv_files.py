@@ -83,7 +83,7 @@ def _uv_toml(path: Path) -> dict[str, Any]:
     fault = _fault("uv.toml", content)
     try:
         table = {} if fault else tomllib.loads(content.decode("utf-8-sig"))
-    except ValueError as error:  # not UTF-8
+    except (ValueError, RecursionError) as error:  # not UTF-8
         fault = str(error)
     if fault:
         raise InputError(f"{path}: uv cannot read it: {fault}", hint="correct it: uv run stops too")
@@ -161,7 +161,7 @@ def _pyproject(folder: Path) -> dict[str, Any]:
     path = folder / "pyproject.toml"
     try:
         return tomllib.loads(_content(path).decode("utf-8-sig")) if path.is_file() else {}
-    except ValueError:  # not UTF-8 or not TOML
+    except (ValueError, RecursionError):  # not UTF-8 or not TOML
         return {}
 
 

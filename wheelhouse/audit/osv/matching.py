@@ -101,7 +101,10 @@ def _is_listed(version: Version, listed: tuple[str, ...]) -> bool:
 @lru_cache(maxsize=200_000)
 def _canonical(text: str) -> str:
     """Return one text for all equal versions; a version not of PEP 440 stays as it is."""
-    return canonicalize_version(text)
+    try:
+        return canonicalize_version(text)
+    except ValueError:  # more digits than int() takes
+        return text
 
 
 def _is_usable(event: Event) -> bool:

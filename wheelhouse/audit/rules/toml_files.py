@@ -15,7 +15,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     """Parse a TOML file; raises InputError that names it."""
     try:
         return tomllib.loads(text.removeprefix("\ufeff"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also more digits than int() takes
         raise InputError(f"{name}: not valid TOML: {error}", hint="correct the file") from None
 
 

@@ -263,7 +263,11 @@ def _project_table() -> Iterator[tuple[Path, Mapping[str, Any]]]:
         if _is_own(path, folder):
             try:
                 tool = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("tool", {})
-            except (OSError, ValueError):  # a file for other programs, which report that
+            except (
+                OSError,
+                ValueError,
+                RecursionError,
+            ):  # a file for other programs, which report that
                 tool = {}
             if isinstance(tool, dict) and isinstance(tool.get("offline-bundle"), dict):
                 yield path, tool["offline-bundle"]
@@ -298,7 +302,7 @@ def _user_files() -> list[Path]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:  # ValueError: TOML and UTF-8
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: TOML and UTF-8
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(
             f"{path}: cannot read the settings: {reason}", hint="correct the file, or remove it"

@@ -78,6 +78,16 @@ def test_named_file_is_the_only_one_and_files_can_be_off(
     assert read_settings() == {}
 
 
+@pytest.mark.parametrize("value", ["[" * 30_000, "9" * 5000, '"\0"'])
+def test_odd_toml_is_an_error(place: Path, value: str) -> None:
+    """Nested deeply, a number of many digits, no TOML: a bundle may have such a file."""
+    write(place / "share" / "offline-bundle.toml", f"url = {value}\n")
+    with pytest.raises(InputError, match="cannot read the settings"):
+        read_settings(place / "share")
+    write(place / "project" / "pyproject.toml", f"url = {value}\n")
+    assert read_settings() == {}
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

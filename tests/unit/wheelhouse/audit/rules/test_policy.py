@@ -106,7 +106,10 @@ def test_each_rule(rules: str, source: Source | None, rule: str | None) -> None:
         'denied-packages = ["alpha[x]"]',
         'denied-packages = "alpha"',
         "[",
+        f"allow-built = {'9' * 5000}",
+        f"allow-built = {'[' * 30_000}",
     ],
+    ids=lambda text: text[:40],
 )
 def test_a_faulty_rule_is_an_input_error(text: str) -> None:
     with pytest.raises(InputError, match=r"rules\.toml"):
