@@ -47,7 +47,7 @@ class Tasks:
     reason: str = ""
     """Why they wait; empty if unknown."""
     is_held: bool = False
-    """True if they wait for another reason than their turn."""
+    """True if they wait for a user: their records are read at each poll, as they may have ended."""
 
 
 class End(NamedTuple):

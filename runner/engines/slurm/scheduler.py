@@ -45,7 +45,9 @@ _UNCONFIGURED = re.compile(r"(?i)configuration source|DNS SRV lookup|slurm\.conf
 
 _UNKNOWN_JOB = "Invalid job id"
 _PREFIX = re.compile(r"^\w+: (?:error|fatal): ")
-_USUAL_REASONS = {"Dependency", "JobArrayTaskLimit", "None", "Priority", "Resources"}
+_HELD = re.compile(r"(?i)held|hold")
+"""Reasons of held jobs: `JobHeldUser`, `JobHoldMaxRequeue`, `job requeued in held state`."""
+
 
 _STATES = {
     "TIMEOUT": "timeout",
@@ -136,7 +138,7 @@ class Slurm:
                 indices,
                 is_pending=state == "PENDING",
                 reason="" if reason == "None" else reason,
-                is_held=state == "PENDING" and reason not in _USUAL_REASONS,
+                is_held=state == "PENDING" and _HELD.search(reason) is not None,
             )
             for indices, state, reason, _ in _squeue(job_id)
         ]

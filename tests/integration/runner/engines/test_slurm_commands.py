@@ -76,6 +76,25 @@ def test_the_queue_is_asked_once_and_a_forgotten_job_is_none(bin_folder: Path) -
 
 
 @pytest.mark.parametrize(
+    ("reason", "is_held"),
+    [
+        ("JobHeldUser", True),
+        ("JobHoldMaxRequeue", True),
+        ("launch failed requeued held", True),
+        ("AssocGrpCpuLimit", False),
+        ("ReqNodeNotAvail, UnavailableNodes:n3", False),
+    ],
+)
+def test_only_held_jobs_are_looked_for_at_each_poll(
+    reason: str, bin_folder: Path, *, is_held: bool
+) -> None:
+    """Ten thousand jobs may wait for a limit: reading so many records takes long on a share."""
+    put(bin_folder, "squeue", f'echo "1-10000|PENDING|{reason}|"')
+    (tasks,) = Slurm().queue("12")
+    assert tasks.is_held == is_held
+
+
+@pytest.mark.parametrize(
     ("said", "kind"),
     [
         (

@@ -54,6 +54,16 @@ if what == "fail":
     raise SystemExit("no such mesh")
 """
 ARRAY_SIZE = 6
+SUBMIT = [
+    sys.executable,
+    "-m",
+    "offline_bundle",
+    "submit",
+    "eval.py",
+    "--engine",
+    "slurm",
+    "--bundle",
+]
 
 
 def run(command: click.Command, *arguments: object) -> int:
@@ -140,17 +150,7 @@ def troubles(
     whats = ["fine", "fail", "sleep", "sleep", "sleep", "eat"]
     (folder / "values.csv").write_text("what\n" + "\n".join(whats) + "\n")
     shutil.copy(bundle / "scripts" / "eval.py", folder / "eval.py")
-    command = [
-        sys.executable,
-        "-m",
-        "offline_bundle",
-        "submit",
-        "eval.py",
-        "--engine",
-        "slurm",
-        "--bundle",
-        bundle,
-    ]
+    command = [*SUBMIT, bundle]
     options = [
         "--values",
         "values.csv",
@@ -527,17 +527,7 @@ def test_failed_jobs_run_again_and_the_folder_is_deleted(
 def test_ctrl_c_leaves_the_jobs_unless_asked(
     bundle: Path, cluster: SlurmCluster, *, is_cancelled: bool
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "offline_bundle",
-        "submit",
-        "eval.py",
-        "--engine",
-        "slurm",
-        "--bundle",
-        bundle,
-    ]
+    command = [*SUBMIT, bundle]
     options = ["-j", "2", "--set", "what=wait", "--download", "out"] + [
         "--cancel-on-interrupt"
     ] * is_cancelled
@@ -603,17 +593,7 @@ def test_what_was_not_submitted_is_cancelled_with_the_rest(
     bundle: Path, cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_queue(tmp_path, cluster, monkeypatch)
-    command = [
-        sys.executable,
-        "-m",
-        "offline_bundle",
-        "submit",
-        "eval.py",
-        "--engine",
-        "slurm",
-        "--bundle",
-        bundle,
-    ]
+    command = [*SUBMIT, bundle]
     options = [
         "-j",
         "5",
