@@ -21,6 +21,7 @@ from offline_bundle import __version__
 from offline_bundle.builder.inputs.scripts import read_script
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.python.pep723 import OPENING
+from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -173,7 +174,7 @@ def _artifact(path: Path) -> dict[str, str]:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable_lines(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

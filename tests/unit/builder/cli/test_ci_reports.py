@@ -54,11 +54,11 @@ def test_a_sarif_file_that_cannot_be_written_is_said_before_anything_is_done(
 
 def test_no_text_can_end_an_annotation_and_begin_another() -> None:
     text = github_annotations(
-        [Finding("failed", "100%\r\n::set-output name=x::y", Path("a,b:c.py"), 1)]
+        [Finding("failed", "100%\r\n::set-output name=x::y\x1b[2J", Path("a,b:c.py"), 1)]
     )
     assert (
         text
-        == "::error file=a%2Cb%3Ac.py,line=1,title=failed::100%25%0D%0A::set-output name=x::y\n"
+        == "::error file=a%2Cb%3Ac.py,line=1,title=failed::100%25\\r%0A::set-output name=x::y\\x1b[2J\n"
     )
 
 
