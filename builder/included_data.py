@@ -53,7 +53,11 @@ def read_included(texts: Sequence[str]) -> IncludedData:
     for text in texts:
         name, path = _split(text)
         names.append(name)
-        found = dict(_files(path, f"{DATA}/{name}"))
+        try:
+            found = dict(_files(path, f"{DATA}/{name}"))
+        except OSError as error:
+            problems.append(f"--include {text}: {error.filename}: {error.strerror}")
+            continue
         files |= found
         if not found:
             problems.append(f"--include {text}: no such file, or a folder without files")
@@ -98,25 +102,28 @@ def add_data(
 
 def _split(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
+    if not text or (equals and not path):  # an unset variable, not the working folder
+        raise InputError(f"--include {text}: the path is empty", hint="name a file or folder")
     if equals and "/" not in name:
         return name, Path(path)
     return Path(os.path.abspath(text)).name, Path(text)  # noqa: PTH100 - the name of a link stays
 
 
 def _files(path: Path, name: str) -> Iterator[tuple[str, Path]]:
-    if not path.is_dir():
-        yield from [(name, path.resolve())] if path.exists() else []
-        return
-    visited = set()
-    for parent, folders, files in os.walk(path, followlinks=True):
-        visited.add(os.path.realpath(parent))
-        # a link to a folder that contains it would never end
-        folders[:] = [
-            folder for folder in folders if os.path.realpath(Path(parent, folder)) not in visited
-        ]
-        for file in files:
-            relative = Path(parent, file).relative_to(path).as_posix()
-            yield f"{name}/{relative}", Path(parent, file).resolve()
+    """Yield path in the bundle and real path of each file; a link to a parent folder is left out.
+
+    Raises OSError for a folder that cannot be read.
+    """
+    pending: list[tuple[Path, str, frozenset[str]]] = [(path, name, frozenset())]
+    while pending:
+        path, name, parents = pending.pop()
+        real = os.path.realpath(path)
+        if path.is_dir():
+            parents |= {real}
+            children = [(child, f"{name}/{child.name}", parents) for child in path.iterdir()]
+            pending += [child for child in children if os.path.realpath(child[0]) not in parents]
+        elif path.exists() or path.is_symlink():
+            yield name, Path(real)
 
 
 def _entry(file: Path) -> BundledFile:

@@ -150,6 +150,8 @@ def _read_dependencies(script: Path, bundle: str | None) -> dict[str, str]:
 
     As in the launcher, a script without metadata has that of the bundle's script of its name.
     """
+    if script.exists() and not script.is_file():  # a pipe can be read only once, or never ends
+        raise InputError(f"{script} is not a regular file", hint="save the script to one")
     try:
         block = read_block(script.read_text(encoding="utf-8"))
         table = tomllib.loads(block) if block is not None else None

@@ -42,6 +42,9 @@ def model(tmp_path: Path) -> Path:
     (folder / "blobs/1").write_text("trained")
     (folder / "weights.bin").symlink_to("blobs/1")
     (folder / "itself").symlink_to(".")
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        (folder / name / "same").symlink_to("../blobs")
     (tmp_path / "corpus.txt").write_text("words")
     return folder
 
@@ -82,6 +85,8 @@ def test_a_script_finds_its_data_on_a_node(factory: Factory, model: Path, tmp_pa
     assert files == {
         "data/model/bin/browser",
         "data/model/blobs/1",
+        "data/model/one/same/1",
+        "data/model/two/same/1",
         "data/model/weights.bin",
         "data/words.txt",
     }
@@ -179,6 +184,9 @@ def test_merging_keeps_the_data_of_both_and_refuses_other_bytes(
         ((".=a.txt",), "unsafe path"),
         (("odd",), "unsafe path"),
         (("pipe",), "is not a regular file"),
+        (("",), "--include : the path is empty"),
+        (("model=",), "--include model=: the path is empty"),
+        (("deep",), "File name too long"),
     ],
 )
 def test_paths_that_a_bundle_cannot_have_are_refused(
@@ -194,6 +202,11 @@ def test_paths_that_a_bundle_cannot_have_are_refused(
         (tmp_path / name).write_text("")
     (tmp_path / "empty").mkdir()
     os.mkfifo(tmp_path / "pipe")
+    for _ in range(20):  # each folder can be made from the one above it only
+        os.mkdir("d" * 250)  # noqa: PTH102
+        os.chdir("d" * 250)
+    os.chdir(tmp_path)
+    (tmp_path / "deep").symlink_to("d" * 250)
     assert problem in factory.fails(InputError, factory.script(), include=include)
 
 

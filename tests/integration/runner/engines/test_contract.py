@@ -59,6 +59,7 @@ seen = {
     "is_here": beside.resolve() == pathlib.Path.cwd().resolve() or __file__.startswith(os.getcwd()),
     "arguments": sys.argv[1:],
     "threads": os.environ.get("OMP_NUM_THREADS"),
+    "included": (pathlib.Path(os.environ["OFFLINE_BUNDLE_DATA"]) / "model/weights").read_text(),
 }
 print("job", values["n"], what, flush=True)
 if what == "raise":
@@ -127,7 +128,11 @@ def engine(
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     script = BundleScript(body=BODY)
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "bundle", {"eval": script})
+    folder = tmp_path_factory.mktemp("bundles") / "bundle"
+    weights = folder / "data/model/weights"  # as of `build --include`
+    weights.parent.mkdir(parents=True)
+    weights.write_text("trained")
+    return make_bundle(folder, {"eval": script})
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +225,7 @@ def test_inputs_values_and_variables(
         },
         "is_here": True,
         "arguments": [],
+        "included": "trained",
     }
     files = ["console_output.txt", "part-1.dat", "part-2.dat", "plot.png", "seen.json"]
     tables = ["tables/a table.txt", "tables/deep/table.csv"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -269,6 +270,14 @@ def test_a_script_without_usable_metadata_is_refused(tmp_path: Path, text: str, 
     script = tmp_path / "eval.py"
     script.write_text(text)
     with pytest.raises(InputError, match=said):
+        check_request(Submission(script=script, values=plan_values([], None, jobs=1)))
+
+
+def test_a_script_that_is_not_a_file_is_refused(tmp_path: Path) -> None:
+    """In the words of the build and the launcher; reading a pipe would wait for ever."""
+    script = tmp_path / "eval.py"
+    os.mkfifo(script)
+    with pytest.raises(InputError, match=r"eval\.py is not a regular file"):
         check_request(Submission(script=script, values=plan_values([], None, jobs=1)))
 
 
