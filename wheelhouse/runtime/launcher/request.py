@@ -5,7 +5,7 @@ import stat
 import sys
 
 from ..bundle.policy import may_be_in_force, policy_state
-from ..disk.files import sha256_of
+from ..disk.files import open_regular, sha256_of
 from ..errors import InputError
 from ..names import MANIFEST
 from ..processes import explicit_program
@@ -107,7 +107,8 @@ def _bundled_block(script: str, bundle: str) -> "Optional[str]":
     A build adds it where the script has none (`build --requirements`).
     """
     try:
-        with open(os.path.join(bundle, "scripts", os.path.basename(script)), "rb") as file:
+        path = os.path.join(bundle, "scripts", os.path.basename(script))
+        with open_regular(path, follow_links=True) as file:
             return read_block(file.read().decode())
     except (OSError, UnicodeDecodeError, InputError):
         return None

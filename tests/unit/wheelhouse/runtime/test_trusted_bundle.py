@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
+from offline_bundle.wheelhouse.runtime.launcher.request import Request
 from offline_bundle.wheelhouse.runtime.launcher.trusted_bundle import open_bundle
 from tests.support.bundles import BundleScript, make_bundle
 
@@ -39,3 +40,13 @@ def test_only_regular_files_are_read(tmp_path: Path, kind: str) -> None:
         with pytest.raises(IntegrityError, match=f"{lock.lock} {expected}"):
             use(lock.lock)
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_fifo_in_the_place_of_a_script_of_the_bundle_is_not_waited_for(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "b", {"eval": BundleScript()})
+    (folder / "scripts/eval.py").unlink()
+    os.mkfifo(folder / "scripts/eval.py")
+    script = tmp_path / "eval.py"
+    script.write_text("print(1)\n")
+    with pytest.raises(InputError, match="has no inline metadata"):
+        Request(str(script), str(folder), None, 0)
