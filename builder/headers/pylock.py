@@ -12,6 +12,7 @@ from offline_bundle.builder.headers.model import Header
 from offline_bundle.builder.headers.requirements_files import relative_path
 from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
 from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ def _read(path: Path) -> Pylock:
         ) from error
     except (ValueError, RecursionError, PylockValidationError) as error:
         raise InputError(
-            f"{path} is not a lock file (PEP 751): {error}",
+            f"{path} is not a lock file (PEP 751): {without_logins(str(error))}",
             hint="make one with `uv export --format pylock.toml` or `pip lock`",
         ) from error
 

@@ -222,6 +222,8 @@ def test_pylock_replaces_the_header_and_its_hashes_must_match(
     assert "leaf-1.0" in factory.fails(IntegrityError, plain, header=header)
     pylock.write_text("lock-version = '9.0'\n")
     assert "is not a lock file (PEP 751)" in factory.fails(InputError, plain, header=header)
+    pylock.write_text("lock-version = 'https://user:s3cr3t@host/'\n")
+    assert "'https://host/'" in factory.fails(InputError, plain, header=header)
 
 
 def test_files_for_a_header_need_a_script_without_one(factory: Factory, plain: Path) -> None:
