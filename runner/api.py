@@ -98,10 +98,7 @@ def submit(  # noqa: PLR0913
     fields = {option: options.pop(option) for option in known & options.keys()}
     options = complete_options(engine, options)
     nodes_bundle = bundle_on_nodes(None if bundle is None else str(bundle))
-    try:
-        module.check_usage(options, bundle=nodes_bundle, wait=True)
-    except click.UsageError as error:
-        raise InputError(error.message, hint="correct the options of `submit`") from None
+    _check_usage(engine, options, nodes_bundle)
     default = Path(f"{script.stem}-results") if module.needs_directory(options) else None
     directory = choose_folder(_path(download), default, overwrite=overwrite)
     request = Request(
@@ -282,6 +279,13 @@ class Jobs:
                 self._notice(f"{counts.finished:,} of {counts.total:,} jobs: {shown[-1]}")
 
         return print_changes
+
+
+def _check_usage(engine: str, options: Mapping[str, Any], bundle: str | None) -> None:
+    try:
+        engine_module(engine).check_usage(options, bundle=bundle, wait=True)
+    except click.UsageError as error:
+        raise InputError(error.message, hint="correct the options of `submit`") from None
 
 
 def _plan(values: PathLike | Iterable[Mapping[str, Value]] | None, jobs: int | None) -> JobValues:

@@ -7,24 +7,21 @@ refuses 127.0.0.1. Its processes end with the process that keeps the namespace o
 from __future__ import annotations
 
 import os
-import shutil
-import stat
-import subprocess
 import time
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from tests.support.clusters import START_SECONDS, Cluster, require_root
 from tests.support.programs import require
-from tests.support.slurm import require_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PROGRAMS = ("sge_qmaster", "sge_execd", "qsub", "qstat", "qacct", "ip")
 _COMMANDS = ("qsub", "qstat", "qdel", "qacct", "qconf", "qmod", "qhost")
 _SHARED = Path("/usr/share/gridengine")
-_START_SECONDS = 30.0
-# PATH at import: later, a test may put other programs in front.
-_SYSTEM_PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
 
 _PARALLEL_ENVIRONMENT = """\
 pe_name            smp
@@ -86,13 +83,12 @@ read -r _
 """
 
 
-class GridEngine:
+class GridEngine(Cluster):
     """A context manager: it starts the cluster, and ends it."""
 
     def __init__(self, folder: Path, *, slots: int = 4) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._slots = slots
-        self._process: subprocess.Popen[str] | None = None
 
     @property
     def variables(self) -> dict[str, str]:
@@ -109,54 +105,30 @@ class GridEngine:
         require(*_PROGRAMS)
         require_root()
         self._write_files()
-        namespaces = ["--net", "--pid", "--uts", "--mount", "--fork", "--kill-child"]
-        command = ["unshare", *namespaces, "--mount-proc", "--", "sh", "-c", _SUPERVISOR]
-        with (self.folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [*command, "supervisor", str(self.folder)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env={**os.environ, **self._own_variables, "PATH": _SYSTEM_PATH},
-            )
+        namespaces = ("net", "pid", "uts", "mount")
+        process = self.start_supervisor(namespaces, _SUPERVISOR, [], self._own_variables)
         try:
-            self._write_commands(self._process.pid)
+            enter = (
+                f"process=$(cat /proc/{process}/task/{process}/children)\n"
+                "exec nsenter --target ${process%% *} --net --uts --mount --"
+            )
+            self.write_commands(self.folder / "bin.user", _COMMANDS, enter)
             self._wait()
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._process:
-            assert self._process.stdin
-            self._process.stdin.close()
-            self._process.wait(30)
-
-    def ask(self, *command: str) -> str:
-        """Run one of Grid Engine's commands."""
-        done = subprocess.run(
-            command,
-            env={**os.environ, **self.variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}\n{self._tell()}"
-        return done.stdout
-
     def _wait(self) -> None:
         """Wait until the host has reported its load: it then takes jobs."""
-        limit = time.monotonic() + _START_SECONDS
-        assert self._process
+        limit = time.monotonic() + START_SECONDS
+        assert self.process
         while time.monotonic() < limit:
-            assert self._process.poll() is None, self._tell()
+            assert self.process.poll() is None, self.tell()
             if (self.folder / "started").exists() and " lx-" in self.ask("qhost"):
                 return
             time.sleep(0.1)
-        pytest.fail(f"Grid Engine did not start\n{self._tell()}")
+        pytest.fail(f"Grid Engine did not start\n{self.tell()}")
 
     def _write_files(self) -> None:
         for name in ("default/common", "spooldb", "qmaster/job_scripts", "execd", "bin.user"):
@@ -188,20 +160,6 @@ class GridEngine:
             lines.append(f"{name} {value.format(folder=self.folder)}" if value else line)
         return "\n".join([*lines, ""])
 
-    def _write_commands(self, process: int) -> None:
-        """Make Grid Engine's commands of this machine reach into the cluster's namespaces."""
-        for name in _COMMANDS:
-            command = self.folder / "bin.user" / name
-            real = shutil.which(name, path=_SYSTEM_PATH)
-            command.write_text(
-                f"#!/bin/sh\nprocess=$(cat /proc/{process}/task/{process}/children)\n"
-                f'exec nsenter --target ${{process%% *}} --net --uts --mount -- {real} "$@"\n'
-            )
-            command.chmod(command.stat().st_mode | stat.S_IXUSR)
-
-    def _tell(self) -> str:
-        """The ends of the logs."""
-        logs = [self.folder / "log", *self.folder.glob("qmaster/messages")]
-        return "\n".join(
-            f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs
-        )
+    def logs(self) -> Iterable[Path]:
+        """Those of the supervisor and of the master."""
+        return [self.folder / "supervisor.log", *self.folder.glob("qmaster/messages")]

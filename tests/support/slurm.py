@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import stat
 import subprocess
 import time
 from pathlib import Path
@@ -17,17 +15,15 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from tests.support.clusters import START_SECONDS, Cluster, require_root
 from tests.support.programs import require
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "ip")
 _ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
 _COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sacct", "sinfo")
-_START_SECONDS = 30.0
-# PATH at import: later, a test may put other programs in front.
-_SYSTEM_PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
 
 _CONFIGURATION = """\
 ClusterName=tests
@@ -150,7 +146,7 @@ done
 """
 
 
-class SlurmCluster:
+class SlurmCluster(Cluster):
     """A context manager: it starts the cluster, and ends it.
 
     With *accounting*, root may use the account `science`, with the QOS `few`: three jobs at a time.
@@ -170,14 +166,13 @@ class SlurmCluster:
         cgroups: bool = False,
         mounts: str = "",
     ) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._mounts = mounts
         self._has_cgroups = cgroups
         self._has_accounting = accounting
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self._cpus = cpus
         self._max_array_size = max_array_size
-        self._process: subprocess.Popen[str] | None = None
 
     @property
     def variables(self) -> dict[str, str]:
@@ -191,31 +186,13 @@ class SlurmCluster:
         if self._has_cgroups and not os.access(_CGROUPS / "cgroup.procs", os.W_OK):
             pytest.skip("this machine's kernel offers no control group of version 1 for memory")
         self._write_files()
-        command = [
-            "unshare",
-            "--net",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "--",
-            "sh",
-            "-c",
-            _SUPERVISOR,
-        ]
-        variables = {
-            **os.environ,
-            "SLURM_CONF": str(self.folder / "slurm.conf"),
-            "PATH": _SYSTEM_PATH,
-        }
-        self._process = subprocess.Popen(
-            [*command, "supervisor", str(self.folder), " ".join(self.nodes)],
-            stdin=subprocess.PIPE,
-            text=True,
-            env=variables,
-        )
+        variables = {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        nodes = " ".join(self.nodes)
+        process = self.start_supervisor(("net", "pid"), _SUPERVISOR, [nodes], variables)
         try:
-            self._write_commands(self._process.pid)
+            network = f"/proc/{process}/ns/net"  # jobs are in it: they see other processes
+            enter = f'[ -e {network} ] || exec REAL "$@"\nexec nsenter --net={network} --'
+            self.write_commands(self.folder / "bin", _COMMANDS, enter)
             self.wait_for_nodes(self.nodes)
         except BaseException:
             self.__exit__()
@@ -223,27 +200,11 @@ class SlurmCluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process:
-            assert self._process.stdin
-            self._process.stdin.close()
-            self._process.wait(30)
+        super().__exit__()
         if self._has_cgroups:
             for node in self.nodes:
                 for group, _, _ in os.walk(_CGROUPS / f"slurm_{node}", topdown=False):
                     Path(group).rmdir()
-
-    def ask(self, *command: str, seconds: float = 60) -> str:
-        """Run one of Slurm's commands, which may take so long."""
-        done = subprocess.run(
-            command,
-            env={**os.environ, **self.variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
-        assert done.returncode == 0, f"{command}: {done.stderr}\n{self._tell()}"
-        return done.stdout
 
     def kill_node(self, node: str) -> None:
         """Kill a node's daemon. Its jobs continue, as on a node whose network is cut."""
@@ -268,7 +229,7 @@ class SlurmCluster:
         code = self.folder / "code"
         code.unlink(missing_ok=True)
         self._tell_supervisor(f"run {node} {command}")
-        limit = time.monotonic() + _START_SECONDS
+        limit = time.monotonic() + START_SECONDS
         while not code.exists():
             assert time.monotonic() < limit, command
             time.sleep(0.02)
@@ -278,7 +239,7 @@ class SlurmCluster:
 
     def wait_for_nodes(self, nodes: Sequence[str]) -> None:
         """Wait until these nodes take jobs."""
-        limit = time.monotonic() + _START_SECONDS
+        limit = time.monotonic() + START_SECONDS
         command = ["sinfo", "--noheader", "--Node", f"--nodes={','.join(nodes)}", "--format=%t"]
         said = ""
         while time.monotonic() < limit:
@@ -293,16 +254,16 @@ class SlurmCluster:
             states = done.stdout.split()
             if len(states) == len(nodes) and {"idle", "mix", "alloc", "comp"} >= set(states):
                 return
-            assert self._process
-            assert self._process.poll() is None, self._tell()
+            assert self.process
+            assert self.process.poll() is None, self.tell()
             time.sleep(0.1)
-        pytest.fail(f"Slurm did not start: {said}\n{self._tell()}")
+        pytest.fail(f"Slurm did not start: {said}\n{self.tell()}")
 
     def _tell_supervisor(self, line: str) -> None:
-        assert self._process
-        assert self._process.stdin
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
+        assert self.process
+        assert self.process.stdin
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
 
     def _write_files(self) -> None:
         for name in ("state", "bin", *(f"spool-{node}" for node in self.nodes)):
@@ -330,28 +291,6 @@ class SlurmCluster:
         key.write_bytes(secrets.token_bytes(1024))
         key.chmod(0o400)
 
-    def _write_commands(self, process: int) -> None:
-        """Make Slurm's commands of this machine reach into the cluster's network."""
-        for name in _COMMANDS:
-            command = self.folder / "bin" / name
-            real = shutil.which(name, path=_SYSTEM_PATH)
-            network = f"/proc/{process}/ns/net"  # jobs are in it: they see other processes
-            command.write_text(
-                f'#!/bin/sh\n[ -e {network} ] || exec {real} "$@"\n'
-                f'exec nsenter --net={network} -- {real} "$@"\n'
-            )
-            command.chmod(command.stat().st_mode | stat.S_IXUSR)
-
-    def _tell(self) -> str:
-        """The ends of the daemons' logs."""
-        logs = sorted(self.folder.glob("*.log"))
-        return "\n".join(
-            f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs
-        )
-
-
-def require_root() -> None:
-    """Skip the test for other users; fail it in CI."""
-    if os.geteuid() != 0:
-        reason = "only root can start the daemons of a cluster in namespaces of their own"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    def logs(self) -> Iterable[Path]:
+        """Those of the daemons."""
+        return sorted(self.folder.glob("*.log"))

@@ -6,9 +6,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.support.bundles import BundleScript, make_bundle
+from tests.support.clusters import require_root
 from tests.support.launcher_cases import SHOW, node
 from tests.support.programs import require
-from tests.support.slurm import require_root
 
 if TYPE_CHECKING:
     from tests.support.launcher_cases import Node

@@ -24,13 +24,13 @@ from offline_bundle.wheelhouse.runtime.disk.files import open_regular
 from offline_bundle.wheelhouse.runtime.launcher.prepare import image as image_module
 from offline_bundle.wheelhouse.runtime.launcher.prepare.image import image_identity, mount_checked
 from offline_bundle.wheelhouse.signing import sign
+from tests.support.clusters import require_root
 from tests.support.distributions import make_wheel
 from tests.support.index_server import IndexServer
 from tests.support.machine import require_fuse
 from tests.support.node import PYTHON, site
 from tests.support.programs import find, require
 from tests.support.signing_cases import allowing, make_key, public
-from tests.support.slurm import require_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
