@@ -108,6 +108,8 @@ class Collector:
         Raises FetchError (exit 4), or IntegrityError (exit 5) for an unreadable wheel.
         """
         indexes = index.result() if index else {}
+        # the largest first, so that it is not checked alone at last
+        artifacts = sorted(artifacts, key=lambda artifact: -(artifact.size or 0))
         # wheels in the bundle are read in one thread: several contend for the GIL
         bundled = [self._bundled_wheel(resolution, artifact) for artifact in artifacts]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
