@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _SYSTEM_FILE = Path("/etc/offline-bundle") / SETTINGS
 _JOBS = ("submit", "jobs")
+_NOTED = {"url": "server", "engine": "engine"}
+"""What decides where jobs run."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Defaults(dict[str, Any]):
             if command in setting.parameters
         }
         self._values: dict[Path | None, Mapping[str, Value]] = {}
-        self._has_named_server = False
+        self._noted: set[str] = set()
 
     def __contains__(self, name: object) -> bool:
         """Return whether a variable or file sets the parameter."""
@@ -132,11 +134,11 @@ class Defaults(dict[str, Any]):
         return key is not None and key in self._settings()
 
     def __getitem__(self, name: str) -> str | list[str]:
-        """Return the value of a parameter; report a server that a bundle chooses."""
+        """Return the value of a parameter; report a server or an engine that a bundle chooses."""
         value = self._settings()[self._parameters[name]]
-        if name == "url" and value.is_from_bundle and not self._has_named_server:
-            self._has_named_server = True
-            text = printable(f"note: {value.origin} names the server {value.value}")
+        if name in _NOTED and value.is_from_bundle and name not in self._noted:
+            self._noted.add(name)
+            text = printable(f"note: {value.origin} names the {_NOTED[name]} {value.value}")
             click.echo(text, err=True)
         return value.value
 

@@ -171,8 +171,9 @@ def test_options_take_settings_as_defaults_and_override_them(
     (place / "project" / "offline-bundle.toml").unlink()
     submit.main(bundle, standalone_mode=False, default_map=Defaults("submit"))
     assert seen["url"] == "https://z"
-    note = f"note: {place / 'share' / 'offline-bundle.toml'} names the server https://z\n"
-    assert capsys.readouterr().err == note
+    notes = capsys.readouterr().err.splitlines()
+    origin = f"note: {place / 'share' / 'offline-bundle.toml'} names the"
+    assert sorted(notes) == [f"{origin} engine slurm", f"{origin} server https://z"]
     write(place / "project" / "offline-bundle.toml", "broken = 1\n")
     assert run_command_line(cli, ["submit", "--help"], "offline-bundle") == 0
     assert run_command_line(cli, ["show"], "offline-bundle") == 2
