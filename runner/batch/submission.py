@@ -36,6 +36,7 @@ from offline_bundle.runner.results.owner import ResultsOwner, lock_to_project
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.sizes import count
+from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,6 +70,7 @@ class BatchSubmission:
         self._limit_noticed = False
         self._unplaced: set[str] = set()
         """Names of jobs that a node failed, and that no other node can run."""
+        self._noticed_faults = {""}
         self._running = 0
         self._unreachable_since: float | None = None
 
@@ -327,6 +329,8 @@ class BatchSubmission:
             return
         nodes = sorted({*details["failed_nodes"], *filter(None, failed.values())})
         self._update(failed_nodes=nodes)
+        first = min(number for number in failed if self.records.name(number) in names)
+        fault = _node_fault(self.records.tail(first))  # before its console is set aside
         try:
             number = self.retry(lambda name, _: name in names, nodes)
         except UnreachableError:
@@ -336,4 +340,13 @@ class BatchSubmission:
             self._notice(f"no other node for jobs that a node failed: {error.message}")
         else:
             where = f" ({', '.join(nodes)})" if nodes else ""
-            self._notice(f"{count(number, 'job')} failed because of a node{where}: started again")
+            lines = [f"{count(number, 'job')} failed because of a node{where}: started again"]
+            lines += [f"  {printable(fault)}"] if fault not in self._noticed_faults else []
+            self._noticed_faults.add(fault)
+            self._notice("\n".join(lines))
+
+
+def _node_fault(tail: str) -> str:
+    """Return the line of a console that describes the fault of a node; empty without a console."""
+    lines = tail.splitlines() or [""]
+    return next((line for line in lines if line.startswith("error: ")), lines[-1])

@@ -239,7 +239,7 @@ class JobRecords:
             Failure(
                 job=self.name(number),
                 state=self.ended[number].state,
-                tail=self._tail(number),
+                tail=self.tail(number),
                 node=self.ended[number].node,
                 job_id=self.ended[number].job_id,
                 seconds=self.ended[number].seconds,
@@ -291,7 +291,7 @@ class JobRecords:
                 FileEntry(f"{self.name(number)}/{path}", size, is_console=path == CONSOLE_NAME)
                 for path, size in files
             ),
-            tail=self._tail(number) if ended.state in FAILED else "",
+            tail=self.tail(number) if ended.state in FAILED else "",
             node=ended.node,
             job_id=ended.job_id,
         )
@@ -302,7 +302,8 @@ class JobRecords:
         files = self.plan.outputs.find(folder)
         return [*files, (CONSOLE_NAME, console.stat().st_size)] if console.is_file() else files
 
-    def _tail(self, number: int) -> str:
+    def tail(self, number: int) -> str:
+        """Return the last lines of the console of a job that ended."""
         return console_tail(self.directory / self.name(number) / CONSOLE_NAME, TAIL_LINES)
 
 

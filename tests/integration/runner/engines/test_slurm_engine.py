@@ -474,7 +474,8 @@ def test_a_bundle_that_goes_meanwhile_is_named(
         r"eval - 2 jobs: 1 of 2 jobs failed\n  job-0002: node failed on n\d \(job \d+_\d+\) after "
     )
     assert re.search(summary, said)
-    assert re.search(r"1 job failed because of a node \(n\d\): started again\n", said)
+    again = r"1 job failed because of a node \(n\d\): started again\n  error: the bundle .* does not exist on n\d\n"
+    assert re.search(again, said)
     assert "no other node for jobs that a node failed: sbatch: " in said
     assert f"the bundle {Path('other').absolute()} does not exist on n" in said
 
