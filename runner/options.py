@@ -36,5 +36,7 @@ NO_NETWORK: Decorator = click.option(
     help="Run without a network: only loopback is available.",
 )
 PYTHON: Decorator = click.option(
-    "--python", metavar="PATH", help="Interpreter to use.  [default: search for one that fits]"
+    "--python",
+    metavar="PATH",
+    help="Interpreter to use, or its version (3.12).  [default: search for one that fits]",
 )

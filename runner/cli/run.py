@@ -64,7 +64,9 @@ _NAMED_FILES = 3
     help="Jobs that run at a time.  [default: usable cores]",
 )
 @click.option(
-    "--python", metavar="PATH", help="Interpreter to use.  [default: search for one that fits]"
+    "--python",
+    metavar="PATH",
+    help="Interpreter to use, or its version (3.12).  [default: search for one that fits]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print what is chosen and why.")

@@ -57,7 +57,7 @@ def parse_command_line(words: "Sequence[str]", default_bundle: str) -> argparse.
         "--python",
         metavar="PATH",
         type=_not_empty,
-        help="interpreter to use (default: search for one that fits)",
+        help="interpreter to use, or its version (default: search for one that fits)",
     )
     parser.add_argument(
         "--prepare", action="store_true", help="only make the environment, and print its folder"

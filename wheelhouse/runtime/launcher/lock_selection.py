@@ -92,9 +92,10 @@ class _Pythons:
         python = self.manifest.targets[name].python
         abi = python.endswith("t")
         minor = version_numbers(python.rstrip("t"))[:2]
-        if name in self.manifest.pythons and not self._interpreters.explicit:
+        others = self._interpreters
+        if name in self.manifest.pythons and not others.explicit and others.may_be(minor):
             yield bundled_interpreter(self.manifest, name, minor, self._cache, free_threaded=abi)
-        yield from self._interpreters.of_minor(minor, free_threaded=abi)
+        yield from others.of_minor(minor, free_threaded=abi)
 
 
 def choose_lock(

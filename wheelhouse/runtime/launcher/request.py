@@ -9,6 +9,7 @@ from ..disk.files import open_regular, sha256_of
 from ..errors import InputError
 from ..names import MANIFEST
 from ..processes import explicit_program
+from ..python.interpreters import requested_minor
 from ..python.pep723 import read_block
 from ..text import printable_lines
 from .trusted_bundle import name_bundle
@@ -33,7 +34,9 @@ class Request:
         self.bundle = _bundle_folder(bundle)
         self.source = _read_script(script, self.bundle)
         self.block = _script_block(script, self.bundle, self.source)
-        self.python = explicit_program(python, "interpreter") if python else None
+        if python and not requested_minor(python):
+            python = explicit_program(python, "interpreter")
+        self.python = python or None
         self.bundled_name: Optional[str] = None
         """Path in the bundle of a script that must match the manifest: under a policy only."""
         policies: list[str] = []

@@ -10,7 +10,7 @@ from functools import cache
 from ..names import PYTHON_VARIABLES
 from ..processes import find_programs, tool_variables
 from .interpreter_info import describe
-from .platforms import Node, dotted_version
+from .platforms import Node, dotted_version, version_numbers
 from .requirements import python_matches
 
 TYPE_CHECKING = False
@@ -59,11 +59,18 @@ class Interpreter:
         return f"Python {dotted_version(self.version)}{abi} ({self.path})"
 
 
+def requested_minor(python: str) -> "tuple[int, ...]":
+    """Return the version that `--python 3.12` asks for, as in uv; empty for a path or name."""
+    return version_numbers(python) if re.fullmatch(r"3\.\d{1,2}", python) else ()
+
+
 class Interpreters:
     """Finds the interpreters of this node, and starts each once to find out what it is."""
 
     def __init__(self, explicit: "Optional[str]", node: Node) -> None:
-        self.explicit = explicit
+        """*explicit* is the path of the only one to use, or the version of those to use."""
+        self.minor = requested_minor(explicit or "")
+        self.explicit = None if self.minor else explicit
         self.node = node
         self._described: dict[str, Union[Interpreter, str]] = {}
 
@@ -71,6 +78,8 @@ class Interpreters:
         self, minor: "tuple[int, ...]", *, free_threaded: bool = False
     ) -> "Iterator[Interpreter]":
         """Yield the interpreters of one minor version, preferred ones first."""
+        if not self.may_be(minor):
+            return
         paths = _interpreter_paths(minor, "t" if free_threaded else "")
         for path in [self.explicit] if self.explicit else paths:
             if path not in self._described:
@@ -81,6 +90,10 @@ class Interpreters:
             if python.version[:2] == minor and python.is_free_threaded == free_threaded:
                 yield python
 
+    def may_be(self, minor: "tuple[int, ...]") -> bool:
+        """Return False for another version than the one that was asked for."""
+        return self.minor in ((), minor)
+
     def __str__(self) -> str:
         """List the interpreters that were found and those that were passed over, for messages."""
         faults = {path: fault for path, fault in self._described.items() if isinstance(fault, str)}
@@ -88,8 +101,9 @@ class Interpreters:
             return f"only {self.explicit} was asked for, and it {faults[self.explicit]}"
         usable = {str(python) for python in self._described.values()} - set(faults.values())
         passed_over = [f"{path} {fault}" for path, fault in faults.items()]
+        asked = f"only Python {dotted_version(self.minor)} was asked for: " if self.minor else ""
         return "; ".join(
-            [", ".join(sorted(usable)) or "none found"]
+            [asked + (", ".join(sorted(usable)) or "none found")]
             + (["passed over: " + ", ".join(passed_over)] if passed_over else [])
         )
 

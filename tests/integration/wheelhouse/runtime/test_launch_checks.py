@@ -139,6 +139,17 @@ def test_all_interpreters_on_path_are_tried(node: Node) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_version_may_be_asked_for(node: Node) -> None:
+    for _ in range(2):
+        done = node.run("-q", "--python", THIS_PYTHON, node.script())
+        assert done.returncode == 0, done.stderr
+
+
+def test_another_version_is_not_used(node: Node) -> None:
+    message = node.failure(7, "-q", "--python", "3.98", node.script())
+    assert "its interpreters: only Python 3.98 was asked for: none found" in message
+
+
 def test_a_wrapper_may_print_before_the_interpreter_does(node: Node) -> None:
     shims(node, f'echo "module load python"; exec "{sys.executable}" "$@"')
     done = node.run("-q", "--python", node.folder / "shims" / "python3", node.script())

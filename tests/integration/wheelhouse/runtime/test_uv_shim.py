@@ -10,7 +10,7 @@ import pytest
 
 from offline_bundle.builder.formats.venv import UV_SHIM
 from offline_bundle.wheelhouse.runtime.launcher.uv import uv_shim
-from tests.support.bundles import BundleScript, make_bundle
+from tests.support.bundles import THIS_PYTHON, BundleScript, make_bundle
 from tests.support.launcher_cases import Node
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -65,6 +65,8 @@ def test_without_a_place_for_it_the_environment_itself_is_taken(
         ["run", "--script"],
         ["-q", "run", "-s", "--offline", "--no-project", "--"],
         ["run", "--python", sys.executable, "--script"],
+        ["run", "--frozen", f"--python={THIS_PYTHON}", "--script"],
+        ["run", "-p", THIS_PYTHON],
     ],
 )
 def test_options_of_first_lines_are_accepted(options: list[str], tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_options_of_first_lines_are_accepted(options: list[str], tmp_path: Path)
         ([], "use it as `uv run"),
         (["pip", "install", "x"], "use it as `uv run"),
         (["run", "--with", "x", "eval.py"], "use it as `uv run"),
-        (["run", "--python", "3.12", "eval.py"], "use it as `uv run"),
+        (["run", "--python"], "use it as `uv run"),
         (["run", "nowhere.py"], "nowhere.py cannot be read: No such file or directory"),
     ],
 )

@@ -14,7 +14,10 @@ import time
 _PREFIX = "uv-run-"
 _NEW_SECONDS = 60.0
 # Options that scripts' first lines have, and that hold for every start from a bundle anyway.
-_IMPLIED = ("-s", "--script", "-q", "--quiet", "--offline", "--no-project", "--no-config")
+_IMPLIED = (
+    *("-s", "--script", "-q", "--quiet", "--offline", "--no-project", "--no-config"),
+    *("--frozen", "--locked", "--isolated", "--exact", "--no-progress", "--no-python-downloads"),
+)
 
 
 def main() -> int:
@@ -41,8 +44,10 @@ def _launcher_arguments(words: "list[str]") -> "list[str]":
     if words[:1] != ["run"]:
         return []
     words, python = _without_implied(words[1:]), []
-    if words[:1] in (["-p"], ["--python"]) and os.path.dirname("".join(words[1:2])):
-        words, python = _without_implied(words[2:]), ["--python", words[1]]
+    option, equals, value = "".join(words[:1]).partition("=")
+    if option in ("-p", "--python"):
+        python = ["--python", value if equals else "".join(words[1:2])]
+        words = _without_implied(words[1 if equals else 2 :])
     if words[:1] == ["--"]:
         words = words[1:]
     return python + words if words and not words[0].startswith("-") else []
