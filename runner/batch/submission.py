@@ -258,6 +258,15 @@ class BatchSubmission:
         parallel: int | None = self.records.plan.details["parallel"]
         return parallel
 
+    @property
+    def _groups(self) -> Sequence[tuple[str, list[str]]]:
+        """Indices and options of the jobs with equal resources."""
+        details = self.records.plan.details
+        if "groups" in details:
+            groups: Sequence[tuple[str, list[str]]] = details["groups"]
+            return groups
+        return [(f"1-{len(self.records.numbers)}", details["options"])]  # of an older version
+
     def _submit(self, array: JobArray, options: Sequence[str], after: Sequence[str]) -> JobArray:
         script = self.directory / PRIVATE_NAME / SCRIPT_NAME
         command = self.scheduler.submit_command(
@@ -268,7 +277,7 @@ class BatchSubmission:
     def _grouped(self, numbers: Sequence[int]) -> Iterator[tuple[JobArray, list[str]]]:
         """Yield arrays for these jobs, and their options: an array has the same for all jobs."""
         chosen = set(numbers)
-        for indices, options in self.records.plan.details["groups"]:
+        for indices, options in self._groups:
             own = [number for number in parse_indices(indices) if number in chosen]
             for array in scheduler_arrays(self.scheduler, own, self._limit):
                 yield array, options
@@ -318,7 +327,7 @@ class BatchSubmission:
             if end.state == "node failed"
         }
         details = self.records.plan.details
-        if not failed or details["is_cancelled"] or "--no-requeue" in details["groups"][0][1]:
+        if not failed or details["is_cancelled"] or "--no-requeue" in self._groups[0][1]:
             return
         counted = self._arrays[details["retried_after"] :]
         starts = Counter(number for array in counted for number in array.numbers)

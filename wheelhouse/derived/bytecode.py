@@ -81,7 +81,8 @@ class Compiler:
             raise FetchError(
                 f"{self._interpreter} could not compile bytecode",
                 problems=self._errors.read().strip().splitlines()[-5:],
-                hint="check the free disk space; or leave bytecode out with --no-bytecode",
+                hint="pin another version of a corrupt wheel; check the free disk space; "
+                "or leave bytecode out with --no-bytecode",
             )
         return {digest: Path(path) for digest, path in json.loads(output).items()}
 

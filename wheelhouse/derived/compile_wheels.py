@@ -90,10 +90,20 @@ class _Processes:
 def _run_child(wheel: str, output: str) -> None:
     try:
         _compile(wheel, output)
+    except (zipfile.BadZipFile, zlib.error) as error:
+        sys.stderr.write("{}: this wheel is corrupt: {}\n".format(_distribution(wheel), error))
+        os._exit(1)
     except BaseException:  # noqa: BLE001 - the child must not run the parent's code
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
+
+
+def _distribution(wheel: str) -> str:
+    """Return name and version, such as `numpy-2.5.5`: in a cache, the file has another name."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" in name]
+    return names[0].partition(".dist-info/")[0] if names else wheel
 
 
 def _compile(wheel: str, output: str) -> None:
