@@ -20,7 +20,7 @@ from offline_bundle.builder.formats.base import FormatContext, formats_of
 from offline_bundle.builder.formats.registry import add_formats
 from offline_bundle.builder.included_data import add_data
 from offline_bundle.builder.resolve.uv_process import uv_version_here
-from offline_bundle.builder.wheels.collect import Collector, Index, check_closures, source_of
+from offline_bundle.builder.wheels.collect import Collector, check_closures, source_of
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import InputError
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Resolved,
         ResolvedLock,
     )
+    from offline_bundle.builder.resolve.model import Indexes
     from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
@@ -104,7 +105,7 @@ def _collect(
             collector.lock(lock.resolution, lock.artifacts, index)
             for lock, index in zip(resolved.locks, indexes, strict=True)
         ]
-        notes = check_closures(locked, current)
+        notes = dict.fromkeys((*collector.notes, *check_closures(locked, current)))
         uvs = gather(unpacking)
     restored = {
         **collector.orphaned_wheels(resolved.orphaned_wheels),
@@ -113,7 +114,7 @@ def _collect(
             for path, artifact in pythons_to_restore.items()
         },
     }
-    return Parts(locked, uvs, pythons, restored, prefetched, notes)
+    return Parts(locked, uvs, pythons, restored, prefetched, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -219,14 +220,14 @@ def _prefetch(resolved: Resolved, collector: Collector) -> set[str]:
     return prefetched
 
 
-def _find_indexes(lock: ResolvedLock, collector: Collector) -> Future[Index] | None:
+def _find_indexes(lock: ResolvedLock, collector: Collector) -> Future[Indexes] | None:
     """Find out during the downloads which index each package came from.
 
     None where the bundle has all wheels, and so knows their indexes.
     """
     if all(collector.find_wheel(artifact) for artifact in lock.artifacts):
         return None
-    answer: Future[Index] = Future()
+    answer: Future[Indexes] = Future()
 
     def find() -> None:
         try:
@@ -240,10 +241,10 @@ def _find_indexes(lock: ResolvedLock, collector: Collector) -> Future[Index] | N
 
 
 def _node_uv(
-    collector: Collector, lock: ResolvedLock, indexes: Future[Index] | None
+    collector: Collector, lock: ResolvedLock, indexes: Future[Indexes] | None
 ) -> uv_binaries.NodeUv:
     [artifact] = lock.artifacts
-    index = indexes.result().get("uv") if indexes else None
+    index = indexes.result().urls.get("uv") if indexes else None
     wheel = collector.fetched[artifact.location].path
     platform = lock.resolution.target.platform
     return uv_binaries.unpack(platform, artifact, wheel, source_of(artifact, index))

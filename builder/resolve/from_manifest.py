@@ -19,7 +19,7 @@ from packaging.version import Version
 
 from offline_bundle.builder.inputs.bundled import bundled_script, metadata_changes
 from offline_bundle.builder.inputs.targets import Target
-from offline_bundle.builder.resolve.model import Resolution
+from offline_bundle.builder.resolve.model import Indexes, Resolution
 from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
@@ -103,7 +103,7 @@ class LockedResolver:
             return self.fallback.resolve(script, target)
         return self._resolution(script, target, bundled)
 
-    def index_of(self, resolution: Resolution) -> dict[str, str]:
+    def index_of(self, resolution: Resolution) -> Indexes:
         """See `Resolver.index_of`."""
         bundled = self.manifest.scripts.get(resolution.script.name)
         if bundled is None:
@@ -112,7 +112,7 @@ class LockedResolver:
         sources = {
             name: self.manifest.files[package.wheel].source for name, package in packages.items()
         }
-        return {name: source.index for name, source in sources.items() if source and source.index}
+        return Indexes({name: it.index for name, it in sources.items() if it and it.index})
 
     def prefetch(self, resolution: Resolution, artifacts: Sequence[Artifact]) -> set[str]:
         """See `Resolver.prefetch`."""
@@ -184,13 +184,13 @@ class LockedUv:
         full_version = f"{target.python.rstrip('t')}.0"
         return Resolution(script, target, full_version, _lock([package]), {})
 
-    def index_of(self, resolution: Resolution) -> dict[str, str]:
+    def index_of(self, resolution: Resolution) -> Indexes:
         """See `Resolver.index_of`."""
         uv = self.manifest.uv.get(resolution.target.platform)
         if uv is None:
             return self.fallback.index_of(resolution)
         source = self.manifest.files[uv.path].source
-        return {"uv": source.index} if source and source.index else {}
+        return Indexes({"uv": source.index} if source and source.index else {})
 
     def prefetch(self, resolution: Resolution, artifacts: Sequence[Artifact]) -> set[str]:
         """See `Resolver.prefetch`."""

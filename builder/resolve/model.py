@@ -7,7 +7,7 @@ artifacts = select_artifacts(resolution)               # one file per package
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from offline_bundle.wheelhouse.derived.package_names import includes
 
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from offline_bundle.builder.inputs.targets import Target
 
 ArtifactKind = Literal["wheel", "sdist", "directory", "git"]
+
+
+class Indexes(NamedTuple):
+    """Where the packages of a lock came from."""
+
+    urls: Mapping[str, str]
+    """Package name -> URL of its index, without credentials, where that is known."""
+    notes: Sequence[str] = ()
+    """Versions that later patch releases of the Python would get, as messages."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +116,8 @@ class Resolver(Protocol):
         """
         ...
 
-    def index_of(self, resolution: Resolution) -> dict[str, str]:
-        """Return package name -> URL of its index, without credentials, where that is known."""
+    def index_of(self, resolution: Resolution) -> Indexes:
+        """Find out where each package came from."""
         ...
 
     def prefetch(self, resolution: Resolution, artifacts: Sequence[Artifact]) -> set[str]:

@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import redact
-from offline_bundle.builder.resolve.model import Resolution
+from offline_bundle.builder.resolve.model import Indexes, Resolution
 from offline_bundle.builder.resolve.pip_sandbox import USE_UV, pip_sandbox
 from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest
@@ -103,11 +103,10 @@ class PipToolsResolver:
             ),
         )
 
-    def index_of(self, resolution: Resolution) -> dict[str, str]:
+    def index_of(self, resolution: Resolution) -> Indexes:
         """Return pip's one index; with several, pip does not report which one."""
-        return {
-            package.name: package.index for package in resolution.lock.packages if package.index
-        }
+        packages = resolution.lock.packages
+        return Indexes({package.name: package.index for package in packages if package.index})
 
     def prefetch(self, resolution: Resolution, artifacts: Sequence[Artifact]) -> set[str]:
         """Let pip download what the cache does not have; see `Resolver.prefetch`.

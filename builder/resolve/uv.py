@@ -30,12 +30,14 @@ from offline_bundle.builder.inputs.git_urls import without_git_logins
 from offline_bundle.builder.inputs.uv_sources import (
     local_build_requirements,
     local_sources,
-    source_entries,
 )
 from offline_bundle.builder.resolve import free_threaded, uv_messages
-from offline_bundle.builder.resolve.model import Resolution
+from offline_bundle.builder.resolve.model import Indexes, Resolution
 from offline_bundle.builder.resolve.settings import uv_overrides, uv_settings
-from offline_bundle.builder.resolve.uv_checks import check_no_forced_builds
+from offline_bundle.builder.resolve.uv_checks import (
+    check_no_forced_builds,
+    packages_from_elsewhere,
+)
 from offline_bundle.builder.resolve.uv_messages import Failure
 from offline_bundle.builder.resolve.uv_process import index_flags, index_variables, run_uv
 from offline_bundle.wheelhouse.runtime.errors import (
@@ -141,23 +143,36 @@ class UvResolver:
             )
             raise other or error from None
 
-    def index_of(self, resolution: Resolution) -> dict[str, str]:
+    def index_of(self, resolution: Resolution) -> Indexes:
         """Run uv again with index annotations: its PEP 751 output does not name the index.
 
-        All it needs is in uv's cache, and `--offline` takes it from there. Only where an index
-        forbids caching is it read again.
+        It runs for the last patch release of the Python, to note versions that only later ones get.
         """
-        project = self._project(resolution.script, resolution.target, resolution.full_version)
+        script, target = resolution.script, resolution.target
+        text = self._annotated(resolution, target.last_version(script.requires_python))
+        notes = uv_messages.notes_on_later_versions(resolution, text)
+        if notes or not text:
+            text = self._annotated(resolution, resolution.full_version)
+        return Indexes(uv_messages.index_annotations(text), notes)
+
+    def _annotated(self, resolution: Resolution, full_version: str) -> str:
+        """Return uv's output with index annotations, or nothing where it fails.
+
+        All that the lock needs is in uv's cache, and `--offline` takes it from there, unless an
+        index forbids caching. Metadata of versions for later releases may not be there.
+        """
+        is_cached = full_version == resolution.full_version
+        project = self._project(resolution.script, resolution.target, full_version)
         project.built, project.pinned = set(resolution.built), set(resolution.pinned)
         project.scopes = set(resolution.scopes)
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as name:
             self._write(project, Path(name))
-            for offline in (["--offline"], []):
+            for offline in (["--offline"], []) if is_cached else ([],):
                 flags = ["--format", "requirements.txt", "--emit-index-annotation", *offline]
                 outcome = self._compile(project, Path(name), *flags)
                 if outcome.returncode == 0:
-                    return uv_messages.index_annotations(outcome.stdout)
-        return {}
+                    return outcome.stdout
+        return ""
 
     def prefetch(self, resolution: Resolution, artifacts: Sequence[Artifact]) -> set[str]:
         """Fetch nothing: the downloader can fetch all that uv finds."""
@@ -320,7 +335,7 @@ class UvResolver:
         but it takes that for packages of an index only.
         """
         project = self._project(script, target, target.full_version(script.requires_python))
-        sources = error.packages - _packages_from_elsewhere(project)
+        sources = error.packages - packages_from_elsewhere(project.script, project.settings)
         stated = project.settings.get("dependency-metadata")
         metadata = [*(stated if isinstance(stated, list) else [])]
         metadata += [{"name": name, "requires-dist": []} for name in sorted(sources)]
@@ -371,15 +386,6 @@ def _packages_met(names: set[str], lock: Path, text: str) -> set[str]:
 
 def _locked_names(lock: Path) -> set[str]:
     return {str(package.name) for package in _read_lock(lock).packages} if lock.is_file() else set()
-
-
-def _packages_from_elsewhere(project: _ResolveInput) -> set[str]:
-    """Return packages that the script takes from a git repository, a URL or a folder."""
-    lists = [project.settings.get(f"{kind}-dependencies") for kind in ("constraint", "override")]
-    requirements = [*project.script.dependencies]
-    requirements += [text for entries in lists if isinstance(entries, list) for text in entries]
-    names = {name for name, _ in source_entries(project.settings)}
-    return names | {uv_settings.requirement_name(text) for text in requirements if "@" in text}
 
 
 def _read_lock(path: Path) -> Pylock:

@@ -12,8 +12,12 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.inputs.scripts import metadata_error
-from offline_bundle.builder.inputs.uv_sources import local_sources
-from offline_bundle.builder.resolve.settings.uv_settings import configurations, script_folder
+from offline_bundle.builder.inputs.uv_sources import local_sources, source_entries
+from offline_bundle.builder.resolve.settings.uv_settings import (
+    configurations,
+    requirement_name,
+    script_folder,
+)
 from offline_bundle.builder.resolve.uv_process import run_uv
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.text import printable
@@ -113,3 +117,12 @@ def _forced(settings: Mapping[str, Any]) -> Iterator[str]:
     for name in names if isinstance(names, list) else []:
         if isinstance(name, str):
             yield str(canonicalize_name(name))
+
+
+def packages_from_elsewhere(script: Script, settings: Mapping[str, Any]) -> set[str]:
+    """Return packages that the script takes from a git repository, a URL or a folder."""
+    lists = [settings.get(f"{kind}-dependencies") for kind in ("constraint", "override")]
+    requirements = [*script.dependencies]
+    requirements += [text for entries in lists if isinstance(entries, list) for text in entries]
+    names = {name for name, _ in source_entries(settings)}
+    return names | {requirement_name(text) for text in requirements if "@" in text}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target
+    from offline_bundle.builder.resolve.model import Resolution
 
 # The index refused the credentials, or got none: uv goes on without what it cannot see.
 _UNAUTHORIZED = re.compile(
@@ -191,6 +192,20 @@ def index_annotations(text: str) -> dict[str, str]:
         elif requirement:
             name = canonicalize_name(requirement[1])
     return indexes
+
+
+def notes_on_later_versions(resolution: Resolution, text: str) -> list[str]:
+    """Return notes on versions in *text*, a lock for a later patch release of the same Python."""
+    script, python = resolution.script, resolution.target.python
+    versions = {str(package.name): str(package.version) for package in resolution.lock.packages}
+    pins = re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;]+)", text, re.MULTILINE)
+    return [
+        f"{script.path}: on some releases of Python {python}, {name} {version} would be taken, not "
+        f"{versions[name]}: the bundle is resolved for {resolution.full_version}; set "
+        "requires-python to at least the release of the nodes"
+        for name, version in pins
+        if versions.get(name, version) != version
+    ]
 
 
 def packages_requiring(names: Collection[str], text: str) -> set[str]:

@@ -15,6 +15,7 @@ from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.model import Download, Fetched
 from offline_bundle.builder.fetch.pool import fetch
+from offline_bundle.builder.resolve.model import Indexes
 from offline_bundle.builder.wheels.build_from_source import WheelBuilder
 from offline_bundle.builder.wheels.check_wheel import check_no_lfs_pointers, check_wheel
 from offline_bundle.builder.wheels.closure import capped_pythons, closure_problems, overridden_names
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
-Index = dict[str, str]
-"""Package name -> URL of the index that it came from."""
-
 
 @dataclass
 class Collector:
@@ -53,6 +51,8 @@ class Collector:
     """By location."""
     built: dict[str, bool] = field(default_factory=dict)
     """Names of wheels from source, in order; False for those kept from an earlier build."""
+    notes: list[str] = field(default_factory=list)
+    """Messages for the user."""
     _checked: set[tuple[Path, str]] = field(default_factory=set)
 
     def find_wheel(self, artifact: Artifact) -> Path | None:
@@ -101,20 +101,21 @@ class Collector:
                 check_space(output, sum(d.size or 0 for d in unique if d.filename.endswith(".whl")))
 
     def lock(
-        self, resolution: Resolution, artifacts: Sequence[Artifact], index: Future[Index] | None
+        self, resolution: Resolution, artifacts: Sequence[Artifact], index: Future[Indexes] | None
     ) -> LockedScript:
         """Return the script with its wheels.
 
         Raises FetchError (exit 4), or IntegrityError (exit 5) for an unreadable wheel.
         """
-        indexes = index.result() if index else {}
+        indexes = index.result() if index else Indexes({})
+        self.notes += indexes.notes
         # the largest first, so that it is not checked alone at last
         artifacts = sorted(artifacts, key=lambda artifact: -(artifact.size or 0))
         # wheels in the bundle are read in one thread: several contend for the GIL
         bundled = [self._bundled_wheel(resolution, artifact) for artifact in artifacts]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             others = gather(
-                pool.submit(self._new_wheel, resolution, artifact, indexes.get(artifact.name))
+                pool.submit(self._new_wheel, resolution, artifact, indexes.urls.get(artifact.name))
                 for artifact, wheel in zip(artifacts, bundled, strict=True)
                 if wheel is None
             )

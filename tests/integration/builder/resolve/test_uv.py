@@ -310,11 +310,24 @@ def test_the_index_of_each_package_is_known(
         resolution = resolver.resolve(
             read_script(workshop.script("public", "internal")), make_target("3.12", "linux")
         )
-        indexes = resolver.index_of(resolution)
+        indexes = resolver.index_of(resolution).urls
         assert {name: url.rstrip("/") for name, url in indexes.items()} == {
             "public": workshop.index.url.rstrip("/"),
             "internal": own.url.rstrip("/"),
         }
+
+
+def test_a_version_for_later_patch_releases_is_noted(workshop: Workshop, packages: Path) -> None:
+    for version, python in (("1.0", ">=3.8"), ("2.0", ">=3.12.5"), ("3.0", ">=3.13")):
+        make_wheel(packages, "dep", version, requires_python=python)
+    script, target = read_script(workshop.script("dep")), make_target("3.12", "linux")
+    resolver = workshop.resolver(default_index=workshop.index.url)
+    indexes = resolver.index_of(resolver.resolve(script, target))
+    assert indexes.urls["dep"].startswith(workshop.index.url.rstrip("/"))
+    assert [note.partition(": ")[2] for note in indexes.notes] == [
+        "on some releases of Python 3.12, dep 2.0 would be taken, not 1.0: the bundle is resolved "
+        "for 3.12.0; set requires-python to at least the release of the nodes"
+    ]
 
 
 def test_secrets_of_an_index_are_in_no_lock_and_in_no_message(

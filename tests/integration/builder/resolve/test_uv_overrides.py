@@ -163,6 +163,6 @@ def test_the_index_of_an_overridden_package_is_its_own(
 ) -> None:
     text = tool(TABLES["override"], private)
     resolution = workshop.resolve(workshop.script("limited", tool=text))
-    indexes = workshop.resolver(default_index=workshop.index.url).index_of(resolution)
+    indexes = workshop.resolver(default_index=workshop.index.url).index_of(resolution).urls
     assert indexes["internal"].startswith(private.url.rstrip("/"))
     assert indexes["limited"].startswith(workshop.index.url.rstrip("/"))

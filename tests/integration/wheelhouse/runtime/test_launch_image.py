@@ -296,6 +296,19 @@ def test_broken_unsquashfs_is_reported_and_the_image_unpacked_without(node: Node
     assert "unsquashfs failed, unpacking without it: FATAL ERROR: broken" in errors
 
 
+def test_unsquashfs_without_effect_is_not_relied_on(node: Node) -> None:
+    node.write_program("unsquashfs", "exit 0")
+    assert node.run()[0].endswith("1.0\n")
+
+
+def test_unsquashfs_that_loses_a_module_completes_no_environment(node: Node) -> None:
+    lose = 'PATH=/usr/bin:/bin find "$4" -name leaf.py -delete'
+    node.write_program("unsquashfs", f'"{require("unsquashfs")}" "$@"; {lose}')
+    _, errors = node.run(expect=1)
+    assert "installed files are missing or truncated" in errors
+    assert not node.homes()
+
+
 def test_full_disk_is_named(node: Node) -> None:
     node.write_program("unsquashfs", "echo 'write failed: No space left on device'; exit 1")
     _, errors = node.run(expect=1)

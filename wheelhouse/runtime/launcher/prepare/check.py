@@ -41,8 +41,8 @@ def check_environment(home: str, plan: "Plan") -> "tuple[bytes, list[str]]":
     if missing:
         message = "the environment is incomplete: packages of the lock are not installed"
         raise BundleError(message, hint=hint, problems=first_problems(missing))
-    is_installed_here = not (plan.ready_environment or plan.image)
-    if is_installed_here and not all(map(_has_recorded_files, folders)):
+    is_on_this_node = not (plan.ready_environment or plan.is_mounted)
+    if is_on_this_node and not all(map(_has_recorded_files, folders)):
         truncated = [path for folder in folders[:1] for path in truncated_files(plan, folder)]
         if truncated:
             message = "the environment is incomplete: installed files are missing or truncated"

@@ -94,7 +94,7 @@ def _unpack_with(program: str, image: str, folder: str, request: "Request", cach
         env=tool_variables(),
         check=False,
     )
-    if not result.returncode:
+    if not result.returncode and os.path.isdir(folder):
         return True
     output = result.stdout.decode(errors="replace").strip()
     if "No space left on device" in output or "quota exceeded" in output.lower():
