@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from uv import find_uv_bin
 
+from offline_bundle.runner.engines.hps.submit import RULES_PROGRAM
+from offline_bundle.runner.job_files.names import JOB_RULES
 from offline_bundle.wheelhouse.store import shipped
 from offline_bundle.wheelhouse.transport.pack import pack
 from tests.support.bundles import BundleScript, make_bundle
@@ -115,6 +117,25 @@ class TestOnABundle:
         printed = capfd.readouterr().out
         assert "error: output is missing: b.png\n" in printed
         assert printed.count("output is missing") == 1
+
+    def test_the_rules_of_submit_print_missing_outputs_themselves(
+        self, bundle: Path, task: Path, run: Execute, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """Outputs that are not required are no errors."""
+        inputs = put(task, eval=BundleScript().text, offline_bundle_job=RULES_PROGRAM.read_text())
+        inputs[1]["name"] = JOB_RULES
+        outputs = [{"name": "*.png", "path": "*.png"}]
+        wanted = {"patterns": ["*.png"], "limit": 100, "required": False}
+        rules = {"arguments": [], "run_with": [], "outputs": wanted, "inputs": []}
+        environment = {"OFFLINE_BUNDLE": str(bundle), "OFFLINE_BUNDLE_RULES": json.dumps(rules)}
+        run(
+            input_files=inputs,
+            output_files=outputs,
+            parameter_values={"offline_bundle_job": 1},
+            environment=environment,
+            software=UV,
+        )
+        assert "output is missing" not in capfd.readouterr().out
 
     @pytest.fixture
     def archive(self, bundle: Path, task: Path) -> Path:
