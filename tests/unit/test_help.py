@@ -35,7 +35,7 @@ def test_help_suggests_a_name_for_an_unknown_command(capsys: pytest.CaptureFixtu
 
 
 def test_the_options_of_submit_are_in_sections(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command_line(cli, ["submit", "-h"], "offline-bundle") == 0
+    assert run_command_line(cli, ["submit", "--help"], "offline-bundle") == 0
     text = capsys.readouterr().out
     titles = ("Options", *dict.fromkeys(SUBMIT_SECTIONS.values()))
     sections = [text.index(f"\n{title}:\n") for title in titles]

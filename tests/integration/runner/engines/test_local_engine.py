@@ -8,13 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from offline_bundle.runner.cli.jobs import jobs_command
 from offline_bundle.runner.cli.submit import submit_command
 from tests.support.local_engine_cases import bundle, cache, run, user
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["bundle", "cache", "user"]
 
@@ -155,15 +161,30 @@ def test_folders_get_numbers_are_replaced_and_deleted(
     assert not Path("eval-results").exists()
 
 
+def wait_for(condition: Callable[[], object]) -> None:
+    limit = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def states_of_results(capsys: pytest.CaptureFixture[str]) -> Counter[str]:
+    """Return the states of the jobs in eval-results, as another command shows them."""
+    run(jobs_command, "eval-results", "--json")
+    return Counter(json.loads(capsys.readouterr().out)["jobs"]["states"])
+
+
 def test_another_command_cancels_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("values.csv").write_text("what\nnothing\nsleep\nsleep\n")
     command = [sys.executable, "-m", "offline_bundle", "submit", "eval.py", "--engine", "local"]
     options = ["--bundle", bundle, "--values", "values.csv", "--parallel", "1", "-q"]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
-        limit = time.monotonic() + 30
-        while not Path("eval-results/job-0002/console_output.txt").exists():
-            assert time.monotonic() < limit
-            time.sleep(0.05)
+    with (
+        subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process,
+        ExitStack() as stack,
+    ):
+        stack.callback(process.kill)  # else a failure would wait for the jobs
+        wait_for(lambda: Path("eval-results/job-0002/console_output.txt").exists())
+        wait_for(lambda: states_of_results(capsys)["done"] == 1)
         assert run(jobs_command, "eval-results", "--delete") == 2
         assert "2 jobs of eval - 3 jobs have not ended" in capsys.readouterr().err
         assert run(jobs_command, "eval-results", "--retry-failed") == 2

@@ -459,7 +459,7 @@ def test_the_printed_submit_command_works_word_for_word(tmp_path: Path, own_home
             timeout=120,
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "10 evaluated" in done.stdout
+    assert "10 done" in done.stdout
     consoles = sorted(folder.glob("eval-results/job-*/console_output.txt"))
     assert len(consoles) == 10
     assert all("version 1.0" in console.read_text() for console in consoles)
