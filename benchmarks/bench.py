@@ -318,12 +318,6 @@ def jobs_section(
             "the script unchanged: a new environment each time",
         ),
         Row(
-            "ten uv run, two at a time",
-            uv,
-            Summary.of(result.uv_run_two),
-            "the script unchanged, as many at a time as offline-bundle",
-        ),
-        Row(
             "ten uv run, warm",
             uv,
             Summary.of(result.uv_run_warm),
@@ -359,7 +353,6 @@ def jobs_claims(result: JobsResult) -> list[Claim]:
     ours = Summary.of(result.ours).median
     sides = {
         "ten uv run": result.uv_run,
-        "ten uv run, two at a time": result.uv_run_two,
         "ten uv run, warm": result.uv_run_warm,
         "ten uv run, warm, two at a time": result.uv_run_parallel,
     }

@@ -25,7 +25,6 @@ class JobsResult:
     """Times of ten jobs each way, and what ours left behind."""
 
     uv_run: list[Sample] = field(default_factory=list)
-    uv_run_two: list[Sample] = field(default_factory=list)
     uv_run_warm: list[Sample] = field(default_factory=list)
     uv_run_parallel: list[Sample] = field(default_factory=list)
     ours: list[Sample] = field(default_factory=list)
@@ -115,20 +114,15 @@ def measure_jobs(
         plain.ten_uv_runs(name, script)
     for number in range(1, rounds + 1):
         result.uv_run.append(plain.ten_uv_runs(f"one-{number}", PLOT))
-        result.uv_run_two.append(plain.ten_uv_runs(f"both-{number}", PLOT, PARALLEL))
         before = node.files()
         result.ours.append(node.ten_jobs(f"ours-{number}"))
         result.new_files += len(node.files() - before)
         result.uv_run_warm.append(plain.ten_uv_runs(f"warm-{number}", widened))
         result.uv_run_parallel.append(plain.ten_uv_runs(f"two-{number}", widened, PARALLEL))
-        sides = (
-            *(result.uv_run, result.uv_run_two, result.ours),
-            *(result.uv_run_warm, result.uv_run_parallel),
-        )
+        sides = (result.uv_run, result.ours, result.uv_run_warm, result.uv_run_parallel)
         times = ", ".join(f"{side[-1].wall:.2f} s" for side in sides)
         say(
-            f"jobs {number}/{rounds}: ten uv run, two at a time, ours, "
-            f"ten uv run warm, two at a time: {times}"
+            f"jobs {number}/{rounds}: ten uv run, ours, ten uv run warm, and two at a time: {times}"
         )
     environments = [path.parent for path in place.root.rglob("pyvenv.cfg")]
     result.environments = len(environments)
