@@ -219,7 +219,7 @@ class Ours(Tool):
 class OursPlain(Ours):
     key = "offline-bundle --no-bytecode"
     makes = "the same without bytecode"
-    note = "`build-offline-bundle SCRIPT -o OUT --no-uv --no-bytecode`. For information: no claim."
+    note = "`build-offline-bundle SCRIPT -o OUT --no-uv --no-bytecode`."
 
     def commands(self, place: Place, workload: Workload) -> list[list[str]]:
         return [[*command, "--no-bytecode"] for command in super().commands(place, workload)]
