@@ -1,5 +1,7 @@
 """The commands of the pages on Slurm and Grid Engine, as they are written, on real clusters.
 
+Those on PBS run with simulated commands: there is no server of it.
+
 Replaced: 1,000 jobs by three, and the names of the queue and of a job.
 """
 
@@ -17,6 +19,7 @@ from tests.support.bundles import BundleScript, make_bundle
 from tests.support.grid_engine import GridEngine
 from tests.support.howto_cases import commands, place
 from tests.support.pages import type_in
+from tests.support.pbs import SimulatedPbs
 from tests.support.slurm import SlurmCluster
 
 __all__ = ["place"]
@@ -50,4 +53,19 @@ def test_commands_run_as_written(
             done = type_in([command], place, **variables)
             assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert len(others) == 2
+    assert len(list(shared.glob("results/job-*/plot.png"))) == 3
+
+
+def test_commands_on_pbs_run_as_written(place: Path) -> None:
+    shared = place.parent / "shared"
+    body = "open('plot.png', 'w').close()\n"
+    bundle = make_bundle(shared / "uvcache", {"eval": BundleScript(body=body)})
+    shutil.copy(bundle / "scripts" / "eval.py", place)
+    [submit] = commands("pbs.md")
+    cluster = SimulatedPbs(place.parent / "cluster")
+    path = f"{cluster.variables['PATH']}{os.pathsep}{Path(sys.executable).parent}"
+    line = submit.replace("-j 1000", "-j 3").replace("queue long", "queue workq")
+    line = line.replace("/shared/", f"{shared}/")
+    done = type_in([line], place, **{**cluster.variables, "PATH": path})
+    assert done.returncode == 0, done.stderr
     assert len(list(shared.glob("results/job-*/plot.png"))) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 
 from offline_bundle.builder.resolve.uv_process import find_uv
 from tests.support.howto_cases import HEADER, HOW_TO, ROOT, commands, place, run
-from tests.support.pages import shell_blocks
+from tests.support.interpreters import python_mirror
+from tests.support.pages import shell_blocks, type_in
 from tests.support.signing_cases import allowing, make_key, public
 
 if TYPE_CHECKING:
@@ -111,8 +113,15 @@ def test_readme(place: Path) -> None:
 def test_targets(place: Path) -> None:
     (place / "eval.py").write_text(HEADER.format('"numpy"'))
     shutil.copy(ROOT / "runner" / "standalone" / "probe.py", place)
+    mirror = python_mirror()  # in place of the releases of python-build-standalone
+    downloads = mirror.write_list(place.parent / "list.json", mirror.folder.as_uri())
     for line in commands("targets.md"):
-        if "--with-python" not in line:  # needs the releases of python-build-standalone
+        if "--with-python" in line:
+            this_python = f'# requires-python = "=={sys.version_info[0]}.{sys.version_info[1]}.*"\n'
+            (place / "eval.py").write_text(f"# /// script\n{this_python}# ///\n")
+            shutil.rmtree(place / "DIR", ignore_errors=True)
+            run(f"UV_PYTHON_DOWNLOADS_JSON_URL={downloads} {line} --no-uv", place)
+        else:
             run(line, place)
     assert (place / "DIR" / "bundle.json").is_file()
 
@@ -157,3 +166,15 @@ def test_review(place: Path, index: IndexServer) -> None:
     for line in others:
         run(line, place)
     assert "would be removed" in run(prune, place).stderr
+
+
+def test_a_notebook_of_juv(tmp_path: Path) -> None:
+    """Everything from the real index: juv, numpy and the kernel."""
+    text = (HOW_TO / "inputs.md").read_text(encoding="utf-8")
+    lines = text.partition("    uvx juv ")[2].partition("\n\n")[0].splitlines()
+    notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "study.ipynb").write_text(json.dumps(notebook))
+    variables = {"HOME": str(tmp_path / "home"), "OFFLINE_BUNDLE_CACHE": str(tmp_path / "cache")}
+    done = type_in([f"uvx juv {lines[0]}", *map(str.strip, lines[1:])], tmp_path, **variables)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "study-executed.ipynb").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from uv import find_uv_bin
 from offline_bundle.builder.cli.build import build_command
 from offline_bundle.cli import run_command_line
 from offline_bundle.runner.cli.submit import submit_command
+from tests.support.howto_cases import commands
 from tests.support.programs import HINT, require
 from tests.support.slurm import SlurmCluster
 
@@ -58,8 +60,8 @@ def run(command: click.Command, *arguments: object) -> int:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require("mpirun")
     folder = tmp_path_factory.mktemp("mpi")
-    (folder / "eval.py").write_text(SCRIPT)
-    assert run(build_command, folder / "eval.py", "-o", folder / "bundle", "-q") == 0
+    (folder / "solve.py").write_text(SCRIPT)
+    assert run(build_command, folder / "solve.py", "-o", folder / "bundle", "-q") == 0
     return folder / "bundle"
 
 
@@ -96,20 +98,20 @@ def user(
 
 
 @pytest.mark.parametrize(
-    "options",
-    [("--env", "SLURM_MPI_TYPE=pmix"), ("--run-with", "mpirun -n 4")],
-    ids=["srun", "mpirun"],
+    "line", [line for line in commands("slurm.md") if "submit solve.py" in line]
 )
 def test_ranks_on_two_nodes_share_an_environment_on_each(
-    options: tuple[str, ...], bundle: Path, capsys: pytest.CaptureFixture[str]
+    line: str, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "pmix" in options[1] and not any(Path("/usr/lib").glob("*/pmix2/lib/libpmix.so")):
+    """The commands of the page, with `srun` and with `mpirun`; four ranks, as two nodes have here."""
+    if "pmix" in line and not any(Path("/usr/lib").glob("*/pmix2/lib/libpmix.so")):
         pytest.skip(f"libpmix.so, which srun loads: not installed; {HINT}")
-    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 1, "--output", "ranks.json"]
-    script = bundle / "scripts" / "eval.py"
-    code = run(submit_command, script, *asked, "--nodes", 2, "--tasks", 4, *options)
+    paths = {"solve.py": str(bundle / "scripts" / "solve.py"), "/shared/bundle": str(bundle)}
+    _, _, *words = shlex.split(line.replace("\\\n", " "))
+    words = [paths.get(word, word.replace("8", "4")) for word in words]
+    code = run(submit_command, *words, "--output", "ranks.json")
     assert code == 0, capsys.readouterr()
-    said = json.loads(Path("eval-results/job-0001/ranks.json").read_text())
+    said = json.loads(Path("solve-results/job-0001/ranks.json").read_text())
     assert "Open MPI" in said["library"]
     assert said["total"] == 0 + 1 + 2 + 3
     ranks = sorted(said["ranks"])
