@@ -73,8 +73,9 @@ def _put_in_place(folder: SafeFolder, staged: "Mapping[str, PathLike]") -> None:
         folder.make_folder(path)
     # After a power cut a name must not lead to an empty file: contents first, then names.
     folder.flush_all([*sources.values()])
-    replaced = [path for path in sources if folder.exists(path)]
-    for path in sources.keys() - set(replaced):
+    is_new = {path: not folder.exists(path) for path in sources}
+    replaced = [path for path in sources if not is_new[path]]
+    for path in filter(is_new.get, sources):
         folder.replace(sources[path], path)
     folder.flush_all(folders)
     # a start of a script that does not fit the manifest waits for the end of the update
