@@ -51,9 +51,9 @@ class Cluster:
             self.process.stdin.close()
             self.process.wait(30)
 
-    def ask(self, *command: str, seconds: float = 60) -> str:
-        """Run a command of the scheduler, which may take so long."""
-        done = subprocess.run(
+    def run(self, *command: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command as a user of the cluster; it may take so long."""
+        return subprocess.run(
             command,
             env={**os.environ, **self.variables},
             capture_output=True,
@@ -61,6 +61,10 @@ class Cluster:
             check=False,
             timeout=seconds,
         )
+
+    def ask(self, *command: str, seconds: float = 60) -> str:
+        """Return the output of a command of the scheduler, which must succeed."""
+        done = self.run(*command, seconds=seconds)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}\n{self.tell()}"
         return done.stdout
 

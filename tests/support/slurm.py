@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -243,13 +242,7 @@ class SlurmCluster(Cluster):
         command = ["sinfo", "--noheader", "--Node", f"--nodes={','.join(nodes)}", "--format=%t"]
         said = ""
         while time.monotonic() < limit:
-            done = subprocess.run(
-                command,
-                env={**os.environ, **self.variables},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            done = self.run(*command)
             said = done.stdout + done.stderr
             states = done.stdout.split()
             if len(states) == len(nodes) and {"idle", "mix", "alloc", "comp"} >= set(states):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from offline_bundle.runner.cli.submit import submit_command
 from tests.support.local_engine_cases import bundle, cache, run, user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["bundle", "cache", "user"]
 
@@ -65,27 +65,41 @@ def test_states_results_and_the_way_back(bundle: Path, capsys: pytest.CaptureFix
     assert document["download"]["page"] == str(Path("eval-results/index.html").absolute())
 
 
-def test_ctrl_c_ends_the_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@contextmanager
+def second_job_running(
+    bundle: Path, folder: str, capsys: pytest.CaptureFixture[str], *options: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Submit three jobs, whose second sleeps: what the first did is recorded.
+
+    At the end, also of a test that fails, the process is killed: else the test would wait for it.
+    """
     Path("values.csv").write_text("what\nnothing\nsleep\nsleep\n")
-    command = [
-        sys.executable,
-        "-m",
-        "offline_bundle",
-        "submit",
-        "eval.py",
-        "--engine",
-        "local",
-        "--bundle",
-        bundle,
-    ]
-    options = ["--values", "values.csv", "--parallel", "1", "--download", "out"]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
-        limit = time.monotonic() + 30
-        while not Path("out/job-0002/console_output.txt").exists():
-            assert time.monotonic() < limit
-            time.sleep(0.05)
-        assert run(jobs_command, "out", "--json") == 0
-        assert json.loads(capsys.readouterr().out)["jobs"]["states"]["done"] == 1
+    command = [sys.executable, "-m", "offline_bundle", "submit", "eval.py", "--engine", "local"]
+    words = ["--bundle", bundle, "--values", "values.csv", "--parallel", "1", *options]
+    with subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_for(lambda: Path(folder, "job-0002/console_output.txt").exists())
+            wait_for(lambda: states_of_results(folder, capsys)["done"] == 1)
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    limit = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def states_of_results(folder: str, capsys: pytest.CaptureFixture[str]) -> Counter[str]:
+    """Return the states of the jobs in *folder*, as another command shows them."""
+    assert run(jobs_command, folder, "--json") == 0
+    return Counter(json.loads(capsys.readouterr().out)["jobs"]["states"])
+
+
+def test_ctrl_c_ends_the_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with second_job_running(bundle, "out", capsys, "--download", "out") as process:
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=30)[1]
     assert process.returncode == 130
@@ -161,30 +175,8 @@ def test_folders_get_numbers_are_replaced_and_deleted(
     assert not Path("eval-results").exists()
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    limit = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-
-
-def states_of_results(capsys: pytest.CaptureFixture[str]) -> Counter[str]:
-    """Return the states of the jobs in eval-results, as another command shows them."""
-    run(jobs_command, "eval-results", "--json")
-    return Counter(json.loads(capsys.readouterr().out)["jobs"]["states"])
-
-
 def test_another_command_cancels_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("values.csv").write_text("what\nnothing\nsleep\nsleep\n")
-    command = [sys.executable, "-m", "offline_bundle", "submit", "eval.py", "--engine", "local"]
-    options = ["--bundle", bundle, "--values", "values.csv", "--parallel", "1", "-q"]
-    with (
-        subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process,
-        ExitStack() as stack,
-    ):
-        stack.callback(process.kill)  # else a failure would wait for the jobs
-        wait_for(lambda: Path("eval-results/job-0002/console_output.txt").exists())
-        wait_for(lambda: states_of_results(capsys)["done"] == 1)
+    with second_job_running(bundle, "eval-results", capsys, "-q") as process:
         assert run(jobs_command, "eval-results", "--delete") == 2
         assert "2 jobs of eval - 3 jobs have not ended" in capsys.readouterr().err
         assert run(jobs_command, "eval-results", "--retry-failed") == 2
