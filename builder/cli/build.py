@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offline_bundle.builder.cli.build_options import BuildCommand, build_options, make_request
+from offline_bundle.builder.cli.build_options import SECTIONS, build_options, make_request
 from offline_bundle.wheelhouse.cli.kit.options import PATH
-from offline_bundle.wheelhouse.cli.kit.sections import SETTINGS
+from offline_bundle.wheelhouse.cli.kit.sections import SETTINGS, SectionedCommand
 from offline_bundle.wheelhouse.cli.kit.settings import is_configured
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from offline_bundle.wheelhouse.derived.audit_result import Audit
 
 
-@click.command("build", cls=BuildCommand, context_settings=SETTINGS)
+@click.command("build", cls=SectionedCommand, titles=SECTIONS, context_settings=SETTINGS)
 @click.argument("scripts", nargs=-1, required=True, metavar="SCRIPT...", type=PATH)
 @build_options
 @click.pass_context

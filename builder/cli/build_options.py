@@ -17,7 +17,7 @@ from offline_bundle.wheelhouse.cli.kit.options import (
     sign_option,
     trusted_root_option,
 )
-from offline_bundle.wheelhouse.cli.kit.sections import COMMON, parameters_of, write_sections
+from offline_bundle.wheelhouse.cli.kit.sections import COMMON, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ def _repeatable(*names: str, text: str, **settings: Any) -> Callable[[Any], Any]
     return click.option(*names, help=f"{text} Repeatable.", multiple=True, **settings)
 
 
-_SECTIONS: dict[str, list[Callable[[Any], Any]]] = {
+_OPTIONS: dict[str, list[Callable[[Any], Any]]] = {
     COMMON: [
         click.option(
             "-o",
@@ -215,24 +215,19 @@ _SECTIONS: dict[str, list[Callable[[Any], Any]]] = {
 """Title in the help -> its options."""
 
 
+SECTIONS = {
+    str(parameter.name): title
+    for title, options in _OPTIONS.items()
+    for parameter in parameters_of(options)
+}
+"""Parameter -> title of its section in the help."""
+
+
 def build_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add all options of `build`."""
-    for option in reversed([option for options in _SECTIONS.values() for option in options]):
+    for option in reversed([option for options in _OPTIONS.values() for option in options]):
         command = option(command)
     return command
-
-
-class BuildCommand(click.Command):
-    """A command whose help has sections."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the options by section."""
-        titles = {
-            str(parameter.name): title
-            for title, options in _SECTIONS.items()
-            for parameter in parameters_of(options)
-        }
-        write_sections(self, ctx, formatter, titles)
 
 
 def make_request(values: Mapping[str, Any]) -> BuildRequest:

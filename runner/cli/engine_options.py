@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from offline_bundle.runner.engine import ENGINES, engine_module
-from offline_bundle.wheelhouse.cli.kit.sections import parameters_of, write_sections
+from offline_bundle.wheelhouse.cli.kit.sections import parameters_of
 from offline_bundle.wheelhouse.cli.kit.settings import origin_in_bundle
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -33,41 +33,19 @@ def engine_options(attribute: str) -> Callable[[_Command], _Command]:
     return add
 
 
-class EngineCommand(click.Command):
-    """A command whose help groups options by engine.
-
-    *sections* has parameter name -> title of its section, for options of no engine.
-    """
-
-    def __init__(
-        self,
-        name: str | None,
-        sections: Mapping[str, str] | None = None,
-        **settings: Any,  # noqa: ANN401 - click's
-    ) -> None:
-        super().__init__(name, **settings)
-        self._sections = sections or {}
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the common options, then those of each engine."""
-        owned = _options_of("OPTIONS")
-        owners: dict[str, list[str]] = {}
-        for engine, names in owned.items():
-            for name in names:
-                owners.setdefault(name, []).append(engine)
-        titles = {name: f"With --engine {' or '.join(owners[name])}" for name in owners}
-        write_sections(self, ctx, formatter, {**self._sections, **titles})
+def engine_titles(attribute: str) -> dict[str, str]:
+    """Return parameter name -> title of its section in the help, for the options of engines."""
+    owners = _owners(attribute)
+    return {name: f"With --engine {' or '.join(engines)}" for name, engines in owners.items()}
 
 
-def _options_of(attribute: str) -> dict[str, tuple[str, ...]]:
-    """Return the parameter names of the options of each engine."""
-    return {
-        name: tuple(
-            str(parameter.name)
-            for parameter in parameters_of(getattr(engine_module(name), attribute))
-        )
-        for name in ENGINES
-    }
+def _owners(attribute: str) -> dict[str, list[str]]:
+    """Return parameter name -> the engines that have it."""
+    owners: dict[str, list[str]] = {}
+    for engine in ENGINES:
+        for parameter in parameters_of(getattr(engine_module(engine), attribute)):
+            owners.setdefault(str(parameter.name), []).append(engine)
+    return owners
 
 
 def take_engine_options(
@@ -77,10 +55,10 @@ def take_engine_options(
 
     Raises UsageError if the command line has an option of another engine.
     """
-    names = _options_of(attribute)
-    own = {name: given[name] for name in names[engine]}
+    owners_of = _owners(attribute)
+    own = {name: given[name] for name, engines in owners_of.items() if engine in engines}
     for parameter in context.command.params:
-        owners = [other for other in names if parameter.name in names[other]]
+        owners = owners_of.get(str(parameter.name), [])
         is_given = (
             context.get_parameter_source(str(parameter.name))
             is click.core.ParameterSource.COMMANDLINE

@@ -10,13 +10,14 @@ import click
 
 from offline_bundle.runner.cli.display import notice
 from offline_bundle.runner.cli.engine_options import (
-    EngineCommand,
     engine_options,
+    engine_titles,
     take_engine_options,
 )
 from offline_bundle.runner.cli.job_output import DOWNLOAD, FOLLOW, follow_jobs, print_outcome
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
 from offline_bundle.wheelhouse.cli.kit.options import json_option, quiet_option
+from offline_bundle.wheelhouse.cli.kit.sections import SectionedCommand
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _DEFAULT_ENGINE = next(iter(ENGINES))
 
 
-@click.command("jobs", cls=EngineCommand)
+@click.command("jobs", cls=SectionedCommand, titles=engine_titles("JOBS_OPTIONS"))
 @click.argument("project", required=False)
 @click.option(
     "--engine",

@@ -13,8 +13,8 @@ import click
 
 from offline_bundle.runner.cli.display import notice, submission_steps
 from offline_bundle.runner.cli.engine_options import (
-    EngineCommand,
     engine_options,
+    engine_titles,
     take_engine_options,
 )
 from offline_bundle.runner.cli.job_output import DOWNLOAD, FOLLOW, follow_jobs, print_outcome
@@ -22,6 +22,7 @@ from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
 from offline_bundle.runner.resources import RESOURCES, take_columns
 from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles, complete_scripts
 from offline_bundle.wheelhouse.cli.kit.options import SizeType, json_option, quiet_option
+from offline_bundle.wheelhouse.cli.kit.sections import SectionedCommand
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ SECTIONS = {
 """Parameter -> title of its section in the help."""
 
 
-@click.command("submit", cls=EngineCommand, sections=SECTIONS)
+@click.command("submit", cls=SectionedCommand, titles=SECTIONS | engine_titles("OPTIONS"))
 @click.argument(
     "script",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -27,19 +27,26 @@ def parameters_of(options: Iterable[Callable[..., Any]]) -> list[click.Option]:
     return list(getattr(added, "__click_params__", ()))
 
 
-def write_sections(
-    command: click.Command,
-    context: click.Context,
-    formatter: click.HelpFormatter,
-    titles: Mapping[str, str],
-) -> None:
-    """Write the options of *command* by section; *titles* has parameter name -> title."""
-    sections: dict[str, list[tuple[str, str]]] = {COMMON: []}
-    for parameter in command.get_params(context):
-        shown = parameter.get_help_record(context)
-        if shown and isinstance(parameter, click.Option):
-            title = titles.get(str(parameter.name), COMMON)
-            sections.setdefault(title, []).append(shown)
-    for title, shown_options in sections.items():
-        with formatter.section(title):
-            formatter.write_dl(shown_options)
+class SectionedCommand(click.Command):
+    """A command whose help has sections; *titles* has parameter name -> title of its section."""
+
+    def __init__(
+        self,
+        name: str | None,
+        titles: Mapping[str, str],
+        **settings: Any,  # noqa: ANN401 - click's
+    ) -> None:
+        super().__init__(name, **settings)
+        self._titles = titles
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the options by section."""
+        sections: dict[str, list[tuple[str, str]]] = {COMMON: []}
+        for parameter in self.get_params(ctx):
+            shown = parameter.get_help_record(ctx)
+            if shown and isinstance(parameter, click.Option):
+                title = self._titles.get(str(parameter.name), COMMON)
+                sections.setdefault(title, []).append(shown)
+        for title, shown_options in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(shown_options)
