@@ -131,10 +131,10 @@ class BytecodeAdder:
 
 
 class EarlyCompilation:
-    """Compiles wheels while others are being fetched; passes the progress of that on.
+    """Compiles wheels while others are being fetched, and forwards the progress of the fetch.
 
-    `BytecodeAdder` finds the compiled files in *cache*. What fails here fails there again, with an
-    error. As a context manager, it waits until all is compiled.
+    `BytecodeAdder` uses the compiled files. What failed here, it compiles again, and raises the
+    error. As a context manager, this waits until everything is compiled.
     """
 
     def __init__(

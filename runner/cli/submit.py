@@ -133,7 +133,7 @@ SECTIONS = {
     "--cores",
     type=RESOURCES["cores"],
     metavar="N",
-    help="Cores per job, or {name} for a value of the job; so also the next three options.  "
+    help="Cores per job. This and the next three options also accept {name}, a value of the job.  "
     "[default: 0.5 with hps, else 1]",
 )
 @click.option(
