@@ -271,12 +271,8 @@ def _kept_files(
     before: Manifest, scripts: Mapping[str, BundledScript], uvs: Mapping[str, BundledUv]
 ) -> dict[str, BundledFile]:
     """Return the files that stay: without the launcher, and without replaced locks and uvs."""
-    named = {uv.path for uv in uvs.values()} | {
-        path
-        for script in scripts.values()
-        for lock in script.locks.values()
-        for path in (lock.lock, lock.requirements)
-    }
+    named = {path for script in scripts.values() for path in script.paths()}
+    named |= {uv.path for uv in uvs.values()}
     return {
         path: replace(file, needed_by=())
         for path, file in before.files.items()

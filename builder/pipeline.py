@@ -226,7 +226,7 @@ def _report(
         output=request.output,
         locks=tuple(parts.locks),
         files=len(files),
-        size=sum(file.size or 0 for file in files.values()),
+        size=composition.manifest.size,
         fetched=len(transferred),
         fetched_size=sum(file.size for file in transferred),
         from_cache=len(collector.fetched) - len(transferred),

@@ -74,12 +74,7 @@ def orphaned_wheels(
     others = [
         name
         for name, script in manifest.scripts.items()
-        if name not in given
-        and corrupt
-        & {
-            script.path,
-            *(path for lock in script.locks.values() for path in (lock.lock, lock.requirements)),
-        }
+        if name not in given and not corrupt.isdisjoint(script.paths())
     ]
     if others:
         raise OutOfDateError(
@@ -197,8 +192,7 @@ def check_environments(before: Manifest, after: Manifest, reasons: Sequence[str]
     """Raise FetchError (exit 4) for environments of *before* that could not be made again."""
     missing = [
         path
-        for name, script in before.scripts.items()
-        for key, lock in script.locks.items()
+        for name, key, lock in before.locks()
         for path in _environments(lock) - _environments(after.scripts[name].locks[key])
     ]
     if missing:

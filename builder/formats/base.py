@@ -20,7 +20,7 @@ from offline_bundle.wheelhouse.runtime.disk.paths import path_problems
 from offline_bundle.wheelhouse.runtime.errors import FetchError, first_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from offline_bundle.builder.compose import Composition
@@ -67,7 +67,7 @@ class Format(Protocol):
 
 def formats_of(manifest: Manifest | None) -> set[str]:
     """Return the names of the formats that a bundle has, for any of its locks."""
-    locks = [lock for _, _, lock in locks_of(manifest)] if manifest else []
+    locks = [lock for _, _, lock in manifest.locks()] if manifest else []
     present = {
         "index": True,
         "cache": any(lock.cache for lock in locks),
@@ -75,13 +75,6 @@ def formats_of(manifest: Manifest | None) -> set[str]:
         "image": any(lock.image for lock in locks),
     }
     return {name for name, is_present in present.items() if is_present}
-
-
-def locks_of(manifest: Manifest) -> Iterator[tuple[str, str, BundledLock]]:
-    """Yield each lock with the names of its script and target."""
-    for name, script in sorted(manifest.scripts.items()):
-        for target, lock in sorted(script.locks.items()):
-            yield name, target, lock
 
 
 def with_locks(

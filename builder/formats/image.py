@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.formats.base import locks_of, with_locks
+from offline_bundle.builder.formats.base import with_locks
 from offline_bundle.builder.formats.environment import NO_ENVIRONMENT_HINT, EnvironmentMaker
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
 
@@ -47,7 +47,7 @@ class ImageFormat:
 
     def is_incomplete(self, manifest: Manifest) -> bool:
         """Return True if a lock has no image."""
-        return any(lock.image is None for _, _, lock in locks_of(manifest))
+        return any(lock.image is None for _, _, lock in manifest.locks())
 
     def add(self, composition: Composition, context: FormatContext) -> Composition:
         """Add an image for each lock without one; note those that cannot be made here."""
@@ -56,8 +56,8 @@ class ImageFormat:
         maker = EnvironmentMaker(composition, context)
         files: dict[str, Path] = {}
         images: dict[tuple[str, str], str] = {}
-        kept = {lock.image for _, _, lock in locks_of(manifest)}
-        for name, key, lock in locks_of(manifest):
+        kept = {lock.image for _, _, lock in manifest.locks()}
+        for name, key, lock in manifest.locks():
             path = f"{FOLDER}/{key}-{(manifest.files[lock.lock].sha256 or '')[:16]}.squashfs"
             if lock.image or path in files or path in kept:
                 images[name, key] = lock.image or path

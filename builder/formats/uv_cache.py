@@ -29,7 +29,7 @@ import tomli_w
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.extras import uv_binaries
-from offline_bundle.builder.formats.base import formats_of, locks_of, with_locks
+from offline_bundle.builder.formats.base import formats_of, with_locks
 from offline_bundle.builder.inputs.scripts import Script, parse_script
 from offline_bundle.builder.inputs.targets import Target, host_platform
 from offline_bundle.builder.inputs.uv_sources import source_entries
@@ -91,7 +91,7 @@ class UvCacheFormat:
 
     def is_incomplete(self, manifest: Manifest) -> bool:
         """Return True if a lock has no cache, or one for another uv than its nodes'."""
-        return any(_is_missing(manifest, target, lock) for _, target, lock in locks_of(manifest))
+        return any(_is_missing(manifest, target, lock) for _, target, lock in manifest.locks())
 
     def add(self, composition: Composition, context: FormatContext) -> Composition:
         """Fill the cache for all locks without one."""
@@ -132,7 +132,7 @@ def _locks_to_cache(
     manifest = composition.manifest
     locks: list[_CachedLock] = []
     versions: dict[tuple[str, str], str | None] = {}
-    for name, key, lock in locks_of(manifest):
+    for name, key, lock in manifest.locks():
         if not _is_missing(manifest, key, lock):
             continue
         source = context.read(composition, manifest.scripts[name].path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.formats.base import locks_of, with_locks
+from offline_bundle.builder.formats.base import with_locks
 from offline_bundle.builder.formats.environment import NO_ENVIRONMENT_HINT, EnvironmentMaker
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
@@ -29,7 +29,7 @@ class VenvFormat:
 
     def is_incomplete(self, manifest: Manifest) -> bool:
         """Return True if a lock has no environment."""
-        return any(lock.environment is None for _, _, lock in locks_of(manifest))
+        return any(lock.environment is None for _, _, lock in manifest.locks())
 
     def add(self, composition: Composition, context: FormatContext) -> Composition:
         """Add an environment for each lock without one; note those that cannot be made here."""
@@ -37,7 +37,7 @@ class VenvFormat:
         maker = EnvironmentMaker(composition, context)
         files = {UV_SHIM: _write_uv_shim(composition, context)}
         environments: dict[tuple[str, str], str] = {}
-        for name, key, lock in locks_of(manifest):
+        for name, key, lock in manifest.locks():
             if lock.environment:
                 environments[name, key] = lock.environment
                 continue

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
+from offline_bundle.wheelhouse.derived.complete import file_entry, follow_locks
 from offline_bundle.wheelhouse.derived.simple_index import render_index
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
 from offline_bundle.wheelhouse.runtime.archive.tar import Entry
@@ -138,10 +138,10 @@ def put_bundle(
         scripts=bundled,
         targets={target: _TARGETS[target]},
         uv={"x86_64-manylinux_2_17": BundledUv(version=uv, path=uv_path)} if uv else {},
-        files=with_needed_by(files, bundled),
+        files=files,
     )
     with BundleWriter(folder) as writer:
-        writer.commit(manifest, {**contents, **pages})
+        writer.commit(follow_locks(manifest), {**contents, **pages})
     return folder
 
 

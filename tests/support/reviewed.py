@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.derived.complete import file_entry, with_needed_by
+from offline_bundle.wheelhouse.derived.complete import file_entry, follow_locks
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.derived.simple_index import render_index
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
@@ -133,14 +133,15 @@ class Shelf:
             )
             uvs[platform] = BundledUv(version="0.9", path=path)
         used = {target for targets in scripts.values() for target in targets}
-        return Manifest(
+        manifest = Manifest(
             created_by="offline-bundle 0.1.0",
             timestamp="2026-01-02T03:04:05Z",
             scripts=entries,
             targets={name: TARGETS[name] for name in used},
             uv=uvs,
-            files=with_needed_by(files, entries),
+            files=files,
         )
+        return follow_locks(manifest)
 
     def write(self, directory: Path, manifest: Manifest) -> Manifest:
         """Commit *manifest* with its derived files to *directory*; return the result."""

@@ -19,9 +19,7 @@ from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, REPORT, SBOM
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledScript, Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 INVENTORIES = frozenset({SBOM, REPORT})
 """Files that describe the finished manifest."""
@@ -34,19 +32,17 @@ def complete(manifest: Manifest) -> tuple[Manifest, dict[str, bytes]]:
     the index pages, `python-downloads.json`, each file's `needed_by`, and `SHA256SUMS`. Targets and
     interpreters that no lock uses are left out.
     """
-    used = {target for script in manifest.scripts.values() for target in script.locks}
-    targets = {name: target for name, target in manifest.targets.items() if name in used}
-    pythons = {name: python for name, python in manifest.pythons.items() if name in used}
+    manifest = follow_locks(manifest)
     files = {
         path: file
         for path, file in manifest.files.items()
         if path != DOWNLOADS and not path.startswith(INDEX)
     }
-    pages = {**render_index(files), **render_downloads(pythons, targets, files)}
+    downloads = render_downloads(manifest.pythons, manifest.targets, files)
+    pages = {**render_index(files), **downloads}
     files |= {path: file_entry(page) for path, page in pages.items()}
     files[CHECKSUMS] = BundledFile(sha256=None, size=None)
-    files = with_needed_by(files, manifest.scripts)
-    return replace(manifest, targets=targets, pythons=pythons, files=files), pages
+    return replace(manifest, files=files), pages
 
 
 def file_entry(content: bytes) -> BundledFile:
@@ -54,15 +50,20 @@ def file_entry(content: bytes) -> BundledFile:
     return BundledFile(sha256=sha256_of(content), size=len(content))
 
 
-def with_needed_by(
-    files: Mapping[str, BundledFile], scripts: Mapping[str, BundledScript]
-) -> dict[str, BundledFile]:
-    """Return *files* with `needed_by` set from the locks of *scripts*."""
-    locks: dict[str, list[str]] = {}
-    for script_name, script in sorted(scripts.items()):
-        for target, lock in sorted(script.locks.items()):
-            for package in lock.packages.values():
-                locks.setdefault(package.wheel, []).append(f"{script_name}/{target}")
-    return {
-        path: replace(file, needed_by=tuple(locks.get(path, ()))) for path, file in files.items()
-    }
+def follow_locks(manifest: Manifest) -> Manifest:
+    """Return *manifest* with `needed_by`, and the targets and interpreters, of its locks."""
+    used = set()
+    needed_by: dict[str, list[str]] = {}
+    for script, target, lock in manifest.locks():
+        used.add(target)
+        for package in lock.packages.values():
+            needed_by.setdefault(package.wheel, []).append(f"{script}/{target}")
+    return replace(
+        manifest,
+        targets={name: target for name, target in manifest.targets.items() if name in used},
+        pythons={name: python for name, python in manifest.pythons.items() if name in used},
+        files={
+            path: replace(file, needed_by=tuple(needed_by.get(path, ())))
+            for path, file in manifest.files.items()
+        },
+    )

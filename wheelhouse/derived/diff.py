@@ -140,8 +140,8 @@ def diff(old: Manifest, new: Manifest) -> BundleDiff:
         uv=_names(_uv_versions(old), _uv_versions(new)),
         pythons=_names(old.pythons, new.pythons),
         files=_names(_digests(old), _digests(new)),
-        old_size=_size(old),
-        new_size=_size(new),
+        old_size=old.size,
+        new_size=new.size,
         to_carry=sum(to_carry.values()),
     )
 
@@ -185,11 +185,7 @@ def _locked_wheel(manifest: Manifest, package: BundledPackage | None) -> _Locked
 
 
 def _locks(manifest: Manifest) -> dict[str, Mapping[str, BundledPackage]]:
-    return {
-        f"{script_name}/{target}": lock.packages
-        for script_name, script in manifest.scripts.items()
-        for target, lock in script.locks.items()
-    }
+    return {f"{script}/{target}": lock.packages for script, target, lock in manifest.locks()}
 
 
 def _names(old: Mapping[str, _V], new: Mapping[str, _V]) -> Names:
@@ -213,7 +209,3 @@ def _scripts(manifest: Manifest) -> dict[str, tuple[str | None, ...]]:
 
 def _uv_versions(manifest: Manifest) -> dict[str, str]:
     return {platform: uv.version for platform, uv in manifest.uv.items()}
-
-
-def _size(manifest: Manifest) -> int:
-    return sum(file.size or 0 for file in manifest.files.values())

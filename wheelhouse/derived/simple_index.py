@@ -26,6 +26,8 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion
 
+from offline_bundle.wheelhouse.derived.wheel_metadata import is_wheel
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -82,12 +84,11 @@ def render_index(files: Mapping[str, BundledFile]) -> dict[str, bytes]:
 def wheel_name_problems(paths: Iterable[str]) -> list[str]:
     """Find wheels among *paths* whose names are invalid, one line each."""
     problems = []
-    for path in sorted(paths):
-        if path.startswith("wheels/") and path.endswith(".whl"):
-            try:
-                parse_wheel_filename(path.removeprefix("wheels/"))
-            except (InvalidWheelFilename, InvalidVersion) as error:
-                problems.append(f"{path}: {error}")
+    for path in sorted(filter(is_wheel, paths)):
+        try:
+            parse_wheel_filename(path.removeprefix("wheels/"))
+        except (InvalidWheelFilename, InvalidVersion) as error:
+            problems.append(f"{path}: {error}")
     return problems
 
 
@@ -145,9 +146,7 @@ def version_of(filename: str) -> Version:
 
 
 def _index_file(path: str, file: BundledFile, metadata: BundledFile | None) -> IndexFile | None:
-    if not path.startswith("wheels/") or not path.endswith(".whl"):
-        return None
-    if file.sha256 is None or file.size is None:
+    if not is_wheel(path) or file.sha256 is None or file.size is None:
         return None
     return IndexFile(
         filename=path.removeprefix("wheels/"),

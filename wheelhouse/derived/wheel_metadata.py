@@ -113,11 +113,14 @@ def describe_source(source: Source | None) -> str:
     return source.index or source.url or "unknown"
 
 
+def is_wheel(path: str) -> bool:
+    """Return whether *path* is that of a wheel in a bundle."""
+    return path.startswith("wheels/") and path.endswith(".whl")
+
+
 def wheel_paths(manifest: Manifest) -> list[str]:
     """Return the paths of all wheels in the bundle, sorted."""
-    return sorted(
-        path for path in manifest.files if path.startswith("wheels/") and path.endswith(".whl")
-    )
+    return sorted(filter(is_wheel, manifest.files))
 
 
 @lru_cache(maxsize=4096)

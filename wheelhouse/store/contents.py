@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from offline_bundle.wheelhouse.derived.wheel_metadata import is_wheel
 from offline_bundle.wheelhouse.runtime.names import DATA
 
 if TYPE_CHECKING:
@@ -72,11 +73,6 @@ class Contents:
 
 def contents(manifest: Manifest, attestations: Mapping[str, str]) -> Contents:
     """Return the contents according to *manifest*; *attestations* are states by wheel."""
-    locks = [
-        _shown_lock(manifest, script_name, target_name, lock)
-        for script_name, script in sorted(manifest.scripts.items())
-        for target_name, lock in sorted(script.locks.items())
-    ]
     packages = [
         ShownPackage(
             file.name or "",
@@ -88,18 +84,18 @@ def contents(manifest: Manifest, attestations: Mapping[str, str]) -> Contents:
             attestations.get(path, "absent"),
         )
         for path, file in sorted(manifest.files.items())
-        if path.startswith("wheels/") and path.endswith(".whl")
+        if is_wheel(path)
     ]
     return Contents(
         created_by=manifest.created_by,
         timestamp=manifest.timestamp,
-        locks=tuple(locks),
+        locks=tuple(_shown_lock(manifest, *lock) for lock in manifest.locks()),
         packages=tuple(packages),
         uv={platform: uv.version for platform, uv in sorted(manifest.uv.items())},
         pythons={target: python.version for target, python in sorted(manifest.pythons.items())},
         data=_data_sizes(manifest),
         files=len(manifest.files),
-        size=sum(file.size or 0 for file in manifest.files.values()),
+        size=manifest.size,
     )
 
 

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.bytecode import needed_bytecode
-from offline_bundle.wheelhouse.derived.complete import INVENTORIES, complete, with_needed_by
+from offline_bundle.wheelhouse.derived.complete import INVENTORIES, complete, follow_locks
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE
@@ -110,20 +110,14 @@ def drop(manifest: Manifest, scripts: Collection[str], targets: Collection[str])
     if manifest.scripts and not kept:
         hint = "to remove the whole bundle, remove its folder"
         raise InputError("nothing would be left of the bundle", hint=hint)
-    used = {target for script in kept.values() for target in script.locks}
-    machines = {parse_platform(manifest.targets[target].platform)[:2] for target in used}
-    return replace(
-        manifest,
-        scripts=kept,
-        targets={name: target for name, target in manifest.targets.items() if name in used},
-        uv={
-            platform: uv
-            for platform, uv in manifest.uv.items()
-            if parse_platform(platform)[:2] in machines
-        },
-        pythons={name: python for name, python in manifest.pythons.items() if name in used},
-        files=with_needed_by(manifest.files, kept),
-    )
+    manifest = follow_locks(replace(manifest, scripts=kept))
+    machines = {parse_platform(target.platform)[:2] for target in manifest.targets.values()}
+    uv = {
+        platform: uv
+        for platform, uv in manifest.uv.items()
+        if parse_platform(platform)[:2] in machines
+    }
+    return replace(manifest, uv=uv)
 
 
 def unneeded(manifest: Manifest) -> set[str]:
@@ -135,11 +129,11 @@ def unneeded(manifest: Manifest) -> set[str]:
     needed |= {python.path for python in manifest.pythons.values()}
     folders = []
     for script in manifest.scripts.values():
-        needed.add(script.path)
+        needed.update(script.paths())
         needed |= {f"{DATA}/{name}" for name in script.data}
         folders += [f"{DATA}/{name}/" for name in script.data]
         for lock in script.locks.values():
-            needed |= {lock.lock, lock.requirements} | ({lock.image} if lock.image else set())
+            needed |= {lock.image} if lock.image else set()
             folders += ["cache/"] if lock.cache else []
             folders += [f"{lock.environment}/"] if lock.environment else []
             for package in lock.packages.values():

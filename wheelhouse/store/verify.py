@@ -118,7 +118,7 @@ def verify(
     changes = _changes(expected, states, tree)
     return VerifyReport(
         files=len(manifest.files),
-        size=sum(file.size or 0 for file in manifest.files.values()),
+        size=manifest.size,
         missing=tuple(sorted(path for path in expected if not tree.may_have(path))),
         changed=tuple(sorted(changes, key=lambda change: change.path)),
         extra=tuple(sorted((tree.files | tree.others.keys()) - named)),
@@ -185,12 +185,7 @@ class _Tree:
 
 
 def _recorded(manifest: Manifest) -> dict[str, _Content]:
-    files = manifest.files.items()
-    return {
-        path: _Content(f.sha256, f.size)
-        for path, f in files
-        if f.sha256 is not None and f.size is not None
-    }
+    return {path: _Content(*content) for path, content in manifest.contents().items()}
 
 
 def _expected_contents(manifest: Manifest, content: bytes) -> dict[str, _Content]:

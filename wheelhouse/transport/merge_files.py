@@ -12,7 +12,7 @@ from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from offline_bundle.wheelhouse.runtime.bundle.manifest import (
         BundledFile,
@@ -78,11 +78,7 @@ def merge_files(
     owned = _script_of_paths(current) | _script_of_paths(incoming)
     use_incoming = _chooser(current, incoming, owned, taken, incoming_pages)
     # An environment that exists in the current bundle is kept whole.
-    environments = tuple(
-        f"{lock.environment}/"
-        for script in current.scripts.values()
-        for lock in script.locks.values()
-    )
+    environments = tuple(f"{lock.environment}/" for _, _, lock in current.locks())
     files = {
         path: file
         for path, file in incoming.files.items()
@@ -94,7 +90,7 @@ def merge_files(
         if path not in incoming.files or not use_incoming(path)
     }
     replaceable = owned.keys() | _uv_paths(current.uv) | _uv_paths(incoming.uv)
-    named = {path for script in scripts.values() for path in _paths(script)}
+    named = {path for script in scripts.values() for path in script.paths()}
     named |= _uv_paths(merge_uv(current, incoming))
     launcher = incoming if _is_newer(incoming, current) else current
     return {
@@ -176,21 +172,14 @@ def _is_cache_page(path: str) -> bool:
 def _cached_wheels(manifest: Manifest) -> dict[str, frozenset[str]]:
     """Return the wheels of each package in locks that the cache serves."""
     wheels: dict[str, frozenset[str]] = {}
-    for script in manifest.scripts.values():
-        for lock in script.locks.values():
-            for name, package in lock.packages.items() if lock.cache else ():
-                wheels[name] = wheels.get(name, frozenset()) | {package.wheel}
+    for _, _, lock in manifest.locks():
+        for name, package in lock.packages.items() if lock.cache else ():
+            wheels[name] = wheels.get(name, frozenset()) | {package.wheel}
     return wheels
 
 
 def _script_of_paths(manifest: Manifest) -> dict[str, str]:
-    return {path: name for name, script in manifest.scripts.items() for path in _paths(script)}
-
-
-def _paths(script: BundledScript) -> Iterator[str]:
-    yield script.path
-    for lock in script.locks.values():
-        yield from (lock.lock, lock.requirements)
+    return {path: name for name, script in manifest.scripts.items() for path in script.paths()}
 
 
 def _uv_paths(uvs: Mapping[str, BundledUv]) -> set[str]:

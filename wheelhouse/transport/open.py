@@ -73,9 +73,7 @@ def verify_archive(
         ]
         return VerifyReport(
             files=sum(len(archive.manifest.files) for archive in archives),
-            size=sum(
-                file.size or 0 for archive in archives for file in archive.manifest.files.values()
-            ),
+            size=sum(archive.manifest.size for archive in archives),
             changed=(
                 *sorted(changes, key=lambda change: change.path),
                 *(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from offline_bundle.wheelhouse.runtime.archive.check import THE_END, find_damage
-from offline_bundle.wheelhouse.runtime.archive.extract import contents_of, intact_files
+from offline_bundle.wheelhouse.runtime.archive.extract import intact_files
 from offline_bundle.wheelhouse.runtime.archive.reader import (
     ArchiveHead,
     ArchiveLayout,
@@ -106,7 +106,7 @@ class _Source:
         self.head = ArchiveHead(document, manifest, signature=_read_signature(bundle))
         if base is not None:
             old = Manifest.from_json(base)
-            old_contents, contents = contents_of(old), contents_of(manifest)
+            old_contents, contents = old.contents(), manifest.contents()
             changed = [path for path in contents if old_contents.get(path) != contents[path]]
             self.head.delta = render_delta(sha256_of(base), old.generation, changed)
         self._check_unchanged()  # the signature, read after it, must be of this manifest

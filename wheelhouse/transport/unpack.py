@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
-from offline_bundle.wheelhouse.runtime.archive.extract import (
-    contents_of,
-    extract_entries,
-    intact_files,
-)
+from offline_bundle.wheelhouse.runtime.archive.extract import extract_entries, intact_files
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
 from offline_bundle.wheelhouse.runtime.archive.unpack import (
     archive_relation,
@@ -133,7 +129,7 @@ def _unpack_one(
     options: _Options,
 ) -> UnpackReport:
     plan = _make_plan(archive, incoming, writer, options)
-    wanted = contents_of(plan.manifest)
+    wanted = plan.manifest.contents()
     corrupt = wanted.keys() - intact_files(folder, wanted, options.progress)
     needed = corrupt - plan.pages.keys()
     entries = [

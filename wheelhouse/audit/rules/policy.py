@@ -111,10 +111,9 @@ def find_breaches(
 
 def find_size_breaches(rules: Rules, manifest: Manifest) -> list[Breach]:
     """Return the breach of the maximum size of a bundle, if there is one."""
-    size = sum(file.size or 0 for file in manifest.files.values())
-    if rules.maximum_size is None or size <= rules.maximum_size:
+    if rules.maximum_size is None or manifest.size <= rules.maximum_size:
         return []
-    reason = f"{format_size(size)} is more than {format_size(rules.maximum_size)}"
+    reason = f"{format_size(manifest.size)} is more than {format_size(rules.maximum_size)}"
     return [Breach("maximum-size", "bundle", reason)]
 
 

@@ -102,7 +102,7 @@ def render_report(
         programs=_programs(manifest),
         packages=packages,
         largest=max((package.size for package in packages), default=1),
-        locks=sum(len(script.locks) for script in manifest.scripts.values()),
+        locks=len(list(manifest.locks())),
         licences=_licences(packages),
         no_licence=_NO_LICENCE,
         checksums=CHECKSUMS,
@@ -213,7 +213,7 @@ def _figures(manifest: Manifest, packages: Sequence[_Package]) -> list[tuple[str
         "wheel": sum(len(package.wheels) for package in packages),
         "file": len(manifest.files.keys() | INVENTORIES),  # this page is one of them
     }
-    figures = [(format_size(_total(manifest.files.values())), "in all")]
+    figures = [(format_size(manifest.size), "in all")]
     for noun, number in numbers.items():
         text, _, label = count(number, noun).partition(" ")
         figures.append((text, label))

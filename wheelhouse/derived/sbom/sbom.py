@@ -75,8 +75,7 @@ def render_sbom(
     facts = read_all_metadata(manifest, metadata)
     graphs = {
         (script, target): lock_graph(manifest, script, target, facts)
-        for script, entry in sorted(manifest.scripts.items())
-        for target in sorted(entry.locks)
+        for script, target, _ in manifest.locks()
     }
     bundle = Component(
         name=", ".join(sorted(manifest.scripts)) or "empty", type=ComponentType.APPLICATION

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import Optional
 
-    from ..bundle.manifest import Manifest
     from ..disk.safe_folder import SafeFolder
     from .multipart import MultipartReader
     from .reader import Archive
@@ -114,15 +113,6 @@ def _copy_member(
             if progress:
                 progress(len(chunk))
     return digest.hexdigest()
-
-
-def contents_of(manifest: "Manifest") -> "dict[str, tuple[str, int]]":
-    """Return digest and size by path; SHA256SUMS has none."""
-    return {
-        path: (file.sha256, file.size)
-        for path, file in manifest.files.items()
-        if file.sha256 is not None and file.size is not None
-    }
 
 
 def intact_files(

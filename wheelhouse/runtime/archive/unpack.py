@@ -15,7 +15,7 @@ from ..errors import BundleError, IntegrityError, SignatureError, os_hint, print
 from ..names import INCOMING, MANIFEST, STAGING, WRITER
 from ..text import printable
 from .check import check_archive, raise_for_damage
-from .extract import contents_of, extract_entries, intact_files
+from .extract import extract_entries, intact_files
 from .open import open_archives
 
 TYPE_CHECKING = False
@@ -208,7 +208,7 @@ def _replace_bundle(
     is_same: bool,
 ) -> bool:
     manifest = archive.manifest
-    contents = contents_of(manifest)
+    contents = manifest.contents()
     intact = intact_files(folder, contents)
     missing = sorted(contents.keys() - intact - archive.included)
     if missing:

@@ -41,7 +41,7 @@ from .manifest_entries import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any, Union
 
 __all__ = [
@@ -84,6 +84,25 @@ class Manifest:
     """1 for the first manifest of a bundle; each commit that changes something adds 1."""
     ancestors: "tuple[str, ...]" = ()
     """Digests of the manifests before this one, newest first, at most MOST_ANCESTORS."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size or 0 for file in self.files.values())
+
+    def locks(self) -> "Iterator[tuple[str, str, BundledLock]]":
+        """Yield each lock with the names of its script and target, sorted by these."""
+        for name, script in sorted(self.scripts.items()):
+            for target, lock in sorted(script.locks.items()):
+                yield name, target, lock
+
+    def contents(self) -> "dict[str, tuple[str, int]]":
+        """Return digest and size by path; SHA256SUMS has none."""
+        return {
+            path: (file.sha256, file.size)
+            for path, file in self.files.items()
+            if file.sha256 is not None and file.size is not None
+        }
 
     @classmethod
     def from_json(cls, content: "Union[bytes, str]") -> "Manifest":

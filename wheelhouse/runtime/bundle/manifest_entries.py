@@ -11,7 +11,7 @@ from ..names import CHECKSUMS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any, Optional
 
     from ..strict_json import JsonTable
@@ -124,6 +124,12 @@ class BundledScript:
     """Digests of the manifests it was merged from and is unchanged since; empty if built here."""
     data: "tuple[str, ...]" = ()
     """Files and folders in `data/` that it needs."""
+
+    def paths(self) -> "Iterator[str]":
+        """Yield the paths of the script, its locks, and their requirements files."""
+        yield self.path
+        for lock in self.locks.values():
+            yield from (lock.lock, lock.requirements)
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,7 @@ def make_cache(bundle: str, folder: "Optional[str]" = None, uv: "Optional[str]" 
 
 
 def _check_version(bundle: "TrustedBundle", uv: "Optional[str]") -> None:
-    locks = [lock for script in bundle.manifest.scripts.values() for lock in script.locks.values()]
-    versions = sorted({lock.cache for lock in locks if lock.cache})
+    versions = sorted({lock.cache for _, _, lock in bundle.manifest.locks() if lock.cache})
     any_uv = f"UV_CONFIG_FILE={bundle.path('uv.toml')}"
     build = "on the connected side: build-offline-bundle SCRIPT -o DIR --format cache"
     if not versions:
