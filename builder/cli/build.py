@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from offline_bundle.builder.cli.build_options import SECTIONS, build_options, make_request
 from offline_bundle.wheelhouse.cli.kit.options import PATH
+from offline_bundle.wheelhouse.cli.kit.output import print_json, print_note
 from offline_bundle.wheelhouse.cli.kit.sections import SETTINGS, SectionedCommand
 from offline_bundle.wheelhouse.cli.kit.settings import is_configured
 
@@ -54,16 +54,14 @@ def build_command(
         with build_progress(is_quiet=quiet or as_json) as progress:
             result = check(request, find_uv(), progress)
         if request.review != ReviewOptions():
-            click.secho(
-                "note: --check reviews nothing: use --locked for that", fg="yellow", err=True
-            )
+            print_note("--check reviews nothing: use --locked for that")
         return print_check(result, as_json=as_json, is_quiet=quiet)
     from offline_bundle.builder.pipeline import build
 
     with build_progress(is_quiet=quiet or as_json) as progress:
         report = build(request, find_uv(), progress)
     if as_json:
-        click.echo(json.dumps(_document(report), indent=1))
+        print_json(_document(report))
     elif not quiet:
         _print_report(report, time.monotonic() - started, is_verbose=verbose)
     return 0
@@ -74,7 +72,7 @@ def _print_report(report: BuildReport, seconds: float, *, is_verbose: bool) -> N
     from offline_bundle.wheelhouse.runtime.text import printable_lines
 
     for note in (*report.notes, *_audit_notes(report.audit)):
-        click.secho(printable_lines(f"note: {note}"), fg="yellow", err=True)
+        print_note(note)
     lines = []
     for lock in report.locks:
         script, target = lock.resolution.script, lock.resolution.target

@@ -10,6 +10,7 @@ import click
 from offline_bundle.builder.cli.ci_options import ci_options
 from offline_bundle.wheelhouse.cli.kit.options import (
     PATH,
+    combined,
     json_option,
     quiet_option,
     require_attestations_option,
@@ -223,11 +224,8 @@ SECTIONS = {
 """Parameter -> title of its section in the help."""
 
 
-def build_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add all options of `build`."""
-    for option in reversed([option for options in _OPTIONS.values() for option in options]):
-        command = option(command)
-    return command
+build_options = combined(*(option for options in _OPTIONS.values() for option in options))
+"""Adds all options of `build`."""
 
 
 def make_request(values: Mapping[str, Any]) -> BuildRequest:

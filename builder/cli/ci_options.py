@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from offline_bundle.wheelhouse.cli.kit.options import combined
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, OutOfDateError
-from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ def ci_options(command: _Command) -> Callable[..., int]:
 
     The command has a parameter `scripts`, the files that errors refer to.
     """
-    options = [
+    options = combined(
         click.option(
             "--locked",
             "is_locked",
@@ -53,16 +53,14 @@ def ci_options(command: _Command) -> Callable[..., int]:
             type=click.Path(path_type=Path, dir_okay=False, writable=True),
             help="Write errors to FILE as SARIF 2.1.0 too.",
         ),
-    ]
+    )
 
     @functools.wraps(command)
     def wrapped(*, annotations: str | None, sarif: Path | None, **values: Any) -> int:  # noqa: ANN401 - as click has them
         with reporting_to_ci(values["scripts"], annotations, sarif):
             return command(**values)
 
-    for option in reversed(options):
-        wrapped = option(wrapped)
-    return wrapped
+    return options(wrapped)
 
 
 @contextmanager
@@ -112,15 +110,14 @@ def print_check(report: CheckReport, *, as_json: bool, is_quiet: bool) -> int:
 
     An out-of-date bundle is exit 9: raised as an error, or returned after JSON output.
     """
-    from offline_bundle.wheelhouse.cli.kit.output import error_document
+    from offline_bundle.wheelhouse.cli.kit.output import error_document, print_json, print_note
 
     if as_json:
         click.get_current_context().meta[_ERROR] = report.error
-        document = report.to_json() | error_document(report.error)
-        click.echo(json.dumps(document, indent=1))
+        print_json(report.to_json() | error_document(report.error))
         return 0 if report.is_up_to_date else OutOfDateError.exit_code
     for note in () if is_quiet else report.notes:
-        click.secho(printable_lines(f"note: {note}"), fg="yellow", err=True)
+        print_note(note)
     if report.error:
         raise report.error
     if not is_quiet:

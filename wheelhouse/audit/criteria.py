@@ -19,7 +19,8 @@ from offline_bundle.wheelhouse.audit.rules.policy import (
     find_size_breaches,
     parse_rules,
 )
-from offline_bundle.wheelhouse.audit.subject import read_licences, without_licences
+from offline_bundle.wheelhouse.audit.subject import read_metadata
+from offline_bundle.wheelhouse.derived.wheel_metadata import read_all_metadata
 from offline_bundle.wheelhouse.runtime.errors import AuditError, InputError, first_problems
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class Criteria:
         """Return every breach of the rules, None if there are no rules."""
         if self.rules is None:
             return None
-        has_licences = self.rules.licences is not None
-        metadata = read_licences(manifest, read) if has_licences else without_licences(manifest)
+        # only a rule for licences needs the metadata
+        contents = read_metadata(manifest, read) if self.rules.licences else {}
+        metadata = read_all_metadata(manifest, contents)
         provenance = None
         if self.rules.required_attestations:
             provenance = verify_wheels(manifest, read, AttestationVerifier(self.trusted_root))

@@ -161,27 +161,18 @@ def check_provenance(
     provenance: Provenance, manifest: Manifest, required: frozenset[str], where: str
 ) -> None:
     """Raise IntegrityError (5) for attestations that do not hold, or are required and absent."""
-    if error := provenance_error(provenance, manifest, required, where):
-        raise error
-
-
-def provenance_error(
-    provenance: Provenance, manifest: Manifest, required: frozenset[str], where: str
-) -> IntegrityError | None:
-    """Return the error that `check_provenance` raises, None if there is none."""
     problems = [f"{path}: {reason}" for path, reason in provenance.wrong.items()]
     problems += [
         f"{path}: no attestation, and one is required"
         for path in provenance.absent
         if includes(required, manifest.files[path].name or "")
     ]
-    if not problems:
-        return None
-    return IntegrityError(
-        f"{where}: {count(len(problems), 'wheel')} without a valid attestation",
-        problems=first_problems(problems),
-        hint="do not use these wheels: ask the publisher of the bundle where they are from",
-    )
+    if problems:
+        raise IntegrityError(
+            f"{where}: {count(len(problems), 'wheel')} without a valid attestation",
+            problems=first_problems(problems),
+            hint="do not use these wheels: ask the publisher of the bundle where they are from",
+        )
 
 
 def _check_subject(statement: dict[str, Any], filename: str, sha256: str) -> None:

@@ -1,7 +1,7 @@
 """What is audited: a manifest, and files of its bundle, read from a folder or an archive.
 
     read = reader_of(Path("bundle.tar"))
-    read_licences(manifest, read)["wheels/demo-1.0-py3-none-any.whl"].licence
+    read_metadata(manifest, read)["wheels/demo-1.0-py3-none-any.whl"]       # bytes
 
 The manifest is taken as it is: verify the bundle first. Each file that is read must match it.
 """
@@ -11,11 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.derived.wheel_metadata import (
-    WheelMetadata,
-    read_all_metadata,
-    wheel_paths,
-)
+from offline_bundle.wheelhouse.derived.wheel_metadata import wheel_paths
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import (
@@ -87,16 +83,6 @@ def read_metadata(manifest: Manifest, read: Reader) -> dict[str, bytes]:
     names = [f"{wheel}.metadata" for wheel in wheel_paths(manifest)]
     contents = read_files(manifest, [name for name in names if name in manifest.files], read)
     return {name.removesuffix(".metadata"): content for name, content in contents.items()}
-
-
-def read_licences(manifest: Manifest, read: Reader) -> dict[str, WheelMetadata]:
-    """Return the metadata of each wheel by its path; empty metadata for a wheel that has none."""
-    return read_all_metadata(manifest, read_metadata(manifest, read))
-
-
-def without_licences(manifest: Manifest) -> dict[str, WheelMetadata]:
-    """Return empty metadata for each wheel, where no rule needs its licence."""
-    return {wheel: WheelMetadata("", "") for wheel in wheel_paths(manifest)}
 
 
 def _read_folder(directory: Path, names: Sequence[str]) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -73,6 +72,7 @@ def audit_command(  # noqa: PLR0913 - one parameter per option
     from offline_bundle.wheelhouse.audit.provenance import check_provenance, verify_where_possible
     from offline_bundle.wheelhouse.audit.render import to_json, to_sarif
     from offline_bundle.wheelhouse.audit.subject import reader_of
+    from offline_bundle.wheelhouse.cli.kit.output import print_json
     from offline_bundle.wheelhouse.transport.open import load_manifest
 
     if advisories is None and policy is None:
@@ -84,9 +84,9 @@ def audit_command(  # noqa: PLR0913 - one parameter per option
     provenance = verify_where_possible(manifest, reader_of(bundle), trusted_root)
     audit = dataclasses.replace(audit, provenance=provenance)
     if output_format == "json":
-        click.echo(json.dumps(to_json(audit), indent=1))
+        print_json(to_json(audit))
     elif output_format == "sarif":
-        click.echo(json.dumps(to_sarif(audit, manifest, __version__), indent=1))
+        print_json(to_sarif(audit, manifest, __version__))
     elif output_format == "table":
         _print_tables(audit)
     else:
@@ -133,7 +133,7 @@ def _render(
 
 def _print_tables(audit: Audit) -> None:
     from offline_bundle.wheelhouse.audit import render
-    from offline_bundle.wheelhouse.cli.kit.output import print_table
+    from offline_bundle.wheelhouse.cli.kit.output import print_note, print_table
     from offline_bundle.wheelhouse.runtime.text import printable_lines
 
     if audit.findings.open:
@@ -141,7 +141,7 @@ def _print_tables(audit: Audit) -> None:
     if audit.breaches:
         print_table(render.BREACH_TITLES, map(render.breach_row, audit.breaches))
     for note in render.notes(audit):
-        click.echo(printable_lines(f"note: {note}"), err=True)
+        print_note(note)
     if audit.is_clean:  # else the error has the same line
         click.echo(printable_lines(f"{audit.bundle}: {audit.summary}"), err=True)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from offline_bundle.wheelhouse.cli.kit.options import SizeType, json_option
+from offline_bundle.wheelhouse.cli.kit.output import print_json
 from offline_bundle.wheelhouse.runtime.launcher.cache.entries import KINDS
 from offline_bundle.wheelhouse.runtime.launcher.cache.tasks import TASKS, run_cache_task
 
@@ -45,7 +44,7 @@ def cache_command(  # noqa: PLR0913 - one parameter per option
     """
     result = run_cache_task(task, kinds, days=days, limit=max_size, repair=repair)
     if as_json:
-        click.echo(json.dumps(result.document, indent=1))
+        print_json(result.document)
         return result.error.exit_code if result.error else 0
     for line in result.lines:
         click.echo(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -28,15 +27,14 @@ def config_command(*, bundle: Path | None, as_json: bool) -> None:
 
     Options of the command line override variables, and these override files.
     """
-    from offline_bundle.wheelhouse.cli.kit.output import print_table
+    from offline_bundle.wheelhouse.cli.kit.output import print_json, print_table
     from offline_bundle.wheelhouse.cli.kit.settings import KNOWN, read_settings
 
     values = read_settings(bundle)
     if as_json:
-        document = {
-            key: {"value": value.value, "origin": value.origin} for key, value in values.items()
-        }
-        click.echo(json.dumps(document, indent=1))
+        print_json(
+            {key: {"value": value.value, "origin": value.origin} for key, value in values.items()}
+        )
         return
     rows = []
     for key, setting in KNOWN.items():

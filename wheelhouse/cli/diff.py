@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from offline_bundle.wheelhouse.cli.kit.completers import complete_packed
 from offline_bundle.wheelhouse.cli.kit.options import PATH, json_option
-from offline_bundle.wheelhouse.cli.kit.output import print_table
+from offline_bundle.wheelhouse.cli.kit.output import print_json, print_table
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def diff_command(*, old: Path, new: Path, as_json: bool) -> None:
 
     changes = diff(load_manifest(old), load_manifest(new))
     if as_json:
-        click.echo(json.dumps(changes.to_json(), indent=1))
+        print_json(changes.to_json())
     else:
         _print_changes(changes)
 

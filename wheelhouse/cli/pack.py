@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +14,7 @@ from offline_bundle.wheelhouse.cli.kit.options import (
     quiet_option,
     sign_option,
 )
+from offline_bundle.wheelhouse.cli.kit.output import print_json
 from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
@@ -69,7 +69,7 @@ def pack_command(  # noqa: PLR0913 - one parameter per option
         progress.begin(f"Packing {bundle}")
         report = pack(bundle, output, since=since, split_size=split_size, progress=progress.advance)
     if as_json:
-        click.echo(json.dumps(_as_json(report), indent=1))
+        print_json(_as_json(report))
     elif not quiet:
         _print_report(report, output)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +13,7 @@ from offline_bundle.wheelhouse.cli.kit.completers import (
     complete_target_names,
 )
 from offline_bundle.wheelhouse.cli.kit.options import PATH, DurationType, json_option, sign_option
-from offline_bundle.wheelhouse.cli.kit.output import print_table
+from offline_bundle.wheelhouse.cli.kit.output import print_json, print_table
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def prune_command(  # noqa: PLR0913 - one parameter per option
         allow_unsigned=unsigned,
     )
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report), indent=1))
+        print_json(dataclasses.asdict(report))
     else:
         _print_report(bundle, report)
 

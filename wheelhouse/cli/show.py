@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.kit.output import error_document, print_table
+from offline_bundle.wheelhouse.cli.kit.output import error_document, print_json, print_table
+from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 from offline_bundle.wheelhouse.runtime.text import printable_lines
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
-    from offline_bundle.wheelhouse.runtime.errors import BundleError
     from offline_bundle.wheelhouse.store.contents import Contents, ShownLock
 
 
@@ -32,7 +31,7 @@ def show_contents(bundle: Path, *, trusted_root: Path | None, as_json: bool) -> 
     states, error = _attestations(bundle, manifest, trusted_root)
     shown = contents(manifest, states)
     if as_json:
-        click.echo(json.dumps({**dataclasses.asdict(shown), **error_document(error)}, indent=1))
+        print_json({**dataclasses.asdict(shown), **error_document(error)})
         return error.exit_code if error else 0
     _print_contents(bundle, shown)
     if error:
@@ -42,16 +41,20 @@ def show_contents(bundle: Path, *, trusted_root: Path | None, as_json: bool) -> 
 
 def _attestations(
     bundle: Path, manifest: Manifest, trusted_root: Path | None
-) -> tuple[dict[str, str], BundleError | None]:
+) -> tuple[dict[str, str], IntegrityError | None]:
     """Verify the attestations; return the state of each wheel, and the error if one is wrong."""
     if not any(file.publisher for file in manifest.files.values()):
         return {}, None
-    from offline_bundle.wheelhouse.audit.provenance import provenance_error, verify_where_possible
+    from offline_bundle.wheelhouse.audit.provenance import check_provenance, verify_where_possible
     from offline_bundle.wheelhouse.audit.subject import reader_of
 
     provenance = verify_where_possible(manifest, reader_of(bundle), trusted_root)
     states = {path: provenance.state(path) for path in manifest.files}
-    return states, provenance_error(provenance, manifest, frozenset(), str(bundle))
+    try:
+        check_provenance(provenance, manifest, frozenset(), str(bundle))
+    except IntegrityError as error:
+        return states, error
+    return states, None
 
 
 def _print_contents(bundle: Path, shown: Contents) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,10 @@ from offline_bundle.wheelhouse.cli.kit.options import (
     json_option,
     quiet_option,
     rules_options,
-    signer_policy,
     trust_options,
     trusted_root_option,
 )
+from offline_bundle.wheelhouse.cli.kit.output import print_json, print_note
 from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
+    from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
     from offline_bundle.wheelhouse.transport.unpack import UnpackReport
 
 
@@ -59,9 +59,7 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
     output: Path,
     allow_rollback: bool,
     replace_scripts: bool,
-    allowed_signers: Path | None,
-    signer: str | None,
-    revoked_keys: Path | None,
+    trust: SignerPolicy | None,
     policy: Path | None,
     exceptions: Path | None,
     trusted_root: Path | None,
@@ -79,7 +77,6 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
 
     if policy is None and (exceptions or trusted_root):
         raise click.UsageError("--exceptions and --trusted-root require --policy")
-    trust = signer_policy(allowed_signers, signer, revoked_keys)
     with show_progress(is_quiet=quiet or as_json, in_log=False) as progress:
         progress.begin(f"Unpacking to {output}")
         reports = unpack(
@@ -94,12 +91,12 @@ def unpack_command(  # noqa: PLR0913 - one parameter per option
         )
     if as_json:
         archives = [dataclasses.asdict(report) for report in reports]
-        click.echo(json.dumps({"bundle": str(output), "archives": archives}, indent=1))
+        print_json({"bundle": str(output), "archives": archives})
     elif not quiet:
         for report in reports:
             _print_report(report, output)
         for note in private_notes(output):
-            click.secho(f"note: {note}", fg="yellow", err=True)
+            print_note(note)
 
 
 def _rules_check(
@@ -128,9 +125,7 @@ def _print_report(report: UnpackReport, output: Path) -> None:
     action = {"other": "merged into", "older": "rolled back in"}.get(report.relation, "unpacked to")
     click.echo(f"{report.archive}: {action if report.changed else 'already in'} {output}", err=True)
     if report.unsigned:
-        click.secho(
-            f"note: the signature of {output} was removed because its manifest is a merged one; "
-            "sign it again with `offline-bundle sign`",
-            fg="yellow",
-            err=True,
+        print_note(
+            f"the signature of {output} was removed because its manifest is a merged one; "
+            "sign it again with `offline-bundle sign`"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,10 @@ from offline_bundle.wheelhouse.cli.kit.options import (
     json_option,
     quiet_option,
     require_attestations_option,
-    signer_policy,
     trust_options,
     trusted_root_option,
 )
+from offline_bundle.wheelhouse.cli.kit.output import print_json, print_note
 from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest_bytes
 from offline_bundle.wheelhouse.runtime.bundle.signatures import read_signature
@@ -59,9 +58,7 @@ if TYPE_CHECKING:
 def verify_command(  # noqa: PLR0913 - one parameter per option
     *,
     bundle: Path,
-    allowed_signers: Path | None,
-    signer: str | None,
-    revoked_keys: Path | None,
+    trust: SignerPolicy | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -77,10 +74,9 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
     valid signature; else exit code 6. Attestations in the bundle are verified again, without a
     network; exit code 5 if one does not hold.
     """
-    policy = signer_policy(allowed_signers, signer, revoked_keys)
     with show_progress(is_quiet=quiet or as_json, in_log=False) as progress:
         progress.begin(f"Verifying {bundle}")
-        report, document, signers = _verify(bundle, policy, progress)
+        report, document, signers = _verify(bundle, trust, progress)
     check_bytecode = partial(_recompile, bundle, document) if recompile else None
     check_attestations = partial(
         _check_attestations, bundle, document, require_attestations, trusted_root
@@ -146,8 +142,8 @@ def _check_attestations(
     elif attested := attested_wheels(manifest):
         provenance = verify_where_possible(manifest, read, trusted_root)
         if provenance.unverified:
-            text = f"note: the attestations of {count(len(attested), 'wheel')} were not verified"
-            click.secho(printable_lines(f"{text}: {provenance.unverified}"), fg="yellow", err=True)
+            text = f"the attestations of {count(len(attested), 'wheel')} were not verified"
+            print_note(f"{text}: {provenance.unverified}")
             return None
     else:
         return None
@@ -175,7 +171,7 @@ def _print_recompiled(report: RecompileReport, *, is_quiet: bool) -> None:
     from offline_bundle.wheelhouse.store.recompile import raise_for_different
 
     for note in report.notes:
-        click.secho(f"note: {note}", fg="yellow", err=True)
+        print_note(note)
     raise_for_different(report)
     if not is_quiet:
         files = count(report.compared, "bytecode file")
@@ -205,7 +201,7 @@ def _print_json(
         code = error.exit_code
         message = "\n".join(error.problems)
         document |= {"ok": False, "error": {"code": code, "message": message, "hint": error.hint}}
-    click.echo(json.dumps(document, indent=1))
+    print_json(document)
     return code
 
 
@@ -214,7 +210,6 @@ def _print_report(bundle: Path, report: VerifyReport, signers: Iterable[Signer])
     click.echo(f"{bundle}: {size}, all match the manifest.", err=True)
     if report.pending:
         unused = count(len(report.pending), "unused file")
-        text = f"note: an update was interrupted and left {unused}; run it again to finish it"
-        click.secho(text, fg="yellow", err=True)
+        print_note(f"an update was interrupted and left {unused}; run it again to finish it")
     for signer in signers:
         print_signer(signer)

@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
 
 _LARGEST_METADATA = 32 * 1024 * 1024
-_LONGEST_TEXT = 200
 _LONGEST_LICENCE_NAME = 64
 _LICENCE_CLASSIFIER = "License :: "
 _EXPRESSION = re.compile(r"[A-Za-z0-9.+() :-]+")
@@ -138,7 +138,7 @@ def _read_headers(headers: bytes) -> WheelMetadata:
         version=raw.get("version") or "",
         requires_python=raw.get("requires_python"),
         requires_dist=tuple(raw.get("requires_dist") or ()),
-        summary=_one_line(raw.get("summary") or ""),
+        summary=one_line(raw.get("summary") or ""),
         licence=licence,
         is_expression=is_expression,
         authors=_authors(*contacts),
@@ -174,22 +174,22 @@ def _licence(expression: str, text: str, classifiers: Iterable[str]) -> tuple[st
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = lines[0] if lines and lines[0].upper() != "UNKNOWN" else ""
     if first and len(lines) == 1 and len(first) <= _LONGEST_LICENCE_NAME:
-        return _one_line(first), False
+        return one_line(first), False
     names = [
         item.rpartition(" :: ")[2] for item in classifiers if item.startswith(_LICENCE_CLASSIFIER)
     ]
     names = [name for name in names if name != "OSI Approved"]
-    return _one_line(" or ".join(names) or first), False
+    return one_line(" or ".join(names) or first), False
 
 
 def _authors(names: str, addresses: str) -> tuple[tuple[str, str], ...]:
-    pairs = [(_one_line(name), _one_line(address)) for name, address in getaddresses([addresses])]
+    pairs = [(one_line(name), one_line(address)) for name, address in getaddresses([addresses])]
     pairs = [
         (name, address if "@" in address else "") for name, address in pairs if name or address
     ]
     if names and not any(name for name, _ in pairs):
         address = pairs[0][1] if len(pairs) == 1 else ""
-        return ((_one_line(names), address),)
+        return ((one_line(names), address),)
     return tuple(pairs)
 
 
@@ -197,11 +197,3 @@ def _homepage(homepage: str, urls: Mapping[str, str]) -> str:
     by_label = {label.casefold(): url for label, url in urls.items()}
     candidates = [homepage, *(by_label[label] for label in _URL_LABELS if label in by_label)]
     return next((url for url in candidates if _URL.fullmatch(url)), "")
-
-
-def _one_line(text: str) -> str:
-    """Return *text* as one printable line of at most 200 characters."""
-    line = "".join(
-        character if character.isprintable() else " " for character in " ".join(text.split())
-    )
-    return line if len(line) <= _LONGEST_TEXT else f"{line[: _LONGEST_TEXT - 1]}…"

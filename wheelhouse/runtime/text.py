@@ -3,6 +3,7 @@
 import re
 
 _LONGEST_SHOWN = 120
+_LONGEST_LINE = 200
 # The user part of a URL ends at the last "@" of the authority (RFC 3986, 3.2.1). The second
 # alternative: a password with an unescaped "/", "?" or "#": an invalid URL, but messages quote it.
 _USERINFO = re.compile(
@@ -32,6 +33,13 @@ def printable(text: str) -> str:
         if text.isprintable()
         else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     )
+
+
+def one_line(text: str) -> str:
+    """Return *text* as one printable line of at most 200 characters."""
+    line = " ".join(text[: 10 * _LONGEST_LINE].split())
+    line = "".join(character if character.isprintable() else " " for character in line)
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 1]}…"
 
 
 def printable_lines(text: str) -> str:

@@ -17,6 +17,7 @@ import yaml
 from packaging.utils import canonicalize_name
 
 from offline_bundle.wheelhouse.derived.audit_result import INTERPRETER
+from offline_bundle.wheelhouse.runtime.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _CPYTHON = "github.com/python/cpython"
 _EVENTS = ("introduced", "fixed", "last_affected", "limit")
 _NO_VALUE = ("", "null", "~")
-_LONGEST_TEXT = 200
 _DEEPEST = 100
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 # why the base loader: every scalar stays text (1.10 is not 1.1), and no tag creates an object
@@ -79,7 +79,7 @@ def decode_advisory(content: bytes, *, is_yaml: bool) -> Advisory:
     except RecursionError:
         raise AdvisoryError("nested too deeply") from None
     except yaml.YAMLError as error:
-        raise AdvisoryError(f"not valid YAML: {_one_line(str(error))}") from None
+        raise AdvisoryError(f"not valid YAML: {one_line(str(error))}") from None
     except ValueError as error:  # JSON, UTF-8, huge integers
         raise AdvisoryError(f"not valid {'YAML' if is_yaml else 'JSON'}: {error}") from None
     return parse_advisory(document)
@@ -114,9 +114,9 @@ def parse_advisory(document: object) -> Advisory:
     if "affected" not in document and not _is_withdrawn(document):
         raise AdvisoryError("not an advisory: it has no list of affected packages")
     return Advisory(
-        id=_one_line(document["id"]),
-        aliases=tuple(map(_one_line, _texts(document, "aliases"))),
-        summary=_one_line(_text(document, "summary") or _text(document, "details")),
+        id=one_line(document["id"]),
+        aliases=tuple(map(one_line, _texts(document, "aliases"))),
+        summary=one_line(_text(document, "summary") or _text(document, "details")),
         is_withdrawn=_is_withdrawn(document),
         vectors=tuple(_vectors(document)),
         word=_word(document),
@@ -171,7 +171,7 @@ def _read_events(item: dict[str, Any]) -> tuple[Event, ...]:
     if kind == "GIT":
         return ()
     if kind not in {"ECOSYSTEM", "SEMVER"}:
-        raise AdvisoryError(f"unknown type of range {_one_line(kind)!r}")
+        raise AdvisoryError(f"unknown type of range {one_line(kind)!r}")
     events = []
     for event in _objects(item, "events"):
         # an event with no key of the schema would silently change the range
@@ -228,11 +228,3 @@ def _text(document: dict[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise AdvisoryError(f"{key} must be text")
     return value
-
-
-def _one_line(text: str) -> str:
-    """Return *text* as one printable line of at most 200 characters."""
-    line = " ".join(text[: 10 * _LONGEST_TEXT].split())
-    if not line.isprintable():
-        line = "".join(character if character.isprintable() else " " for character in line)
-    return line if len(line) <= _LONGEST_TEXT else f"{line[: _LONGEST_TEXT - 1]}…"

@@ -31,7 +31,7 @@ LARGEST_FILE = 16 * 1024 * 1024
 LARGEST_TOTAL = 4 * 1024 * 1024 * 1024
 """Bytes of all files of a zip file together, unpacked."""
 MOST_MEMBERS = 1_000_000
-_SUFFIXES = {".json": False, ".yaml": True, ".yml": True}
+_SUFFIXES = (".json", ".yaml", ".yml")
 _BROKEN_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -63,7 +63,7 @@ class Database:
         """
         for name, content in self._files():
             try:
-                advisory = decode_advisory(content, is_yaml=_is_yaml(name))
+                advisory = decode_advisory(content, is_yaml=not name.lower().endswith(".json"))
             except AdvisoryError as error:
                 self.unreadable.append(f"{name}: {error}")
                 continue
@@ -118,7 +118,7 @@ class Database:
     ) -> Iterator[tuple[str, bytes]]:
         total = 0
         for member in members:
-            if not member.filename.lower().endswith(tuple(_SUFFIXES)):
+            if not member.filename.lower().endswith(_SUFFIXES):
                 continue
             try:
                 # why not file_size: a zip bomb states a false one
@@ -143,7 +143,3 @@ class Database:
             self.unreadable.append(f"{name}: larger than {format_size(LARGEST_FILE)}")
             return False
         return True
-
-
-def _is_yaml(name: str) -> bool:
-    return not name.lower().endswith(".json")

@@ -69,23 +69,16 @@ def parse_rules(text: str, name: str) -> Rules:
     """Read a rules file; raises InputError that names the faulty key."""
     table = parse_toml(text, name)
     check_keys(table, _KEYS, name)
-    allowed, denied = "allowed-licences", "denied-licences"
-    has_licences = allowed in table or denied in table
+    allowed = texts_of(table, "allowed-licences", name)
+    denied = texts_of(table, "denied-licences", name)
+    has_licences = allowed is not None or denied is not None
+    denied_packages = texts_of(table, "denied-packages", name) or ()
     return Rules(
-        licences=Licences(
-            texts_of(table, allowed, name) if allowed in table else None,
-            texts_of(table, denied, name),
-        )
-        if has_licences
-        else None,
-        denied_packages=tuple(
-            _requirement(text, name) for text in texts_of(table, "denied-packages", name)
-        ),
-        allowed_indexes=texts_of(table, "allowed-indexes", name)
-        if "allowed-indexes" in table
-        else None,
+        licences=Licences(allowed, denied or ()) if has_licences else None,
+        denied_packages=tuple(_requirement(text, name) for text in denied_packages),
+        allowed_indexes=texts_of(table, "allowed-indexes", name),
         allow_built=_flag(table, "allow-built", name),
-        required_attestations=read_names(texts_of(table, "required-attestations", name)),
+        required_attestations=read_names(texts_of(table, "required-attestations", name) or ()),
         maximum_size=_size(table, "maximum-size", name),
         maximum_exception_days=_days(table, "maximum-exception-days", name),
     )

@@ -28,9 +28,11 @@ def check_keys(table: dict[str, Any], allowed: Collection[str], where: str) -> N
         )
 
 
-def texts_of(table: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """Return the list of texts at *key*; empty if it is missing."""
-    value = table.get(key, [])
+def texts_of(table: dict[str, Any], key: str, where: str) -> tuple[str, ...] | None:
+    """Return the list of texts at *key*; None if it is missing."""
+    value = table.get(key)
+    if value is None:
+        return None
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InputError(f"{where}: {key} must be a list of texts", hint="correct the file")
     return tuple(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -14,8 +15,6 @@ from offline_bundle.wheelhouse.runtime.sizes import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -81,50 +80,61 @@ trusted_root_option = click.option(
 )
 
 
-def trust_options(command: _Command) -> _Command:
-    """Add the options that `signer_policy` takes: `allowed_signers`, `signer`, `revoked_keys`."""
-    options = [
-        click.option(
-            "--allowed-signers",
-            type=PATH,
-            metavar="FILE",
-            help="Require a signature by a key in FILE (see ALLOWED SIGNERS in ssh-keygen(1)).",
-        ),
-        click.option("--signer", metavar="NAME", help="Require this signer."),
-        click.option(
-            "--revoked-keys", type=PATH, metavar="FILE", help="Reject signatures by keys in FILE."
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def combined(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    """Return one decorator that adds *options*, in the order of the help."""
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
-def signer_policy(
-    allowed_signers: Path | None, signer: str | None, revoked_keys: Path | None
-) -> SignerPolicy | None:
-    """Return the policy of `trust_options`; None if they require no signature."""
-    from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
-
-    if allowed_signers is None:
-        if signer or revoked_keys:
-            raise click.UsageError("--signer and --revoked-keys require --allowed-signers")
-        return None
-    return SignerPolicy(allowed_signers, signer, revoked_keys)
-
-
-def rules_options(command: _Command) -> _Command:
-    """Add --policy and --exceptions: the rules of a site, and what it accepts."""
-    policy = click.option(
+_signature_options = combined(
+    click.option(
+        "--allowed-signers",
+        type=PATH,
+        metavar="FILE",
+        help="Require a signature by a key in FILE (see ALLOWED SIGNERS in ssh-keygen(1)).",
+    ),
+    click.option("--signer", metavar="NAME", help="Require this signer."),
+    click.option(
+        "--revoked-keys", type=PATH, metavar="FILE", help="Reject signatures by keys in FILE."
+    ),
+)
+rules_options = combined(
+    click.option(
         "--policy",
         type=PATH,
         metavar="FILE",
         help="Check the rules in this TOML file: licences, packages, indexes, size.",
-    )
-    exceptions = click.option(
+    ),
+    click.option(
         "--exceptions",
         type=PATH,
         metavar="FILE",
         help="Accept the vulnerabilities in this TOML file (id, reason, until) until they expire.",
-    )
-    return policy(exceptions(command))
+    ),
+)
+
+
+def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a required signature; the command gets *trust*, their policy or None."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *,
+        allowed_signers: Path | None,
+        signer: str | None,
+        revoked_keys: Path | None,
+        **values: Any,  # noqa: ANN401 - as click has them
+    ) -> Any:  # noqa: ANN401 - the command's
+        from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
+
+        if allowed_signers is None and (signer or revoked_keys):
+            raise click.UsageError("--signer and --revoked-keys require --allowed-signers")
+        trust = SignerPolicy(allowed_signers, signer, revoked_keys) if allowed_signers else None
+        return command(trust=trust, **values)
+
+    return _signature_options(wrapped)

@@ -1,10 +1,13 @@
-"""Tables and JSON errors, the same for all commands."""
+"""Tables, notes and JSON, the same for all commands."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from offline_bundle.wheelhouse.runtime.text import printable
+import click
+
+from offline_bundle.wheelhouse.runtime.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -15,6 +18,16 @@ if TYPE_CHECKING:
     """Text; or text and its colour on a terminal."""
 
 _UNLIMITED = 100_000
+
+
+def print_json(document: object) -> None:
+    """Print the result for `--json`."""
+    click.echo(json.dumps(document, indent=1))
+
+
+def print_note(text: str) -> None:
+    """Print a note, which may have untrusted text, to stderr."""
+    click.secho(printable_lines(f"note: {text}"), fg="yellow", err=True)
 
 
 def error_document(error: BundleError | None) -> dict[str, Any]:

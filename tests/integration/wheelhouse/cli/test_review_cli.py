@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from offline_bundle.cli import run_command_line
-from offline_bundle.wheelhouse.cli.kit.options import sign_option, signer_policy, trust_options
+from offline_bundle.wheelhouse.cli.kit.options import sign_option, trust_options
 from offline_bundle.wheelhouse.cli.sign import sign_command
 from offline_bundle.wheelhouse.cli.verify import print_signer
 from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
@@ -36,10 +36,7 @@ def test_sign_command_signs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 @click.command()
 @sign_option
 @trust_options
-def command(
-    *, sign: str | None, allowed_signers: Path | None, signer: str | None, revoked_keys: Path | None
-) -> None:
-    trust = signer_policy(allowed_signers, signer, revoked_keys)
+def command(*, sign: str | None, trust: SignerPolicy | None) -> None:
     click.echo(f"{sign} {trust and vars(trust)}")
 
 
