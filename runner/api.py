@@ -25,31 +25,22 @@ import dataclasses
 import html
 import importlib
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from offline_bundle.runner.changes import (
-    bundle_on_nodes,
-    choose_folder,
+    DEFAULT_JOBS,
     end_jobs,
+    find_engine,
     find_project,
-    replaced_results,
+    plan_submission,
     retry_failed_jobs,
 )
-from offline_bundle.runner.engine import (
-    ENGINES,
-    complete_options,
-    engine_module,
-    open_engine,
-)
+from offline_bundle.runner.engine import complete_options, engine_module, open_engine
 from offline_bundle.runner.follow import Outcome, follow
-from offline_bundle.runner.model import Counts, Failure, Origin, Results
 from offline_bundle.runner.request import Request
-from offline_bundle.runner.resources import take_columns
-from offline_bundle.runner.results.owner import ResultsOwner, find_owner, lock_to_project
 from offline_bundle.runner.values import JobValues, Value, plan_values, values_of_rows
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
@@ -57,13 +48,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from offline_bundle.runner.engine import Engine
-    from offline_bundle.runner.model import ProjectState
+    from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
 
     PathLike = str | Path
 
 __all__ = ["Jobs", "submit"]
-
-_DEFAULT_JOBS = 10
 
 
 def submit(  # noqa: PLR0913
@@ -91,35 +80,31 @@ def submit(  # noqa: PLR0913
     seconds, or `"{name}"` for the value of each row, and those of the engine. Raises `BundleError`;
     then no job was started.
     """
-    script = Path(script)
-    module = engine_module(engine)
-    planned = _plan(values, jobs)
-    known = {field.name for field in dataclasses.fields(Request)}
-    fields = {option: options.pop(option) for option in known & options.keys()}
+    if options.get("dry_run"):
+        raise InputError("dry_run is not supported here", hint="use `submit --dry-run`")
+    names = {field.name for field in dataclasses.fields(Request)}
+    fields = {option: options.pop(option) for option in names & options.keys()}
+    fields |= {
+        "script": Path(script),
+        "bundle": None if bundle is None else str(bundle),
+        "values": _plan(values, jobs),
+        "inputs": tuple(map(Path, inputs)),
+        "outputs": tuple(outputs),
+        "name": name,
+        "environment": dict(environment or {}),
+    }
     options = complete_options(engine, options)
-    nodes_bundle = bundle_on_nodes(None if bundle is None else str(bundle))
-    _check_usage(engine, options, nodes_bundle)
-    default = Path(f"{script.stem}-results") if module.needs_directory(options) else None
-    directory = choose_folder(_path(download), default, overwrite=overwrite)
-    request = Request(
-        script=script,
-        values=planned,
-        bundle=nodes_bundle,
-        inputs=tuple(map(Path, inputs)),
-        outputs=tuple(outputs),
-        name=name,
-        environment=dict(environment or {}),
-        **take_columns(fields),
-    )
-    stack, opened = _open(engine, {**options, "bundle": nodes_bundle}, notice)
+    try:
+        submission = plan_submission(
+            engine, options, fields, download=_path(download), overwrite=overwrite
+        )
+    except click.UsageError as error:
+        raise InputError(error.message, hint="correct the options of `submit`") from None
+    notice = notice or _print_notice
+    stack, opened = _opened(submission.open(notice))
     with _closed_on_error(stack):
-        with replaced_results(directory if overwrite else None):
-            project = opened.submit(request, directory)
-        if directory:
-            origin = Origin(datetime.now(UTC), nodes_bundle or "")
-            owner = ResultsOwner(project.project_id, project.name, engine, origin)
-            lock_to_project(directory, owner)
-        return Jobs(opened, project, directory, stack, notice or _print_notice)
+        project = submission.submit(opened)
+        return Jobs(opened, project, submission.directory, stack, notice)
 
 
 class Jobs:
@@ -160,17 +145,18 @@ class Jobs:
         if there are none.
         """
         text = str(project)
-        owner = find_owner(text) if engine is None else None
-        engine = engine or (owner.engine if owner and owner.engine in ENGINES else "hps")
+        engine, owner = find_engine(text, engine)
         directory = _path(download) or (Path(text) if owner else None)
-        if owner and not engine_module(engine).needs_directory(options):
+        needs_directory = engine_module(engine).needs_directory(options)
+        if owner and not needs_directory:
             text = owner.project
-        stack, opened = _open(engine, options, notice)
+        notice = notice or _print_notice
+        stack, opened = _opened(open_engine(engine, options, notice))
         with _closed_on_error(stack):
             state = find_project(opened, text)
-            if engine_module(engine).needs_directory(options):
+            if needs_directory:
                 directory = Path(state.project_id)
-            return cls(opened, state, directory, stack, notice or _print_notice)
+            return cls(opened, state, directory, stack, notice)
 
     @property
     def id(self) -> str:
@@ -281,16 +267,9 @@ class Jobs:
         return print_changes
 
 
-def _check_usage(engine: str, options: Mapping[str, Any], bundle: str | None) -> None:
-    try:
-        engine_module(engine).check_usage(options, bundle=bundle, wait=True)
-    except click.UsageError as error:
-        raise InputError(error.message, hint="correct the options of `submit`") from None
-
-
 def _plan(values: PathLike | Iterable[Mapping[str, Value]] | None, jobs: int | None) -> JobValues:
     if values is None or isinstance(values, str | Path):
-        return plan_values([], _path(values), jobs=jobs or _DEFAULT_JOBS)
+        return plan_values([], _path(values), jobs=jobs or DEFAULT_JOBS)
     return values_of_rows(list(values))
 
 
@@ -298,12 +277,12 @@ def _path(text: PathLike | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-def _open(
-    name: str, options: Mapping[str, Any], notice: Callable[[str], None] | None
+def _opened(
+    manager: contextlib.AbstractContextManager[Engine],
 ) -> tuple[contextlib.ExitStack, Engine]:
     """Open an engine; closing the stack closes it."""
     stack = contextlib.ExitStack()
-    return stack, stack.enter_context(open_engine(name, options, notice or _print_notice))
+    return stack, stack.enter_context(manager)
 
 
 @contextlib.contextmanager

@@ -1,27 +1,105 @@
-"""What is the same for every engine: results folders, finding, ending and retrying jobs."""
+"""What is the same for every engine: submitting, finding, ending and retrying jobs."""
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
 from offline_bundle.runner.follow import watch
-from offline_bundle.runner.model import FAILED
+from offline_bundle.runner.model import FAILED, Origin
+from offline_bundle.runner.request import Request
+from offline_bundle.runner.resources import take_columns
 from offline_bundle.runner.results.changes import numbered, replaced
-from offline_bundle.runner.results.owner import check_empty, read_owner
-from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.runner.results.owner import (
+    ResultsOwner,
+    check_empty,
+    find_owner,
+    lock_to_project,
+    read_owner,
+)
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from offline_bundle.runner.engine import Engine
     from offline_bundle.runner.model import Counts, ProjectState
 
+DEFAULT_JOBS = 10
 _SHOWN_NAMES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """Jobs to submit to an engine: all that can be checked before it is opened is valid."""
+
+    engine: str
+    options: Mapping[str, Any]
+    """Those of the engine, complete."""
+    request: Request
+    directory: Path | None
+    """The results folder."""
+    overwrite: bool
+    """True if the jobs replace earlier results in the folder."""
+
+    def open(self, notice: Callable[[str], None]) -> contextlib.AbstractContextManager[Engine]:
+        """Open the engine; see `open_engine`."""
+        return open_engine(self.engine, {**self.options, "bundle": self.request.bundle}, notice)
+
+    def submit(
+        self,
+        engine: Engine,
+        *,
+        progress: Callable[[str], None] = lambda _: None,
+        command: str = "",
+    ) -> ProjectState:
+        """Start the jobs. The results folder records *command* for its page."""
+        with replaced_results(self.directory if self.overwrite else None):
+            project = engine.submit(self.request, self.directory, progress)
+        if self.directory:
+            origin = Origin(datetime.now(UTC), self.request.bundle or "", command)
+            owner = ResultsOwner(project.project_id, project.name, self.engine, origin)
+            with contextlib.suppress(BundleError):  # the download reports such a folder
+                lock_to_project(self.directory, owner)
+        return project
+
+
+def plan_submission(  # noqa: PLR0913
+    engine: str,
+    options: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    *,
+    download: Path | None,
+    overwrite: bool,
+    wait: bool = True,
+) -> Submission:
+    """Check a submission with these *fields* of `Request`; resources may be `{name}`.
+
+    Raises `click.UsageError` for options that exclude each other, and `InputError`.
+    """
+    module, bundle = engine_module(engine), fields["bundle"]
+    module.check_usage(options, bundle=bundle, wait=wait)
+    default = Path(f"{fields['script'].stem}-results") if module.needs_directory(options) else None
+    return Submission(
+        engine=engine,
+        options=options,
+        request=Request(**take_columns({**fields, "bundle": bundle_on_nodes(bundle)})),
+        directory=choose_folder(download, default, overwrite=overwrite),
+        overwrite=overwrite,
+    )
+
+
+def find_engine(project: str, engine: str | None) -> tuple[str, ResultsOwner | None]:
+    """Return the engine of a project, and the owner of the results folder that *project* names."""
+    owner = None if engine else find_owner(project)
+    known = owner.engine if owner and owner.engine in ENGINES else next(iter(ENGINES))
+    return engine or known, owner
 
 
 def bundle_on_nodes(bundle: str | None) -> str | None:

@@ -86,11 +86,14 @@ def jobs_command(  # noqa: PLR0913
     actions = {"--retry-failed": retry_failed, "--cancel": cancel, "--delete": delete}
     given_options = {"--wait": wait, "--download": download, "--follow": followed, **actions}
     _check_usage(project, given_options, only)
-    from offline_bundle.runner.changes import end_jobs, find_project, retry_failed_jobs
-    from offline_bundle.runner.results.owner import find_owner
+    from offline_bundle.runner.changes import (
+        end_jobs,
+        find_engine,
+        find_project,
+        retry_failed_jobs,
+    )
 
-    owner = find_owner(project) if project and not engine else None
-    engine = engine or (owner.engine if owner and owner.engine in ENGINES else _DEFAULT_ENGINE)
+    engine, owner = find_engine(project, engine) if project else (engine or _DEFAULT_ENGINE, None)
     options = take_engine_options(context, "JOBS_OPTIONS", engine, given)
     needs_directory = engine_module(engine).needs_directory(options)
     folder = Path(project) if project and owner else None

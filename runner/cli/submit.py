@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +16,16 @@ from offline_bundle.runner.cli.engine_options import (
     take_engine_options,
 )
 from offline_bundle.runner.cli.job_output import DOWNLOAD, FOLLOW, follow_jobs, print_outcome
-from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
-from offline_bundle.runner.resources import RESOURCES, take_columns
+from offline_bundle.runner.engine import ENGINES
+from offline_bundle.runner.resources import RESOURCES
 from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles, complete_scripts
 from offline_bundle.wheelhouse.cli.kit.options import SizeType, json_option, quiet_option
 from offline_bundle.wheelhouse.cli.kit.sections import SectionedCommand
-from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from offline_bundle.runner.model import ProjectState
-
-_DEFAULT_JOBS = 10
 
 
 def _split(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -181,8 +176,6 @@ def submit_command(  # noqa: PLR0913
     num_jobs: int | None,
     settings: Sequence[str],
     table: Path | None,
-    environment: Sequence[str],
-    bundle: str | None,
     download: Path | None,
     overwrite: bool,
     followed: str | None,
@@ -202,61 +195,33 @@ def submit_command(  # noqa: PLR0913
         raise click.UsageError("--values defines one job per row: leave out -j")
     if followed and no_wait:
         raise click.UsageError("--follow has no effect with --no-wait")
-    options = take_engine_options(context, "OPTIONS", engine, given)
-    module = engine_module(engine)
-    module.check_usage(options, bundle=bundle, wait=not no_wait)
-
-    from offline_bundle.runner.changes import bundle_on_nodes, choose_folder, replaced_results
+    from offline_bundle.runner.changes import DEFAULT_JOBS, plan_submission
+    from offline_bundle.runner.cli.given_command import given_command
     from offline_bundle.runner.follow import resume_command
-    from offline_bundle.runner.request import Request
     from offline_bundle.runner.values import plan_values
 
-    values = plan_values(settings, table, jobs=num_jobs or _DEFAULT_JOBS)
-    default = Path(f"{given['script'].stem}-results") if module.needs_directory(options) else None
-    download = choose_folder(download, default, overwrite=overwrite)
-    bundle = bundle_on_nodes(bundle)
-    request = Request(
-        bundle=bundle, values=values, environment=_variables(environment), **take_columns(given)
+    options = take_engine_options(context, "OPTIONS", engine, given)
+    given["environment"] = _variables(given["environment"])
+    given["values"] = plan_values(settings, table, jobs=num_jobs or DEFAULT_JOBS)
+    submission = plan_submission(
+        engine, options, given, download=download, overwrite=overwrite, wait=not no_wait
     )
-    is_quiet = quiet or as_json
-    with open_engine(engine, {**options, "bundle": bundle}, notice) as opened:
+    is_quiet, directory = quiet or as_json, submission.directory
+    with submission.open(notice) as opened:
         if options.get("dry_run"):
-            click.echo(opened.dry_run(request, download), nl=False)  # type: ignore[attr-defined]
+            text = opened.dry_run(submission.request, directory)  # type: ignore[attr-defined]
+            click.echo(text, nl=False)
             return
-        with (
-            replaced_results(download if overwrite else None),
-            submission_steps(is_quiet=is_quiet) as step,
-        ):
-            project = opened.submit(request, download, step)
-        if download and not (no_wait and not download.exists()):
-            _record_origin(context, download, project, engine, bundle)
+        with submission_steps(is_quiet=is_quiet) as step:
+            project = submission.submit(opened, progress=step, command=given_command(context))
         if no_wait:
-            command = resume_command(opened, project, download)
+            command = resume_command(opened, project, directory)
             _print_submitted(project, command, as_json=as_json, is_quiet=is_quiet)
             return
         outcome = follow_jobs(
-            opened,
-            project,
-            wait=True,
-            directory=download,
-            is_quiet=is_quiet,
-            followed=followed,
+            opened, project, wait=True, directory=directory, is_quiet=is_quiet, followed=followed
         )
     print_outcome(context, outcome, as_json=as_json, is_quiet=is_quiet)
-
-
-def _record_origin(
-    context: click.Context, directory: Path, project: ProjectState, engine: str, bundle: str | None
-) -> None:
-    """Note for the page of results what was submitted."""
-    from offline_bundle.runner.cli.given_command import given_command
-    from offline_bundle.runner.model import Origin
-    from offline_bundle.runner.results.owner import ResultsOwner, lock_to_project
-
-    origin = Origin(datetime.now(UTC), bundle or "", given_command(context))
-    owner = ResultsOwner(project.project_id, project.name, engine, origin)
-    with contextlib.suppress(BundleError):  # the download reports a folder that cannot be written
-        lock_to_project(directory, owner)
 
 
 def _variables(settings: Sequence[str]) -> Mapping[str, str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import itertools
 import json
 import os
@@ -155,12 +156,13 @@ def test_come_back_later(script: Path, bundle: Path, capsys: pytest.CaptureFixtu
     )
     assert run(submit_command, script, *arguments, "--no-wait") == 0
     said = capsys.readouterr().out
-    assert not Path("out").exists()
+    assert [path.name for path in Path("out").iterdir()] == [".offline-bundle.json"]
     resume_arguments = said.splitlines()[-1].split()
     assert resume_arguments[:2] == ["offline-bundle", "jobs"]
     assert PASSWORD not in said
     assert run(jobs_command, *resume_arguments[2:]) == 0
     assert Path("out/job-0001/plot.txt").exists()
+    assert "--name 'for later'" in html.unescape(Path("out/index.html").read_text())
     assert run(jobs_command, "for later", "-q") == 0
     capsys.readouterr()
     assert run(jobs_command) == 0
