@@ -115,7 +115,11 @@ def main() -> int:
     variables = {"OFFLINE_BUNDLE_JOB": str(values.pop("offline_bundle_job"))}
     words = [fill(word, values) for word in rules["arguments"]]
     command = [*rules["run_with"], *sys.argv[1:], *words]
-    process = subprocess.Popen(command, env={**os.environ, **variables})
+    try:
+        process = subprocess.Popen(command, env={**os.environ, **variables})
+    except OSError as error:
+        sys.stdout.write(f"error: the job could not start: {error.filename}: {error.strerror}\n")
+        return 126
     # an evaluator may end this process only
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     code = process.wait()

@@ -10,6 +10,7 @@ is then no more than a start of its interpreter. A job finds its number, 1 to N,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -152,14 +153,18 @@ class LocalPool:
         """Run one job to its end; None if it was not started any more."""
         console = spec.directory / self._console_name
         start = time.monotonic()
+        fault = ""
         try:
             _write_inputs(spec)
             with console.open("xb") as stream:
                 process = self._processes.start(spec, stream)
                 code = self._processes.wait(process) if process else None
-            tail = console_tail(console, _TAIL_LINES)
-        except OSError as error:  # the limit of processes or open files is reached
-            code, tail = _NOT_STARTED, f"could not be started: {error.strerror}"
+        except OSError as error:  # no such command, or the limit of processes or files is reached
+            code = _NOT_STARTED
+            reason = ": ".join(filter(None, [error.filename, error.strerror]))
+            fault = f"error: the job could not start: {reason}\n"
+            with contextlib.suppress(OSError):
+                console.write_text(fault, encoding="utf-8")
         seconds = time.monotonic() - start
         if console.exists() and console.stat().st_size == 0:
             console.unlink()
@@ -172,7 +177,7 @@ class LocalPool:
             signal=-code if code < 0 else None,
             seconds=seconds,
             console=console if console.exists() else None,
-            tail=tail,
+            tail=console_tail(console, _TAIL_LINES) or fault.strip(),
             files=_list_files(spec.directory, self._console_name),
         )
 

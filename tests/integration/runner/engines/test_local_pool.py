@@ -117,7 +117,9 @@ class TestResults:
         monkeypatch.setattr(processes.JobProcesses, "start", refuse)
         results = run_jobs(script, bundle, jobs=2, directory=tmp_path, arguments=["pass"])
         assert [result.exit_code for result in results] == [126, 126]
-        assert results[0].tail == "could not be started: Resource temporarily unavailable"
+        assert results[0].tail == "error: the job could not start: Resource temporarily unavailable"
+        assert results[0].console
+        assert results[0].console.read_text() == f"{results[0].tail}\n"
 
     def test_real_time_signals_have_no_name(self, tmp_path: Path) -> None:
         result = JobResult(1, tmp_path, None, signal.SIGRTMIN + 2, 0.1, None, "", ())

@@ -136,6 +136,19 @@ class TestOnABundle:
             software=UV,
         )
         assert "output is missing" not in capfd.readouterr().out
+        rules["run_with"] = ["no-such-command", "-n", "2"]
+        environment["OFFLINE_BUNDLE_RULES"] = json.dumps(rules)
+        with pytest.raises(Exception, match=r"eval\.py failed"):
+            run(
+                input_files=inputs,
+                output_files=outputs,
+                parameter_values={"offline_bundle_job": 1},
+                environment=environment,
+                software=UV,
+            )
+        said = capfd.readouterr().out
+        assert "the job could not start: no-such-command: No such file or directory" in said
+        assert "Traceback" not in said
 
     @pytest.fixture
     def archive(self, bundle: Path, task: Path) -> Path:
