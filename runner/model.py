@@ -77,7 +77,6 @@ class ProjectState:
     project_id: str
     """Identifier by which the engine finds the project."""
     name: str
-    is_active: bool
     counts: Counts
     scheduler_jobs: tuple[str, ...] = ()
     """Identifiers in the scheduler, for dependencies of other jobs; empty without one."""

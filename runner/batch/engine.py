@@ -2,7 +2,7 @@
 
 A job writes its own outcome to a file (`job_script.py`), so neither accounting nor the scheduler's
 short memory is needed for it. For jobs that the scheduler ended, it has the reason for a while, and
-the job's log may have it afterwards. A poll is one command per array, for any number of tasks.
+the job's log may have it afterwards. A poll is one command, for any number of tasks.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from offline_bundle.runner.batch.submission import BatchSubmission
 from offline_bundle.runner.request import check_request
 from offline_bundle.runner.results.changes import remove_results
 from offline_bundle.runner.results.folder import PRIVATE_NAME, read_submission
+from offline_bundle.runner.results.job_sets import job_set
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class BatchEngine:
             scheduler.submit_command(
                 script,
                 scheduler.submit_options(part, self._options, folder),
-                next(scheduler_arrays(scheduler, numbers, scheduler.array_limit())),
+                next(scheduler_arrays(scheduler, job_set(numbers), scheduler.array_limit())),
                 parallel=parallel,
                 after=self._after_jobs(),
             )
@@ -125,7 +126,7 @@ class BatchEngine:
         return [self.find(str(folder)) for folder in newest_first if folder.is_dir()]
 
     def poll(self, project: ProjectState) -> Counts:
-        """Read the queue, once per array, and the outcomes of jobs that have left it."""
+        """Read the queue, and the outcomes of jobs that have left it."""
         submission = self._submissions[project.project_id]
         submission.poll()
         return submission.state().counts

@@ -23,7 +23,6 @@ from offline_bundle.runner.batch.job_script import (
     render_script,
     render_values,
 )
-from offline_bundle.runner.batch.scheduler import format_indices
 from offline_bundle.runner.job_files.inputs import INPUTS, InputFile, write_inputs
 from offline_bundle.runner.request import THREADS_VARIABLE
 from offline_bundle.runner.results.folder import (
@@ -33,6 +32,7 @@ from offline_bundle.runner.results.folder import (
     write,
     write_submission,
 )
+from offline_bundle.runner.results.job_sets import format_indices, job_set
 from offline_bundle.wheelhouse.store import shipped
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def write_folder(
         "is_cancelled": False,
         "limit": scheduler.array_limit(),
         "groups": [
-            (format_indices(numbers), scheduler.submit_options(part, options, directory))
+            (format_indices(job_set(numbers)), scheduler.submit_options(part, options, directory))
             for part, numbers in request.by_resources()
         ],
         "parallel": options.get("parallel"),

@@ -17,6 +17,7 @@ from offline_bundle.runner.batch.scheduler import End
 from offline_bundle.runner.job_files.names import CONSOLE_NAME, RECORD_NAME
 from offline_bundle.runner.results.console import console_tail
 from offline_bundle.runner.results.folder import ATTEMPTS, PRIVATE_NAME, record, write
+from offline_bundle.runner.results.job_sets import members
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
@@ -59,12 +60,14 @@ class JobEnds:
             for attempt in self._attempts(number):
                 shutil.rmtree(attempt, ignore_errors=True)
 
-    def record(self, array: JobArray, gone: Sequence[int]) -> int:
+    def record(self, array: JobArray, gone: int) -> int:
         """Record why jobs of an array left the queue; return how many have no reason yet."""
         before = array.first - 1
         ended = self._scheduler.ended(array.job_id)
         unclear = 0
-        for number in self._records.look(gone):  # an outcome may have been written meanwhile
+        for number in members(
+            self._records.look(gone)
+        ):  # an outcome may have been written meanwhile
             since = self._missing_since.setdefault(number, time.monotonic())
             task = f"{array.job_id}_{number - before}"
             state, node = ended.get(number - before, End(None))
@@ -126,7 +129,7 @@ class JobEnds:
                     f"cannot write {folder}: {error.strerror}",
                     hint="name a writable folder, on a file system that the nodes see",
                 ) from error
-        self._records.look([number])
+        self._records.look(1 << number)
 
     def _console(self, number: int, state: str, task: str, node: str, *, is_unseen: bool) -> str:
         attempts = self._attempts(number)

@@ -6,18 +6,23 @@ outcome itself.
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from offline_bundle.runner.results.job_sets import (
+    format_indices,
+    jobs_between,
+    parse_indices,
+    ranges,
+)
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    import re
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from offline_bundle.runner.request import Request
@@ -39,15 +44,24 @@ class SubmitLimitError(SchedulerError):
 
 
 @dataclass(frozen=True)
-class Tasks:
-    """Tasks of an array that wait or run, in the same state."""
+class Queue:
+    """The tasks of an array that wait or run, as sets of their indices (`job_sets`)."""
 
-    indices: frozenset[int]
-    is_pending: bool
-    reason: str = ""
-    """Why they wait; empty if unknown."""
-    is_held: bool = False
-    """True if they wait for a user: their records are read at each poll, as they may have ended."""
+    pending: int = 0
+    running: int = 0
+    held: int = 0
+    """Those that wait for a user: their records are read at each poll, as they may have ended."""
+    reasons: frozenset[str] = frozenset()
+    """Why tasks wait, as far as the scheduler reports it."""
+
+    def __or__(self, other: Queue) -> Queue:
+        """Return the tasks of both."""
+        return Queue(
+            self.pending | other.pending,
+            self.running | other.running,
+            self.held | other.held,
+            self.reasons | other.reasons,
+        )
 
 
 class End(NamedTuple):
@@ -68,9 +82,9 @@ class JobArray(NamedTuple):
     """As schedulers write them: `1-3,7`."""
 
     @property
-    def numbers(self) -> list[int]:
-        """The numbers of its jobs."""
-        return [self.first - 1 + index for index in parse_indices(self.indices)]
+    def jobs(self) -> int:
+        """The set of its jobs."""
+        return parse_indices(self.indices) << self.first - 1
 
 
 @dataclass(frozen=True)
@@ -127,8 +141,8 @@ class Scheduler(Protocol):
     def submit(self, command: Sequence[str]) -> str:
         """Run `submit_command`; return the identifier of the array."""
 
-    def queue(self, job_id: str) -> list[Tasks]:
-        """Return the tasks of an array that wait or run."""
+    def queue(self, job_ids: Sequence[str]) -> Mapping[str, Queue]:
+        """Return the tasks of these arrays that wait or run, by one command for all of them."""
 
     def ended(self, job_id: str) -> dict[int, End]:
         """Return how tasks ended, as far as the scheduler remembers it: index → end."""
@@ -186,36 +200,13 @@ def command_error(
     return kind(f"{program}: {message}", hint=f"this is {title}'s own message")
 
 
-def parse_indices(text: str) -> Iterable[int]:
-    """Yield the indices that are written as `1-3,7,10-20:5%4`: 1, 2, 3, 7, 10, 15 and 20."""
-    for part in text.partition("%")[0].strip("[]").split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
-        if match:
-            yield from range(int(match[1]), int(match[2] or match[1]) + 1, int(match[3] or 1))
-
-
-def scheduler_arrays(
-    scheduler: Scheduler, numbers: Iterable[int], limit: int
-) -> Iterator[JobArray]:
-    """Yield arrays for these jobs: with gaps if the scheduler can, else without."""
+def scheduler_arrays(scheduler: Scheduler, jobs: int, limit: int) -> Iterator[JobArray]:
+    """Yield arrays for a set of jobs: with gaps if the scheduler can, else without."""
     if scheduler.has_index_lists:
-        for window, group in itertools.groupby(numbers, lambda number: (number - 1) // limit):
-            offset = window * limit
-            yield JobArray("", offset + 1, format_indices(number - offset for number in group))
+        for offset in range(0, jobs.bit_length(), limit):
+            if indices := jobs >> offset & jobs_between(1, limit):
+                yield JobArray("", offset + 1, format_indices(indices))
     else:
-        for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
-            consecutive = [number for _, number in run]
-            for start in range(0, len(consecutive), limit):
-                size = len(consecutive[start : start + limit])
-                yield JobArray("", consecutive[start], f"1-{size}")
-
-
-def format_indices(indices: Iterable[int]) -> str:
-    """Write ascending indices: `1-3,7`."""
-    ranges: list[list[int]] = []
-    for index in indices:
-        if ranges and ranges[-1][1] == index - 1:
-            ranges[-1][1] = index
-        else:
-            ranges.append([index, index])
-    return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in ranges)
+        for first, last in ranges(jobs):
+            for start in range(first, last + 1, limit):
+                yield JobArray("", start, f"1-{min(limit, last + 1 - start)}")

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
+import operator
 import shutil
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.batch.folder import write_folder
 from offline_bundle.runner.batch.job_ends import JobEnds
-from offline_bundle.runner.batch.job_script import (
-    SCRIPT_NAME,
-)
+from offline_bundle.runner.batch.job_script import SCRIPT_NAME
 from offline_bundle.runner.batch.scheduler import (
     JobArray,
+    Queue,
     SchedulerError,
     SubmitLimitError,
     UnreachableError,
-    parse_indices,
     scheduler_arrays,
 )
 from offline_bundle.runner.request import check_request
@@ -32,6 +31,7 @@ from offline_bundle.runner.results.folder import (
     read_submission,
     write_submission,
 )
+from offline_bundle.runner.results.job_sets import job_set, members, parse_indices
 from offline_bundle.runner.results.owner import ResultsOwner, lock_to_project
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError
@@ -68,8 +68,8 @@ class BatchSubmission:
         self._notice = notice
         self._limit = int(records.plan.details["limit"])
         self._limit_noticed = False
-        self._unplaced: set[str] = set()
-        """Names of jobs that a node failed, and that no other node can run."""
+        self._given_up = 0
+        """The set of jobs that a node failed, and that are not started again."""
         self._noticed_faults = {""}
         self._running = 0
         self._unreachable_since: float | None = None
@@ -107,7 +107,7 @@ class BatchSubmission:
         """Read the submission in a folder."""
         records = JobRecords(directory, read_submission(directory, scheduler.engine))
         submission = cls(records, scheduler, notice)
-        submission.records.look(submission.records.numbers)
+        submission.records.look(submission.records.jobs)
         return submission
 
     def state(self) -> ProjectState:
@@ -152,11 +152,11 @@ class BatchSubmission:
             numbers = find_failed(self.records, is_chosen) if is_locked else []
             if numbers and not excluded:
                 self._update(failed_nodes=[], retried_after=len(self._arrays))
-                self._unplaced.clear()
+                self._given_up = 0
             if numbers:
                 arrays = [
                     (array, self.scheduler.exclude(options, excluded))
-                    for array, options in self._grouped(numbers)
+                    for array, options in self._grouped(job_set(numbers))
                 ]
                 with set_aside(self.records, numbers):
                     self._ends.forget(numbers)  # before new attempts begin
@@ -183,24 +183,24 @@ class BatchSubmission:
     def _arrays(self) -> list[JobArray]:
         return [JobArray(*array) for array in self.records.plan.details["arrays"]]
 
-    def _current_arrays(self) -> Iterator[tuple[JobArray, list[int]]]:
-        """Yield the arrays, with the jobs that have not ended: a job is in its latest array."""
-        elsewhere = set(self.records.ended)
+    def _current_arrays(self) -> dict[JobArray, int]:
+        """Return the arrays with jobs that have not ended, and these: a job is in its latest."""
+        current, jobs = {}, self.records.unfinished
         for array in reversed(self._arrays):
-            numbers = [number for number in array.numbers if number not in elsewhere]
-            elsewhere.update(numbers)
-            if numbers:
-                yield array, numbers
+            if array.jobs & jobs:
+                current[array] = array.jobs & jobs
+            jobs &= ~array.jobs
+        return current
 
     def _update(self, **details: object) -> None:
         plan = self.records.plan
         self.records.plan = dataclasses.replace(plan, details={**plan.details, **details})
         write_submission(self.directory, self.records.plan)
 
-    def _remaining(self) -> list[int]:
-        """Return the numbers of the jobs that are not submitted yet."""
-        submitted = {number for array in self._arrays for number in array.numbers}
-        return [number for number in self.records.numbers if number not in submitted]
+    def _remaining(self) -> int:
+        """Return the set of the jobs that are not submitted yet."""
+        submitted = functools.reduce(operator.or_, (array.jobs for array in self._arrays), 0)
+        return self.records.jobs & ~submitted
 
     def _submit_remaining(self) -> None:
         """Submit arrays until all jobs are in the queue, or until a limit is reached.
@@ -213,7 +213,8 @@ class BatchSubmission:
             if not is_locked:
                 return
             if self.records.plan.details["is_cancelled"]:
-                self.records.ended |= dict.fromkeys(self._remaining(), JobOutcome("cancelled"))
+                for number in members(self._remaining()):
+                    self.records.end(number, JobOutcome("cancelled"))
                 return
             while remaining := self._remaining():
                 if not self._submit_array(remaining):
@@ -233,7 +234,7 @@ class BatchSubmission:
                 self.records.plan = read_submission(self.directory, self.scheduler.engine)
             yield is_locked
 
-    def _submit_array(self, remaining: Sequence[int]) -> bool:
+    def _submit_array(self, remaining: int) -> bool:
         """Submit one array; return False if the queue has no room for it now."""
         array, options = next(self._grouped(remaining))
         # a scheduler limits each array by itself: only one of them runs at a time
@@ -242,10 +243,10 @@ class BatchSubmission:
         try:
             array = self._submit(array, options, after)
         except SubmitLimitError as error:
-            if len(self.records.ended) < len(self.records.numbers) - len(remaining):
+            if self.records.unfinished & ~remaining:
                 self._notice_limit(error)
                 return False
-            size = len(array.numbers)
+            size = array.jobs.bit_count()
             if size == 1:
                 raise
             self._limit = math.ceil(size / 2)
@@ -265,7 +266,7 @@ class BatchSubmission:
         if "groups" in details:
             groups: Sequence[tuple[str, list[str]]] = details["groups"]
             return groups
-        return [(f"1-{len(self.records.numbers)}", details["options"])]  # of an older version
+        return [(f"1-{len(self.records.plan.rows)}", details["options"])]  # of an older version
 
     def _submit(self, array: JobArray, options: Sequence[str], after: Sequence[str]) -> JobArray:
         script = self.directory / PRIVATE_NAME / SCRIPT_NAME
@@ -274,11 +275,10 @@ class BatchSubmission:
         )
         return array._replace(job_id=self.scheduler.submit(command))
 
-    def _grouped(self, numbers: Sequence[int]) -> Iterator[tuple[JobArray, list[str]]]:
-        """Yield arrays for these jobs, and their options: an array has the same for all jobs."""
-        chosen = set(numbers)
+    def _grouped(self, jobs: int) -> Iterator[tuple[JobArray, list[str]]]:
+        """Yield arrays for a set of jobs, and their options: an array has the same for all."""
         for indices, options in self._groups:
-            own = [number for number in parse_indices(indices) if number in chosen]
+            own = parse_indices(indices) & jobs
             for array in scheduler_arrays(self.scheduler, own, self._limit):
                 yield array, options
 
@@ -302,50 +302,42 @@ class BatchSubmission:
         """Find out which jobs wait and run, and how the others ended."""
         running = 0
         self.reasons = set()
-        for array, numbers in self._current_arrays():
-            lines = self.scheduler.queue(array.job_id)
-            self.reasons |= {line.reason for line in lines if line.is_pending and line.reason}
-            before = array.first - 1
-            queued = {before + index: line for line in lines for index in line.indices}
-            gone = self.records.look(number for number in numbers if number not in queued)
+        current = self._current_arrays()
+        queues = self.scheduler.queue([array.job_id for array in current]) if current else {}
+        for array, jobs in current.items():
+            queue, before = queues.get(array.job_id, Queue()), array.first - 1
+            self.reasons |= queue.reasons
             # a scheduler may requeue a job after its end, and hold it
-            held = {number for number, line in queued.items() if line.is_held}
-            self.records.look(held & {*numbers})
-            running += sum(
-                number in queued and not queued[number].is_pending
-                for number in numbers
-                if number not in self.records.ended
-            )
+            self.records.look(jobs & queue.held << before)
+            gone = self.records.look(jobs & ~((queue.pending | queue.running) << before))
+            running += (queue.running << before & jobs & self.records.unfinished).bit_count()
             running += self._ends.record(array, gone) if gone else 0
         self._running = running
 
     def _requeue(self) -> None:
         """Run jobs that a node failed again on other nodes; give up after some starts."""
-        failed = {
-            number: end.node
-            for number, end in self.records.ended.items()
-            if end.state == "node failed"
-        }
+        failed = self.records.in_state.get("node failed", 0) & ~self._given_up
         details = self.records.plan.details
         if not failed or details["is_cancelled"] or "--no-requeue" in self._groups[0][1]:
             return
-        counted = self._arrays[details["retried_after"] :]
-        starts = Counter(number for array in counted for number in array.numbers)
-        names = {
-            self.records.name(number) for number in failed if starts[number] < _MOST_STARTS
-        } - self._unplaced
-        if not names:
+        counted = [array.jobs for array in self._arrays[details["retried_after"] :]]
+        for number in members(failed):
+            if sum(jobs >> number & 1 for jobs in counted) >= _MOST_STARTS:
+                self._given_up |= 1 << number
+        again = [*members(failed & ~self._given_up)]
+        if not again:
             return
-        nodes = sorted({*details["failed_nodes"], *filter(None, failed.values())})
+        names = {self.records.name(number) for number in again}
+        failed_on = {self.records.ended[number].node for number in members(failed)}
+        nodes = sorted({*details["failed_nodes"], *failed_on} - {""})
         self._update(failed_nodes=nodes)
-        first = min(number for number in failed if self.records.name(number) in names)
-        fault = _node_fault(self.records.tail(first))  # before its console is set aside
+        fault = _node_fault(self.records.tail(again[0]))  # before its console is set aside
         try:
             number = self.retry(lambda name, _: name in names, nodes)
         except UnreachableError:
             raise
         except SchedulerError as error:  # no other node is left
-            self._unplaced |= names
+            self._given_up |= job_set(again)
             self._notice(f"no other node for jobs that a node failed: {error.message}")
         else:
             where = f" ({', '.join(nodes)})" if nodes else ""

@@ -39,7 +39,7 @@ def set_aside(records: JobRecords, numbers: Sequence[int]) -> Iterator[None]:
     """
     folder = records.directory / PRIVATE_NAME / _REPLACED
     moved: list[tuple[Path, Path]] = []
-    before = {number: records.ended.pop(number) for number in numbers if number in records.ended}
+    before = records.reopen(numbers)
     try:
         folder.mkdir(exist_ok=True)
         for number in numbers:
@@ -54,7 +54,8 @@ def set_aside(records: JobRecords, numbers: Sequence[int]) -> Iterator[None]:
         for source, target in moved:
             with contextlib.suppress(OSError):  # the job runs already
                 target.rename(source)
-        records.ended |= before
+        for number, outcome in before.items():
+            records.end(number, outcome)
         if isinstance(error, OSError):
             hint = "free some space, or check the permissions of that folder"
             message = f"cannot change {records.directory}: {error.strerror}"

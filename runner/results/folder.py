@@ -15,7 +15,6 @@ import errno
 import json
 import os
 import shutil
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ from offline_bundle.runner.model import (
     job_name,
 )
 from offline_bundle.runner.results.console import console_tail
+from offline_bundle.runner.results.job_sets import jobs_between, members
 from offline_bundle.runner.results.live_console import LiveConsole
 from offline_bundle.runner.results.owner import read_owner
 from offline_bundle.runner.standalone.job_rules import Outputs
@@ -41,7 +41,7 @@ from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 
@@ -190,22 +190,38 @@ class JobRecords:
         self.directory = directory
         self.plan = plan
         self.ended: dict[int, JobOutcome] = {}
-        """By the job's number, from 1."""
-        self.numbers = range(1, len(plan.rows) + 1)
+        """By the job's number, from 1; changed by `end` and `reopen` only."""
+        self.jobs = jobs_between(1, len(plan.rows))
+        """The set of all jobs: see `job_sets`."""
+        self.unfinished = self.jobs
+        """The set of the jobs that are not in `ended`."""
+        self.in_state: dict[str, int] = {}
+        """State → the set of the jobs that ended so."""
         self._names = plan.names
         self._consoles: dict[str, LiveConsole] = {}
 
-    def look(self, numbers: Iterable[int]) -> list[int]:
-        """Read the records of these jobs; return the numbers of those without one."""
-        missing = []
-        for number in numbers:
-            if number not in self.ended:
-                found = read_outcome(self.directory / self.name(number))
-                if found:
-                    self.ended[number] = found
-                else:
-                    missing.append(number)
-        return missing
+    def look(self, jobs: int) -> int:
+        """Read the records of a set of jobs; return the set of those without one."""
+        jobs &= self.unfinished
+        for number in members(jobs):
+            outcome = read_outcome(self.directory / self.name(number))
+            if outcome:
+                self.end(number, outcome)
+        return jobs & self.unfinished
+
+    def end(self, number: int, outcome: JobOutcome) -> None:
+        """Note how a job ended."""
+        self.ended[number] = outcome
+        self.in_state[outcome.state] = self.in_state.get(outcome.state, 0) | 1 << number
+        self.unfinished &= ~(1 << number)
+
+    def reopen(self, numbers: Sequence[int]) -> dict[int, JobOutcome]:
+        """Forget how these jobs ended, and return it."""
+        outcomes = {number: self.ended.pop(number) for number in numbers if number in self.ended}
+        for number, outcome in outcomes.items():
+            self.in_state[outcome.state] &= ~(1 << number)
+            self.unfinished |= 1 << number
+        return outcomes
 
     def name(self, number: int) -> str:
         """Return the name of a job."""
@@ -213,12 +229,10 @@ class JobRecords:
 
     def counts(self, running: int = 0) -> Counts:
         """Count the jobs by state; safe while another thread records outcomes."""
-        ended = list(self.ended.values())
-        states = Counter(end.state for end in ended)
-        running = min(running, len(self._names) - len(ended))
-        states["running"] += running
-        states["pending"] += len(self._names) - len(ended) - running
-        return Counts.of(states)
+        states = {state: jobs.bit_count() for state, jobs in list(self.in_state.items())}
+        unfinished = len(self._names) - sum(states.values())
+        running = min(running, unfinished)
+        return Counts.of({**states, "running": running, "pending": unfinished - running})
 
     def state(
         self, project_id: str, running: int = 0, scheduler_jobs: tuple[str, ...] = ()
@@ -227,7 +241,6 @@ class JobRecords:
         return ProjectState(
             project_id,
             self.plan.name,
-            is_active=True,
             counts=self.counts(running),
             scheduler_jobs=scheduler_jobs,
         )
@@ -270,7 +283,7 @@ class JobRecords:
             )
         entries = [self._entry(number, row) for number, row in enumerate(self.plan.rows, 1)]
         page = write_page(self.directory, self.plan.name, entries)
-        if len(self.ended) == len(self.plan.rows):
+        if not self.unfinished:
             # what is left is of nodes that failed: their jobs have ended elsewhere
             for attempt in (self.directory / PRIVATE_NAME / ATTEMPTS).glob("*"):
                 shutil.rmtree(attempt, ignore_errors=True)

@@ -139,7 +139,7 @@ def _run(path: Path, job: dict[str, Any], index: int) -> None:
 
 
 def qstat(folder: Path, words: list[str]) -> int:
-    """Print jobs as JSON."""
+    """Print jobs: a line each, or with `-F json`."""
     options, ids = _parse(words)
     if "-B" in options:
         sys.stdout.write(json.dumps({"Server": {"sim": {"max_array_size": 10000}}}))
@@ -163,8 +163,21 @@ def qstat(folder: Path, words: list[str]) -> int:
     if ids and not jobs:
         sys.stderr.write(f"qstat: Unknown Job Id {ids[0]}\n")
         return _UNKNOWN
-    sys.stdout.write(json.dumps({"Jobs": jobs}))
+    _print_jobs(jobs, as_json="-F" in options)
     return 0
+
+
+def _print_jobs(jobs: dict[str, dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps({"Jobs": jobs}))
+        return
+    rows = [("Job id", "Name", "User", "Time Use", "S", "Queue"), ("-" * 16, *"-----")]
+    rows += [
+        (name, job["Job_Name"][:16], "user", "00:00:00", job["job_state"], "workq")
+        for name, job in jobs.items()
+    ]
+    for row in rows:
+        sys.stdout.write("{:17} {:16} {:17} {:8} {} {}\n".format(*row))
 
 
 def qdel(folder: Path, words: list[str]) -> int:

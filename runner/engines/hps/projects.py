@@ -57,7 +57,6 @@ def list_projects(session: Session, **filters: Any) -> list[ProjectState]:  # no
         ProjectState(
             project_id=str(entry["id"]),
             name=str(entry.get("name") or ""),
-            is_active=bool(entry.get("active")),
             counts=count_states(entry.get("statistics")),
         )
         for entry in entries

@@ -34,7 +34,6 @@ _Item = TypeVar("_Item")
 class StoredFile:
     """A file that HPS stores for a job. Every text in it is from the server: not trusted."""
 
-    file_id: str
     name: str
     path: str
     """Relative to the job's directory; see `local_paths.local_path`."""
@@ -122,7 +121,6 @@ def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
 def _stored_file(entry: Mapping[str, Any]) -> StoredFile:
     checksum = str(entry.get("hash") or "").lower()
     return StoredFile(
-        file_id=str(entry["id"]),
         name=str(entry.get("name") or ""),
         path=str(entry.get("evaluation_path") or entry.get("name") or entry["id"]),
         storage_id=str(entry["storage_id"]),

@@ -29,6 +29,7 @@ from offline_bundle.runner.results.folder import (
     record,
     write_submission,
 )
+from offline_bundle.runner.results.job_sets import members
 from offline_bundle.runner.results.owner import ResultsOwner, lock_to_project
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
@@ -223,7 +224,8 @@ class LocalEngine:
             "environment": request.variables,
             "arguments": [request.arguments_of(row) for row in request.values.rows],
             "run_with": list(request.run_with),
-            **{name: self._options.get(name) for name in ("no_network", "python", "parallel")},
+            "parallel": self._options.get("parallel") or cpus(),
+            **{name: self._options.get(name) for name in ("no_network", "python")},
         }
 
     def _prepare(self) -> list[JobSpec]:
@@ -238,8 +240,8 @@ class LocalEngine:
         environment = prepare_environment(
             script, Path(details["bundle"]), no_network=no_network, python=details["python"]
         )
-        self._pool = LocalPool(environment, parallel=details["parallel"], console_name=CONSOLE_NAME)
-        variables = {**details["environment"], "OFFLINE_BUNDLE_JOBS": str(len(records.numbers))}
+        self._pool = LocalPool(environment, parallel=self._parallel, console_name=CONSOLE_NAME)
+        variables = {**details["environment"], "OFFLINE_BUNDLE_JOBS": str(len(records.plan.rows))}
         specs = []
         for number, row in enumerate(records.plan.rows, 1):
             folder = records.directory / records.name(number)
@@ -279,15 +281,23 @@ class LocalEngine:
         return self._opened
 
     def _state(self) -> ProjectState:
-        running = self._records.plan.details["parallel"] or cpus()
-        return self._records.state(str(self._records.directory), running)
+        return self._records.state(str(self._records.directory), self._parallel)
+
+    @property
+    def _parallel(self) -> int:
+        parallel: int | None = self._records.plan.details["parallel"]
+        return parallel or cpus()  # None: of an older version
 
     def _read_records(self) -> None:
         """Read how the jobs of another command ended; if it is gone, so are its jobs."""
-        if self._poll_lock():
-            self._records.look(self._records.numbers)
-        else:
+        if not self._poll_lock():
             self._cancel_unfinished()
+            return
+        running = 0  # jobs start in their order: none has ended behind as many as may run
+        for number in members(self._records.unfinished):
+            running += self._records.look(1 << number).bit_count()
+            if running == self._parallel:
+                return
 
     def _poll_lock(self) -> bool:
         """Return True if a command runs the jobs."""
@@ -298,8 +308,8 @@ class LocalEngine:
 
     def _cancel_unfinished(self) -> None:
         records = self._records
-        for number in records.look(records.numbers):
-            records.ended[number] = JobOutcome("cancelled")
+        for number in members(records.look(records.unfinished)):
+            records.end(number, JobOutcome("cancelled"))
 
 
 def _record(records: JobRecords, result: JobResult) -> None:
@@ -327,4 +337,4 @@ def _record(records: JobRecords, result: JobResult) -> None:
             f"cannot write {result.directory}: {error.strerror}",
             hint="free some space, or check the permissions of that folder",
         ) from error
-    records.look([result.index])
+    records.look(1 << result.index)

@@ -9,15 +9,15 @@ from xml.etree import ElementTree as ET
 
 from offline_bundle.runner.batch.scheduler import (
     End,
+    Queue,
     Queued,
     SchedulerError,
-    Tasks,
     command_error,
-    parse_indices,
     run_command,
 )
 from offline_bundle.runner.engines.sge.options import qsub_options
 from offline_bundle.runner.request import check_resources
+from offline_bundle.runner.results.job_sets import members, parse_indices
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
@@ -94,13 +94,15 @@ class GridEngine:
             raise SchedulerError(f"qsub printed {output!r} instead of a job identifier")
         return match[1]
 
-    def queue(self, job_id: str) -> list[Tasks]:
-        """Return the tasks of an array that wait or run."""
-        return [
-            Tasks(_indices(row), is_pending=row.get("state") == "pending")
-            for row in _qstat(job_id)
-            if not _is_broken(row)
-        ]
+    def queue(self, job_ids: Sequence[str]) -> dict[str, Queue]:
+        """Return the tasks of these arrays that wait or run."""
+        queues = dict.fromkeys(job_ids, Queue())
+        for row in _qstat():
+            job_id, indices = row.findtext("JB_job_number") or "", _indices(row)
+            if job_id in queues and not _is_broken(row):
+                is_pending = row.get("state") == "pending"
+                queues[job_id] |= Queue(pending=indices) if is_pending else Queue(running=indices)
+        return queues
 
     def ended(self, job_id: str) -> dict[int, End]:
         """Return how tasks ended, from the accounting file: it has them after some seconds.
@@ -111,7 +113,7 @@ class GridEngine:
             index: End("failed")
             for row in _qstat(job_id)
             if _is_broken(row)
-            for index in _indices(row)
+            for index in members(_indices(row))
         }
         try:
             output = _run(["qacct", "-j", job_id])
@@ -167,8 +169,8 @@ def _qstat(job_id: str | None = None) -> list[ET.Element]:
     return [row for row in rows if job_id in {None, row.findtext("JB_job_number")}]
 
 
-def _indices(row: ET.Element) -> frozenset[int]:
-    return frozenset(parse_indices(row.findtext("tasks") or "1"))
+def _indices(row: ET.Element) -> int:
+    return parse_indices(row.findtext("tasks") or "1")
 
 
 def _is_broken(row: ET.Element) -> bool:

@@ -6,20 +6,21 @@ whose fields change between releases.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.batch.scheduler import (
     End,
+    Queue,
     Queued,
     SchedulerError,
-    Tasks,
     command_error,
-    parse_indices,
     run_command,
 )
 from offline_bundle.runner.engines.slurm.options import sbatch_options
+from offline_bundle.runner.results.job_sets import members, parse_indices
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
@@ -131,24 +132,25 @@ class Slurm:
             raise SchedulerError(f"sbatch printed {output!r} instead of a job identifier")
         return job_id
 
-    def queue(self, job_id: str) -> list[Tasks]:
-        """Return the tasks of an array that wait or run."""
-        return [
-            Tasks(
-                indices,
-                is_pending=state == "PENDING",
-                reason="" if reason == "None" else reason,
-                is_held=state == "PENDING" and _HELD.search(reason) is not None,
-            )
-            for indices, state, reason, _ in _squeue(job_id)
-        ]
+    def queue(self, job_ids: Sequence[str]) -> dict[str, Queue]:
+        """Return the tasks of these arrays that wait or run."""
+        queues: dict[str, Queue] = {}
+        for job_id, indices, state, reason, _ in _squeue(job_ids):
+            if state == "PENDING":
+                held = indices if _HELD.search(reason) else 0
+                reasons = frozenset({reason} - {"None"})
+                tasks = Queue(pending=indices, held=held, reasons=reasons)
+            else:
+                tasks = Queue(running=indices)
+            queues[job_id] = queues.get(job_id, Queue()) | tasks
+        return queues
 
     def ended(self, job_id: str) -> dict[int, End]:
         """Return how tasks ended, for some minutes."""
         return {
             index: End(_STATES.get(state), "" if "None" in node else node)
-            for indices, state, _, node in _squeue(job_id, "--states=all")
-            for index in indices
+            for _, indices, state, _, node in _squeue([job_id], "--states=all")
+            for index in members(indices)
         }
 
     def accounted(self, job_id: str) -> dict[int, End]:
@@ -165,7 +167,7 @@ class Slurm:
         return {
             index: End(_STATES.get(state))
             for indices, state in rows
-            for index in parse_indices(indices)
+            for index in members(parse_indices(indices))
         }
 
     def exclude(self, options: Sequence[str], nodes: Sequence[str]) -> list[str]:
@@ -199,19 +201,21 @@ class Slurm:
         return Path(match[1]) if match else None
 
 
-def _squeue(job_id: str, *options: str) -> Iterator[tuple[frozenset[int], str, str, str]]:
-    """Yield indices, state, reason and node of the tasks of an array."""
-    command = ["squeue", "--noheader", f"--jobs={job_id}", *options, "--format=%K|%T|%r|%N"]
+def _squeue(job_ids: Sequence[str], *options: str) -> Iterator[tuple[str, int, str, str, str]]:
+    """Yield array, set of indices, state, reason and node of tasks."""
+    command = ["squeue", "--noheader", f"--jobs={','.join(job_ids)}", *options]
+    if len(job_ids) > 1 and os.getuid():
+        command.append("--me")  # of several arrays, squeue otherwise loads all jobs of all users
     try:
-        lines = _run(command).splitlines()
+        lines = _run([*command, "--format=%F|%K|%T|%r|%N"]).splitlines()
     except SchedulerError as error:
         if _UNKNOWN_JOB in error.message:  # all have ended, and Slurm has forgotten them
             return
         raise
     for line in lines:
-        fields = line.strip().split("|", 3)
-        if len(fields) == 4:
-            yield frozenset(parse_indices(fields[0])), *fields[1:]  # type: ignore[misc]
+        fields = line.strip().split("|", 4)
+        if len(fields) == 5:
+            yield fields[0], parse_indices(fields[1]), *fields[2:]  # type: ignore[misc]
 
 
 def _run(command: Sequence[str]) -> str:

@@ -69,7 +69,7 @@ def test_a_notebook_shows_one_display_and_updates_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
     monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
     monkeypatch.setitem(sys.modules, "IPython.display", display)
-    project = ProjectState("1", "<beam>", is_active=True, counts=Counts({"pending": 2}))
+    project = ProjectState("1", "<beam>", counts=Counts({"pending": 2}))
     stack = contextlib.ExitStack()
     jobs = Jobs(EndsAtTheSecondPoll(), project, None, stack, print)  # type: ignore[arg-type]
     jobs.wait()

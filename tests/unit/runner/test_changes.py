@@ -10,6 +10,7 @@ from offline_bundle.runner.changes import choose_folder, end_jobs, find_project,
 from offline_bundle.runner.model import Counts, ProjectState
 from offline_bundle.runner.results.changes import find_failed, remove_results, replaced, set_aside
 from offline_bundle.runner.results.folder import JobRecords, SubmissionRecord, record
+from offline_bundle.runner.results.job_sets import job_set
 from offline_bundle.runner.results.owner import ResultsOwner, find_owner, lock_to_project
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
@@ -25,8 +26,7 @@ class ListedProjects:
         self.states = states or {}
         self.cancelled = self.deleted = False
         self.projects = [
-            ProjectState(f"id{number}", name, is_active=True, counts=Counts())
-            for number, name in enumerate(names)
+            ProjectState(f"id{number}", name, counts=Counts()) for number, name in enumerate(names)
         ]
 
     def find(self, text: str) -> ProjectState:
@@ -134,7 +134,7 @@ def records(tmp_path: Path) -> JobRecords:
         if number < 3:
             (tmp_path / found.name(number)).mkdir()
         record(tmp_path, state) if number == 3 else record(tmp_path / found.name(number), state)
-    found.look([1, 2])
+    found.look(job_set([1, 2]))
     return found
 
 
@@ -146,13 +146,14 @@ def test_failed_jobs_are_set_aside_and_come_back_after_an_error(records: JobReco
     def fail() -> None:
         with set_aside(records, numbers):
             assert not folder.exists()
-            assert 2 not in records.ended
+            assert records.unfinished == job_set([2, 3])
             raise OSError(28, "the disk is full")
 
     with pytest.raises(BundleError, match="disk"):
         fail()
     assert (folder / ".job.json").exists()
     assert records.ended[2].state == "failed"
+    assert records.unfinished == job_set([3])
     with set_aside(records, numbers):
         pass
     assert not folder.exists()

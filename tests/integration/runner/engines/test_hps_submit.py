@@ -195,15 +195,14 @@ def test_no_job_starts_before_all_are_there(
     seen = []
 
     def look(session: Session, project: Any) -> None:  # noqa: ANN401
-        seen.append(find_project(session, project.id))
+        (entry,) = session.jms.get_projects(id=project.id, as_objects=False)
+        seen.append((entry["active"], find_project(session, project.id).counts.by_state))
         activate(session, project)
 
     activate = submit_module.activate
     monkeypatch.setattr(submit_module, "activate", look)
     submit_module.submit(session, make_submission(tmp_path))
-    assert [(found.is_active, dict(found.counts.by_state)) for found in seen] == [
-        (False, {"pending": 3})
-    ]
+    assert seen == [(False, {"pending": 3})]
 
 
 def test_software_that_nobody_offers_is_refused(session: Session, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from uv import find_uv_bin
 
 from offline_bundle.cli import run_command_line
-from offline_bundle.runner.batch.scheduler import End, SchedulerError, Tasks
+from offline_bundle.runner.batch.scheduler import End, Queue, SchedulerError
 from offline_bundle.runner.cli.jobs import jobs_command
 from offline_bundle.runner.cli.submit import submit_command
 from offline_bundle.runner.engines.pbs.scheduler import Pbs
@@ -109,15 +109,20 @@ def test_what_qstat_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "12[6].s": {"job_state": "Q"},
         "12[7].s": {"job_state": "F"},
     }
+    lines = [
+        f"{name}  eval  R Q me  00:00:01 {job['job_state']} workq" for name, job in jobs.items()
+    ]
+    table = "Job id  Name  User  Time Use S Queue\n------  ----  ----  -------- - -----"
     program = tmp_path / "recorded" / "qstat"
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\ncat <<'EOF'\n{json.dumps({'Jobs': jobs})}\nEOF\n")
+    (program.parent / "json").write_text(json.dumps({"Jobs": jobs}))
+    (program.parent / "table").write_text("\n".join([table, *lines, ""]))
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *json*) cat {program.parent}/json ;; *) cat {program.parent}/table ;; esac\n'
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    assert Pbs().queue("12[].s") == [
-        Tasks(frozenset({5}), is_pending=False),
-        Tasks(frozenset({6}), is_pending=True),
-    ]
+    assert Pbs().queue(["12[].s"]) == {"12[].s": Queue(pending=1 << 6, running=1 << 5)}
     assert Pbs().ended("12[].s") == {
         1: End("timeout", "n1"),
         2: End("out of memory", "n2"),
@@ -125,8 +130,10 @@ def test_what_qstat_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         4: End("failed"),
         7: End(None),
     }
+    (program.parent / "table").write_text(f"{table}\n13.s  eval  me  0 Q workq\n")
+    assert Pbs().queue(["13.s"]) == {"13.s": Queue(pending=1 << 1)}
     program.write_text("#!/bin/sh\necho 'qstat: Unknown Job Id 12[].s' >&2; exit 153\n")
-    assert Pbs().queue("12[].s") == []
+    assert Pbs().queue(["12[].s"]) == {"12[].s": Queue()}
     assert Pbs().work_directory("12[].s") is None
 
 

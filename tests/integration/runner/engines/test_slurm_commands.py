@@ -12,13 +12,13 @@ import pytest
 from offline_bundle.runner.batch.scheduler import (
     End,
     JobArray,
+    Queue,
     SchedulerError,
     SubmitLimitError,
-    Tasks,
     UnreachableError,
-    parse_indices,
 )
 from offline_bundle.runner.engines.slurm.scheduler import Slurm
+from offline_bundle.runner.results.job_sets import job_set, members, parse_indices
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def put(folder: Path, name: str, text: str) -> None:
     ],
 )
 def test_indices_as_slurm_writes_them(text: str, indices: list[int]) -> None:
-    assert list(parse_indices(text)) == indices
+    assert list(members(parse_indices(text))) == indices
 
 
 def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,18 +61,18 @@ def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_queue_is_asked_once_and_a_forgotten_job_is_none(bin_folder: Path) -> None:
-    put(
-        bin_folder,
-        "squeue",
-        f'echo "$@" >>{bin_folder}/calls; echo "3-5%2|PENDING|Resources|"; echo "1|RUNNING|None|n1"',
-    )
-    assert Slurm().queue("12") == [
-        Tasks(frozenset({3, 4, 5}), is_pending=True, reason="Resources"),
-        Tasks(frozenset({1}), is_pending=False),
-    ]
+    lines = ["12|3-5%2|PENDING|Resources|", "12|1|RUNNING|None|n1", "14|[2,9]|PENDING|None|"]
+    text = "\n".join(lines)
+    put(bin_folder, "squeue", f"echo \"$@\" >>{bin_folder}/calls; echo '{text}'")
+    assert Slurm().queue(["12", "13", "14"]) == {
+        "12": Queue(
+            pending=job_set([3, 4, 5]), running=job_set([1]), reasons=frozenset({"Resources"})
+        ),
+        "14": Queue(pending=job_set([2, 9])),
+    }
     assert len((bin_folder / "calls").read_text().splitlines()) == 1
     put(bin_folder, "squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
-    assert Slurm().queue("12") == []
+    assert Slurm().queue(["12"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_only_held_jobs_are_looked_for_at_each_poll(
     reason: str, bin_folder: Path, *, is_held: bool
 ) -> None:
     """Ten thousand jobs may wait for a limit: reading so many records takes long on a share."""
-    put(bin_folder, "squeue", f'echo "1-10000|PENDING|{reason}|"')
-    (tasks,) = Slurm().queue("12")
-    assert tasks.is_held == is_held
+    put(bin_folder, "squeue", f'echo "12|1-10000|PENDING|{reason}|"')
+    queue = Slurm().queue(["12"])["12"]
+    assert queue.held == (queue.pending if is_held else 0)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_folder_names_are_single_unique_parts(jobs: list[tuple[str, str]]) -> No
 
 @pytest.mark.parametrize("hostile", ["/tmp/evil", "../../evil", "/etc/cron.d/evil"])
 def test_identifiers_of_files_and_jobs_are_no_paths(hostile: str, tmp_path: Path) -> None:
-    file = StoredFile(hostile, hostile, hostile, hostile, size=1, checksum=None)
+    file = StoredFile(hostile, hostile, hostile, size=1, checksum=None)
     placed = _place(tmp_path, folder_names([(hostile, hostile)]), {hostile: [file, file]})
     targets = [target for pairs in placed.values() for _, target in pairs]
     assert len(set(targets)) == 2

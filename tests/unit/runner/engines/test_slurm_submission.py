@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from offline_bundle.runner.batch import job_ends, submission
-from offline_bundle.runner.batch.scheduler import format_indices, parse_indices
 from offline_bundle.runner.batch.submission import BatchSubmission
 from offline_bundle.runner.engines.slurm import scheduler
 from offline_bundle.runner.engines.slurm.scheduler import Slurm
 from offline_bundle.runner.request import Request
 from offline_bundle.runner.results.folder import record
+from offline_bundle.runner.results.job_sets import format_indices, job_set, parse_indices
 from offline_bundle.runner.values import plan_values
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
@@ -55,8 +55,9 @@ class FakeSlurm:
             self.submitted.append(words[1:-2])
             output = str(100 + len(self.submitted))
         elif program == "squeue":
-            job_id = next(word.partition("=")[2] for word in words if word.startswith("--jobs="))
-            output = (self.ended if "--states=all" in words else self.queue).get(job_id, "")
+            jobs = next(word.partition("=")[2] for word in words if word.startswith("--jobs="))
+            tasks = self.ended if "--states=all" in words else self.queue
+            output = "\n".join(f"{job}|{tasks[job]}" for job in jobs.split(",") if job in tasks)
         return subprocess.CompletedProcess(command, 0, output, "")
 
 
@@ -216,7 +217,7 @@ def test_without_another_node_a_job_stays_failed(tmp_path: Path, slurm: FakeSlur
 
 
 def test_indices_are_written_as_slurm_reads_them() -> None:
-    numbers = [1, 2, 3, 7, 9, 10]
-    assert format_indices(numbers) == "1-3,7,9-10"
-    assert list(parse_indices("1-3,7,9-10")) == numbers
+    jobs = job_set([1, 2, 3, 7, 9, 10])
+    assert format_indices(jobs) == "1-3,7,9-10"
+    assert parse_indices("1-3,7,9-10") == jobs
     assert Slurm().exclude(["--mem=1K"], []) == ["--mem=1K"]
