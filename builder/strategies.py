@@ -179,13 +179,13 @@ def _resolve_all(
         try:
             return locks, gather(uvs)
         except BundleError as error:
-            raise type(error)(
-                f"the uv for the nodes: {error.message}",
-                problems=error.problems,
-                hint="name an index that has it with --default-index or --index, or in your own uv "
+            error.add_subject("the uv for the nodes")
+            error.hint = (
+                "name an index that has it with --default-index or --index, or in your own uv "
                 "configuration (indexes of scripts and projects do not count); another version "
-                "with --uv-version; or leave it out with --no-uv",
-            ) from error
+                "with --uv-version; or leave it out with --no-uv"
+            )
+            raise
 
 
 def _resolve_one(resolver: Resolver, script: Script, target: Target) -> ResolvedLock:

@@ -31,6 +31,10 @@ class BundleError(Exception):
         self.hint = hint
         self.problems = tuple(problems)
 
+    def add_subject(self, subject: str) -> None:
+        """Put *subject*, such as a file or folder, before the message."""
+        self.message = f"{subject}: {self.message}"
+
     def __str__(self) -> str:
         """Message, then one indented line per problem."""
         return "\n".join([self.message, *(f"  {problem}" for problem in self.problems)])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -21,12 +21,12 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     read_manifest_bytes,
     render_checksums,
 )
-from offline_bundle.wheelhouse.runtime.bundle.unreadable import manifest_of_files
-from offline_bundle.wheelhouse.runtime.disk.commit import (
-    check_is_bundle_folder,
-    commit_files,
-    journal_paths,
+from offline_bundle.wheelhouse.runtime.bundle.unreadable import (
+    manifest_of_files,
+    read_journals,
+    remove_if_new,
 )
+from offline_bundle.wheelhouse.runtime.disk.commit import check_is_bundle_folder, commit_files
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
@@ -98,7 +98,7 @@ class BundleWriter:
                 if self._on_wait:
                     self._on_wait()
                 lock.acquire(block=True)
-            self._abandoned = self._read_abandoned()
+            self._abandoned = read_journals(self._folder)
             if (self.directory / MANIFEST).exists():
                 self._read_current()
             self._folder.remove_tree(STAGING)
@@ -115,7 +115,7 @@ class BundleWriter:
         with self._stack:
             self._folder.remove_tree(STAGING)
             if self.current is None:
-                self._remove_if_empty()
+                remove_if_new(self._folder)
 
     def _read_current(self) -> None:
         document = read_manifest_bytes(self.directory)
@@ -228,17 +228,6 @@ class BundleWriter:
     def _staging(self) -> Path:
         return self.directory / STAGING
 
-    def _read_abandoned(self) -> list[Manifest]:
-        """Read the journals of killed writers; remove invalid ones."""
-        journals = []
-        for path in journal_paths(self._folder):
-            try:
-                journals.append(Manifest.from_json(self._folder.read(path) or b""))
-            except IntegrityError:
-                with suppress(OSError):
-                    self._folder.remove(path)
-        return journals
-
     def _new_contents(
         self, manifest: Manifest, contents: Mapping[str, bytes | Path], corrupt: Collection[str]
     ) -> dict[str, bytes | Path]:
@@ -313,14 +302,6 @@ class BundleWriter:
         with ThreadPoolExecutor(_STAGING_WORKERS) as pool:
             list(pool.map(put, staged))
         return staged
-
-    def _remove_if_empty(self) -> None:
-        """Remove the folder of a build that failed before its first commit."""
-        with suppress(OSError):
-            if self._folder.names(WRITER) == ["lock"]:
-                self._folder.remove(f"{WRITER}/lock")
-                self._folder.remove_folder(WRITER)
-                self.directory.rmdir()
 
 
 def _size(path: Path) -> int | None:

@@ -62,7 +62,7 @@ def verify_archive(
         damage: dict[str, str] = {}
         damaged_parts: list[str] = []
         for archive in archives:
-            read_archive_manifest(archive)
+            check_wheel_names(archive)
             if check_signature:
                 check_signature(archive.document, archive.signature)
         for archive in archives:
@@ -84,15 +84,14 @@ def verify_archive(
         )
 
 
-def read_archive_manifest(archive: Archive) -> Manifest:
-    """Return the manifest of an archive with the names of its wheels checked."""
+def check_wheel_names(archive: Archive) -> None:
+    """Raise IntegrityError for wheels in the archive that have invalid names."""
     if problems := wheel_name_problems(archive.manifest.files):
         raise IntegrityError(
             f"{archive.name} has wheels with invalid names",
             problems=problems,
             hint="copy it again, or build the bundle again",
         )
-    return archive.manifest
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -103,9 +102,9 @@ def load_manifest(path: Path) -> Manifest:
     try:
         return Manifest.from_json(read_manifest_document(path))
     except InputError as error:
-        if path.is_dir():
-            raise
-        raise InputError(error.message, problems=error.problems, hint=_MANIFEST_HINT) from error
+        if not path.is_dir():
+            error.hint = _MANIFEST_HINT
+        raise
 
 
 def read_manifest_document(path: Path) -> bytes:

@@ -30,7 +30,7 @@ from offline_bundle.wheelhouse.transport.merge import (
     merge,
     merge_history,
 )
-from offline_bundle.wheelhouse.transport.open import read_archive_manifest
+from offline_bundle.wheelhouse.transport.open import check_wheel_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,8 +98,8 @@ def unpack(  # noqa: PLR0913 - one parameter per option
     """
     notify = notify or (lambda _: None)
     with translate_os_errors(output), open_archives(files) as archives:
-        manifests = [read_archive_manifest(archive) for archive in archives]
         for archive in archives:
+            check_wheel_names(archive)
             if check_signature is not None:
                 check_signature(archive.document, archive.signature)
         for archive in archives:
@@ -115,20 +115,13 @@ def unpack(  # noqa: PLR0913 - one parameter per option
         on_wait = partial(notify, f"Waiting for another writer of {output}")
         writer = BundleWriter(output, on_wait=on_wait, on_unreadable=replace_unreadable)
         with writer, SafeFolder(output) as folder:
-            return tuple(
-                _unpack_one(archive, manifest, writer, folder, options)
-                for archive, manifest in zip(archives, manifests, strict=True)
-            )
+            return tuple(_unpack_one(archive, writer, folder, options) for archive in archives)
 
 
 def _unpack_one(
-    archive: Archive,
-    incoming: Manifest,
-    writer: BundleWriter,
-    folder: SafeFolder,
-    options: _Options,
+    archive: Archive, writer: BundleWriter, folder: SafeFolder, options: _Options
 ) -> UnpackReport:
-    plan = _make_plan(archive, incoming, writer, options)
+    plan = _make_plan(archive, writer, options)
     wanted = plan.manifest.contents()
     corrupt = wanted.keys() - intact_files(folder, wanted, options.progress)
     needed = corrupt - plan.pages.keys()
@@ -159,10 +152,8 @@ def _unpack_one(
     return UnpackReport(archive.name, plan.relation, changed, unsigned)
 
 
-def _make_plan(
-    archive: Archive, incoming: Manifest, writer: BundleWriter, options: _Options
-) -> _Plan:
-    current = writer.current
+def _make_plan(archive: Archive, writer: BundleWriter, options: _Options) -> _Plan:
+    incoming, current = archive.manifest, writer.current
     if current is None:
         return _Plan("new", incoming, archive.document, archive.signature, {})
     check_immutable_files(current, incoming)

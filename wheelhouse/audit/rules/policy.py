@@ -203,4 +203,5 @@ def _size(table: dict[str, Any], key: str, name: str) -> int | None:
     try:
         return parse_size(value)
     except InputError as error:
-        raise InputError(f"{name}: {key}: {error.message}", hint=error.hint) from None
+        error.add_subject(f"{name}: {key}")
+        raise

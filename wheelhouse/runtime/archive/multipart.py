@@ -63,10 +63,6 @@ class MultipartReader:
             yield part, offset, length
             offset, count = 0, count - length
 
-    def parts_at(self, offset: int, count: int) -> "set[str]":
-        """Return the names of the parts that contain *count* bytes at *offset*."""
-        return {part.name for part, _, _ in self.spans(offset, count)}
-
     def read(self, offset: int, count: int) -> bytes:
         """Read *count* bytes at *offset*, fewer at the end."""
         return b"".join(bytes(chunk) for chunk in self.chunks(offset, count))

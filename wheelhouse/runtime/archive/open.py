@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import ExitStack, contextmanager
 
 from ..disk.files import read_named
 from ..errors import IntegrityError
@@ -11,7 +12,7 @@ from .reader import Archive, read_archive_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Optional, Union
 
     PathLike = Union[str, os.PathLike[str]]
@@ -19,27 +20,22 @@ if TYPE_CHECKING:
 _LISTED_PART = re.compile(r"([0-9a-f]{64})  (.+)\.([0-9]{3,6})")
 
 
-class OpenArchives:
-    """Archives that are open as long as the `with` block lasts."""
+@contextmanager
+def open_archives(files: "Iterable[PathLike]") -> "Iterator[list[Archive]]":
+    """Open the archives in *files* for the `with` block: each a whole one, a part, or a part list.
 
-    def __init__(self, sources: "list[MultipartReader]") -> None:
-        self._sources = sources
-
-    def __enter__(self) -> "list[Archive]":
-        """Open them; differences come after the bundles that they may be based on."""
-        try:
-            archives = [_open_archive(source) for source in self._sources]
-        except BaseException:
-            self.__exit__()
-            raise
-        return sorted(
+    Parts are ordered by the number in their names, and also searched beside those named.
+    Differences come after the bundles that they may be based on. Raises IntegrityError that names
+    parts which are missing or do not match their list.
+    """
+    with ExitStack() as stack:
+        archives = []
+        for source in _open_sources([os.fspath(file) for file in files]):
+            stack.callback(source.close)
+            archives.append(_open_archive(source))
+        yield sorted(
             archives, key=lambda archive: (archive.base is not None, archive.manifest.generation)
         )
-
-    def __exit__(self, *_: object) -> None:
-        """Close them."""
-        for source in self._sources:
-            source.close()
 
 
 def _open_archive(source: MultipartReader) -> Archive:
@@ -51,20 +47,15 @@ def _open_archive(source: MultipartReader) -> Archive:
             raise
         damaged = [f"damaged: {name}" for name in sorted(source.damaged_parts())]
         problems = damaged or [f"it begins in {source.parts[0].name}"]
-        raise IntegrityError(
-            error.message, hint=error.hint, problems=[*error.problems, *problems]
-        ) from None
+        error.problems = (*error.problems, *problems)
+        raise
 
 
-def open_archives(files: "Iterable[PathLike]") -> OpenArchives:
-    """Open the archives in *files*: each a whole one, a part, or a list of parts.
-
-    Parts are ordered by the number in their names, and also searched beside those named. Raises
-    IntegrityError that names parts which are missing or do not match their list.
-    """
+def _open_sources(files: "list[str]") -> "Iterator[MultipartReader]":
+    """Open the parts of each archive, also those beside the named ones."""
     whole: list[str] = []
     named: list[tuple[str, str]] = []
-    for file in [os.fspath(file) for file in files]:
+    for file in files:
         archive = _archive_of_part(file)
         if archive is None:
             whole.append(file)
@@ -74,8 +65,10 @@ def open_archives(files: "Iterable[PathLike]") -> OpenArchives:
     sets: dict[str, _PartSet] = {}
     for path, archive in [*beside, *named]:  # a file that is named replaces one beside it
         sets.setdefault(archive, _PartSet(archive)).add(path)
-    sources = [MultipartReader(os.path.basename(file), [Part.open(file)]) for file in whole]
-    return OpenArchives([*sources, *(parts.open() for parts in sets.values())])
+    for file in whole:
+        yield MultipartReader(os.path.basename(file), [Part.open(file)])
+    for parts in sets.values():
+        yield parts.open()
 
 
 def _archive_of_part(file: str) -> "Optional[str]":

@@ -40,50 +40,11 @@ _OCTAL_SIZE = re.compile(rb"[0-7]{11}\0")
 _SIZE_FIELD = slice(124, 136)
 
 
-class Archive:
-    """An archive that is open for reading: its head, and the layout that follows from it.
-
-    Members, in this order: bundle.json, SHA256SUMS, bundle.json.sig and .writer/delta.json where
-    they exist, then the files by path.
-    """
-
-    def __init__(
-        self, source: "MultipartReader", head: "ArchiveHead", layout: "ArchiveLayout"
-    ) -> None:
-        self.name = source.name
-        self.source = source
-        self.document = head.document
-        """bundle.json, byte for byte."""
-        self.signature = head.signature
-        self.manifest = head.manifest
-        self.digest = head.digest
-        """Of bundle.json."""
-        self.time = head.time
-        self.base = layout.base
-        """Digest and generation of the base's manifest in a difference; None for a whole bundle."""
-        self.included = layout.included
-        """Paths of the bundle's files in it, without SHA256SUMS."""
-        self.entries = layout.entries
-        self.size = layout.size
-        """Bytes from the first header to the end of the last part."""
-
-    def parts_with(self, entries: "Iterable[Entry]") -> "list[str]":
-        """Return the names of the parts that contain any of *entries*."""
-        names: set[str] = set()
-        for entry in entries:
-            names |= self.source.parts_at(entry.start, entry.end - entry.start)
-        return sorted(names)
-
-
 class ArchiveHead:
     """The members before the files."""
 
     def __init__(
-        self,
-        document: bytes,
-        manifest: Manifest,
-        signature: "Optional[bytes]" = None,
-        delta: "Optional[bytes]" = None,
+        self, document: bytes, manifest: Manifest, signature: "Optional[bytes]" = None
     ) -> None:
         self.document = document
         self.manifest = manifest
@@ -92,7 +53,7 @@ class ArchiveHead:
         self.time = tar_time(manifest.timestamp)
         """Of every member, in seconds since 1970."""
         self.signature = signature
-        self.delta = delta
+        self.delta: Optional[bytes] = None
 
     def contents(self) -> "dict[str, bytes]":
         """Return the content of each member, in the order of the archive."""
@@ -109,20 +70,48 @@ class ArchiveHead:
 
 
 class ArchiveLayout:
-    """The position of every member, derived from the head alone. Raises IntegrityError."""
+    """The position of every member, derived from the head alone. Raises IntegrityError.
+
+    Members, in this order: bundle.json, SHA256SUMS, bundle.json.sig and .writer/delta.json where
+    they exist, then the files by path.
+    """
 
     def __init__(self, head: ArchiveHead) -> None:
         files = head.manifest.files
         names = sorted(files.keys() - {CHECKSUMS})
         self.base: Optional[tuple[str, int]] = None
+        """Digest and generation of the base's manifest in a difference; None for a whole bundle."""
         if head.delta is not None:
             base, generation, names = parse_delta(head.delta, names)
             self.base = (base, generation)
         self.included = frozenset(names)
+        """Paths of the bundle's files in it, without SHA256SUMS."""
         self.entries = lay_out(
             [*head.entries(), *(_file_entry(name, files[name]) for name in names)]
         )
         self.size = self.entries[-1].end + END
+        """Bytes from the first header to the end of the last part."""
+
+
+class Archive(ArchiveLayout):
+    """An archive that is open for reading."""
+
+    def __init__(self, source: "MultipartReader", head: ArchiveHead) -> None:
+        super().__init__(head)
+        self.name = source.name
+        self.source = source
+        self.document = head.document
+        """bundle.json, byte for byte."""
+        self.signature = head.signature
+        self.manifest = head.manifest
+        self.digest = head.digest
+        """Of bundle.json."""
+        self.time = head.time
+
+    def parts_with(self, entries: "Iterable[Entry]") -> "list[str]":
+        """Return the names of the parts that contain any of *entries*."""
+        spans = [self.source.spans(entry.start, entry.end - entry.start) for entry in entries]
+        return sorted({part.name for pieces in spans for part, _, _ in pieces})
 
 
 def read_archive_head(source: "MultipartReader") -> Archive:
@@ -132,7 +121,7 @@ def read_archive_head(source: "MultipartReader") -> Archive:
     _check_leading(source, head)
     head.signature = _read_optional(source, SIGNATURE, head)
     head.delta = _read_optional(source, DELTA, head)
-    return Archive(source, head, ArchiveLayout(head))
+    return Archive(source, head)
 
 
 def _read_document(source: "MultipartReader") -> bytes:
@@ -159,8 +148,8 @@ def _parse_manifest(source: "MultipartReader", document: bytes) -> Manifest:
     try:
         manifest = Manifest.from_json(document)
     except IntegrityError as error:
-        message = f"{source.name}: {error.message}"
-        raise IntegrityError(message, problems=error.problems, hint=error.hint) from None
+        error.add_subject(source.name)
+        raise
     if CHECKSUMS not in manifest.files:
         message = f"{source.name}: {MANIFEST} does not list {CHECKSUMS}"
         raise IntegrityError(message, hint=COPY_AGAIN_HINT)

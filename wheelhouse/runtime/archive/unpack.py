@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from ..bundle.manifest import Manifest, render_checksums
 from ..bundle.policy import check_policies, may_be_in_force
-from ..bundle.unreadable import manifest_of_files, unreadable
-from ..disk.commit import check_is_bundle_folder, commit_files, journal_paths
+from ..bundle.unreadable import manifest_of_files, read_journals, remove_if_new, unreadable
+from ..disk.commit import check_is_bundle_folder, commit_files
 from ..disk.files import sha256_of
 from ..disk.locks import FileLock
 from ..disk.safe_folder import SafeFolder
 from ..errors import BundleError, IntegrityError, SignatureError, os_hint, print_error
-from ..names import INCOMING, MANIFEST, STAGING, WRITER
+from ..names import INCOMING, MANIFEST, WRITER
 from ..text import printable
 from .check import check_archive, raise_for_damage
 from .extract import extract_entries, intact_files
@@ -89,8 +89,8 @@ def _check_policy(archive: "Archive") -> None:
     try:
         check_policies(archive.document, archive.signature)
     except SignatureError as error:
-        message = f"{archive.name}: {error.message}"
-        raise SignatureError(message, kind=error.kind, hint=error.hint) from None
+        error.add_subject(archive.name)
+        raise
 
 
 def unpack_archive(
@@ -124,7 +124,7 @@ def unpack_archive(
                 folder.remove_tree(INCOMING)  # of a run that was killed after its commit
                 return changed
             finally:
-                _remove_if_empty(folder)
+                remove_if_new(folder)
 
 
 def _read_current(
@@ -216,7 +216,7 @@ def _replace_bundle(
     entries = [
         entry for entry in archive.entries if entry.path in contents and entry.path not in intact
     ]
-    abandoned = [*left, *_read_journals(folder)]
+    abandoned = [*left, *read_journals(folder)]
     if is_same and not entries and not abandoned:
         return False
     tracked = {
@@ -255,28 +255,3 @@ def _read_manifest_in_place(folder: SafeFolder) -> bytes:
             return file.read()
     except FileNotFoundError:
         return b""
-
-
-def _read_journals(folder: SafeFolder) -> "list[Manifest]":
-    journals = []
-    for path in journal_paths(folder):
-        try:
-            journals.append(Manifest.from_json(folder.read(path) or b""))
-        except IntegrityError:
-            folder.remove_tree(path)
-    return journals
-
-
-def _remove_if_empty(folder: SafeFolder) -> None:
-    """Remove what was created before an archive was refused."""
-    if folder.exists(MANIFEST) or journal_paths(folder):
-        return
-    for path in (INCOMING, STAGING):
-        folder.remove_folder(path)
-    if folder.names(WRITER) == ["lock"]:
-        folder.remove(f"{WRITER}/lock")
-        folder.remove_folder(WRITER)
-        try:
-            os.rmdir(folder.path)
-        except OSError:  # something else is in it
-            pass

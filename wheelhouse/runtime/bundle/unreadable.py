@@ -1,12 +1,13 @@
-"""Take stock of a bundle whose manifest cannot be read, to replace it."""
+"""Take stock of a bundle that damage or a killed writer left."""
 
 import os
 import stat
 
+from ..disk.commit import journal_paths
 from ..disk.files import open_file_digest
 from ..disk.paths import path_problems
 from ..errors import IntegrityError, first_problems
-from ..names import CHECKSUMS, MANIFEST, REPORT, SBOM, SIGNATURE, WRITER
+from ..names import CHECKSUMS, INCOMING, MANIFEST, REPORT, SBOM, SIGNATURE, STAGING, WRITER
 from ..text import shown
 from .manifest import BundledFile, Manifest
 
@@ -35,11 +36,35 @@ _TOP_FILES = frozenset(
 
 def unreadable(directory: "PathLike", error: IntegrityError) -> IntegrityError:
     """Return the error for a manifest in place that cannot be read, with how to replace it."""
-    return IntegrityError(
-        f"{os.fspath(directory)}: {error.message}",
-        problems=error.problems,
-        hint="replace the whole bundle with --replace; its intact files stay",
-    )
+    error.add_subject(os.fspath(directory))
+    error.hint = "replace the whole bundle with --replace; its intact files stay"
+    return error
+
+
+def read_journals(folder: "SafeFolder") -> "list[Manifest]":
+    """Return the journals of killed writers; remove invalid ones."""
+    journals = []
+    for path in journal_paths(folder):
+        try:
+            journals.append(Manifest.from_json(folder.read(path) or b""))
+        except IntegrityError:
+            folder.remove_tree(path)
+    return journals
+
+
+def remove_if_new(folder: "SafeFolder") -> None:
+    """Remove a folder that was created for a bundle, if nothing was committed to it."""
+    if folder.exists(MANIFEST) or journal_paths(folder):
+        return
+    for path in (INCOMING, STAGING):
+        folder.remove_folder(path)
+    if folder.names(WRITER) == ["lock"]:
+        folder.remove_tree(f"{WRITER}/lock")
+        folder.remove_folder(WRITER)
+        try:
+            os.rmdir(folder.path)
+        except OSError:  # something else is in it
+            pass
 
 
 def manifest_of_files(folder: "SafeFolder") -> Manifest:

@@ -88,7 +88,8 @@ def _script_block(script: str, bundle: str, source: bytes) -> str:
     except UnicodeDecodeError as error:
         raise InputError(f"{script} is not UTF-8: {error}", hint="save it as UTF-8") from None
     except InputError as error:
-        raise InputError(f"{script}: {error.message}", hint=error.hint) from None
+        error.add_subject(script)
+        raise
     if block is None:
         block = _bundled_block(script, bundle)
     if block is None:

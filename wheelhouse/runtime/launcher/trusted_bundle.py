@@ -120,9 +120,6 @@ def name_bundle(folder: str) -> "Iterator[None]":
     """Add the bundle's folder to errors about its manifest and signatures."""
     try:
         yield
-    except SignatureError as error:
-        message = f"{folder}: {error.message}"
-        raise SignatureError(message, kind=error.kind, hint=error.hint) from None
-    except IntegrityError as error:
-        message = f"{folder}: {error.message}"
-        raise IntegrityError(message, hint=error.hint, problems=error.problems) from None
+    except (SignatureError, IntegrityError) as error:
+        error.add_subject(folder)
+        raise
