@@ -22,7 +22,12 @@ from offline_bundle.wheelhouse.runtime.python.platforms import (
     version_numbers,
 )
 from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
-from offline_bundle.wheelhouse.runtime.strict_json import parse_object, shown_value
+from offline_bundle.wheelhouse.runtime.strict_json import (
+    JsonTable,
+    Problems,
+    parse_object,
+    shown_value,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,16 +94,15 @@ def read_node(path: Path) -> Node:
             f"{path}: format: must be {FORMAT}, not {shown_value(file_format)}",
             hint="run probe.py of this version on the node again",
         )
-    fields = _Fields(document)
-    system = fields.word("system")
-    machine = fields.word("machine")
-    libc = fields.table("libc") if document.get("libc") is not None else _Fields({})
-    family = libc.word("family") if document.get("libc") is not None else ""
-    libc_version = libc.version("version") if family == "glibc" else ()
-    macos = fields.version("macos") if document.get("macos") is not None else ()
-    pythons = list(_read_pythons(fields, family))
-    if fields.problems:
-        raise InputError(f"{path}: not a valid node.json", problems=fields.problems, hint=_HINT)
+    problems = Problems()
+    table = JsonTable(document, (), problems)
+    system, machine = _word(table, "system"), _word(table, "machine")
+    libc = table.table("libc") if table.has("libc") else None
+    family = _word(libc, "family") if libc else ""
+    libc_version = _version(libc, "version") if libc and family == "glibc" else ()
+    macos = _version(table, "macos") if table.has("macos") else ()
+    pythons = list(_read_pythons(table, family))
+    problems.raise_if_any(f"{path}: not a valid node.json", _HINT, InputError)
     usable = {python for python, _ in pythons if python is not None}
     return Node(
         path=path,
@@ -186,15 +190,22 @@ def _parse(path: Path) -> dict[str, Any]:
     return parse_object(content, str(path), error_type=InputError, hint=_HINT)
 
 
-def _read_pythons(fields: _Fields, libc_family: str) -> Iterator[tuple[NodePython | None, str]]:
+def _word(table: JsonTable, key: str) -> str:
+    return table.text(key, _WORD, "a name")
+
+
+def _version(table: JsonTable, key: str) -> tuple[int, ...]:
+    return version_numbers(table.text(key, _VERSION, "a version such as 2.28"))
+
+
+def _read_pythons(table: JsonTable, libc_family: str) -> Iterator[tuple[NodePython | None, str]]:
     """Yield each interpreter with a name for messages; None for one that the launcher skips."""
-    for entry in fields.tables("pythons"):
-        version = entry.version("version")
-        implementation = entry.word("implementation")
-        release = entry.word("release")
-        is_free_threaded = entry.flag("free-threaded")
-        bits = entry.number("bits")
-        fits_libc = (entry.get("libc") == "glibc") == (libc_family == "glibc")
+    for entry in table.entries("pythons"):
+        version = _version(entry, "version")
+        implementation, release = _word(entry, "implementation"), _word(entry, "release")
+        is_free_threaded = entry.flag("free-threaded", required=True)
+        bits = entry.integer("bits", least=0, kind="a number")
+        fits_libc = (entry.optional_text("libc") == "glibc") == (libc_family == "glibc")
         labels = [implementation]
         labels += [] if release == "final" else [release]
         labels += [] if bits == 64 else ["of 32 bits"]
@@ -203,64 +214,3 @@ def _read_pythons(fields: _Fields, libc_family: str) -> Iterator[tuple[NodePytho
         if labels == ["cpython"] and len(version) == 3:
             python = NodePython((version[0], version[1], version[2]), is_free_threaded)
         yield python, " ".join(filter(None, [dotted_version(version), *labels]))
-
-
-class _Fields:
-    """A JSON object whose fields are checked; all problems are collected."""
-
-    def __init__(
-        self, table: dict[str, Any], prefix: str = "", problems: list[str] | None = None
-    ) -> None:
-        self._table = table
-        self._prefix = prefix
-        self.problems: list[str] = [] if problems is None else problems
-
-    def get(self, key: str) -> object:
-        return self._table.get(key)
-
-    def word(self, key: str) -> str:
-        value = self.get(key)
-        if isinstance(value, str) and _WORD.fullmatch(value):
-            return value
-        self._report(key, "a name", value)
-        return ""
-
-    def version(self, key: str) -> tuple[int, ...]:
-        value = self.get(key)
-        if isinstance(value, str) and _VERSION.fullmatch(value):
-            return version_numbers(value)
-        self._report(key, "a version such as 2.28", value)
-        return ()
-
-    def flag(self, key: str) -> bool:
-        value = self.get(key)
-        if not isinstance(value, bool):
-            self._report(key, "true or false", value)
-        return value is True
-
-    def number(self, key: str) -> int:
-        value = self.get(key)
-        if type(value) is int:
-            return value
-        self._report(key, "a number", value)
-        return 0
-
-    def table(self, key: str) -> _Fields:
-        return self._nested(key, self.get(key))
-
-    def tables(self, key: str) -> Iterator[_Fields]:
-        value = self.get(key)
-        if not isinstance(value, list):
-            self._report(key, "a list", value)
-            return
-        for index, entry in enumerate(value):
-            yield self._nested(f"{key}[{index}]", entry)
-
-    def _nested(self, key: str, value: object) -> _Fields:
-        if isinstance(value, dict):
-            return _Fields(value, f"{self._prefix}{key}.", self.problems)
-        self._report(key, "an object", value)
-        return _Fields({}, problems=[])  # without problems of its own
-
-    def _report(self, key: str, kind: str, value: object) -> None:
-        self.problems.append(f"{self._prefix}{key}: must be {kind}, not {shown_value(value)}")

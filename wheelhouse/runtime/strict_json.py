@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .errors import BundleError
 
 _PLAIN_KEY_CHARACTERS = frozenset(
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-[]"
 )
 
 
@@ -98,11 +98,13 @@ class Problems:
         )
         self._first.append(f"{dotted}: {problem}")
 
-    def raise_if_any(self, message: str, hint: str) -> None:
-        """Raise one IntegrityError with all problems."""
+    def raise_if_any(
+        self, message: str, hint: str, error_type: "type[BundleError]" = IntegrityError
+    ) -> None:
+        """Raise one error with all problems."""
         if self._first:
             more = [f"and {self._omitted} more"] if self._omitted else []
-            raise IntegrityError(message, hint=hint, problems=[*self._first, *more])
+            raise error_type(message, hint=hint, problems=[*self._first, *more])
 
 
 class JsonTable:
@@ -173,10 +175,10 @@ class JsonTable:
         self._report(key, "a list of sha256 digests")
         return ()
 
-    def flag(self, key: str) -> bool:
-        """Return a boolean; false where it is missing or null."""
+    def flag(self, key: str, *, required: bool = False) -> bool:
+        """Return a boolean; unless *required*, false where it is missing or null."""
         value = self._values.get(key)
-        if not isinstance(value, (bool, type(None))):
+        if not isinstance(value, bool) and (required or value is not None):
             self._report(key, "true or false")
         return value is True
 
@@ -193,6 +195,17 @@ class JsonTable:
             table = JsonTable(value, keys, self._problems)
             if isinstance(value, dict):
                 yield key, table
+
+    def entries(self, key: str) -> "Iterator[JsonTable]":
+        """Yield each entry of a list of objects."""
+        value = self._values.get(key)
+        if not isinstance(value, list):
+            self._report(key, "a list")
+            return
+        for index, entry in enumerate(value):
+            table = JsonTable(entry, (*self._keys, f"{key}[{index}]"), self._problems)
+            if isinstance(entry, dict):
+                yield table
 
     def _report(self, key: str, kind: str) -> None:
         value = f"not {shown_value(self._values[key])}" if key in self._values else "but is missing"

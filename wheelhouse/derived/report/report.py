@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
     from offline_bundle.wheelhouse.derived.audit_result import Audit
-    from offline_bundle.wheelhouse.derived.diff import GroupedChange, Names
+    from offline_bundle.wheelhouse.derived.diff import BundleDiff
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
     from offline_bundle.wheelhouse.runtime.bundle.manifest import (
         BundledFile,
@@ -81,7 +81,8 @@ def render_report(
     *metadata* has each wheel's METADATA by the wheel's path. *before* is the bundle's previous
     manifest, if any. *audit* is None if the bundle was not audited.
     """
-    changes = _changes(before, manifest) if before else None
+    changes = diff(before, manifest) if before else None
+    changed = changes.grouped_packages if changes else []
     packages = _packages(manifest, read_all_metadata(manifest, metadata))
     page = _template().render(
         title=f"Offline bundle: {', '.join(sorted(manifest.scripts)) or 'empty'}",
@@ -91,8 +92,11 @@ def render_report(
         figures=_figures(manifest, packages),
         attention=_attention(packages),
         changes=changes,
+        changed_packages=changed,
+        changed_names=list(_name_lines(changes)) if changes else [],
+        change_colours={"added": "good", "removed": "bad", "changed": "warn"},
         audit=audit,
-        verdicts=verdicts(manifest, audit, len(changes["packages"]) if changes else None),
+        verdicts=verdicts(manifest, audit, len(changed) if changes else None),
         publishers=publishers(manifest, audit),
         long_table=_LONG_TABLE,
         state_colours={"verified": "good", "wrong": "bad"},
@@ -119,9 +123,11 @@ def _template() -> Template:
         finalize=_finalize,
     )
     environment.filters |= {
+        "percent": _percent,
         "size": _size_of,
         "count": count,
         "origin": describe_source,
+        "growth": _growth,
         "severity_colour": severity_colour,
     }
     return environment.get_template("report.html.j2")
@@ -173,9 +179,6 @@ class _Package:
         authors = ", ".join(name or address for name, address in self.metadata.authors)
         parts = {"by": authors, "home": self.metadata.homepage}
         return ", ".join(f"{label} {text}" for label, text in parts.items() if text)
-
-    def width(self, largest: int) -> str:
-        return _percent(self.size, largest)
 
     @staticmethod
     def notes(file: BundledFile, locks: int) -> str:
@@ -237,8 +240,7 @@ def _attention(packages: Sequence[_Package]) -> list[dict[str, Any]]:
     ]
 
 
-def _changes(before: Manifest, manifest: Manifest) -> dict[str, Any]:
-    changes = diff(before, manifest)
+def _name_lines(changes: BundleDiff) -> Iterator[str]:
     groups = {
         "script": changes.scripts,
         "target": changes.targets,
@@ -246,35 +248,12 @@ def _changes(before: Manifest, manifest: Manifest) -> dict[str, Any]:
         "uv for": changes.uv,
         "interpreter for": changes.pythons,
     }
-    packages = [_package_row(change) for change in changes.grouped_packages]
-    return {
-        "growth": _growth(changes.new_size - changes.old_size),
-        "lines": [line for noun, names in groups.items() for line in _name_lines(noun, names)],
-        "packages": packages,
-        "is_long": len(packages) > _LONG_TABLE,
-    }
-
-
-def _package_row(change: GroupedChange) -> dict[str, str]:
-    colours = {"added": "good", "removed": "bad", "changed": "warn"}
-    return {
-        "name": change.name,
-        "kind": change.kind,
-        "colour": colours[change.kind],
-        "before": change.before,
-        "now": change.now,
-        "growth": _growth(change.growth),
-        "locks": ", ".join(change.locks),
-    }
-
-
-def _name_lines(noun: str, names: Names) -> Iterator[str]:
-    groups = {"added": names.added, "removed": names.removed, "changed": names.changed}
-    if noun == "lock":
-        del groups["changed"]  # its packages show that
-    for kind, group in groups.items():
-        if group:
-            yield f"{noun} {kind}: {', '.join(group)}"
+    for noun, names in groups.items():
+        for kind in ("added", "removed", "changed"):
+            group = getattr(names, kind)
+            # the packages of a changed lock show that
+            if group and (noun, kind) != ("lock", "changed"):
+                yield f"{noun} {kind}: {', '.join(group)}"
 
 
 def _sizes(manifest: Manifest) -> list[dict[str, Any]]:
