@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING
 from offline_bundle.builder.formats.base import with_locks
 from offline_bundle.builder.formats.environment import NO_ENVIRONMENT_HINT, EnvironmentMaker
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
+from offline_bundle.wheelhouse.runtime.launcher.prepare.contents import (
+    checksums,
+    write_contents,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +100,13 @@ def find_mksquashfs() -> str:
 
 
 def _make_image(program: str, folder: Path) -> Path:
-    """Write the image of *folder* beside it, and return its path."""
+    """Write the image of *folder* beside it, and return its path.
+
+    It includes the checksums of its files: an unpacked image is checked after a power cut.
+    """
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    table = {path.relative_to(folder).as_posix(): checksums(path.read_bytes()) for path in files}
+    write_contents(str(folder), [], table)
     for path in (folder, *folder.rglob("*")):
         # the user's umask must not be in the image, which other users read
         is_executable = path.is_dir() or os.access(path, os.X_OK)

@@ -138,6 +138,16 @@ def test_an_environment_is_whole_or_made_again(update: Update, image: Path) -> N
         copy = image.parent / shutil.copyfile(image, image.with_name("copy.img")).name
     # environments contain absolute paths: the copy takes the place of the image
     copy.replace(image)
-    with mounted(image):
-        done = run_quietly([*launcher, script], **cache)
-        assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+    boot = image.with_name("boot_id")
+    boot.write_text("another\n")
+    for _ in range(2):
+        with mounted(image):
+            done = run_quietly([*in_another_boot(boot), *launcher, script], **cache)
+            assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+    assert done.stderr == "", "a whole environment is not made again"
+
+
+def in_another_boot(boot: Path) -> list[str | Path]:
+    """Return a prefix of commands for which the kernel's boot has the identifier in *boot*."""
+    run = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
+    return [require("unshare"), "--mount", "sh", "-c", run, boot]

@@ -1,4 +1,4 @@
-"""Operating system, machine and C library of this node.
+"""Operating system, machine and C library of this node, and the start of its kernel.
 
 The launcher's warm start includes this module, so it imports nothing but `os` and `sys`.
 """
@@ -21,3 +21,12 @@ def node_identity() -> "tuple[str, str, str]":
         libc = ""
     machine = system.machine.lower()
     return system.sysname, MACHINE_NAMES.get(machine, machine), libc
+
+
+def boot_id() -> str:
+    """Return an identifier of this start of the kernel (random(4)), or "" where it has none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().decode().strip()
+    except OSError:
+        return ""

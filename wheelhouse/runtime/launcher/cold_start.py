@@ -18,6 +18,7 @@ from .images.mount import MountError, mount_obstacle
 from .lock_selection import choose_lock
 from .os_errors import explain_os_error
 from .prepare.cache_cleanup import remove_unused
+from .prepare.check import check_after_boot
 from .prepare.environment import make_environment
 from .prepare.failed_attempts import raise_failure_since
 from .request import Request
@@ -240,6 +241,7 @@ def _prepare(plan: "Plan", request: Request, cache: str) -> Environment:
     is_new = False
     begin = time.time()
     while True:
+        check_after_boot(home, plan, request, cache)
         environment = _use_environment(home, request.bundle)
         if environment is not None:
             if is_new:

@@ -5,7 +5,7 @@ import sys
 
 from ..disk.cache_dir import cache_candidates, cache_fault
 from ..disk.file_identity import file_identity
-from ..disk.node_identity import node_identity
+from ..disk.node_identity import boot_id, node_identity
 from ..names import MANIFEST, POLICY_PATH, PYTHON_VARIABLES
 
 TYPE_CHECKING = False
@@ -128,8 +128,12 @@ def lock_environment(home: str) -> "Optional[int]":
 
 
 def is_complete(home: str) -> bool:
-    """Return whether *home* was finished, and its interpreter and mounted image still exist."""
-    if not os.path.exists(marker_path(home)) or not os.path.exists(environment_python(home)):
+    """Return whether *home* was finished, and its interpreter and mounted image still exist.
+
+    What was not flushed before another start of the kernel is not complete until it was checked.
+    """
+    boot = _unflushed_boot(home)
+    if boot is None or (boot and boot != boot_id()) or not os.path.exists(environment_python(home)):
         return False
     mounted = mounted_path(home)
     return not os.path.lexists(mounted) or answers_in_time(mounted)
@@ -138,6 +142,27 @@ def is_complete(home: str) -> bool:
 def marker_path(home: str) -> str:
     """Return the file that marks an environment as complete; its time is that of the last use."""
     return os.path.join(home, "complete.json")
+
+
+def awaits_check(home: str) -> bool:
+    """Return whether *home* was finished in another boot without a flush: it may be damaged."""
+    boot = _unflushed_boot(home)
+    return bool(boot) and boot != boot_id()
+
+
+def _unflushed_boot(home: str) -> "Optional[str]":
+    """Return in which boot the environment at *home* was finished without a flush, or "".
+
+    None if it is not finished, or if a power cut left its marker without content.
+    """
+    try:
+        with open(marker_path(home), "rb") as file:
+            content = file.read().decode()
+    except (OSError, ValueError):
+        return None
+    # `json` takes longer to import than all the rest; quotes in texts are escaped
+    boot = content.partition('"boot": "')[2].partition('"')[0]
+    return boot if content.endswith("}") else None
 
 
 def mounted_path(home: str) -> str:

@@ -55,7 +55,8 @@ def test_image_has_packages_and_bytecode_and_no_link(factory: Factory, tmp_path:
     packages = tmp_path / "image" / "lib" / f"python{HERE}" / "site-packages"
     assert list(packages.glob("__pycache__/leaf.*.pyc"))
     assert (tmp_path / "image/bin/leaf").stat().st_mode & 0o111
-    assert {path.name for path in (tmp_path / "image").iterdir()} == {"bin", "lib", "pyvenv.cfg"}
+    names = {path.name for path in (tmp_path / "image").iterdir()}
+    assert names == {"bin", "contents.json", "lib", "pyvenv.cfg"}
 
 
 def test_same_inputs_give_the_same_bytes(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.launcher_cases import UV, Node, needs_posix, node, only
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["node"]
 
@@ -66,10 +71,12 @@ def test_a_damaged_copy_of_uv_is_copied_again(node: Node) -> None:
     assert copy.stat().st_mode & 0o777 == 0o700
 
 
-def test_an_environment_is_on_the_disk_before_it_is_complete(node: Node) -> None:
+@pytest.mark.parametrize("boot", ["", "4f1c"], ids=["unknown boot", "known boot"])
+def test_what_is_not_flushed_names_the_boot(node: Node, boot: str) -> None:
     """A power cut must not leave a complete environment with empty files."""
     make_bundle(node.bundle, {"eval": BundleScript(body=BODY)})
     recording = (
+        "from runtime.launcher import warm_start\n"
         "from runtime.launcher.prepare import environment\n"
         "import os\n"
         "flush, write = environment.flush_tree, environment.write_atomic\n"
@@ -80,14 +87,60 @@ def test_an_environment_is_on_the_disk_before_it_is_complete(node: Node) -> None
         "    print('write', os.path.basename(path), options, flush=True)\n"
         "    write(path, content, **options)\n"
         "environment.flush_tree = recorded_flush\n"
-        "environment.write_atomic = recorded_write"
+        "environment.write_atomic = recorded_write\n"
+        f"warm_start.boot_id = environment.boot_id = lambda: {boot!r}"
     )
     done = node.run_changed(recording, "-q", node.script())
-    assert done.stdout.splitlines() == [
-        "flush False",
-        "write complete.json {'durable': True}",
-        "ran 1.0",
-    ]
+    flushed = [] if boot else ["flush False"]
+    marked = f"write complete.json {{'durable': {not boot}}}"
+    assert done.stdout.splitlines() == [*flushed, marked, "ran 1.0"]
+    assert json.loads(node.environments()[0].read_text()).get("boot", "") == boot
+
+
+def start_another_boot(node: Node) -> Path:
+    """Return the folder of the environment, which now seems to be from another boot."""
+    [marker] = node.environments()
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "boot": "another"}, indent=1))
+    return marker.parent
+
+
+def test_an_environment_of_another_boot_is_checked_once(ready: Node) -> None:
+    home = start_another_boot(ready)
+    before = home.stat()
+    holder = (home.parent / f"{home.name}.lock").open("r+")
+    with holder:
+        fcntl.flock(holder, fcntl.LOCK_SH)  # a job of another node that shares the cache
+        done = ready.run(ready.script())
+    assert (done.returncode, done.stdout) == (0, "ran 1.0\n"), done.stderr
+    assert "made before this node started" in done.stderr
+    assert "boot" not in json.loads((home / "complete.json").read_text())
+    assert home.stat().st_ino == before.st_ino
+    assert ready.run(ready.script()).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("env/lib/**/alpha.py", b""),
+        ("env/lib/**/alpha.py", b"\0"),
+        ("env/lib/**/RECORD", b""),
+        ("env/pyvenv.cfg", b""),
+        ("contents.json", b""),
+        ("complete.json", b""),
+    ],
+)
+def test_a_damaged_environment_of_another_boot_is_made_again(
+    ready: Node, name: str, content: bytes
+) -> None:
+    home = start_another_boot(ready)
+    damaged = only(home, name)
+    size = damaged.stat().st_size
+    damaged.write_bytes(content * size)
+    done = ready.run(ready.script())
+    assert (done.returncode, done.stdout) == (0, "ran 1.0\n"), done.stderr
+    assert "Preparing the environment" in done.stderr
+    assert only(home, name).read_bytes() != content * size
+    assert ready.run("--cache", "verify").returncode == 0
 
 
 def test_what_was_installed_is_recorded(ready: Node) -> None:

@@ -289,6 +289,23 @@ def test_without_fuse_the_image_is_unpacked_once(node: Node, programs: tuple[str
     assert (home / "complete.json").stat().st_ino == before
 
 
+@pytest.mark.parametrize("name", ["later.py", "later.*.pyc"])
+def test_an_unpacked_image_of_another_boot_is_checked(node: Node, name: str) -> None:
+    """The image has the checksums of its files: an unpacked one is not flushed either."""
+    node.run()
+    home = node.homes()[UNPACKED]
+    marker = home / "complete.json"
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"boot": "another"}))
+    assert "was made before this node started" in node.run()[1]
+    assert "boot" not in json.loads(marker.read_text())
+    [damaged] = home.glob(f"image/**/{name}")
+    damaged.write_bytes(b"\0" * damaged.stat().st_size)
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"boot": "another"}))
+    assert "making the environment again" in node.run()[1]
+    [mended] = home.glob(f"image/**/{name}")
+    assert mended.read_bytes().strip(b"\0")
+
+
 def test_broken_unsquashfs_is_reported_and_the_image_unpacked_without(node: Node) -> None:
     node.write_program("unsquashfs", "echo 'FATAL ERROR: broken'; exit 1")
     output, errors = node.run()

@@ -43,7 +43,7 @@ def make_environment(cache: Path, name: str, *, days: float = 0, interpreter: st
         "records": {
             record.relative_to(home).as_posix(): hashlib.sha256(record.read_bytes()).hexdigest()
         },
-        "bytecode": {compiled.relative_to(home).as_posix(): checksums(b"code")},
+        "files": {compiled.relative_to(home).as_posix(): checksums(b"code")},
     }
     write(home / "contents.json", json.dumps(contents).encode())
     facts = {"interpreter": interpreter, "lock": "locks/e.toml", "script": "e.py", "size": 1}

@@ -1,19 +1,16 @@
 """Check the entries of the cache against the digests that they were made with."""
 
-import base64
-import binascii
-import csv
 import gzip
 import os
 import zipfile
 import zlib
 
 from ...bundle.manifest import read_manifest
-from ...disk.files import CHUNK_SIZE, file_digest, has_digest, open_file_digest
+from ...disk.files import CHUNK_SIZE, has_digest, open_file_digest
 from ...disk.safe_folder import SafeFolder
 from ...errors import BundleError
 from ...strict_json import parse_object
-from ..prepare.contents import CONTENTS, changed_files
+from ..prepare.contents import changed_files, changed_in_environment, changed_of_record
 from ..warm_start import marker_path
 from .entries import (
     BUILT_WHEEL,
@@ -50,14 +47,7 @@ def corrupt_file(entry: "CacheEntry") -> "Optional[str]":
 def _check_environment(home: str) -> "Iterator[str]":
     if not os.path.exists(marker_path(home)):
         return  # being made, or left by a killed attempt: the next start removes it
-    contents = _read_json(os.path.join(home, CONTENTS))
-    for record, digest in contents.get("records", {}).items():
-        path = os.path.join(home, record)
-        if not has_digest(path, digest):
-            yield path
-            return
-        yield from _changed_of_record(path)
-    yield from changed_files(home, contents.get("bytecode", {}))
+    yield from changed_in_environment(home)
 
 
 def _check_interpreter(folder: str) -> "Iterator[str]":
@@ -72,25 +62,7 @@ def _check_uv_cache(folder: str) -> "Iterator[str]":
         for name in folders:
             record = os.path.join(parent, name, "RECORD")
             if name.endswith(".dist-info") and os.path.isfile(record):
-                yield from _changed_of_record(record)
-
-
-def _changed_of_record(record: str) -> "Iterator[str]":
-    """Yield the files that differ from a RECORD, the list of an installed package (PEP 376)."""
-    root = os.path.dirname(os.path.dirname(record))
-    with open(record, encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.reader(file) if len(row) >= 2 and row[1]]
-    for name, digest, *_ in rows:
-        path = os.path.join(root, name)
-        algorithm, _, expected = digest.partition("=")
-        if not os.path.isfile(path) or (algorithm == "sha256" and _base64(path) != expected):
-            yield path
-
-
-def _base64(path: str) -> str:
-    """Return the sha256 of a file as a RECORD has it."""
-    digest = binascii.unhexlify(file_digest(os.path.realpath(path)))
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+                yield from changed_of_record(record)
 
 
 def _check_named_by_digest(path: str) -> "Iterator[str]":

@@ -1,17 +1,25 @@
 """Check an environment that was made, before it is used."""
 
 import csv
+import json
 import os
 import re
 import subprocess
 
+from ...disk.files import remove_file, write_atomic
+from ...disk.locks import FileLock
+from ...disk.safe_folder import flush_tree
 from ...errors import BundleError, first_problems
 from ...processes import tool_variables
-from ..warm_start import environment_python
-from .contents import truncated_files
+from ..warm_start import awaits_check, environment_python, marker_path
+from .cache_cleanup import remove_unlocked
+from .contents import changed_in_environment, truncated_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Optional
+
+    from ..request import Request
     from .plan import Plan
 
 _DIST_INFO = re.compile(r"(?P<name>.+)-[^-]+\.dist-info")
@@ -48,6 +56,41 @@ def check_environment(home: str, plan: "Plan") -> "tuple[bytes, list[str]]":
             message = "the environment is incomplete: installed files are missing or truncated"
             raise BundleError(message, hint=hint, problems=first_problems(truncated))
     return bytes.fromhex(magic), folders
+
+
+def check_after_boot(home: str, plan: "Plan", request: "Request", cache: str) -> None:
+    """Check the environment at *home* if another boot has made it and may not have flushed it.
+
+    A whole one is flushed, so this happens once, also where nodes share a cache: jobs of the other
+    nodes may use it meanwhile. A damaged one no longer counts as complete.
+    """
+    if not awaits_check(home):
+        return
+    with FileLock(home + ".check.lock"), FileLock(home + ".lock", shared=True):
+        if not awaits_check(home):  # another start has checked it
+            return
+        request.log(f"Checking {home}, which was made before this node started ...")
+        damage = _damage(home, plan)
+        if damage:
+            request.log(f"{damage}: making the environment again")
+            remove_file(marker_path(home))
+            remove_unlocked(os.path.join(cache, "uv"))  # it has the same files
+            return
+        flush_tree(home)
+        with open(marker_path(home), "rb") as file:
+            facts = json.loads(file.read().decode())
+        del facts["boot"]
+        write_atomic(marker_path(home), json.dumps(facts, indent=1).encode(), durable=True)
+
+
+def _damage(home: str, plan: "Plan") -> "Optional[str]":
+    """Return what is wrong with an environment, or None."""
+    try:
+        check_environment(home, plan)
+        changed = next(changed_in_environment(home), None)
+    except (BundleError, OSError, ValueError, TypeError, AttributeError) as error:
+        return str(error)  # a damaged record of the contents may be anything
+    return f"{changed} is damaged" if changed else None
 
 
 def _started_paths(python: str) -> "list[str]":

@@ -1,11 +1,15 @@
 """What environments and interpreters in the cache contain, to find damage later."""
 
+import base64
 import binascii
+import csv
 import json
 import os
 
-from ...disk.files import sha256_of, write_atomic
+from ...disk.files import file_digest, has_digest, sha256_of, write_atomic
 from ...errors import IntegrityError
+from ...names import ENVIRONMENT_MARK
+from ..images.mount import FOLDER
 from ..trusted_bundle import DAMAGED_HINT
 
 TYPE_CHECKING = False
@@ -41,8 +45,8 @@ def changed_files(folder: str, table: "FileTable", *, read: bool = True) -> "Ite
             yield path
 
 
-def write_contents(home: str, site_packages: "Sequence[str]", bytecode: "FileTable") -> None:
-    """Record what was installed into an environment: the digest of each RECORD, and bytecode.
+def write_contents(home: str, site_packages: "Sequence[str]", files: "FileTable") -> None:
+    """Record what *home* has: the digest of each RECORD, other *files* by path, and pyvenv.cfg.
 
     A RECORD has the digests of the other files of its package (PEP 376).
     """
@@ -54,9 +58,50 @@ def write_contents(home: str, site_packages: "Sequence[str]", bytecode: "FileTab
                 with open(path, "rb") as file:
                     digest = sha256_of(file.read())
                 records[os.path.relpath(os.path.realpath(path), real_home)] = digest
-    table = {path.removeprefix(real_home): list(bytecode[path]) for path in bytecode}
-    document = {"records": records, "bytecode": table}
+    table = {path.removeprefix(real_home): list(files[path]) for path in files}
+    mark = os.path.join(home, "env", ENVIRONMENT_MARK)
+    if os.path.exists(mark):
+        with open(mark, "rb") as file:
+            table[os.path.join("env", ENVIRONMENT_MARK)] = checksums(file.read())
+    document = {"records": records, "files": table}
     write_atomic(os.path.join(home, CONTENTS), json.dumps(document).encode())
+
+
+def changed_in_environment(home: str) -> "Iterator[str]":
+    """Yield the files that differ from what `write_contents` recorded. Raises OSError, ValueError.
+
+    An unpacked image has a record of its own. Of an environment without one, nothing is known.
+    """
+    for folder in (home, os.path.join(home, FOLDER)):
+        if not os.path.exists(os.path.join(folder, CONTENTS)):
+            return
+        with open(os.path.join(folder, CONTENTS), "rb") as file:
+            contents = json.loads(file.read().decode())
+        for record, digest in contents.get("records", {}).items():
+            path = os.path.join(folder, record)
+            if not has_digest(path, digest):
+                yield path
+                return
+            yield from changed_of_record(path)
+        yield from changed_files(folder, contents.get("files", {}))
+
+
+def changed_of_record(record: str) -> "Iterator[str]":
+    """Yield the files that differ from a RECORD, the list of an installed package (PEP 376)."""
+    root = os.path.dirname(os.path.dirname(record))
+    with open(record, encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.reader(file) if len(row) >= 2 and row[1]]
+    for name, digest, *_ in rows:
+        path = os.path.join(root, name)
+        algorithm, _, expected = digest.partition("=")
+        if not os.path.isfile(path) or (algorithm == "sha256" and _base64(path) != expected):
+            yield path
+
+
+def _base64(path: str) -> str:
+    """Return the sha256 of a file as a RECORD has it."""
+    digest = binascii.unhexlify(file_digest(os.path.realpath(path)))
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def truncated_files(plan: "Plan", site_packages: str) -> "list[str]":

@@ -5,6 +5,7 @@ import os
 import sys
 
 from ...disk.files import disk_usage, free_space, write_atomic
+from ...disk.node_identity import boot_id
 from ...disk.safe_folder import flush_tree
 from ...errors import BundleError, IntegrityError, first_problems
 from ...python.platforms import dotted_version
@@ -15,7 +16,7 @@ from ..warm_start import marker_path
 from .bundled_python import unpack_interpreter
 from .bytecode import UnpackedBytecode
 from .check import check_environment
-from .contents import write_contents
+from .contents import CONTENTS, write_contents
 from .failed_attempts import check_room, remember_failure, remove_rest
 from .image import mount_checked, unpack_image, verified_identity
 from .install import Tool, find_uv, install_with_pip, install_with_uv
@@ -54,13 +55,17 @@ def make_environment(
                 facts["image"] = mount_checked(home, plan, request, verified)
             else:
                 unpack_image(home, plan, request, cache)
-            link_image(os.path.join(home, "env"), plan, os.path.join(home, FOLDER))
+            programs = link_image(os.path.join(home, "env"), plan, os.path.join(home, FOLDER))
             check_environment(home, plan)
+            if os.path.exists(os.path.join(home, FOLDER, CONTENTS)) and not plan.is_mounted:
+                write_contents(home, [], programs)
         elif plan.ready_environment:
             request.log(f"Linking to {plan.ready_environment}", 1)
             os.mkdir(home, 0o700)
-            link_environment(os.path.join(home, "env"), plan)
+            copied = link_environment(os.path.join(home, "env"), plan)
             check_environment(home, plan)
+            if copied is not None:
+                write_contents(home, [], copied)
         else:
             _check_files(plan)
             check_room(plan, cache)
@@ -73,11 +78,7 @@ def make_environment(
                 bytecode.place(magic, folders)
                 write_contents(home, folders, bytecode.placed)
         facts["size"] = disk_usage(os.path.join(home, "env") if plan.is_mounted else home)
-        # after a power cut, a complete environment must not have empty files; no mount outlives it
-        if not plan.is_mounted:
-            flush_tree(home)
-        content = json.dumps(facts, indent=1).encode()
-        write_atomic(marker_path(home), content, durable=not plan.is_mounted)
+        _mark_complete(home, facts, is_mounted=plan.is_mounted)
     except BaseException as failure:
         remove_environment(home)
         remove_rest(plan, cache)
@@ -85,6 +86,21 @@ def make_environment(
         if isinstance(error, BundleError) and not plan.is_mounted:
             remember_failure(home, error, free)
         raise
+
+
+def _mark_complete(home: str, facts: "dict[str, object]", *, is_mounted: bool) -> None:
+    """Write the marker of completeness. No job waits for the disk if damage is found later.
+
+    After a power cut, a complete environment must not have empty files: it is checked before it is
+    used in another boot. What has no record of its files is flushed now. No mount outlives a boot.
+    """
+    boot = "" if is_mounted or not os.path.exists(os.path.join(home, CONTENTS)) else boot_id()
+    if boot:
+        facts = {**facts, "boot": boot}
+    elif not is_mounted:
+        flush_tree(home)
+    content = json.dumps(facts, indent=1).encode()
+    write_atomic(marker_path(home), content, durable=not (boot or is_mounted))
 
 
 def _report_noexec(home: str, request: "Request") -> None:

@@ -8,25 +8,28 @@ from ...errors import IntegrityError
 from ...names import ENVIRONMENT_MARK
 from ...python.platforms import dotted_version
 from ..trusted_bundle import DAMAGED_HINT
+from .contents import checksums
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Optional
 
+    from .contents import FileTable
     from .plan import Plan
 
 
-def link_environment(folder: str, plan: "Plan") -> None:
-    """Make an environment whose packages stay in the bundle.
+def link_environment(folder: str, plan: "Plan") -> "Optional[FileTable]":
+    """Make an environment whose packages stay in the bundle; return the checksums of its programs.
 
     Under a signature policy, all is here: exactly the files that the manifest names, as they were
-    checked.
+    checked. Then the result is None.
     """
     prefix = f"{plan.lock.environment}/"
     names = [name for name in plan.bundle.manifest.files if name.startswith(prefix)]
     if may_be_in_force():
         _copy_environment(folder, plan, {name: name[len(prefix) :] for name in names})
-        return
+        return None
     packages = _packages(plan)
     tops = {name[len(prefix) :].partition("/")[0] for name in names}
     for link in (*tops, packages):
@@ -35,15 +38,20 @@ def link_environment(folder: str, plan: "Plan") -> None:
             raise IntegrityError(f"{source} is missing", hint=DAMAGED_HINT)
     _link(folder, plan, plan.bundle.path(str(plan.lock.environment)), tops)
     programs = (name for name in names if name.startswith(f"{prefix}bin/"))
-    _write_programs(folder, ((os.path.basename(name), plan.bundle.read(name)) for name in programs))
+    return _write_programs(
+        folder, ((os.path.basename(name), plan.bundle.read(name)) for name in programs)
+    )
 
 
-def link_image(folder: str, plan: "Plan", source: str) -> None:
-    """Make an environment whose packages are in the open image at *source*."""
+def link_image(folder: str, plan: "Plan", source: str) -> "FileTable":
+    """Make an environment whose packages are in the open image at *source*.
+
+    Return the checksums of the programs that were copied.
+    """
     _link(folder, plan, source, os.listdir(source))
     programs = os.path.join(source, "bin")
     names = os.listdir(programs) if os.path.isdir(programs) else []
-    _write_programs(folder, ((name, _read(os.path.join(programs, name))) for name in names))
+    return _write_programs(folder, ((name, _read(os.path.join(programs, name))) for name in names))
 
 
 def _copy_environment(folder: str, plan: "Plan", names: "Mapping[str, str]") -> None:
@@ -92,10 +100,13 @@ def _link(folder: str, plan: "Plan", source: str, tops: "Iterable[str]") -> None
             os.symlink(os.path.join(source, link), os.path.join(folder, link))
 
 
-def _write_programs(folder: str, programs: "Iterable[tuple[str, bytes]]") -> None:
+def _write_programs(folder: str, programs: "Iterable[tuple[str, bytes]]") -> "FileTable":
     """Copy programs to bin/, where they find the interpreter beside them."""
+    table = {}
     for name, content in programs:
         write_atomic(os.path.join(folder, "bin", name), content, mode=0o700)
+        table[os.path.join(os.path.basename(folder), "bin", name)] = checksums(content)
+    return table
 
 
 def _read(path: str) -> bytes:
