@@ -65,10 +65,12 @@ def column_problems(columns: Mapping[str, str], values: JobValues) -> list[str]:
     if problems:
         return problems
     for number, row in enumerate(values.rows, 1):
-        try:
-            _amounts(columns, row)
-        except click.BadParameter as error:
-            problems.append(f"job {number}: {error.message.rstrip('.')}")
+        for name, column in columns.items():
+            try:
+                _amounts({name: column}, row)
+            except click.BadParameter:
+                option = f"--{name.replace('_', '-')} {{{column}}}"
+                problems.append(f"job {number}: invalid value for {option}: {row[column]!r}")
     return problems[:_SHOWN_PROBLEMS]
 
 

@@ -6,13 +6,18 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from offline_bundle.runner.standalone.job_rules import OWN_FILES
+
 if TYPE_CHECKING:
     from offline_bundle.runner.standalone.job_rules import Outputs
 
 _FUNCTIONS = """\
+# True if a folder is reached without a link.
+is_real() { [ "$(readlink -f -- "$1")" = "$(pwd -P)${1#.}" ]; }
 # True if a path is a file, or a link to one in this folder: inputs are links to another one.
 is_output() {
-    [ -f "$1" ] || return 1
+    case $1 in OWN) return 1 ;; esac
+    [ -f "$1" ] && is_real "${1%/*}" || return 1
     [ ! -L "$1" ] || case $(readlink -f -- "$1") in "$(pwd -P)"/*) ;; *) return 1 ;; esac
 LIMIT}
 has_output() {
@@ -21,7 +26,7 @@ has_output() {
 }
 # True if a file is below one of these folders.
 has_files() {
-    find "$@" -type f -print 2>/dev/null | (
+    find "$@" \\( -type f -o -type l \\) -print 2>/dev/null | (
         while IFS= read -r path; do is_output "$path" && exit 0; done
         exit 1
     )
@@ -34,12 +39,13 @@ def render_output_checks(outputs: Outputs) -> str:
     if not outputs.required:
         return ""
     limit = f'    [ "$(wc -c <"$1")" -le {outputs.limit} ]\n' if outputs.limit is not None else ""
+    own = " | ".join(f"./{name}" for name in OWN_FILES)
     checks = [
         f"    {'has_files' if pattern.endswith('/') else 'has_output'} ./{_glob(pattern)} "
         f"|| {{ echo {shlex.quote(outputs.problem(pattern))}; code=1; }}\n"
         for pattern in outputs.patterns
     ]
-    functions = _FUNCTIONS.replace("LIMIT", limit)
+    functions = _FUNCTIONS.replace("LIMIT", limit).replace("OWN", own)
     return f'{functions}if [ "$code" -eq 0 ]; then\n{"".join(checks)}fi\n'
 
 

@@ -4,7 +4,8 @@
     plots/*.png     at least one file; `*`, `?` and `[a-z]` match within one name, not a first dot
     plots/          at least one file below this folder; all of them are collected
 
-An output is a regular file, or a link to one inside the job's folder: no pipe, no input. Without
+An output is a regular file, or a link to one inside the job's folder: no pipe, no input, no file of
+an engine, and nothing that is reached through a linked folder. Without
 any pattern, the images and tables in the job's folder are collected, up to a size, and none is
 required. `runner/standalone/job_rules.py` applies the rule; it runs on HPS nodes, too.
 """
@@ -15,7 +16,7 @@ import re
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from offline_bundle.runner.standalone.job_rules import Outputs
+from offline_bundle.runner.standalone.job_rules import OWN_FILES, Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -52,4 +53,6 @@ def output_fault(name: str, inputs: Collection[str]) -> str | None:
         return "has **: name a folder, such as plots/, for all files below it"
     if "[" in _BRACKETS.sub("", name) or "]" in _BRACKETS.sub("", name):
         return "has brackets that are not like [a-z] or [!0-9]"
+    if name in OWN_FILES:
+        return "is a file that offline-bundle writes"
     return "is an input, too" if name in inputs else None

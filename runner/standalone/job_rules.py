@@ -21,6 +21,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple  # noqa: UP035 - Python 3.8
 
+OWN_FILES = (
+    "console_output.txt",
+    ".job.json",
+    "input_parameters.json",
+    "hps_exec_script.py",
+    "offline_bundle_job.py",
+)
+"""Files that engines write in the folder of a job: no pattern matches them as outputs."""
+
 
 class Outputs(NamedTuple):
     """Patterns of output files, and the largest file that they collect."""
@@ -45,7 +54,9 @@ class Outputs(NamedTuple):
         return [
             (path, size)
             for path, size in list_files(folder)
-            if self.matches(path) and (self.limit is None or size <= self.limit)
+            if path not in OWN_FILES
+            and self.matches(path)
+            and (self.limit is None or size <= self.limit)
         ]
 
     def problems(self, paths: Sequence[str]) -> list[str]:
@@ -79,7 +90,7 @@ def fill(text: str, values: Dict[str, Any]) -> str:  # noqa: UP006
 def list_files(folder: Path) -> list[tuple[str, int]]:
     """Return the files below *folder* as sorted (relative path, bytes).
 
-    Links are followed if they end at a regular file in *folder*.
+    Links to files are followed if they end in *folder*; links to folders are not.
     """
     found = []
     real = folder.resolve()
@@ -144,12 +155,16 @@ def _take_values() -> dict[str, Any]:
 def _finish(outputs: Outputs, inputs: list[str]) -> list[str]:
     """Remove what HPS must not collect; return lines for the console."""
     lines = []
+    for parent, folders, _ in os.walk("."):
+        for link in (Path(parent, name) for name in folders):
+            if link.is_symlink():  # HPS would collect what is behind it
+                link.unlink()
     files = dict(list_files(Path()))
     collected = [path for path, _ in outputs.find(Path()) if path not in inputs]
     for path in filter(outputs.matches, files):
         if path not in collected:
             Path(path).unlink()
-            if path not in inputs:
+            if path not in {*inputs, *OWN_FILES}:
                 lines.append(f"note: {path} is not collected: it has {files[path]:,} bytes")
     return lines + outputs.problems(collected)
 

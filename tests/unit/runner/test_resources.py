@@ -46,5 +46,5 @@ def test_columns_that_are_missing_and_values_that_are_not_valid_are_named() -> N
     assert problems({"max_execution_time": "x"}) == [
         "--max-execution-time {x}: there is no such value; the values are c, m, t"
     ]
-    assert problems({"cores": "m"})[0] == "job 1: '1G' is not a valid float range"
-    assert problems({"gpus": "t"})[0] == "job 1: '0.5' is not a valid integer range"
+    assert problems({"cores": "m"})[0] == "job 1: invalid value for --cores {m}: '1G'"
+    assert problems({"gpus": "t"})[0] == "job 1: invalid value for --gpus {t}: 0.5"

@@ -83,6 +83,7 @@ if what == "outside":
     os.symlink("/etc/hostname", "plot.png")
 write("tables/deep/table.csv", "1")
 write("tables/a table.txt", "2")
+os.symlink("tables", "linked")
 write("part-1.dat")
 write("part-2.dat")
 write("part-x.dat")
@@ -291,14 +292,19 @@ def test_without_output_images_and_tables_are_collected(
     assert done.links == {"job-0001": [*both, "plot.png"], "job-0002": both}
 
 
-def test_a_large_output_is_missing(
+def test_large_outputs_linked_folders_inputs_and_files_of_engines_are_missing(
     engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = submit(engine, bundle, capsys, "--output", "large.csv", "--output-limit", "2000")
+    missing = ("linked/", "l*/*.txt", "*.txt", "*.py", "input*.json", "*.csv", ".j*")
+    outputs = [word for pattern in ("large.csv", *missing) for word in ("--output", pattern)]
+    done = submit(engine, bundle, capsys, *outputs, "--output-limit", "2000")
     assert done.code == 8
+    assert done.links == {"job-0001": ["console_output.txt", "extra.csv"]}
     (failed,) = done.document["failed"]
     reason = "error: output is missing, or larger than 2,000 bytes: large.csv"
     assert reason in failed["console"]
+    for pattern in {*missing} - {"*.csv"}:
+        assert f"2,000 bytes: {pattern}\n" in f"{failed['console']}\n"
 
 
 def test_a_local_module_that_is_no_input_is_offered(

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.runner.job_files import names
 from offline_bundle.runner.job_files.output_checks import render_output_checks
 from offline_bundle.runner.job_files.outputs import output_fault, plan_outputs
+from offline_bundle.runner.standalone.job_rules import OWN_FILES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,11 +58,21 @@ def test_links_and_sizes(folder: Path) -> None:
         ("link.png", 13),
         ("plot.png", 8),
     ]
+    (folder / "linked").symlink_to("deep")
+    assert plan_outputs(["linked/", "linked/*.png"]).find(folder) == []
     limited = plan_outputs(["plot.png", "a b.png"], 7)
     assert limited.find(folder) == [("a b.png", 7)]
     assert limited.problems(["a b.png"]) == [
         "error: output is missing, or larger than 7 bytes: plot.png"
     ]
+
+
+def test_files_of_engines_are_no_outputs(folder: Path) -> None:
+    own = {names.CONSOLE_NAME, names.RECORD_NAME, names.INPUT_PARAMETERS}
+    assert {*OWN_FILES} == own | {names.EXECUTION_SCRIPT, names.JOB_RULES}
+    for name in OWN_FILES:
+        (folder / name).write_text("")
+    assert plan_outputs(["*.txt", "*.py", "*.json", ".*"]).find(folder) == [(".hidden.png", 11)]
 
 
 def test_without_patterns_images_and_tables(folder: Path) -> None:
@@ -80,6 +92,7 @@ def test_without_patterns_images_and_tables(folder: Path) -> None:
         ("plots//", "is not a file name"),
         ("/", "is not a file name"),
         ("mesh", "is an input, too"),
+        ("console_output.txt", "is a file that offline-bundle writes"),
         ("plots/", None),
         ("part-[0-9]*.d?t", None),
     ],
