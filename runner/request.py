@@ -13,6 +13,7 @@ from offline_bundle.runner.job_files.local_modules import check_local_modules
 from offline_bundle.runner.job_files.names import INPUT_PARAMETERS, NUMBER_PARAMETER
 from offline_bundle.runner.job_files.outputs import output_fault, plan_outputs
 from offline_bundle.runner.resources import column_problems, group_by_amounts
+from offline_bundle.runner.signed_files import check_inputs
 from offline_bundle.runner.standalone.job_rules import fill
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
@@ -124,6 +125,7 @@ def check_request(request: Request) -> tuple[InputFile, ...]:
     check_local_modules(request.script, files)
     if request.bundle and Path(request.bundle, MANIFEST).is_file():
         _check_bundle(request.script, dependencies, Path(request.bundle))
+        return check_inputs(files, Path(request.bundle))
     return files
 
 

@@ -12,8 +12,7 @@ import click
 from offline_bundle.runner.engine import ENGINES, engine_module
 from offline_bundle.wheelhouse.cli.kit.sections import parameters_of
 from offline_bundle.wheelhouse.cli.kit.settings import origin_in_bundle
-from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
-from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,24 +84,30 @@ def _check_server(context: click.Context, options: dict[str, Any]) -> None:
     if origin is None:
         if origin_in_bundle(context, "ca_file"):
             options["ca_file"] = None
-    elif not _is_signed(Path(origin), url):
+    elif not _is_signed(Path(origin), url, options.get("ca_file")):
         raise InputError(
             f"{origin} names the server {url}, which a bundle without a checked signature cannot",
             hint=f"if you trust the server, name it: -U {shlex.quote(url)}",
         )
 
 
-def _is_signed(path: Path, url: str) -> bool:
+def _is_signed(path: Path, url: str, ca_file: str | None) -> bool:
     """Return whether the settings at *path* are signed, as the site's policy requires.
 
-    Raises SignatureError if the policy does not accept the bundle.
+    Raises SignatureError if the policy does not accept the bundle, and IntegrityError for
+    certificates in it that differ from the manifest.
     """
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
-    from offline_bundle.wheelhouse.runtime.bundle.policy import may_be_in_force, trusted_manifest
+    from offline_bundle.wheelhouse.runtime.bundle.policy import may_be_in_force
+    from offline_bundle.wheelhouse.runtime.launcher import trusted_bundle
 
     if not may_be_in_force():
         return False
-    manifest, content = trusted_manifest(str(path.parent))[0], path.read_bytes()
-    listed = Manifest.from_json(manifest).files.get(path.name)
-    is_same = listed is not None and listed.sha256 == sha256_of(content)
-    return is_same and tomllib.loads(content.decode()).get("url") == url
+    bundle = trusted_bundle.open_bundle(str(path.parent))
+    try:
+        settings = tomllib.loads(bundle.read(path.name).decode())
+    except IntegrityError:
+        return False
+    name = trusted_bundle.name_in_bundle(ca_file, bundle.folder) if ca_file else None
+    if name:
+        bundle.read(name)
+    return settings.get("url") == url

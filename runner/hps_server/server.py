@@ -157,6 +157,7 @@ class EmbeddedHps:
             log_level="critical",
             access_log=False,
             lifespan="off",
+            http="h11",  # which limits the size of headers; httptools, if installed, does not
             ws="wsproto",
             timeout_graceful_shutdown=2,
             ssl_certfile=certificate,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+from offline_bundle.wheelhouse.runtime.disk.files import open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,9 +19,9 @@ def console_tail(console: Path, lines: int) -> str:
     The file may be large and may contain any bytes.
     """
     try:
-        with console.open("rb") as stream:
-            stream.seek(max(0, console.stat().st_size - _TAIL_BYTES))
-            text = stream.read().decode(errors="replace")
+        with open_regular(console, follow_links=True) as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
+            text = stream.read(_TAIL_BYTES).decode(errors="replace")
     except OSError:
         return ""
     return "\n".join(text.rstrip("\n").split("\n")[-lines:])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from offline_bundle.runner.model import (
     job_name,
 )
 from offline_bundle.runner.results.console import console_tail
+from offline_bundle.runner.results.documents import ODD_JSON, read_document
 from offline_bundle.runner.results.job_sets import jobs_between, members
 from offline_bundle.runner.results.live_console import LiveConsole
 from offline_bundle.runner.results.owner import read_owner
@@ -50,8 +52,6 @@ TABLE_NAME = "results.csv"
 PRIVATE_NAME = ".submission"
 ATTEMPTS = "attempts"
 _PLAN_NAME = "submission.json"
-ODD_JSON = (ValueError, RecursionError, ArithmeticError)
-"""What documents of jobs may raise: no JSON, nested deeply, numbers beyond every time."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def read_submission(directory: Path, engine: str) -> SubmissionRecord:
     hint = f"name the folder that `offline-bundle submit --engine {engine}` printed"
     try:
         _check_own(directory / PRIVATE_NAME)
-        document = json.loads((directory / PRIVATE_NAME / _PLAN_NAME).read_text(encoding="utf-8"))
+        document = read_document(directory / PRIVATE_NAME / _PLAN_NAME)
         plan = SubmissionRecord(
             name=document["name"],
             engine=document["engine"],
@@ -167,12 +167,15 @@ def record(folder: Path, state: str, **details: object) -> None:
 def read_outcome(folder: Path) -> JobOutcome | None:
     """Read the outcome of a job; None while it has not ended."""
     try:
-        found = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
+        found = read_document(folder / RECORD_NAME)
         state = str(found.get("state") or ("done" if found["code"] == 0 else "failed"))
         started, ended = found.get("started"), found.get("ended")
+        seconds = float(ended) - float(started) if started and ended else None
+        if not math.isfinite(seconds or 0):
+            return JobOutcome("lost")
         return JobOutcome(
             state=state,
-            seconds=float(ended) - float(started) if started and ended else None,
+            seconds=seconds,
             started=datetime.fromtimestamp(float(started), UTC) if started else None,
             node=str(found.get("node") or ""),
             job_id=str(found.get("job_id") or ""),
@@ -323,9 +326,9 @@ class JobRecords:
 def _produced(folder: Path) -> dict[str, Any]:
     """Return the output parameters that the script wrote, if they are a JSON object."""
     try:
-        found = json.loads((folder / OUTPUT_PARAMETERS).read_text(encoding="utf-8"))
-    except OSError:
+        found = read_document(folder / OUTPUT_PARAMETERS)
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except ODD_JSON:  # one job's odd values must not end all results
+    except (OSError, *ODD_JSON):  # one job's odd values must not end all results
         return {OUTPUT_PARAMETERS: "not valid JSON"}
     return found if isinstance(found, dict) else {}

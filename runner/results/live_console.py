@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from offline_bundle.runner.job_files.names import CONSOLE_NAME
+from offline_bundle.wheelhouse.runtime.disk.files import open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ class LiveConsole:
         """Return new text; empty if there is none."""
         for path in self._candidates():
             try:
-                with path.open("rb") as stream:
+                with open_regular(path, follow_links=True) as stream:
                     status = os.fstat(stream.fileno())
                     if self._file != (status.st_dev, status.st_ino):
                         self._file, self._offset = (status.st_dev, status.st_ino), 0

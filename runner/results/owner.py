@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from offline_bundle.runner.model import Origin
+from offline_bundle.runner.results.documents import ODD_JSON, read_document
 from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
@@ -47,7 +48,7 @@ def check_empty(directory: Path) -> None:
 def read_owner(directory: Path) -> ResultsOwner | None:
     """Return the owner that a results folder records, or None."""
     try:
-        found = json.loads((directory / OWNER_NAME).read_text(encoding="utf-8"))
+        found = read_document(directory / OWNER_NAME)
         submitted = found.get("submitted")
         return ResultsOwner(
             str(found["project"]),
@@ -59,7 +60,7 @@ def read_owner(directory: Path) -> ResultsOwner | None:
                 str(found.get("command") or ""),
             ),
         )
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+    except (OSError, KeyError, AttributeError, TypeError, *ODD_JSON):
         return None
 
 

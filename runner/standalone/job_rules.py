@@ -15,8 +15,10 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple  # noqa: UP035 - Python 3.8
@@ -92,14 +94,26 @@ def list_files(folder: Path) -> list[tuple[str, int]]:
 
     Links to files are followed if they end in *folder*; links to folders are not.
     """
-    found = []
-    real = folder.resolve()
-    for parent, _, names in os.walk(folder):
-        for path in (Path(parent, name) for name in names):
-            is_inside = not path.is_symlink() or real in path.resolve().parents
-            if is_inside and path.is_file():
-                found.append((path.relative_to(folder).as_posix(), path.stat().st_size))
+    found, real, folders = [], os.path.realpath(folder), [str(folder)]
+    while folders:  # os.walk recurses: too deep for some folders
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif (size := _output_size(Path(entry.path), real)) is not None:
+                    found.append((Path(entry.path).relative_to(folder).as_posix(), size))
     return sorted(found)
+
+
+def _output_size(path: Path, folder: str) -> Optional[int]:  # noqa: UP045
+    """Return the bytes of a regular file; None for anything else, and a link out of *folder*."""
+    try:
+        if path.is_symlink() and not os.path.realpath(path).startswith(folder + os.sep):
+            return None
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _matches(pattern: str, path: str) -> bool:

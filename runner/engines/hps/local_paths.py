@@ -20,6 +20,9 @@ _LONGEST_FOLDER = 100
 _LONGEST_PART_BYTES = 200
 """File systems allow 255, and a partial file has a longer name than the file."""
 
+_LONGEST_PATH = 1000
+"""In characters, below the folder: systems allow 4096 bytes in all."""
+
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -40,7 +43,7 @@ def safe_path(name: str) -> PurePosixPath | None:
     """Return *name* as a relative path that stays inside a folder; None if it does not."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     is_absolute = name.startswith(("/", "\\")) or bool(PureWindowsPath(name).drive)
-    if not parts or is_absolute or _CONTROL.search(name):
+    if not parts or is_absolute or len(name) > _LONGEST_PATH or _CONTROL.search(name):
         return None
     if any(part == ".." or len(part.encode()) > _LONGEST_PART_BYTES for part in parts):
         return None

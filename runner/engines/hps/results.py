@@ -153,7 +153,7 @@ def _place(
         taken: set[Path] = set()
         for number, file in enumerate(stored, 1):
             target = local_path(folder, file.path)
-            if target in taken:  # another task of the job has the same output
+            while target in taken:  # another task of the job has the same output
                 target = target.with_name(f"{number}-{target.name}")
             taken.add(target)
             placed.setdefault(job_id, []).append((file, target))

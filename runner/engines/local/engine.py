@@ -7,6 +7,7 @@ shows whether they are still being run.
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import threading
 import time
@@ -48,6 +49,8 @@ JOBS_OPTIONS: tuple[Decorator, ...] = ()
 _LOCK_NAME = "lock"
 _UNSUPPORTED = ("cores", "memory", "max_execution_time", "gpus", "nodes", "tasks")
 _CANCEL_NAME = "cancel"
+_OF_THE_JOB = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.ELOOP}
+"""Errors where a job has made folders or links in the place of files: others are not concerned."""
 
 
 def check_usage(options: Mapping[str, Any], *, bundle: str | None, wait: bool) -> None:
@@ -333,6 +336,9 @@ def _record(records: JobRecords, result: JobResult) -> None:
             ended=ended,
         )
     except OSError as error:
+        if error.errno in _OF_THE_JOB:
+            records.ended[result.index] = JobOutcome("lost")
+            return
         raise BundleError(
             f"cannot write {result.directory}: {error.strerror}",
             hint="free some space, or check the permissions of that folder",

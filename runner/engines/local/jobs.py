@@ -44,7 +44,7 @@ def run_jobs(  # noqa: PLR0913
     environment = prepare_environment(
         script, bundle, no_network=no_network, python=python, options=options
     )
-    command = [environment.python, str(script.absolute()), *arguments]
+    command = [environment.python, environment.script or str(script.absolute()), *arguments]
     specs = make_specs(command, directories, no_network=no_network)
     return LocalPool(environment, parallel=parallel).run(specs, on_result)
 

@@ -23,6 +23,7 @@ from offline_bundle.runner.engines.local.processes import JobProcesses
 from offline_bundle.runner.job_files.inputs import link_inputs
 from offline_bundle.runner.job_files.names import INPUT_PARAMETERS
 from offline_bundle.runner.results.console import console_tail
+from offline_bundle.runner.standalone.job_rules import list_files
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.parallel import cpus
 
@@ -166,8 +167,9 @@ class LocalPool:
             with contextlib.suppress(OSError):
                 console.write_text(fault, encoding="utf-8")
         seconds = time.monotonic() - start
-        if console.exists() and console.stat().st_size == 0:
-            console.unlink()
+        with contextlib.suppress(OSError):
+            if console.stat().st_size == 0:
+                console.unlink()
         if code is None:
             return None
         return JobResult(
@@ -176,9 +178,11 @@ class LocalPool:
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             seconds=seconds,
-            console=console if console.exists() else None,
+            console=console if os.path.lexists(console) else None,
             tail=console_tail(console, _TAIL_LINES) or fault.strip(),
-            files=_list_files(spec.directory, self._console_name),
+            files=tuple(
+                path for path, _ in list_files(spec.directory) if path != self._console_name
+            ),
         )
 
 
@@ -196,15 +200,6 @@ def _write_inputs(spec: JobSpec) -> None:
         (spec.directory / INPUT_PARAMETERS).write_text(text, encoding="utf-8")
     if spec.inputs:
         link_inputs(spec.inputs, spec.directory)
-
-
-def _list_files(directory: Path, console_name: str) -> tuple[str, ...]:
-    paths = (
-        os.path.relpath(os.path.join(folder, name), directory)  # noqa: PTH118
-        for folder, _, names in os.walk(directory)
-        for name in names
-    )
-    return tuple(sorted(path for path in paths if path != console_name))
 
 
 def _signal_name(number: int) -> str:

@@ -189,7 +189,7 @@ def _file(file: FileEntry) -> list[object]:
 
 
 def _time(seconds: float) -> str:
-    if seconds < 60:
+    if not 60 <= seconds < math.inf:  # a server may answer anything that is JSON
         return f"{seconds:.1f} s"
     minutes, remainder = divmod(round(seconds), 60)
     if minutes >= 60:

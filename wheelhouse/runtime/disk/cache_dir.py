@@ -48,7 +48,7 @@ def cache_fault(folder: str) -> "Optional[str]":  # noqa: PLR0911 - a list of ch
     os.stat(folder)  # an OSError also for links that lead in a circle
     user, is_shared = os.getuid(), False
     trusted = (user, 0, os.stat(os.sep).st_uid)  # root's number where a namespace has no 0
-    *above, (_, status) = _steps(folder)
+    *above, (_, status) = path_steps(folder)
     for path, step in above:
         if step.st_mode & _FILE_TYPE == _LINK:
             if is_shared or step.st_uid not in trusted:
@@ -66,23 +66,27 @@ def cache_fault(folder: str) -> "Optional[str]":  # noqa: PLR0911 - a list of ch
     return None
 
 
-def _steps(folder: str) -> "Iterator[tuple[str, os.stat_result]]":
-    """Yield each folder and link that the path leads through, and at the end what it names."""
-    path, names = os.sep, folder.split(os.sep)[::-1]
-    yield path, os.lstat(path)
+def path_steps(path: str) -> "Iterator[tuple[str, os.stat_result]]":
+    """Yield each folder and link that an absolute path leads through, and what it names."""
+    step, names = _split(path)
+    yield step, os.lstat(step)
     while names:
         name = names.pop()
         if name in ("", os.curdir):
             continue
-        step = os.path.dirname(path) if name == os.pardir else os.path.join(path, name)
+        above, step = step, os.path.dirname(step) if name == os.pardir else os.path.join(step, name)
         status = os.lstat(step)
         yield step, status
-        if status.st_mode & _FILE_TYPE != _LINK:
-            path = step
-            continue
-        target = os.readlink(step)
-        names += target.split(os.sep)[::-1]
-        path = os.sep if os.path.isabs(target) else path
+        if status.st_mode & _FILE_TYPE == _LINK:
+            target = os.readlink(step)
+            step, inner = _split(target) if os.path.isabs(target) else (above, _split(target)[1])
+            names += inner
+
+
+def _split(path: str) -> "tuple[str, list[str]]":
+    """Return the root folder of a path, and the names below it, the last one first."""
+    drive, names = os.path.splitdrive(path)
+    return drive + os.sep, names.split(os.sep)[::-1]
 
 
 def _is_shared(status: os.stat_result) -> bool:

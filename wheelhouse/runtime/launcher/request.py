@@ -12,7 +12,7 @@ from ..processes import explicit_program
 from ..python.interpreters import requested_minor
 from ..python.pep723 import read_block
 from ..text import printable_lines
-from .trusted_bundle import name_bundle
+from .trusted_bundle import name_bundle, name_in_bundle
 from .warm_start import launch_key
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ class Request:
         if may_be_in_force():
             with name_bundle(self.bundle):
                 policies = policy_state(self.bundle)
-            self.bundled_name = _name_in_bundle(script, self.bundle)
+            self.bundled_name = name_in_bundle(script, self.bundle)
             policies += [sha256_of(self.source)] if self.bundled_name else []
         self.key = launch_key(self.bundle, self.python or "", self.name, self.block, policies)
 
@@ -73,13 +73,6 @@ def _bundle_folder(bundle: "Optional[str]") -> str:
             hint="name the folder that `build-offline-bundle -o DIR` wrote: --bundle DIR",
         )
     return folder
-
-
-def _name_in_bundle(script: str, bundle: str) -> "Optional[str]":
-    """Return the path of a script in the bundle; None for one that is elsewhere."""
-    root = os.path.join(os.path.realpath(bundle), "")
-    path = os.path.realpath(script)
-    return path[len(root) :].replace(os.sep, "/") if path.startswith(root) else None
 
 
 def _script_block(script: str, bundle: str, source: bytes) -> str:

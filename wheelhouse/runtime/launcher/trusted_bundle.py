@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from ..bundle.manifest import Manifest
 from ..bundle.policy import trusted_manifest
+from ..disk.cache_dir import path_steps
 from ..disk.files import (
     CHUNK_SIZE,
     NotRegularError,
@@ -21,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import FileIO
+    from typing import Optional
 
 DAMAGED_HINT = "copy the bundle again; `offline-bundle verify DIR` lists all files that differ"
 
@@ -113,6 +115,21 @@ def open_bundle(folder: str) -> TrustedBundle:
         message = f"{path} cannot be read: {error.strerror}"
         raise IntegrityError(message, hint=DAMAGED_HINT) from None
     return TrustedBundle(folder, manifest, tuple(signer.fingerprint for signer in signers))
+
+
+def name_in_bundle(file: str, bundle: str) -> "Optional[str]":
+    """Return the path of a file in the bundle; None for one that is elsewhere.
+
+    A file is the bundle's if its path leads through the bundle: users with write access to that
+    could replace the file or its folder by a link to a file of theirs.
+    """
+    folder, root, name = os.stat(bundle), "", None
+    for path, status in path_steps(os.path.join(os.getcwd(), file)):
+        if os.path.samestat(status, folder):  # also where it is mounted a second time
+            root = os.path.join(path, "")
+        elif root and path.startswith(root):
+            name = path[len(root) :].replace(os.sep, "/")
+    return name
 
 
 @contextmanager

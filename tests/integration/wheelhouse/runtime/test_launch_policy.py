@@ -21,6 +21,7 @@ from tests.support.bundles import (
     read_manifest,
     write_manifest,
 )
+from tests.support.programs import require
 from tests.support.signing_cases import allowing, make_key, public
 
 pytestmark = [
@@ -207,6 +208,47 @@ def test_a_changed_script_of_the_bundle_does_not_run_under_a_policy(
     code, out, said = launch(site, bundle)
     assert (code, out) == (5, "")
     assert "scripts/eval.py does not match its digest" in said
+
+
+@pytest.mark.parametrize("replaced", ["script", "folder", "link of the user"])
+def test_a_link_in_the_place_of_a_script_of_the_bundle_is_refused_under_a_policy(
+    site: Path, bundle: Path, tmp_path: Path, replaced: str
+) -> None:
+    """What it leads to is elsewhere, and not a script of the user."""
+    sign(bundle, str(site / "alice"))
+    (bundle / "scripts").rename(tmp_path / "elsewhere")
+    script = tmp_path / "elsewhere/eval.py"
+    script.write_text(script.read_text().replace("ran", "evil"))
+    if replaced == "folder":
+        (bundle / "scripts").symlink_to(tmp_path / "elsewhere")
+    else:
+        (bundle / "scripts").mkdir()
+        (bundle / "scripts/eval.py").symlink_to(script)
+    named = bundle / "scripts/eval.py"
+    if replaced == "link of the user":
+        (tmp_path / "eval.py").symlink_to(named)
+        named = tmp_path / "eval.py"
+    command = [sys.executable, site / "run.py", "--bundle", bundle, named]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "scripts" in done.stderr.splitlines()[0]
+
+
+def test_a_script_is_the_bundles_also_where_that_is_mounted_again(
+    site: Path, bundle: Path, tmp_path: Path
+) -> None:
+    sign(bundle, str(site / "alice"))
+    script = bundle / "scripts/eval.py"
+    script.write_text(script.read_text().replace("ran", "evil"))
+    (tmp_path / "mounted").mkdir()
+    mount = f'{require("mount")} --bind {bundle} {tmp_path}/mounted && exec "$@"'
+    command = [require("unshare"), "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespaces here")
+    command += [sys.executable, str(site / "run.py"), "--bundle", str(bundle)]
+    command.append(str(tmp_path / "mounted/scripts/eval.py"))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (5, ""), done.stderr
 
 
 def test_a_module_beside_a_script_of_the_bundle_is_not_imported_under_a_policy(

@@ -29,12 +29,13 @@ NAMES = st.one_of(
 @example("..\\..\\x")
 @example("C:\\x")
 @example("\ud800")
+@example("d/" * 3000 + "d")
 @example("")
 def test_local_path_stays_in_its_folder(name: str) -> None:
     path = local_path(ROOT, name)
     assert path != ROOT
     assert Path(os.path.normpath(path)).is_relative_to(ROOT)
-    os.fsencode(path)
+    assert len(os.fsencode(path)) < os.pathconf("/", "PC_PATH_MAX")
     assert all(len(os.fsencode(part)) <= 255 - len(".….part".encode()) for part in path.parts)
 
 
@@ -55,3 +56,10 @@ def test_identifiers_of_files_and_jobs_are_no_paths(hostile: str, tmp_path: Path
     targets = [target for pairs in placed.values() for _, target in pairs]
     assert len(set(targets)) == 2
     assert all(Path(os.path.normpath(target)).is_relative_to(tmp_path) for target in targets)
+
+
+@given(st.lists(st.sampled_from(["a", "./a", "a//b", "a/b", "2-a", "3-a", "4-2-a", "a/2-b"])))
+def test_each_file_has_a_path_of_its_own(names: list[str]) -> None:
+    files = [StoredFile(name, name, name, size=1, checksum=None) for name in names]
+    placed = _place(ROOT, {"1": "job"}, {"1": sorted(files, key=lambda file: file.path)})
+    assert len({target for pairs in placed.values() for _, target in pairs}) == len(names)
