@@ -138,32 +138,14 @@ def assemble_bundle(
 
     Raises AuditError (10) for an open vulnerability or a broken rule.
     """
-    request, current = plan.request, writer.current
-    composition = compose(
-        resolved.base,
-        parts.locks,
-        parts.uvs,
-        parts.pythons,
-        launcher=_launcher(request, parts, current),
-        epoch=_epoch(resolved.locked),
-    )
-    names = [script.name for script in plan.scripts]
-    composition = add_data(composition.adding(parts.restored), plan.data, names, writer)
-    if resolved.locked:  # before any of the files is run
-        restore.check_same_files(resolved.locked, composition.manifest)
-
-    audit = _audit(plan, composition, progress)  # also before
+    composition = _compose(plan, resolved, parts, writer)
+    audit = _audit(plan, composition, progress)  # before any of the files is run
     composition, bytecode_notes = _with_bytecode(plan, resolved, composition, writer, progress)
-
-    def context() -> FormatContext:
-        progress.step("Preparing environments and caches")
-        return FormatContext(
-            writer.directory, writer.work_folder, plan.uv, uv_version_here(), plan.options
-        )
-
-    composition, notes = add_formats(request.formats, composition, current, context)
-    metadata = partial(gather_metadata, composition.manifest, composition.contents, request.output)
-    manifest, inventories = add_inventories(composition.manifest, metadata, current, audit)
+    composition, notes = _with_formats(plan, composition, writer, progress)
+    metadata = partial(
+        gather_metadata, composition.manifest, composition.contents, writer.directory
+    )
+    manifest, inventories = add_inventories(composition.manifest, metadata, writer.current, audit)
     if audit is not None and plan.review is not None:
         plan.review.criteria.check_size(audit, manifest)
     if resolved.locked:
@@ -174,6 +156,25 @@ def assemble_bundle(
         )
     composition = replace(composition, manifest=manifest).adding(inventories)
     return Assembled(composition, audit, [*bytecode_notes, *notes])
+
+
+def _compose(
+    plan: BuildPlan, resolved: Resolved, parts: Parts, writer: BundleWriter
+) -> Composition:
+    """Compose the bundle, with data; with `--locked`, its files must be those of the locks."""
+    composition = compose(
+        resolved.base,
+        parts.locks,
+        parts.uvs,
+        parts.pythons,
+        launcher=_launcher(plan.request, parts, writer.current),
+        epoch=_epoch(resolved.locked),
+    )
+    names = [script.name for script in plan.scripts]
+    composition = add_data(composition.adding(parts.restored), plan.data, names, writer)
+    if resolved.locked:
+        restore.check_same_files(resolved.locked, composition.manifest)
+    return composition
 
 
 def _launcher(request: BuildRequest, parts: Parts, current: Manifest | None) -> Mapping[str, bytes]:
@@ -209,6 +210,20 @@ def _with_bytecode(
     cache = Path(cache_directory()) / bytecode.FOLDER
     adder = bytecode.BytecodeAdder(writer, cache, progress.step, resolved.locked)
     return adder.add(composition), adder.notes
+
+
+def _with_formats(
+    plan: BuildPlan, composition: Composition, writer: BundleWriter, progress: BuildProgress
+) -> tuple[Composition, list[str]]:
+    """Add the formats that are missing; also return notes for the user."""
+
+    def context() -> FormatContext:
+        progress.step("Preparing environments and caches")
+        return FormatContext(
+            writer.directory, writer.work_folder, plan.uv, uv_version_here(), plan.options
+        )
+
+    return add_formats(plan.request.formats, composition, writer.current, context)
 
 
 def _prefetch(resolved: Resolved, collector: Collector) -> set[str]:

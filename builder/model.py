@@ -230,10 +230,6 @@ class BuildProgress(Protocol):
         """Start a step."""
         ...
 
-    def waiting(self, directory: Path) -> None:
-        """Wait for another build of the bundle at *directory*."""
-        ...
-
     @property
     def transfer(self) -> FetchProgress:
         """Progress of the downloads."""

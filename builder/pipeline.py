@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,8 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     BundleError (1); the bundle in place is then unchanged.
     """
     plan = plan_build(request, uv)
-    with BundleWriter(request.output, on_wait=lambda: progress.waiting(request.output)) as writer:
+    waiting = partial(progress.step, f"Waiting for another build of {request.output}")
+    with BundleWriter(request.output, on_wait=waiting) as writer:
         action = "Reading the locks of" if request.is_locked else "Resolving"
         progress.step(f"{action} {plan.script_names}")
         resolved = resolve(plan, writer.current)
@@ -99,26 +101,22 @@ def plan_build(request: BuildRequest, uv: str) -> BuildPlan:
     """
     check_programs(request.formats)
     selection = find_scripts(request.scripts)
-    headers = Headers(request.header, Locking(uv, request.options, request.is_locked))
+    locking = Locking(uv, request.options, request.is_locked)
+    headers = Headers(request.header, locking)
     scripts = headers.read(selection.scripts)
     uv_checks.check_settings_readable(scripts, uv)
     current = _locked_manifest(request)
     pairs = _choose_targets(request, scripts, current)
-    options = replace(
-        request.options,
-        interpreters=find_build_interpreters(pairs, may_build=bool(request.options.allow_build)),
-    )
+    interpreters = find_build_interpreters(pairs, may_build=bool(request.options.allow_build))
+    options = replace(request.options, interpreters=interpreters)
     credentials = _credentials(scripts, options, uv)
-    with_uv_lock = [
-        script
-        for script in scripts
-        if request.resolver == "uv" and not (current and script.name in current.scripts)
-    ]
-    script_locks, notes = read_script_locks(
-        with_uv_lock, uv, options, credentials, is_locked=request.is_locked
-    )
+    known = current.scripts if current else {}
+    unlocked = [s for s in scripts if request.resolver == "uv" and s.name not in known]
+    script_locks, lock_notes = read_script_locks(unlocked, locking, credentials)
+    notes = [*selection.notes, *headers.notes, *notes_for_uv(scripts)]
+    notes += [*uv_settings.configuration_notes(scripts), *lock_notes]
     if not (request.with_python or request.nodes):  # those are checked against existing Pythons
-        notes = [*notes, *python_builds.notes_on_unknown(pairs, uv, credentials)]
+        notes += python_builds.notes_on_unknown(pairs, uv, credentials)
     return BuildPlan(
         request,
         uv,
@@ -129,13 +127,7 @@ def plan_build(request: BuildRequest, uv: str) -> BuildPlan:
         uv_settings.tls_settings(scripts, options.insecure_hosts),
         {**script_locks, **headers.locks},
         plan_review(request.review),
-        [
-            *selection.notes,
-            *headers.notes,
-            *notes_for_uv(scripts),
-            *uv_settings.configuration_notes(scripts),
-            *notes,
-        ],
+        notes,
         read_included(request.include),
     )
 

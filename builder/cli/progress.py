@@ -10,7 +10,6 @@ from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from offline_bundle.builder.fetch.model import Download, FetchProgress
     from offline_bundle.builder.model import BuildProgress
@@ -31,9 +30,6 @@ class _BuildDisplay:
 
     def step(self, text: str) -> None:
         self._display.step(text)
-
-    def waiting(self, directory: Path) -> None:
-        self._display.step(f"Waiting for another build of {directory}")
 
 
 class _TransferDisplay:

@@ -1,4 +1,4 @@
-"""The sources of packages in a script's `[tool.uv.sources]`."""
+"""Values of a `[tool.uv]` table: its lists, and the sources of packages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from packaging.utils import canonicalize_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+
+def list_at(settings: Mapping[str, Any], key: str) -> list[Any]:
+    """Return the list at *key*; an empty one where there is anything else."""
+    value = settings.get(key)
+    return value if isinstance(value, list) else []
 
 
 def local_sources(settings: Mapping[str, Any]) -> dict[str, str]:

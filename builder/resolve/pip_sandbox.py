@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -19,7 +18,8 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.inputs.targets import Target, host_platform
 from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
-from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.python.interpreters import Interpreter, Interpreters
+from offline_bundle.wheelhouse.runtime.python.platforms import Node, dotted_version
 from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 
 if TYPE_CHECKING:
@@ -47,12 +47,6 @@ _DROPPED = {
     "PYTHONPATH",
     "PYTHONSTARTUP",
 }
-_QUESTION = (
-    "import json, platform, sys, sysconfig; print(json.dumps({"
-    "'version': list(sys.version_info[:3]), 'release': platform.python_version(),"
-    " 'implementation': platform.python_implementation(),"
-    " 'free-threaded': bool(sysconfig.get_config_var('Py_GIL_DISABLED'))}))"
-)
 
 
 @dataclass(frozen=True)
@@ -81,8 +75,9 @@ class PipSandbox:
 @contextmanager
 def pip_sandbox(script: Script, target: Target) -> Iterator[PipSandbox]:
     """Create a sandbox; raises ResolveError (exit 3) where this machine cannot run the target."""
-    interpreter, version, release = _interpreter(target)
-    if not python_matches(script.requires_python, version):
+    python = _interpreter(target)
+    release = dotted_version(python.version)
+    if not python_matches(script.requires_python, python.version):
         raise ResolveError(
             f"{script.path} cannot be resolved for {target.name} by pip-tools: "
             f"the Python {target.python} here is {release}, "
@@ -103,11 +98,13 @@ def pip_sandbox(script: Script, target: Target) -> Iterator[PipSandbox]:
             "PIP_NO_INPUT": "1",
             "PIP_REQUIRE_VIRTUALENV": "0",
         }
-        yield PipSandbox(folder, interpreter, environment)
+        # the environment that this program is installed in may have a pip.conf
+        is_own = os.path.realpath(sys.executable) == python.path
+        yield PipSandbox(folder, sys.executable if is_own else python.path, environment)
 
 
-def _interpreter(target: Target) -> tuple[str, tuple[int, int, int], str]:
-    """Return path, version and release of an interpreter that is the target itself."""
+def _interpreter(target: Target) -> Interpreter:
+    """Return an interpreter of this machine that is the target itself."""
     here = Target(target.python, host_platform())
     is_here = (here.system, here.architecture) == (target.system, target.architecture)
     message = f"pip-tools cannot resolve for {target.name}"
@@ -116,33 +113,16 @@ def _interpreter(target: Target) -> tuple[str, tuple[int, int, int], str]:
             f"{message}: pip resolves for the machine it runs on, and this is {here.platform}",
             hint=f"build there, or {USE_UV}",
         )
-    is_own = sys.version_info[:2] == target.version
-    path = sys.executable if is_own else find_interpreter(target.version)
-    facts = _facts(path) if path else {}
-    is_same_kind = facts.get("free-threaded") is target.is_free_threaded
-    if not is_same_kind or facts.get("implementation") != "CPython":
+    pythons = Interpreters(None, Node())
+    fitting = pythons.of_minor(target.version, free_threaded=target.is_free_threaded)
+    python = next(fitting, None)
+    if python is None:
         raise ResolveError(
             f"{message}: pip resolves for the Python it runs in, "
             f"and there is no Python {target.python} here",
             hint=f"install one, or {USE_UV}",
         )
-    major, minor, micro = facts["version"]
-    return str(path), (major, minor, micro), facts["release"]
-
-
-def _facts(interpreter: str) -> dict[str, Any]:
-    try:
-        outcome = subprocess.run(
-            [interpreter, "-I", "-c", _QUESTION],
-            capture_output=True,
-            text=True,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-        facts: dict[str, Any] = json.loads(outcome.stdout)
-    except (OSError, ValueError, subprocess.CalledProcessError):
-        return {}
-    return facts
+    return python
 
 
 def _tools(target: Target, release: str) -> list[Distribution]:

@@ -28,6 +28,7 @@ from packaging.utils import canonicalize_name
 from offline_bundle.builder.fetch.credentials import Credentials, redact
 from offline_bundle.builder.inputs.git_urls import without_git_logins
 from offline_bundle.builder.inputs.uv_sources import (
+    list_at,
     local_build_requirements,
     local_sources,
 )
@@ -336,9 +337,8 @@ class UvResolver:
         """
         project = self._project(script, target, target.full_version(script.requires_python))
         sources = error.packages - packages_from_elsewhere(project.script, project.settings)
-        stated = project.settings.get("dependency-metadata")
-        metadata = [*(stated if isinstance(stated, list) else [])]
-        metadata += [{"name": name, "requires-dist": []} for name in sorted(sources)]
+        metadata = list_at(project.settings, "dependency-metadata")
+        metadata = [*metadata, *({"name": name, "requires-dist": []} for name in sorted(sources))]
         project.settings = {**project.settings, "dependency-metadata": metadata}
         project.built |= sources
         with tempfile.TemporaryDirectory(prefix="offline-bundle-") as name:

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.inputs.scripts import metadata_error
-from offline_bundle.builder.inputs.uv_sources import local_sources, source_entries
+from offline_bundle.builder.inputs.uv_sources import list_at, local_sources, source_entries
 from offline_bundle.builder.resolve.settings.uv_settings import (
     configurations,
     requirement_name,
@@ -113,16 +113,14 @@ def _forced(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield names (or `:all:`) that *settings* force to be built."""
     if settings.get("no-binary") is True:
         yield ":all:"
-    names = settings.get("no-binary-package")
-    for name in names if isinstance(names, list) else []:
+    for name in list_at(settings, "no-binary-package"):
         if isinstance(name, str):
             yield str(canonicalize_name(name))
 
 
 def packages_from_elsewhere(script: Script, settings: Mapping[str, Any]) -> set[str]:
     """Return packages that the script takes from a git repository, a URL or a folder."""
-    lists = [settings.get(f"{kind}-dependencies") for kind in ("constraint", "override")]
-    requirements = [*script.dependencies]
-    requirements += [text for entries in lists if isinstance(entries, list) for text in entries]
+    requirements = [*script.dependencies, *list_at(settings, "constraint-dependencies")]
+    requirements += list_at(settings, "override-dependencies")
     names = {name for name, _ in source_entries(settings)}
     return names | {requirement_name(text) for text in requirements if "@" in text}

@@ -73,17 +73,12 @@ def has_uv_lock(script: Script) -> bool:
 
 
 def read_script_locks(
-    scripts: Iterable[Script],
-    uv: str,
-    options: ResolveOptions,
-    credentials: Credentials,
-    *,
-    is_locked: bool,
+    scripts: Iterable[Script], locking: Locking, credentials: Credentials
 ) -> tuple[dict[str, ScriptLock], list[str]]:
     """Return the locks by script name, and notes for the user.
 
-    A lock that is out of date is not used, with a note; with *is_locked* it raises OutOfDateError
-    (exit 9). Raises InputError (exit 2) for one that cannot be read.
+    A lock that is out of date is not used, with a note, or raises OutOfDateError (exit 9); see
+    `Locking`. Raises InputError (exit 2) for one that cannot be read.
     """
     locks: dict[str, ScriptLock] = {}
     notes: list[str] = []
@@ -91,14 +86,13 @@ def read_script_locks(
     for script in filter(has_uv_lock, scripts):
         selection = ["--script", str(script.path.resolve()), "--python", sys.executable]
         folder = uv_settings.script_folder(script)
-        locking = Locking(uv, options)
         lock = _read(uv_lock_path(script), selection, folder, locking, credentials)
         if lock is None:
             stale.append(f"{uv_lock_path(script)} is out of date")
         else:
             locks[script.name] = lock
             notes.append(f"{script.path}: the versions are those of {lock.path.name}")
-    if stale and is_locked:
+    if stale and locking.is_locked:
         raise OutOfDateError(
             "the locks do not match the scripts and options",
             problems=stale,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+from offline_bundle.builder.inputs.uv_sources import list_at
 from offline_bundle.wheelhouse.derived.requirement_graph import (
     marker_applies,
     parse_requirement,
@@ -78,8 +79,7 @@ def overridden_names(settings: Mapping[str, object]) -> set[str]:
     """Return packages whose requirements the script's `[tool.uv]` changes on purpose."""
     names: set[str] = set()
     for key in ("override-dependencies", "exclude-dependencies"):
-        entries = settings.get(key)
-        for entry in entries if isinstance(entries, list) else []:
+        for entry in list_at(settings, key):
             # an override of one package's requirements is a table
             texts = entry.get("dependencies", []) if isinstance(entry, dict) else [entry]
             requirements = [parse_requirement(text) for text in texts if isinstance(text, str)]

@@ -42,13 +42,9 @@ class Silence:
         from offline_bundle.builder.fetch.model import NoProgress
 
         self.transfer: FetchProgress = NoProgress()
-        self.waited = False
 
     def step(self, text: str) -> None:
         pass
-
-    def waiting(self, directory: Path) -> None:  # noqa: ARG002
-        self.waited = True
 
 
 class Factory:

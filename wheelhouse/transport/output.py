@@ -57,20 +57,19 @@ def open_output(
             part = Part(descriptor, str(path), length)
             part.name = name
             parts.append(part)
-        index = output.with_name(f"{output.name}{PART_INDEX}") if split_size is not None else None
-        for path in (_partial(_unpacker_path(output)), *([_partial(index)] if index else [])):
-            stack.callback(path.unlink, missing_ok=True)
-        yield ArchiveOutput(output, parts, index, unpacker)
+        for path in (_unpacker_path(output), _index_path(output)):
+            stack.callback(_partial(path).unlink, missing_ok=True)
+        yield ArchiveOutput(output, parts, unpacker, is_split=split_size is not None)
 
 
 class ArchiveOutput:
     """An archive that is being written, and can then be read back."""
 
     def __init__(
-        self, path: Path, parts: Sequence[Part], index: Path | None, unpacker: bytes
+        self, path: Path, parts: Sequence[Part], unpacker: bytes, *, is_split: bool
     ) -> None:
         self._path = path
-        self._index = index
+        self._is_split = is_split
         self._unpacker = unpacker
         self._position = 0
         self.reader = MultipartReader(path.name, parts)
@@ -117,12 +116,12 @@ class ArchiveOutput:
         _write_durable(_partial(script), self._unpacker)
         parallel_map(os.fsync, [part.descriptor for part in self.reader.parts])
         renames += [(_partial(file), file) for file in files]
-        index = self._path.with_name(f"{self._path.name}{PART_INDEX}")
+        index = _index_path(self._path)
         replaced = _listed_parts(index) - {file.name for file in files}
-        if self._index:
-            _write_durable(_partial(self._index), self._render_index())
-            renames.append((_partial(self._index), self._index))
-            files.append(self._index)
+        if self._is_split:
+            _write_durable(_partial(index), self._render_index())
+            renames.append((_partial(index), index))
+            files.append(index)
         index.unlink(missing_ok=True)  # it must not list parts that are not there
         for partial, path in renames:
             partial.replace(path)
@@ -153,6 +152,10 @@ def _partial(path: Path) -> Path:
 
 def _unpacker_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.unpack.py")
+
+
+def _index_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}{PART_INDEX}")
 
 
 def _open_alone(path: Path) -> int:

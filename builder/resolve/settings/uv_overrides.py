@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from offline_bundle.builder.inputs.uv_sources import source_entries
+from offline_bundle.builder.inputs.uv_sources import list_at, source_entries
 from offline_bundle.builder.resolve.settings.uv_settings import requirement_name
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def bound_overrides(settings: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the overrides, by package, of packages with a source; not those that name a URL."""
     bound = {name for name, _ in source_entries(settings)}
     overrides: dict[str, list[str]] = {}
-    for text in _entries(settings, _OVERRIDES):
+    for text in list_at(settings, _OVERRIDES):
         if isinstance(text, str) and not _names_url(text) and requirement_name(text) in bound:
             overrides.setdefault(requirement_name(text), []).append(text)
     return overrides
@@ -54,7 +54,7 @@ def scoped_settings(
     if not overrides:
         return dict(settings)
     entries: list[Any] = []
-    for entry in _entries(settings, _OVERRIDES):
+    for entry in list_at(settings, _OVERRIDES):
         if isinstance(entry, dict):  # one of the script's own: uv applies it alone
             entries.append(_with_overrides(entry, overrides))
         elif requirement_name(entry) not in overrides or _names_url(entry):
@@ -67,7 +67,7 @@ def scoped_settings(
 
 def without_packages(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Return *settings* that leave out each requirement of *names*."""
-    return {**settings, _EXCLUDES: [*_entries(settings, _EXCLUDES), *sorted(names)]}
+    return {**settings, _EXCLUDES: [*list_at(settings, _EXCLUDES), *sorted(names)]}
 
 
 def _names_url(requirement: str) -> bool:
@@ -95,8 +95,3 @@ def _with_overrides(
     named = {requirement_name(text) for text in own} | {entry["package"]["name"]}
     added = [text for name, texts in overrides.items() if name not in named for text in texts]
     return {**entry, "dependencies": [*own, *added]}
-
-
-def _entries(settings: Mapping[str, Any], key: str) -> list[Any]:
-    value = settings.get(key)
-    return value if isinstance(value, list) else []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.model import TlsSettings
-from offline_bundle.builder.inputs.uv_sources import source_entries
+from offline_bundle.builder.inputs.uv_sources import list_at, source_entries
 from offline_bundle.builder.resolve.settings.uv_files import configuration_files, ignored_projects
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ def index_locations(script: Script) -> list[tuple[str | None, str]]:
     locations: list[tuple[str | None, str]] = []
     for settings in all_settings(script):
         locations += [(entry.get("name"), entry["url"]) for entry in _index_entries(settings)]
-        plain = [settings.get("index-url"), *_list(settings.get("extra-index-url"))]
-        plain += _list(settings.get("find-links"))
+        plain = [settings.get("index-url"), *list_at(settings, "extra-index-url")]
+        plain += list_at(settings, "find-links")
         locations += [(None, url) for url in plain if isinstance(url, str)]
     for variable in _INDEX_VARIABLES:
         words = os.environ.get(variable, "").replace(",", " ").split()
@@ -192,7 +192,7 @@ def tls_settings(scripts: Iterable[Script], insecure_hosts: Iterable[str]) -> Tl
     hosts = [*insecure_hosts, *os.environ.get("UV_INSECURE_HOST", "").replace(",", " ").split()]
     system = [is_true(os.environ.get(name)) for name in ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")]
     for settings in (settings for script in scripts for settings in all_settings(script)):
-        insecure = _list(settings.get("allow-insecure-host"))
+        insecure = list_at(settings, "allow-insecure-host")
         hosts += [host for host in insecure if isinstance(host, str)]
         system += [settings.get(key) is True for key in ("system-certs", "native-tls")]
     names = frozenset(re.sub(r"^\w+://", "", host).rstrip("/").lower() for host in hosts)
@@ -364,7 +364,7 @@ def _absolute_entry(entry: Any, key: str, folder: Path) -> Any:  # noqa: ANN401 
 
 
 def _index_entries(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    entries = _list(settings.get("index"))
+    entries = list_at(settings, "index")
     return [
         entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("url"), str)
     ]
@@ -372,7 +372,3 @@ def _index_entries(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _is_url(location: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", location) is not None
-
-
-def _list(value: Any) -> list[Any]:  # noqa: ANN401 - any TOML value
-    return value if isinstance(value, list) else []
