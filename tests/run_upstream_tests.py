@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from offline_bundle.runner.engines.hps.connection.server import Server
 from offline_bundle.runner.engines.hps.connection.session import connect
-from offline_bundle.runner.engines.hps.engine import HpsEngine
+from offline_bundle.runner.engines.hps.jobs import HpsEngine
 from offline_bundle.runner.engines.hps.projects import list_projects
 from offline_bundle.runner.follow import watch
 from offline_bundle.runner.hps_server import EmbeddedHps

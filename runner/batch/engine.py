@@ -7,6 +7,7 @@ the job's log may have it afterwards. A poll is one command, for any number of t
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from pathlib import Path
@@ -180,6 +181,15 @@ class BatchEngine:
             return None
         self._submissions[project.project_id].cancel()
         return "the jobs are cancelled"
+
+
+def opener(
+    scheduler: Callable[[], Scheduler],
+) -> Callable[
+    [Mapping[str, Any], Callable[[str], None]], contextlib.AbstractContextManager[BatchEngine]
+]:
+    """Return the function `open_engine` of a batch scheduler: there is nothing to open."""
+    return lambda options, notice: contextlib.nullcontext(BatchEngine(scheduler(), options, notice))
 
 
 def _check_options(request: Request) -> None:

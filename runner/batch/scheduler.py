@@ -7,6 +7,7 @@ outcome itself.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -21,12 +22,12 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from offline_bundle.runner.request import Request
 
+_PREFIX = re.compile(r"^\w+: (?:error|fatal): ")
 _SECONDS = 120
 """Time limit of a command; schedulers themselves give up sooner."""
 
@@ -105,9 +106,9 @@ class Scheduler(Protocol):
     """Name in messages: `Slurm`."""
     variables: str
     """Lines of sh for the job script: they set index, array, job, node and scratch."""
-    has_index_lists: bool
+    has_index_lists: bool = False
     """True if an array may have gaps: `1-3,7`."""
-    log_states: Mapping[str, str]
+    log_states: Mapping[str, str] = {}
     """Text that the scheduler writes to a job's log → state of the job."""
 
     def array_limit(self) -> int:
@@ -148,7 +149,9 @@ class Scheduler(Protocol):
         """Return how tasks ended, as far as the scheduler remembers it: index → end."""
 
     def accounted(self, job_id: str) -> dict[int, End]:
-        """Return the same from the accounting; empty without accounting."""
+        """Return the same from the accounting; empty without one besides `ended`."""
+        del job_id
+        return {}
 
     def exclude(self, options: Sequence[str], nodes: Sequence[str]) -> list[str]:
         """Return options that also keep jobs off *nodes*."""
@@ -161,6 +164,41 @@ class Scheduler(Protocol):
 
     def work_directory(self, job_id: str) -> Path | None:
         """Return the working directory of a job; None if the scheduler does not know it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commands:
+    """Runs the commands of a scheduler, and raises by what their messages mean."""
+
+    title: str
+    transient: re.Pattern[str]
+    """Messages of a scheduler that is busy, starting, or unreachable."""
+    limit: re.Pattern[str]
+    """Messages if the user has as many jobs in the queue as allowed."""
+    unconfigured: re.Pattern[str]
+    """Messages of commands without a configuration."""
+    configuration: str
+    """What a user can do about that, besides using a login node."""
+
+    def run(self, command: Sequence[str]) -> str:
+        """Return what a command prints. Raises `SchedulerError`, or `InputError`."""
+        done = run_command(self.title, command)
+        if done.returncode == 0:
+            return done.stdout
+        lines = (done.stderr or done.stdout).splitlines()
+        lines = [_PREFIX.sub("", line).strip() for line in lines]
+        message = "; ".join(filter(None, lines)) or f"exit code {done.returncode}"
+        if self.unconfigured.search(message) and not self.transient.search(message):
+            raise InputError(
+                f"{command[0]} has no cluster configuration: {message}",
+                hint=f"submit from a login node of the cluster, or {self.configuration}",
+            )
+        kind = SchedulerError
+        if self.transient.search(message):
+            kind = UnreachableError
+        elif self.limit.search(message):
+            kind = SubmitLimitError
+        raise kind(f"{command[0]}: {message}", hint=f"this is {self.title}'s own message")
 
 
 def run_command(title: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -186,18 +224,6 @@ def run_command(title: str, command: Sequence[str]) -> subprocess.CompletedProce
         )
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(f"{command[0]} did not answer for {_SECONDS} s") from error
-
-
-def command_error(
-    title: str, program: str, message: str, transient: re.Pattern[str], limit: re.Pattern[str]
-) -> SchedulerError:
-    """Return the error for a *message* of a scheduler's program, by what the message means."""
-    kind = SchedulerError
-    if transient.search(message):
-        kind = UnreachableError
-    elif limit.search(message):
-        kind = SubmitLimitError
-    return kind(f"{program}: {message}", hint=f"this is {title}'s own message")
 
 
 def scheduler_arrays(scheduler: Scheduler, jobs: int, limit: int) -> Iterator[JobArray]:

@@ -251,18 +251,7 @@ class JobRecords:
     def failures(self, limit: int) -> list[Failure]:
         """Return the first failed jobs, with the last lines of their consoles."""
         failed = [number for number in sorted(self.ended) if self.ended[number].state in FAILED]
-        return [
-            Failure(
-                job=self.name(number),
-                state=self.ended[number].state,
-                tail=self.tail(number),
-                node=self.ended[number].node,
-                job_id=self.ended[number].job_id,
-                seconds=self.ended[number].seconds,
-                started=self.ended[number].started,
-            )
-            for number in failed[:limit]
-        ]
+        return [self._entry(number).failure() for number in failed[:limit]]
 
     def read_console(self, job: str) -> str:
         """Return what *job* has added to its console since the last call. Raises `InputError`."""
@@ -284,7 +273,7 @@ class JobRecords:
                 f"the results are in {self.directory}, where the jobs ran",
                 hint="leave out --download; copy that folder if you need another one",
             )
-        entries = [self._entry(number, row) for number, row in enumerate(self.plan.rows, 1)]
+        entries = [self._entry(number) for number in members(self.jobs)]
         page = write_page(self.directory, self.plan.name, entries)
         if not self.unfinished:
             # what is left is of nodes that failed: their jobs have ended elsewhere
@@ -293,7 +282,7 @@ class JobRecords:
         sizes = [file.size for entry in entries for file in entry.files]
         return Results(self.directory, page, tuple(entries), len(sizes), sum(sizes))
 
-    def _entry(self, number: int, row: Mapping[str, Any]) -> JobEntry:
+    def _entry(self, number: int) -> JobEntry:
         ended = self.ended.get(number) or JobOutcome("pending")
         folder = self.directory / self.name(number)
         files = self._files(folder) if number in self.ended else []
@@ -302,7 +291,7 @@ class JobRecords:
             state=ended.state,
             seconds=ended.seconds,
             started=ended.started,
-            values={**row, **_produced(folder)},
+            values={**self.plan.rows[number - 1], **_produced(folder)},
             files=tuple(
                 FileEntry(f"{self.name(number)}/{path}", size, is_console=path == CONSOLE_NAME)
                 for path, size in files

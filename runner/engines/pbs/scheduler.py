@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.batch.scheduler import (
+    Commands,
     End,
     Queue,
     Queued,
+    Scheduler,
     SchedulerError,
-    command_error,
-    run_command,
 )
 from offline_bundle.runner.engines.pbs.options import FOLDER_VARIABLE, qsub_options
 from offline_bundle.runner.results.job_sets import job_set
-from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,10 +27,15 @@ if TYPE_CHECKING:
     from offline_bundle.runner.batch.scheduler import JobArray
     from offline_bundle.runner.request import Request
 
-_TRANSIENT = re.compile(
-    r"(?i)cannot connect|connection (?:refused|reset)|timed? ?out|server.*(?:busy|shut)"
+_commands = Commands(
+    title="PBS",
+    transient=re.compile(
+        r"(?i)cannot connect|connection (?:refused|reset)|timed? ?out|server.*(?:busy|shut)"
+    ),
+    limit=re.compile(r"(?i)would exceed|max_queued|maximum number of jobs"),
+    unconfigured=re.compile(r"(?i)pbs\.conf|PBS_SERVER|no default server"),
+    configuration="set PBS_CONF_FILE",
 )
-_LIMIT = re.compile(r"(?i)would exceed|max_queued|maximum number of jobs")
 _UNKNOWN_JOB = re.compile(r"(?i)unknown job id|job has finished")
 _MOST_SUBJOBS = 10000
 """Of an array, where the server names no limit: PBS's own default."""
@@ -50,18 +54,16 @@ offset=${OFFLINE_BUNDLE_OFFSET:-0} index=${PBS_ARRAY_INDEX:-1} array=${PBS_ARRAY
 job=${PBS_JOBID%%[!0-9]*} node=$(hostname) scratch="""
 
 
-class Pbs:
-    """A `Scheduler`."""
+class Pbs(Scheduler):
+    """PBS, for `BatchEngine`."""
 
     engine = "pbs"
     title = "PBS"
     variables = _VARIABLES
-    has_index_lists = False
-    log_states: Mapping[str, str] = {}
 
     def array_limit(self) -> int:
         """Return the number of subjobs that an array may have."""
-        servers = json.loads(_run(["qstat", "-B", "-f", "-F", "json"])).get("Server", {})
+        servers = json.loads(_commands.run(["qstat", "-B", "-f", "-F", "json"])).get("Server", {})
         limits = [server.get("max_array_size") for server in servers.values()]
         return int(limits[0]) if limits and limits[0] else _MOST_SUBJOBS
 
@@ -94,7 +96,7 @@ class Pbs:
 
     def submit(self, command: Sequence[str]) -> str:
         """Submit an array; return its identifier, such as `1234[].server`."""
-        output = _run(command).strip()
+        output = _commands.run(command).strip()
         if not re.fullmatch(r"\d+(\[\])?(\.\S+)?", output):
             raise SchedulerError(f"qsub printed {output!r} instead of a job identifier")
         return output
@@ -123,11 +125,6 @@ class Pbs:
             if job["job_state"] not in _PENDING + _RUNNING
         }
 
-    def accounted(self, job_id: str) -> dict[int, End]:
-        """Return nothing: `ended` reads the history."""
-        del job_id
-        return {}
-
     def exclude(self, options: Sequence[str], nodes: Sequence[str]) -> list[str]:
         """Raise for any node: PBS has no option for it."""
         if nodes:
@@ -138,7 +135,7 @@ class Pbs:
         """Cancel all subjobs of these arrays that have not ended."""
         for job_id in job_ids:
             try:
-                _run(["qdel", job_id])
+                _commands.run(["qdel", job_id])
             except SchedulerError as error:
                 if not _UNKNOWN_JOB.search(error.message):
                     raise
@@ -163,7 +160,7 @@ def _qstat(*arguments: str) -> dict[str, Any]:
 def _qstat_output(*arguments: str) -> str:
     """Return what qstat prints; nothing for a job that PBS does not know."""
     try:
-        return _run(["qstat", *arguments])
+        return _commands.run(["qstat", *arguments])
     except SchedulerError as error:
         if _UNKNOWN_JOB.search(error.message):
             return ""
@@ -189,21 +186,3 @@ def _state(status: int | None) -> str | None:
         return None
     states = {_WALLTIME: "timeout", _VMEM: "out of memory", _MEM: "out of memory"}
     return states.get(status, "cancelled" if status == _TERMINATED else "failed")
-
-
-def _run(command: Sequence[str]) -> str:
-    done = run_command("PBS", command)
-    if done.returncode:
-        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines()]
-        message = "; ".join(filter(None, lines)) or f"exit code {done.returncode}"
-        raise _failure(command[0], message)
-    return done.stdout
-
-
-def _failure(program: str, message: str) -> BundleError:
-    if re.search(r"(?i)pbs\.conf|PBS_SERVER|no default server", message):
-        return InputError(
-            f"{program} has no cluster configuration: {message}",
-            hint="submit from a login node of the cluster, or set PBS_CONF_FILE",
-        )
-    return command_error("PBS", program, message, _TRANSIENT, _LIMIT)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from offline_bundle.runner.batch.scheduler import (
+    Commands,
     End,
     Queue,
     Queued,
+    Scheduler,
     SchedulerError,
-    command_error,
-    run_command,
 )
 from offline_bundle.runner.engines.sge.options import qsub_options
 from offline_bundle.runner.request import check_resources
@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from offline_bundle.runner.batch.scheduler import JobArray
     from offline_bundle.runner.request import Request
 
-_TRANSIENT = re.compile(
-    r"(?i)can't connect|unable to (?:contact|send)|timeout|got no response|reset by peer"
+_commands = Commands(
+    title="Grid Engine",
+    transient=re.compile(
+        r"(?i)can't connect|unable to (?:contact|send)|timeout|got no response|reset by peer"
+    ),
+    limit=re.compile(r"(?i)job rejected: only \d+ jobs are allowed|max_u_jobs|max_jobs"),
+    unconfigured=re.compile(r"(?i)SGE_ROOT|act_qmaster|cell directory|SGE_CELL"),
+    configuration="source its settings.sh",
 )
-_LIMIT = re.compile(r"(?i)job rejected: only \d+ jobs are allowed|max_u_jobs|max_jobs")
-_UNCONFIGURED = re.compile(r"(?i)SGE_ROOT|act_qmaster|cell directory|SGE_CELL")
 _UNKNOWN_JOB = "do not exist"
 
 _MOST_TASKS = 75000
@@ -41,18 +45,18 @@ index=$SGE_TASK_ID array=$JOB_ID job=$JOB_ID
 node=${HOSTNAME:-$(hostname)} scratch="""
 
 
-class GridEngine:
-    """A `Scheduler`."""
+class GridEngine(Scheduler):
+    """Grid Engine, for `BatchEngine`."""
 
     engine = "sge"
     title = "Grid Engine"
     variables = _VARIABLES
-    has_index_lists = False
-    log_states: Mapping[str, str] = {}
 
     def array_limit(self) -> int:
         """Return the number of tasks that an array may have."""
-        match = re.search(r"^max_aj_tasks\s+(\d+)", _run(["qconf", "-sconf"]), re.MULTILINE)
+        match = re.search(
+            r"^max_aj_tasks\s+(\d+)", _commands.run(["qconf", "-sconf"]), re.MULTILINE
+        )
         return int(match[1]) if match and int(match[1]) else _MOST_TASKS
 
     def submit_options(
@@ -88,7 +92,7 @@ class GridEngine:
 
     def submit(self, command: Sequence[str]) -> str:
         """Submit an array job; return its identifier."""
-        output = _run(command).strip()
+        output = _commands.run(command).strip()
         match = re.search(r"^(\d+)(?:\.|$)", output, re.MULTILINE)
         if not match:
             raise SchedulerError(f"qsub printed {output!r} instead of a job identifier")
@@ -116,7 +120,7 @@ class GridEngine:
             for index in members(_indices(row))
         }
         try:
-            output = _run(["qacct", "-j", job_id])
+            output = _commands.run(["qacct", "-j", job_id])
         except BundleError:  # no task has ended yet, or the accounting cannot be read here
             return ends
         for block in re.split(r"^=+$", output, flags=re.MULTILINE)[1:]:
@@ -126,11 +130,6 @@ class GridEngine:
                 ends[int(fields["taskid"])] = End(_state(fields), node)
         return ends
 
-    def accounted(self, job_id: str) -> dict[int, End]:
-        """Return nothing: `ended` reads the accounting."""
-        del job_id
-        return {}
-
     def exclude(self, options: Sequence[str], nodes: Sequence[str]) -> list[str]:
         """Return options that also keep jobs off *nodes*."""
         return [*options, "-l", f"h=!({'|'.join(nodes)})"] if nodes else list(options)
@@ -139,7 +138,7 @@ class GridEngine:
         """Cancel all tasks of these arrays that have not ended."""
         if job_ids:
             try:
-                _run(["qdel", *job_ids])
+                _commands.run(["qdel", *job_ids])
             except SchedulerError as error:
                 if not re.search(r"does not exist|denied: job", error.message):
                     raise
@@ -153,7 +152,7 @@ class GridEngine:
     def work_directory(self, job_id: str) -> Path | None:
         """Return the working directory of a job; None if Grid Engine does not know it any more."""
         try:
-            output = _run(["qstat", "-j", job_id])
+            output = _commands.run(["qstat", "-j", job_id])
         except SchedulerError as error:
             if _UNKNOWN_JOB in error.message:
                 return None
@@ -164,7 +163,7 @@ class GridEngine:
 
 def _qstat(job_id: str | None = None) -> list[ET.Element]:
     """Return the rows of the user's jobs: one per task that runs, and one for those that wait."""
-    document = ET.fromstring(_run(["qstat", "-xml"]))  # noqa: S314 - of the site's scheduler
+    document = ET.fromstring(_commands.run(["qstat", "-xml"]))  # noqa: S314 - of the site's scheduler
     rows = document.iter("job_list")
     return [row for row in rows if job_id in {None, row.findtext("JB_job_number")}]
 
@@ -187,21 +186,3 @@ def _state(fields: Mapping[str, str]) -> str:
     if fields.get("deleted_by", "NONE") not in {"NONE", ""}:
         return "cancelled"
     return "timeout" if fields.get("failed", "").startswith("37") else "failed"
-
-
-def _run(command: Sequence[str]) -> str:
-    done = run_command("Grid Engine", command)
-    if done.returncode:
-        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
-        message = "; ".join(filter(None, lines)) or f"exit code {done.returncode}"
-        raise _failure(command[0], message)
-    return done.stdout
-
-
-def _failure(program: str, message: str) -> BundleError:
-    if _UNCONFIGURED.search(message):
-        return InputError(
-            f"{program} has no cluster configuration: {message}",
-            hint="submit from a login node of the cluster, or source its settings.sh",
-        )
-    return command_error("Grid Engine", program, message, _TRANSIENT, _LIMIT)

@@ -12,40 +12,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.batch.scheduler import (
+    Commands,
     End,
     Queue,
     Queued,
+    Scheduler,
     SchedulerError,
-    command_error,
-    run_command,
 )
 from offline_bundle.runner.engines.slurm.options import sbatch_options
 from offline_bundle.runner.results.job_sets import members, parse_indices
-from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
+from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator, Mapping, Sequence
 
     from offline_bundle.runner.batch.scheduler import JobArray
     from offline_bundle.runner.request import Request
 
-_TRANSIENT = re.compile(
-    r"(?i)unable to contact|timed out|zero bytes|connection refused|temporarily|no route"
-    r"|unreachable|system call|reset by peer|broken pipe"
+_commands = Commands(
+    title="Slurm",
+    transient=re.compile(
+        r"(?i)unable to contact|timed out|zero bytes|connection refused|temporarily|no route"
+        r"|unreachable|system call|reset by peer|broken pipe"
+    ),
+    limit=re.compile(
+        r"(?i)submit ?limit|job limit|MaxSubmit|QOSMax|AssocMax|too many|limit on number"
+        r"|MaxJobCount"
+    ),
+    unconfigured=re.compile(r"(?i)configuration source|DNS SRV lookup|slurm\.conf"),
+    configuration="set SLURM_CONF to its slurm.conf",
 )
-"""Messages of a controller that is busy, starting, or unreachable."""
-
-_LIMIT = re.compile(
-    r"(?i)submit ?limit|job limit|MaxSubmit|QOSMax|AssocMax|too many|limit on number|MaxJobCount"
-)
-"""Messages of sbatch if the user has as many jobs in the queue as allowed."""
-
-_UNCONFIGURED = re.compile(r"(?i)configuration source|DNS SRV lookup|slurm\.conf")
-"""Messages of commands without a configuration."""
-
 _UNKNOWN_JOB = "Invalid job id"
-_PREFIX = re.compile(r"^\w+: (?:error|fatal): ")
 _HELD = re.compile(r"(?i)held|hold")
 """Reasons of held jobs: `JobHeldUser`, `JobHoldMaxRequeue`, `job requeued in held state`."""
 
@@ -68,8 +65,8 @@ index=$SLURM_ARRAY_TASK_ID array=$SLURM_ARRAY_JOB_ID job=$SLURM_JOB_ID
 node=${SLURMD_NODENAME:-} scratch=${SLURM_TMPDIR:-}"""
 
 
-class Slurm:
-    """A `Scheduler`."""
+class Slurm(Scheduler):
+    """Slurm, for `BatchEngine`."""
 
     engine = "slurm"
     title = "Slurm"
@@ -89,7 +86,7 @@ class Slurm:
 
     def array_limit(self) -> int:
         """Return the number of tasks that an array may have, numbered from 1."""
-        output = _run(["scontrol", "show", "config"])
+        output = _commands.run(["scontrol", "show", "config"])
         match = re.search(r"^MaxArraySize\s*=\s*(\d+)", output, re.MULTILINE)
         if not match or int(match[1]) < 2:
             raise SchedulerError(
@@ -126,7 +123,7 @@ class Slurm:
 
     def submit(self, command: Sequence[str]) -> str:
         """Submit an array; return the job's identifier."""
-        output = _run(command).strip()
+        output = _commands.run(command).strip()
         job_id = output.partition(";")[0]  # ;CLUSTER if there are several
         if not job_id.isdecimal():
             raise SchedulerError(f"sbatch printed {output!r} instead of a job identifier")
@@ -160,7 +157,7 @@ class Slurm:
         """
         options = ["--allocations", "--noheader", "--parsable2", "--format=JobID,State"]
         try:
-            output = _run(["sacct", *options, f"--jobs={job_id}"])
+            output = _commands.run(["sacct", *options, f"--jobs={job_id}"])
         except BundleError:
             return {}
         rows = re.findall(rf"^{job_id}_([^|]+)\|(\w+)", output, re.MULTILINE)
@@ -181,18 +178,18 @@ class Slurm:
     def cancel(self, job_ids: Sequence[str]) -> None:
         """Cancel all tasks of these arrays that have not ended."""
         if job_ids:
-            _run(["scancel", "--quiet", *job_ids])
+            _commands.run(["scancel", "--quiet", *job_ids])
 
     def list_own(self) -> list[Queued]:
         """List the user's jobs in the queue."""
-        lines = _run(["squeue", "--noheader", "--me", "--format=%F|%Z"]).splitlines()
+        lines = _commands.run(["squeue", "--noheader", "--me", "--format=%F|%Z"]).splitlines()
         fields = [line.strip().partition("|") for line in lines if "|" in line]
         return [Queued(job_id, Path(directory)) for job_id, _, directory in dict.fromkeys(fields)]
 
     def work_directory(self, job_id: str) -> Path | None:
         """Return the working directory of a job; None if Slurm does not know it (any more)."""
         try:
-            output = _run(["scontrol", "show", "job", job_id])
+            output = _commands.run(["scontrol", "show", "job", job_id])
         except SchedulerError as error:
             if _UNKNOWN_JOB in error.message:
                 return None
@@ -207,7 +204,7 @@ def _squeue(job_ids: Sequence[str], *options: str) -> Iterator[tuple[str, int, s
     if len(job_ids) > 1 and os.getuid():
         command.append("--me")  # of several arrays, squeue otherwise loads all jobs of all users
     try:
-        lines = _run([*command, "--format=%F|%K|%T|%r|%N"]).splitlines()
+        lines = _commands.run([*command, "--format=%F|%K|%T|%r|%N"]).splitlines()
     except SchedulerError as error:
         if _UNKNOWN_JOB in error.message:  # all have ended, and Slurm has forgotten them
             return
@@ -216,21 +213,3 @@ def _squeue(job_ids: Sequence[str], *options: str) -> Iterator[tuple[str, int, s
         fields = line.strip().split("|", 4)
         if len(fields) == 5:
             yield fields[0], parse_indices(fields[1]), *fields[2:]  # type: ignore[misc]
-
-
-def _run(command: Sequence[str]) -> str:
-    done = run_command("Slurm", command)
-    if done.returncode:
-        raise _failure(command[0], done)
-    return done.stdout
-
-
-def _failure(program: str, done: subprocess.CompletedProcess[str]) -> BundleError:
-    lines = [_PREFIX.sub("", line).strip() for line in done.stderr.splitlines()]
-    message = "; ".join(filter(None, lines)) or f"exit code {done.returncode}"
-    if _UNCONFIGURED.search(message) and not _TRANSIENT.search(message):
-        return InputError(
-            f"{program} has no cluster configuration: {message}",
-            hint="submit from a login node of the cluster, or set SLURM_CONF to its slurm.conf",
-        )
-    return command_error("Slurm", program, message, _TRANSIENT, _LIMIT)

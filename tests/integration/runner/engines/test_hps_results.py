@@ -10,7 +10,7 @@ import pytest
 
 from offline_bundle.runner.engines.hps.connection.session import connect
 from offline_bundle.runner.engines.hps.downloads import checksum
-from offline_bundle.runner.engines.hps.engine import HpsEngine
+from offline_bundle.runner.engines.hps.jobs import HpsEngine
 from offline_bundle.runner.engines.hps.local_paths import folder_names, safe_path
 from offline_bundle.runner.engines.hps.projects import (
     find_failures,

@@ -8,7 +8,7 @@ import pytest
 from uv import find_uv_bin
 
 from offline_bundle.runner.engines.hps.connection.session import connect
-from offline_bundle.runner.engines.hps.engine import HpsEngine
+from offline_bundle.runner.engines.hps.jobs import HpsEngine
 from offline_bundle.runner.engines.hps.projects import (
     find_project,
     list_projects,

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.runner.batch import job_ends, submission
+from offline_bundle.runner.batch import job_ends, scheduler, submission
 from offline_bundle.runner.batch.submission import BatchSubmission
-from offline_bundle.runner.engines.slurm import scheduler
 from offline_bundle.runner.engines.slurm.scheduler import Slurm
 from offline_bundle.runner.request import Request
 from offline_bundle.runner.results.folder import record
