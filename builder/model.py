@@ -228,9 +228,7 @@ class BuildProgress(Protocol):
 
     def step(self, text: str) -> None:
         """Start a step."""
-        ...
 
     @property
     def transfer(self) -> FetchProgress:
         """Progress of the downloads."""
-        ...

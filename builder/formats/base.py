@@ -58,11 +58,9 @@ class Format(Protocol):
 
     def is_incomplete(self, manifest: Manifest) -> bool:
         """Return True if a lock does not have this format yet."""
-        ...
 
     def add(self, composition: Composition, context: FormatContext) -> Composition:
         """Add what is missing. Raises InputError (exit 2) or FetchError (exit 4)."""
-        ...
 
 
 def formats_of(manifest: Manifest | None) -> set[str]:

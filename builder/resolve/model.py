@@ -114,18 +114,15 @@ class Resolver(Protocol):
         Raises ResolveError (exit 3), or FetchError (exit 4) when an index cannot be reached or a
         build is not allowed.
         """
-        ...
 
     def index_of(self, resolution: Resolution) -> Indexes:
         """Find out where each package came from."""
-        ...
 
     def prefetch(self, resolution: Resolution, artifacts: Sequence[Artifact]) -> set[str]:
         """Put files that only the resolver can fetch into the download cache.
 
         Returns the sha256 of the files fetched. Raises FetchError (exit 4).
         """
-        ...
 
 
 def is_url(location: str) -> bool:

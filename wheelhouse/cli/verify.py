@@ -76,10 +76,10 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
     """
     with show_progress(is_quiet=quiet or as_json, in_log=False) as progress:
         progress.begin(f"Verifying {bundle}")
-        report, document, signers = _verify(bundle, trust, progress)
-    check_bytecode = partial(_recompile, bundle, document) if recompile else None
+        report, manifest, signers = _verify(bundle, trust, progress)
+    check_bytecode = partial(_recompile, bundle, manifest) if recompile else None
     check_attestations = partial(
-        _check_attestations, bundle, document, require_attestations, trusted_root
+        _check_attestations, bundle, manifest, require_attestations, trusted_root
     )
     if as_json:
         return _print_json(report, check_attestations, check_bytecode, allow_pending=allow_pending)
@@ -93,7 +93,6 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
             wheels = count(len(provenance.verified), "wheel")
             click.echo(f"The attestations of {wheels} are valid.", err=True)
         if verbose:
-            manifest = Manifest.from_json(document)
             text = f"{manifest.created_by}, as of {manifest.timestamp}"
             click.echo(printable_lines(text), err=True)
     return 0
@@ -101,7 +100,7 @@ def verify_command(  # noqa: PLR0913 - one parameter per option
 
 def _verify(
     bundle: Path, policy: SignerPolicy | None, progress: Progress
-) -> tuple[VerifyReport, bytes, tuple[Signer, ...]]:
+) -> tuple[VerifyReport, Manifest, tuple[Signer, ...]]:
     """Return the report, and the manifest and signers that it was made by."""
     from offline_bundle.wheelhouse.signing import check_trust
     from offline_bundle.wheelhouse.transport.open import is_archive, verify_archive
@@ -109,18 +108,20 @@ def _verify(
     if not is_archive(bundle):
         document = read_manifest_bytes(bundle)
         signers = check_trust(document, read_signature(str(bundle)), policy)
-        return verify(bundle, document=document, progress=progress.advance), document, signers
-    checked: list[tuple[bytes, tuple[Signer, ...]]] = []
+        report = verify(bundle, document=document, progress=progress.advance)
+        return report, Manifest.from_json(document), signers
+    checked: list[tuple[Manifest, tuple[Signer, ...]]] = []
 
     def check_signature(document: bytes, signature: bytes | None) -> None:
-        checked.append((document, check_trust(document, signature, policy)))
+        signers = check_trust(document, signature, policy)
+        checked.append((Manifest.from_json(document), signers))
 
     report = verify_archive([bundle], check_signature=check_signature, progress=progress.advance)
     return report, *checked[0]
 
 
 def _check_attestations(
-    bundle: Path, document: bytes, required: tuple[str, ...], trusted_root: Path | None
+    bundle: Path, manifest: Manifest, required: tuple[str, ...], trusted_root: Path | None
 ) -> Provenance | None:
     """Verify the attestations of a verified bundle; None if there are none, or without the extra.
 
@@ -136,7 +137,7 @@ def _check_attestations(
     from offline_bundle.wheelhouse.audit.subject import reader_of
     from offline_bundle.wheelhouse.derived.package_names import read_names
 
-    manifest, read = Manifest.from_json(document), reader_of(bundle)
+    read = reader_of(bundle)
     if required:
         provenance = verify_wheels(manifest, read, AttestationVerifier(trusted_root))
     elif attested := attested_wheels(manifest):
@@ -157,14 +158,14 @@ def print_signer(signer: Signer) -> None:
     click.echo(printable_lines(text), err=True)
 
 
-def _recompile(bundle: Path, document: bytes) -> RecompileReport:
+def _recompile(bundle: Path, manifest: Manifest) -> RecompileReport:
     """Compile the wheels of a verified bundle anew."""
     from offline_bundle.wheelhouse.store.recompile import recompile
     from offline_bundle.wheelhouse.transport.open import is_archive
 
     if is_archive(bundle):
         raise InputError(f"{bundle}: --recompile needs a folder", hint="unpack the archive first")
-    return recompile(bundle, Manifest.from_json(document))
+    return recompile(bundle, manifest)
 
 
 def _print_recompiled(report: RecompileReport, *, is_quiet: bool) -> None:

@@ -1,9 +1,9 @@
 """OpenSSH signatures over `bundle.json`, checked by ssh-keygen."""
 
 import os
-import stat
 import subprocess
 
+from ..disk.files import open_regular
 from ..errors import SignatureError
 from ..names import MANIFEST, SIGNATURE
 from ..processes import find_program, stop_ignoring_children
@@ -56,21 +56,16 @@ class SignerPolicy:
 def read_signature(bundle: str) -> "Optional[bytes]":
     """Return `bundle.json.sig`, or None if it is missing; follow no link, wait for no fifo."""
     path = os.path.join(bundle, SIGNATURE)
-    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(path, os.O_RDONLY | flags)
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > _LARGEST_SIGNATURE:
+                raise untrusted("wrong", f"wrong signature: {path} is not a signature file")
+            return file.read(_LARGEST_SIGNATURE)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise untrusted(
-            "wrong", f"wrong signature: {path} cannot be read: {error.strerror}"
-        ) from None
-    state = os.fstat(descriptor)
-    if not stat.S_ISREG(state.st_mode) or state.st_size > _LARGEST_SIGNATURE:
-        os.close(descriptor)
-        raise untrusted("wrong", f"wrong signature: {path} is not a signature file")
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(_LARGEST_SIGNATURE)
+        message = f"wrong signature: {path} cannot be read: {error.strerror}"
+        raise untrusted("wrong", message) from None
 
 
 def check_signature(content: bytes, signature: "Optional[bytes]", policy: SignerPolicy) -> Signer:

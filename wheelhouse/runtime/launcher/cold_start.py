@@ -1,5 +1,6 @@
 """Prepare the environment of a script, once per node, and start the script in it."""
 
+import io
 import os
 import sys
 import time
@@ -151,7 +152,7 @@ def _find_or_make(request: Request, cache: str, *, may_mount: bool) -> Environme
     if environment is None:
         opened = open_bundle(request.bundle)
         if request.bundled_name:
-            opened.check_content(request.bundled_name, request.source)
+            opened.check(request.bundled_name, io.BytesIO(request.source))
         plan = _make_plan(request, opened, cache)
         environment = _prepare_any(plan, request, cache, may_mount=may_mount)
         _record(request, cache, environment)

@@ -13,7 +13,6 @@ from ..disk.files import (
     open_regular,
     remove_file,
     safe_flags,
-    sha256_of,
 )
 from ..errors import IntegrityError, SignatureError
 from ..names import MANIFEST
@@ -21,8 +20,8 @@ from ..names import MANIFEST
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import FileIO
-    from typing import Optional
+    from io import BytesIO, FileIO
+    from typing import Optional, Union
 
 DAMAGED_HINT = "copy the bundle again; `offline-bundle verify DIR` lists all files that differ"
 
@@ -53,15 +52,6 @@ class TrustedBundle:
         """Return the content of a file; raise IntegrityError if it differs from the manifest."""
         return b"".join(self._chunks(name))
 
-    def check_content(self, name: str, content: bytes) -> None:
-        """Raise IntegrityError unless the manifest has a file *name* with this *content*."""
-        listed = self.manifest.files.get(name)
-        if listed is None:
-            raise IntegrityError(f"{self.path(name)} is not in {MANIFEST}", hint=DAMAGED_HINT)
-        if sha256_of(content) != listed.sha256:
-            message = f"{self.path(name)} does not match its digest in {MANIFEST}"
-            raise IntegrityError(message, hint=DAMAGED_HINT)
-
     def copy(self, name: str, target: str, *, mode: int = 0o600) -> None:
         """Copy a file to the new file *target*; raise IntegrityError, without it, if it differs.
 
@@ -76,7 +66,7 @@ class TrustedBundle:
             remove_file(target)
             raise
 
-    def check(self, name: str, file: "FileIO") -> None:
+    def check(self, name: str, file: "Union[FileIO, BytesIO]") -> None:
         """Raise IntegrityError if the open *file*, however large, differs from the manifest."""
         for _ in self._compared(name, file):
             pass
@@ -86,7 +76,7 @@ class TrustedBundle:
         with self.open(name) as file:
             yield from self._compared(name, file)
 
-    def _compared(self, name: str, file: "FileIO") -> "Iterator[bytes]":
+    def _compared(self, name: str, file: "Union[FileIO, BytesIO]") -> "Iterator[bytes]":
         path = self.path(name)
         listed = self.manifest.files.get(name)
         if listed is None:

@@ -67,8 +67,7 @@ def _check_uv_cache(folder: str) -> "Iterator[str]":
 
 def _check_named_by_digest(path: str) -> "Iterator[str]":
     """Check a file whose name, or whose folder's name, is its sha256."""
-    names = os.listdir(path) if os.path.isdir(path) else [""]
-    for file in [os.path.join(path, name) if name else path for name in names]:
+    for file in _files(path, ""):
         if not has_digest(file, os.path.basename(path)):
             yield file
 
