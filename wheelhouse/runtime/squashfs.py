@@ -7,12 +7,13 @@ the folder. Only folders and regular files are accepted, as `build --format imag
 Format: https://dr-emann.github.io/squashfs/squashfs.html
 """
 
+import io
 import os
 import struct
 import threading
 import zlib
 
-from .disk.files import check_space, create_file, open_regular, read_at, write_all
+from .disk.files import CHUNK_SIZE, check_space, create_file, open_regular, read_at
 from .errors import IntegrityError
 from .parallel import parallel_map
 from .text import shown
@@ -129,9 +130,9 @@ class _Unpacking:
         inode, path = item
         if inode.size > self._image.block_size:
             check_space(os.path.dirname(path), inode.size)
-        with create_file(path, is_executable=inode.is_executable) as file:
-            for chunk in self._image.content(inode):
-                write_all(file.fileno(), memoryview(chunk))
+        file = create_file(path, is_executable=inode.is_executable)
+        with io.BufferedWriter(file, max(1, min(inode.size, CHUNK_SIZE))) as stream:
+            stream.writelines(self._image.content(inode))
 
 
 class _Image:

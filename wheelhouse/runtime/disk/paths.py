@@ -25,6 +25,7 @@ def path_problems(paths: "Collection[str]") -> "Iterator[tuple[str, str]]":
     Paths collide where a file system ignores case or normalizes Unicode.
     """
     spellings: dict[str, str] = {}
+    folders: set[str] = set()
     for path in paths:
         reason = unsafe_path(path)
         if reason:
@@ -32,7 +33,7 @@ def path_problems(paths: "Collection[str]") -> "Iterator[tuple[str, str]]":
             continue
         if path.startswith("wheels/") and path.endswith(".whl") and not _WHEEL.fullmatch(path):
             yield path, "not the name of a wheel"
-        for whole in (path, *_parents(path)):
+        for whole in (path, *_new_parents(path, folders)):
             other = spellings.setdefault(_caseless(whole), whole)
             if other != whole:
                 yield path, f"{shown(whole)} collides with {shown(other)}"
@@ -84,11 +85,13 @@ def _unsafe_component(path: str) -> "Optional[str]":
     return None
 
 
-def _parents(path: str) -> "Iterator[str]":
-    at = path.find("/")
-    while at >= 0:
-        yield path[:at]
-        at = path.find("/", at + 1)
+def _new_parents(path: str, folders: "set[str]") -> "Iterator[str]":
+    """Yield the folders above *path* that are not in *folders* yet, and add them."""
+    folder = path.rpartition("/")[0]
+    while folder and folder not in folders:
+        folders.add(folder)
+        yield folder
+        folder = folder.rpartition("/")[0]
 
 
 def _caseless(path: str) -> str:
