@@ -2,7 +2,7 @@
 
 A built wheel is kept in the per-user cache, under a key of its source, settings and target:
 building again gives the same bytes, even where a build backend is not reproducible. As in uv's
-cache, newer releases of build requirements are not in the key: a bundle rejects other bytes.
+cache, releases of build requirements are not in the key (see docs/explanation/security.md).
 """
 
 from __future__ import annotations
@@ -34,15 +34,13 @@ if TYPE_CHECKING:
 # ZIP has no earlier time; backends that use SOURCE_DATE_EPOCH then write equal archives.
 _EPOCH = "315532800"
 _LAST_LINES = 40
-# Variables that decide what a build gives.
-_VARIABLES = (
-    *uv_settings.DECIDING_VARIABLES,
-    "CC",
-    "CXX",
-    "CPPFLAGS",
-    "CFLAGS",
-    "CXXFLAGS",
-    "LDFLAGS",
+# Variables that decide what a build gives: compilers, their flags and paths, and options of common
+# build backends and libraries.
+_VARIABLES = re.compile(
+    r"(MPI|CUDAHOST)?(CC|CXX|FC|F77|F90)|NVCC|(C|CPP|CXX|F|FC|LD|NVCC|RUST)FLAGS"
+    r"|CPATH|C_INCLUDE_PATH|CPLUS_INCLUDE_PATH|LIBRARY_PATH|PKG_CONFIG_PATH"
+    r"|(CMAKE|HDF5|NETCDF|SETUPTOOLS_SCM|SKBUILD)_\w+"
+    r"|(CUDA|MPI)_(HOME|PATH|ROOT)|CUDAARCHS|TORCH_CUDA_ARCH_LIST"
 )
 
 
@@ -100,7 +98,11 @@ class WheelBuilder:
             "settings": uv_settings.deciding_settings(script),
             "indexes": [without_credentials(url) for url in (*locations, *indexes) if url],
             "options": [options.exclude_newer, options.index_strategy],
-            "variables": {name: os.environ.get(name) for name in _VARIABLES},
+            "variables": {
+                name: text
+                for name, text in os.environ.items()
+                if name in uv_settings.DECIDING_VARIABLES or _VARIABLES.fullmatch(name)
+            },
         }
         return sha256_of(json.dumps(document, sort_keys=True, default=str).encode())
 
@@ -156,15 +158,14 @@ class WheelBuilder:
 
 def _uses_lfs(artifact: Artifact, script: Script) -> bool:
     """Return True where uv fetches the Git LFS files of a repository."""
-    if uv_settings.is_true(os.environ.get("UV_GIT_LFS")):
-        return True
     entries = [entry for name, entry in source_entries(script.settings) if name == artifact.name]
+    choices = [entry["lfs"] for entry in entries if "lfs" in entry]
     texts = [
         text for text in script.dependencies if artifact.name == uv_settings.requirement_name(text)
     ]
-    return any(entry.get("lfs") is True for entry in entries) or any(
-        re.search(r"[#&?]lfs=true", text) for text in texts
-    )
+    if not choices and uv_settings.is_true(os.environ.get("UV_GIT_LFS")):
+        return True
+    return True in choices or any(re.search(r"[#&?]lfs=true", text) for text in texts)
 
 
 def _keep(wheel: Path, folder: Path) -> Path:

@@ -30,11 +30,21 @@ def link_or_copy(source: Path, destination: Path) -> None:
         return
     status, folder = source.stat(), destination.parent.stat()
     is_shared = folder.st_gid != status.st_gid or folder.st_mode & (stat.S_ISGID | stat.S_IWOTH)
+    is_shared = is_shared or _has_default_acl(destination.parent)
     if not status.st_mode & 0o222 and not is_shared:
         with suppress(OSError):
             os.link(source, destination)
             return
     shutil.copyfile(source, destination)
+
+
+def _has_default_acl(folder: Path) -> bool:
+    """Return True where new files in *folder* get an access control list (acl(5))."""
+    if sys.platform != "linux":
+        return False
+    with suppress(OSError):  # a file system without extended attributes
+        return "system.posix_acl_default" in os.listxattr(folder)
+    return False
 
 
 def make_executable(path: Path) -> None:

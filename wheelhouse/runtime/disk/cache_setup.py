@@ -12,7 +12,8 @@ def cache_directory() -> str:
     """Return the cache folder, created with mode 0700 if need be.
 
     The candidates of `cache_candidates`, in order: one that cannot be written is passed over for
-    the next. Raises BundleError for a folder that another user may change (`cache_fault`).
+    the next. Raises BundleError for a folder that cannot be created, or that another user may
+    change (`cache_fault`).
     """
     *preferred, last = cache_candidates()
     for folder in preferred:
@@ -21,7 +22,13 @@ def cache_directory() -> str:
                 return folder
         except OSError:
             continue  # a home that is missing, full or read-only: use the temporary folder
-    return private_directory(last)
+    try:
+        return private_directory(last)
+    except OSError as error:
+        raise BundleError(
+            f"the cache {last} cannot be created: {error.strerror}",
+            hint="set OFFLINE_BUNDLE_CACHE to a folder that you can write",
+        ) from error
 
 
 def private_directory(folder: str) -> str:

@@ -22,6 +22,7 @@ from offline_bundle.wheelhouse.transport.pack import pack
 from offline_bundle.wheelhouse.transport.unpack import unpack
 from tests.support.distributions import make_wheel
 from tests.support.pipeline_cases import HERE, TARGET, Factory, digests, factory, snapshot
+from tests.support.programs import require
 from tests.support.signing_cases import allowing, make_key, public
 
 if TYPE_CHECKING:
@@ -214,3 +215,21 @@ def test_a_folder_that_is_gone(factory: Factory) -> None:
     build(factory, script)
     shutil.rmtree(environment(factory))
     assert "is missing" in run(factory.bundle, script, expect=5)
+
+
+@pytest.mark.slow
+def test_a_bundle_that_is_mounted_noexec_is_noted(factory: Factory) -> None:
+    require("mount", "umount")
+    script = factory.script("leaf", body="import leaf")
+    factory.bundle.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "noexec,mode=0755", "tmpfs", str(factory.bundle)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system needs root")
+    try:
+        build(factory, script)
+        command = [sys.executable, str(factory.bundle / "run.py"), str(script)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", factory.bundle], check=True)
+    assert "compiled modules cannot be loaded from it" in done.stderr
+    assert "copy the bundle to another one" in done.stderr

@@ -101,6 +101,8 @@ def test_files_of_git_lfs_are_fetched_where_uv_fetches_them(
     assert "`lfs = true`" in text
     factory.build(factory.script("large", tool=tool.format(", lfs = true")), allow=("large",))
     monkeypatch.setenv("UV_GIT_LFS", "1")
+    script = factory.script("large", name="without", tool=tool.format(", lfs = false"))
+    assert "Git LFS pointers" in factory.fails(FetchError, script, allow=("large",))
     other = Factory(tmp_path / "other", factory.index)
     other.folder.mkdir()
     report = other.build(other.script("large", tool=tool.format("")), allow=("large",))
@@ -196,8 +198,9 @@ def test_settings_outside_the_script_decide_which_kept_wheel_is_used(
         bundle = tmp_path / f"bundle-{number}"
         assert factory.build(script, output=bundle).built
         assert f"'flavour': '{number}'" in _read(bundle)
-    monkeypatch.setenv("CFLAGS", "-O0")
-    assert factory.build(script, output=tmp_path / "flags").built
+    for name in ("CFLAGS", "MPICC", "CMAKE_ARGS"):
+        monkeypatch.setenv(name, "-O0")
+        assert factory.build(script, output=tmp_path / name).built
     assert factory.build(script, output=tmp_path / "again").kept
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.disk.cache_setup import private_directory
+from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory, private_directory
 from offline_bundle.wheelhouse.runtime.disk.commit import check_is_bundle_folder
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.launcher.os_errors import explain_os_error
@@ -51,6 +51,18 @@ def test_a_cache_with_a_path_separator_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="which separates paths"):
         private_directory(str(folder))
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["file/cache", "loop/cache", "x" * 300])
+def test_a_cache_that_cannot_be_created_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.setenv("OFFLINE_BUNDLE_CACHE", str(tmp_path / name))
+    with pytest.raises(BundleError, match="cannot be created: ") as caught:
+        cache_directory()
+    assert "set OFFLINE_BUNDLE_CACHE" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])

@@ -54,6 +54,7 @@ def make_environment(
             if plan.is_mounted:
                 facts["image"] = mount_checked(home, plan, request, verified)
             else:
+                _report_noexec(home, request)
                 unpack_image(home, plan, request, cache)
             programs = link_image(os.path.join(home, "env"), plan, os.path.join(home, FOLDER))
             check_environment(home, plan)
@@ -62,6 +63,7 @@ def make_environment(
         elif plan.ready_environment:
             request.log(f"Linking to {plan.ready_environment}", 1)
             os.mkdir(home, 0o700)
+            _report_noexec(plan.ready_environment, request, "copy the bundle to another one")
             copied = link_environment(os.path.join(home, "env"), plan)
             check_environment(home, plan)
             if copied is not None:
@@ -103,12 +105,16 @@ def _mark_complete(home: str, facts: "dict[str, object]", *, is_mounted: bool) -
     write_atomic(marker_path(home), content, durable=not (boot or is_mounted))
 
 
-def _report_noexec(home: str, request: "Request") -> None:
-    """Print that compiled modules cannot be loaded from the cache, where that is so."""
-    if sys.platform == "linux" and os.statvfs(home).f_flag & os.ST_NOEXEC:
+def _report_noexec(
+    folder: str,
+    request: "Request",
+    remedy: str = "set OFFLINE_BUNDLE_CACHE to a folder on another one",
+) -> None:
+    """Print *remedy* where compiled modules cannot be loaded from *folder*."""
+    if sys.platform == "linux" and os.statvfs(folder).f_flag & os.ST_NOEXEC:
         request.log(
-            f"note: {home} is mounted noexec: compiled modules cannot be loaded from it; "
-            "set OFFLINE_BUNDLE_CACHE to a folder on another file system"
+            f"note: {folder} is on a file system mounted noexec: compiled modules cannot be loaded "
+            f"from it; {remedy}"
         )
 
 
