@@ -19,7 +19,7 @@ from .images.mount import MountError, mount_obstacle
 from .lock_selection import choose_lock
 from .os_errors import explain_os_error
 from .prepare.cache_cleanup import remove_unused
-from .prepare.check import check_after_boot
+from .prepare.check import check_after_boot, flush_environment
 from .prepare.environment import make_environment
 from .prepare.failed_attempts import raise_failure_since
 from .request import Request
@@ -96,6 +96,7 @@ def main(words: "Sequence[str]", default_bundle: str = "") -> int:
             may_mount=not options.prepare,
         )
         if options.prepare:
+            flush_environment(environment.home)  # no job waits for it
             print(environment.folder)
             return 0
         if was_ignoring:

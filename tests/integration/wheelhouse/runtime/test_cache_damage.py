@@ -97,6 +97,16 @@ def test_what_is_not_flushed_names_the_boot(node: Node, boot: str) -> None:
     assert json.loads(node.environments()[0].read_text()).get("boot", "") == boot
 
 
+def test_prepare_flushes_the_environment_of_a_job(ready: Node) -> None:
+    """Images of containers are made in another boot than that in which they are used."""
+    [marker] = ready.environments()
+    before = json.loads(marker.read_text())
+    if not before.pop("boot", ""):
+        pytest.skip("this system has no identifier of a boot")
+    assert ready.run("--prepare", ready.script()).returncode == 0
+    assert json.loads(marker.read_text()) == before
+
+
 def start_another_boot(node: Node) -> Path:
     """Return the folder of the environment, which now seems to be from another boot."""
     [marker] = node.environments()

@@ -76,10 +76,15 @@ def check_after_boot(home: str, plan: "Plan", request: "Request", cache: str) ->
             remove_file(marker_path(home))
             remove_unlocked(os.path.join(cache, "uv"))  # it has the same files
             return
+        flush_environment(home)
+
+
+def flush_environment(home: str) -> None:
+    """Write the complete environment at *home* to the disk, so that no other boot checks it."""
+    with open(marker_path(home), "rb") as file:
+        facts = json.loads(file.read().decode())
+    if facts.pop("boot", None):
         flush_tree(home)
-        with open(marker_path(home), "rb") as file:
-            facts = json.loads(file.read().decode())
-        del facts["boot"]
         write_atomic(marker_path(home), json.dumps(facts, indent=1).encode(), durable=True)
 
 
