@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from offline_bundle.wheelhouse.store.writer import BundleWriter
@@ -26,6 +27,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Nor is every process that a test starts to compile all modules anew, as it would where a container
 # image says so.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# A busy machine takes longer than Hypothesis allows an example by default.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 _DROPPED = ("UV_", "PIP_", "XDG_", "OFFLINE_BUNDLE", "SOURCE_DATE_EPOCH", "VIRTUAL_ENV", "NETRC")
 _COVERAGE = "COVERAGE_PROCESS"

@@ -124,6 +124,11 @@ class JobEnds:
             with contextlib.suppress(FileExistsError):
                 folder.rename(self._records.directory / name)
         except OSError as error:
+            if not self._private.exists():
+                raise BundleError(
+                    f"{self._records.directory} does not exist any more",
+                    hint="if it was moved, move it back: its jobs write their results there",
+                ) from error
             if error.errno != errno.ENOTEMPTY:  # else the job has ended by itself after all
                 raise BundleError(
                     f"cannot write {folder}: {error.strerror}",

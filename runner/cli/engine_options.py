@@ -64,7 +64,7 @@ def take_engine_options(
         )
         if owners and engine not in owners and is_given:
             raise click.UsageError(
-                f"{parameter.opts[-1]} is an option of the engine {' and '.join(owners)}: "
+                f"{parameter.opts[-1]} is an option of the engine {' or '.join(owners)}: "
                 f"add --engine {owners[0]}, or leave it out"
             )
         if owners:

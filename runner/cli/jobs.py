@@ -111,14 +111,16 @@ def jobs_command(  # noqa: PLR0913
             return
         if needs_directory:
             download = download or Path(state.project_id)
-        if retry_failed:
+        waits = wait or retry_failed or bool(followed)
+        if waits:
             download = download or folder
+        if retry_failed:
             number = retry_failed_jobs(opened, state, only)
             notice(f"{count(number, 'job')} started again")
         outcome = follow_jobs(
             opened,
             state,
-            wait=wait or retry_failed or bool(followed),
+            wait=waits,
             directory=download,
             is_quiet=is_quiet,
             followed=followed,

@@ -112,7 +112,9 @@ class OfflineBundleExecution(ApplicationExecution):  # type: ignore[misc]  # its
             done = subprocess.run(command, env=environment, capture_output=True, check=False)
             output = done.stderr.decode(errors="replace").strip()
             if done.returncode and output:
-                raise ScriptError(output) from None  # a short traceback: clients see the last lines
+                # 2 and 6 are faults of the script and of signatures: the same on each node
+                prefix = "" if done.returncode in (2, 6) else "the node failed, not the script\n"
+                raise ScriptError(prefix + output) from None  # short: clients see the last lines
             raise ScriptError(f"{script.name} failed: {error}") from None
 
     def _print(self, text: str, code: int) -> None:
@@ -396,5 +398,3 @@ def remove_own_environment(executable: object) -> None:
     if Path.cwd().resolve() in environment.parents and (environment / "pyvenv.cfg").is_file():
         log.info(f"Remove the environment {environment}")
         shutil.rmtree(environment, ignore_errors=True)
-    else:
-        log.info(f"The environment {environment} is shared: keep it")

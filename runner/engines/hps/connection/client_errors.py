@@ -119,7 +119,10 @@ def is_signed_out(error: Exception) -> bool:
     return (
         _status(error) == 401
         or reason in {"invalid_grant", "invalid_token"}
-        or (isinstance(error, HPSError) and "No refresh token" in str(error))
+        or (
+            isinstance(error, HPSError)
+            and re.search("No refresh token|Authentication token", str(error)) is not None
+        )
     )
 
 

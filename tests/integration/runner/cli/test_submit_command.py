@@ -160,8 +160,9 @@ def test_come_back_later(script: Path, bundle: Path, capsys: pytest.CaptureFixtu
     resume_arguments = said.splitlines()[-1].split()
     assert resume_arguments[:2] == ["offline-bundle", "jobs"]
     assert PASSWORD not in said
-    assert run(jobs_command, *resume_arguments[2:]) == 0
+    assert run(jobs_command, "out", "--wait") == 0
     assert Path("out/job-0001/plot.txt").exists()
+    assert run(jobs_command, *resume_arguments[2:]) == 0
     assert "--name 'for later'" in html.unescape(Path("out/index.html").read_text())
     assert run(jobs_command, "for later", "-q") == 0
     capsys.readouterr()

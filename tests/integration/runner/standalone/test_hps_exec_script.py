@@ -87,6 +87,17 @@ class TestOnABundle:
         ):
             run(input_files=inputs, environment={"OFFLINE_BUNDLE": str(bundle)}, software=UV)
 
+    def test_a_fault_of_the_node_is_told_from_one_of_the_script(
+        self, bundle: Path, task: Path, run: Execute
+    ) -> None:
+        inputs = put(task, eval=BundleScript(body="raise SystemExit(3)").text)
+        environment = {"OFFLINE_BUNDLE": str(bundle), "OFFLINE_BUNDLE_CACHE": "/proc/none"}
+        with pytest.raises(RuntimeError, match=r"^the node failed, not the script\nerror: .*/proc"):
+            run(input_files=inputs, environment=environment, software=UV)
+        inputs = put(task, eval="# /// script\n# dependencies = 3\n# ///\n")
+        with pytest.raises(RuntimeError, match=r"^error: "):
+            run(input_files=inputs, environment={"OFFLINE_BUNDLE": str(bundle)}, software=UV)
+
     def test_errors_before_the_launcher_are_in_the_console(
         self, task: Path, run: Execute, capfd: pytest.CaptureFixture[str]
     ) -> None:

@@ -148,6 +148,19 @@ def test_a_folder_that_nodes_do_not_see_is_named_with_the_node(
     assert f"can it read and write {tmp_path / 'out'}?" in failure.tail
 
 
+def test_a_results_folder_that_was_moved_away_is_named(
+    tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_ends, "SETTLE_SECONDS", -1)
+    created = create(tmp_path, 1)
+    created.submit_all()
+    slurm.ended["101"] = "1|COMPLETED|None|n1"
+    (tmp_path / "out").rename(tmp_path / "moved")
+    with pytest.raises(BundleError, match=r"out does not exist any more$") as raised:
+        created.poll()
+    assert "move it back" in str(raised.value.hint)
+
+
 def test_a_finished_job_that_slurm_holds_again_is_done(tmp_path: Path, slurm: FakeSlurm) -> None:
     slurm.queue["101"] = "1|PENDING|JobHeldAdmin|"
     created = create(tmp_path, 1)
