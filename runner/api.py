@@ -38,7 +38,12 @@ from offline_bundle.runner.changes import (
     plan_submission,
     retry_failed_jobs,
 )
-from offline_bundle.runner.engine import complete_options, engine_module, open_engine
+from offline_bundle.runner.engine import (
+    check_lists,
+    complete_options,
+    engine_module,
+    open_engine,
+)
 from offline_bundle.runner.follow import Outcome, follow
 from offline_bundle.runner.request import Request
 from offline_bundle.runner.values import JobValues, Value, plan_values, values_of_rows
@@ -53,6 +58,8 @@ if TYPE_CHECKING:
     PathLike = str | Path
 
 __all__ = ["Jobs", "submit"]
+
+_REQUEST_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Request)}
 
 
 def submit(  # noqa: PLR0913
@@ -82,8 +89,8 @@ def submit(  # noqa: PLR0913
     """
     if options.get("dry_run"):
         raise InputError("dry_run is not supported here", hint="use `submit --dry-run`")
-    names = {field.name for field in dataclasses.fields(Request)}
-    fields = {option: options.pop(option) for option in names & options.keys()}
+    fields = {option: options.pop(option) for option in _REQUEST_DEFAULTS.keys() & options.keys()}
+    check_lists({**fields, "inputs": inputs, "outputs": outputs}, _REQUEST_DEFAULTS)
     fields |= {
         "script": Path(script),
         "bundle": None if bundle is None else str(bundle),
@@ -217,6 +224,7 @@ class Jobs:
         *only* has names of jobs, patterns such as `job-00*`, or states such as `timeout`. Raises
         `InputError` if there is none.
         """
+        check_lists({"only": only}, {"only": ()})
         return retry_failed_jobs(self._engine, self._project, only)
 
     def cancel(self) -> Counts:
@@ -269,6 +277,8 @@ class Jobs:
 
 def _plan(values: PathLike | Iterable[Mapping[str, Value]] | None, jobs: int | None) -> JobValues:
     if values is None or isinstance(values, str | Path):
+        if jobs is not None and jobs < 1:
+            raise InputError(f"invalid number of jobs: {jobs}", hint="submit at least one")
         return plan_values([], _path(values), jobs=jobs or DEFAULT_JOBS)
     return values_of_rows(list(values))
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -29,7 +30,6 @@ from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
     from types import ModuleType
 
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
@@ -139,7 +139,17 @@ def complete_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             f"the engine {name} has no option {', '.join(unknown)}",
             hint=f"its options are {', '.join(sorted(defaults))}",
         )
+    check_lists(options, defaults)
     return {**defaults, **options}
+
+
+def check_lists(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raise `InputError` for one text where the default is a list: it would be one letter each."""
+    for name, value in given.items():
+        if isinstance(defaults.get(name), tuple) and isinstance(value, str | Path):
+            raise InputError(
+                f"{name} is a list, not one text: {value}", hint=f"write {name}=[{str(value)!r}]"
+            )
 
 
 def _defaults(options: Iterable[Callable[..., Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import offline_bundle.runner
-from offline_bundle.runner.api import Jobs
+from offline_bundle.runner.api import Jobs, submit
 from offline_bundle.runner.model import Counts, ProjectState
 from offline_bundle.runner.values import values_of_rows
 from offline_bundle.wheelhouse.runtime.errors import InputError
@@ -45,6 +45,23 @@ def test_rows_get_one_type_for_each_name() -> None:
 def test_rows_that_are_not_a_table_are_refused(rows: list[dict[str, Any]], said: str) -> None:
     with pytest.raises(InputError, match=said):
         values_of_rows(rows)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"outputs": "plot.png"}, r"outputs is a list, not one text: plot\.png"),
+        ({"inputs": "mesh.txt"}, "inputs is a list"),
+        ({"arguments": "--x 1"}, "arguments is a list"),
+        ({"run_with": "mpirun -n 2"}, "run_with is a list"),
+        ({"engine": "slurm", "slurm_options": "qos=long"}, "slurm_options is a list"),
+        ({"jobs": 0}, "invalid number of jobs: 0"),
+        ({"engine": "slurm", "dry_run": True}, "dry_run is not supported here"),
+    ],
+)
+def test_options_that_are_not_valid_are_named(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        submit("eval.py", bundle="bundle", **given)
 
 
 class EndsAtTheSecondPoll:
