@@ -67,7 +67,7 @@ def _index() -> Iterator[Finding]:
 
     script = uv_requirement_script(uv_version_here())
     logins = StoredLogins(find_uv(), use_keyring=False)
-    credentials = Credentials.for_indexes(index_locations(script), os.environ, logins)
+    credentials = Credentials(index_locations(script), os.environ, logins)
     resolver = UvResolver(find_uv(), ResolveOptions(), credentials)
     try:
         resolver.resolve(script, Target("3.12", host_platform()))

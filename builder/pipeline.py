@@ -184,7 +184,7 @@ def _credentials(scripts: Sequence[Script], options: ResolveOptions, uv: str) ->
     flags = [*options.indexes, *options.find_links, *filter(None, [options.default_index])]
     locations += map(uv_settings.split_index, flags)
     repositories = [url for script in scripts for url in repository_urls(script)]
-    return Credentials.for_indexes(locations, os.environ, logins, repositories)
+    return Credentials(locations, os.environ, logins, repositories)
 
 
 def _collector(plan: BuildPlan, writer: BundleWriter) -> Collector:

@@ -3,7 +3,7 @@
     ::error file=eval.py,line=3,title=bad-script::`numpyy>` is not a requirement; …
 
 GitHub: https://docs.github.com/actions/reference/workflow-commands-for-github-actions.
-SARIF: https://docs.oasis-open.org/sarif/sarif/v2.1.0/; code scanning needs a location per result.
+Code scanning needs a location for each result of SARIF.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 from packaging.utils import canonicalize_name
 
-from offline_bundle import __version__
 from offline_bundle.builder.inputs.scripts import read_script
+from offline_bundle.wheelhouse.derived.sarif import sarif_log
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.python.pep723 import OPENING
 from offline_bundle.wheelhouse.runtime.text import printable_lines
@@ -78,11 +78,6 @@ def sarif(findings: Sequence[Finding], exit_code: int) -> dict[str, Any]:
     """Return a SARIF log of one run; without results where there are no findings."""
     used = sorted({finding.rule for finding in findings})
     texts = dict(_RULES.values())
-    driver = {
-        "name": "offline-bundle",
-        "version": __version__,
-        "rules": [{"id": rule, "shortDescription": {"text": texts[rule]}} for rule in used],
-    }
     results = [
         {
             "ruleId": finding.rule,
@@ -100,18 +95,8 @@ def sarif(findings: Sequence[Finding], exit_code: int) -> dict[str, Any]:
         }
         for finding in findings
     ]
-    return {
-        "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {"driver": driver},
-                "invocations": [{"executionSuccessful": exit_code == 0, "exitCode": exit_code}],
-                "results": results,
-                "columnKind": "unicodeCodePoints",
-            }
-        ],
-    }
+    invocation = {"executionSuccessful": exit_code == 0, "exitCode": exit_code}
+    return sarif_log({rule: texts[rule] for rule in used}, results, invocation)
 
 
 def _located_problems(

@@ -11,13 +11,15 @@ import base64
 import re
 import threading
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -56,32 +58,22 @@ class Credentials:
 
     def __init__(
         self,
-        indexes: Sequence[_Index] = (),
+        indexes: Iterable[tuple[str | None, str]] = (),
+        environ: Mapping[str, str] = MappingProxyType({}),
         find_stored: Callable[[str, str | None], Login | None] | None = None,
         repositories: Iterable[str] = (),
     ) -> None:
-        """*find_stored* returns logins by URL and user name (None: any); slow, and called late.
+        """*indexes* are (name or None, URL) pairs; variables in *environ* win, as in uv.
 
+        *find_stored* returns logins by URL and user name (None: any); slow, and called late.
         *repositories* are URLs of git repositories, with their logins.
         """
-        self._indexes = tuple(indexes)
+        self._indexes = tuple(_read_index(name, url, environ) for name, url in indexes)
         self._repositories = _logins_in(repositories)
         self._secrets = self._secret_patterns()
         self._find_stored = find_stored
         self._looked_up: dict[str, bool] = {}
         self._lock = threading.Lock()
-
-    @classmethod
-    def for_indexes(
-        cls,
-        indexes: Iterable[tuple[str | None, str]],
-        environ: Mapping[str, str],
-        find_stored: Callable[[str, str | None], Login | None] | None = None,
-        repositories: Iterable[str] = (),
-    ) -> Credentials:
-        """Collect the credentials of (name or None, URL) pairs; variables win, as in uv."""
-        read = [_read_index(name, url, environ) for name, url in indexes]
-        return cls(read, find_stored, repositories)
 
     def for_url(self, url: str) -> Login | None:
         """Return (user name, password) for *url*: its own, or those of its nearest index.
@@ -245,12 +237,8 @@ def _segments(url: str) -> tuple[str, ...]:
 
 def _common_segments(first: tuple[str, ...], second: tuple[str, ...]) -> int:
     """Count the leading path segments that both have."""
-    count = 0
-    for left, right in zip(first, second, strict=False):
-        if left != right:
-            break
-        count += 1
-    return count
+    pairs = zip(first, second, strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def _secret_patterns(logins: Iterable[Login]) -> tuple[re.Pattern[str], ...]:

@@ -18,21 +18,17 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.wheelhouse.derived.compile_wheels import TEST_FOLDERS
-from offline_bundle.wheelhouse.runtime.errors import FetchError
+from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
 from offline_bundle.wheelhouse.runtime.names import ENVIRONMENT_MARK
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.base import FormatContext
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock
 
-NO_ENVIRONMENT_HINT = (
-    "install a Python of the nodes' minor version here, such as by `uv python install 3.12`; "
-    "for Windows and free-threaded Pythons leave out --format {}"
-)
 _UV_FILES = {"_virtualenv.py", "_virtualenv.pth"}
 
 
@@ -42,23 +38,24 @@ class EnvironmentMaker:
 
     composition: Composition
     context: FormatContext
+    kind: str
+    """What a lock gets, for notes."""
     _interpreters: dict[Target, str | None] = field(default_factory=dict)
 
-    def obstacle(self, key: str) -> str | None:
-        """Return why the target named *key* can have no environment made here, or None."""
-        target = self._target(key)
-        if target.system == "windows" or target.is_free_threaded:  # they use other folders
-            return "only the node can make it"
-        return None if self._interpreter(target) else f"no Python {target.python} is here"
-
-    def make(self, key: str, lock: BundledLock, folder: Path) -> None:
+    def make(self, script: str, key: str, lock: BundledLock, folder: Path) -> bool:
         """Make the environment of *lock*: packages, bytecode and mark, and no symbolic link.
 
-        Raises FetchError (exit 4).
+        Return False, with a note, where this machine cannot make it. Raises FetchError (exit 4).
         """
         target = self._target(key)
-        interpreter = self._interpreter(target)
-        assert interpreter  # noqa: S101 - obstacle() has found it; narrows the type for mypy
+        # Windows and free-threaded Pythons use other folders
+        is_for_node = target.system == "windows" or target.is_free_threaded
+        interpreter = None if is_for_node else self._interpreter(target)
+        if interpreter is None:
+            missing = f"no Python {target.python} is here"
+            reason = "only the node can make it" if is_for_node else missing
+            self.context.notes.append(f"{script}.py for {key} gets no {self.kind}: {reason}")
+            return False
         with tempfile.TemporaryDirectory(prefix="uv-", dir=self.context.folder) as name:
             self._install(lock, target, interpreter, folder, Path(name))
         command = [interpreter, "-I", "-m", "compileall", "-qq", "-j", "0"]
@@ -75,6 +72,17 @@ class EnvironmentMaker:
         )
         for path in list(_generic_files(folder)):
             path.unlink()
+        return True
+
+    def check_made(self, paths: Collection[str], name: str) -> None:
+        """Raise InputError (exit 2) if there are no *paths* of the format *name*."""
+        if not paths:
+            raise InputError(
+                f"--format {name}: no environment can be made here",
+                problems=self.context.notes,
+                hint="install a Python of the nodes' minor version here, such as by `uv python "
+                f"install 3.12`; for Windows and free-threaded Pythons leave out --format {name}",
+            )
 
     def _interpreter(self, target: Target) -> str | None:
         if target not in self._interpreters:

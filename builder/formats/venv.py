@@ -10,8 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.formats.base import with_locks
-from offline_bundle.builder.formats.environment import NO_ENVIRONMENT_HINT, EnvironmentMaker
-from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.builder.formats.environment import EnvironmentMaker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,18 +33,16 @@ class VenvFormat:
     def add(self, composition: Composition, context: FormatContext) -> Composition:
         """Add an environment for each lock without one; note those that cannot be made here."""
         manifest = composition.manifest
-        maker = EnvironmentMaker(composition, context)
+        maker = EnvironmentMaker(composition, context, "ready environment")
         files = {UV_SHIM: _write_uv_shim(composition, context)}
         environments: dict[tuple[str, str], str] = {}
         for name, key, lock in manifest.locks():
             if lock.environment:
                 environments[name, key] = lock.environment
                 continue
-            if reason := maker.obstacle(key):
-                context.notes.append(f"{name}.py for {key} gets no ready environment: {reason}")
-                continue
             folder = context.folder / FOLDER / str(len(environments))
-            maker.make(key, lock, folder)
+            if not maker.make(name, key, lock, folder):
+                continue
             path = f"{FOLDER}/{name}/{key}/{(manifest.files[lock.lock].sha256 or '')[:16]}"
             environments[name, key] = path
             files |= {
@@ -53,12 +50,7 @@ class VenvFormat:
                 for file in sorted(folder.rglob("*"))
                 if file.is_file()
             }
-        if not environments:
-            raise InputError(
-                "--format venv: no environment can be made here",
-                problems=context.notes,
-                hint=NO_ENVIRONMENT_HINT.format("venv"),
-            )
+        maker.check_made(environments.values(), "venv")
         return with_locks(
             composition,
             lambda name, key, lock: replace(lock, environment=environments.get((name, key))),

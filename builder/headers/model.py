@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
+
+from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +22,18 @@ if TYPE_CHECKING:
 _FIRST_LINES = re.compile(
     rb"\A(?:\xef\xbb\xbf)?(?:#![^\n]*\n)?(?:[ \t\f]*#[^\n]*coding[:=][^\n]*\n)?"
 )
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file that the user names; raises InputError (exit 2)."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise InputError(message, hint="check its path") from error
+    except (ValueError, RecursionError) as error:  # TOML and UTF-8
+        message = f"{path} is not valid TOML: {without_logins(str(error))}"
+        raise InputError(message, hint="correct it") from error
 
 
 @dataclass(frozen=True)

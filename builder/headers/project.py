@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.dependency_groups import resolve_dependency_groups
 from packaging.utils import canonicalize_name
 
-from offline_bundle.builder.headers.model import Header
+from offline_bundle.builder.headers.model import Header, read_toml
 from offline_bundle.builder.headers.requirements_files import relative_path
 from offline_bundle.builder.resolve.settings.uv_settings import (
     absolute_requirement,
@@ -48,7 +47,7 @@ def header_from_project(
     A project that is a package is a dependency itself, as for `uv run`. Without *locking*, its
     uv.lock is not read. Raises InputError (exit 2).
     """
-    document = _read(file)
+    document = read_toml(file)
     project = document.get("project")
     if not isinstance(project, dict) or "name" not in project:
         raise InputError(f"{file} has no [project] table", hint="name the project's pyproject.toml")
@@ -71,17 +70,6 @@ def header_from_project(
         return Header(metadata)
     lock, note = read_project_lock(root, groups, project.get("requires-python"), locking)
     return Header(metadata, lock, (note,))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(
-            f"{file} cannot be read: {error.strerror}", hint="check its path"
-        ) from error
-    except (ValueError, RecursionError) as error:  # TOML and UTF-8
-        raise InputError(f"{file} is not valid TOML: {error}", hint="correct it") from error
 
 
 def _group_requirements(

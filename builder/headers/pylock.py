@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 from packaging.pylock import Pylock, PylockValidationError
 from packaging.utils import canonicalize_name
 
-from offline_bundle.builder.headers.model import Header
+from offline_bundle.builder.headers.model import Header, read_toml
 from offline_bundle.builder.headers.requirements_files import relative_path
 from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
 from offline_bundle.wheelhouse.runtime.errors import InputError
@@ -50,12 +49,8 @@ def header_from_pylock(path: Path, folder: Path) -> Header:
 
 def _read(path: Path) -> Pylock:
     try:
-        return Pylock.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}", hint="check its path"
-        ) from error
-    except (ValueError, RecursionError, PylockValidationError) as error:
+        return Pylock.from_dict(read_toml(path))
+    except (ValueError, PylockValidationError) as error:
         raise InputError(
             f"{path} is not a lock file (PEP 751): {without_logins(str(error))}",
             hint="make one with `uv export --format pylock.toml` or `pip lock`",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from offline_bundle.wheelhouse.derived.sarif import sarif_log
 from offline_bundle.wheelhouse.runtime.errors import first_problems
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 FINDING_TITLES = ("package", "version", "id", "severity", "fixed in", "required", "needed by")
 BREACH_TITLES = ("rule", "subject", "reason")
-_SARIF = "2.1.0"
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note", "none": "note"}
 
 
@@ -75,7 +75,7 @@ def to_json(audit: Audit) -> dict[str, Any]:
     }
 
 
-def to_sarif(audit: Audit, manifest: Manifest, version: str) -> dict[str, Any]:
+def to_sarif(audit: Audit, manifest: Manifest) -> dict[str, Any]:
     """Return the audit as a SARIF document; accepted findings are suppressed results."""
     findings = [(finding, None) for finding in audit.findings.open]
     accepted = [(finding, entry) for finding, entry in audit.findings.accepted]
@@ -84,14 +84,6 @@ def to_sarif(audit: Audit, manifest: Manifest, version: str) -> dict[str, Any]:
     rules |= {breach.rule: f"Rule {breach.rule} of the policy" for breach in breaches}
     results = [_finding_result(*pair, manifest) for pair in [*findings, *accepted]]
     results += [_breach_result(breach) for breach in breaches]
-    driver = {
-        "name": "offline-bundle",
-        "version": version,
-        "rules": [
-            {"id": identifier, "shortDescription": {"text": text}}
-            for identifier, text in sorted(rules.items())
-        ],
-    }
     notifications = [
         {"level": "error", "message": {"text": f"not checked: {problem}"}}
         for problem in audit.unchecked
@@ -100,8 +92,7 @@ def to_sarif(audit: Audit, manifest: Manifest, version: str) -> dict[str, Any]:
         "executionSuccessful": not audit.unchecked,
         "toolExecutionNotifications": notifications,
     }
-    run = {"tool": {"driver": driver}, "invocations": [invocation], "results": results}
-    return {"version": _SARIF, "runs": [run]}
+    return sarif_log(rules, results, invocation)
 
 
 def _finding_result(finding: Finding, entry: Accepted | None, manifest: Manifest) -> dict[str, Any]:

@@ -67,7 +67,6 @@ def audit_command(  # noqa: PLR0913 - one parameter per option
     Exit code 10 if a vulnerability is open or a rule is broken, else 5 if an advisory could not be
     read. `audit` takes the manifest as it is: run `verify` first.
     """
-    from offline_bundle import __version__
     from offline_bundle.wheelhouse.audit.criteria import read_criteria
     from offline_bundle.wheelhouse.audit.provenance import check_provenance, verify_where_possible
     from offline_bundle.wheelhouse.audit.render import to_json, to_sarif
@@ -86,7 +85,7 @@ def audit_command(  # noqa: PLR0913 - one parameter per option
     if output_format == "json":
         print_json(to_json(audit))
     elif output_format == "sarif":
-        print_json(to_sarif(audit, manifest, __version__))
+        print_json(to_sarif(audit, manifest))
     elif output_format == "table":
         _print_tables(audit)
     else:

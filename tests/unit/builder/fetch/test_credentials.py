@@ -14,7 +14,7 @@ INDEX = "https://alice:s3cret-word@pypi.corp.example/team/simple/"
 
 
 def credentials(*indexes: tuple[str | None, str], **environ: str) -> Credentials:
-    return Credentials.for_indexes(indexes, environ)
+    return Credentials(indexes, environ)
 
 
 class TestForUrl:

@@ -484,7 +484,7 @@ class TestRetry:
         self, code: int, told: str, server: IndexServer, alpha: Download, fetch_all: Fetcher
     ) -> None:
         server.fault("*", Fault.status(code))
-        known = Credentials.for_indexes([("corp", server.url)], {})
+        known = Credentials([("corp", server.url)], {})
         error = fetch_all.failure(alpha, credentials=known)
         problem, hint = told.split("; ")
         assert error.problems == (f"{NAME} from {alpha.url}: {problem}",)
@@ -581,7 +581,7 @@ class TestCredentials:
             yield server
 
     def test_of_the_index_url(self, private: IndexServer, fetch_all: Fetcher) -> None:
-        known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
+        known = Credentials([(None, private.url_with_credentials())], {})
         download = Download(private.file_url(NAME), NAME, {"sha256": SHA256}, None)
         assert fetch_all(download, credentials=known)[0].sha256 == SHA256
         assert len(private.requests) == 1
@@ -592,7 +592,7 @@ class TestCredentials:
 
     def test_of_the_environment(self, private: IndexServer, fetch_all: Fetcher) -> None:
         environ = {"UV_INDEX_CORP_USERNAME": "alice", "UV_INDEX_CORP_PASSWORD": "s3cret-word"}
-        known = Credentials.for_indexes([("corp", private.url)], environ)
+        known = Credentials([("corp", private.url)], environ)
         assert fetch_all(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
 
     @pytest.mark.parametrize("user", [None, "alice"])
@@ -607,18 +607,16 @@ class TestCredentials:
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login alice password s3cret-word\n")
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
         url = private.url.replace("//", f"//{user}@") if user else private.url
-        known = Credentials.for_indexes([(None, url)], {})
+        known = Credentials([(None, url)], {})
         assert fetch_all(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
 
     def test_beyond_latin_1(self, private: IndexServer, fetch_all: Fetcher) -> None:
         private.password = "пароль-€"
-        known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
+        known = Credentials([(None, private.url_with_credentials())], {})
         assert fetch_all(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
 
     def test_refused_ones_are_said_to_be(self, private: IndexServer, fetch_all: Fetcher) -> None:
-        known = Credentials.for_indexes(
-            [(None, private.url.replace("//", "//alice:wr0ng-word@"))], {}
-        )
+        known = Credentials([(None, private.url.replace("//", "//alice:wr0ng-word@"))], {})
         error = fetch_all.failure(
             Download(private.file_url(NAME), NAME, {}, None), credentials=known
         )
@@ -627,7 +625,7 @@ class TestCredentials:
     def test_a_redirect_takes_them_to_no_other_port(
         self, private: IndexServer, packages: Path, fetch_all: Fetcher
     ) -> None:
-        known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
+        known = Credentials([(None, private.url_with_credentials())], {})
         with IndexServer(packages) as other:
             private.fault("*", Fault.redirect(other.file_url(NAME)))
             fetch_all(
@@ -679,16 +677,14 @@ class TestCredentials:
         self, server: IndexServer, private: IndexServer, fetch_all: Fetcher
     ) -> None:
         server_url = server.url.replace("//", "//bob:other-word@")
-        known = Credentials.for_indexes(
-            [(None, server_url), (None, private.url_with_credentials())], {}
-        )
+        known = Credentials([(None, server_url), (None, private.url_with_credentials())], {})
         server.fault("*", Fault.redirect(private.file_url(NAME)))
         assert fetch_all(Download(server.file_url(NAME), NAME, {}, None), credentials=known)
 
     def test_a_redirect_on_the_same_host_keeps_them(
         self, private: IndexServer, fetch_all: Fetcher
     ) -> None:
-        known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
+        known = Credentials([(None, private.url_with_credentials())], {})
         private.fault("*", Fault.redirect(f"/files/{NAME}?again", times=1, code=307))
         assert fetch_all(Download(private.file_url(NAME), NAME, {}, None), credentials=known)
         assert len(private.requests) == 2
@@ -733,7 +729,7 @@ class TestCredentials:
         caplog.set_level(logging.DEBUG)
         private.fault(f"*/{NAME}*", fault)
         url = private.url_with_credentials(f"/files/{NAME}?sig=s1gnature-word")
-        known = Credentials.for_indexes([(None, private.url_with_credentials())], {})
+        known = Credentials([(None, private.url_with_credentials())], {})
         error = fetch_all.failure(Download(url, NAME, {"sha256": SHA256}, None), credentials=known)
         told = f"{error} {error!r} {error.hint} {error.problems} {known!r} {capfd.readouterr()}"
         assert not re.search(r"s3cret|r3direct|t0ken|s1gnature|alice|YWxpY2U6", told)
