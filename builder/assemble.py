@@ -117,26 +117,17 @@ def _collect(
     return Parts(locked, uvs, pythons, restored, prefetched, tuple(notes))
 
 
-@dataclass(frozen=True)
-class Assembled:
-    """A bundle that is ready to be committed."""
-
-    composition: Composition
-    audit: Audit | None
-    notes: Sequence[str]
-    """Messages for the user."""
-
-
 def assemble_bundle(
     plan: BuildPlan,
     resolved: Resolved,
     parts: Parts,
     writer: BundleWriter,
     progress: BuildProgress,
-) -> Assembled:
+) -> tuple[Composition, Audit | None, list[str]]:
     """Compose the bundle, add its formats, review it, and add its inventories.
 
-    Raises AuditError (10) for an open vulnerability or a broken rule.
+    Return what to commit, the audit, and notes for the user. Raises AuditError (10) for an open
+    vulnerability or a broken rule.
     """
     composition = _compose(plan, resolved, parts, writer)
     audit = _audit(plan, composition, progress)  # before any of the files is run
@@ -155,7 +146,7 @@ def assemble_bundle(
             manifest, metadata, resolved.corrupt
         )
     composition = replace(composition, manifest=manifest).adding(inventories)
-    return Assembled(composition, audit, [*bytecode_notes, *notes])
+    return composition, audit, [*bytecode_notes, *notes]
 
 
 def _compose(

@@ -70,8 +70,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
         parts = collect(resolved, collector, progress, with_bytecode=request.with_bytecode)
         parts = _with_attestations(plan, parts, writer, progress)
         import_notes = _check_imports(request, parts)
-        assembled = assemble_bundle(plan, resolved, parts, writer, progress)
-        composition, notes = assembled.composition, assembled.notes
+        composition, audit, notes = assemble_bundle(plan, resolved, parts, writer, progress)
         notes = [*_replaced_scripts(plan.scripts, writer.current), *notes]
         was_signed = (request.output / SIGNATURE).exists()
         changed = writer.commit(composition.manifest, composition.contents, sign=request.sign)
@@ -80,7 +79,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     notes = [*notes, *private_notes(request.output)]
     report = _report(request, collector, parts, composition)
     all_notes = (*plan.notes, *resolved.notes, *import_notes, *parts.notes, *notes)
-    return replace(report, changed=changed, notes=all_notes, audit=assembled.audit)
+    return replace(report, changed=changed, notes=all_notes, audit=audit)
 
 
 def _replaced_scripts(scripts: Sequence[Script], current: Manifest | None) -> Iterator[str]:

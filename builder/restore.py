@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.targets import Target
-from offline_bundle.builder.resolve.from_manifest import UPDATE_HINT, origin
+from offline_bundle.builder.resolve.from_manifest import UPDATE_HINT, origin, url_of
 from offline_bundle.builder.resolve.model import Artifact
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.inventories import render_inventories
@@ -99,15 +99,11 @@ def orphaned_wheels(
 def pythons_to_restore(manifest: Manifest | None, corrupt: Collection[str]) -> dict[str, Artifact]:
     """Return corrupt archives of interpreters by path; raises FetchError (4) without origin."""
     files = manifest.files if manifest else {}
-    artifacts = {}
-    for path in sorted(path for path in files if path in corrupt and path.startswith("python/")):
-        file = files[path]
-        if file.source is None or file.source.url is None:
-            raise FetchError(
-                f"{path} is missing, and bundle.json does not name its origin", hint=UPDATE_HINT
-            )
-        artifacts[path] = _artifact("python", file, file.source.url, path)
-    return artifacts
+    return {
+        path: _artifact("python", files[path], url_of(manifest, path), path)
+        for path in sorted(files.keys() & corrupt)
+        if manifest and path.startswith("python/")
+    }
 
 
 def check_pythons_bundled(missing: Iterable[str]) -> None:

@@ -29,9 +29,8 @@ _T = TypeVar("_T")
 
 
 def _complete_platforms(
-    context: click.Context, parameter: click.Parameter, incomplete: str
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
-    del context, parameter
     from offline_bundle.wheelhouse.runtime.python.platforms import platform_names
 
     return [name for name in platform_names() if name.startswith(incomplete)]

@@ -172,13 +172,8 @@ class LockedUv:
         if target.platform not in self.manifest.uv:
             return self.fallback.resolve(script, target)
         uv = self.manifest.uv[target.platform]
-        source = self.manifest.files[uv.path].source
-        if source is None or source.url is None:
-            raise FetchError(
-                f"{uv.path} is missing, and bundle.json does not name its origin",
-                hint=UPDATE_HINT,
-            )
-        wheel = PackageWheel(url=source.url, hashes={})
+        url = url_of(self.manifest, uv.path)
+        wheel = PackageWheel(url=url, hashes={})
         version = _version(uv.version, "uv")
         package = Package(name=canonicalize_name("uv"), version=version, wheels=[wheel])
         full_version = f"{target.python.rstrip('t')}.0"
@@ -195,6 +190,15 @@ class LockedUv:
     def prefetch(self, resolution: Resolution, artifacts: Sequence[Artifact]) -> set[str]:
         """See `Resolver.prefetch`."""
         return self.fallback.prefetch(resolution, artifacts)
+
+
+def url_of(manifest: Manifest, path: str) -> str:
+    """Return the URL to fetch a missing file from; raises FetchError (exit 4) without one."""
+    source = manifest.files[path].source
+    if source is None or source.url is None:
+        message = f"{path} is missing, and bundle.json does not name its origin"
+        raise FetchError(message, hint=UPDATE_HINT)
+    return source.url
 
 
 def origin(source: Source) -> str:

@@ -1,7 +1,7 @@
 """Merge two bundles by their manifests: scripts and targets together, wheels shared. Pure.
 
-    merged = merge(Side(current, digest), Side(incoming, other_digest))
-    merge_history(merged.manifest, …), merged.pages
+    manifest, pages = merge(Side(current, digest), Side(incoming, other_digest))
+    merge_history(manifest, …)
 
 If both bundles have a script with different content, the incoming one is taken only if its bundle
 descends from the manifests that the other came from (`BundledScript.origins`), or on request.
@@ -26,7 +26,7 @@ from offline_bundle.wheelhouse.transport.merge_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, BundledScript
 
@@ -42,19 +42,12 @@ class Side:
     digest: str
 
 
-@dataclass(frozen=True)
-class Merged:
-    """Result of a merge."""
-
-    manifest: Manifest
-    """Without inventories, which describe the whole, and without history."""
-    pages: Mapping[str, bytes]
-    """Contents of the rendered pages, by path."""
-
-
-def merge(current: Side, incoming: Side, *, replace_scripts: bool = False) -> Merged:
+def merge(
+    current: Side, incoming: Side, *, replace_scripts: bool = False
+) -> tuple[Manifest, dict[str, bytes]]:
     """Merge *incoming* into *current*; with *replace_scripts* its scripts replace different ones.
 
+    Return the manifest without inventories and history, and the contents of its pages, by path.
     Raises IntegrityError (5) that names each wheel of one name with different bytes, and each
     script with different content of which neither is known to be newer.
     """
@@ -72,7 +65,7 @@ def merge(current: Side, incoming: Side, *, replace_scripts: bool = False) -> Me
         files=merge_files(*both, scripts, taken, caches.incoming_pages),
         pythons=merge_pythons(*both),
     )
-    return Merged(*complete(manifest))
+    return complete(manifest)
 
 
 def merge_history(manifest: Manifest, current: Side, incoming: Side) -> Manifest:

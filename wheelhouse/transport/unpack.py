@@ -167,8 +167,8 @@ def _make_plan(archive: Archive, writer: BundleWriter, options: _Options) -> _Pl
     if relation in {"same", "newer"} or (is_rollback and not is_merged):
         return _Plan(relation, incoming, archive.document, archive.signature, {})
     sides = (Side(current, digest), Side(incoming, archive.digest))
-    merged = merge(*sides, replace_scripts=is_rollback or options.replace_scripts)
-    return _Plan(relation, merged.manifest, b"", None, merged.pages, sides)
+    manifest, pages = merge(*sides, replace_scripts=is_rollback or options.replace_scripts)
+    return _Plan(relation, manifest, b"", None, pages, sides)
 
 
 def _finish_merge(

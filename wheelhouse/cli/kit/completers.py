@@ -20,29 +20,26 @@ if TYPE_CHECKING:
 
 
 def complete_bundles(
-    context: click.Context, parameter: click.Parameter, incomplete: str
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete folders that are bundles; if none matches, any folder."""
-    del context, parameter
     return _paths(path for path in _matching(incomplete) if _is_bundle(path)) or [
         CompletionItem(incomplete, "dir")
     ]
 
 
 def complete_packed(
-    context: click.Context, parameter: click.Parameter, incomplete: str
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete bundles and archives."""
-    del context, parameter
     paths = (path for path in _matching(incomplete) if _is_bundle(path) or path.suffix == ".tar")
     return _paths(paths) or [CompletionItem(incomplete, "file")]
 
 
 def complete_scripts(
-    context: click.Context, parameter: click.Parameter, incomplete: str
+    context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete Python files, and scripts in the bundle named before."""
-    del parameter
     folder, manifest = _bundle(context)
     bundled = [folder / script.path for script in manifest.scripts.values()] if manifest else []
     here = [path for path in _matching(incomplete) if path.suffix == ".py"]
@@ -54,19 +51,17 @@ def complete_scripts(
 
 
 def complete_script_names(
-    context: click.Context, parameter: click.Parameter, incomplete: str
+    context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete names of scripts in the bundle named before."""
-    del parameter
     _, manifest = _bundle(context)
     return _names(manifest.scripts if manifest else (), incomplete)
 
 
 def complete_target_names(
-    context: click.Context, parameter: click.Parameter, incomplete: str
+    context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete names of targets in the bundle named before."""
-    del parameter
     _, manifest = _bundle(context)
     return _names(manifest.targets if manifest else (), incomplete)
 

@@ -34,8 +34,6 @@ from .manifest_entries import (
     read_file,
     read_python,
     read_script,
-    read_target,
-    read_uv,
     script_json,
 )
 
@@ -204,14 +202,20 @@ def _check_format(version: object) -> None:
 
 
 def _read_tables(table: JsonTable) -> Manifest:
-    scripts, targets = table.table("scripts"), table.table("targets")
+    scripts, targets, uvs = (table.table(key) for key in ("scripts", "targets", "uv"))
     pythons = table.table("pythons").tables(named=True) if table.has("pythons") else ()
     return Manifest(
         created_by=table.text("created-by"),
         timestamp=table.text("timestamp", TIME, TIME_KIND),
         scripts={name: read_script(script) for name, script in scripts.tables(named=True)},
-        targets={name: read_target(target) for name, target in targets.tables(named=True)},
-        uv={platform: read_uv(uv) for platform, uv in table.table("uv").tables(named=True)},
+        targets={
+            name: BundledTarget(target.text("python"), target.text("platform"))
+            for name, target in targets.tables(named=True)
+        },
+        uv={
+            platform: BundledUv(uv.text("version"), uv.text("path"))
+            for platform, uv in uvs.tables(named=True)
+        },
         files={
             path: read_file(path, file) for path, file in table.table("files").tables(named=False)
         },

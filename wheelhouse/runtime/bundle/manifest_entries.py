@@ -230,16 +230,6 @@ def _read_source(table: "JsonTable") -> Source:
     )
 
 
-def read_target(table: "JsonTable") -> BundledTarget:
-    """Read a member of `targets`."""
-    return BundledTarget(python=table.text("python"), platform=table.text("platform"))
-
-
-def read_uv(table: "JsonTable") -> BundledUv:
-    """Read a member of `uv`."""
-    return BundledUv(version=table.text("version"), path=table.text("path"))
-
-
 def read_python(table: "JsonTable") -> BundledPython:
     """Read a member of `pythons`."""
     return BundledPython(

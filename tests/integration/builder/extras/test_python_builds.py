@@ -250,9 +250,11 @@ def test_of_two_interpreters_for_one_target_merging_takes_the_newer(mirrored: Mi
     for version, wins in ((f"{HERE}.99", f"{HERE}.99"), (f"{HERE}.1", VERSION)):
         other = other_release(manifest, version)
         for order in ((manifest, other), (other, manifest)):
-            merged = merge(*(Side(one, digit * 64) for one, digit in zip(order, "12", strict=True)))
-            assert merged.manifest.pythons[TARGET].version == wins
-            assert json.loads(merged.pages["python-downloads.json"]).popitem()[1]["patch"] == int(
+            merged, pages = merge(
+                *(Side(one, digit * 64) for one, digit in zip(order, "12", strict=True))
+            )
+            assert merged.pythons[TARGET].version == wins
+            assert json.loads(pages["python-downloads.json"]).popitem()[1]["patch"] == int(
                 wins.split(".")[2]
             )
 
