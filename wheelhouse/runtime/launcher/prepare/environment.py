@@ -63,8 +63,8 @@ def make_environment(
         elif plan.ready_environment:
             request.log(f"Linking to {plan.ready_environment}", 1)
             os.mkdir(home, 0o700)
-            _report_noexec(plan.ready_environment, request, "copy the bundle to another one")
             copied = link_environment(os.path.join(home, "env"), plan)
+            _report_noexec(plan.ready_environment, request, "copy the bundle to another one")
             check_environment(home, plan)
             if copied is not None:
                 write_contents(home, [], copied)
