@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.headers.model import Header, read_toml
 from offline_bundle.builder.headers.requirements_files import relative_path
+from offline_bundle.builder.inputs.uv_sources import tool_uv
 from offline_bundle.builder.resolve.settings.uv_settings import (
     absolute_requirement,
     absolute_settings,
@@ -52,7 +53,7 @@ def header_from_project(
     if not isinstance(project, dict) or "name" not in project:
         raise InputError(f"{file} has no [project] table", hint="name the project's pyproject.toml")
     root = file.resolve().parent
-    settings = document.get("tool", {}).get("uv", {})
+    settings = tool_uv(document) or {}
     kept = {key: settings[key] for key in _SCRIPT_SETTINGS if key in settings}
     dependencies = list(project.get("dependencies", ()))
     if settings.get("package", "build-system" in document):

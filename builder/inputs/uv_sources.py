@@ -37,7 +37,7 @@ def local_build_requirements(folder: Path) -> set[str]:
     while folders:
         current = folders.pop()
         visited.add(current)
-        for name, entry in source_entries(_tool_uv(current / "pyproject.toml")):
+        for name, entry in source_entries(_read_tool_uv(current / "pyproject.toml")):
             if isinstance(entry.get("path"), str):
                 names.add(name)
                 other = (current / entry["path"]).resolve()
@@ -45,13 +45,18 @@ def local_build_requirements(folder: Path) -> set[str]:
     return names
 
 
-def _tool_uv(path: Path) -> dict[str, Any]:
+def _read_tool_uv(path: Path) -> dict[str, Any]:
     try:
-        tool = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("tool")
+        return tool_uv(tomllib.loads(path.read_text(encoding="utf-8-sig"))) or {}
     except (OSError, ValueError, RecursionError):  # uv finds the fault
         return {}
+
+
+def tool_uv(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the table `[tool.uv]` of a document, or None."""
+    tool = document.get("tool")
     table = tool.get("uv") if isinstance(tool, dict) else None
-    return table if isinstance(table, dict) else {}
+    return table if isinstance(table, dict) else None
 
 
 def source_entries(settings: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -13,6 +13,7 @@ from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
@@ -61,72 +62,52 @@ def _print_contents(bundle: Path, shown: Contents) -> None:
     size = f"{count(shown.files, 'file')}, {format_size(shown.size)}"
     click.echo(printable_lines(f"{bundle}: {size}, {shown.created_by}, as of {shown.timestamp}"))
     click.echo("The date is that of its newest package, or SOURCE_DATE_EPOCH; not of the build.")
-    _print_locks(shown)
-    _print_packages(shown)
-    _print_programs(shown)
-    _print_images(shown, bundle)
+    for titles, rows in _tables(bundle, shown):
+        if rows:
+            click.echo()
+            print_table(titles, rows, numbers={"packages", "size"})
 
 
-def _print_locks(shown: Contents) -> None:
-    if not shown.locks:
-        return
-    rows = [
-        (
-            lock.script,
-            lock.python,
-            lock.platform,
-            lock.libc or "any",
-            f"{lock.packages}",
-            format_size(lock.size),
-            _ready_for(lock),
-        )
-        for lock in shown.locks
-    ]
-    titles = ("script", "Python", "platform", "libc from", "packages", "size", "ready for")
-    click.echo()
-    print_table(titles, rows, numbers={"packages", "size"})
-
-
-def _print_packages(shown: Contents) -> None:
-    if not shown.packages:
-        return
-    rows = [
-        (
-            package.name,
-            package.version,
-            format_size(package.size),
-            f"{package.attestation}: {package.publisher}" if package.publisher else "absent",
-            ", ".join(package.needed_by) or "unused",
-        )
-        for package in shown.packages
-    ]
-    click.echo()
-    print_table(("package", "version", "size", "attestation", "needed by"), rows, numbers={"size"})
-
-
-def _print_programs(shown: Contents) -> None:
-    if shown.uv:
-        click.echo()
-        print_table(("uv for", "version"), shown.uv.items())
-    if shown.pythons:
-        click.echo()
-        print_table(("interpreter for", "Python"), shown.pythons.items())
-    if shown.data:
-        click.echo()
-        sizes = [(name, format_size(size)) for name, size in shown.data.items()]
-        print_table(("data", "size"), sizes, numbers={"size"})
-
-
-def _print_images(shown: Contents, bundle: Path) -> None:
+def _tables(
+    bundle: Path, shown: Contents
+) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
+    """Yield titles and rows of each table, which may have none."""
+    yield (
+        ("script", "Python", "platform", "libc from", "packages", "size", "ready for"),
+        [
+            (
+                lock.script,
+                lock.python,
+                lock.platform,
+                lock.libc or "any",
+                f"{lock.packages}",
+                format_size(lock.size),
+                _ready_for(lock),
+            )
+            for lock in shown.locks
+        ],
+    )
+    yield (
+        ("package", "version", "size", "attestation", "needed by"),
+        [
+            (
+                package.name,
+                package.version,
+                format_size(package.size),
+                f"{package.attestation}: {package.publisher}" if package.publisher else "absent",
+                ", ".join(package.needed_by) or "unused",
+            )
+            for package in shown.packages
+        ],
+    )
+    yield ("uv for", "version"), list(shown.uv.items())
+    yield ("interpreter for", "Python"), list(shown.pythons.items())
+    yield ("data", "size"), [(name, format_size(size)) for name, size in shown.data.items()]
     scripts: dict[str, list[str]] = {}
     for lock in shown.locks:
         if lock.image:
             scripts.setdefault(str(bundle.absolute() / lock.image), []).append(lock.script)
-    if scripts:
-        click.echo()
-        print_table(
-            ("image", "of"), [(path, ", ".join(names)) for path, names in sorted(scripts.items())]
-        )
+    yield ("image", "of"), [(path, ", ".join(names)) for path, names in sorted(scripts.items())]
 
 
 def _ready_for(lock: ShownLock) -> str:

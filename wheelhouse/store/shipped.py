@@ -20,59 +20,11 @@ from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.launcher.modules import render_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 _ROOT = Path(runtime.__file__).parent
 # Root files of this launcher and of earlier ones; see bundle_files.
 _LAUNCHER = {"run.py", "run.sh", "uv_cache.py", "prepare.py", "policy.py", "interpreter.py"}
-_RUN = (
-    "names",
-    "disk/cache_dir",
-    "disk/file_identity",
-    "disk/node_identity",
-    "launcher/warm_start",
-    "launcher/entry",
-)
-_UNPACK = (
-    "names",
-    "text",
-    "errors",
-    "disk/paths",
-    "disk/file_identity",
-    "disk/files",
-    "parallel",
-    "disk/safe_folder",
-    "disk/locks",
-    "strict_json",
-    "bundle/manifest_entries",
-    "bundle/manifest",
-    "processes",
-    "bundle/signatures",
-    "bundle/policy",
-    "disk/commit",
-    "bundle/unreadable",
-    "archive/tar",
-    "archive/multipart",
-    "archive/reader",
-    "archive/check",
-    "archive/extract",
-    "archive/open",
-    "archive/unpack",
-)
-_SITE = (
-    "names",
-    "text",
-    "errors",
-    "disk/paths",
-    "disk/file_identity",
-    "disk/files",
-    "strict_json",
-    "processes",
-    "bundle/signatures",
-    "bundle/policy",
-    "launcher/old_python",
-    "launcher/site_launcher",
-)
 _RUN_DOC = '''\
 """Run a script from this offline bundle: the launcher.
 
@@ -164,7 +116,7 @@ def bundle_files(*, with_cache: bool, with_pythons: bool) -> Mapping[str, bytes]
     modules = render_modules({path: code.decode() for path, code in files.items()}).encode()
     name = f"modules-{sha256_of(modules)[:16]}.txt"
     files[f"runtime/{name}"] = modules
-    files["run.py"] = single_file(_RUN, _RUN_DOC, _RUN_MAIN.format(modules=name))
+    files["run.py"] = single_file("launcher/entry", _RUN_DOC, _RUN_MAIN.format(modules=name))
     if with_cache:
         files["uv_cache.py"] = _UV_CACHE.encode()
     if with_pythons:
@@ -180,28 +132,28 @@ def is_launcher_file(path: str) -> bool:
 @cache
 def unpacker() -> bytes:
     """Return the program that checks and unpacks an archive without anything else installed."""
-    return single_file(_UNPACK, _UNPACK_DOC, _PLAIN_MAIN)
+    return single_file("archive/unpack", _UNPACK_DOC, _PLAIN_MAIN)
 
 
 @cache
 def site_launcher() -> bytes:
     """Return the program that starts the site's launcher with the arguments of a bundle's."""
-    return single_file(_SITE, _SITE_DOC, _PLAIN_MAIN)
+    return single_file("launcher/site_launcher", _SITE_DOC, _PLAIN_MAIN)
 
 
-def single_file(modules: tuple[str, ...], docstring: str, main: str) -> bytes:
-    """Concatenate *modules* (paths below runtime/, dependencies first) into one program.
+def single_file(entry: str, docstring: str, main: str) -> bytes:
+    """Concatenate a module (its path below runtime/) and what it imports into one program.
 
-    Imports of one another go; imports of modules that are not included become absolute
-    (`runtime.x`), which only works inside functions. Top-level names must be unique.
+    Only imports at the top level count. Imports of one another go; imports of modules that are not
+    included become absolute (`runtime.x`), which only works inside functions. Top-level names must
+    be unique.
     """
-    names = {f"{module}.py" for module in modules}
+    modules = _with_imports(entry)
     imports: dict[str, None] = {}
     typing_imports: dict[str, None] = {}
     bodies = []
     for module in modules:
-        path = _ROOT / f"{module}.py"
-        body, top, typed = _dissect(path, names)
+        body, top, typed = _dissect(module, modules)
         imports |= dict.fromkeys(top)
         typing_imports |= dict.fromkeys(typed)
         bodies.append(f"# ---- runtime/{module}.py ----\n\n{body}")
@@ -213,16 +165,45 @@ def single_file(modules: tuple[str, ...], docstring: str, main: str) -> bytes:
     return text.encode()
 
 
-def _dissect(path: Path, included: set[str]) -> tuple[str, list[str], list[str]]:
+def _with_imports(entry: str) -> dict[str, None]:
+    """Return the modules of a program, dependencies first."""
+    modules: dict[str, None] = {}
+
+    def add(module: str) -> None:
+        for node in _parsed(module)[1].body:
+            imported = _imported(module, node)
+            if imported and imported not in modules:
+                add(imported)
+        modules[module] = None
+
+    add(entry)
+    return modules
+
+
+@cache
+def _parsed(module: str) -> tuple[str, ast.Module]:
+    source = (_ROOT / f"{module}.py").read_text(encoding="utf-8")
+    return source, ast.parse(source)
+
+
+def _imported(module: str, node: ast.AST) -> str | None:
+    """Return the module of runtime/ that a statement imports from, or None."""
+    if not isinstance(node, ast.ImportFrom) or not node.level:
+        return None
+    folders = module.split("/")[: -node.level]
+    return "/".join([*folders, *(node.module or "").split(".")])
+
+
+def _dissect(module: str, included: Collection[str]) -> tuple[str, list[str], list[str]]:
     """Split a module into body, top-level imports and imports for type checkers."""
-    source = path.read_text(encoding="utf-8")
+    source, tree = _parsed(module)
     lines = source.split("\n")
-    tree = ast.parse(source)
     imports: list[str] = []
     typed: list[str] = []
     for node in _statements(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            _replace_import(lines, node, path, included)
+        imported = _imported(module, node)
+        if isinstance(node, ast.ImportFrom) and imported:
+            _replace_import(lines, node, None if imported in included else imported)
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             if not getattr(node, "level", 0):
@@ -266,20 +247,16 @@ def _merged(statements: Iterable[str]) -> list[str]:
     return [*sorted(plain), *merged, *others]
 
 
-def _replace_import(lines: list[str], node: ast.ImportFrom, path: Path, included: set[str]) -> None:
-    """Remove an import of an included module; make one of another module absolute."""
-    folder = path.parent
-    for _ in range(node.level - 1):
-        folder = folder.parent
-    target = folder.joinpath(*(node.module or "").split(".")).relative_to(_ROOT).as_posix()
+def _replace_import(lines: list[str], node: ast.ImportFrom, imported: str | None) -> None:
+    """Make an import of the module *imported* absolute; remove it for None."""
     indent = lines[node.lineno - 1][: node.col_offset]
     _blank(lines, node)
-    if f"{target}.py" not in included:
+    if imported is not None:
         names = ", ".join(
             f"{alias.name} as {alias.asname}" if alias.asname else alias.name
             for alias in node.names
         )
-        module = ".".join(["runtime", *target.split("/")])
+        module = ".".join(["runtime", *imported.split("/")])
         lines[node.lineno - 1] = f"{indent}from {module} import {names}"
 
 

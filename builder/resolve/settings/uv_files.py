@@ -14,6 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from offline_bundle.builder.inputs.uv_sources import tool_uv
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.text import printable
 
@@ -71,7 +72,7 @@ def _project_files(script_folder: Path) -> tuple[list[tuple[Path, dict[str, Any]
         if fault:
             notes.append(f"{path}: ignored, as uv cannot read its settings: {fault}")
             continue
-        table = _tool_uv(_pyproject(ancestor))
+        table = tool_uv(_pyproject(ancestor))
         if table is not None:
             return [(path, table)], notes
     return [], notes
@@ -128,7 +129,7 @@ def workspace_root(folder: Path) -> Path | None:
     if not projects:
         return None
     project, document = projects[0], _pyproject(projects[0])
-    table = _tool_uv(document) or {}
+    table = tool_uv(document) or {}
     if table.get("managed") is False:
         return None
     if isinstance(table.get("workspace"), dict):
@@ -141,7 +142,7 @@ def workspace_root(folder: Path) -> Path | None:
 
 
 def _is_member(project: Path, root: Path) -> bool:
-    workspace = (_tool_uv(_pyproject(root)) or {}).get("workspace")
+    workspace = (tool_uv(_pyproject(root)) or {}).get("workspace")
     if not isinstance(workspace, dict):
         return False
 
@@ -163,12 +164,6 @@ def _pyproject(folder: Path) -> dict[str, Any]:
         return tomllib.loads(_content(path).decode("utf-8-sig")) if path.is_file() else {}
     except (ValueError, RecursionError):  # not UTF-8 or not TOML
         return {}
-
-
-def _tool_uv(document: dict[str, Any]) -> dict[str, Any] | None:
-    tool = document.get("tool")
-    table = tool.get("uv") if isinstance(tool, dict) else None
-    return table if isinstance(table, dict) else None
 
 
 def _user_files() -> list[Path]:

@@ -265,11 +265,7 @@ def _project_table() -> Iterator[tuple[Path, Mapping[str, Any]]]:
         if _is_own(path, folder):
             try:
                 tool = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("tool", {})
-            except (
-                OSError,
-                ValueError,
-                RecursionError,
-            ):  # a file for other programs, which report that
+            except (OSError, ValueError, RecursionError):  # other programs report that
                 tool = {}
             if isinstance(tool, dict) and isinstance(tool.get("offline-bundle"), dict):
                 yield path, tool["offline-bundle"]
