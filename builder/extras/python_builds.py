@@ -29,6 +29,7 @@ from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import FetchError, ResolveError
 from offline_bundle.wheelhouse.runtime.parallel import gather
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
+from offline_bundle.wheelhouse.runtime.python.platforms import dotted_version
 from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class PythonBuild:
     @property
     def version_text(self) -> str:
         """The version with dots."""
-        return _dotted(self.version)
+        return dotted_version(self.version)
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,9 @@ def notes_on_unknown(
         if version > newest and find_interpreter(minor, script.requires_python) is None:
             notes.append(
                 f'{script.path}: requires-python = "{script.requires_python}" admits no Python '
-                f"{_dotted(minor)} before {_dotted(version)}; uv's list ends with "
-                f"{_dotted(newest)}, this machine has none that fits, and on nodes like that the "
-                "script does not start (exit 7)"
+                f"{dotted_version(minor)} before {dotted_version(version)}; uv's list ends with "
+                f"{dotted_version(newest)}, this machine has none that fits, and on nodes like "
+                "that the script does not start (exit 7)"
             )
     return notes
 
@@ -304,7 +305,3 @@ def _is_admitted(version: tuple[int, int, int], requirements: Iterable[str | Non
 def _numbers(version: str) -> tuple[int, int, int]:
     major, minor, micro = map(int, version.split("."))
     return major, minor, micro
-
-
-def _dotted(version: Iterable[int]) -> str:
-    return ".".join(map(str, version))

@@ -17,7 +17,7 @@ from offline_bundle.wheelhouse.runtime.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.inputs.scripts import Script
@@ -182,16 +182,7 @@ def yanked_packages(warnings: Sequence[str]) -> dict[str, str]:
 
 def index_annotations(text: str) -> dict[str, str]:
     """Return package name -> index, out of `name==version` lines followed by `# from URL`."""
-    indexes: dict[str, str] = {}
-    name = ""
-    for line in text.splitlines():
-        requirement = re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)", line)
-        source = re.match(r"\s+# from (\S+)", line)
-        if source and name:
-            indexes[name] = source[1]
-        elif requirement:
-            name = canonicalize_name(requirement[1])
-    return indexes
+    return dict(_comments(text, r"\s+# from (\S+)"))
 
 
 def notes_on_later_versions(resolution: Resolution, text: str) -> list[str]:
@@ -210,16 +201,8 @@ def notes_on_later_versions(resolution: Resolution, text: str) -> list[str]:
 
 def packages_requiring(names: Collection[str], text: str) -> set[str]:
     """Return the packages that require one of *names*, out of the `# via` comments of a lock."""
-    packages: set[str] = set()
-    name = ""
-    for line in text.splitlines():
-        requirement = re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)", line)
-        via = re.match(r"\s+#(?: via)?\s+([A-Za-z0-9][A-Za-z0-9._-]*)$", line)
-        if requirement:
-            name = canonicalize_name(requirement[1])
-        elif via and name in names:
-            packages.add(str(canonicalize_name(via[1])))
-    return packages
+    comments = _comments(text, r"\s+#(?: via)?\s+([A-Za-z0-9][A-Za-z0-9._-]*)$")
+    return {str(canonicalize_name(other)) for name, other in comments if name in names}
 
 
 def is_relevant(line: str) -> bool:
@@ -279,6 +262,16 @@ def unknown_error(failure: Failure) -> BundleError:
     """Return the error (exit 1) for a failure that is not known to be the script's."""
     hint = "try `uv lock --script` with the script: it shows whether uv or the build fails"
     return BundleError(f"{failure.title}: uv failed", problems=failure.lines, hint=hint)
+
+
+def _comments(text: str, pattern: str) -> Iterator[tuple[str, str]]:
+    """Yield each comment of a lock that matches, with the name of the package before it."""
+    name = ""
+    for line in text.splitlines():
+        if requirement := re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line):
+            name = canonicalize_name(requirement[0])
+        elif name and (comment := re.match(pattern, line)):
+            yield name, comment[1]
 
 
 def _names(patterns: Sequence[str], text: str) -> set[str]:
