@@ -3,8 +3,7 @@ line, and warm.
 
     python benchmarks/forms.py                     seven rounds
     python benchmarks/forms.py --write             also put table and chart into docs/benchmarks.md
-    python benchmarks/forms.py --directory DIR     work there; a file system in memory varies least, as ext4
-                                                   is slow to create files where others were removed
+    python benchmarks/forms.py --directory DIR     work there, with 200 MB for each run
 
 An image is used in three ways: mounted, unpacked by unsquashfs, and unpacked without any program.
 Every run of a round has a node of its own: empty caches, an empty home, the script in a folder of its own. What runs
@@ -127,18 +126,18 @@ def measure(workspace: Path, bundles: Mapping[str, Path], python: str, rounds: i
     for number in range(rounds + 1):
         for way in ways(bundles, python, ""):
             for title, name in SCRIPTS.items():
-                place = Place.make(workspace / "node")
+                place = Place.make(Path(tempfile.mkdtemp(prefix="node-", dir=workspace)))
                 commands, extra = ways(bundles, python, str(script(place.work, name)))[way]
                 environment = place.environment([Path(find_uv()).parent], None)
                 environment |= {"UV_PYTHON": python, "OFFLINE_BUNDLE_PYTHON": python, **extra}
                 if way == "cache":
                     environment["UV_CACHE_DIR"] = str(place.cache / "of-the-bundle")
                     commands[0].append(environment["UV_CACHE_DIR"])
+                os.sync()  # what earlier runs wrote must not slow this one down
                 cold = run_all(commands, environment, place.work)
                 cold = replace(cold, cpu=cold.cpu + daemon_cpu(place))
                 warm = run(commands[-1], environment, place.work)
-                unmount_all(place)
-                place.remove()
+                unmount_all(place)  # and keep it: ext4 is slow to create files after a removal
                 for state, sample in (("cold", cold), ("warm", warm)) if number else ():
                     times.setdefault((way, title, state), []).append(sample)
         print(f"round {number}/{rounds}", file=sys.stderr, flush=True)
