@@ -6,6 +6,7 @@ outcome itself.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -28,6 +29,24 @@ if TYPE_CHECKING:
     from offline_bundle.runner.request import Request
 
 _PREFIX = re.compile(r"^\w+: (?:error|fatal): ")
+_NETWORK_ERRORS = tuple(
+    os.strerror(number).lower()
+    for number in (
+        errno.EAGAIN,
+        errno.EINTR,
+        errno.EPIPE,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOTCONN,
+        errno.ETIMEDOUT,
+    )
+)
+"""What commands print if the connection to their server fails."""
 _SECONDS = 120
 """Time limit of a command; schedulers themselves give up sooner."""
 
@@ -172,7 +191,7 @@ class Commands:
 
     title: str
     transient: re.Pattern[str]
-    """Messages of a scheduler that is busy, starting, or unreachable."""
+    """The scheduler's own messages if it is busy, starting, or unreachable."""
     limit: re.Pattern[str]
     """Messages if the user has as many jobs in the queue as allowed."""
     unconfigured: re.Pattern[str]
@@ -188,17 +207,22 @@ class Commands:
         lines = (done.stderr or done.stdout).splitlines()
         lines = [_PREFIX.sub("", line).strip() for line in lines]
         message = "; ".join(filter(None, lines)) or f"exit code {done.returncode}"
-        if self.unconfigured.search(message) and not self.transient.search(message):
+        is_transient = self._is_transient(message)
+        if self.unconfigured.search(message) and not is_transient:
             raise InputError(
                 f"{command[0]} has no cluster configuration: {message}",
                 hint=f"submit from a login node of the cluster, or {self.configuration}",
             )
         kind = SchedulerError
-        if self.transient.search(message):
+        if is_transient:
             kind = UnreachableError
         elif self.limit.search(message):
             kind = SubmitLimitError
         raise kind(f"{command[0]}: {message}", hint=f"this is {self.title}'s own message")
+
+    def _is_transient(self, message: str) -> bool:
+        is_network_error = any(text in message.lower() for text in _NETWORK_ERRORS)
+        return is_network_error or self.transient.search(message) is not None
 
 
 def run_command(title: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 _commands = Commands(
     title="PBS",
-    transient=re.compile(
-        r"(?i)cannot connect|connection (?:refused|reset)|timed? ?out|server.*(?:busy|shut)"
-    ),
+    transient=re.compile(r"(?i)cannot connect|timed? ?out|server.*(?:busy|shut)"),
     limit=re.compile(r"(?i)would exceed|max_queued|maximum number of jobs"),
     unconfigured=re.compile(r"(?i)pbs\.conf|PBS_SERVER|no default server"),
     configuration="set PBS_CONF_FILE",

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 _commands = Commands(
     title="Grid Engine",
-    transient=re.compile(
-        r"(?i)can't connect|unable to (?:contact|send)|timeout|got no response|reset by peer"
-    ),
+    transient=re.compile(r"(?i)can't connect|unable to (?:contact|send)|timeout|got no response"),
     limit=re.compile(r"(?i)job rejected: only \d+ jobs are allowed|max_u_jobs|max_jobs"),
     unconfigured=re.compile(r"(?i)SGE_ROOT|act_qmaster|cell directory|SGE_CELL"),
     configuration="source its settings.sh",

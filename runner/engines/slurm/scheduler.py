@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 _commands = Commands(
     title="Slurm",
     transient=re.compile(
-        r"(?i)unable to contact|timed out|zero bytes|connection refused|temporarily|no route"
-        r"|unreachable|system call|reset by peer|broken pipe"
+        r"(?i)unable to contact|timed out|zero bytes|standby mode|temporarily unable"
+        r"|communication (?:connection|shutdown) failure|message (?:send|receive) failure"
+        r"|header lengths"
     ),
     limit=re.compile(
         r"(?i)submit ?limit|job limit|MaxSubmit|QOSMax|AssocMax|too many|limit on number"
