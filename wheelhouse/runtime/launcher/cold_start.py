@@ -26,6 +26,7 @@ from .request import Request
 from .script_metadata import read_metadata
 from .trusted_bundle import open_bundle
 from .warm_start import (
+    awaits_check,
     environment_python,
     is_complete,
     job_variables,
@@ -252,6 +253,8 @@ def _prepare(plan: "Plan", request: Request, cache: str) -> Environment:
         maker = FileLock(home + ".lock")
         if maker.acquire(block=False):
             try:
+                if awaits_check(home):
+                    continue  # a node that shares the cache has just made it
                 if is_new and not is_complete(home):
                     kind = MountError if plan.is_mounted else BundleError
                     raise kind(f"{home} was made, but it is not usable", hint=_UNUSABLE_HINT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -126,6 +127,32 @@ def test_an_environment_of_another_boot_is_checked_once(ready: Node) -> None:
     assert "boot" not in json.loads((home / "complete.json").read_text())
     assert home.stat().st_ino == before.st_ino
     assert ready.run(ready.script()).stderr == ""
+
+
+def test_nodes_that_share_a_cache_make_one_environment(node: Node) -> None:
+    make_bundle(node.bundle, {"eval": BundleScript(body=BODY)})
+
+    def start(boot: int) -> str:
+        change = (
+            "import time\n"
+            "from runtime.launcher import warm_start\n"
+            "from runtime.launcher.prepare import environment\n"
+            f"warm_start.boot_id = environment.boot_id = lambda: 'boot {boot}'\n"
+            "acquire = cold_start.FileLock.acquire\n"
+            # what a start knows of the environment is old when it has the lock
+            "def slowly(lock, **options):\n"
+            "    time.sleep(0.3)\n"
+            "    return acquire(lock, **options)\n"
+            "cold_start.FileLock.acquire = slowly"
+        )
+        done = node.run_changed(change, node.script())
+        assert (done.returncode, done.stdout) == (0, "ran 1.0\n"), done.stderr
+        return done.stderr
+
+    with ThreadPoolExecutor(6) as pool:
+        output = "".join(pool.map(start, range(6)))
+    assert output.count("Preparing the environment") == 1, output
+    assert output.count("made before this node started") == 1, output
 
 
 @pytest.mark.parametrize(
