@@ -10,6 +10,7 @@ node that was given up still works, the first one counts.
 from __future__ import annotations
 
 import json
+import posixpath
 import shlex
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,9 @@ arguments={arguments}
 state=
 code=7
 if [ -f "$bundle/run.py" ]; then
-    if [ -e {policy} ] || [ -L {policy} ] || [ -n "${{OFFLINE_BUNDLE_POLICY:-}}" ]; then
+    # a policy, also as a link or in a folder that this user cannot search
+    if [ -e {policy} ] || [ -L {policy} ] || [ -n "${{OFFLINE_BUNDLE_POLICY:-}}" ] ||
+        {{ [ -d {policy_folder} ] && ! [ -x {policy_folder} ]; }}; then
         # the bundle may be forged, and its launcher with it: start that of the site
         set -- python3 -I -S "$private/{site_launcher}"
         python3 -I -S -c '' 2>/dev/null ||
@@ -177,6 +180,7 @@ def render_script(  # noqa: PLR0913
         outputs=render_output_checks(outputs),
         record=RECORD_NAME,
         policy=POLICY_PATH,
+        policy_folder=posixpath.dirname(POLICY_PATH),
         site_launcher=SITE_LAUNCHER_NAME,
     )
 

@@ -188,7 +188,8 @@ def has_metadata(path: Path) -> bool:
 
 def site_launcher(environment: Mapping[str, str]) -> Path | None:
     """Return the launcher that the policy in force names, as the runtime's `site_launcher`."""
-    if os.path.lexists(POLICY):
+    folder = Path(POLICY).parent  # this user may not be able to search it
+    if os.path.lexists(POLICY) or (folder.is_dir() and not os.access(folder, os.X_OK)):
         policy, users = Path(POLICY), {0}
     elif environment.get("OFFLINE_BUNDLE_POLICY"):
         policy = Path(environment["OFFLINE_BUNDLE_POLICY"]).absolute()
@@ -218,7 +219,10 @@ def check_not_writable_by_others(path: Path, users: set[int]) -> None:
         state, link = name.stat(), name.lstat()
         is_planted = stat.S_ISLNK(link.st_mode) and name.parent.stat().st_mode & 0o022
         is_sticky = name != path and stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX
-        bits = others if state.st_gid == os.getgid() else 0o022
+        is_own = state.st_gid == os.getgid()
+        with suppress(AttributeError, OSError):  # Linux only, and not on every file system
+            is_own = is_own and "system.posix_acl_access" not in os.listxattr(name)
+        bits = others if is_own else 0o022
         is_foreign = {state.st_uid, link.st_uid} - users - root
         if is_foreign or is_planted or (state.st_mode & bits and not is_sticky):
             raise RuntimeError(f"{name} can be changed by others")
@@ -305,11 +309,8 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
         if fault is None:
             return folder
         faults.append(f"{folder} {fault}")
-    raise RuntimeError(
-        "no cache folder that only this user can change: "
-        + "; ".join(faults)
-        + "; set OFFLINE_BUNDLE_CACHE to one"
-    )
+    problems = "; ".join([*faults, "set OFFLINE_BUNDLE_CACHE to one"])
+    raise RuntimeError(f"no cache folder that only this user can change: {problems}")
 
 
 def cache_candidates(environment: Mapping[str, str]) -> list[Path]:

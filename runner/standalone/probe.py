@@ -322,7 +322,9 @@ def cache_fault(folder: str) -> "str | None":
     for path in [name for start in (folder, real) for name in _with_parents(start)]:
         where = os.path.dirname(path)
         above, link = os.stat(where), os.lstat(path)
-        is_shared = above.st_mode & 0o002 or (above.st_mode & 0o020 and above.st_gid not in groups)
+        lists = _attempt(getattr(os, "listxattr", list), where) or ()
+        is_own = above.st_gid in groups and "system.posix_acl_access" not in lists
+        is_shared = above.st_mode & (0o002 if is_own else 0o022)
         if stat.S_ISLNK(link.st_mode) and (is_shared or link.st_uid not in trusted):
             return "is behind {}, a symbolic link that another user may have created".format(path)
         if above.st_uid not in trusted or (is_shared and not above.st_mode & 0o1000):
@@ -346,9 +348,8 @@ def _file_system(folder: str) -> "str | None":
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
         for line in file:
             before, _, after = line.partition(" - ")
-            mount = re.sub(
-                r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), before.split(" ")[4]
-            )
+            point = before.split(" ")[4]
+            mount = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), point)
             is_above = real == mount or real.startswith(mount.rstrip("/") + "/")
             if is_above and len(mount) >= len(best[0]):
                 best = (mount, after.split(" ")[0])

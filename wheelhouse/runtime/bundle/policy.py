@@ -5,7 +5,7 @@ import stat
 import sys
 import time
 
-from ..disk.file_identity import file_identity
+from ..disk.file_identity import file_identity, is_present, path_steps
 from ..errors import IntegrityError, SignatureError
 from ..names import MANIFEST, POLICY_PATH, SIGNATURE
 from ..strict_json import parse_object
@@ -48,7 +48,7 @@ def check_policies(content: bytes, signature: "Optional[bytes]") -> "list[Signer
 
 def may_be_in_force() -> bool:
     """Return whether there may be a policy, or what should be one, without reading it."""
-    return bool(os.environ.get("OFFLINE_BUNDLE_POLICY")) or os.path.lexists(POLICY_PATH)
+    return bool(os.environ.get("OFFLINE_BUNDLE_POLICY")) or is_present(POLICY_PATH)
 
 
 def policies() -> "list[SignerPolicy]":
@@ -69,8 +69,9 @@ def site_launcher() -> "Optional[str]":
                 f"{path} does not name a launcher, so jobs cannot check the bundle",
                 'add "launcher": the path of a reviewed run.py, with runtime/ next to it',
             )
-        for folder, _, names in os.walk(os.path.join(os.path.dirname(launcher), "runtime")):
-            for name in names:
+        runtime = os.path.join(os.path.dirname(launcher), "runtime")
+        for folder, folders, names in os.walk(runtime, followlinks=True):
+            for name in [*folders, *names]:  # an empty __pycache__ could be filled later
                 _check_not_writable_by_others(os.path.join(folder, name), users)
         return launcher
     return None
@@ -93,15 +94,8 @@ def policy_state(bundle: str) -> "list[str]":
 
 def _policy_paths() -> "Iterator[tuple[str, set[int]]]":
     """Yield the path of each policy, with the users that may have written it."""
-    if sys.platform != "win32":
-        try:
-            os.lstat(POLICY_PATH)
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except OSError as error:
-            raise _policy_fault(POLICY_PATH, f"cannot be read: {error.strerror}") from None
-        else:
-            yield POLICY_PATH, root_users()
+    if sys.platform != "win32" and is_present(POLICY_PATH):
+        yield POLICY_PATH, root_users()
     added = os.environ.get("OFFLINE_BUNDLE_POLICY")
     if added:
         users = set() if sys.platform == "win32" else {*root_users(), os.getuid()}
@@ -145,32 +139,24 @@ def _read_files(path: str, users: "set[int]") -> "dict[str, str]":
 
 
 def _check_not_writable_by_others(path: str, users: "set[int]") -> None:
-    """Raise SignatureError unless only *users* can have written or replaced the file."""
+    """Raise SignatureError unless only *users* can have written or replaced the file or folder."""
     if sys.platform == "win32":
         return
-    for name in _with_parents(path):
-        try:
-            state = os.stat(name)
-        except OSError as error:
-            raise _policy_fault(name, f"cannot be read: {error.strerror}") from None
-        is_folder = stat.S_ISDIR(state.st_mode)
-        is_sticky = is_folder and state.st_mode & stat.S_ISVTX
-        if not is_folder and not stat.S_ISREG(state.st_mode):  # reading a fifo would wait
-            raise _policy_fault(name, "is not a file")
-        if state.st_uid not in users and not (is_folder and state.st_uid in root_users()):
+    try:
+        os.stat(path)  # an OSError also for links that lead in a circle
+        steps = list(path_steps(os.path.abspath(path)))
+    except OSError as error:
+        raise _policy_fault(error.filename or path, f"cannot be read: {error.strerror}") from None
+    for name, state in steps:
+        is_last, is_link = name == steps[-1][0], stat.S_ISLNK(state.st_mode)
+        if is_last and not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
+            raise _policy_fault(name, "is not a file")  # reading a fifo would wait
+        if state.st_uid not in (users if is_last else users | root_users()):
             raise _policy_fault(name, f"belongs to user {state.st_uid}")
-        if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not is_sticky:
+        is_sticky = not is_last and state.st_mode & stat.S_ISVTX
+        if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not is_sticky and not is_link:
             mode = f"{stat.S_IMODE(state.st_mode):04o}"
             raise _policy_fault(name, f"can be written by others (mode {mode})")
-
-
-def _with_parents(path: str) -> "Iterator[str]":
-    """Yield the file and each folder above it, as named and as links lead."""
-    for name in dict.fromkeys([os.path.abspath(path), os.path.realpath(path)]):
-        yield name
-        while os.path.dirname(name) != name:
-            name = os.path.dirname(name)  # noqa: PLW2901 - upwards from here
-            yield name
 
 
 def root_users() -> "set[int]":

@@ -1,17 +1,18 @@
 """The node's cache folder: where it may be, and whether it may be used. One rule for every program.
 
-The launcher's warm start includes this module, so it imports nothing but `os` and `sys`.
+The launcher's warm start includes this module, so it imports little.
 """
 
 import os
 import sys
 
+from .file_identity import LINK, path_steps
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Optional
 
-_FILE_TYPE, _FOLDER, _LINK = 0o170000, 0o040000, 0o120000
+_FILE_TYPE, _FOLDER = 0o170000, 0o040000
 _STICKY, _WRITABLE_BY_OTHERS, _WRITABLE_BY_GROUP, _WRITABLE_BY_ALL = 0o1000, 0o022, 0o020, 0o002
 
 
@@ -50,11 +51,11 @@ def cache_fault(folder: str) -> "Optional[str]":  # noqa: PLR0911 - a list of ch
     trusted = (user, 0, os.stat(os.sep).st_uid)  # root's number where a namespace has no 0
     *above, (_, status) = path_steps(folder)
     for path, step in above:
-        if step.st_mode & _FILE_TYPE == _LINK:
+        if step.st_mode & _FILE_TYPE == LINK:
             if is_shared or step.st_uid not in trusted:
                 return f"is behind {path}, a symbolic link that another user may have created"
             continue
-        is_shared = _is_shared(step)
+        is_shared = _is_shared(path, step)
         if step.st_uid not in trusted or (is_shared and not step.st_mode & _STICKY):
             return f"is in {path}, where another user may replace it"
     if status.st_mode & _FILE_TYPE != _FOLDER:
@@ -66,31 +67,18 @@ def cache_fault(folder: str) -> "Optional[str]":  # noqa: PLR0911 - a list of ch
     return None
 
 
-def path_steps(path: str) -> "Iterator[tuple[str, os.stat_result]]":
-    """Yield each folder and link that an absolute path leads through, and what it names."""
-    step, names = _split(path)
-    yield step, os.lstat(step)
-    while names:
-        name = names.pop()
-        if name in ("", os.curdir):
-            continue
-        above, step = step, os.path.dirname(step) if name == os.pardir else os.path.join(step, name)
-        status = os.lstat(step)
-        yield step, status
-        if status.st_mode & _FILE_TYPE == _LINK:
-            target = os.readlink(step)
-            step, inner = _split(target) if os.path.isabs(target) else (above, _split(target)[1])
-            names += inner
-
-
-def _split(path: str) -> "tuple[str, list[str]]":
-    """Return the root folder of a path, and the names below it, the last one first."""
-    drive, names = os.path.splitdrive(path)
-    return drive + os.sep, names.split(os.sep)[::-1]
-
-
-def _is_shared(status: os.stat_result) -> bool:
+def _is_shared(path: str, status: os.stat_result) -> bool:
     """Return whether others can write; not by the group that a user has alone, of equal number."""
     own = (0, os.getgid()) if os.getgid() == os.getuid() else (0,)
-    is_group = status.st_mode & _WRITABLE_BY_GROUP and status.st_gid not in own
+    is_group = status.st_mode & _WRITABLE_BY_GROUP and (
+        status.st_gid not in own or _has_access_list(path)
+    )
     return bool(status.st_mode & _WRITABLE_BY_ALL or is_group)
+
+
+def _has_access_list(path: str) -> bool:
+    """Return whether an access list names others: acl(5). Its rights are shown as the group's."""
+    try:
+        return "system.posix_acl_access" in os.listxattr(path)
+    except (AttributeError, OSError):  # Linux only, and not on every file system
+        return False

@@ -1,10 +1,16 @@
-"""The identity of a file: another one when the file was changed or replaced.
+"""What is at a path: whether it exists, its identity, and the folders and links that lead there.
 
 The launcher's warm start includes this module, so it imports nothing but `os`.
 """
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LINK = 0o120000
+_FILE_TYPE = 0o170000
 _SECOND = 1_000_000_000
 
 
@@ -24,3 +30,37 @@ def file_identity(path: str) -> str:
 
     with open(path, "rb") as file:
         return f"{identity} {sha256(file.read()).hexdigest()}"
+
+
+def is_present(path: str) -> bool:
+    """Return whether there is anything at *path*, also if its folder cannot be searched."""
+    try:
+        return bool(os.lstat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def path_steps(path: str) -> "Iterator[tuple[str, os.stat_result]]":
+    """Yield each folder and link that an absolute path leads through, and what it names."""
+    step, names = _root_and_names(path)
+    yield step, os.lstat(step)
+    while names:
+        name = names.pop()
+        if name in ("", os.curdir):
+            continue
+        above, step = step, os.path.dirname(step) if name == os.pardir else os.path.join(step, name)
+        status = os.lstat(step)
+        yield step, status
+        if status.st_mode & _FILE_TYPE == LINK:
+            target = os.readlink(step)
+            root, inner = _root_and_names(target)
+            step = root if os.path.isabs(target) else above
+            names += inner
+
+
+def _root_and_names(path: str) -> "tuple[str, list[str]]":
+    """Return the root folder of a path, and the names below it, the last one first."""
+    drive, names = os.path.splitdrive(path)
+    return drive + os.sep, names.split(os.sep)[::-1]

@@ -53,6 +53,7 @@ is_private() (
         ?????????[tT]*,above) ;;
         ????????w*) exit 1 ;;
         # a group that this user has alone, of equal number
+        ?????w????+*) exit 1 ;;  # an access list
         ?????w*) [ "$4" = 0 ] || { [ "$4" = "$user" ] && [ -G "$folder" ]; } || exit 1 ;;
         esac
         [ -O "$folder" ] || [ "$3" = 0 ] || [ "$3" = "$root" ] || exit 1
@@ -79,7 +80,9 @@ for python in python3 python python3.14 python3.13 python3.12 python3.11 python3
     if has "$python" && is_new_enough "$python"; then exec "$python" "$bundle/run.py" "$@"; fi
 done
 
-if [ -n "${OFFLINE_BUNDLE_POLICY:-}" ] || [ -e /etc/offline-bundle/policy.json ]; then
+site=/etc/offline-bundle  # a link, or a folder that this user cannot search, counts as a policy
+if [ -n "${OFFLINE_BUNDLE_POLICY:-}" ] || [ -e $site/policy.json ] || [ -L $site/policy.json ] ||
+    { [ -d $site ] && ! [ -x $site ]; }; then
     fail 6 "this site requires signatures, and PATH has no Python to check them" "install Python 3.9 or newer"
 fi
 

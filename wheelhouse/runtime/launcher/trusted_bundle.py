@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from ..bundle.manifest import Manifest
 from ..bundle.policy import trusted_manifest
-from ..disk.cache_dir import path_steps
+from ..disk.file_identity import path_steps
 from ..disk.files import (
     CHUNK_SIZE,
     NotRegularError,

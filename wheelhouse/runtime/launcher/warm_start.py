@@ -4,7 +4,7 @@ import os
 import sys
 
 from ..disk.cache_dir import cache_candidates, cache_fault
-from ..disk.file_identity import file_identity
+from ..disk.file_identity import file_identity, is_present
 from ..disk.node_identity import boot_id, node_identity
 from ..names import MANIFEST, POLICY_PATH, PYTHON_VARIABLES
 
@@ -27,7 +27,7 @@ def start_from_record(words: "list[str]", default_bundle: str) -> None:
     Only the common command lines, scripts and caches are handled; all others are left, with their
     errors, to the cold start.
     """
-    if os.environ.get("OFFLINE_BUNDLE_POLICY") or os.path.lexists(POLICY_PATH):
+    if os.environ.get("OFFLINE_BUNDLE_POLICY") or is_present(POLICY_PATH):
         return  # signatures are required: the cold start checks them at every start
     options = {"--bundle": default_bundle, "--python": os.environ.get("OFFLINE_BUNDLE_PYTHON")}
     while len(words) > 1 and words[0] in options:

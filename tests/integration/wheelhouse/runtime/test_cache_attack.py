@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -115,7 +116,24 @@ def make_caches(site: Path) -> dict[Path, str]:
         os.chown(above, owners[owner], groups[group])
         above.chmod(mode)
         caches[cache] = f"{'link' if is_link else 'folder'} in {mode:04o} of {owner}, {group}"
+    for owner_id, group_id in itertools.product((0, USER), (0, USER, GROUP)):
+        above = site / f"list-{owner_id}-{group_id}"
+        (above / "cache").mkdir(mode=0o700, parents=True)
+        os.chown(above / "cache", USER, USER)
+        os.chown(above, owner_id, group_id)
+        try:
+            os.setxattr(above, "system.posix_acl_access", access_list(ATTACKER))
+        except OSError:  # a file system without access lists
+            break
+        caches[above / "cache"] = f"folder in one of {owner_id}, {group_id}, with an access list"
     return caches
+
+
+def access_list(user: int) -> bytes:
+    """Return an access list that lets *user* write, as acl(5) and <linux/posix_acl_xattr.h>."""
+    none = 0xFFFFFFFF
+    entries = [(1, 7, none), (2, 7, user), (4, 5, none), (0x10, 7, none), (0x20, 5, none)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
 def test_what_the_rule_accepts_no_other_user_can_replace(site: Path) -> None:

@@ -84,6 +84,17 @@ def test_broken_installer_never_completes_environment(node: Node, fault: str) ->
     assert healthy.returncode == 0, healthy.stderr
 
 
+def test_a_package_may_print_when_python_starts_and_ends(node: Node) -> None:
+    code = "import atexit, sys; sys.stdout.write('start'); atexit.register(print, 'end')"
+    uv = f'#!/bin/sh\n"{UV}" "$@" || exit\n{SITE_PACKAGES}echo "{code}" > "$site/x.pth"\n'
+    program = node.write("printing-uv", uv)
+    program.chmod(0o755)
+    done = node.run("-q", node.script(), variables={"OFFLINE_BUNDLE_UV": str(program)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("start")
+    assert done.stdout.endswith("end\n")
+
+
 BROKEN_PIP = """
 from pathlib import Path
 from runtime.launcher.prepare.install import Tool

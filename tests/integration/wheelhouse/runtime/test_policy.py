@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from offline_bundle.wheelhouse import runtime
 from offline_bundle.wheelhouse.runtime.bundle import policy
 from offline_bundle.wheelhouse.runtime.bundle.policy import (
     may_be_in_force,
@@ -22,10 +24,15 @@ from offline_bundle.wheelhouse.signing import (
     check_trust,
     sign,
 )
+from tests.support.bundles import make_bundle
+from tests.support.node import python_for_everybody
 from tests.support.policy_cases import bundle, kind_of_refusal, system_policy, write_policy
+from tests.support.programs import require
 from tests.support.signing_cases import allowing, make_key, public
 
 __all__ = ["bundle", "system_policy"]
+
+RUNTIME = Path(runtime.__file__).parent
 
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are POSIX's")
@@ -99,6 +106,59 @@ def test_what_others_can_write_is_no_policy(
     assert trusted_manifest(str(bundle))[1]
     (system_policy.parent / writable).chmod(0o777)
     assert kind_of_refusal(bundle) == "policy"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a link away")
+@pytest.mark.parametrize("linked", ["policy.json", "allowed_signers", "."])
+def test_what_is_behind_a_link_of_another_user_is_no_policy(
+    bundle: Path, key: Path, system_policy: Path, linked: str
+) -> None:
+    """It could lead elsewhere when the file is read."""
+    write_policy(system_policy, allowed_signers="allowed_signers")
+    allowing(system_policy.parent, f"alice {public(key)}")
+    sign(bundle, str(key))
+    path = system_policy.parent / linked
+    path.rename(system_policy.parents[1] / "real")
+    path.symlink_to(system_policy.parents[1] / "real")
+    assert trusted_manifest(str(bundle))[1]
+    os.chown(path, 12345, -1, follow_symlinks=False)
+    assert kind_of_refusal(bundle) == "policy"
+
+
+FORCE = """
+import sys
+from runtime.bundle import policy
+policy.POLICY_PATH = sys.argv[1]
+print(policy.may_be_in_force())
+try:
+    policy.trusted_manifest(sys.argv[2])
+except policy.SignatureError as error:
+    print(error.kind)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("state", ["closed", "link to nothing", "none"])
+def test_a_policy_that_cannot_be_read_is_in_force(state: str) -> None:
+    """A site may have closed the folder by mistake: that must not switch its policy off."""
+    with tempfile.TemporaryDirectory() as folder:  # where other users can read
+        top = Path(folder)
+        top.chmod(0o755)
+        shutil.copytree(RUNTIME, top / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+        make_bundle(top / "bundle")
+        path = top / "etc/policy.json"
+        path.parent.mkdir(mode=0o700 if state == "closed" else 0o755)
+        if state == "link to nothing":
+            path.symlink_to("missing")
+        user = [require("setpriv"), "--reuid=12341", "--regid=12341", "--clear-groups"]
+        command = [*user, python_for_everybody(), "-c", FORCE, path, top / "bundle"]
+        done = subprocess.run(command, cwd=top, capture_output=True, text=True, check=True)
+        assert done.stdout == ("False\n" if state == "none" else "True\npolicy\n")
+        script = (RUNTIME / "launcher/run.sh").read_text()
+        check = script[script.index("site=/etc") : script.index("cache=${OFF")]
+        shell = f"fail() {{ exit $1; }}\n{check.replace('/etc/offline-bundle', str(path.parent))}"
+        code = subprocess.run([*user, "sh", "-c", shell], check=False).returncode
+        assert code == (0 if state == "none" else 6)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")

@@ -28,7 +28,10 @@ import os, sys
 from importlib.util import MAGIC_NUMBER
 folders = [path for path in sys.path if os.path.basename(path) == "site-packages"]
 facts = [MAGIC_NUMBER.hex(), sys.prefix, *folders]
+sys.stdout.flush()
 sys.stdout.buffer.write(b"\\n" + os.fsencode("\\0".join(facts)))
+sys.stdout.buffer.flush()
+os._exit(0)
 """
 
 
@@ -110,7 +113,7 @@ def _started_paths(python: str) -> "list[str]":
         )
     except OSError:
         return []
-    # Packages may print when Python starts (.pth files): only the last line counts.
+    # Packages may print when Python starts (.pth files), or at its end: the last line counts.
     paths = os.fsdecode(result.stdout).rpartition("\n")[2].split("\0")
     return paths if len(paths) > 1 else []
 
