@@ -40,6 +40,7 @@ from offline_bundle.runner.results.live_console import LiveConsole
 from offline_bundle.runner.results.owner import read_owner
 from offline_bundle.runner.standalone.job_rules import Outputs
 from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
+from offline_bundle.wheelhouse.runtime.disk.safe_folder import flush_tree
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def write_submission(directory: Path, plan: SubmissionRecord) -> None:
         "details": dict(plan.details),
     }
     write(directory / PRIVATE_NAME / _PLAN_NAME, json.dumps(document))
+    flush_tree(directory / PRIVATE_NAME)  # after a power cut, its jobs may still run
 
 
 def read_submission(directory: Path, engine: str) -> SubmissionRecord:

@@ -94,7 +94,7 @@ def lock_to_project(directory: Path, owner: ResultsOwner) -> None:
             )
         if found is None or owner.origin != Origin():
             content = json.dumps(_owner_document(owner)).encode()
-            write_atomic(directory / OWNER_NAME, content, mode=0o666)
+            write_atomic(directory / OWNER_NAME, content, mode=0o666, durable=True)
     except OSError as error:
         hint = "name a writable directory with --download"
         raise BundleError(f"{directory} cannot be used: {error.strerror}", hint=hint) from error

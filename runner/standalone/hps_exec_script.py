@@ -219,10 +219,9 @@ def check_not_writable_by_others(path: Path, users: set[int]) -> None:
         state, link = name.stat(), name.lstat()
         is_planted = stat.S_ISLNK(link.st_mode) and name.parent.stat().st_mode & 0o022
         is_sticky = name != path and stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX
-        is_own = state.st_gid == os.getgid()
+        bits = others if state.st_gid == os.getgid() else 0o022
         with suppress(AttributeError, OSError):  # Linux only, and not on every file system
-            is_own = is_own and "system.posix_acl_access" not in os.listxattr(name)
-        bits = others if is_own else 0o022
+            bits |= 0o022 if "system.posix_acl_access" in os.listxattr(name) else 0
         is_foreign = {state.st_uid, link.st_uid} - users - root
         if is_foreign or is_planted or (state.st_mode & bits and not is_sticky):
             raise RuntimeError(f"{name} can be changed by others")

@@ -5,6 +5,7 @@ The copy has what the kernel has written to the device. What is only in its memo
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -151,3 +152,17 @@ def in_another_boot(boot: Path) -> list[str | Path]:
     """Return a prefix of commands for which the kernel's boot has the identifier in *boot*."""
     run = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
     return [require("unshare"), "--mount", "sh", "-c", run, boot]
+
+
+def test_submitted_jobs_are_known(update: Update, image: Path) -> None:
+    """The scheduler may have them: without its record, nobody could find their results."""
+    words = ["--bundle", update.new, "--engine", "local", "-j", "3", "--download"]
+    cache = {"OFFLINE_BUNDLE_CACHE": str(update.folder / "cache of jobs")}
+    with mounted(image) as disk:
+        submit = [*OFFLINE_BUNDLE, "submit", update.folder / "job.py", *words, disk / "out"]
+        assert run_quietly(submit, **cache).returncode == 0
+        copy = image.parent / shutil.copyfile(image, image.with_name("copy.img")).name
+    copy.replace(image)
+    with mounted(image) as disk:
+        done = call("jobs", disk / "out", "--json")
+        assert json.loads(done.out)["project"]["id"] == str(disk / "out"), done.err
