@@ -96,11 +96,11 @@ def _report(
     from offline_bundle.builder.cli import ci_reports
     from offline_bundle.wheelhouse.runtime.errors import translate_os_errors
 
-    findings = ci_reports.collect_findings(error, _selected(scripts)) if error else []
+    problems = ci_reports.locate_problems(error, _selected(scripts)) if error else []
     if annotations:
-        click.echo(ci_reports.github_annotations(findings), nl=False, err=True)
+        click.echo(ci_reports.github_annotations(problems), nl=False, err=True)
     if sarif is not None:
-        document = json.dumps(ci_reports.sarif(findings, error.exit_code if error else 0), indent=1)
+        document = json.dumps(ci_reports.sarif(problems, error.exit_code if error else 0), indent=1)
         with translate_os_errors(sarif):
             sarif.write_text(f"{document}\n", encoding="utf-8")
 

@@ -42,7 +42,7 @@ _RULES = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class LocatedProblem:
     """A problem and its location."""
 
     rule: str
@@ -52,7 +52,7 @@ class Finding:
     """From 1."""
 
 
-def collect_findings(error: BundleError, scripts: Sequence[Path]) -> list[Finding]:
+def locate_problems(error: BundleError, scripts: Sequence[Path]) -> list[LocatedProblem]:
     """Return the problems of *error*, each at the script and line in its text.
 
     Reads the scripts for the line of the requirement that a problem names.
@@ -60,46 +60,46 @@ def collect_findings(error: BundleError, scripts: Sequence[Path]) -> list[Findin
     rule, _ = _RULES.get(error.exit_code, _RULES[1])
     hint = f"\n{error.hint}" if error.hint else ""
     return [
-        Finding(rule, text + hint, path, line or _line_of(path, text))
-        for path, line, text in _located_problems(error, scripts)
+        LocatedProblem(rule, text + hint, path, line or _line_of(path, text))
+        for path, line, text in _texts_by_script(error, scripts)
     ]
 
 
-def github_annotations(findings: Iterable[Finding]) -> str:
+def github_annotations(problems: Iterable[LocatedProblem]) -> str:
     """Return workflow commands, one per line."""
     return "".join(
-        f"::error file={_property(_relative(finding.path))},line={finding.line},"
-        f"title={finding.rule}::{_data(finding.message)}\n"
-        for finding in findings
+        f"::error file={_property(_relative(problem.path))},line={problem.line},"
+        f"title={problem.rule}::{_data(problem.message)}\n"
+        for problem in problems
     )
 
 
-def sarif(findings: Sequence[Finding], exit_code: int) -> dict[str, Any]:
-    """Return a SARIF log of one run; without results where there are no findings."""
-    used = sorted({finding.rule for finding in findings})
+def sarif(problems: Sequence[LocatedProblem], exit_code: int) -> dict[str, Any]:
+    """Return a SARIF log of one run; without results where there are no problems."""
+    used = sorted({problem.rule for problem in problems})
     texts = dict(_RULES.values())
     results = [
         {
-            "ruleId": finding.rule,
-            "ruleIndex": used.index(finding.rule),
+            "ruleId": problem.rule,
+            "ruleIndex": used.index(problem.rule),
             "level": "error",
-            "message": {"text": finding.message},
+            "message": {"text": problem.message},
             "locations": [
                 {
                     "physicalLocation": {
-                        "artifactLocation": _artifact(finding.path),
-                        "region": {"startLine": finding.line},
+                        "artifactLocation": _artifact(problem.path),
+                        "region": {"startLine": problem.line},
                     }
                 }
             ],
         }
-        for finding in findings
+        for problem in problems
     ]
     invocation = {"executionSuccessful": exit_code == 0, "exitCode": exit_code}
     return sarif_log({rule: texts[rule] for rule in used}, results, invocation)
 
 
-def _located_problems(
+def _texts_by_script(
     error: BundleError, scripts: Sequence[Path]
 ) -> list[tuple[Path, int | None, str]]:
     """Return script, line (where the text has one) and text of each problem that names a script.

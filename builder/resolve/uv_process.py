@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +127,7 @@ def _index_argument(text: str) -> str:
 
 def _location_argument(location: str) -> str:
     """Return a folder as file:// URL: spaces and commas separate in uv's variables."""
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", location):
+    if not uv_settings.has_scheme(location):
         location = Path(location).resolve().as_uri()
     return location.replace(" ", "%20").replace(",", "%2C")
 

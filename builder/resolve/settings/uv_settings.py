@@ -142,7 +142,7 @@ def absolute_requirement(text: Any, folder: Path) -> Any:  # noqa: ANN401 - any 
 
 def absolute_location(location: Any, folder: Path) -> Any:  # noqa: ANN401 - any TOML value
     """Return a URL as it is, and a path resolved against *folder*."""
-    if not isinstance(location, str) or not location or _is_url(location):
+    if not isinstance(location, str) or not location or has_scheme(location):
         return location
     return str((folder / location).resolve())
 
@@ -370,5 +370,6 @@ def _index_entries(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _is_url(location: str) -> bool:
+def has_scheme(location: str) -> bool:
+    """Return True for a URL, also of a file; a Windows drive is none."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", location) is not None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from offline_bundle.builder.cli.ci_reports import (
-    Finding,
+    LocatedProblem,
     sarif,
 )
 from offline_bundle.wheelhouse.runtime.errors import ResolveError
@@ -80,8 +80,8 @@ def test_an_out_of_date_bundle_stands_at_the_script(
 def sample_log() -> dict[str, Any]:
     return sarif(
         [
-            Finding("bad-script", "wrong", Path("eval.py"), 3),
-            Finding("failed", "worse", ROOT.parent / "b.py", 1),
+            LocatedProblem("bad-script", "wrong", Path("eval.py"), 3),
+            LocatedProblem("failed", "worse", ROOT.parent / "b.py", 1),
         ],
         2,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from offline_bundle.builder.cli.ci_reports import (
-    Finding,
-    collect_findings,
+    LocatedProblem,
     github_annotations,
+    locate_problems,
 )
 from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
 from tests.support.ci_reports_cases import build, results, script
@@ -54,7 +54,7 @@ def test_a_sarif_file_that_cannot_be_written_is_said_before_anything_is_done(
 
 def test_no_text_can_end_an_annotation_and_begin_another() -> None:
     text = github_annotations(
-        [Finding("failed", "100%\r\n::set-output name=x::y\x1b[2J", Path("a,b:c.py"), 1)]
+        [LocatedProblem("failed", "100%\r\n::set-output name=x::y\x1b[2J", Path("a,b:c.py"), 1)]
     )
     assert (
         text
@@ -69,7 +69,7 @@ def test_errors_of_several_scripts_told_together_are_told_apart(tmp_path: Path) 
         for path in paths
         for part in (0, 1)
     ]
-    found = collect_findings(
+    found = locate_problems(
         ResolveError("2 of 2 failed", problems=problems, hint="try again"), paths
     )
     assert [(one.path, one.line) for one in found] == [(paths[0], 4), (paths[1], 4)]
