@@ -14,11 +14,18 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import redact, without_credentials
 from offline_bundle.builder.inputs.git_urls import without_git_logins
-from offline_bundle.builder.inputs.uv_sources import local_build_requirements, source_entries
+from offline_bundle.builder.inputs.uv_sources import (
+    list_at,
+    local_build_requirements,
+    source_entries,
+)
 from offline_bundle.builder.resolve import uv_process
 from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.wheels.sources import copy_source, source_digest
@@ -75,7 +82,9 @@ class WheelBuilder:
         interpreter = self._interpreter(artifact, resolution.target)
         with_lfs = _uses_lfs(artifact, resolution.script)
         digest = source_digest(artifact, sdist, with_lfs=with_lfs)
-        inputs = [digest, artifact.subdirectory, resolution.target.name]
+        inputs: list[Any] = [digest, artifact.subdirectory, resolution.target.name]
+        others = _packages_in_build(artifact, resolution)
+        inputs += [others] if others else []
         kept = self._cache / self._key(*inputs, script=resolution.script)
         wheels = sorted(kept.glob("*.whl"))
         if wheels:
@@ -84,11 +93,13 @@ class WheelBuilder:
             folder = Path(name)
             source = copy_source(artifact, sdist, folder, self._credentials, with_lfs=with_lfs)
             source /= artifact.subdirectory or ""
+            if others:
+                interpreter = self._environment(others, interpreter, resolution, folder)
             command = self._command(source, folder / "out", interpreter)
             wheel = self._run(command, artifact, resolution, folder)
             return BuiltWheel(_keep(wheel, kept), digest, is_kept=False)
 
-    def _key(self, *inputs: str | None, script: Script) -> str:
+    def _key(self, *inputs: object, script: Script) -> str:
         """Return the key of a kept wheel: *inputs*, and all settings that decide a build."""
         options = self._options
         locations = [*options.indexes, options.default_index, *options.find_links]
@@ -124,6 +135,36 @@ class WheelBuilder:
             )
         return interpreter
 
+    def _environment(
+        self, lock: dict[str, Any], interpreter: str, resolution: Resolution, folder: Path
+    ) -> str:
+        """Make an environment with the packages of *lock*; return its interpreter."""
+        (folder / "pylock.toml").write_text(tomli_w.dumps(lock), encoding="utf-8")
+        python = str(folder / "environment/bin/python")
+        commands = [
+            ["venv", "--python", interpreter, "--no-python-downloads", "environment"],
+            ["pip", "sync", "--python", python, "pylock.toml"],
+        ]
+        commands[1] += uv_process.index_flags(self._options)
+        if ":all:" not in self._options.allow_build:
+            commands[1] += ["--only-binary", ":all:"]
+            commands[1] += [f"--no-binary={name}" for name in sorted(resolution.built)]
+        settings, _ = uv_settings.build_settings(resolution.script, "")
+        variables = uv_process.index_variables(self._options)
+        variables |= self._credentials.git_variables(os.environ)
+        for command in commands:
+            process = uv_process.run_uv(
+                [self._uv, *command], folder, without_git_logins(settings), **variables
+            )
+            if process.returncode:
+                raise FetchError(
+                    f"the packages for a build without isolation could not be installed for "
+                    f"{resolution.target.name}",
+                    problems=redact(process.stderr, self._credentials).splitlines()[-_LAST_LINES:],
+                    hint="correct no-build-isolation-package, or use extra-build-dependencies",
+                )
+        return python
+
     def _command(self, source: Path, out: Path, interpreter: str) -> list[str]:
         command = [self._uv, "build", "--wheel", str(source), "--out-dir", str(out)]
         command += ["--python", interpreter, "--no-python-downloads", "--no-create-gitignore"]
@@ -154,6 +195,20 @@ class WheelBuilder:
                 hint="see the end of its output above; install compilers and headers it needs",
             )
         return wheels[0]
+
+
+def _packages_in_build(artifact: Artifact, resolution: Resolution) -> dict[str, Any]:
+    """Return the lock of the packages that a build without isolation imports, or nothing.
+
+    `uv run` installs all others before the packages of `no-build-isolation-package`.
+    """
+    settings = uv_settings.deciding_settings(resolution.script)
+    names = set(map(canonicalize_name, list_at(settings, "no-build-isolation-package")))
+    if artifact.name not in names or settings.get("no-build-isolation"):
+        return {}
+    lock = resolution.lock.to_dict()
+    packages = [package for package in lock["packages"] if package["name"] not in names]
+    return {**lock, "packages": packages}
 
 
 def _uses_lfs(artifact: Artifact, script: Script) -> bool:

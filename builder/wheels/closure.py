@@ -6,10 +6,12 @@ version can differ. An installer on the node uses the METADATA inside the chosen
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from offline_bundle.builder.inputs.uv_sources import list_at
 from offline_bundle.wheelhouse.derived.requirement_graph import (
@@ -85,6 +87,16 @@ def overridden_names(settings: Mapping[str, object]) -> set[str]:
             requirements = [parse_requirement(text) for text in texts if isinstance(text, str)]
             names |= {canonicalize_name(found.name) for found in requirements if found}
     return names
+
+
+def with_stated_requirements(wheel: WheelMetadata, settings: Mapping[str, object]) -> WheelMetadata:
+    """Return *wheel* with the requirements that `dependency-metadata` states, which uv resolves."""
+    entries = [entry for entry in list_at(settings, "dependency-metadata") if "name" in entry]
+    for entry in sorted(entries, key=lambda entry: "version" not in entry):
+        has_name = canonicalize_name(entry["name"]) == canonicalize_name(wheel.name)
+        if has_name and Version(entry.get("version", wheel.version)) == Version(wheel.version):
+            return replace(wheel, requires_dist=tuple(entry.get("requires-dist", ())))
+    return wheel
 
 
 def _satisfies(version: str, requirement: Requirement) -> bool:

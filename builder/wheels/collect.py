@@ -16,9 +16,15 @@ from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.model import Download, Fetched
 from offline_bundle.builder.fetch.pool import fetch
 from offline_bundle.builder.resolve.model import Indexes
+from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.wheels.build_from_source import WheelBuilder
 from offline_bundle.builder.wheels.check_wheel import check_no_lfs_pointers, check_wheel
-from offline_bundle.builder.wheels.closure import capped_pythons, closure_problems, overridden_names
+from offline_bundle.builder.wheels.closure import (
+    capped_pythons,
+    closure_problems,
+    overridden_names,
+    with_stated_requirements,
+)
 from offline_bundle.wheelhouse.derived.wheel_metadata import metadata_of_wheel, parse_metadata
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Source
 from offline_bundle.wheelhouse.runtime.disk.files import check_space, file_digest, sha256_of
@@ -232,9 +238,10 @@ def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> t
 
 def _missing(lock: LockedScript, full_version: str) -> list[str]:
     resolution = lock.resolution
+    settings = uv_settings.deciding_settings(resolution.script)
     return closure_problems(
         resolution.script.dependencies,
-        {wheel.name: wheel.facts for wheel in lock.wheels},
+        {wheel.name: with_stated_requirements(wheel.facts, settings) for wheel in lock.wheels},
         resolution.target.environment(full_version),
         overridden_names(resolution.script.settings),
     )

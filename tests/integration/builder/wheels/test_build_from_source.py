@@ -228,3 +228,23 @@ def test_a_newer_build_requirement_changes_no_kept_wheel(
     assert helper("constrained", constraint) == "2.0"
     assert call("cache", "clear", "built-wheel").code == 0
     assert helper("after") == "2.0"
+
+
+def test_a_build_without_isolation_imports_the_locked_packages(
+    factory: Factory, packages: Path, tmp_path: Path
+) -> None:
+    """As in `uv run`. Their versions decide which kept wheel is used."""
+    for version in ("1.0", "2.0"):
+        make_wheel(packages, "helper", version)
+    tree = make_source_tree(tmp_path / "own", "own", declared=[])
+    with (tree / "backend.py").open("a") as file:
+        file.write(_READS.replace("../VERSION", "pyproject.toml"))
+    pack_sdist(tree, packages, "own", declared=[])
+    tool = '[tool.uv]\nno-build-isolation-package = ["Own"]'
+    for version in ("1.0", "2.0"):
+        script = factory.script("own", f"helper=={version}", tool=tool)
+        output = tmp_path / version
+        assert factory.build(script, allow=("own",), output=output).built
+        assert _read(output).endswith(f" {version}'")
+    script = factory.script("own", "helper==2.0", tool=tool)
+    assert factory.build(script, allow=("own",), output=tmp_path / "again").kept

@@ -3,7 +3,12 @@ from __future__ import annotations
 import pytest
 
 from offline_bundle.builder.inputs.targets import make_target
-from offline_bundle.builder.wheels.closure import capped_pythons, closure_problems, overridden_names
+from offline_bundle.builder.wheels.closure import (
+    capped_pythons,
+    closure_problems,
+    overridden_names,
+    with_stated_requirements,
+)
 from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
 ENVIRONMENT = make_target("3.12", "linux").environment("3.12.0")
@@ -120,3 +125,21 @@ def test_a_marker_that_cannot_be_evaluated_counts_if_the_package_is_locked() -> 
     odd = wheel("a", "1.0", "b>=2; python_version < 'neverland'")
     assert problems(["a"], odd) == []
     assert problems(["a"], odd, wheel("b", "2.0")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "requires"),
+    [
+        ("A_a", "1.0", ("stated",)),
+        ("a-a", "1", ("stated",)),
+        ("a-a", None, ("stated",)),
+        ("a-a", "2.0", ("own",)),
+        ("b", None, ("own",)),
+    ],
+)
+def test_stated_metadata_replaces_the_requirements_of_its_version(
+    name: str, version: str | None, requires: tuple[str, ...]
+) -> None:
+    entry = {"name": name, "requires-dist": ["stated"]} | ({"version": version} if version else {})
+    settings = {"dependency-metadata": [entry]}
+    assert with_stated_requirements(wheel("a-a", "1.0", "own"), settings).requires_dist == requires
