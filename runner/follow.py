@@ -17,7 +17,7 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, Jo
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from offline_bundle.runner.engine import Engine
@@ -212,10 +212,10 @@ def resume_command(engine: Engine, project: ProjectState, directory: Path | None
     return shlex.join(["offline-bundle", "jobs", *engine.resume_arguments(project, directory)])
 
 
-def _failures(engine: Engine, project: ProjectState, results: Results | None) -> list[Failure]:
+def _failures(engine: Engine, project: ProjectState, results: Results | None) -> Sequence[Failure]:
     if results is None:
         return engine.failures(project, _GROUPED_FAILURES)
-    failed = [job.failure() for job in results.jobs if job.state in FAILED]
+    failed = [job for job in results.jobs if job.state in FAILED]
     return failed[:_GROUPED_FAILURES]
 
 

@@ -95,9 +95,11 @@ class Failure:
     """A failed job and the end of its console."""
 
     job: str
+    """Its name."""
     state: str
-    tail: str
-    """Last lines of the console; empty if there are none."""
+    """One of `STATES`, or a state of a newer server."""
+    tail: str = ""
+    """Last lines of the console of a failed job; empty if there are none."""
     node: str = ""
     """The node that ran the job; empty if unknown."""
     job_id: str = ""
@@ -131,29 +133,16 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class JobEntry:
-    """A job as the results page shows it."""
+class JobEntry(Failure):
+    """A job as the results page shows it, failed or not."""
 
-    name: str
-    state: str
-    """One of `STATES`, or a state of a newer server."""
-    seconds: float | None = None
-    """Run time."""
-    started: datetime | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[FileEntry, ...] = ()
-    tail: str = ""
-    """Last lines of the console of a failed job."""
-    node: str = ""
-    """The node that ran the job; empty if unknown."""
-    job_id: str = ""
-    """The identifier of the job in the scheduler; empty without one."""
 
-    def failure(self) -> Failure:
-        """Return what is known of a failed job."""
-        return Failure(
-            self.name, self.state, self.tail, self.node, self.job_id, self.seconds, self.started
-        )
+    @property
+    def name(self) -> str:
+        """The name of the job."""
+        return self.job
 
 
 @dataclass(frozen=True)

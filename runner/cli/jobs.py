@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offline_bundle.runner.cli.display import notice
 from offline_bundle.runner.cli.engine_options import (
     engine_options,
     engine_titles,
     take_engine_options,
 )
-from offline_bundle.runner.cli.job_output import DOWNLOAD, FOLLOW, follow_jobs, print_outcome
+from offline_bundle.runner.cli.job_output import (
+    DOWNLOAD,
+    FOLLOW,
+    follow_jobs,
+    notice,
+    print_outcome,
+)
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
 from offline_bundle.wheelhouse.cli.kit.options import json_option, quiet_option
 from offline_bundle.wheelhouse.cli.kit.sections import SectionedCommand

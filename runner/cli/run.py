@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.runner.options import NO_NETWORK
+from offline_bundle.runner.options import NO_NETWORK, PYTHON
 from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles, complete_scripts
 from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 from offline_bundle.wheelhouse.runtime.text import printable
@@ -63,11 +63,7 @@ _NAMED_FILES = 3
     metavar="N",
     help="Jobs that run at a time.  [default: usable cores]",
 )
-@click.option(
-    "--python",
-    metavar="PATH",
-    help="Interpreter to use, or its version (3.12).  [default: search for one that fits]",
-)
+@PYTHON
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print what is chosen and why.")
 @click.option("--json", "as_json", is_flag=True, help="With -j: print the results as JSON.")
@@ -139,6 +135,7 @@ def run_command(  # noqa: PLR0913
 
 def _failure(results: Sequence[JobResult], directory: Path) -> BundleError | None:
     """Return an error with the failed jobs and the ends of their consoles, or None."""
+    from offline_bundle.runner.results.job_sets import format_indices, job_set
     from offline_bundle.wheelhouse.runtime.errors import JobsFailedError
 
     failed = [result for result in results if not result.succeeded]
@@ -150,7 +147,7 @@ def _failure(results: Sequence[JobResult], directory: Path) -> BundleError | Non
         problems += [f"  | {printable(line)}" for line in result.tail.splitlines()]
     if len(failed) > _FULL_TABLE:
         problems.append(f"… and {len(failed) - _FULL_TABLE} more")
-    numbers = _ranges([result.index for result in failed])
+    numbers = format_indices(job_set([result.index for result in failed])).replace(",", ", ")
     message = f"{len(failed)} of {len(results)} jobs failed: {numbers}"
     hint = f"read the console output in {directory}/job-NNNN/console.txt"
     return JobsFailedError(message, problems=problems, hint=hint)
@@ -223,16 +220,3 @@ def _print_summary(directory: Path, results: Sequence[JobResult]) -> None:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED_FILES} more" if len(names) > _NAMED_FILES else ""
     return printable(", ".join(names[:_NAMED_FILES]) + more)
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return sorted numbers as ranges: `1-3, 7`."""
-    groups: list[list[int]] = []
-    for number in numbers:
-        if groups and groups[-1][-1] == number - 1:
-            groups[-1].append(number)
-        else:
-            groups.append([number])
-    return ", ".join(
-        f"{group[0]}-{group[-1]}" if len(group) > 1 else f"{group[0]}" for group in groups
-    )

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offline_bundle.runner.cli.display import notice, submission_steps
 from offline_bundle.runner.cli.engine_options import (
     engine_options,
     engine_titles,
     take_engine_options,
 )
-from offline_bundle.runner.cli.job_output import DOWNLOAD, FOLLOW, follow_jobs, print_outcome
+from offline_bundle.runner.cli.job_output import (
+    DOWNLOAD,
+    FOLLOW,
+    follow_jobs,
+    notice,
+    print_outcome,
+    submission_steps,
+)
 from offline_bundle.runner.engine import ENGINES
 from offline_bundle.runner.resources import RESOURCES
 from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles, complete_scripts

@@ -253,7 +253,7 @@ class JobRecords:
     def failures(self, limit: int) -> list[Failure]:
         """Return the first failed jobs, with the last lines of their consoles."""
         failed = [number for number in sorted(self.ended) if self.ended[number].state in FAILED]
-        return [self._entry(number).failure() for number in failed[:limit]]
+        return [self._entry(number) for number in failed[:limit]]
 
     def read_console(self, job: str) -> str:
         """Return what *job* has added to its console since the last call. Raises `InputError`."""
@@ -289,7 +289,7 @@ class JobRecords:
         folder = self.directory / self.name(number)
         files = self._files(folder) if number in self.ended else []
         return JobEntry(
-            name=self.name(number),
+            job=self.name(number),
             state=ended.state,
             seconds=ended.seconds,
             started=ended.started,

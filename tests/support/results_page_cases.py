@@ -22,7 +22,7 @@ def page_data(page: Path) -> dict[str, Any]:
 def job(number: int, state: str = "done", **changes: object) -> JobEntry:
     name = f"job-{number:04}"
     given: dict[str, object] = {
-        "name": name,
+        "job": name,
         "state": state,
         "seconds": float(number),
         "values": {"thickness": number / 10, "material": "steel" if number % 2 else "wood"},

@@ -176,7 +176,7 @@ def _entry(
     state = common_state(job.get("eval_status"))
     console = next((file.path for file in files if file.is_console), None)
     return JobEntry(
-        name=str(job.get("name") or job["id"]),
+        job=str(job.get("name") or job["id"]),
         state=state,
         seconds=job.get("elapsed_time"),
         started=started,

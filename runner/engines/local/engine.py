@@ -16,11 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from offline_bundle.runner.engines.local.jobs import free_directories
+from offline_bundle.runner.engines.local.launch import prepare_environment
+from offline_bundle.runner.engines.local.pool import JobsInterruptedError, LocalPool
 from offline_bundle.runner.job_files.inputs import INPUTS, write_inputs
 from offline_bundle.runner.job_files.names import CONSOLE_NAME
 from offline_bundle.runner.model import JobSpec
 from offline_bundle.runner.network import no_network_command
 from offline_bundle.runner.options import NO_NETWORK, PARALLEL, PYTHON, Decorator
+from offline_bundle.runner.request import check_request, check_resources
+from offline_bundle.runner.results.changes import find_failed, remove_results, set_aside
 from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
     JobOutcome,
@@ -39,7 +44,7 @@ from offline_bundle.wheelhouse.runtime.parallel import cpus
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from offline_bundle.runner.engines.local.pool import JobResult, LocalPool
+    from offline_bundle.runner.engines.local.pool import JobResult
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
     from offline_bundle.runner.request import Request
 
@@ -95,16 +100,12 @@ class LocalEngine:
         progress: Callable[[str], None] = lambda _: None,
     ) -> ProjectState:
         """Prepare the environment, and start the jobs in a thread."""
-        from offline_bundle.runner.request import check_request, check_resources
-
         if directory is None:
             raise InputError("local jobs need a folder", hint="name one with --download")
         check_resources(request, "local", *_UNSUPPORTED)
         files = check_request(request)
         progress("preparing the environment")
         directory = directory.absolute()
-        from offline_bundle.runner.engines.local.jobs import free_directories
-
         free_directories(directory, len(request.values.rows))
         rows, details = request.values.rows, self._details(request)
         plan = SubmissionRecord(request.project_name, "local", rows, request.wanted, details)
@@ -181,8 +182,6 @@ class LocalEngine:
 
     def retry(self, project: ProjectState, is_chosen: Callable[[str, str], bool]) -> int:
         """Start failed jobs again, here."""
-        from offline_bundle.runner.results.changes import find_failed, set_aside
-
         if self._poll_lock():
             raise InputError(
                 f"the jobs of {project.name} are under way",
@@ -198,8 +197,6 @@ class LocalEngine:
 
     def delete(self, project: ProjectState) -> None:
         """Remove the folder."""
-        from offline_bundle.runner.results.changes import remove_results
-
         del project
         remove_results(self._records.directory, self._records.plan.names)
 
@@ -233,9 +230,6 @@ class LocalEngine:
 
     def _prepare(self) -> list[JobSpec]:
         """Prepare the environment; return all jobs."""
-        from offline_bundle.runner.engines.local.launch import prepare_environment
-        from offline_bundle.runner.engines.local.pool import LocalPool
-
         records, details = self._records, self._records.plan.details
         no_network = bool(details["no_network"])
         inputs = tuple(sorted((records.directory / PRIVATE_NAME / INPUTS).iterdir()))
@@ -264,8 +258,6 @@ class LocalEngine:
 
     def _run(self, specs: list[JobSpec]) -> None:
         """Run the jobs under the lock; an error is raised by the next poll."""
-        from offline_bundle.runner.engines.local.pool import JobsInterruptedError
-
         records = self._records
         with FileLock(records.directory / PRIVATE_NAME / _LOCK_NAME):
             try:

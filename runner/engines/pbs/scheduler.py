@@ -58,18 +58,13 @@ class Pbs(Scheduler):
     engine = "pbs"
     title = "PBS"
     variables = _VARIABLES
+    submit_options = staticmethod(qsub_options)
 
     def array_limit(self) -> int:
         """Return the number of subjobs that an array may have."""
         servers = json.loads(_commands.run(["qstat", "-B", "-f", "-F", "json"])).get("Server", {})
         limits = [server.get("max_array_size") for server in servers.values()]
         return int(limits[0]) if limits and limits[0] else _MOST_SUBJOBS
-
-    def submit_options(
-        self, request: Request, options: Mapping[str, Any], directory: Path
-    ) -> list[str]:
-        """Return the options of qsub for a submission."""
-        return qsub_options(request, options, directory)
 
     def run_with(self, request: Request) -> tuple[str, ...]:
         """Return `mpirun` for jobs of several processes: MPI libraries know the nodes by PBS."""

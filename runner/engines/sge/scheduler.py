@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from offline_bundle.runner.batch.scheduler import (
@@ -49,6 +49,7 @@ class GridEngine(Scheduler):
     engine = "sge"
     title = "Grid Engine"
     variables = _VARIABLES
+    submit_options = staticmethod(qsub_options)
 
     def array_limit(self) -> int:
         """Return the number of tasks that an array may have."""
@@ -56,12 +57,6 @@ class GridEngine(Scheduler):
             r"^max_aj_tasks\s+(\d+)", _commands.run(["qconf", "-sconf"]), re.MULTILINE
         )
         return int(match[1]) if match and int(match[1]) else _MOST_TASKS
-
-    def submit_options(
-        self, request: Request, options: Mapping[str, Any], directory: Path
-    ) -> list[str]:
-        """Return the options of qsub for a submission."""
-        return qsub_options(request, options, directory)
 
     def run_with(self, request: Request) -> tuple[str, ...]:
         """Return nothing: how MPI is started depends on the site's parallel environment."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from offline_bundle.runner.batch.scheduler import (
     Commands,
@@ -72,6 +72,7 @@ class Slurm(Scheduler):
     engine = "slurm"
     title = "Slurm"
     variables = _VARIABLES
+    submit_options = staticmethod(sbatch_options)
     has_index_lists = True
     log_states: Mapping[str, str] = {
         "oom_kill": "out of memory",
@@ -95,12 +96,6 @@ class Slurm(Scheduler):
                 hint="ask the administrator to enable them",
             )
         return int(match[1]) - 1
-
-    def submit_options(
-        self, request: Request, options: Mapping[str, Any], directory: Path
-    ) -> list[str]:
-        """Return the options of sbatch for a submission."""
-        return sbatch_options(request, options, directory)
 
     def run_with(self, request: Request) -> tuple[str, ...]:
         """Return `srun` for jobs of several processes or nodes."""

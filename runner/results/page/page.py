@@ -49,7 +49,7 @@ def render_page(title: str, jobs: Sequence[JobEntry], origin: Origin, table_name
     """Render the page of a project; *table_name* is the CSV file beside it."""
     style, script = _asset("page.css"), _asset("page.js")
     states = Counter(job.state for job in jobs).most_common()
-    groups = group_failures([job.failure() for job in jobs if job.state in FAILED])
+    groups = group_failures([job for job in jobs if job.state in FAILED])
     text = _template().render(
         title=title,
         policy=(
@@ -80,7 +80,7 @@ def render_table(jobs: Sequence[JobEntry]) -> str:
     writer.writerow(["job", "state", "seconds", "started", "node", "scheduler_job", *values])
     for job in jobs:
         started = job.started.isoformat() if job.started else ""
-        fixed = [job.name, job.state, job.seconds, started, job.node, job.job_id]
+        fixed = [job.job, job.state, job.seconds, started, job.node, job.job_id]
         writer.writerow([*fixed, *(_plain(job.values.get(name)) for name in values)])
     return _SURROGATES.sub("\ufffd", stream.getvalue())
 
@@ -99,7 +99,7 @@ def _data(jobs: Sequence[JobEntry], states: Sequence[str]) -> str:
 
 def _row(job: JobEntry, values: Sequence[str]) -> list[Any]:
     return [
-        job.name,
+        job.job,
         job.state,
         job.seconds,
         "" if job.seconds is None else _time(job.seconds),

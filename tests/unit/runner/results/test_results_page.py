@@ -107,11 +107,10 @@ def test_output_of_jobs_is_only_text() -> None:
     hostile = JobEntry(
         HOSTILE,
         "failed",
-        1.0,
-        None,
-        {HOSTILE: HOSTILE, "odd": float("nan"), "deep": [float("inf")]},
-        (FileEntry(f"j/{HOSTILE}.png", 1), FileEntry("j/y", 1)),
         HOSTILE,
+        seconds=1.0,
+        values={HOSTILE: HOSTILE, "odd": float("nan"), "deep": [float("inf")]},
+        files=(FileEntry(f"j/{HOSTILE}.png", 1), FileEntry("j/y", 1)),
     )
     text = render(HOSTILE, [hostile], command=HOSTILE)
     page = Page(text)
