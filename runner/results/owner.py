@@ -83,7 +83,13 @@ def find_owner(text: str) -> ResultsOwner | None:
 def lock_to_project(directory: Path, owner: ResultsOwner) -> None:
     """Record *owner* in *directory*; raise InputError if it contains anything else."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        # not writable by a group, whatever the umask: jobs run the files in it
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if os.name != "nt" and os.getuid() and directory.stat().st_uid not in {os.getuid(), 0}:
+            raise InputError(
+                f"{directory} belongs to another user: that one could replace the files of jobs",
+                hint="name a folder of yours with --download; it is created if it does not exist",
+            )
         found = read_owner(directory)
         foreign = found is None and any(directory.iterdir())
         if foreign or (found is not None and found.project != owner.project):

@@ -136,7 +136,7 @@ class LocalPool:
         """Return the results of the jobs that were started, in the order of their numbers."""
         results = []
         for spec in specs:
-            _make_directory(spec.directory)
+            make_directory(spec.directory)
         with (
             self._processes.forward_signals(),
             ThreadPoolExecutor(min(self._parallel, len(specs))) as threads,
@@ -186,9 +186,12 @@ class LocalPool:
         )
 
 
-def _make_directory(path: Path) -> None:
+def make_directory(path: Path) -> None:
+    """Make the folder of a job. Raises BundleError."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        # not writable by a group, whatever the umask
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.mkdir(mode=0o755, exist_ok=True)
     except OSError as error:
         hint = "name a directory that can be written with --output"
         raise BundleError(f"cannot create {path}: {error.strerror}", hint=hint) from error

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.runner.engines.local.pool import make_directory
 from offline_bundle.runner.results.folder import read_outcome, read_submission
-from offline_bundle.runner.results.owner import read_owner
+from offline_bundle.runner.results.owner import (
+    OWNER_NAME,
+    ResultsOwner,
+    lock_to_project,
+    read_owner,
+)
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
@@ -33,6 +39,31 @@ def test_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 7)
     with pytest.raises(InputError, match="belong to another user"):
         read_submission(tmp_path, "slurm")
+
+
+def test_jobs_do_not_run_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner could replace the script of a job before that starts."""
+    owner = ResultsOwner(str(tmp_path), "name", "local")
+    lock_to_project(tmp_path, owner)
+    (tmp_path / OWNER_NAME).unlink()
+    if os.getuid() == 0:
+        os.chown(tmp_path, 12345, -1)
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 7)
+    with pytest.raises(InputError, match="belongs to another user"):
+        lock_to_project(tmp_path, owner)
+    assert not list(tmp_path.iterdir())
+
+
+def test_new_folders_are_not_writable_by_a_group(tmp_path: Path) -> None:
+    """In the folder of a project, each member could replace files of jobs."""
+    before = os.umask(0o002)
+    try:
+        lock_to_project(tmp_path / "out", ResultsOwner("id", "name", "local"))
+        make_directory(tmp_path / "jobs/job-1")
+    finally:
+        os.umask(before)
+    for path in ("out", "jobs", "jobs/job-1"):
+        assert (tmp_path / path).stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize("content", ODD, ids=lambda content: repr(content[:30]))
