@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.cli.kit.findings import Finding, problem
 from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,7 @@ def _index() -> Iterator[Finding]:
 
 
 def _signing() -> Iterator[Finding]:
-    program = shutil.which("ssh-keygen")
+    program = find_program("ssh-keygen")
     if program:
         yield Finding("signing", "ok", program)
     else:

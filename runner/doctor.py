@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from offline_bundle.wheelhouse.cli.kit.findings import Finding, problem
 from offline_bundle.wheelhouse.cli.kit.settings import read_settings
 from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.runtime.processes import find_program
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _network() -> Iterator[Finding]:
 
 
 def _fuse() -> Iterator[Finding]:
-    program = next(filter(None, map(shutil.which, ("squashfuse_ll", "squashfuse"))), None)
+    program = next(filter(None, map(find_program, ("squashfuse_ll", "squashfuse"))), None)
     if program and os.access("/dev/fuse", os.R_OK | os.W_OK):
         yield Finding("FUSE", "ok", f"{program}: image bundles are mounted")
         return
@@ -84,12 +85,13 @@ def _fuse() -> Iterator[Finding]:
 
 
 def _slurm() -> Iterator[Finding]:
-    if not shutil.which("sbatch"):
-        yield Finding("Slurm", "ok", "not on this machine (no sbatch on PATH)")
+    sinfo = find_program("sinfo")
+    if not sinfo:
+        yield Finding("Slurm", "ok", "not on this machine (no sinfo on PATH)")
         return
     try:
         done = subprocess.run(
-            ["sinfo", "--noheader", "--format", "%P %a %D"],
+            [sinfo, "--noheader", "--format", "%P %a %D"],
             capture_output=True,
             text=True,
             timeout=_SECONDS,

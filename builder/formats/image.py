@@ -21,6 +21,7 @@ from offline_bundle.wheelhouse.runtime.launcher.prepare.contents import (
     checksums,
     write_contents,
 )
+from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +79,7 @@ class ImageFormat:
 
 def find_mksquashfs() -> str:
     """Return the path of mksquashfs. Raises InputError (exit 2) where it is missing."""
-    program = shutil.which("mksquashfs")
+    program = find_program("mksquashfs")
     if program is None:
         raise InputError(
             "--format image needs mksquashfs, which is not on PATH",

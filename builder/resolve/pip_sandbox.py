@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.inputs.targets import Target, host_platform
 from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
+from offline_bundle.wheelhouse.runtime.processes import absolute_path
 from offline_bundle.wheelhouse.runtime.python.interpreters import Interpreter, Interpreters
 from offline_bundle.wheelhouse.runtime.python.platforms import Node, dotted_version
 from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
@@ -91,6 +92,7 @@ def pip_sandbox(script: Script, target: Target) -> Iterator[PipSandbox]:
             _link(tool, folder / "tools")
         environment = {key: value for key, value in os.environ.items() if key not in _DROPPED}
         environment |= {
+            "PATH": absolute_path(),  # pip starts git
             "PYTHONPATH": str(folder / "tools"),
             "PYTHONNOUSERSITE": "1",
             "PYTHONUTF8": "1",

@@ -78,7 +78,7 @@ def test_cluster_side_names_what_is_missing(
         "warning",
         "squashfuse is not on PATH",
     )
-    assert found["Slurm"]["text"] == "not on this machine (no sbatch on PATH)"
+    assert found["Slurm"]["text"] == "not on this machine (no sinfo on PATH)"
     assert found["HPS"]["text"] == "no server is set (HPS_URL)"
     monkeypatch.setenv("OFFLINE_BUNDLE", str(place / "nosuch"))
     monkeypatch.setenv("HPS_URL", "https://127.0.0.1:9/hps")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from offline_bundle.builder.fetch.credential_helpers import keyring_path
+from offline_bundle.builder.formats.image import find_mksquashfs
+from offline_bundle.runner import doctor
 from offline_bundle.runner.engines.slurm.scheduler import Slurm
-from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.cli.kit.findings import run_checks
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.processes import (
     absolute_path,
     find_program,
@@ -29,6 +33,9 @@ NAMES = (
     "bwrap",
     "sbatch",
     "scontrol",
+    "sinfo",
+    "mksquashfs",
+    "squashfuse",
     "uv",
     "python3",
     "sha256sum",
@@ -65,6 +72,9 @@ def test_no_program_comes_from_a_relative_folder(planted: str, tmp_path: Path) -
     assert not [path for path in found if path and path.startswith(str(tmp_path))]
     assert tool_variables()["PATH"] == SYSTEM
     assert all(map(os.path.isabs, keyring_path().split(":")))
+    with contextlib.suppress(InputError):  # this machine may have none
+        assert find_mksquashfs().startswith("/usr/bin/")
+    assert list(run_checks(doctor.checks()))
     with pytest.raises(BundleError):  # no Slurm here, or one without a controller
         Slurm().array_limit()
     assert not Path("mark").exists()
