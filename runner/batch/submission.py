@@ -22,6 +22,7 @@ from offline_bundle.runner.batch.scheduler import (
     UnreachableError,
     scheduler_arrays,
 )
+from offline_bundle.runner.follow import JobsGoOnError
 from offline_bundle.runner.request import check_request
 from offline_bundle.runner.results.changes import find_failed, set_aside
 from offline_bundle.runner.results.folder import (
@@ -118,11 +119,14 @@ class BatchSubmission:
         """Submit for the first time; undo all of it if that fails."""
         try:
             self._submit_remaining()
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(BundleError):
                 self.cancel()
             if not self._arrays:  # no job was started, so the folder has only what `create` wrote
                 shutil.rmtree(self.directory, ignore_errors=True)
+            elif isinstance(error, KeyboardInterrupt):
+                message = f"interrupted: the jobs of {self.records.plan.name} are cancelled"
+                raise JobsGoOnError(message, hint="to submit them again: --overwrite") from None
             raise
 
     def poll(self) -> None:

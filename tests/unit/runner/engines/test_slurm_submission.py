@@ -130,6 +130,24 @@ def test_a_refused_option_leaves_no_folder(tmp_path: Path, slurm: FakeSlurm) -> 
     assert not (tmp_path / "out").exists()
 
 
+def test_ctrl_c_between_arrays_cancels_the_jobs_and_names_the_way_on(
+    tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(title: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        if command[0] == "sbatch" and len(slurm.submitted) == 1:
+            raise KeyboardInterrupt
+        return slurm.run(title, command)
+
+    monkeypatch.setattr(scheduler, "run_command", run)
+    created = create(tmp_path)
+    with pytest.raises(BundleError, match="the jobs of eval - 5 jobs are cancelled") as raised:
+        created.submit_all()
+    assert raised.value.exit_code == 130
+    assert "--overwrite" in str(raised.value.hint)
+    created.poll()
+    assert created.state().counts.by_state == {"cancelled": 5}
+
+
 def test_a_folder_that_nodes_do_not_see_is_named_with_the_node(
     tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
