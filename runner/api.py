@@ -50,7 +50,7 @@ from offline_bundle.runner.values import JobValues, Value, plan_values, values_o
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from offline_bundle.runner.engine import Engine
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
@@ -108,10 +108,10 @@ def submit(  # noqa: PLR0913
     except click.UsageError as error:
         raise InputError(error.message, hint="correct the options of `submit`") from None
     notice = notice or _print_notice
-    stack, opened = _opened(submission.open(notice))
-    with _closed_on_error(stack):
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(submission.open(notice))
         project = submission.submit(opened)
-        return Jobs(opened, project, submission.directory, stack, notice)
+        return Jobs(opened, project, submission.directory, stack.pop_all(), notice)
 
 
 class Jobs:
@@ -158,12 +158,12 @@ class Jobs:
         if owner and not needs_directory:
             text = owner.project
         notice = notice or _print_notice
-        stack, opened = _opened(open_engine(engine, options, notice))
-        with _closed_on_error(stack):
+        with contextlib.ExitStack() as stack:
+            opened = stack.enter_context(open_engine(engine, options, notice))
             state = find_project(opened, text)
             if needs_directory:
                 directory = Path(state.project_id)
-            return cls(opened, state, directory, stack, notice)
+            return cls(opened, state, directory, stack.pop_all(), notice)
 
     @property
     def id(self) -> str:
@@ -285,23 +285,6 @@ def _plan(values: PathLike | Iterable[Mapping[str, Value]] | None, jobs: int | N
 
 def _path(text: PathLike | None) -> Path | None:
     return None if text is None else Path(text)
-
-
-def _opened(
-    manager: contextlib.AbstractContextManager[Engine],
-) -> tuple[contextlib.ExitStack, Engine]:
-    """Open an engine; closing the stack closes it."""
-    stack = contextlib.ExitStack()
-    return stack, stack.enter_context(manager)
-
-
-@contextlib.contextmanager
-def _closed_on_error(stack: contextlib.ExitStack) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        stack.close()
-        raise
 
 
 def _print_notice(text: str) -> None:

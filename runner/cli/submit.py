@@ -29,7 +29,7 @@ from offline_bundle.wheelhouse.cli.kit.options import SizeType, json_option, qui
 from offline_bundle.wheelhouse.cli.kit.sections import SectionedCommand
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from offline_bundle.runner.model import ProjectState
 
@@ -43,6 +43,7 @@ def _split(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 
 
 _DEFAULT_ENGINE = next(iter(ENGINES))
+_SECRETS = {"password", "token", "client_secret"}
 _FILES = "Values and files"
 _RESOURCES = "Resources and start of a job"
 SECTIONS = {
@@ -202,7 +203,6 @@ def submit_command(  # noqa: PLR0913
     if followed and no_wait:
         raise click.UsageError("--follow has no effect with --no-wait")
     from offline_bundle.runner.changes import DEFAULT_JOBS, plan_submission
-    from offline_bundle.runner.cli.given_command import given_command
     from offline_bundle.runner.follow import resume_command
     from offline_bundle.runner.values import plan_values
 
@@ -253,3 +253,26 @@ def _print_submitted(project: ProjectState, command: str, *, as_json: bool, is_q
         title = printable_lines(f"{project.name} ({project.project_id})")
         click.echo(f"{title}: {count(jobs, 'job')} submitted")
         click.echo(f"to continue:\n  {printable(command)}")
+
+
+def given_command(context: click.Context) -> str:
+    """Return the command line; passwords are left out, and values of variables are hidden."""
+    words = ["offline-bundle", str(context.command.name)]
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is click.core.ParameterSource.COMMANDLINE and parameter.name not in _SECRETS:
+            words += _words(parameter, context.params[str(parameter.name)])
+    return shlex.join(words)
+
+
+def _words(parameter: click.Parameter, value: Any) -> Iterator[str]:  # noqa: ANN401 - of any option
+    values = value if parameter.multiple or parameter.nargs == -1 else [value]
+    for item in values:
+        if not isinstance(parameter, click.Option):
+            yield str(item)
+        elif parameter.is_flag:
+            yield parameter.opts[-1]
+        else:
+            # a variable may be a license key or a token
+            hidden = f"{str(item).partition('=')[0]}=..." if parameter.name == "environment" else ""
+            yield from (parameter.opts[-1], hidden or str(item))
