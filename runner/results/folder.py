@@ -117,8 +117,11 @@ def write_submission(directory: Path, plan: SubmissionRecord) -> None:
         "outputs": plan.outputs._asdict(),
         "details": dict(plan.details),
     }
-    write(directory / PRIVATE_NAME / _PLAN_NAME, json.dumps(document))
-    flush_tree(directory / PRIVATE_NAME)  # after a power cut, its jobs may still run
+    private = directory / PRIVATE_NAME
+    if not (private / _PLAN_NAME).exists():
+        flush_tree(private)  # what jobs read; later they add and remove files there
+    # durable: after a power cut, its jobs may still run
+    write_atomic(private / _PLAN_NAME, json.dumps(document).encode(), durable=True, mode=0o666)
 
 
 def read_submission(directory: Path, engine: str) -> SubmissionRecord:
