@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.runner.hps_server.evaluation import outcome
 from offline_bundle.runner.hps_server.evaluation.job_parameters import JobParameters
-from offline_bundle.runner.hps_server.store.database import new_id, now
+from offline_bundle.runner.hps_server.store.database import new_id, now, parse_json
 from offline_bundle.runner.hps_server.store.projects import CONSOLE
 
 if TYPE_CHECKING:
@@ -101,9 +101,12 @@ class TaskRunner:
             os.killpg(run.process.pid, signal.SIGKILL)
         if run.process.stdin:
             run.process.stdin.close()
-        with contextlib.suppress(OSError, ValueError):
-            return dict(json.loads((run.folder / "result.json").read_text()))
-        return {"error": f"the execution script's process ended with exit code {code}"}
+        try:
+            return dict(parse_json((run.folder / "result.json").read_bytes()))
+        except OSError:
+            return {"error": f"the execution script's process ended with exit code {code}"}
+        except ValueError as error:
+            return {"error": f"the values of the job cannot be stored: {error}"}
 
     def _mark_running(self, run: Run, directory: Path) -> bool:
         with self._store.transaction():
@@ -256,7 +259,9 @@ class TaskRunner:
         return {
             "name": file["name"],
             "type": file["type"],
-            "evaluation_path": path.relative_to(run.folder / "task").as_posix(),
+            "evaluation_path": os.fsencode(path.relative_to(run.folder / "task")).decode(
+                errors="replace"  # a response cannot hold other names than UTF-8
+            ),
             "storage_id": storage_id,
             "hash": metadata["checksum"],
             "size": metadata["size"],

@@ -101,8 +101,15 @@ def parse_json(content: bytes) -> Any:  # noqa: ANN401 - any JSON
     reads them, but a response with them cannot be sent.
     """
     document = json.loads(content.decode())
-    json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    _json(document)
     return document
+
+
+def _json(document: object) -> str:
+    """Return a document as JSON. Raises ValueError if a response could not hold it."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    text.encode()
+    return text
 
 
 def parse_query(kind: str, parameters: Sequence[tuple[str, str]]) -> Query:
@@ -223,8 +230,7 @@ class Store:
             for body in bodies
         ]
         rows = [
-            (body["id"], kind, project, body.get("priority") or 0, json.dumps(body))
-            for body in made
+            (body["id"], kind, project, body.get("priority") or 0, _json(body)) for body in made
         ]
         with self.transaction() as database:
             database.executemany(
@@ -286,7 +292,7 @@ class Store:
         rows = []
         for body in bodies:
             body.update(stamp)
-            rows.append((json.dumps(body), body.get("priority"), body["id"]))
+            rows.append((_json(body), body.get("priority"), body["id"]))
         with self.transaction() as database:
             database.executemany(
                 "UPDATE objects SET body = ?, priority = ifnull(?, priority) WHERE id = ?", rows

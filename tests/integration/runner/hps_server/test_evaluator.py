@@ -151,6 +151,20 @@ class TestFailures:
         assert submitted.wait() == {"failed": 1}
         assert f"evaluator: {problem}" in submitted.console()
 
+    @pytest.mark.parametrize("value", ['"\\ud800"', 'float("nan")'])
+    def test_values_that_no_answer_can_hold(self, hps: Hps, value: str) -> None:
+        """They would break the list of jobs for good."""
+        submitted = hps.submit(f'self.context.parameter_values["y"] = {value}')
+        assert submitted.wait() == {"failed": 1}
+        assert [job.eval_status for job in submitted.api.get_jobs()] == ["failed"]
+
+    def test_a_file_name_that_is_not_utf_8(self, hps: Hps) -> None:
+        body = 'open(b"caf\\xe9.txt", "w").write("x")'
+        submitted = hps.submit(body, outputs={"out": "*.txt"})
+        assert submitted.wait() == {"evaluated": 1}
+        paths = {file.evaluation_path for file in submitted.api.get_files()}
+        assert "caf\N{REPLACEMENT CHARACTER}.txt" in paths
+
     def test_a_missing_input(self, hps: Hps) -> None:
         submitted = hps.submit("pass", inputs={"data": b"x"}, state="inactive")
         file = submitted.files["data"]
