@@ -196,6 +196,16 @@ def test_the_policy_of_the_node_starts_the_launcher_of_the_site(node: Node, poli
     assert console(node).startswith("the site ")
 
 
+def test_a_policy_in_a_closed_folder_starts_nothing_of_the_bundle(node: Node, policy: Path) -> None:
+    node_of_site = [bubblewrap(), "--dev-bind", "/", "/", "--tmpfs", "/etc", "--cap-drop", "ALL"]
+    node_of_site += ["--ro-bind", str(policy.parent), "/etc/offline-bundle"]
+    policy.parent.chmod(0)
+    assert node.run(1, command=node_of_site) == 6
+    policy.parent.chmod(0o755)
+    assert "cannot be read" in console(node)
+    assert FORGED not in console(node)
+
+
 @pytest.mark.parametrize("document", ["{}", '{"allowed-signers": "allowed_signers"}', "[" * 99_999])
 def test_a_policy_without_a_launcher_starts_nothing(
     node: Node, policy: Path, document: str
