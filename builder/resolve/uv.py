@@ -27,16 +27,14 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import Credentials, redact
 from offline_bundle.builder.inputs.git_urls import without_git_logins
-from offline_bundle.builder.inputs.uv_sources import (
-    list_at,
-    local_build_requirements,
-    local_sources,
-)
+from offline_bundle.builder.inputs.uv_sources import list_at
 from offline_bundle.builder.resolve import free_threaded, uv_messages
 from offline_bundle.builder.resolve.model import Indexes, Resolution
 from offline_bundle.builder.resolve.settings import uv_overrides, uv_settings
 from offline_bundle.builder.resolve.uv_checks import (
     check_no_forced_builds,
+    local_packages,
+    packages_at_source,
     packages_from_elsewhere,
 )
 from offline_bundle.builder.resolve.uv_messages import Failure
@@ -50,7 +48,7 @@ from offline_bundle.wheelhouse.runtime.errors import (
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target
@@ -254,6 +252,8 @@ class UvResolver:
             self._write(project, folder)
             outcome = self._compile(project, folder, "--output-file", _LOCK, "--format", _LOCK)
             text = self._clean(outcome.stderr, folder)
+            if (folder / _LOCK).is_file():
+                unpinned -= packages_at_source(project.settings, _read_lock(folder / _LOCK))
             pinned = _packages_met(unpinned - project.pinned, folder / _LOCK, text)
             failed = outcome.returncode != 0
             sources = uv_messages.packages_without_wheels(text) if failed else {}
@@ -292,7 +292,7 @@ class UvResolver:
     def _project(self, script: Script, target: Target, full_version: str) -> _ResolveInput:
         own = uv_settings.absolute_settings(script.settings, script.path.resolve().parent)
         settings = uv_settings.combined_settings([uv_settings.environment_settings(), own])
-        built = set(_local_packages(script, settings))
+        built = set(local_packages(script, settings))
         settings = without_git_logins(settings)
         return _ResolveInput(script, target, full_version, settings, built)
 
@@ -364,17 +364,6 @@ class UvResolver:
             text = text.replace(f"{folder}{os.sep}", "")
         lines = (line.rstrip() for line in text.splitlines() if uv_messages.is_relevant(line))
         return "\n".join(lines).strip()
-
-
-def _local_packages(script: Script, settings: Mapping[str, object]) -> Iterator[str]:
-    """Yield packages from local paths: the user's own code may be built without a flag."""
-    for name, folder in local_sources(settings).items():
-        yield name
-        yield from local_build_requirements(Path(folder))
-    for text in script.dependencies:
-        name, _, url = text.partition("@")
-        if url.strip().startswith(("file:", ".", "/")):
-            yield uv_settings.requirement_name(name)
 
 
 def _packages_met(names: set[str], lock: Path, text: str) -> set[str]:

@@ -1,4 +1,7 @@
-"""Check uv settings before a resolution: uv must read all of them, and none may force a build."""
+"""Check uv settings before a resolution: uv must read all of them, and none may force a build.
+
+And find packages that come from folders and repositories.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,12 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.inputs.scripts import metadata_error
-from offline_bundle.builder.inputs.uv_sources import list_at, local_sources, source_entries
+from offline_bundle.builder.inputs.uv_sources import (
+    list_at,
+    local_build_requirements,
+    local_sources,
+    source_entries,
+)
 from offline_bundle.builder.resolve.settings.uv_settings import (
     configurations,
     requirement_name,
@@ -24,6 +32,8 @@ from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from packaging.pylock import Pylock
 
     from offline_bundle.builder.inputs.scripts import Script
 
@@ -124,3 +134,27 @@ def packages_from_elsewhere(script: Script, settings: Mapping[str, Any]) -> set[
     requirements += list_at(settings, "override-dependencies")
     names = {name for name, _ in source_entries(settings)}
     return names | {requirement_name(text) for text in requirements if "@" in text}
+
+
+def local_packages(script: Script, settings: Mapping[str, object]) -> Iterator[str]:
+    """Yield packages from local paths: the user's own code may be built without a flag."""
+    for name, folder in local_sources(settings).items():
+        yield name
+        yield from local_build_requirements(Path(folder))
+    for text in script.dependencies:
+        name, _, url = text.partition("@")
+        if url.strip().startswith(("file:", ".", "/")):
+            yield requirement_name(name)
+
+
+def packages_at_source(settings: Mapping[str, Any], lock: Pylock) -> set[str]:
+    """Return packages in *lock* that another package takes from the script's folder for it.
+
+    A pin would conflict with an editable one, as members of workspaces are.
+    """
+    sources = local_sources(settings)
+    return {
+        str(package.name)
+        for package in lock.packages
+        if package.directory and package.directory.path == sources.get(str(package.name))
+    }

@@ -339,9 +339,6 @@ def _unique_indexes(entries: list[Any]) -> Iterator[Any]:
 def _absolute_source(source: Any, folder: Path) -> Any:  # noqa: ANN401 - any TOML value
     if isinstance(source, list):
         return [_absolute_source(entry, folder) for entry in source]
-    if isinstance(source, dict):
-        # A bundle holds wheels: `editable` would only start another build of the backend.
-        source = {key: value for key, value in source.items() if key != "editable"}
     return _absolute_entry(_absolute_entry(source, "path", folder), "url", folder)
 
 

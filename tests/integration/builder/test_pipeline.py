@@ -408,6 +408,8 @@ def test_a_path_source_of_the_users_own_is_built_without_a_flag(
     make_wheel(packages, "leaf")
     tree = make_source_tree(tmp_path / "own", "own", "3.1", requires=["leaf"])
     (tree / "build").mkdir()
+    with (tree / "backend.py").open("a") as file:
+        file.write("build_editable = build_wheel\n")
     script = factory.script(
         "own", tool='[tool.uv.sources]\nown = { path = "own", editable = true }'
     )

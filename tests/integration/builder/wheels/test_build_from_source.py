@@ -248,3 +248,25 @@ def test_a_build_without_isolation_imports_the_locked_packages(
         assert _read(output).endswith(f" {version}'")
     script = factory.script("own", "helper==2.0", tool=tool)
     assert factory.build(script, allow=("own",), output=tmp_path / "again").kept
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "editable"), [(("own", "helper"), ", editable = true"), (("own",), "")]
+)
+def test_members_of_a_workspace_that_the_script_names_are_the_same_packages(
+    factory: Factory, tmp_path: Path, dependencies: tuple[str, ...], editable: str
+) -> None:
+    """uv takes members of workspaces as editable."""
+    folder = tmp_path / "space"
+    for name, requires in (("own", ["helper"]), ("helper", [])):
+        tree = make_source_tree(folder / name, name, requires=requires, declared=requires)
+        with (tree / "backend.py").open("a") as file:
+            file.write("build_editable = build_wheel\n")
+    with (folder / "own/pyproject.toml").open("a") as file:
+        file.write("[tool.uv.sources]\nhelper = { workspace = true }\n")
+    workspace = '[tool.uv.workspace]\nmembers = ["own", "helper"]\n'
+    (folder / "pyproject.toml").write_text(workspace)
+    sources = [f'{name} = {{ path = "space/{name}"{editable} }}' for name in ("own", "helper")]
+    tool = "\n".join(["[tool.uv.sources]", *sources])
+    report = factory.build(factory.script(*dependencies, tool=tool))
+    assert set(report.built) == {"own-1.0-py3-none-any.whl", "helper-1.0-py3-none-any.whl"}
