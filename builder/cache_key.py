@@ -70,26 +70,14 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
     # uv needs a network to compare uv.lock with its project: the file itself is in the key
     headers = Headers(header, Locking(find_uv(), ResolveOptions()), with_project_lock=False)
     read = headers.read(find_scripts(scripts).scripts)
-    nodes = [read_node(path) for path in parameters["nodes"]]
-    with_python = bool(parameters.get("with_python"))
-    pairs = pair_up(
-        read,
-        parameters["python_versions"],
-        parameters["platforms"],
-        nodes,
-        bundle_python=with_python,
-    )
-    files = bundle_files(
-        with_cache="cache" in parameters.get("formats", ()), with_pythons=with_python
-    )
     data = read_included(parameters.get("include", ()))
     document = {
         "format": FORMAT,
         "offline-bundle": __version__,
-        "launcher": {name: sha256_of(content) for name, content in files.items()},
+        "launcher": _launcher(parameters),
         "uv": uv_version_here(),
         "scripts": sorted((_script(script) for script in read), key=json.dumps),
-        "targets": sorted({f"{script.name}/{target.name}" for script, target in pairs}),
+        "targets": _targets(read, parameters),
         "project-lock": sha256_of(lock.read_bytes()) if (lock := header.project_lock) else None,
         "variables": {
             name: os.environ[name]
@@ -104,6 +92,25 @@ def cache_key(scripts: Sequence[Path], parameters: Mapping[str, Any]) -> str:
         },
     }
     return sha256_of(json.dumps(document, sort_keys=True).encode())
+
+
+def _launcher(parameters: Mapping[str, Any]) -> dict[str, str]:
+    files = bundle_files(
+        with_cache="cache" in parameters.get("formats", ()),
+        with_pythons=bool(parameters.get("with_python")),
+    )
+    return {name: sha256_of(content) for name, content in files.items()}
+
+
+def _targets(scripts: Sequence[Script], parameters: Mapping[str, Any]) -> list[str]:
+    pairs = pair_up(
+        scripts,
+        parameters["python_versions"],
+        parameters["platforms"],
+        [read_node(path) for path in parameters["nodes"]],
+        bundle_python=bool(parameters.get("with_python")),
+    )
+    return sorted({f"{script.name}/{target.name}" for script, target in pairs})
 
 
 def _script(script: Script) -> dict[str, Any]:

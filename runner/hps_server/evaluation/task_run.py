@@ -134,11 +134,7 @@ class TaskRunner:
         definition = run.task["task_definition_snapshot"]
         job = self._store.get("jobs", [run.task["job_id"]])[0]
         earlier = {file["reference_id"]: file for file in self._store.get("files", job["file_ids"])}
-        asked_for = [
-            wanted
-            for wanted in definition["software_requirements"] or []
-            if self._find_software(wanted)
-        ]
+        asked_for = definition["software_requirements"] or []
         software = [found for wanted in asked_for if (found := self._find_software(wanted))]
         environment: dict[str, str] = {}
         for found in software:
@@ -151,12 +147,6 @@ class TaskRunner:
         parameters.fill_inputs(
             {file["id"]: Path(entry["path"]) for file, entry in zip(inputs, placed, strict=True)}
         )
-        script = None
-        if definition["use_execution_script"]:
-            scripts = self._store.get("files", [definition["execution_script_id"] or ""])
-            if not scripts:
-                raise FileNotFoundError("the task definition has no execution script")
-            script = self._place(run, directory, scripts[0])["path"]
         criteria = definition["success_criteria"] or {}
         return {
             "input_files": placed,
@@ -173,10 +163,20 @@ class TaskRunner:
             ],
             "resource_requirements": definition["resource_requirements"] or {},
             "execution_context": definition["execution_context"] or {},
-            "execution_script": script,
+            "execution_script": self._place_script(run, directory, definition),
             "execution_command": definition["execution_command"],
             "expected_return_code": criteria.get("return_code") or 0,
         }
+
+    def _place_script(self, run: Run, directory: Path, definition: Body) -> str | None:
+        """Copy the execution script, if the task has one; return its path."""
+        if not definition["use_execution_script"]:
+            return None
+        scripts = self._store.get("files", [definition["execution_script_id"] or ""])
+        if not scripts:
+            raise FileNotFoundError("the task definition has no execution script")
+        path: str = self._place(run, directory, scripts[0])["path"]
+        return path
 
     def _place(self, run: Run, directory: Path, file: Body) -> Body:
         """Copy an input file to its evaluation path; return its entry in the context."""

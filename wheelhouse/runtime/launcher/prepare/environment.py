@@ -41,44 +41,22 @@ def make_environment(
     """
     verified = verified_identity(home)
     remove_environment(home)  # what a killed attempt left, or one whose image is not mounted now
+    free = free_space(cache)
     facts: dict[str, object] = {
         "interpreter": plan.interpreter.path,
         "lock": plan.lock.lock,
         "script": request.name,
     }
-    free = free_space(cache)
     try:
         unpack_interpreter(plan, request)
-        if plan.image:
-            os.mkdir(home, 0o700)
-            if plan.is_mounted:
-                facts["image"] = mount_checked(home, plan, request, verified)
-            else:
-                _report_noexec(home, request)
-                unpack_image(home, plan, request, cache)
-            programs = link_image(os.path.join(home, "env"), plan, os.path.join(home, FOLDER))
-            check_environment(home, plan)
-            if os.path.exists(os.path.join(home, FOLDER, CONTENTS)) and not plan.is_mounted:
-                write_contents(home, [], programs)
+        if plan.is_mounted:
+            facts["image"] = _mount(home, plan, request, verified)
+        elif plan.image:
+            _unpack(home, plan, request, cache)
         elif plan.ready_environment:
-            request.log(f"Linking to {plan.ready_environment}", 1)
-            os.mkdir(home, 0o700)
-            copied = link_environment(os.path.join(home, "env"), plan)
-            _report_noexec(plan.ready_environment, request, "copy the bundle to another one")
-            check_environment(home, plan)
-            if copied is not None:
-                write_contents(home, [], copied)
+            _link(home, plan, request, plan.ready_environment)
         else:
-            _check_files(plan)
-            check_room(plan, cache)
-            os.mkdir(home, 0o700)
-            _report_noexec(home, request)
-            uv = find_uv(plan, cache)  # a thread that unpacks bytecode would slow the copy down
-            with UnpackedBytecode(plan, request, os.path.join(home, "bytecode")) as bytecode:
-                _install(Tool(home, cache, lock, request), uv, plan, request)
-                magic, folders = check_environment(home, plan)
-                bytecode.place(magic, folders)
-                write_contents(home, folders, bytecode.placed)
+            _install(Tool(home, cache, lock, request), home, plan, request)
         facts["size"] = disk_usage(os.path.join(home, "env") if plan.is_mounted else home)
         _mark_complete(home, facts, is_mounted=plan.is_mounted)
     except BaseException as failure:
@@ -118,8 +96,52 @@ def _report_noexec(
         )
 
 
-def _install(tool: Tool, uv: "Optional[str]", plan: "Plan", request: "Request") -> None:
-    """Install the lock's wheels into an environment of this node."""
+def _mount(home: str, plan: "Plan", request: "Request", verified: object) -> object:
+    """Mount the image of the environment; return the identity of the file that was verified."""
+    os.mkdir(home, 0o700)
+    identity = mount_checked(home, plan, request, verified)
+    link_image(os.path.join(home, "env"), plan, os.path.join(home, FOLDER))
+    check_environment(home, plan)
+    return identity
+
+
+def _unpack(home: str, plan: "Plan", request: "Request", cache: str) -> None:
+    """Unpack the image of the environment."""
+    os.mkdir(home, 0o700)
+    _report_noexec(home, request)
+    unpack_image(home, plan, request, cache)
+    programs = link_image(os.path.join(home, "env"), plan, os.path.join(home, FOLDER))
+    check_environment(home, plan)
+    if os.path.exists(os.path.join(home, FOLDER, CONTENTS)):
+        write_contents(home, [], programs)
+
+
+def _link(home: str, plan: "Plan", request: "Request", environment: str) -> None:
+    """Link to the ready environment that the bundle includes."""
+    request.log(f"Linking to {environment}", 1)
+    os.mkdir(home, 0o700)
+    copied = link_environment(os.path.join(home, "env"), plan)
+    _report_noexec(environment, request, "copy the bundle to another one")
+    check_environment(home, plan)
+    if copied is not None:
+        write_contents(home, [], copied)
+
+
+def _install(tool: Tool, home: str, plan: "Plan", request: "Request") -> None:
+    """Install the lock's wheels into an environment of this node, with the bundle's bytecode."""
+    _check_files(plan)
+    check_room(plan, tool.cache)
+    os.mkdir(home, 0o700)
+    _report_noexec(home, request)
+    uv = find_uv(plan, tool.cache)  # a thread that unpacks bytecode would slow the copy down
+    with UnpackedBytecode(plan, request, os.path.join(home, "bytecode")) as bytecode:
+        _run_installer(tool, uv, plan, request)
+        magic, folders = check_environment(home, plan)
+        bytecode.place(magic, folders)
+        write_contents(home, folders, bytecode.placed)
+
+
+def _run_installer(tool: Tool, uv: "Optional[str]", plan: "Plan", request: "Request") -> None:
     count = len(plan.lock.packages)
     packages = f"{count} package{'' if count == 1 else 's'}"
     python = f"Python {dotted_version(plan.interpreter.version)}"
