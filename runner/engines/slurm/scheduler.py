@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,8 @@ _commands = Commands(
 _UNKNOWN_JOB = "Invalid job id"
 _HELD = re.compile(r"(?i)held|hold")
 """Reasons of held jobs: `JobHeldUser`, `JobHoldMaxRequeue`, `job requeued in held state`."""
+_NOT_LAUNCHED = "launch failed requeued held"
+"""The reason of jobs that a node could not launch: Slurm holds them until they are released."""
 
 
 _STATES = {
@@ -126,9 +129,15 @@ class Slurm(Scheduler):
         return job_id
 
     def queue(self, job_ids: Sequence[str]) -> dict[str, Queue]:
-        """Return the tasks of these arrays that wait or run."""
+        """Return the tasks of these arrays that wait or run.
+
+        Those that a node could not launch are released, to start on another one. Slurm limits how
+        often it requeues a job, and then gives another reason.
+        """
         queues: dict[str, Queue] = {}
         for job_id, indices, state, reason, _ in _squeue(job_ids):
+            if reason == _NOT_LAUNCHED:
+                _release(job_id, indices)
             if state == "PENDING":
                 held = indices if _HELD.search(reason) else 0
                 reasons = frozenset({reason} - {"None"})
@@ -192,6 +201,12 @@ class Slurm(Scheduler):
             raise
         match = re.search(r"^\s*WorkDir=(.+)$", output, re.MULTILINE)
         return Path(match[1]) if match else None
+
+
+def _release(job_id: str, indices: int) -> None:
+    tasks = ",".join(f"{job_id}_{index}" for index in members(indices))
+    with suppress(BundleError):  # jobs of another user: they stay, with their reason
+        _commands.run(["scontrol", "release", tasks])
 
 
 def _squeue(job_ids: Sequence[str], *options: str) -> Iterator[tuple[str, int, str, str, str]]:

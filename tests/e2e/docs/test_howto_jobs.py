@@ -71,9 +71,10 @@ def test_submit(site: Path) -> None:
     with pytest.raises(AssertionError, match="the third job fails once"):
         run(first, site)
     assert len(list(site.glob("results/job-*/plot.png"))) == 9
-    projects, show, wait, follow, retry, timeouts, some, cancel, delete = lines_of("jobs")
+    projects, show, wait, by_folder, follow, retry, *others = lines_of("jobs")
+    timeouts, some, cancel, delete = others
     assert "eval - 10 jobs" in run(projects, site).stdout
-    for line in (show, wait):
+    for line in (show, wait, by_folder):
         with pytest.raises(AssertionError, match="the third job fails once"):
             run(line.replace("PROJECT", "'eval - 10 jobs'"), site)
     run(retry.replace("PROJECT", "'eval - 10 jobs'"), site)

@@ -94,6 +94,13 @@ def test_only_held_jobs_are_looked_for_at_each_poll(
     assert queue.held == (queue.pending if is_held else 0)
 
 
+def test_jobs_that_a_node_could_not_launch_are_released(bin_folder: Path) -> None:
+    put(bin_folder, "squeue", 'echo "12|4,6|PENDING|launch failed requeued held|"')
+    put(bin_folder, "scontrol", f'echo "$*" >"{bin_folder}/said"; exit 1')
+    assert Slurm().queue(["12"])["12"].pending == job_set([4, 6])
+    assert (bin_folder / "said").read_text() == "release 12_4,12_6\n"
+
+
 @pytest.mark.parametrize(
     ("said", "kind"),
     [
