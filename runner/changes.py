@@ -36,7 +36,7 @@ _SHOWN_NAMES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Submission:
+class PlannedSubmission:
     """Jobs to submit to an engine: all that can be checked before it is opened is valid."""
 
     engine: str
@@ -78,7 +78,7 @@ def plan_submission(  # noqa: PLR0913
     download: Path | None,
     overwrite: bool,
     wait: bool = True,
-) -> Submission:
+) -> PlannedSubmission:
     """Check a submission with these *fields* of `Request`; resources may be `{name}`.
 
     Raises `click.UsageError` for options that exclude each other, and `InputError`.
@@ -86,7 +86,7 @@ def plan_submission(  # noqa: PLR0913
     module, bundle = engine_module(engine), fields["bundle"]
     module.check_usage(options, bundle=bundle, wait=wait)
     default = Path(f"{fields['script'].stem}-results") if module.needs_directory(options) else None
-    return Submission(
+    return PlannedSubmission(
         engine=engine,
         options=options,
         request=Request(**take_columns({**fields, "bundle": bundle_on_nodes(bundle)})),

@@ -65,9 +65,8 @@ class JobEnds:
         before = array.first - 1
         ended = self._scheduler.ended(array.job_id)
         unclear = 0
-        for number in members(
-            self._records.look(gone)
-        ):  # an outcome may have been written meanwhile
+        without_outcome = self._records.look(gone)  # it may have been written meanwhile
+        for number in members(without_outcome):
             since = self._missing_since.setdefault(number, time.monotonic())
             task = f"{array.job_id}_{number - before}"
             state, node = ended.get(number - before, End(None))

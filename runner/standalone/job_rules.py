@@ -21,7 +21,7 @@ import sys
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple  # noqa: UP035 - Python 3.8
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple  # noqa: UP035 - Python 3.8
 
 OWN_FILES = (
     "console_output.txt",
@@ -94,15 +94,24 @@ def list_files(folder: Path) -> list[tuple[str, int]]:
 
     Links to files are followed if they end in *folder*; links to folders are not.
     """
-    found, real, folders = [], os.path.realpath(folder), [str(folder)]
-    while folders:  # os.walk recurses: too deep for some folders
+    found, real = [], os.path.realpath(folder)
+    for path in _paths(folder):
+        size = _output_size(path, real)
+        if size is not None:
+            found.append((path.relative_to(folder).as_posix(), size))
+    return sorted(found)
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    """Yield what is below *folder*, besides folders. os.walk recurses: too deep for some."""
+    folders = [str(folder)]
+    while folders:
         with suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                elif (size := _output_size(Path(entry.path), real)) is not None:
-                    found.append((Path(entry.path).relative_to(folder).as_posix(), size))
-    return sorted(found)
+                else:
+                    yield Path(entry.path)
 
 
 def _output_size(path: Path, folder: str) -> Optional[int]:  # noqa: UP045
@@ -169,10 +178,9 @@ def _take_values() -> dict[str, Any]:
 def _finish(outputs: Outputs, inputs: list[str]) -> list[str]:
     """Remove what HPS must not collect; return lines for the console."""
     lines = []
-    for parent, folders, _ in os.walk("."):
-        for link in (Path(parent, name) for name in folders):
-            if link.is_symlink():  # HPS would collect what is behind it
-                link.unlink()
+    for link in [*_paths(Path())]:
+        if os.path.isdir(link):  # noqa: PTH112 - no error for what cannot be read
+            link.unlink()  # HPS would collect what is behind it
     files = dict(list_files(Path()))
     collected = [path for path, _ in outputs.find(Path()) if path not in inputs]
     for path in filter(outputs.matches, files):

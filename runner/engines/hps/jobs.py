@@ -1,8 +1,10 @@
 """HPS as an engine: jobs of a project on a server, whose evaluators request work.
 
-with connect(server) as session:
-engine = HpsEngine(session)
-project = engine.submit(submission)
+Without the command line:
+
+    with connect(server) as session:
+        engine = HpsEngine(session)
+        project = engine.submit(submission)
 """
 
 from __future__ import annotations

@@ -329,7 +329,7 @@ def _record(records: JobRecords, result: JobResult) -> None:
         )
     except OSError as error:
         if error.errno in _OF_THE_JOB:
-            records.ended[result.index] = JobOutcome("lost")
+            records.end(result.index, JobOutcome("lost"))
             return
         raise BundleError(
             f"cannot write {result.directory}: {error.strerror}",

@@ -5,6 +5,8 @@ embedded HPS.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,26 @@ except FileNotFoundError:
     pass
 json.dump(found, open("output_parameters.json", "w"))
 """
+
+
+def submitted_with(run: Execute, task: Path, bundle: Path, script: str) -> Execute:
+    """Return a function that runs *script* as `submit` has it run, with these rules."""
+    inputs = put(task, eval=script, offline_bundle_job=RULES_PROGRAM.read_text())
+    inputs[1]["name"] = JOB_RULES
+    wanted = {"patterns": ["*.png"], "limit": 100, "required": False}
+
+    def submitted(**rules: object) -> dict[str, Any]:
+        rules = {"arguments": [], "run_with": [], "outputs": wanted, "inputs": [], **rules}
+        environment = {"OFFLINE_BUNDLE": str(bundle), "OFFLINE_BUNDLE_RULES": json.dumps(rules)}
+        return run(
+            input_files=inputs,
+            output_files=[{"name": "*.png", "path": "*.png"}],
+            parameter_values={"offline_bundle_job": 1},
+            environment=environment,
+            software=UV,
+        )
+
+    return submitted
 
 
 class TestOnABundle:
@@ -133,33 +155,27 @@ class TestOnABundle:
         self, bundle: Path, task: Path, run: Execute, capfd: pytest.CaptureFixture[str]
     ) -> None:
         """Outputs that are not required are no errors."""
-        inputs = put(task, eval=BundleScript().text, offline_bundle_job=RULES_PROGRAM.read_text())
-        inputs[1]["name"] = JOB_RULES
-        outputs = [{"name": "*.png", "path": "*.png"}]
-        wanted = {"patterns": ["*.png"], "limit": 100, "required": False}
-        rules = {"arguments": [], "run_with": [], "outputs": wanted, "inputs": []}
-        environment = {"OFFLINE_BUNDLE": str(bundle), "OFFLINE_BUNDLE_RULES": json.dumps(rules)}
-        run(
-            input_files=inputs,
-            output_files=outputs,
-            parameter_values={"offline_bundle_job": 1},
-            environment=environment,
-            software=UV,
-        )
+        submitted = submitted_with(run, task, bundle, BundleScript().text)
+        submitted()
         assert "output is missing" not in capfd.readouterr().out
-        rules["run_with"] = ["no-such-command", "-n", "2"]
-        environment["OFFLINE_BUNDLE_RULES"] = json.dumps(rules)
         with pytest.raises(Exception, match=r"eval\.py failed"):
-            run(
-                input_files=inputs,
-                output_files=outputs,
-                parameter_values={"offline_bundle_job": 1},
-                environment=environment,
-                software=UV,
-            )
+            submitted(run_with=["no-such-command", "-n", "2"])
         said = capfd.readouterr().out
         assert "the job could not start: no-such-command: No such file or directory" in said
         assert "Traceback" not in said
+
+    def test_links_to_folders_are_not_collected_at_any_depth(
+        self, bundle: Path, task: Path, run: Execute, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        body = "import os\nfor _ in range(1100):\n    os.mkdir('d')\n    os.chdir('d')\n"
+        submitted_with(run, task, bundle, BundleScript(body=f"{body}os.symlink('..', 'up')").text)()
+        try:
+            deepest = task.joinpath(*["d"] * 1100)
+            assert deepest.is_dir()
+            assert not os.path.lexists(deepest / "up")
+            assert "Traceback" not in capfd.readouterr().out
+        finally:  # pytest removes no folders that deep
+            subprocess.run(["rm", "-rf", task / "d"], check=True)
 
     @pytest.fixture
     def archive(self, bundle: Path, task: Path) -> Path:

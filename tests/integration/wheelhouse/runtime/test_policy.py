@@ -84,45 +84,45 @@ def test_the_variable_adds_and_never_takes_away(
     assert len(trusted_manifest(str(bundle))[1]) == 2
 
 
-@pytest.mark.parametrize("odd", ["policy.json", "allowed_signers"])
-def test_a_fifo_is_no_policy_and_is_not_waited_for(
-    bundle: Path, key: Path, system_policy: Path, odd: str
-) -> None:
+@pytest.fixture
+def signed(bundle: Path, key: Path, system_policy: Path) -> Path:
+    """A bundle with a signature that the system's policy allows."""
     write_policy(system_policy, allowed_signers="allowed_signers")
     allowing(system_policy.parent, f"alice {public(key)}")
     sign(bundle, str(key))
+    return bundle
+
+
+@pytest.mark.parametrize("odd", ["policy.json", "allowed_signers"])
+def test_a_fifo_is_no_policy_and_is_not_waited_for(
+    signed: Path, system_policy: Path, odd: str
+) -> None:
     (system_policy.parent / odd).unlink()
     os.mkfifo(system_policy.parent / odd)
-    assert kind_of_refusal(bundle) == "policy"
+    assert kind_of_refusal(signed) == "policy"
 
 
 @pytest.mark.parametrize("writable", ["policy.json", "allowed_signers", "."])
 def test_what_others_can_write_is_no_policy(
-    bundle: Path, key: Path, system_policy: Path, writable: str
+    signed: Path, system_policy: Path, writable: str
 ) -> None:
-    write_policy(system_policy, allowed_signers="allowed_signers")
-    allowing(system_policy.parent, f"alice {public(key)}")
-    sign(bundle, str(key))
-    assert trusted_manifest(str(bundle))[1]
+    assert trusted_manifest(str(signed))[1]
     (system_policy.parent / writable).chmod(0o777)
-    assert kind_of_refusal(bundle) == "policy"
+    assert kind_of_refusal(signed) == "policy"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a link away")
 @pytest.mark.parametrize("linked", ["policy.json", "allowed_signers", "."])
 def test_what_is_behind_a_link_of_another_user_is_no_policy(
-    bundle: Path, key: Path, system_policy: Path, linked: str
+    signed: Path, system_policy: Path, linked: str
 ) -> None:
     """It could lead elsewhere when the file is read."""
-    write_policy(system_policy, allowed_signers="allowed_signers")
-    allowing(system_policy.parent, f"alice {public(key)}")
-    sign(bundle, str(key))
     path = system_policy.parent / linked
     path.rename(system_policy.parents[1] / "real")
     path.symlink_to(system_policy.parents[1] / "real")
-    assert trusted_manifest(str(bundle))[1]
+    assert trusted_manifest(str(signed))[1]
     os.chown(path, 12345, -1, follow_symlinks=False)
-    assert kind_of_refusal(bundle) == "policy"
+    assert kind_of_refusal(signed) == "policy"
 
 
 FORCE = """
