@@ -18,7 +18,7 @@ from offline_bundle.builder.formats.base import with_locks
 from offline_bundle.builder.formats.environment import EnvironmentMaker
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
 from offline_bundle.wheelhouse.runtime.launcher.prepare.contents import (
-    checksums,
+    file_checksums,
     write_contents,
 )
 from offline_bundle.wheelhouse.runtime.processes import find_program
@@ -95,7 +95,7 @@ def _make_image(program: str, folder: Path) -> Path:
     It includes the checksums of its files: an unpacked image is checked after a power cut.
     """
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    table = {path.relative_to(folder).as_posix(): checksums(path.read_bytes()) for path in files}
+    table = {path.relative_to(folder).as_posix(): file_checksums(str(path)) for path in files}
     write_contents(str(folder), [], table)
     for path in (folder, *folder.rglob("*")):
         # the user's umask must not be in the image, which other users read

@@ -168,8 +168,11 @@ class TestOnABundle:
         self, bundle: Path, task: Path, run: Execute, capfd: pytest.CaptureFixture[str]
     ) -> None:
         body = "import os\nfor _ in range(1100):\n    os.mkdir('d')\n    os.chdir('d')\n"
-        submitted_with(run, task, bundle, BundleScript(body=f"{body}os.symlink('..', 'up')").text)()
+        submitted = submitted_with(
+            run, task, bundle, BundleScript(body=f"{body}os.symlink('..', 'up')").text
+        )
         try:
+            submitted()
             deepest = task.joinpath(*["d"] * 1100)
             assert deepest.is_dir()
             assert not os.path.lexists(deepest / "up")

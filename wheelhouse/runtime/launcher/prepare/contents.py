@@ -6,7 +6,7 @@ import csv
 import json
 import os
 
-from ...disk.files import file_digest, has_digest, sha256_of, write_atomic
+from ...disk.files import CHUNK_SIZE, file_digest, has_digest, sha256_of, write_atomic
 from ...errors import IntegrityError
 from ...names import ENVIRONMENT_MARK
 from ..images.mount import FOLDER
@@ -30,6 +30,15 @@ def checksums(content: bytes) -> "list[int]":
     return [len(content), binascii.crc32(content)]
 
 
+def file_checksums(path: str) -> "list[int]":
+    """Return what a file table has for the file at *path*, which may be larger than the memory."""
+    size = checksum = 0
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(CHUNK_SIZE), b""):
+            size, checksum = size + len(chunk), binascii.crc32(chunk, checksum)
+    return [size, checksum]
+
+
 def changed_files(folder: str, table: "FileTable", *, read: bool = True) -> "Iterator[str]":
     """Yield the files of *table* that are missing or changed; compare sizes only without *read*."""
     for name, expected in table.items():
@@ -37,8 +46,7 @@ def changed_files(folder: str, table: "FileTable", *, read: bool = True) -> "Ite
         try:
             is_same = os.stat(path).st_size == expected[0]
             if is_same and read:
-                with open(path, "rb") as file:
-                    is_same = checksums(file.read()) == list(expected)
+                is_same = file_checksums(path) == list(expected)
         except OSError:
             is_same = False
         if not is_same:
@@ -61,8 +69,7 @@ def write_contents(home: str, site_packages: "Sequence[str]", files: "FileTable"
     table = {path.removeprefix(real_home): list(files[path]) for path in files}
     mark = os.path.join(home, "env", ENVIRONMENT_MARK)
     if os.path.exists(mark):
-        with open(mark, "rb") as file:
-            table[os.path.join("env", ENVIRONMENT_MARK)] = checksums(file.read())
+        table[os.path.join("env", ENVIRONMENT_MARK)] = file_checksums(mark)
     document = {"records": records, "files": table}
     write_atomic(os.path.join(home, CONTENTS), json.dumps(document).encode())
 
