@@ -184,7 +184,8 @@ def troubles(
     attempts = folder / "out" / ".submission" / "attempts"
     wait_until(lambda: len(list(attempts.glob("job-000[345].*/leak.txt"))) == 3)
     [array] = array_ids(folder / "out")
-    cluster.ask("scontrol", "update", f"JobId={array}_3", "EndTime=now")
+    # Slurm refuses a time that has passed when it is asked
+    cluster.ask("scontrol", "update", f"JobId={array}_3", "EndTime=now+2seconds")
     cluster.ask("scancel", f"{array}_4")
     ended = {f"{array}_4", f"{array}_6"}  # the last one by its memory
     wait_until(
