@@ -105,6 +105,11 @@ class Submitted:
     directory: Path
 
     @property
+    def explained(self) -> str:
+        """The whole document, for an assertion: the repr of a mapping is cut short there."""
+        return json.dumps(self.document, indent=1)
+
+    @property
     def links(self) -> dict[str, list[str]]:
         """Job → its files on the page, sorted."""
         return {
@@ -208,7 +213,7 @@ def test_inputs_values_and_variables(
     outputs = [word for pattern in OUTPUTS for word in ("--output", pattern)]
     more = ["--env", "MODE=a b'c", "--output-value", "double"]
     done = submit(engine, bundle, capsys, *outputs, *more, whats=("fine", "link"))
-    assert done.code == 0, done.document
+    assert done.code == 0, done.explained
     assert done.document["jobs"]["states"].get(SUCCEEDED, 0) == 2
     seen = done.seen("job-0002")
     seen.pop("threads")
@@ -248,7 +253,7 @@ def test_arguments_and_a_command_before_the_script(
         *("--run-with", "env MODE='by a command'", "--", "--n", "{n}", "a 'b' $c", "{{n}}={what}"),
         whats=("fine", "missing", "fine"),
     )
-    assert done.code == 0, done.document
+    assert done.code == 0, done.explained
     seen = [done.seen(f"job-000{number}") for number in (1, 2)]
     assert [each["arguments"] for each in seen] == [
         ["--n", "0.5", "a 'b' $c", "{n}=fine"],
@@ -271,7 +276,7 @@ def test_failures(engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixtur
     done = submit(engine, bundle, capsys, "--output", "plot.png", whats=whats)
     assert done.code == 8
     states = done.document["jobs"]["states"]
-    assert states.get(SUCCEEDED, 0) == 1, done.document
+    assert states.get(SUCCEEDED, 0) == 1, done.explained
     assert sum(states.get(state, 0) for state in FAILED) == 7
     consoles = {failed["job"]: failed["console"] for failed in done.document["failed"]}
     assert "ValueError: no such mesh" in consoles["job-0001"]
@@ -287,7 +292,7 @@ def test_without_output_images_and_tables_are_collected(
 ) -> None:
     """No input, nothing large, nothing in folders; and no file is required."""
     done = submit(engine, bundle, capsys, "--output-limit", "2000", whats=("fine", "missing"))
-    assert done.code == 0, done.document
+    assert done.code == 0, done.explained
     both = ["console_output.txt", "extra.csv"]
     assert done.links == {"job-0001": [*both, "plot.png"], "job-0002": both}
 
