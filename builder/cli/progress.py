@@ -47,8 +47,7 @@ class _TransferDisplay:
     def advance(self, size: int) -> None:
         self._display.advance(size)
 
-    def done(self, download: Download) -> None:
-        del download
+    def done(self, _: Download) -> None:
         self._display.file_done()
 
 

@@ -143,10 +143,10 @@ class BatchEngine:
         self,
         project: ProjectState,
         directory: Path,
-        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        _progress: Callable[[int, int], None] | None = None,
     ) -> Results:
         """Write the page; the files are in the folder already."""
-        return self._submissions[project.project_id].records.results(directory, progress)
+        return self._submissions[project.project_id].records.results(directory)
 
     def read_console(self, project: ProjectState, job: str, *, is_last: bool = False) -> str:
         """Return new text from the folder of the job, or of its attempt."""
@@ -157,9 +157,8 @@ class BatchEngine:
         """Return the first failed jobs and their consoles."""
         return self._submissions[project.project_id].records.failures(limit)
 
-    def resume_arguments(self, project: ProjectState, directory: Path | None) -> list[str]:
+    def resume_arguments(self, project: ProjectState, _: Path | None) -> list[str]:
         """Return the folder."""
-        del directory
         return [project.project_id, "--wait"]
 
     def cancel(self, project: ProjectState) -> None:

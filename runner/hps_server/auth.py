@@ -70,17 +70,14 @@ class Accounts:
         """Answer a token request. Raises AuthError."""
         grant = form.get("grant_type", "password")
         if grant == "password":
-            known = _same(form.get("username"), self.user.name) & _same(
-                form.get("password"), self._password
-            )
-            user = self.user if known else None
+            is_user = _same(form.get("username"), self.user.name)
+            user = self.user if is_user & _same(form.get("password"), self._password) else None
         elif grant == "refresh_token":
             user = self.check(form.get("refresh_token", ""), "Refresh")
         elif grant == "client_credentials":
-            known = _same(form.get("client_id"), CLIENT_ID) & _same(
-                form.get("client_secret"), self.client_secret
-            )
-            user = self.service if known else None
+            is_client = _same(form.get("client_id"), CLIENT_ID)
+            is_service = is_client & _same(form.get("client_secret"), self.client_secret)
+            user = self.service if is_service else None
         else:
             raise AuthError("unsupported_grant_type", f"Unsupported grant_type: {grant}")
         if user is None:
@@ -106,12 +103,10 @@ class Accounts:
             )
         except jwt.PyJWTError as error:
             raise AuthError("invalid_grant", f"Invalid token: {error}") from None
-        if claims.get("typ") != kind or claims.get("preferred_username") not in {
-            self.user.name,
-            self.service.name,
-        }:
+        name = claims.get("preferred_username")
+        if claims.get("typ") != kind or name not in {self.user.name, self.service.name}:
             raise AuthError("invalid_grant", "Invalid token")
-        return User(claims["preferred_username"])
+        return User(name)
 
     def _token(self, user: User, kind: str, seconds: float, issuer: str) -> str:
         issued = int(time.time())

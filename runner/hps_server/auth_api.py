@@ -66,11 +66,8 @@ class AuthApi:
         """List the accounts that match the query."""
         query = dict(call.parameters)
         found = self._service.accounts.user.document()
-        return (
-            [found]
-            if all(found[name] == query[name] for name in found.keys() & query.keys())
-            else []
-        )
+        is_match = all(found[name] == query[name] for name in found.keys() & query.keys())
+        return [found] if is_match else []
 
     def user(self, call: Call) -> Answer:
         """Return one account."""

@@ -43,11 +43,8 @@ class DataTransferApi:
     def information(self, _: Call) -> Answer:
         """Return the hash of the worker: it changes with its text, so old ones are not used."""
         features = {"auth_types": ["api-key"], "storage_plugins": ["local"]}
-        return {
-            "build_info": BUILD | {"version_hash": self._hash},
-            "features": features,
-            "ready": True,
-        }
+        build = BUILD | {"version_hash": self._hash}
+        return {"build_info": build, "features": features, "ready": True}
 
     def program(self, _: Call) -> Answer:
         """Return the worker program."""

@@ -58,8 +58,8 @@ class JobApi:
         return [
             self._service.route(f"{path}:copy", self.copy_objects, "POST"),
             self._service.route(path, self.list_objects),
-            self._service.route(path, self.create_objects, "POST"),
-            self._service.route(path, self.update_objects, "PUT"),
+            self._service.route(path, self.write_objects, "POST"),
+            self._service.route(path, self.write_objects, "PUT"),
             self._service.route(path, self.delete_objects, "DELETE"),
         ]
 
@@ -89,17 +89,12 @@ class JobApi:
 
     def list_projects(self, call: Call) -> Answer:
         """List projects, with statistics if requested."""
+        store, query = self._service.store, parse_query("projects", call.parameters)
         if "count" in dict(call.parameters):
-            return {
-                "num_projects": self._service.store.count(
-                    "projects", parse_query("projects", call.parameters)
-                )
-            }
-        found = self._service.store.find("projects", parse_query("projects", call.parameters))
+            return {"num_projects": store.count("projects", query)}
+        found = store.find("projects", query)
         if dict(call.parameters).get("statistics") == "True":
-            found = [
-                body | {"statistics": self._service.store.statistics(body["id"])} for body in found
-            ]
+            found = [body | {"statistics": store.statistics(body["id"])} for body in found]
         return {"projects": [select_fields("projects", body, call) for body in found]}
 
     def create_projects(self, call: Call) -> Answer:
@@ -164,12 +159,8 @@ class JobApi:
         query = parse_query(kind, [pair for pairs in parameters for pair in pairs])
         if "count" in dict(call.parameters):
             return {f"num_{kind}": self._service.store.count(kind, query, project=project)}
-        return {
-            kind: [
-                select_fields(kind, body, call)
-                for body in self._service.store.find(kind, query, project=project)
-            ]
-        }
+        found = self._service.store.find(kind, query, project=project)
+        return {kind: [select_fields(kind, body, call) for body in found]}
 
     def _translated(self, kind: str, name: str, value: str) -> list[tuple[str, str]]:
         """Translate a query for the jobs of an algorithm to one for their ids."""
@@ -181,21 +172,13 @@ class JobApi:
             for job in ["", *body["job_ids"]]
         ]
 
-    def create_objects(self, call: Call) -> Answer:
-        """Create objects of one kind."""
+    def write_objects(self, call: Call) -> Answer:
+        """Create objects of one kind (POST), or update them (PUT)."""
         kind, project = self._changeable(call)
-        made = self._service.projects.create_objects(
-            kind, project, call.document.get(kind, []), call.user
-        )
-        self._service.evaluator.wake()
-        return {kind: [select_fields(kind, body, call) for body in made]}
-
-    def update_objects(self, call: Call) -> Answer:
-        """Update objects of one kind."""
-        kind, project = self._changeable(call)
-        made = self._service.projects.update_objects(
-            kind, project, call.document.get(kind, []), call.user
-        )
+        projects = self._service.projects
+        is_new = call.request.method == "POST"
+        write = projects.create_objects if is_new else projects.update_objects
+        made = write(kind, project, call.document.get(kind, []), call.user)
         self._service.evaluator.wake()
         return {kind: [select_fields(kind, body, call) for body in made]}
 

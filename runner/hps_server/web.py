@@ -120,11 +120,9 @@ class Service:
             user = User("") if is_public else self.check(request)
             body = await read_body(request, limit=_PUBLIC_LIMIT if is_public else _JSON_LIMIT)
             result = await run_in_threadpool(handler, Call(request, body, user))
-            return (
-                result
-                if isinstance(result, Response)
-                else await run_in_threadpool(JSONResponse, result)
-            )
+            if isinstance(result, Response):
+                return result
+            return await run_in_threadpool(JSONResponse, result)
 
         async def endpoint(request: Request) -> Response:
             return await respond(lambda: answer(request))
@@ -157,37 +155,26 @@ async def respond(answer: Callable[[], Awaitable[Response]]) -> Response:
         return await answer()
     except RequestError as error:
         return JSONResponse({"title": error.title, "description": str(error)}, error.status)
-    except (UnsafePathError, FileNotFoundError, IndexError, KeyError) as error:
-        return JSONResponse(
-            {"title": "404 Not Found", "description": f"{type(error).__name__}: {error}"}, 404
-        )
-    except UnknownFieldError as error:
-        return JSONResponse({"title": "500 Internal Server Error", "description": str(error)}, 500)
     except Exception as error:  # noqa: BLE001 - a request must not end the server
-        description = f"{type(error).__name__}: {error}"
-        return JSONResponse({"title": "500 Internal Server Error", "description": description}, 500)
+        is_missing = isinstance(error, (UnsafePathError, FileNotFoundError, LookupError))
+        title = "404 Not Found" if is_missing else "500 Internal Server Error"
+        is_message = isinstance(error, UnknownFieldError)  # as a real server words it
+        description = str(error) if is_message else f"{type(error).__name__}: {error}"
+        return JSONResponse({"title": title, "description": description}, int(title[:3]))
 
 
 def make_starlette(routes: Sequence[BaseRoute]) -> Starlette:
     """Return the application; a slash at the end of a path is optional."""
     slashed = [
-        Route(
-            f"{route.path}/",
-            route.endpoint,
-            methods=[*(route.methods or ())],
-            include_in_schema=False,
-        )
+        Route(f"{route.path}/", route.endpoint, methods=[*(route.methods or ())])
         for route in routes
         if isinstance(route, Route)
     ]
-    return Starlette(
-        routes=[*routes, *slashed],
-        exception_handlers={404: _unknown_route, 405: _unknown_route},
-    )
+    handlers = {404: _unknown_route, 405: _unknown_route}
+    return Starlette(routes=[*routes, *slashed], exception_handlers=handlers)
 
 
 def _unknown_route(request: Request, error: Exception) -> Response:
-    """Name the route that this server does not have."""
     del error
     description = f"the embedded HPS has no route {request.method} {request.url.path}"
     return JSONResponse({"title": "404 Not Found", "description": description}, 404)

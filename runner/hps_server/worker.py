@@ -132,13 +132,8 @@ class Worker(ThreadingHTTPServer):
     def begin(self, action: str, document: dict[str, Any]) -> str:
         """Start an operation; return its id."""
         identifier = uuid.uuid4().hex
-        operation = {
-            "id": identifier,
-            "state": "running",
-            "progress": 0.0,
-            "started_at": _now(),
-            "result": {},
-        }
+        operation: dict[str, Any] = {"id": identifier, "state": "running", "progress": 0.0}
+        operation |= {"started_at": _now(), "result": {}}
         while len(self.operations) >= _KEPT_OPERATIONS:
             self.operations.pop(next(iter(self.operations)))
         self.operations[identifier] = operation
@@ -231,27 +226,25 @@ class _Handler(BaseHTTPRequestHandler):
     def _is_allowed(self) -> bool:
         """Require the API key of the client or, for clients without keys, a token of its user."""
         key = os.environ.get("ANSYS_DT_AUTH__API_KEY__VALUE")
-        header = (
-            os.environ.get("ANSYS_DT_AUTH__API_KEY__HEADER_NAME", "X-API-Key")
-            if key
-            else "Authorization"
-        )
+        name = os.environ.get("ANSYS_DT_AUTH__API_KEY__HEADER_NAME", "X-API-Key")
+        header = name if key else "Authorization"
         given = self.headers.get(header, "")
+        status, title, detail = 401, "Unauthorized", f"wrong or no {header}"
         try:
-            if (
-                hmac.compare_digest(given.encode(), key.encode())
-                if key
-                else self.server.is_own(given.removeprefix("Bearer "))
-            ):
-                return True
+            if key:
+                is_allowed = hmac.compare_digest(given.encode(), key.encode())
+            else:
+                is_allowed = self.server.is_own(given.removeprefix("Bearer "))
         except (OSError, http.client.HTTPException, ValueError) as error:
-            self._answer(
-                {"title": "Service Unavailable", "detail": f"the token cannot be checked: {error}"},
+            is_allowed = False
+            status, title, detail = (
                 503,
+                "Service Unavailable",
+                f"the token cannot be checked: {error}",
             )
-            return False
-        self._answer({"title": "Unauthorized", "detail": f"wrong or no {header}"}, 401)
-        return False
+        if not is_allowed:
+            self._answer({"title": title, "detail": detail}, status)
+        return is_allowed
 
     def _answer(self, document: dict[str, Any], status: int = 200) -> None:
         body = json.dumps(document).encode()

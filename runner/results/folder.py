@@ -44,7 +44,7 @@ from offline_bundle.wheelhouse.runtime.disk.safe_folder import flush_tree
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -268,11 +268,8 @@ class JobRecords:
             self._consoles[job] = LiveConsole(self.directory / job, attempts)
         return self._consoles[job].read()
 
-    def results(
-        self, directory: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
-    ) -> Results:
+    def results(self, directory: Path) -> Results:
         """Write the page; raise InputError if *directory* is not the one that the jobs use."""
-        del progress  # nothing is transferred: the jobs ran in this folder
         if directory.absolute() != self.directory:
             raise InputError(
                 f"the results are in {self.directory}, where the jobs ran",

@@ -7,7 +7,6 @@ match their checksum are not transferred.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -39,32 +38,24 @@ _SPARE_BYTES = 16 << 20
 """Left free on the disk."""
 
 
-@dataclass(frozen=True)
-class FailedDownload:
-    """A file that could not be downloaded."""
-
-    target: Path
-    reason: str
-
-
 def download_files(
     session: Session,
     project_id: str,
     wanted: Sequence[Wanted],
     progress: Callable[[int, int], None] = lambda _files, _bytes: None,
-) -> list[FailedDownload]:
-    """Download each file to its path unless it exists there; return those that failed.
+) -> dict[Path, str]:
+    """Download each file to its path unless it exists there; return those that failed, and why.
 
     *progress* gets the numbers of files and bytes that were added. Raises `FetchError` for a full
     disk, `BundleError` if the server cannot be reached.
     """
-    failed: list[FailedDownload] = []
+    failed: dict[Path, str] = {}
     for batch in batches(wanted, _FILES_PER_TRANSFER):
         missing = [(file, target) for file, target in batch if not _is_complete(file, target)]
         present = sum(file.size for file, _ in batch) - sum(file.size for file, _ in missing)
         progress(len(batch) - len(missing), present)
         if missing:
-            failed += _download_batch(session, project_id, missing, progress)
+            failed |= _download_batch(session, project_id, missing, progress)
     return failed
 
 
@@ -82,7 +73,7 @@ def _download_batch(
     project_id: str,
     missing: list[Wanted],
     progress: Callable[[int, int], None],
-) -> list[FailedDownload]:
+) -> dict[Path, str]:
     """Transfer all files at once, then failed ones singly: one may have stopped the others."""
     missing, failed = _make_folders(missing)
     reasons: dict[Path, str] = {}
@@ -101,19 +92,19 @@ def _download_batch(
         missing = remaining
         if not missing:
             break
-    return failed + [FailedDownload(target, reasons[target]) for _, target in missing]
+    return failed | {target: reasons[target] for _, target in missing}
 
 
-def _make_folders(missing: list[Wanted]) -> tuple[list[Wanted], list[FailedDownload]]:
+def _make_folders(missing: list[Wanted]) -> tuple[list[Wanted], dict[Path, str]]:
     """Make the folders of the files; a file whose folder cannot be made fails alone."""
-    possible, failed = [], []
+    possible, failed = [], {}
     for file, target in missing:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _partial(target).unlink(missing_ok=True)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             # the server has both a file `a` and a file `a/b`
-            failed.append(FailedDownload(target, f"{error.filename}: {error.strerror}"))
+            failed[target] = f"{error.filename}: {error.strerror}"
         else:
             possible.append((file, target))
     return possible, failed

@@ -52,23 +52,19 @@ class HpsEngine:
     def submit(
         self,
         request: Request,
-        directory: Path | None = None,
+        _directory: Path | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> ProjectState:
         """Create a project for the request, or for a `Submission`, and activate it."""
-        del directory
         with contextlib.ExitStack() as stack:
-            if isinstance(request, Submission):
-                submission = request
-            else:
-                submission = self._make_submission(request, stack)
-            submitted = submit(
+            if not isinstance(request, Submission):
+                request = self._make_submission(request, stack)
+            return submit(
                 self._session,
-                submission,
+                request,
                 require_software=not self._options.get("skip_software_check"),
                 progress=progress,
             )
-        return projects.find_project(self._session, submitted.project_id)
 
     def find(self, name_or_id: str) -> ProjectState:
         """Find a project by its identifier, or the newest by its name."""
@@ -88,9 +84,8 @@ class HpsEngine:
             )
         return entries[0].counts
 
-    def pending_reason(self, project: ProjectState) -> str:
+    def pending_reason(self, _: ProjectState) -> str:
         """Return the usual reasons: HPS reports none."""
-        del project
         return "evaluators may be busy, starting, or without the software or resources"
 
     def results(
@@ -139,9 +134,8 @@ class HpsEngine:
         """Remove the project from the server; downloaded results stay."""
         projects.delete_project(self._session, project.project_id)
 
-    def on_interrupt(self, project: ProjectState) -> str | None:
+    def on_interrupt(self, _: ProjectState) -> str | None:
         """Leave the jobs alone; those of an embedded HPS end with it."""
-        del project
         return None if self._keep_running else "the jobs have ended with the embedded HPS"
 
     def _make_submission(self, request: Request, stack: contextlib.ExitStack) -> Submission:

@@ -11,6 +11,7 @@ Downloading again into the same directory transfers missing files only.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.engines.hps.downloads import download_files
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.runner.engines.hps.connection.session import Session
-    from offline_bundle.runner.engines.hps.downloads import FailedDownload
     from offline_bundle.runner.engines.hps.stored_files import StoredFile
 
     Placed = Mapping[str, Sequence[tuple[StoredFile, Path]]]
@@ -89,7 +89,7 @@ def _download(
     directory: Path,
     wanted: Sequence[tuple[StoredFile, Path]],
     progress: Callable[[int, int], None],
-) -> list[FailedDownload]:
+) -> dict[Path, str]:
     total = sum(file.size for file, _ in wanted)
     done = 0
 
@@ -108,11 +108,9 @@ def _download(
         ) from error
 
 
-def _failed_downloads(directory: Path, failed: Sequence[FailedDownload], total: int) -> FetchError:
-    problems = [
-        f"{failure.target.relative_to(directory)}: {failure.reason}"
-        for failure in failed[:_SHOWN_FAILURES]
-    ]
+def _failed_downloads(directory: Path, failed: Mapping[Path, str], total: int) -> FetchError:
+    shown = islice(failed.items(), _SHOWN_FAILURES)
+    problems = [f"{target.relative_to(directory)}: {reason}" for target, reason in shown]
     if len(failed) > _SHOWN_FAILURES:
         problems.append(f"… and {len(failed) - _SHOWN_FAILURES} more")
     return FetchError(

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _MOST_EVALUATORS = 20
 """Each is a request. A site with more of them is assumed to offer the software."""
 
-
 _MOST_HOSTS = 1000
 
 

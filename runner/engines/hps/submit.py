@@ -36,6 +36,7 @@ from ansys.hps.client.jms import (  # type: ignore[import-untyped]
 
 from offline_bundle.runner.engines.hps.bundle_upload import ARCHIVE_NAME, UNPACKER_NAME
 from offline_bundle.runner.engines.hps.connection.client_errors import translate_error
+from offline_bundle.runner.engines.hps.projects import find_project
 from offline_bundle.runner.engines.hps.software import check_software
 from offline_bundle.runner.engines.hps.stored_files import JOBS_PER_REQUEST
 from offline_bundle.runner.job_files.names import JOB_RULES, NUMBER_PARAMETER
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from offline_bundle.runner.engines.hps.connection.session import Session
     from offline_bundle.runner.job_files.inputs import InputFile
+    from offline_bundle.runner.model import ProjectState
 
 EXEC_SCRIPT = Path(__file__).parents[2] / "standalone" / "hps_exec_script.py"
 """The program that HPS runs on the node; it starts the bundle's launcher."""
@@ -94,15 +96,6 @@ class Submission(Request):
 
 
 @dataclass(frozen=True)
-class Submitted:
-    """An active project."""
-
-    project_id: str
-    name: str
-    jobs: int
-
-
-@dataclass(frozen=True)
 class ProjectFiles:
     """Identifiers of the files of a project."""
 
@@ -119,7 +112,7 @@ def submit(
     *,
     require_software: bool = True,
     progress: Callable[[str], None] = lambda _: None,
-) -> Submitted:
+) -> ProjectState:
     """Create the project with all its jobs and activate it; on any error remove it, and raise.
 
     *progress* gets the name of each step. Raises `BundleError`.
@@ -147,7 +140,7 @@ def submit(
             with contextlib.suppress(requests.RequestException):
                 session.jms.delete_project(project)
             raise
-    return Submitted(project.id, project.name, len(submission.values.rows))
+    return find_project(session, project.id)
 
 
 def create_project(session: Session, submission: Submission) -> Any:  # noqa: ANN401 - the client is not typed

@@ -58,9 +58,8 @@ _OF_THE_JOB = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EL
 """Errors where a job has made folders or links in the place of files: others are not concerned."""
 
 
-def check_usage(options: Mapping[str, Any], *, bundle: str | None, wait: bool) -> None:
+def check_usage(_options: Mapping[str, Any], *, bundle: str | None, wait: bool) -> None:
     """Raise `click.UsageError` for options that exclude each other."""
-    del options
     if not bundle:
         raise click.UsageError("--engine local requires --bundle DIR")
     if not wait:
@@ -73,9 +72,8 @@ def needs_directory(_: Mapping[str, Any]) -> bool:
 
 
 @contextlib.contextmanager
-def open_engine(options: Mapping[str, Any], notice: Callable[[str], None]) -> Iterator[LocalEngine]:
+def open_engine(options: Mapping[str, Any], _: Callable[[str], None]) -> Iterator[LocalEngine]:
     """Yield the engine; on exit no job is left running."""
-    del notice
     engine = LocalEngine(options)
     try:
         yield engine
@@ -133,9 +131,8 @@ class LocalEngine:
         """Raise: there is no list of local jobs."""
         raise InputError("local jobs are not listed", hint="name the results folder")
 
-    def poll(self, project: ProjectState) -> Counts:
+    def poll(self, _: ProjectState) -> Counts:
         """Count the jobs that have ended; raise the error that stopped the others."""
-        del project
         if self._thread is None:
             self._read_records()
         elif self._fault is not None:
@@ -150,32 +147,28 @@ class LocalEngine:
 
     def results(
         self,
-        project: ProjectState,
+        _: ProjectState,
         directory: Path,
-        progress: Callable[[int, int], None] = lambda _done, _total: None,
+        _progress: Callable[[int, int], None] | None = None,
     ) -> Results:
         """Write the page; the files are in the folder already."""
-        del project
-        return self._records.results(directory, progress)
+        return self._records.results(directory)
 
-    def read_console(self, project: ProjectState, job: str, *, is_last: bool = False) -> str:
+    def read_console(self, _: ProjectState, job: str, *, is_last: bool = False) -> str:
         """Return new text from the folder of the job, or of its attempt."""
-        del project, is_last
+        del is_last
         return self._records.read_console(job)
 
-    def failures(self, project: ProjectState, limit: int) -> list[Failure]:
+    def failures(self, _: ProjectState, limit: int) -> list[Failure]:
         """Return the first failed jobs and their consoles."""
-        del project
         return self._records.failures(limit)
 
-    def resume_arguments(self, project: ProjectState, directory: Path | None) -> list[str]:
+    def resume_arguments(self, project: ProjectState, _: Path | None) -> list[str]:
         """Return the folder."""
-        del directory
         return [project.project_id]
 
-    def cancel(self, project: ProjectState) -> None:
+    def cancel(self, _: ProjectState) -> None:
         """End the jobs; another command that runs them does so at its next poll."""
-        del project
         if self._thread is None:
             self._cancel_file.touch()
         self.close()
@@ -195,9 +188,8 @@ class LocalEngine:
             self._start([spec for spec in specs if spec.number in numbers])
         return len(numbers)
 
-    def delete(self, project: ProjectState) -> None:
+    def delete(self, _: ProjectState) -> None:
         """Remove the folder."""
-        del project
         remove_results(self._records.directory, self._records.plan.names)
 
     def on_interrupt(self, project: ProjectState) -> str | None:

@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from offline_bundle.runner.hps_server.store.database import Body, Store
     from offline_bundle.runner.hps_server.store.projects import Projects
 
-_HERE = Path(__file__).parent
 _POLL_SECONDS = 5.0
-_GRACE_SECONDS = 2.0
-_CONSOLE_BYTES = 8 << 20
 
 
 class Evaluator:
@@ -50,15 +47,9 @@ class Evaluator:
         self._store: Store = projects.store
         self._runner = TaskRunner(projects, self._find)
         self._slots = slots
+        defaults = dict.fromkeys(("version", "executable", "install_path"), "")
         self._software = {
-            name: {
-                "name": name,
-                "version": "",
-                "executable": "",
-                "install_path": "",
-                "environment": {},
-            }
-            | dict(given)
+            name: {"name": name, **defaults, "environment": {}, **given}
             for name, given in software.items()
         }
         self._runs: dict[str, Run] = {}
@@ -73,8 +64,7 @@ class Evaluator:
     def start(self) -> None:
         """Requeue tasks that an earlier server did not finish, and start."""
         with self._store.transaction():
-            tasks = self._store.interrupted_tasks()
-            self._requeue(tasks)
+            self._requeue(self._store.interrupted_tasks())
         self._thread.start()
 
     def stop(self) -> None:
@@ -113,11 +103,8 @@ class Evaluator:
 
     def configuration(self) -> Body:
         """Return the configuration of this evaluator."""
-        memory = (
-            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            if hasattr(os, "sysconf")
-            else 0
-        )
+        has_sizes = hasattr(os, "sysconf")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if has_sizes else 0
         return {
             "id": self.id,
             "evaluator_id": self.id,

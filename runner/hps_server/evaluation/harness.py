@@ -28,11 +28,8 @@ def main(shim: str, context_file: str, result_file: str) -> int:
     context = Context(document)
     error = None
     try:
-        execution = (
-            _load(document["execution_script"])
-            if document["execution_script"]
-            else _command_class(document)
-        )
+        script = document["execution_script"]
+        execution = _load(script) if script else _command_class(document)
         execution(context).execute()
     except BaseException as failure:  # noqa: BLE001 - any exception fails the task, SystemExit too
         if not _is_of_command(failure):
@@ -86,13 +83,9 @@ def _command_class(document: dict[str, Any]) -> type[Any]:
 
     software = document["software"]
     known = {"%executable%": software[0]["executable"] if software else ""}
-    known.update({f"%file:{file['name']}%": file["path"] for file in document["input_files"]})
-    known.update(
-        {
-            f"%resource:{name}%": str(value)
-            for name, value in document["resource_requirements"].items()
-        }
-    )
+    known |= {f"%file:{file['name']}%": file["path"] for file in document["input_files"]}
+    resources = document["resource_requirements"].items()
+    known |= {f"%resource:{name}%": str(value) for name, value in resources}
     command = document["execution_command"] or ""
     for name, value in known.items():
         command = command.replace(name, value)

@@ -12,18 +12,8 @@ if TYPE_CHECKING:
     from offline_bundle.runner.hps_server.store.database import Body
 
 _ALLOWED = (
-    *(
-        ast.Expression,
-        ast.BoolOp,
-        ast.BinOp,
-        ast.UnaryOp,
-        ast.Compare,
-        ast.Constant,
-        ast.Subscript,
-        ast.Name,
-        ast.Load,
-    ),
-    *(ast.boolop, ast.operator, ast.unaryop, ast.cmpop),
+    *(ast.Expression, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Constant),
+    *(ast.Subscript, ast.Name, ast.Load, ast.boolop, ast.operator, ast.unaryop, ast.cmpop),
 )
 
 
@@ -44,11 +34,8 @@ def collect(directory: Path, wanted: Sequence[Body]) -> list[tuple[Body, Path]]:
             continue
         if pattern.startswith("**") and not pattern.startswith("**/"):
             pattern = f"**/*{pattern[2:]}"
-        matches = (
-            sorted(directory.glob(pattern))
-            if any(sign in pattern for sign in "*?[")
-            else [directory / pattern]
-        )
+        has_wildcards = any(sign in pattern for sign in "*?[")
+        matches = sorted(directory.glob(pattern)) if has_wildcards else [directory / pattern]
         found += [(file, path) for path in matches if _is_own(directory, path)]
     return found
 

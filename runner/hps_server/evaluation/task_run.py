@@ -139,17 +139,16 @@ class TaskRunner:
         environment: dict[str, str] = {}
         for found in software:
             environment.update({name: str(value) for name, value in found["environment"].items()})
-        inputs = self._store.get(
-            "files", run.task["input_file_ids"] or definition["input_file_ids"]
-        )
-        placed = [self._place(run, directory, earlier.get(file["id"], file)) for file in inputs]
+        wanted = run.task["input_file_ids"] or definition["input_file_ids"]
+        inputs = {
+            file["id"]: self._place(run, directory, earlier.get(file["id"], file))
+            for file in self._store.get("files", wanted)
+        }
         parameters = JobParameters(self._store, job)
-        parameters.fill_inputs(
-            {file["id"]: Path(entry["path"]) for file, entry in zip(inputs, placed, strict=True)}
-        )
+        parameters.fill_inputs({name: Path(entry["path"]) for name, entry in inputs.items()})
         criteria = definition["success_criteria"] or {}
         return {
-            "input_files": placed,
+            "input_files": list(inputs.values()),
             "output_files": [
                 {name: file[name] for name in ("name", "type", "monitor")}
                 | {"path": file["evaluation_path"]}
@@ -188,12 +187,7 @@ class TaskRunner:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(content, path)
-        return {
-            "name": file["name"],
-            "path": str(path),
-            "type": file["type"],
-            "monitor": file["monitor"],
-        }
+        return {"path": str(path), **{name: file[name] for name in ("name", "type", "monitor")}}
 
     def finish(self, run: Run, result: Body) -> None:
         """Collect outputs, check the success criteria, and store the outcome."""
@@ -214,20 +208,16 @@ class TaskRunner:
         if run.ended_as == "timeout":
             problems = [f"timeout: the task ran longer than {definition['max_execution_time']} s"]
         state = ("timeout" if run.ended_as == "timeout" else "failed") if problems else "evaluated"
-        files = [
-            self._keep(run, file, path)
-            for file, path in found
-            if file["collect"] or file["monitor"]
-        ]
+        kept = [(file, path) for file, path in found if file["collect"] or file["monitor"]]
+        files = [self._keep(run, file, path) for file, path in kept]
         if definition["store_output"]:
             files += self._keep_console(run, problems)
         with self._store.transaction():
             task = self.current(run)
             if task is None:
                 return
-            self._write_down(
-                run, task, state, self._store.insert("files", files, project=run.project), result
-            )
+            made = self._store.insert("files", files, project=run.project)
+            self._write_down(run, task, state, made, result)
             current = self._store.get("jobs", [task["job_id"]])[0]
             current["values"] = (current["values"] or {}) | values
             self._store.save([current])
@@ -254,20 +244,22 @@ class TaskRunner:
 
     def _keep(self, run: Run, file: Body, path: Path) -> Body:
         """Copy one output into the storage; return its file object."""
+        name = os.fsencode(path.relative_to(run.folder / "task"))
+        return {
+            **{field: file[field] for field in ("name", "type", "collect", "monitor")},
+            # a response cannot hold other names than UTF-8
+            "evaluation_path": name.decode(errors="replace"),
+            "reference_id": file["id"],
+            **self._stored(run, path),
+        }
+
+    def _stored(self, run: Run, path: Path) -> Body:
         storage_id = new_id()
         metadata = self._storage.add(f"{run.project}/{storage_id}", path)
         return {
-            "name": file["name"],
-            "type": file["type"],
-            "evaluation_path": os.fsencode(path.relative_to(run.folder / "task")).decode(
-                errors="replace"  # a response cannot hold other names than UTF-8
-            ),
             "storage_id": storage_id,
             "hash": metadata["checksum"],
             "size": metadata["size"],
-            "reference_id": file["id"],
-            "collect": file["collect"],
-            "monitor": file["monitor"],
         }
 
     def _keep_console(self, run: Run, problems: list[str]) -> list[Body]:
@@ -282,20 +274,14 @@ class TaskRunner:
             console.write_bytes(b"[beginning omitted]\n" + end)
         if not console.stat().st_size:
             return []
-        storage_id = new_id()
-        metadata = self._storage.add(f"{run.project}/{storage_id}", console)
         return [
             {
                 "name": CONSOLE,
                 "type": "text/plain",
                 "evaluation_path": "console_output.txt",
-                "storage_id": storage_id,
-            }
-            | {
-                "hash": metadata["checksum"],
-                "size": metadata["size"],
                 "collect": True,
                 "monitor": True,
+                **self._stored(run, console),
             }
         ]
 

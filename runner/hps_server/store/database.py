@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import string
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -159,17 +159,13 @@ def _condition(kind: str, name: str, values: list[str]) -> tuple[str, list[Any]]
 
 def _comparable(expression: str, text: str) -> tuple[str, float | str]:
     """Return a value for comparison: a number, a time as this server writes it, or text."""
-    try:
+    with suppress(ValueError):
         return f"CAST({expression} AS REAL)", float(text)
-    except ValueError:
-        pass
-    try:
+    with suppress(ValueError):
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        return expression, text
-    return expression, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(
-        UTC
-    ).isoformat()
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return expression, moment.astimezone(UTC).isoformat()
+    return expression, text
 
 
 def _order(kind: str, sort: str) -> str:
@@ -246,17 +242,13 @@ class Store:
             f"SELECT body FROM objects WHERE project = ? AND kind = '{kind}'{query.where}"  # noqa: S608 - all are checked
             f" ORDER BY {query.order} LIMIT ? OFFSET ?"
         )
-        with self.transaction() as database:
-            rows = database.execute(
-                sql, (project, *query.values, query.limit, query.offset)
-            ).fetchall()
-        return [json.loads(row[0]) for row in rows]
+        rows = self._rows(sql, project, *query.values, query.limit, query.offset)
+        return [json.loads(body) for (body,) in rows]
 
     def count(self, kind: str, query: Query, *, project: str = _SCOPE) -> int:
         """Return the number of objects."""
         sql = f"SELECT count(*) FROM objects WHERE project = ? AND kind = '{kind}'{query.where}"  # noqa: S608 - the same
-        with self.transaction() as database:
-            return int(database.execute(sql, (project, *query.values)).fetchone()[0])
+        return int(self._rows(sql, project, *query.values)[0][0])
 
     def get(self, kind: str, ids: Iterable[str]) -> list[Body]:
         """Return the objects with these ids, in this order; unknown ids are omitted."""
@@ -264,15 +256,13 @@ class Store:
         sql = (
             "SELECT id, body FROM objects WHERE kind = ? AND id IN (SELECT value FROM json_each(?))"
         )
-        with self.transaction() as database:
-            found = dict(database.execute(sql, (kind, json.dumps(wanted))).fetchall())
+        found = dict(self._rows(sql, kind, json.dumps(wanted)))
         return [json.loads(found[identifier]) for identifier in wanted if identifier in found]
 
     def project_of(self, identifier: str) -> str:
         """Return the project of an object; empty if there is none."""
-        with self.transaction() as database:
-            rows = database.execute("SELECT project FROM objects WHERE id = ?", (identifier,))
-            return str((rows.fetchone() or [""])[0])
+        rows = self._rows("SELECT project FROM objects WHERE id = ?", identifier)
+        return str(rows[0][0]) if rows else ""
 
     def tasks_of(self, job_ids: Iterable[str]) -> list[Body]:
         """Return the tasks of these jobs, in order of creation."""
@@ -280,11 +270,7 @@ class Store:
             "SELECT body FROM objects WHERE kind = 'tasks'"
             " AND parent IN (SELECT value FROM json_each(?)) ORDER BY seq"
         )
-        with self.transaction() as database:
-            return [
-                json.loads(row[0])
-                for row in database.execute(sql, (json.dumps(list(job_ids)),)).fetchall()
-            ]
+        return [json.loads(body) for (body,) in self._rows(sql, json.dumps(list(job_ids)))]
 
     def save(self, bodies: Iterable[Body], *, user: str | None = None) -> None:
         """Update existing objects; an object that was deleted meanwhile stays deleted."""
@@ -331,18 +317,12 @@ class Store:
 
     def everything_in(self, project: str) -> list[tuple[str, Body]]:
         """Return kind and body of every object in a project."""
-        with self.transaction() as database:
-            rows = database.execute(
-                "SELECT kind, body FROM objects WHERE project = ? ORDER BY seq", (project,)
-            )
-            return [(kind, json.loads(body)) for kind, body in rows.fetchall()]
+        rows = self._rows("SELECT kind, body FROM objects WHERE project = ? ORDER BY seq", project)
+        return [(kind, json.loads(body)) for kind, body in rows]
 
     def statistics(self, project: str) -> Body:
         """Return the number of jobs, total and by state, at a cost independent of that number."""
-        with self.transaction() as database:
-            rows = database.execute(
-                "SELECT status, jobs FROM statistics WHERE project = ?", (project,)
-            ).fetchall()
+        rows = self._rows("SELECT status, jobs FROM statistics WHERE project = ?", project)
         by_state = dict.fromkeys(STATES, 0) | dict(rows)
         return {"num_jobs": sum(by_state.values()), "eval_status": by_state}
 
@@ -369,11 +349,10 @@ class Store:
         )
         skipped = json.dumps(list(busy))
         ready: list[tuple[str, Body]] = []
-        with self.transaction() as database:
-            for project in projects:
-                if len(ready) < limit:
-                    rows = database.execute(sql, (project["id"], skipped, limit - len(ready)))
-                    ready += [(project["id"], json.loads(row[0])) for row in rows]
+        for project in projects:
+            if len(ready) < limit:
+                rows = self._rows(sql, project["id"], skipped, limit - len(ready))
+                ready += [(project["id"], json.loads(body)) for (body,) in rows]
         return ready
 
     def interrupted_tasks(self) -> list[Body]:
@@ -382,5 +361,8 @@ class Store:
             "SELECT body FROM objects WHERE kind = 'tasks' AND status IN ('prolog', 'running')"
             " AND json_extract(body, '$.host_id') IS NOT NULL"
         )
+        return [json.loads(body) for (body,) in self._rows(sql)]
+
+    def _rows(self, sql: str, *values: object) -> list[Any]:
         with self.transaction() as database:
-            return [json.loads(row[0]) for row in database.execute(sql).fetchall()]
+            return database.execute(sql, values).fetchall()

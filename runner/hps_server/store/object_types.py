@@ -64,13 +64,8 @@ OBJECT_TYPES: dict[str, Kind] = {
             " success_criteria licensing"
             " working_directory"
         )
-        | {
-            "num_trials": 1,
-            "store_output": True,
-            "use_execution_script": False,
-            "debug": False,
-            "environment": {},
-        }
+        | {"num_trials": 1, "store_output": True, "use_execution_script": False, "debug": False}
+        | {"environment": {}}
         | {"execution_context": {}, "execution_level": 0, "software_requirements": []}
         | {"input_file_ids": [], "output_file_ids": []},
         "max_execution_time",
@@ -126,14 +121,8 @@ OBJECT_TYPES: dict[str, Kind] = {
     ),
     "operations": Kind(
         "Operation",
-        {
-            "finished": True,
-            "succeeded": True,
-            "progress": 1.0,
-            "status": "done",
-            "messages": [],
-            "target": [],
-        },
+        {"finished": True, "succeeded": True, "progress": 1.0, "status": "done"}
+        | {"messages": [], "target": []},
         "result start_time end_time",
     ),
 }

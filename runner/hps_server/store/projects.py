@@ -226,27 +226,21 @@ class Projects:
 
     def copy_objects(self, kind: str, project: str, source_ids: list[str], user: User) -> list[str]:
         """Copy objects of a project; copied jobs are inactive."""
-        copies = []
-        for body in self.store.get(kind, source_ids):
-            copy = body | (
-                {"name": f"{body['name']} - copy"}
-                if kind != "jobs"
-                else {"eval_status": "inactive"}
-            )
-            copies.append(copy)
+        is_job = kind == "jobs"
+        copies = [
+            body | ({"eval_status": "inactive"} if is_job else {"name": f"{body['name']} - copy"})
+            for body in self.store.get(kind, source_ids)
+        ]
         return [body["id"] for body in self.create_objects(kind, project, copies, user)]
 
     def copy_project(self, identifier: str, user: User) -> str:
         """Copy a project with everything in it."""
         body = self.store.get("projects", [identifier])[0]
-        return self._restore(
-            {
-                "project": body | {"name": f"{body['name']} - copy"},
-                "objects": self.store.everything_in(identifier),
-            },
-            self.storage.path(identifier),
-            user,
-        )
+        listed = {
+            "project": body | {"name": f"{body['name']} - copy"},
+            "objects": self.store.everything_in(identifier),
+        }
+        return self._restore(listed, self.storage.path(identifier), user)
 
     def archive(self, identifier: str) -> str:
         """Write a project to a ZIP file in the storage; return its path there."""
@@ -277,28 +271,22 @@ class Projects:
             for member in archive.namelist():
                 if re.fullmatch(r"files/[\w.-]+", member):
                     archive.extract(member, folder)
-            return self._restore(
-                parse_json(archive.read(_ARCHIVE_LIST)), Path(folder) / "files", user
-            )
+            listed = parse_json(archive.read(_ARCHIVE_LIST))
+            return self._restore(listed, Path(folder) / "files", user)
 
     def _restore(self, listed: dict[str, Any], contents: Path, user: User) -> str:
         """Create a project from *listed* objects, with new ids; *contents* has its files."""
-        new = {body["id"]: new_id() for _, body in listed["objects"]} | {
-            listed["project"]["id"]: new_id()
-        }
-        text = _ID.sub(lambda match: new.get(match[0], match[0]), json.dumps(listed))
-        renewed = json.loads(text)
+        bodies = [listed["project"], *(body for _, body in listed["objects"])]
+        new = {body["id"]: new_id() for body in bodies}
+        renewed = json.loads(_ID.sub(lambda match: new.get(match[0], match[0]), json.dumps(listed)))
         project = renewed["project"]
         with self.store.transaction():
             self.store.insert("projects", [project], user=user.id)
             for kind, body in renewed["objects"]:
                 self.store.insert(kind, [body], project=project["id"], user=user.id)
         if contents.is_dir():
-            shutil.copytree(
-                contents,
-                self.storage.path(project["id"]),
-                ignore=shutil.ignore_patterns("archive-*"),
-            )
+            target = self.storage.path(project["id"])
+            shutil.copytree(contents, target, ignore=shutil.ignore_patterns("archive-*"))
         return str(project["id"])
 
 
@@ -318,23 +306,16 @@ def reset_task(task: Body) -> None:
 
 
 def _plain(name: str | None) -> str | None:
-    return (
-        name if name and "/" not in name and "\\" not in name and name not in {".", ".."} else None
-    )
+    return name if name and not re.search(r"[/\\]", name) and name not in {".", ".."} else None
 
 
 def _summary(tasks: list[Body]) -> Body:
     """State, times and files of a job from its tasks: the worst state wins, then the busiest."""
     states = [task["eval_status"] for task in tasks]
-    order = ("failed", "timeout", "aborted", "running", "prolog")
-    state = next((state for state in order if state in states), None)
-    if state is None:
-        has_begun = "evaluated" in states and "pending" in states
-        state = (
-            "running"
-            if has_begun
-            else next(s for s in ("pending", "inactive", "evaluated") if s in states)
-        )
+    order = ("failed", "timeout", "aborted", "running", "prolog", "pending", "inactive")
+    state = next((state for state in order if state in states), "evaluated")
+    if state == "pending" and "evaluated" in states:
+        state = "running"
     levels = [
         task["task_definition_snapshot"]["execution_level"] or 0
         for task in tasks

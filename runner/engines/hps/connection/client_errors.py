@@ -42,13 +42,7 @@ def translate_error(error: Exception, server: Server) -> BundleError:
         return error
     if is_signed_out(error):
         return InputError(
-            f"{server.url} does not accept {server.account}",
-            hint="the token may have expired: get a new one, and give it as HPS_TOKEN"
-            if server.token
-            else "check HPS_CLIENT_ID and HPS_CLIENT_SECRET"
-            if server.client_id
-            else "check -u/--username and the password: the environment variable HPS_PASSWORD, "
-            "the keyring or -p",
+            f"{server.url} does not accept {server.account}", hint=_account_hint(server)
         )
     if isinstance(error, WorkerStartError):
         return worker_error(error_reason(error))
@@ -149,6 +143,17 @@ def _refusal(error: Exception, server: Server) -> BundleError:
     return BundleError(
         f"{server.url} answers: {answer}",
         hint="this is the server's message; see its logs for more",
+    )
+
+
+def _account_hint(server: Server) -> str:
+    if server.token:
+        return "the token may have expired: get a new one, and give it as HPS_TOKEN"
+    if server.client_id:
+        return "check HPS_CLIENT_ID and HPS_CLIENT_SECRET"
+    return (
+        "check -u/--username and the password: the environment variable HPS_PASSWORD, the keyring "
+        "or -p"
     )
 
 

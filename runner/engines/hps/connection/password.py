@@ -21,7 +21,8 @@ def find_password(url: str, username: str, given: str | None) -> str:
     """Return the password. Raises `InputError` if there is none."""
     if given:
         return given
-    return _from_keyring(url, username) or _well_known(username) or _from_prompt(url, username)
+    well_known = _EXAMPLE_USER if username == _EXAMPLE_USER else None
+    return _from_keyring(url, username) or well_known or _from_prompt(url, username)
 
 
 def _from_keyring(url: str, username: str) -> str | None:
@@ -31,10 +32,6 @@ def _from_keyring(url: str, username: str) -> str | None:
     except Exception:  # noqa: BLE001 - not installed, locked, no desktop: a keyring is a convenience
         return None
     return password
-
-
-def _well_known(username: str) -> str | None:
-    return _EXAMPLE_USER if username == _EXAMPLE_USER else None
 
 
 def _from_prompt(url: str, username: str) -> str:

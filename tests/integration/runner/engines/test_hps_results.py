@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     import requests
 
     from offline_bundle.runner.engines.hps.connection.session import Session
-    from offline_bundle.runner.engines.hps.submit import Submitted
     from offline_bundle.runner.hps_server import EmbeddedHps
-    from offline_bundle.runner.model import Counts
+    from offline_bundle.runner.model import Counts, ProjectState
 
 pytestmark = pytest.mark.filterwarnings(CLIENT_LEAKS)
 
@@ -49,7 +48,7 @@ def hps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedHps]:
 
 
 @pytest.fixture(scope="module")
-def plots(hps: EmbeddedHps, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
+def plots(hps: EmbeddedHps, tmp_path_factory: pytest.TempPathFactory) -> ProjectState:
     """Three jobs, of which the second fails."""
     folder = tmp_path_factory.mktemp("plots")
     table = folder / "values.csv"
@@ -74,7 +73,7 @@ def console(results: Path, job: str) -> str:
 
 
 def test_watching_ends_with_the_jobs_and_asks_little(
-    session: Session, plots: Submitted, monkeypatch: pytest.MonkeyPatch
+    session: Session, plots: ProjectState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[bytes] = []
     send = session.client.session.send
@@ -137,7 +136,9 @@ def test_a_standstill_is_said_once(
     assert "no job has started after " in notices[0]
 
 
-def test_a_project_is_found_by_name_and_by_identifier(session: Session, plots: Submitted) -> None:
+def test_a_project_is_found_by_name_and_by_identifier(
+    session: Session, plots: ProjectState
+) -> None:
     assert find_project(session, plots.name).project_id == plots.project_id
     assert find_project(session, plots.project_id).name == plots.name
     with pytest.raises(InputError, match="has no project nothing like it that"):
@@ -145,7 +146,7 @@ def test_a_project_is_found_by_name_and_by_identifier(session: Session, plots: S
 
 
 def test_failed_jobs_are_told_of_with_the_end_of_their_console(
-    session: Session, plots: Submitted
+    session: Session, plots: ProjectState
 ) -> None:
     (failure,) = find_failures(session, plots.project_id, 10)
     assert (failure.job, failure.state) == ("job-0002", "failed")
@@ -164,7 +165,7 @@ def test_failed_jobs_are_told_of_with_the_end_of_their_console(
 
 
 def test_every_output_comes_down_verified_with_a_page(
-    session: Session, plots: Submitted, tmp_path: Path
+    session: Session, plots: ProjectState, tmp_path: Path
 ) -> None:
     seen: list[tuple[int, int]] = []
     results = download(
@@ -202,7 +203,7 @@ def test_every_output_comes_down_verified_with_a_page(
 
 
 def test_a_second_download_transfers_what_is_missing_or_damaged(
-    session: Session, plots: Submitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, plots: ProjectState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     download(session, plots.project_id, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
@@ -226,7 +227,7 @@ def test_a_second_download_transfers_what_is_missing_or_damaged(
 
 
 def test_what_does_not_match_its_checksum_is_not_kept(
-    hps: EmbeddedHps, session: Session, plots: Submitted, tmp_path: Path
+    hps: EmbeddedHps, session: Session, plots: ProjectState, tmp_path: Path
 ) -> None:
     files = session.project(plots.project_id).get_files(as_objects=False)
     plot, gone = [file for file in files if file["name"] == "plot.png" and file["hash"]]
@@ -277,7 +278,7 @@ def test_a_full_disk_is_named_and_the_download_goes_on_later(
 
 
 def test_the_results_of_two_projects_are_not_mixed(
-    session: Session, plots: Submitted, tmp_path: Path
+    session: Session, plots: ProjectState, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(InputError, match="contains other files; nothing was downloaded"):
@@ -296,7 +297,7 @@ def test_the_results_of_two_projects_are_not_mixed(
 
 
 def test_a_directory_that_cannot_be_made_is_named(
-    session: Session, plots: Submitted, tmp_path: Path
+    session: Session, plots: ProjectState, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BundleError, match="file/out cannot be used: Not a directory"):
