@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -29,8 +30,6 @@ from offline_bundle.wheelhouse.runtime.parallel import gather
 from offline_bundle.wheelhouse.store.shipped import bundle_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from offline_bundle.builder.extras.python_builds import PythonArchive
     from offline_bundle.builder.fetch.model import FetchProgress
     from offline_bundle.builder.model import (

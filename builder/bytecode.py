@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.bytecode import (
@@ -18,8 +20,6 @@ from offline_bundle.wheelhouse.runtime.disk.files import file_digest
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError, first_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
     from typing import Self
 
     from offline_bundle.builder.compose import Composition

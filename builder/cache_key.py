@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,6 @@ from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requ
 from offline_bundle.wheelhouse.store.shipped import bundle_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from offline_bundle.builder.inputs.scripts import Script
 
 # Parameters of `build` that do not change its result; targets are in the key by name.

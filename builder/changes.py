@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,6 @@ from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.store.shipped import is_launcher_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from offline_bundle.wheelhouse.derived.diff import BundleDiff, PackageChange

@@ -7,6 +7,7 @@ folder, which may be read-only. The result of a build is predicted as a manifest
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,6 @@ from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MANIFEST
 from offline_bundle.wheelhouse.store.shipped import bundle_files, is_launcher_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from offline_bundle.builder.model import (

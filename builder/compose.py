@@ -6,9 +6,11 @@ Nothing here reads or writes a file: contents are bytes, or the path of a file t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
@@ -36,9 +38,6 @@ from offline_bundle.wheelhouse.runtime.names import DIGEST_LENGTH, PROVENANCE
 from offline_bundle.wheelhouse.store.shipped import is_launcher_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.builder.extras.python_builds import PythonArchive
     from offline_bundle.builder.extras.uv_binaries import NodeUv
     from offline_bundle.builder.resolve.model import Resolution

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.cli.kit.findings import Finding, problem
@@ -10,8 +11,6 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from offline_bundle.wheelhouse.cli.kit.findings import Check
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +26,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
 from offline_bundle.wheelhouse.runtime.names import DATA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from offline_bundle.builder.compose import Composition
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from offline_bundle.builder.headers.model import HeaderRequest
@@ -12,9 +14,6 @@ from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.builder.compose import LockedScript
     from offline_bundle.builder.extras.python_builds import PythonBuild
     from offline_bundle.builder.fetch.credentials import Credentials

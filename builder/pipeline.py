@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,8 +39,6 @@ from offline_bundle.wheelhouse.store.staging import private_notes
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from offline_bundle.builder.assemble import Parts
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.inputs.scripts import Script

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.targets import Target
@@ -28,9 +30,6 @@ from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, PROVENANCE
 from offline_bundle.wheelhouse.store.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.builder.inputs.scripts import Script
 
 _LOCKED_FOLDERS = ("wheels/", "uv/", "python/", "locks/", "envs/", "images/")

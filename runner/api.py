@@ -25,6 +25,7 @@ import dataclasses
 import html
 import importlib
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -50,8 +51,6 @@ from offline_bundle.runner.values import JobValues, Value, plan_values, values_o
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
     from offline_bundle.runner.engine import Engine
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
 

@@ -9,15 +9,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError, JobsFailedError
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 PYTHON = (3, 12)
 """As in the script's requires-python."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from offline_bundle.wheelhouse.runtime.processes import find_program
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from offline_bundle.wheelhouse.cli.kit.findings import Check
 
 _LITTLE_SPACE = 2 * 1024**3

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +30,6 @@ from offline_bundle.wheelhouse.cli.kit.sections import parameters_of
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import ModuleType
 
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results

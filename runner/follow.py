@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.model import FAILED, Counts, Failure, ProjectState, Results, job_name
@@ -17,9 +19,6 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, Jo
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from offline_bundle.runner.engine import Engine
     from offline_bundle.runner.results.failures import FailureGroup
 

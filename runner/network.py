@@ -18,14 +18,11 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.processes import find_program
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 HELPER = Path(__file__).with_name("standalone") / "no_network.py"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -23,8 +24,6 @@ from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requ
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from offline_bundle.runner.job_files.inputs import InputFile
     from offline_bundle.runner.standalone.job_rules import Outputs
     from offline_bundle.runner.values import JobValues, Value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,8 +12,6 @@ from offline_bundle.runner.options import POSITIVE
 from offline_bundle.wheelhouse.cli.kit.options import SizeType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from offline_bundle.runner.values import JobValues
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,6 @@ from offline_bundle.wheelhouse.runtime.bundle.policy import may_be_in_force
 from offline_bundle.wheelhouse.runtime.launcher.trusted_bundle import name_in_bundle, open_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from offline_bundle.runner.job_files.inputs import InputFile
     from offline_bundle.wheelhouse.runtime.launcher.trusted_bundle import TrustedBundle
 

@@ -13,9 +13,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest_bytes
 from offline_bundle.wheelhouse.runtime.bundle.policy import check_policies, may_be_in_force
@@ -31,9 +31,6 @@ from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
 from offline_bundle.wheelhouse.runtime.processes import find_program
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from offline_bundle.wheelhouse.store.writer import BundleWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _NOISE = ("Signing file ", "Write signature to ")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,8 +22,6 @@ from offline_bundle.wheelhouse.cli.kit.options import (
 from offline_bundle.wheelhouse.cli.kit.sections import COMMON, parameters_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from offline_bundle.builder.model import BuildRequest
 
 _T = TypeVar("_T")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,8 +15,6 @@ from offline_bundle.wheelhouse.cli.kit.options import combined
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, OutOfDateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from offline_bundle.builder.check import CheckReport
 
 _Command = TypeVar("_Command", bound="Callable[..., int]")

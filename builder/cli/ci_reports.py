@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,6 @@ from offline_bundle.wheelhouse.runtime.python.pep723 import OPENING
 from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 # By exit code.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,6 @@ from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from offline_bundle.builder.fetch.model import Download, FetchProgress
     from offline_bundle.builder.model import BuildProgress
     from offline_bundle.wheelhouse.cli.kit.progress import Progress

@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,6 @@ from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterable, Mapping, Sequence
 
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.inputs.scripts import Script

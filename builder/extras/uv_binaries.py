@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,6 @@ from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.names import DIGEST_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from offline_bundle.builder.resolve.model import Artifact
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, Source
 

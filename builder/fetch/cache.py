@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from offline_bundle.builder.fetch.partial_file import PartialFile
 from offline_bundle.wheelhouse.runtime.disk.files import check_space, file_digest, is_digest
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 class DownloadCache:

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,8 +21,6 @@ from urllib.parse import urlsplit
 from offline_bundle.wheelhouse.runtime.processes import absolute_path, find_program
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from offline_bundle.builder.fetch.credentials import Login
 
 # A keyring that waits for its owner to unlock it must not block a build for ever.

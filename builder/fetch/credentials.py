@@ -10,16 +10,14 @@ from __future__ import annotations
 import base64
 import re
 import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,6 @@ from offline_bundle.builder.fetch.tls import unverified_context, verifying_conte
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from offline_bundle.builder.fetch.credentials import Credentials, Login
 
 _CONNECT_SECONDS = 10.0

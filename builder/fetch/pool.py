@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,8 +20,6 @@ from offline_bundle.builder.fetch.model import DownloadError, Fetched, NoProgres
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from offline_bundle.builder.fetch.cache import DownloadCache
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.fetch.model import Download, FetchProgress, TlsSettings

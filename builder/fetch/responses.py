@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,6 @@ from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.model import DownloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.fetch.model import Download
     from offline_bundle.builder.fetch.partial_download import PartialDownload

@@ -11,6 +11,7 @@ import hashlib
 import random
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -37,8 +38,6 @@ from offline_bundle.builder.fetch.responses import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from offline_bundle.builder.fetch.cache import DownloadCache
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.fetch.model import Download, TlsSettings

@@ -10,8 +10,10 @@ A bundle keeps its formats: what later builds add or change is added in those fo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
@@ -20,9 +22,6 @@ from offline_bundle.wheelhouse.runtime.disk.paths import path_problems
 from offline_bundle.wheelhouse.runtime.errors import FetchError, first_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.resolve.model import ResolveOptions
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +24,6 @@ from offline_bundle.wheelhouse.runtime.names import ENVIRONMENT_MARK
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.base import FormatContext
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.formats.base import with_locks
@@ -24,8 +25,6 @@ from offline_bundle.wheelhouse.runtime.launcher.prepare.contents import (
 from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.base import FormatContext
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest

@@ -16,16 +16,14 @@ from __future__ import annotations
 import ssl
 import tempfile
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 import trustme
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 _JSON = "application/vnd.pypi.simple.v1+json"
 # Ten years: until then uv requests no page again, also without --offline.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.formats.base import formats_of
@@ -10,8 +11,6 @@ from offline_bundle.builder.formats.uv_cache import UvCacheFormat
 from offline_bundle.builder.formats.venv import VenvFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.base import Format, FormatContext
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest

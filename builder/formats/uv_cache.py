@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,6 @@ from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.base import FormatContext
     from offline_bundle.builder.formats.index_proxy import IndexProxy

@@ -7,14 +7,13 @@ envs/bin/uv                 the uv shim: `uv run SCRIPT` starts the launcher
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.formats.base import with_locks
 from offline_bundle.builder.formats.environment import EnvironmentMaker
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.base import FormatContext
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.headers.project import header_from_project
@@ -12,9 +14,6 @@ from offline_bundle.builder.inputs.search import has_metadata
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from offline_bundle.builder.headers.model import Header, HeaderRequest
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.resolve.uv_lockfile import Locking, ScriptLock

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
@@ -13,9 +15,6 @@ from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
 
 # Lines that must stay first: a byte order mark, an interpreter line, a coding line (PEP 263).

@@ -11,9 +11,10 @@ import shlex
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.utils import canonicalize_name
 
@@ -23,9 +24,6 @@ from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
 from offline_bundle.builder.resolve.uv_process import run_uv
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.python.pep723 import read_block
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
 
 # Options without an effect here: wheels are preferred, and all files have hashes.
 _IGNORED = {"--only-binary", "--prefer-binary", "--require-hashes", "--use-feature"}

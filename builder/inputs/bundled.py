@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.bundle.manifest_entries import BundledScript
@@ -10,8 +11,6 @@ from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requ
 from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.wheelhouse.runtime.bundle.manifest_entries import BundledLock
 

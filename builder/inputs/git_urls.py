@@ -6,13 +6,12 @@ uv and git pass a repository's URL as an argument, which every user of the machi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from offline_bundle.builder.inputs.scripts import Script
 
 _REQUIREMENT = re.compile(r"git\+([a-z][a-z0-9+.-]*://[^\s#;]+)", re.IGNORECASE)

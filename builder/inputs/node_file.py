@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.builder.inputs.targets import Target, choose_python, make_target
@@ -30,9 +32,6 @@ from offline_bundle.wheelhouse.runtime.strict_json import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
     from offline_bundle.builder.inputs.scripts import Script
 
 FORMAT = 1

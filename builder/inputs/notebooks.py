@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import tomli_w
 from packaging.utils import canonicalize_name
 
 from offline_bundle.wheelhouse.runtime.python.pep723 import OPENING, read_block
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _RUNNERS = ("ipykernel", "nbclient")
 """Packages that run a notebook; they are added to its dependencies."""

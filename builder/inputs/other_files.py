@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from offline_bundle.builder.inputs.notebooks import is_notebook
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _ARCHIVES = (".tar", ".zip", ".gz", ".whl")
 _SHELLS = (b"#!/bin/", b"#!/usr/bin/env bash", b"#!/usr/bin/env sh")

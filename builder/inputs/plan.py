@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,6 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, Re
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from offline_bundle.builder.inputs.scripts import Script
 
 # Parallel searches for interpreters: each search starts processes.

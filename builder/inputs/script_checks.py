@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from offline_bundle.wheelhouse.runtime.text import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 _TYPES: Mapping[type, str] = {
     bool: "a boolean",

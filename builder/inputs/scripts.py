@@ -15,8 +15,10 @@ import re
 import stat
 import tomllib
 import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.builder.inputs.imports import imported_modules, likely_package
@@ -34,9 +36,6 @@ from offline_bundle.wheelhouse.runtime.python.pep723 import (
 from offline_bundle.wheelhouse.runtime.text import printable, without_logins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
-
     AddHeader = Callable[[Path, bytes], bytes]
     """Returns a script's source with a metadata block."""
 

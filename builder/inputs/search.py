@@ -7,18 +7,15 @@ file that is named must have metadata.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.notebooks import has_metadata_cell
 from offline_bundle.builder.inputs.scripts import opens_block
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
 from offline_bundle.wheelhouse.runtime.text import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _SUFFIXES = (".py", ".ipynb")
 

@@ -10,6 +10,7 @@ Everything is computed for the target; only `host_platform` depends on the build
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -31,8 +32,6 @@ from offline_bundle.wheelhouse.runtime.python.platforms import (
 from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from packaging.markers import Environment
     from packaging.tags import Tag
 

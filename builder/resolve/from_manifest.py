@@ -7,6 +7,7 @@ anywhere, with the same bytes. Pure, but for looking for wheels in folders.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,8 +33,6 @@ from offline_bundle.wheelhouse.runtime.names import COPY_AGAIN_HINT, MANIFEST
 from offline_bundle.wheelhouse.runtime.text import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.resolve.model import Artifact, Resolver
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledScript

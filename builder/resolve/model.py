@@ -6,15 +6,15 @@ artifacts = select_artifacts(resolution)               # one file per package
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from offline_bundle.wheelhouse.derived.package_names import includes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from packaging.pylock import Pylock
 

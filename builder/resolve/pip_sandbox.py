@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -24,8 +25,6 @@ from offline_bundle.wheelhouse.runtime.python.platforms import Node, dotted_vers
 from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from offline_bundle.builder.inputs.scripts import Script
 
 USE_UV = "leave out `--resolver pip-tools`: uv can do this"

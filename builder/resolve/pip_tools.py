@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
@@ -38,8 +40,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
 
     from offline_bundle.builder.fetch.cache import DownloadCache
     from offline_bundle.builder.inputs.scripts import Script

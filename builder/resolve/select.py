@@ -9,6 +9,7 @@ tag (https://packaging.python.org/en/latest/specifications/binary-distribution-f
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -27,8 +28,6 @@ from offline_bundle.builder.resolve.model import Artifact, is_url
 from offline_bundle.wheelhouse.runtime.errors import FetchError, ResolveError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     from packaging.pylock import Package
 
     from offline_bundle.builder.resolve.model import Resolution

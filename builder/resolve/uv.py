@@ -16,6 +16,7 @@ import re
 import sys
 import tempfile
 import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,7 +49,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,6 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
     from packaging.pylock import Pylock
 
     from offline_bundle.builder.inputs.scripts import Script

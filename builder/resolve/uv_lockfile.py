@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,6 @@ from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError,
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions

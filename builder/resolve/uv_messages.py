@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
     from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target

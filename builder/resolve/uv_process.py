@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.resolve.settings.uv_files import user_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from offline_bundle.builder.resolve.model import ResolveOptions
 
 # Variables that would override the flags (which Python is meant), or that must not decide.

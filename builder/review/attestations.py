@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,8 +17,6 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError,
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
     from offline_bundle.builder.compose import LockedScript, WheelFile
     from offline_bundle.builder.model import BuildPlan
     from offline_bundle.wheelhouse.store.writer import BundleWriter

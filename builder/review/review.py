@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.fetch.credentials import without_credentials
@@ -15,9 +17,6 @@ from offline_bundle.wheelhouse.audit.findings import merge_findings, used_packag
 from offline_bundle.wheelhouse.derived.audit_result import INTERPRETER, Audit, Package
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.model import BuildPlan, ReviewOptions, ReviewPlan
     from offline_bundle.wheelhouse.audit.osv.advisory import Advisory

@@ -13,7 +13,9 @@ import os
 import re
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
 from email.parser import HeaderParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -23,9 +25,6 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
 _HINT = "pin another version, or publish a correct wheel of it on an index of yours"

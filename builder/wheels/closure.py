@@ -6,6 +6,7 @@ version can differ. An installer on the node uses the METADATA inside the chosen
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,6 @@ from offline_bundle.wheelhouse.derived.requirement_graph import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-
     from packaging.markers import Environment
     from packaging.requirements import Requirement
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +33,6 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError, translate_os_er
 from offline_bundle.wheelhouse.runtime.parallel import gather
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
     from offline_bundle.builder.fetch.credentials import Credentials

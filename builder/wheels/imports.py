@@ -6,6 +6,8 @@ The modules of a wheel are those of its files: `scikit-learn` has the folder `sk
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
@@ -14,9 +16,6 @@ from offline_bundle.builder.inputs.imports import imported_modules, likely_packa
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.builder.compose import LockedScript
 
 _MODULE_FILES = (".py", ".pyc", ".pyd", ".so")

@@ -12,17 +12,14 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.builder.resolve.settings.uv_files import workspace_root
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.processes import find_program
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 # In the copy these are links to the originals, as are virtual environments.
 _LINKED = {".git", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".tox", "node_modules"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,6 @@ from offline_bundle.runner.results.job_sets import job_set
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from offline_bundle.runner.batch.scheduler import Scheduler
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
     from offline_bundle.runner.request import Request

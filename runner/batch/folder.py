@@ -9,6 +9,8 @@ DIRECTORY/.submission/logs/         what the scheduler itself printed about a jo
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.batch.job_script import (
@@ -36,9 +38,6 @@ from offline_bundle.runner.results.job_sets import format_indices, job_set
 from offline_bundle.wheelhouse.store import shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.runner.batch.scheduler import Scheduler
     from offline_bundle.runner.request import Request
 

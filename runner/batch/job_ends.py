@@ -10,6 +10,8 @@ import contextlib
 import errno
 import shutil
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.runner.batch.job_script import LOGS
@@ -21,9 +23,6 @@ from offline_bundle.runner.results.job_sets import members
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from offline_bundle.runner.batch.scheduler import JobArray, Scheduler
     from offline_bundle.runner.results.folder import JobRecords
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import posixpath
 import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.runner.job_files.inputs import INPUTS
@@ -22,9 +24,6 @@ from offline_bundle.runner.results.folder import ATTEMPTS, PRIVATE_NAME
 from offline_bundle.wheelhouse.runtime.names import POLICY_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.runner.standalone.job_rules import Outputs
     from offline_bundle.runner.values import Value
 

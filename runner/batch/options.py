@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ import click
 from offline_bundle.runner.options import PARALLEL
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
     from offline_bundle.runner.options import Decorator
 
 _CANCEL_ON_INTERRUPT = click.option(

@@ -10,7 +10,9 @@ import errno
 import os
 import re
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from offline_bundle.runner.results.job_sets import (
@@ -23,9 +25,6 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.runner.request import Request
 
 _PREFIX = re.compile(r"^\w+: (?:error|fatal): ")

@@ -9,6 +9,8 @@ import math
 import operator
 import shutil
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.batch.folder import write_folder
@@ -40,9 +42,6 @@ from offline_bundle.wheelhouse.runtime.sizes import count
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.runner.batch.scheduler import Scheduler
     from offline_bundle.runner.model import ProjectState
     from offline_bundle.runner.request import Request

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -13,9 +14,6 @@ from offline_bundle.runner.engine import ENGINES, engine_module
 from offline_bundle.wheelhouse.cli.kit.sections import parameters_of
 from offline_bundle.wheelhouse.cli.kit.settings import origin_in_bundle
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,6 @@ from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from offline_bundle.runner.engine import Engine
     from offline_bundle.runner.follow import Outcome
     from offline_bundle.runner.model import Counts, ProjectState

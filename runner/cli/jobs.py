@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,6 @@ from offline_bundle.wheelhouse.cli.kit.sections import SectionedCommand
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from offline_bundle.runner.model import Counts, ProjectState
 
 _DEFAULT_ENGINE = next(iter(ENGINES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,6 @@ from offline_bundle.wheelhouse.cli.kit.options import SizeType, json_option, qui
 from offline_bundle.wheelhouse.cli.kit.sections import SectionedCommand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from offline_bundle.runner.model import ProjectState
 
 

@@ -7,12 +7,10 @@ import secrets
 import time
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import jwt
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CLIENT_ID = "rep-impersonation"
 """The one OAuth client with a secret, named as in a real installation."""

@@ -7,6 +7,8 @@ The client sends `{"action": "subscribe", "topics": [{"task_id": …, "client_ty
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -19,9 +21,6 @@ from offline_bundle.runner.hps_server.store.projects import CONSOLE
 from offline_bundle.runner.hps_server.web import BUILD, PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from starlette.routing import BaseRoute
     from starlette.websockets import WebSocket
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,8 +35,6 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.applications import Starlette
 
 _HOST = "127.0.0.1"

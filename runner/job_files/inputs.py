@@ -13,14 +13,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from offline_bundle.runner.job_files.names import RESERVED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 _SKIPPED_FOLDERS = ("__pycache__",)
 _READ_ONLY = 0o555

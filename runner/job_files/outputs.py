@@ -13,13 +13,10 @@ required. `runner/standalone/job_rules.py` applies the rule; it runs on HPS node
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
 
 from offline_bundle.runner.standalone.job_rules import OWN_FILES, Outputs
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
 
 DEFAULT_PATTERNS = tuple(
     f"*.{suffix}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.runner.model import FAILED
@@ -13,9 +15,6 @@ from offline_bundle.runner.results.owner import OWNER_NAME, is_free, read_owner
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
     from offline_bundle.runner.results.folder import JobRecords
 
 _REPLACED = "replaced"

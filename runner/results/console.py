@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from offline_bundle.wheelhouse.runtime.disk.files import open_regular
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _TAIL_BYTES = 8192
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from offline_bundle.wheelhouse.runtime.disk.files import open_regular
 from offline_bundle.wheelhouse.runtime.sizes import format_size
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ODD_JSON = (ValueError, RecursionError, ArithmeticError)
 """What documents of jobs may raise: no JSON, nested deeply, numbers beyond every time."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from offline_bundle.runner.model import Failure
 
 _EXIT_CODE = re.compile(r"evaluator: .*return code -?\d+|exit code -?\d+")

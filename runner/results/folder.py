@@ -16,9 +16,11 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from offline_bundle.runner.job_files.names import CONSOLE_NAME, OUTPUT_PARAMETERS, RECORD_NAME
 from offline_bundle.runner.model import (
@@ -42,11 +44,6 @@ from offline_bundle.runner.standalone.job_rules import Outputs
 from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
 from offline_bundle.wheelhouse.runtime.disk.safe_folder import flush_tree
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
 
 PAGE_NAME = "index.html"
 TABLE_NAME = "results.csv"

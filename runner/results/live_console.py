@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import codecs
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from offline_bundle.runner.job_files.names import CONSOLE_NAME
 from offline_bundle.wheelhouse.runtime.disk.files import open_regular
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class LiveConsole:

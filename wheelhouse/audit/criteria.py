@@ -7,7 +7,9 @@ criteria.breaches(manifest, reader_of(bundle))
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.audit.provenance import AttestationVerifier, verify_wheels
@@ -24,9 +26,6 @@ from offline_bundle.wheelhouse.derived.wheel_metadata import read_all_metadata
 from offline_bundle.wheelhouse.runtime.errors import AuditError, InputError, first_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.audit.subject import Reader
     from offline_bundle.wheelhouse.derived.audit_result import (
         Accepted,

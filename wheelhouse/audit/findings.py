@@ -7,6 +7,7 @@ findings, problems = find_vulnerabilities(uses, database.read())
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
@@ -28,8 +29,6 @@ from offline_bundle.wheelhouse.derived.audit_result import (
 from offline_bundle.wheelhouse.derived.requirement_graph import parse_requirement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from packaging.version import Version
 
     from offline_bundle.wheelhouse.audit.osv.advisory import Advisory, Affected

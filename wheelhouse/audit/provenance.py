@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from importlib import import_module, resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -30,8 +31,6 @@ from offline_bundle.wheelhouse.runtime.names import PROVENANCE
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.audit.subject import Reader
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 

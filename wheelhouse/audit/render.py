@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.wheelhouse.derived.sarif import sarif_log
@@ -10,8 +11,6 @@ from offline_bundle.wheelhouse.runtime.errors import first_problems
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from offline_bundle.wheelhouse.derived.audit_result import Accepted, Audit, Breach, Finding
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 

@@ -9,6 +9,7 @@ The manifest is taken as it is: verify the bundle first. Each file that is read 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.wheel_metadata import wheel_paths
@@ -22,8 +23,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
 from offline_bundle.wheelhouse.transport.open import is_archive
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,8 +18,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
 from offline_bundle.wheelhouse.runtime.names import REPORT, SBOM
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.audit.criteria import Criteria
     from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles
 from offline_bundle.wheelhouse.cli.kit.options import PATH, json_option
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command("config")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,9 +15,6 @@ from offline_bundle.wheelhouse.cli.kit.output import print_json, print_table
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.derived.diff import BundleDiff, GroupedChange, Names
 
 

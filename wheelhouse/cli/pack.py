@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -19,8 +20,6 @@ from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.transport.pack import PackReport
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +19,6 @@ from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
     from datetime import timedelta
-    from pathlib import Path
 
     from offline_bundle.wheelhouse.store.prune import PruneReport
 

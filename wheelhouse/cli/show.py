@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,9 +15,6 @@ from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
     from offline_bundle.wheelhouse.store.contents import Contents, ShownLock
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,9 +22,6 @@ from offline_bundle.wheelhouse.cli.kit.output import print_json, print_note
 from offline_bundle.wheelhouse.cli.kit.progress import show_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
     from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
     from offline_bundle.wheelhouse.transport.unpack import UnpackReport

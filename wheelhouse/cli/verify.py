@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,9 +29,6 @@ from offline_bundle.wheelhouse.runtime.text import printable_lines
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.cli.kit.progress import Progress
     from offline_bundle.wheelhouse.derived.audit_result import Provenance
     from offline_bundle.wheelhouse.runtime.bundle.signatures import Signer, SignerPolicy

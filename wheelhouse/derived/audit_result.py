@@ -5,6 +5,7 @@ The report and the SBOM show it, so it is below them; `wheelhouse.audit` compute
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping
 
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Publisher
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,6 @@ from offline_bundle.wheelhouse.runtime.processes import tool_variables
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
     from typing import Self
 
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest

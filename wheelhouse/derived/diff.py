@@ -7,12 +7,11 @@ for change in diff(read_manifest(old), read_manifest(new)).packages:
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledPackage, Manifest
 
 _V = TypeVar("_V")

@@ -10,7 +10,9 @@ changes: the report lists the changes since the bundle before, and would differ 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES, file_entry
@@ -20,9 +22,6 @@ from offline_bundle.wheelhouse.runtime.errors import corrupt_bundle
 from offline_bundle.wheelhouse.runtime.names import REPORT, SBOM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 

@@ -9,14 +9,13 @@ verifies them:
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from offline_bundle.wheelhouse.runtime.bundle.manifest import (
         BundledFile,
         BundledPython,

@@ -9,6 +9,7 @@ for edge in walk(roots, requires, applicable): ...      # the same walk for othe
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -20,8 +21,6 @@ from packaging.utils import canonicalize_name
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
     from packaging.markers import Environment
 
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata

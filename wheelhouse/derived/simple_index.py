@@ -12,6 +12,7 @@ specification.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
@@ -29,8 +30,6 @@ from packaging.version import InvalidVersion
 from offline_bundle.wheelhouse.derived.wheel_metadata import is_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from packaging.version import Version
 
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile

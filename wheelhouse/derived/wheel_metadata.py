@@ -12,9 +12,11 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import getaddresses
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.metadata import parse_email
@@ -25,9 +27,6 @@ from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
 
 _LARGEST_METADATA = 32 * 1024 * 1024

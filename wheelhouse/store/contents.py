@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,6 @@ from offline_bundle.wheelhouse.derived.wheel_metadata import is_wheel
 from offline_bundle.wheelhouse.runtime.names import DATA
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest, Publisher
 
 

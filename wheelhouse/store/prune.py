@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.bytecode import needed_bytecode
@@ -29,9 +31,6 @@ from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.runtime.bundle.manifest import (
         BundledLock,
         BundledScript,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,6 @@ from offline_bundle.wheelhouse.runtime.bytecode import (
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 

@@ -11,16 +11,13 @@ main file at every start. Beside an archive is one file that needs nothing else.
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse import runtime
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.launcher.modules import render_modules
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 _ROOT = Path(runtime.__file__).parent
 # Root files of this launcher and of earlier ones; see bundle_files.

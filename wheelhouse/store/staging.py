@@ -8,12 +8,9 @@ import shutil
 import stat
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # linux/fs.h: clone a file's blocks instead of copying them (btrfs, XFS, bcachefs).
 _FICLONE = 0x40049409

@@ -13,8 +13,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
@@ -31,9 +33,7 @@ from offline_bundle.wheelhouse.runtime.parallel import cpus, serialized_progress
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
     from io import FileIO
-    from pathlib import Path
 
 _CHUNK = 1024 * 1024
 _MOST_WORKERS = 8

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
@@ -46,8 +48,6 @@ from offline_bundle.wheelhouse.runtime.names import (
 from offline_bundle.wheelhouse.store.staging import link_or_copy, make_executable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
-    from pathlib import Path
     from types import TracebackType
 
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile

@@ -9,6 +9,7 @@ descends from the manifests that the other came from (`BundledScript.origins`), 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -26,8 +27,6 @@ from offline_bundle.wheelhouse.transport.merge_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, BundledScript
 
 IMMUTABLE = ("wheels/", "python/", f"{DATA}/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from offline_bundle.wheelhouse.runtime.bundle.manifest import (
         BundledFile,
         BundledPython,

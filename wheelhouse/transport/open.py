@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,6 @@ from offline_bundle.wheelhouse.runtime.names import MANIFEST
 from offline_bundle.wheelhouse.store.verify import Change, VerifyReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
 
 # Where a tar header has its magic (POSIX.1-1988).

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.archive.multipart import MultipartReader, Part
@@ -27,9 +29,7 @@ from offline_bundle.wheelhouse.runtime.names import PART_INDEX
 from offline_bundle.wheelhouse.runtime.parallel import parallel_map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from io import FileIO
-    from pathlib import Path
 
 _FAT32_LARGEST = 2**32 - 1  # bytes
 _SMALLEST_PART = 64 * 1024

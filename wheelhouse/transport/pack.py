@@ -8,7 +8,9 @@ unpacker beside them. This module writes them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from offline_bundle.wheelhouse.runtime.archive.check import THE_END, find_damage
@@ -39,9 +41,6 @@ from offline_bundle.wheelhouse.transport.open import read_manifest_document
 from offline_bundle.wheelhouse.transport.output import ArchiveOutput, open_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.runtime.archive.tar import Entry
 
 

@@ -5,8 +5,10 @@ unpack([Path("bundle.tar")], Path("share/bundle"))
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
@@ -33,9 +35,6 @@ from offline_bundle.wheelhouse.transport.merge import (
 from offline_bundle.wheelhouse.transport.open import check_wheel_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
     from offline_bundle.wheelhouse.runtime.errors import IntegrityError

@@ -8,15 +8,13 @@ requirements alone (`{ package = { name = ... }, dependencies = [...] }`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
 from offline_bundle.builder.inputs.uv_sources import list_at, source_entries
 from offline_bundle.builder.resolve.settings.uv_settings import requirement_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 _OVERRIDES, _EXCLUDES = "override-dependencies", "exclude-dependencies"
 

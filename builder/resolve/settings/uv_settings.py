@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,6 @@ from offline_bundle.builder.inputs.uv_sources import list_at, source_entries
 from offline_bundle.builder.resolve.settings.uv_files import configuration_files, ignored_projects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from offline_bundle.builder.inputs.scripts import Script
 
 _NOT_FOR_BUILDS = {

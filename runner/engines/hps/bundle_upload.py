@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
 from offline_bundle.wheelhouse.transport.pack import pack
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ARCHIVE_NAME = "offline-bundle.tar"
 """The archive in a task's directory, where the execution script looks for it."""

@@ -7,6 +7,7 @@ match their checksum are not transferred.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,6 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from offline_bundle.runner.engines.hps.connection.session import Session
     from offline_bundle.runner.engines.hps.stored_files import StoredFile
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,6 @@ from offline_bundle.runner.engines.hps.options import JOBS_OPTIONS, OPTIONS
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from offline_bundle.runner.engines.hps.jobs import HpsEngine
 
 __all__ = ["JOBS_OPTIONS", "OPTIONS", "check_usage", "needs_directory", "open_engine"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,6 @@ from offline_bundle.runner.engines.hps.submit import Submission, submit
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from offline_bundle.runner.engines.hps.connection.session import Session
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
     from offline_bundle.runner.request import Request

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from offline_bundle.runner.results.folder import PAGE_NAME, TABLE_NAME
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 _LONGEST_FOLDER = 100
 _LONGEST_PART_BYTES = 200

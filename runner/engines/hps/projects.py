@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,6 @@ from offline_bundle.runner.results.console import console_tail
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from offline_bundle.runner.engines.hps.connection.session import Session
 
 _UNDER_WAY = ["pending", "prolog", "running"]

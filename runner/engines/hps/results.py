@@ -11,7 +11,9 @@ Downloading again into the same directory transfers missing files only.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.engines.hps.downloads import download_files
@@ -32,9 +34,6 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from offline_bundle.runner.engines.hps.connection.session import Session
     from offline_bundle.runner.engines.hps.stored_files import StoredFile
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -10,8 +11,6 @@ from ansys.hps.client.rms import RmsApi  # type: ignore[import-untyped]
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from offline_bundle.runner.engines.hps.connection.session import Session
 
     Software = set[tuple[str, str | None]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -12,8 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from offline_bundle.runner.engines.hps.software import find_host_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from offline_bundle.runner.engines.hps.connection.session import Session
 
 CONSOLE_NAME = "console_output.txt"

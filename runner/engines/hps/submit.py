@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import mimetypes
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,6 @@ from offline_bundle.runner.model import job_name
 from offline_bundle.runner.request import Request, check_request, check_resources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from offline_bundle.runner.engines.hps.connection.session import Session
     from offline_bundle.runner.job_files.inputs import InputFile
     from offline_bundle.runner.model import ProjectState

@@ -11,6 +11,7 @@ import errno
 import shutil
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,6 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.parallel import cpus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from offline_bundle.runner.engines.local.pool import JobResult
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
     from offline_bundle.runner.request import Request

@@ -5,6 +5,8 @@ results = run_jobs(Path("eval.py"), Path("/shared/bundle"), jobs=10, directory=P
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.runner.engines.local.launch import prepare_environment
@@ -14,9 +16,6 @@ from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from offline_bundle.runner.engines.local.pool import JobResult
 
 _NAMED_DIRECTORIES = 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,8 +21,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
 from offline_bundle.wheelhouse.runtime.launcher.cold_start import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from offline_bundle.wheelhouse.runtime.launcher.cold_start import Environment
 
 _PROGRAM = (

@@ -15,8 +15,10 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.runner.engines.local.processes import JobProcesses
@@ -28,9 +30,6 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.parallel import cpus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
     from offline_bundle.runner.model import JobSpec
     from offline_bundle.wheelhouse.runtime.launcher.cold_start import Environment
 

@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from types import FrameType
 
     from offline_bundle.runner.model import JobSpec

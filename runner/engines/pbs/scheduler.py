@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,6 @@ from offline_bundle.runner.engines.pbs.options import FOLDER_VARIABLE, qsub_opti
 from offline_bundle.runner.results.job_sets import job_set
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from offline_bundle.runner.batch.scheduler import JobArray
     from offline_bundle.runner.request import Request
 

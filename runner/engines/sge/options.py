@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,9 +20,6 @@ from offline_bundle.runner.batch.options import (
 from offline_bundle.runner.results.folder import PRIVATE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from offline_bundle.runner.options import Decorator
     from offline_bundle.runner.request import Request
 

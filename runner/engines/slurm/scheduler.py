@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +26,6 @@ from offline_bundle.runner.results.job_sets import members, parse_indices
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from offline_bundle.runner.batch.scheduler import JobArray
     from offline_bundle.runner.request import Request
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import uuid
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,6 @@ from offline_bundle.runner.hps_server.store.database import now
 from offline_bundle.runner.hps_server.store.projects import reset_task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from offline_bundle.runner.hps_server.store.database import Body, Store
     from offline_bundle.runner.hps_server.store.projects import Projects
 

@@ -9,10 +9,8 @@ is created, see `unsupported`. The rules for the end of a value are a guess.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
+from typing import Any
 
 _UNSUPPORTED = (
     "line",

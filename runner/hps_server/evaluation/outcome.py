@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from offline_bundle.runner.hps_server.store.database import Body
 
 _ALLOWED = (

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +27,6 @@ from offline_bundle.runner.hps_server.store.database import new_id, now, parse_j
 from offline_bundle.runner.hps_server.store.projects import CONSOLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from offline_bundle.runner.hps_server.store.database import Body, Store
     from offline_bundle.runner.hps_server.store.file_storage import Storage
     from offline_bundle.runner.hps_server.store.projects import Projects

@@ -11,16 +11,14 @@ import secrets
 import sqlite3
 import string
 import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from offline_bundle.runner.hps_server.store.object_types import OBJECT_TYPES, STATES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
 Body = dict[str, Any]
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from typing import TYPE_CHECKING, Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import xxhash
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DEFAULT_SCRIPTS = "default_execution_scripts"
 """Bucket of the site's execution scripts."""

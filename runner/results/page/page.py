@@ -16,6 +16,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,6 @@ from offline_bundle.runner.results.failures import FailureGroup, error_line, gro
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from jinja2 import Template
 
 _FOLDER = Path(__file__).parent

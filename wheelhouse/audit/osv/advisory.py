@@ -10,17 +10,15 @@ as the package `python` of the ecosystem Bitnami, or as its repository with a li
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from packaging.utils import canonicalize_name
 
 from offline_bundle.wheelhouse.derived.audit_result import INTERPRETER
 from offline_bundle.wheelhouse.runtime.text import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _CPYTHON = "github.com/python/cpython"
 _EVENTS = ("introduced", "fixed", "last_affected", "limit")

@@ -14,6 +14,8 @@ import lzma
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.audit.osv.advisory import AdvisoryError, decode_advisory
@@ -21,9 +23,6 @@ from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from offline_bundle.wheelhouse.audit.osv.advisory import Advisory
 
 LARGEST_FILE = 16 * 1024 * 1024

@@ -8,6 +8,7 @@ The algorithm is that of https://ossf.github.io/osv-schema/#evaluation.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from packaging.utils import canonicalize_version
 from packaging.version import InvalidVersion, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from offline_bundle.wheelhouse.audit.osv.advisory import Affected, Event
 
 _FROM_THE_START = "0"

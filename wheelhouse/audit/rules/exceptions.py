@@ -10,6 +10,7 @@ until = 2027-03-31              # the last day on which it holds
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
@@ -19,8 +20,6 @@ from offline_bundle.wheelhouse.derived.audit_result import Accepted, Applied
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from offline_bundle.wheelhouse.derived.audit_result import Finding
 
 _KEYS = ("id", "package", "reason", "until")

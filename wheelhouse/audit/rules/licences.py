@@ -8,16 +8,14 @@ Of alternatives (OR) one must be acceptable; of a conjunction (AND) all parts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from license_expression import (  # type: ignore[import-untyped]
     ExpressionError,
     get_spdx_licensing,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ALLOWED, DENIED = "allowed-licences", "denied-licences"
 

@@ -14,6 +14,7 @@ Each key is optional, and a key that is not listed here is an error.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,6 @@ from offline_bundle.wheelhouse.runtime.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Iterator, Mapping
 
     from packaging.requirements import Requirement
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import Any
 
 from offline_bundle.wheelhouse.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:

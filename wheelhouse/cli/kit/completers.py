@@ -6,14 +6,13 @@ without a match, the shell completes file names, or nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     import click
 
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 State = Literal["ok", "warning", "problem"]
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.sizes import parse_size
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -10,8 +11,6 @@ import click
 from offline_bundle.wheelhouse.runtime.text import printable, printable_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
-
     from offline_bundle.wheelhouse.runtime.errors import BundleError
 
     Cell = str | tuple[str, str]

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import click
 
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 from offline_bundle.wheelhouse.runtime.text import printable_lines
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _SECONDS_BETWEEN_LINES = 10.0
 

@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.names import SETTINGS
 from offline_bundle.wheelhouse.runtime.text import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 _SYSTEM_FILE = Path("/etc/offline-bundle") / SETTINGS
 _JOBS = ("submit", "jobs")

@@ -9,6 +9,7 @@ characters that are not printable become U+FFFD, and the page's policy forbids t
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,8 +31,6 @@ from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
     from jinja2 import Template
 
     from offline_bundle.wheelhouse.derived.audit_result import Audit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from offline_bundle.wheelhouse.derived.wheel_metadata import wheel_name, wheel_p
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, Publisher
 

@@ -18,6 +18,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -52,8 +53,6 @@ from offline_bundle.wheelhouse.derived.wheel_metadata import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from offline_bundle.wheelhouse.derived.audit_result import Audit
     from offline_bundle.wheelhouse.derived.requirement_graph import LockGraph
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest

@@ -5,6 +5,7 @@ An accepted finding has an analysis with the reason of its exception. Ratings ha
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,6 @@ from cyclonedx.model.vulnerability import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from offline_bundle.wheelhouse.derived.audit_result import Accepted, Audit, Finding, Package
 
 _METHODS = {

@@ -6,14 +6,13 @@ import contextlib
 import ipaddress
 import logging
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import urllib3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from offline_bundle.runner.engines.hps.connection.server import Server
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from offline_bundle.wheelhouse.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DEFAULT_URL = "https://localhost:8443/hps"
 DEFAULT_USERNAME = "repuser"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
@@ -40,8 +41,6 @@ from offline_bundle.runner.engines.hps.connection.server import DEFAULT_URL
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from offline_bundle.runner.engines.hps.connection.client import VerifyingClient
     from offline_bundle.runner.engines.hps.connection.server import Server
 
