@@ -29,11 +29,7 @@ from chart import Bar, draw
 from measure import Place, Sample, Summary, run
 from report import Claim
 
-from offline_bundle.wheelhouse.runtime.bundle.manifest import (
-    BundledFile,
-    Manifest,
-    read_manifest,
-)
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, read_manifest
 from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 

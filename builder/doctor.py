@@ -36,9 +36,7 @@ def _uv() -> Iterator[Finding]:
 
 def _pythons() -> Iterator[Finding]:
     from offline_bundle.builder.inputs.targets import KNOWN_MINORS
-    from offline_bundle.wheelhouse.runtime.python.interpreters import (
-        find_interpreter,
-    )
+    from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
     found = [minor for minor in KNOWN_MINORS if find_interpreter((3, int(minor.partition(".")[2])))]
     yield Finding("Python", "ok", f"versions to compile and build with: {', '.join(found)}")

@@ -39,12 +39,7 @@ from offline_bundle.runner.changes import (
     plan_submission,
     retry_failed_jobs,
 )
-from offline_bundle.runner.engine import (
-    check_lists,
-    complete_options,
-    engine_module,
-    open_engine,
-)
+from offline_bundle.runner.engine import check_lists, complete_options, engine_module, open_engine
 from offline_bundle.runner.follow import Outcome, follow
 from offline_bundle.runner.request import Request
 from offline_bundle.runner.values import JobValues, Value, plan_values, values_of_rows

@@ -48,9 +48,7 @@ def _bundle() -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    from offline_bundle.wheelhouse.runtime.disk.cache_setup import (
-        cache_directory,
-    )
+    from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 
     folder = cache_directory()
     free = shutil.disk_usage(folder).free

@@ -23,12 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.http import Session
-from offline_bundle.builder.fetch.model import (
-    Cancelled,
-    DownloadError,
-    Fetched,
-    HashMismatchError,
-)
+from offline_bundle.builder.fetch.model import Cancelled, DownloadError, Fetched, HashMismatchError
 from offline_bundle.builder.fetch.partial_download import ALGORITHMS, PartialDownload
 from offline_bundle.builder.fetch.responses import (
     RetryableError,

@@ -11,10 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bundles import (
-    BundleScript,
-    make_bundle,
-)
+from tests.support.bundles import BundleScript, make_bundle
 from tests.support.interpreters import python_mirror
 from tests.support.launcher_cases import Node
 from tests.support.machine import bubblewrap

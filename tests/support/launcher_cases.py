@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.bundles import (
-    read_manifest,
-)
+from tests.support.bundles import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,9 +6,7 @@ import pytest
 
 from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.transport.pack import pack
-from tests.support.archives import (
-    put_bundle,
-)
+from tests.support.archives import put_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path

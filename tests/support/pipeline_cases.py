@@ -15,18 +15,13 @@ from offline_bundle.builder.pipeline import build
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.uv_process import find_uv
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest
-from tests.support.distributions import (
-    make_wheel,
-    sha256_of,
-)
+from tests.support.distributions import make_wheel, sha256_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from offline_bundle.builder.fetch.model import FetchProgress
-    from offline_bundle.wheelhouse.runtime.errors import (
-        BundleError,
-    )
+    from offline_bundle.wheelhouse.runtime.errors import BundleError
     from tests.support.index_server import IndexServer
 
 

@@ -15,11 +15,7 @@ from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.transport.open import verify_archive
 from offline_bundle.wheelhouse.transport.unpack import unpack
-from tests.support.archives import (
-    put_bundle,
-    tree,
-    unpacker_path,
-)
+from tests.support.archives import put_bundle, tree, unpacker_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,9 +15,7 @@ from offline_bundle.builder.resolve.uv_process import find_uv
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from offline_bundle.wheelhouse.runtime.errors import (
-        BundleError,
-    )
+    from offline_bundle.wheelhouse.runtime.errors import BundleError
     from tests.support.index_server import IndexServer
 
 

@@ -10,11 +10,7 @@ import click
 
 from offline_bundle.wheelhouse.cli.kit.completers import complete_packed
 from offline_bundle.wheelhouse.cli.kit.options import PATH, rules_options, trusted_root_option
-from offline_bundle.wheelhouse.runtime.errors import (
-    AuditError,
-    IntegrityError,
-    first_problems,
-)
+from offline_bundle.wheelhouse.runtime.errors import AuditError, IntegrityError, first_problems
 from offline_bundle.wheelhouse.runtime.names import REPORT, SBOM
 
 if TYPE_CHECKING:

@@ -10,11 +10,7 @@ from offline_bundle.wheelhouse.derived.simple_index import wheel_name_problems
 from offline_bundle.wheelhouse.runtime.archive.check import check_archive
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest_bytes
-from offline_bundle.wheelhouse.runtime.errors import (
-    InputError,
-    IntegrityError,
-    translate_os_errors,
-)
+from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
 from offline_bundle.wheelhouse.store.verify import Change, VerifyReport
 

@@ -31,11 +31,7 @@ from offline_bundle.wheelhouse.runtime.errors import (
     IntegrityError,
     translate_os_errors,
 )
-from offline_bundle.wheelhouse.runtime.names import (
-    LARGEST_HEADER_FILE,
-    MANIFEST,
-    SIGNATURE,
-)
+from offline_bundle.wheelhouse.runtime.names import LARGEST_HEADER_FILE, MANIFEST, SIGNATURE
 from offline_bundle.wheelhouse.store.shipped import unpacker
 from offline_bundle.wheelhouse.transport.open import read_manifest_document
 from offline_bundle.wheelhouse.transport.output import ArchiveOutput, open_output

@@ -12,10 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import xxhash
-from ansys.hps.client.jms.api.project_api import (  # type: ignore[import-untyped] # where every version has them
-    SrcDst,
-    StoragePath,
-)
+from ansys.hps.client.jms.api.project_api import SrcDst, StoragePath  # type: ignore[import-untyped] # where every version has them
 from ansys.hps.data_transfer.client.exceptions import HPSError as TransferError  # type: ignore[import-untyped]
 
 from offline_bundle.runner.engines.hps.stored_files import batches

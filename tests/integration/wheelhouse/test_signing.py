@@ -10,17 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.bundle.signatures import (
-    SignerPolicy,
-    read_signature,
-)
+from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy, read_signature
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, SignatureError
 from offline_bundle.wheelhouse.runtime.names import SIGNATURE
-from offline_bundle.wheelhouse.signing import (
-    check_manifest_signature,
-    sign,
-    signing_with,
-)
+from offline_bundle.wheelhouse.signing import check_manifest_signature, sign, signing_with
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from tests.support.bundles import make_bundle
 from tests.support.signing_cases import allowing, check_bundle_signature, keys, public

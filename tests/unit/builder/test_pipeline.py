@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.runtime.errors import (
-    InputError,
-)
-from tests.support.distributions import (
-    make_wheel,
-)
+from offline_bundle.wheelhouse.runtime.errors import InputError
+from tests.support.distributions import make_wheel
 
 if TYPE_CHECKING:
     from pathlib import Path

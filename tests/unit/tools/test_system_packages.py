@@ -10,12 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support import programs
-from tools.system_packages import (
-    Package,
-    describe_other_system,
-    install_commands,
-    read_list,
-)
+from tools.system_packages import Package, describe_other_system, install_commands, read_list
 from tools.without_programs import find_tests, link_programs
 
 ROOT = Path(__file__).parents[3]

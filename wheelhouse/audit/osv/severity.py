@@ -45,12 +45,7 @@ def worst(vectors: Iterable[str], word: str) -> Severity:
 @lru_cache(maxsize=10_000)
 def base_score(vector: str) -> float | None:
     """Return the base score of a CVSS vector; None for a malformed one."""
-    from cvss import (  # type: ignore[import-untyped]  # noqa: PLC0415 - only where needed
-        CVSS2,
-        CVSS3,
-        CVSS4,
-        CVSSError,
-    )
+    from cvss import CVSS2, CVSS3, CVSS4, CVSSError  # type: ignore[import-untyped]  # noqa: PLC0415 - only where needed
 
     kinds = {"CVSS:4": CVSS4, "CVSS:3": CVSS3}
     try:

@@ -12,10 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from license_expression import (  # type: ignore[import-untyped]
-    ExpressionError,
-    get_spdx_licensing,
-)
+from license_expression import ExpressionError, get_spdx_licensing  # type: ignore[import-untyped]
 
 ALLOWED, DENIED = "allowed-licences", "denied-licences"
 

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.builder.cli.ci_reports import (
-    LocatedProblem,
-    sarif,
-)
+from offline_bundle.builder.cli.ci_reports import LocatedProblem, sarif
 from offline_bundle.wheelhouse.runtime.errors import ResolveError
 from tests.support.distributions import make_wheel
 

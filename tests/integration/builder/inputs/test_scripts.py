@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from offline_bundle.builder.inputs.scripts import (
-    notes_for_uv,
-    read_script,
-)
+from offline_bundle.builder.inputs.scripts import notes_for_uv, read_script
 from offline_bundle.builder.resolve.uv_process import find_uv
 from tests.support.scripts_cases import HEADER, write
 

@@ -2,11 +2,7 @@ from __future__ import annotations
 
 import subprocess
 
-from offline_bundle.builder.inputs.targets import (
-    Target,
-    host_platform,
-    make_target,
-)
+from offline_bundle.builder.inputs.targets import Target, host_platform, make_target
 from offline_bundle.builder.resolve.uv_process import find_uv
 
 

@@ -12,10 +12,7 @@ from offline_bundle.runner.engines.hps.connection.session import connect
 from offline_bundle.runner.engines.hps.downloads import checksum
 from offline_bundle.runner.engines.hps.jobs import HpsEngine
 from offline_bundle.runner.engines.hps.local_paths import folder_names, safe_path
-from offline_bundle.runner.engines.hps.projects import (
-    find_failures,
-    find_project,
-)
+from offline_bundle.runner.engines.hps.projects import find_failures, find_project
 from offline_bundle.runner.engines.hps.results import download
 from offline_bundle.runner.engines.hps.submit import submit
 from offline_bundle.runner.follow import follow, watch

@@ -9,15 +9,8 @@ from uv import find_uv_bin
 
 from offline_bundle.runner.engines.hps.connection.session import connect
 from offline_bundle.runner.engines.hps.jobs import HpsEngine
-from offline_bundle.runner.engines.hps.projects import (
-    find_project,
-    list_projects,
-)
-from offline_bundle.runner.engines.hps.submit import (
-    JOBS_PER_REQUEST,
-    Submission,
-    submit,
-)
+from offline_bundle.runner.engines.hps.projects import find_project, list_projects
+from offline_bundle.runner.engines.hps.submit import JOBS_PER_REQUEST, Submission, submit
 from offline_bundle.runner.follow import follow, watch
 from offline_bundle.runner.hps_server import EmbeddedHps
 from offline_bundle.runner.request import check_request

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import uv
 
-from offline_bundle.wheelhouse.derived.simple_index import (
-    IndexFile,
-    render_project_html,
-)
+from offline_bundle.wheelhouse.derived.simple_index import IndexFile, render_project_html
 from tests.support.distributions import make_wheel, sha256_of
 
 if TYPE_CHECKING:

@@ -20,10 +20,7 @@ from offline_bundle.wheelhouse.runtime.bundle.policy import (
 from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
 from offline_bundle.wheelhouse.runtime.errors import SignatureError
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
-from offline_bundle.wheelhouse.signing import (
-    check_trust,
-    sign,
-)
+from offline_bundle.wheelhouse.signing import check_trust, sign
 from tests.support.bundles import make_bundle
 from tests.support.node import python_for_everybody
 from tests.support.policy_cases import bundle, kind_of_refusal, system_policy, write_policy

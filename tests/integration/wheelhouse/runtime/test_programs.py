@@ -16,11 +16,7 @@ from offline_bundle.runner import doctor
 from offline_bundle.runner.engines.slurm.scheduler import Slurm
 from offline_bundle.wheelhouse.cli.kit.findings import run_checks
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-from offline_bundle.wheelhouse.runtime.processes import (
-    absolute_path,
-    find_program,
-    tool_variables,
-)
+from offline_bundle.wheelhouse.runtime.processes import absolute_path, find_program, tool_variables
 from offline_bundle.wheelhouse.signing import sign
 from offline_bundle.wheelhouse.store import shipped
 from tests.support.bundles import make_bundle

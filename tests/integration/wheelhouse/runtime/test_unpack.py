@@ -21,14 +21,7 @@ from offline_bundle.wheelhouse.signing import sign
 from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.transport.pack import pack
 from offline_bundle.wheelhouse.transport.unpack import unpack
-from tests.support.archives import (
-    archive_of,
-    no_fsync,
-    put_bundle,
-    tar_of,
-    tree,
-    wheel_path,
-)
+from tests.support.archives import archive_of, no_fsync, put_bundle, tar_of, tree, wheel_path
 from tests.support.programs import require
 from tests.support.signing_cases import allowing, make_key, public
 

@@ -12,9 +12,7 @@ from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy
 from offline_bundle.wheelhouse.runtime.errors import BundleError, SignatureError
 from offline_bundle.wheelhouse.runtime.names import SIGNATURE
 from offline_bundle.wheelhouse.signing import sign, signing_with
-from offline_bundle.wheelhouse.store.prune import (
-    prune,
-)
+from offline_bundle.wheelhouse.store.prune import prune
 from offline_bundle.wheelhouse.store.verify import verify
 from tests.support.archives import small_disk
 from tests.support.signing_cases import allowing, check_bundle_signature, make_key, public

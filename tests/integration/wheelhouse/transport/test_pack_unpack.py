@@ -17,13 +17,7 @@ from offline_bundle.wheelhouse.transport import output
 from offline_bundle.wheelhouse.transport.open import verify_archive
 from offline_bundle.wheelhouse.transport.pack import pack
 from offline_bundle.wheelhouse.transport.unpack import unpack
-from tests.support.archives import (
-    no_fsync,
-    put_bundle,
-    small_disk,
-    tree,
-    unpacker_path,
-)
+from tests.support.archives import no_fsync, put_bundle, small_disk, tree, unpacker_path
 from tests.support.command_line import call
 from tests.support.writer_cases import ROOT, Victim
 

@@ -4,11 +4,7 @@ import base64
 
 import pytest
 
-from offline_bundle.builder.fetch.credentials import (
-    Credentials,
-    redact,
-    without_credentials,
-)
+from offline_bundle.builder.fetch.credentials import Credentials, redact, without_credentials
 
 INDEX = "https://alice:s3cret-word@pypi.corp.example/team/simple/"
 

@@ -8,9 +8,7 @@ from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.inputs.scripts import read_script
 from offline_bundle.builder.inputs.targets import make_target
 from offline_bundle.builder.resolve.uv_messages import Failure, resolve_error
-from offline_bundle.wheelhouse.runtime.errors import (
-    FetchError,
-)
+from offline_bundle.wheelhouse.runtime.errors import FetchError
 from tests.support.distributions import make_buildable_sdist
 
 if TYPE_CHECKING:

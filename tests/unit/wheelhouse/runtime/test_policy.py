@@ -10,9 +10,7 @@ from offline_bundle.wheelhouse.runtime.bundle.policy import (
     policy_state,
     trusted_manifest,
 )
-from offline_bundle.wheelhouse.signing import (
-    check_trust,
-)
+from offline_bundle.wheelhouse.signing import check_trust
 from tests.support.policy_cases import bundle, kind_of_refusal, system_policy, write_policy
 
 if TYPE_CHECKING:

@@ -17,13 +17,7 @@ from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.transport.open import verify_archive
 from offline_bundle.wheelhouse.transport.pack import pack
 from offline_bundle.wheelhouse.transport.unpack import unpack
-from tests.support.archives import (
-    archive_of,
-    no_fsync,
-    put_bundle,
-    tree,
-    wheel_path,
-)
+from tests.support.archives import archive_of, no_fsync, put_bundle, tree, wheel_path
 from tests.support.characters import CHARACTERS
 
 if TYPE_CHECKING:

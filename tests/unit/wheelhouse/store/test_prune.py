@@ -12,13 +12,7 @@ from offline_bundle.cli import run_command_line
 from offline_bundle.wheelhouse.cli.prune import prune_command
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.errors import InputError
-from offline_bundle.wheelhouse.store.prune import (
-    RETIRED,
-    drop,
-    prune,
-    unneeded,
-    without,
-)
+from offline_bundle.wheelhouse.store.prune import RETIRED, drop, prune, unneeded, without
 from tests.support.reviewed import LINUX, MAC, WINDOWS, Shelf
 
 if TYPE_CHECKING:

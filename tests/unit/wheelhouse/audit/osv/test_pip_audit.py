@@ -15,11 +15,7 @@ from pip_audit._service.esms import EcosystemsService
 from pip_audit._service.interface import ResolvedDependency
 
 from offline_bundle.wheelhouse.audit.osv.database import Database
-from offline_bundle.wheelhouse.audit.osv.matching import (
-    fixed_versions,
-    is_affected,
-    parse_version,
-)
+from offline_bundle.wheelhouse.audit.osv.matching import fixed_versions, is_affected, parse_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
