@@ -110,10 +110,10 @@ class Worker(ThreadingHTTPServer):
         """Return a new connection for one operation."""
         return Remote(self.options.dt_url, token or self.token, insecure=self.options.insecure)
 
-    def lengthen_token(self) -> None:
-        """Exchange the token of the session for a long-lived one."""
+    def lengthen_token(self, token: str | None = None) -> None:
+        """Exchange the token of the session, or a newer one, for a long-lived one."""
         try:
-            answer = self.remote().ask("/token", {})
+            answer = self.remote(token).ask("/token", {})
         except (OSError, http.client.HTTPException, ValueError) as error:
             _log("error", f"the token could not be exchanged: {error}")
         else:
@@ -220,6 +220,10 @@ class _Handler(BaseHTTPRequestHandler):
         if action == "shutdown":
             self._answer({})
             os._exit(0)
+        if self.server.user is None:  # the first token had expired before this program started
+            self.server.lengthen_token(
+                self.headers.get("Authorization", "").removeprefix("Bearer ")
+            )
         identifier = self.server.begin(action.removeprefix("storage:"), json.loads(body))
         self._answer({"id": identifier, "location": f"{_PREFIX}/operations/{identifier}"})
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import xxhash
 from ansys.hps.client.jms.api.project_api import SrcDst, StoragePath  # type: ignore[import-untyped] # where every version has them
-from ansys.hps.data_transfer.client.exceptions import HPSError as TransferError  # type: ignore[import-untyped]
 
+from offline_bundle.runner.engines.hps.connection.client_errors import TransferFailedError
 from offline_bundle.runner.engines.hps.stored_files import batches
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.sizes import format_size
@@ -115,16 +115,15 @@ def _transfer(session: Session, project_id: str, missing: Sequence[Wanted]) -> s
             SrcDst(src=source, dst=StoragePath(path=str(_partial(target)), remote="local"))
         )
 
-    def copy() -> Any:  # noqa: ANN401 - the client is not typed
+    def copy() -> str:
         api = session.client.data_transfer_api
-        started = api.copy(pairs)
-        operations = api.wait_for([started.id], raise_on_error=True, cap=1.0)
-        if not operations:
-            raise TransferError("the worker was restarted")
-        return operations[0]
+        try:
+            api.wait_for([api.copy(pairs).id], cap=1.0)
+        except TransferFailedError as error:
+            return str(error)
+        return ""
 
-    operation = session.retry_until_available(copy)
-    message = str(operation.error or "").strip() if operation.state.value == "failed" else ""
+    message = session.retry_until_available(copy)
     if "No space left" in message or "Disk quota exceeded" in message:
         raise _disk_full(missing)
     return message

@@ -36,7 +36,10 @@ from ansys.hps.client.jms import (  # type: ignore[import-untyped]
 )
 
 from offline_bundle.runner.engines.hps.bundle_upload import ARCHIVE_NAME, UNPACKER_NAME
-from offline_bundle.runner.engines.hps.connection.client_errors import translate_error
+from offline_bundle.runner.engines.hps.connection.client_errors import (
+    CLIENT_ERRORS,
+    translate_error,
+)
 from offline_bundle.runner.engines.hps.projects import find_project
 from offline_bundle.runner.engines.hps.software import check_software
 from offline_bundle.runner.engines.hps.stored_files import JOBS_PER_REQUEST
@@ -271,7 +274,7 @@ def activate(session: Session, project: Any) -> None:  # noqa: ANN401
 def _translate_errors(session: Session) -> Iterator[None]:
     try:
         yield
-    except requests.RequestException as error:
+    except CLIENT_ERRORS as error:
         fault = translate_error(error, session.server)
         hint = f"{fault.hint}; no jobs were started" if fault.hint else None
         raise type(fault)(fault.message, hint=hint) from error

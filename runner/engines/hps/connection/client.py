@@ -3,6 +3,8 @@
 - The client's file transfer neither verifies the server nor the worker program that it downloads
   from it and runs: here it verifies as the session does.
 - A refreshed token does not reach the running worker: here it does.
+- It reports that files were not transferred, without the reason, also where only a question about
+  the state had no answer: here it asks again, and the reason is in the error.
 - Its requests have no time limit: here they have.
 
 Importing this module imports the client, which takes more than a second: import it late.
@@ -20,19 +22,23 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from ansys.hps.client import Client  # type: ignore[import-untyped]
 from ansys.hps.data_transfer.client import Client as TransferClient  # type: ignore[import-untyped]
 from ansys.hps.data_transfer.client import DataTransferApi
+from ansys.hps.data_transfer.client.exceptions import HPSError as TransferError  # type: ignore[import-untyped]
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from offline_bundle.runner.engines.hps.connection.client_errors import (
+    TransferFailedError,
     WorkerStartError,
     error_reason,
 )
 
 if TYPE_CHECKING:
-    import httpx
+    from collections.abc import Sequence
+
     import requests
 
     from offline_bundle.runner.engines.hps.connection.server import Server
@@ -42,6 +48,9 @@ _READ_SECONDS = 120.0
 
 _WORKER_SECONDS = 10.0
 """Time that a worker has to listen on its port."""
+
+_POLL_PAUSES = (0.5, 2.0)
+"""Seconds between questions about the state of a transfer that had no answer."""
 
 _STOP_SECONDS = 1.0
 """Time that a worker has to end before it is killed; the client looks ten times in that time."""
@@ -100,7 +109,7 @@ class VerifyingClient(Client):  # type: ignore[misc] # the client is not typed
         )
         try:
             transfer.start()
-            api = DataTransferApi(transfer)
+            api = _TransferApi(transfer)
             api.status(wait=True)
         except Exception as error:  # starting a foreign program may raise anything
             with contextlib.suppress(Exception):
@@ -154,6 +163,27 @@ class _Transfer(TransferClient):  # type: ignore[misc] # the client is not typed
         session: httpx.Client = super()._create_session(*args, **options)
         self._opened.append(session)
         return session
+
+
+class _TransferApi(DataTransferApi):  # type: ignore[misc] # the client is not typed
+    """The client's transfers, of which each failure has a reason."""
+
+    def wait_for(self, *args: Any, **options: Any) -> Sequence[Any]:  # noqa: ANN401
+        """Return the operations, all successful. Raises `TransferFailedError`, `CLIENT_ERRORS`."""
+        options["raise_on_error"] = True
+        for pause in _POLL_PAUSES:
+            with contextlib.suppress(httpx.HTTPError, TransferError):
+                operations = super().wait_for(*args, **options)
+                break
+            time.sleep(pause)  # the worker is busy, or its token is renewed
+        else:
+            operations = super().wait_for(*args, **options)
+        if not operations:
+            raise TransferError("the worker was restarted")
+        for operation in operations:
+            if operation.state.value == "failed":
+                raise TransferFailedError(str(operation.error or "").strip() or "no reason given")
+        return operations  # type: ignore[no-any-return]
 
 
 class _TimedAdapter(HTTPAdapter):

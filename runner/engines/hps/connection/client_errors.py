@@ -36,6 +36,10 @@ class WorkerStartError(HPSError):  # type: ignore[misc]
     """The client's file transfer program did not start."""
 
 
+class TransferFailedError(HPSError):  # type: ignore[misc]
+    """Files were not transferred; the text is the reason."""
+
+
 def translate_error(error: Exception, server: Server) -> BundleError:
     """Return an error of the client as a `BundleError`, without the password."""
     if isinstance(error, BundleError):
@@ -134,6 +138,11 @@ def error_reason(error: BaseException) -> str:
 
 
 def _refusal(error: Exception, server: Server) -> BundleError:
+    if isinstance(error, TransferFailedError):
+        return BundleError(
+            f"files could not be transferred to {server.url}: {error}",
+            hint="check that the files exist and can be read, and the server's free space",
+        )
     answer = _server_message(error)
     if _status(error) == 403:
         return BundleError(

@@ -25,7 +25,7 @@ SUBMIT = (
     "offline_bundle.runner.cli.submit import submit_command; "
     "sys.exit(run_command_line(submit_command, sys.argv[1:], 'submit'))"
 )
-BODY = "import pathlib, time\ntime.sleep(4)\npathlib.Path('plot.txt').write_text('plotted')\n"
+BODY = "import pathlib, time\ntime.sleep(7)\npathlib.Path('plot.txt').write_text('plotted')\n"
 """Longer than a token lasts here: files come down with a renewed one."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.registry]
@@ -41,7 +41,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hps(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[EmbeddedHps]:
     with EmbeddedHps(
-        tmp_path_factory.mktemp("hps"), slots=2, bundle=bundle, tls=True, lifetime=3
+        tmp_path_factory.mktemp("hps"), slots=2, bundle=bundle, tls=True, lifetime=6
     ) as hps:
         yield hps
 

@@ -180,6 +180,21 @@ def test_a_submission_that_is_cut_short_leaves_nothing(
     assert list_projects(session, name="cut short") == []
 
 
+def test_a_failed_upload_has_the_reason_and_leaves_nothing(
+    session: Session, tmp_path: Path
+) -> None:
+    submission = make_submission(tmp_path, "")
+
+    def remove_script(_: str) -> None:
+        submission.script.unlink(missing_ok=True)
+
+    reason = f"could not be transferred to .*No such file or directory: '{submission.script}'"
+    with pytest.raises(BundleError, match=reason) as caught:
+        submit(session, submission, progress=remove_script)
+    assert "no jobs were started" in str(caught.value.hint)
+    assert submission.project_name not in {state.name for state in list_projects(session)}
+
+
 def test_no_job_starts_before_all_are_there(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

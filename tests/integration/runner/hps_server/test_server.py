@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +26,7 @@ from tests.support.bundles import BundleScript, make_bundle
 from tests.support.hps import SOFTWARE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from tests.support.hps import Hps
 
@@ -161,6 +162,51 @@ class TestFiles:
             answer = session.post(f"{worker.url}/storage:copy", json={"operations": []}, timeout=5)
             assert answer.status_code == 401
 
+    def test_a_worker_whose_first_token_expired_uses_the_next(
+        self, hps: Hps, tmp_path: Path
+    ) -> None:
+        """A busy machine starts the program later than its token lasts."""
+        key = {"ANSYS_DT_AUTH__API_KEY__VALUE": "key"}
+        (tmp_path / "input").write_text("content")
+        source = {"path": str(tmp_path / "input"), "remote": "local"}
+        step = {"src": source, "dst": {"path": "project/input", "remote": "any"}}
+        with (
+            running_worker(hps.server, "expired", key) as worker,
+            requests.Session() as session,
+        ):
+            session.trust_env = False
+            session.headers["X-API-Key"] = "key"
+            for token, state in (("", "failed"), (hps.client.access_token, "succeeded")):
+                session.headers["Authorization"] = f"Bearer {token}"
+                copy = session.post(f"{worker}storage:copy", json={"operations": [step]}, timeout=9)
+                query = {"ids": copy.json()["id"]}
+                answer = session.get(f"{worker}operations", params=query, timeout=9).json()
+                assert answer["operations"][0]["state"] == state, answer
+
+
+@contextmanager
+def running_worker(
+    server: EmbeddedHps, token: str, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[str]:
+    """Start the worker as the client does; yield its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(__file__).parents[4] / "runner" / "hps_server" / "worker.py"
+    options = ["--port", str(port), "--dt-url", f"{server.url}/dt/api/v1", "-t", token]
+    with subprocess.Popen(
+        [sys.executable, program, *options],
+        stdout=subprocess.PIPE,
+        env={**os.environ, **variables},
+    ) as process:
+        deadline = time.monotonic() + 20
+        with socket.socket() as probe:
+            while probe.connect_ex(("127.0.0.1", port)):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}/api/v1/"
+        process.terminate()
+
 
 class TestWorkerWithoutKey:
     """Clients 0.10 make no key: they show their user's token, and renew it."""
@@ -179,28 +225,8 @@ class TestWorkerWithoutKey:
         token = accounts.issue({"username": server.username, "password": server.password}, "")[
             "access_token"
         ]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        program = Path(__file__).parents[4] / "runner" / "hps_server" / "worker.py"
-        command = [
-            sys.executable,
-            program,
-            "--port",
-            str(port),
-            "--dt-url",
-            f"{server.url}/dt/api/v1",
-            "-t",
-            token,
-        ]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            deadline = time.monotonic() + 20
-            with socket.socket() as probe:
-                while probe.connect_ex(("127.0.0.1", port)):
-                    assert time.monotonic() < deadline
-                    time.sleep(0.02)
-            yield f"http://127.0.0.1:{port}/api/v1/"
-            process.terminate()
+        with running_worker(server, token) as address:
+            yield address
 
     def ask(self, worker: str, token: str) -> int:
         with requests.Session() as session:
