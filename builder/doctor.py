@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.cli.kit.findings import Finding, problem
+from offline_bundle.wheelhouse.cli.kit.doctor_checks import CheckResult, result_of
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.processes import find_program
 
 if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.cli.kit.findings import Check
+    from offline_bundle.wheelhouse.cli.kit.doctor_checks import Check
 
 
 def checks() -> list[Check]:
@@ -25,33 +24,33 @@ def checks() -> list[Check]:
     ]
 
 
-def _uv() -> Iterator[Finding]:
+def _uv() -> CheckResult:
     from offline_bundle.builder.resolve.uv_process import find_uv, uv_version_here
 
     try:
-        yield Finding("uv", "ok", f"{uv_version_here()}, {find_uv()}")
+        return CheckResult("ok", f"{uv_version_here()}, {find_uv()}")
     except (ImportError, FileNotFoundError) as error:
-        yield Finding("uv", "problem", f"the package uv is incomplete: {error}", "install it again")
+        return CheckResult("problem", f"the package uv is incomplete: {error}", "install it again")
 
 
-def _pythons() -> Iterator[Finding]:
+def _pythons() -> CheckResult:
     from offline_bundle.builder.inputs.targets import KNOWN_MINORS
     from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
     found = [minor for minor in KNOWN_MINORS if find_interpreter((3, int(minor.partition(".")[2])))]
-    yield Finding("Python", "ok", f"versions to compile and build with: {', '.join(found)}")
+    return CheckResult("ok", f"versions to compile and build with: {', '.join(found)}")
 
 
-def _certificates() -> Iterator[Finding]:
+def _certificates() -> CheckResult:
     from offline_bundle.builder.fetch import tls
     from offline_bundle.builder.fetch.model import TlsSettings
 
     tls.verifying_context()
     sources = ", ".join(tls.certificate_paths(TlsSettings()))
-    yield Finding("certificates", "ok", f"authorities in {sources}")
+    return CheckResult("ok", f"authorities in {sources}")
 
 
-def _index() -> Iterator[Finding]:
+def _index() -> CheckResult:
     """Resolve uv itself, which every build needs for the nodes, as a build does."""
     from offline_bundle.builder.extras.uv_binaries import uv_requirement_script
     from offline_bundle.builder.fetch.credential_helpers import StoredLogins
@@ -71,16 +70,15 @@ def _index() -> Iterator[Finding]:
     except BundleError as error:
         # on an air-gapped cluster this is as it should be
         note = "builds need an index, and running scripts from bundles needs none; "
-        finding = problem("index", error, "warning")
-        yield Finding("index", "warning", finding.text, f"{note}{finding.cure}")
+        result = result_of(error, "warning")
+        return CheckResult("warning", result.text, f"{note}{result.cure}")
     else:
-        yield Finding("index", "ok", "reachable, and it has uv for the nodes")
+        return CheckResult("ok", "reachable, and it has uv for the nodes")
 
 
-def _signing() -> Iterator[Finding]:
+def _signing() -> CheckResult:
     program = find_program("ssh-keygen")
     if program:
-        yield Finding("signing", "ok", program)
-    else:
-        cure = "install OpenSSH to sign bundles and to check signatures"
-        yield Finding("signing", "warning", "ssh-keygen is not on PATH", cure)
+        return CheckResult("ok", program)
+    cure = "install OpenSSH to sign bundles and to check signatures"
+    return CheckResult("warning", "ssh-keygen is not on PATH", cure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 from offline_bundle.wheelhouse.cli.kit.options import json_option
 
 if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.cli.kit.findings import Finding
+    from offline_bundle.wheelhouse.cli.kit.doctor_checks import CheckResult
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -32,24 +31,24 @@ def doctor_command(*, side: str, as_json: bool) -> int:
     """
     from offline_bundle.builder import doctor as build_side
     from offline_bundle.runner import doctor as cluster_side
-    from offline_bundle.wheelhouse.cli.kit.findings import run_checks
+    from offline_bundle.wheelhouse.cli.kit.doctor_checks import run_checks
 
     checks = build_side.checks() if side != "cluster" else []
     checks += cluster_side.checks() if side != "build" else []
-    findings = []
-    for finding in run_checks(checks):
-        findings.append(finding)
+    results = []
+    for subject, result in run_checks(checks):
+        results.append({"subject": subject, **result._asdict()})
         if not as_json:
-            _print(finding)
+            _print(subject, result)
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
-    return int(any(finding.state == "problem" for finding in findings))
+        click.echo(json.dumps(results, indent=1))
+    return int(any(result["state"] == "problem" for result in results))
 
 
-def _print(finding: Finding) -> None:
+def _print(subject: str, result: CheckResult) -> None:
     from offline_bundle.wheelhouse.runtime.text import printable
 
-    state = click.style(f"{finding.state:8}", fg=_COLOURS[finding.state])
-    click.echo(f"{state} {finding.subject}: {printable(finding.text)}")
-    if finding.cure:
-        click.echo(f"{'':8} {printable(finding.cure)}")
+    state = click.style(f"{result.state:8}", fg=_COLOURS[result.state])
+    click.echo(f"{state} {subject}: {printable(result.text)}")
+    if result.cure:
+        click.echo(f"{'':8} {printable(result.cure)}")

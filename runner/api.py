@@ -31,7 +31,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from offline_bundle.runner.changes import (
+from offline_bundle.runner.engine import check_lists, complete_options, engine_module, open_engine
+from offline_bundle.runner.follow import Outcome, follow
+from offline_bundle.runner.request import Request
+from offline_bundle.runner.submissions import (
     DEFAULT_JOBS,
     end_jobs,
     find_engine,
@@ -39,9 +42,6 @@ from offline_bundle.runner.changes import (
     plan_submission,
     retry_failed_jobs,
 )
-from offline_bundle.runner.engine import check_lists, complete_options, engine_module, open_engine
-from offline_bundle.runner.follow import Outcome, follow
-from offline_bundle.runner.request import Request
 from offline_bundle.runner.values import JobValues, Value, plan_values, values_of_rows
 from offline_bundle.wheelhouse.runtime.errors import InputError
 

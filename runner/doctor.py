@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.cli.kit.findings import Finding, problem
+from offline_bundle.wheelhouse.cli.kit.doctor_checks import CheckResult, result_of
 from offline_bundle.wheelhouse.cli.kit.settings import read_settings
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.processes import find_program
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.cli.kit.findings import Check
+    from offline_bundle.wheelhouse.cli.kit.doctor_checks import Check
 
 _LITTLE_SPACE = 2 * 1024**3
 """Bytes: a few environments of scientific packages."""
@@ -35,19 +34,18 @@ def checks() -> list[Check]:
     ]
 
 
-def _bundle() -> Iterator[Finding]:
+def _bundle() -> CheckResult:
     from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 
     setting = read_settings().get("bundle")
     if setting is None:
-        yield Finding("bundle", "ok", "none is set: name one with --bundle or OFFLINE_BUNDLE")
-        return
+        return CheckResult("ok", "none is set: name one with --bundle or OFFLINE_BUNDLE")
     manifest = read_manifest(Path(str(setting.value)))
     scripts = ", ".join(sorted(manifest.scripts))
-    yield Finding("bundle", "ok", f"{setting.value} (set by {setting.origin}): {scripts}")
+    return CheckResult("ok", f"{setting.value} (set by {setting.origin}): {scripts}")
 
 
-def _cache() -> Iterator[Finding]:
+def _cache() -> CheckResult:
     from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 
     folder = cache_directory()
@@ -55,37 +53,34 @@ def _cache() -> Iterator[Finding]:
     text = f"{folder}, {format_size(free)} free"
     if free < _LITTLE_SPACE:
         cure = "free space, or set OFFLINE_BUNDLE_CACHE to a folder on another disk"
-        yield Finding("cache folder", "warning", text, cure)
-    else:
-        yield Finding("cache folder", "ok", text)
+        return CheckResult("warning", text, cure)
+    return CheckResult("ok", text)
 
 
-def _network() -> Iterator[Finding]:
+def _network() -> CheckResult:
     from offline_bundle.runner.network import no_network_command
 
     try:
         no_network_command(["true"])
     except BundleError as error:
-        yield problem("network cutting", error, "warning")
+        return result_of(error, "warning")
     else:
-        yield Finding("network cutting", "ok", "--no-network works")
+        return CheckResult("ok", "--no-network works")
 
 
-def _fuse() -> Iterator[Finding]:
+def _fuse() -> CheckResult:
     program = next(filter(None, map(find_program, ("squashfuse_ll", "squashfuse"))), None)
     if program and os.access("/dev/fuse", os.R_OK | os.W_OK):
-        yield Finding("FUSE", "ok", f"{program}: image bundles are mounted")
-        return
+        return CheckResult("ok", f"{program}: image bundles are mounted")
     reason = "/dev/fuse cannot be used" if program else "squashfuse is not on PATH"
     cure = "install squashfuse and allow /dev/fuse, for image bundles only: they are unpacked now"
-    yield Finding("FUSE", "warning", reason, cure)
+    return CheckResult("warning", reason, cure)
 
 
-def _slurm() -> Iterator[Finding]:
+def _slurm() -> CheckResult:
     sinfo = find_program("sinfo")
     if not sinfo:
-        yield Finding("Slurm", "ok", "not on this machine (no sinfo on PATH)")
-        return
+        return CheckResult("ok", "not on this machine (no sinfo on PATH)")
     try:
         done = subprocess.run(
             [sinfo, "--noheader", "--format", "%P %a %D"],
@@ -98,18 +93,16 @@ def _slurm() -> Iterator[Finding]:
         done = subprocess.CompletedProcess([], 1, "", str(error))
     if done.returncode == 0:
         partitions = ", ".join(line.split()[0] for line in done.stdout.splitlines() if line)
-        yield Finding("Slurm", "ok", f"partitions: {partitions or 'none'}")
-    else:
-        reason = " ".join(done.stderr.split()) or "sinfo failed"
-        cure = "check that slurmctld runs and that this machine has its slurm.conf and munge key"
-        yield Finding("Slurm", "warning", reason, cure)
+        return CheckResult("ok", f"partitions: {partitions or 'none'}")
+    reason = " ".join(done.stderr.split()) or "sinfo failed"
+    cure = "check that slurmctld runs and that this machine has its slurm.conf and munge key"
+    return CheckResult("warning", reason, cure)
 
 
-def _hps() -> Iterator[Finding]:
+def _hps() -> CheckResult:
     settings = read_settings()
     if "url" not in settings:
-        yield Finding("HPS", "ok", "no server is set (HPS_URL)")
-        return
+        return CheckResult("ok", "no server is set (HPS_URL)")
     import requests
 
     url = str(settings["url"].value)
@@ -118,10 +111,10 @@ def _hps() -> Iterator[Finding]:
         requests.get(url, timeout=_SECONDS, verify=str(ca_file.value) if ca_file else True)
     except requests.exceptions.SSLError:
         cure = "name the certificates of your site's authority with --ca-file"
-        yield Finding("HPS", "problem", f"{url}: its certificate is not trusted", cure)
+        return CheckResult("problem", f"{url}: its certificate is not trusted", cure)
     except (requests.exceptions.RequestException, OSError) as error:
         cure = "check the URL, the network and the proxy (NO_PROXY)"
         reason = type(error).__name__
-        yield Finding("HPS", "problem", f"could not reach {url}: {reason}", cure)
+        return CheckResult("problem", f"could not reach {url}: {reason}", cure)
     else:
-        yield Finding("HPS", "ok", f"{url} answers")
+        return CheckResult("ok", f"{url} answers")

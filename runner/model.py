@@ -145,7 +145,7 @@ class JobEntry(Failure):
 
 
 @dataclass(frozen=True)
-class Origin:
+class ResultsOrigin:
     """Where results come from; what is unknown is empty."""
 
     submitted: datetime | None = None

@@ -32,7 +32,7 @@ _READ_SECONDS = 30.0
 _WANTS_LOGIN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
 
 
-class Session(requests.Session):
+class IndexSession(requests.Session):
     """A requests session that sends *credentials* to their own origins only, also after redirects.
 
     Threads may share it.

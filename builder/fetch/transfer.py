@@ -22,7 +22,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from offline_bundle.builder.fetch.credentials import without_credentials
-from offline_bundle.builder.fetch.http import Session
+from offline_bundle.builder.fetch.http import IndexSession
 from offline_bundle.builder.fetch.model import Cancelled, DownloadError, Fetched, HashMismatchError
 from offline_bundle.builder.fetch.partial_download import ALGORITHMS, PartialDownload
 from offline_bundle.builder.fetch.responses import (
@@ -69,7 +69,7 @@ class Transfer:
         self._cache = cache
         self._credentials = credentials
         self._advance = advance
-        self._session = Session(credentials, connections, tls)
+        self._session = IndexSession(credentials, connections, tls)
         self._stop = threading.Event()
         self._sleep = sleep or self._stop.wait
         self._open: set[requests.Response] = set()

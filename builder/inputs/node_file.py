@@ -55,7 +55,7 @@ class NodePython:
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeDescription:
     """The facts of a node that decide its targets."""
 
     path: Path
@@ -80,7 +80,7 @@ class Node:
         return ", ".join([*names, *self.others]) or "no Python at all"
 
 
-def read_node(path: Path) -> Node:
+def read_node(path: Path) -> NodeDescription:
     """Read node.json.
 
     Raises one InputError (exit 2) for all invalid fields, ResolveError (exit 3) for a node that uv
@@ -103,7 +103,7 @@ def read_node(path: Path) -> Node:
     pythons = list(_read_pythons(table, family))
     problems.raise_if_any(f"{path}: not a valid node.json", _HINT, InputError)
     usable = {python for python, _ in pythons if python is not None}
-    return Node(
+    return NodeDescription(
         path=path,
         platform=_platform(path, system, machine, (family, libc_version), macos),
         pythons=tuple(sorted(usable, key=_preference)),
@@ -112,7 +112,11 @@ def read_node(path: Path) -> Node:
 
 
 def node_targets(
-    script: Script, node: Node, python_versions: Sequence[str] = (), *, bundle_python: bool = False
+    script: Script,
+    node: NodeDescription,
+    python_versions: Sequence[str] = (),
+    *,
+    bundle_python: bool = False,
 ) -> tuple[Target, ...]:
     """Return the targets of *script* for *node*: its platform, and its best admitted Python.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.inputs.node_file import Node, node_targets
+from offline_bundle.builder.inputs.node_file import NodeDescription, node_targets
 from offline_bundle.builder.inputs.targets import (
     Target,
     admitted_pythons,
@@ -29,7 +29,7 @@ def pair_up(
     scripts: Sequence[Script],
     python_versions: Sequence[str],
     platforms: Sequence[str],
-    nodes: Sequence[Node] = (),
+    nodes: Sequence[NodeDescription] = (),
     *,
     bundle_python: bool = False,
 ) -> list[tuple[Script, Target]]:

@@ -38,7 +38,7 @@ from offline_bundle.builder.resolve.uv_checks import (
     packages_at_source,
     packages_from_elsewhere,
 )
-from offline_bundle.builder.resolve.uv_messages import Failure
+from offline_bundle.builder.resolve.uv_messages import UvFailure
 from offline_bundle.builder.resolve.uv_process import index_flags, index_variables, run_uv
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
@@ -218,7 +218,7 @@ class UvResolver:
                 raise self._error(project, self._clean(outcome.stderr, Path(name)))
             if not path.is_file():
                 text = self._clean(outcome.stderr, Path(name))
-                raise uv_messages.unknown_error(Failure(script, target, text))
+                raise uv_messages.unknown_error(UvFailure(script, target, text))
             lock = _read_lock(path)
         warnings = [line for line in outcome.stderr.splitlines() if line.startswith("warning: ")]
         return Resolution(
@@ -321,7 +321,7 @@ class UvResolver:
         return run_uv(command, folder, configuration, **variables)
 
     def _error(self, project: _ResolveInput, text: str) -> BundleError:
-        failure = Failure(project.script, project.target, text)
+        failure = UvFailure(project.script, project.target, text)
         packages = uv_messages.packages_without_wheels(text)
         if packages:
             return uv_messages.no_wheel_error(failure, packages)
@@ -347,7 +347,7 @@ class UvResolver:
             text = self._clean(outcome.stderr, Path(name))
         if not sources or outcome.returncode == 0 or "requested Python version" not in text:
             return None
-        return uv_messages.resolve_error(Failure(script, target, text), self._credentials)
+        return uv_messages.resolve_error(UvFailure(script, target, text), self._credentials)
 
     def _interpreter(self, target: Target, folder: Path) -> str:
         """Return the interpreter for uv: no flag means "free-threaded"."""

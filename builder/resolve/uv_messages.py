@@ -88,7 +88,7 @@ _MACHINE_HINT = "check space and permissions of UV_CACHE_DIR (default: ~/.cache/
 
 
 @dataclass(frozen=True)
-class Failure:
+class UvFailure:
     """A failed run of uv for *script* and *target*; *text* is its output without secrets."""
 
     script: Script
@@ -122,7 +122,7 @@ def packages_named(names: Collection[str], text: str) -> set[str]:
     return {name for name in names if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text)}
 
 
-def no_wheel_error(failure: Failure, packages: Mapping[str, bool]) -> BundleError:
+def no_wheel_error(failure: UvFailure, packages: Mapping[str, bool]) -> BundleError:
     """Return the error for *packages* (see `packages_without_wheels`).
 
     NotBuiltError (exit 4) where a build may help, else NoWheelError (exit 3).
@@ -148,7 +148,7 @@ def no_wheel_error(failure: Failure, packages: Mapping[str, bool]) -> BundleErro
     return error
 
 
-def resolve_error(failure: Failure, credentials: Credentials) -> BundleError:
+def resolve_error(failure: UvFailure, credentials: Credentials) -> BundleError:
     """Return the error for any other failure: exit 3, 4, or 1 for the machine's own trouble."""
     unauthorized = _UNAUTHORIZED.search(failure.words)
     if unauthorized:
@@ -211,7 +211,7 @@ def is_relevant(line: str) -> bool:
     return not is_about_builds and not line.startswith("Resolved ")
 
 
-def _requirement_error(failure: Failure) -> BundleError | None:
+def _requirement_error(failure: UvFailure) -> BundleError | None:
     """Return the error where a repository, file, folder or uv version in the script is missing."""
     lines, title = failure.lines, failure.title
     repository, file = _NO_REPOSITORY.search(failure.words), _NO_FILE.search(failure.words)
@@ -235,7 +235,7 @@ def _requirement_error(failure: Failure) -> BundleError | None:
     return None
 
 
-def _environment_error(failure: Failure) -> BundleError:
+def _environment_error(failure: UvFailure) -> BundleError:
     """Return the error where this machine, an index or a build failed."""
     machine = machine_error(f"{failure.title}: uv reports trouble of this machine", failure.text)
     if machine is not None:
@@ -257,7 +257,7 @@ def _environment_error(failure: Failure) -> BundleError:
     return unknown_error(failure)
 
 
-def unknown_error(failure: Failure) -> BundleError:
+def unknown_error(failure: UvFailure) -> BundleError:
     """Return the error (exit 1) for a failure that is not known to be the script's."""
     hint = "try `uv lock --script` with the script: it shows whether uv or the build fails"
     return BundleError(f"{failure.title}: uv failed", problems=failure.lines, hint=hint)

@@ -14,7 +14,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from offline_bundle.builder.fetch.credentials import without_credentials
-from offline_bundle.builder.fetch.http import Session
+from offline_bundle.builder.fetch.http import IndexSession
 from offline_bundle.builder.fetch.responses import RetryableError
 from offline_bundle.builder.fetch.transfer import read_blocks
 from offline_bundle.wheelhouse.runtime.sizes import format_size
@@ -42,7 +42,7 @@ class JsonClient:
     """Requests documents with the credentials of their origin. Threads may share it."""
 
     def __init__(self, credentials: Credentials, tls: TlsSettings) -> None:
-        self._session = Session(credentials, WORKERS, tls)
+        self._session = IndexSession(credentials, WORKERS, tls)
 
     def get(self, url: str, accept: str = "application/json") -> object:
         """Return the document at *url*; raises NoAnswerError."""

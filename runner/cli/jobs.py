@@ -90,7 +90,12 @@ def jobs_command(  # noqa: PLR0913
     actions = {"--retry-failed": retry_failed, "--cancel": cancel, "--delete": delete}
     given_options = {"--wait": wait, "--download": download, "--follow": followed, **actions}
     _check_usage(project, given_options, only)
-    from offline_bundle.runner.changes import end_jobs, find_engine, find_project, retry_failed_jobs
+    from offline_bundle.runner.submissions import (
+        end_jobs,
+        find_engine,
+        find_project,
+        retry_failed_jobs,
+    )
 
     engine, owner = find_engine(project, engine) if project else (engine or _DEFAULT_ENGINE, None)
     options = take_engine_options(context, "JOBS_OPTIONS", engine, given)

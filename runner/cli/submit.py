@@ -201,8 +201,8 @@ def submit_command(  # noqa: PLR0913
         raise click.UsageError("--values defines one job per row: leave out -j")
     if followed and no_wait:
         raise click.UsageError("--follow has no effect with --no-wait")
-    from offline_bundle.runner.changes import DEFAULT_JOBS, plan_submission
     from offline_bundle.runner.follow import resume_command
+    from offline_bundle.runner.submissions import DEFAULT_JOBS, plan_submission
     from offline_bundle.runner.values import plan_values
 
     options = take_engine_options(context, "OPTIONS", engine, given)

@@ -29,11 +29,11 @@ class AuthApi:
         """Return the routes."""
         route = self._service.route
         return [
-            route(f"{_REALM}/.well-known/openid-configuration", self.discovery, is_public=True),
-            route(f"{_REALM}/protocol/openid-connect/token", self.token, "POST", is_public=True),
-            route(f"{_ADMIN}/clients", self.clients),
-            route(f"{_ADMIN}/users", self.users),
-            route(f"{_ADMIN}/users/{{id}}", self.user),
+            route(f"{_REALM}/.well-known/openid-configuration", self._discovery, is_public=True),
+            route(f"{_REALM}/protocol/openid-connect/token", self._token, "POST", is_public=True),
+            route(f"{_ADMIN}/clients", self._clients),
+            route(f"{_ADMIN}/users", self._users),
+            route(f"{_ADMIN}/users/{{id}}", self._user),
             route(f"{_ADMIN}/users/{{id}}/groups", lambda _: []),
             route(f"{_ADMIN}/groups", lambda _: []),
             route(
@@ -42,19 +42,19 @@ class AuthApi:
             ),
         ]
 
-    def discovery(self, call: Call) -> Answer:
+    def _discovery(self, call: Call) -> Answer:
         """Return the addresses of the token service."""
         issuer = _issuer(call)
         return {"issuer": issuer, "token_endpoint": f"{issuer}/protocol/openid-connect/token"}
 
-    def token(self, call: Call) -> Answer:
+    def _token(self, call: Call) -> Answer:
         """Issue tokens for a password, a refresh token or a client secret."""
         try:
             return self._service.accounts.issue(dict(parse_qsl(call.body.decode())), _issuer(call))
         except AuthError as error:
             return JSONResponse({"error": error.error, "error_description": error.description}, 401)
 
-    def clients(self, call: Call) -> Answer:
+    def _clients(self, call: Call) -> Answer:
         """List the OAuth clients; only the user may see the secret."""
         if call.user != self._service.accounts.user:
             raise RequestError(403, "Forbidden", "this account may not see clients")
@@ -62,15 +62,14 @@ class AuthApi:
             {"id": CLIENT_ID, "clientId": CLIENT_ID, "secret": self._service.accounts.client_secret}
         ]
 
-    def users(self, call: Call) -> Answer:
+    def _users(self, call: Call) -> Answer:
         """List the accounts that match the query."""
         query = dict(call.parameters)
         found = self._service.accounts.user.document()
         is_match = all(found[name] == query[name] for name in found.keys() & query.keys())
         return [found] if is_match else []
 
-    def user(self, call: Call) -> Answer:
-        """Return one account."""
+    def _user(self, call: Call) -> Answer:
         for user in (self._service.accounts.user, self._service.accounts.service):
             if user.id == call["id"]:
                 return user.document()

@@ -31,30 +31,31 @@ class DataTransferApi:
         """Return the routes."""
         route = self._service.route
         return [
-            route(_DT, self.information, is_public=True),
-            route(f"{_DT}/binaries/worker/{{platform}}/{{name}}", self.program, is_public=True),
-            route(f"{_DT}/token", self.token, "POST"),
-            route(f"{_DT}/storage:{{action}}", self.perform, "POST"),
-            route(f"{_DT}/metadata:get", self.metadata, "POST"),
-            route(f"{_DT}/data/{{path:path}}", self.download),
-            Route(f"{_DT}/data/{{path:path}}", self.upload, methods=["PUT"]),
+            route(_DT, self._information, is_public=True),
+            route(
+                f"{_DT}/binaries/worker/{{platform}}/{{name}}", self._send_program, is_public=True
+            ),
+            route(f"{_DT}/token", self._token, "POST"),
+            route(f"{_DT}/storage:{{action}}", self._perform, "POST"),
+            route(f"{_DT}/metadata:get", self._metadata, "POST"),
+            route(f"{_DT}/data/{{path:path}}", self._download),
+            Route(f"{_DT}/data/{{path:path}}", self._upload, methods=["PUT"]),
         ]
 
-    def information(self, _: Call) -> Answer:
+    def _information(self, _: Call) -> Answer:
         """Return the hash of the worker: it changes with its text, so old ones are not used."""
         features = {"auth_types": ["api-key"], "storage_plugins": ["local"]}
         build = BUILD | {"version_hash": self._hash}
         return {"build_info": build, "features": features, "ready": True}
 
-    def program(self, _: Call) -> Answer:
-        """Return the worker program."""
+    def _send_program(self, _: Call) -> Answer:
         return Response(self._program, media_type="application/octet-stream")
 
-    def token(self, call: Call) -> Answer:
+    def _token(self, call: Call) -> Answer:
         """Return the user of the token, and a long-lived token for the worker."""
         return {"token": self._service.accounts.worker_token(call.user), "user": call.user.name}
 
-    def perform(self, call: Call) -> Answer:
+    def _perform(self, call: Call) -> Answer:
         """Run storage operations that do not involve the client's disk."""
         done = [
             self._storage.perform(call["action"], operation)
@@ -62,18 +63,17 @@ class DataTransferApi:
         ]
         return {"result": dict(done)}
 
-    def metadata(self, call: Call) -> Answer:
+    def _metadata(self, call: Call) -> Answer:
         """Return sizes and checksums."""
         return {"result": {path: self._storage.metadata(path) for path in call.document["paths"]}}
 
-    def download(self, call: Call) -> Answer:
-        """Return the content of a file."""
+    def _download(self, call: Call) -> Answer:
         path = self._storage.path(call["path"])
         if not path.is_file():
             raise FileNotFoundError(call["path"])
         return FileResponse(path, media_type="application/octet-stream")
 
-    async def upload(self, request: Request) -> Response:
+    async def _upload(self, request: Request) -> Response:
         """Store the content of a file, in chunks."""
 
         async def receive() -> Response:

@@ -35,35 +35,35 @@ class JobApi:
         route = self._service.route
         project = f"{_JMS}/projects/{{project}}"
         return [
-            route(_JMS, self.information, is_public=True),
-            route(f"{_JMS}/storage", self.backends),
-            route(f"{_JMS}/operations/{{id}}", self.operation),
-            route(f"{_JMS}/projects", self.list_projects),
-            route(f"{_JMS}/projects", self.create_projects, "POST"),
-            route(f"{_JMS}/projects:copy", self.copy_projects, "POST"),
-            route(f"{_JMS}/projects/dir", self.make_bucket, "POST"),
-            route(f"{_JMS}/projects/archive", self.restore_project, "POST"),
-            route(project, self.get_project),
-            route(project, self.update_project, "PUT"),
-            route(project, self.delete_project, "DELETE"),
-            route(f"{project}/storage", self.backends),
-            route(f"{project}/archive", self.archive_project, "PUT"),
-            route(f"{project}/jobs:sync", self.sync_jobs, "PUT"),
+            route(_JMS, self._information, is_public=True),
+            route(f"{_JMS}/storage", self._backends),
+            route(f"{_JMS}/operations/{{id}}", self._operation),
+            route(f"{_JMS}/projects", self._list_projects),
+            route(f"{_JMS}/projects", self._create_projects, "POST"),
+            route(f"{_JMS}/projects:copy", self._copy_projects, "POST"),
+            route(f"{_JMS}/projects/dir", self._make_bucket, "POST"),
+            route(f"{_JMS}/projects/archive", self._restore_project, "POST"),
+            route(project, self._get_project),
+            route(project, self._update_project, "PUT"),
+            route(project, self._delete_project, "DELETE"),
+            route(f"{project}/storage", self._backends),
+            route(f"{project}/archive", self._archive_project, "PUT"),
+            route(f"{project}/jobs:sync", self._sync_jobs, "PUT"),
             *self._collection(f"{project}/{{kind}}"),
             *self._collection(f"{_JMS}/{{kind}}"),
-            route(f"{_JMS}/{{kind}}/{{id}}/permissions", self.object_permissions),
+            route(f"{_JMS}/{{kind}}/{{id}}/permissions", self._object_permissions),
         ]
 
     def _collection(self, path: str) -> list[Route]:
         return [
-            self._service.route(f"{path}:copy", self.copy_objects, "POST"),
-            self._service.route(path, self.list_objects),
-            self._service.route(path, self.write_objects, "POST"),
-            self._service.route(path, self.write_objects, "PUT"),
-            self._service.route(path, self.delete_objects, "DELETE"),
+            self._service.route(f"{path}:copy", self._copy_objects, "POST"),
+            self._service.route(path, self._list_objects),
+            self._service.route(path, self._write_objects, "POST"),
+            self._service.route(path, self._write_objects, "PUT"),
+            self._service.route(path, self._delete_objects, "DELETE"),
         ]
 
-    def information(self, call: Call) -> Answer:
+    def _information(self, call: Call) -> Answer:
         """Return version and addresses."""
         auth = f"{call.request.base_url}".rstrip("/") + f"{PREFIX}/auth/realms/rep"
         settings = {
@@ -74,21 +74,18 @@ class JobApi:
         services = {"auth_url": auth, "external_auth_url": auth}
         return {"build": BUILD, "services": services, "settings": settings, "time": now()}
 
-    def object_permissions(self, call: Call) -> Answer:
+    def _object_permissions(self, call: Call) -> Answer:
         """List the permissions of a template: its one user has all."""
         self._kind(call)
         return {"permissions": [owner_permission(call.user)]}
 
-    def backends(self, _: Call) -> Answer:
-        """List the storages."""
+    def _backends(self, _: Call) -> Answer:
         return {"backends": [{"name": "files", "priority": 1, "obj_type": "DataTransferService"}]}
 
-    def operation(self, call: Call) -> Answer:
-        """Show one operation."""
+    def _operation(self, call: Call) -> Answer:
         return {"operations": self._service.store.get("operations", [call["id"]])}
 
-    def list_projects(self, call: Call) -> Answer:
-        """List projects, with statistics if requested."""
+    def _list_projects(self, call: Call) -> Answer:
         store, query = self._service.store, parse_query("projects", call.parameters)
         if "count" in dict(call.parameters):
             return {"num_projects": store.count("projects", query)}
@@ -97,63 +94,58 @@ class JobApi:
             found = [body | {"statistics": store.statistics(body["id"])} for body in found]
         return {"projects": [select_fields("projects", body, call) for body in found]}
 
-    def create_projects(self, call: Call) -> Answer:
-        """Create projects."""
+    def _create_projects(self, call: Call) -> Answer:
         made = self._service.projects.create(
             call.document["projects"], call.user, replace=bool(call.document.get("replace"))
         )
         self._service.evaluator.wake()
         return {"projects": made}
 
-    def get_project(self, call: Call) -> Answer:
-        """Show one project."""
+    def _get_project(self, call: Call) -> Answer:
         return {"projects": [self._project(call)]}
 
-    def update_project(self, call: Call) -> Answer:
-        """Update a project."""
+    def _update_project(self, call: Call) -> Answer:
         with self._service.store.transaction():
             body = self._project(call) | call.document["projects"][0] | {"id": call["project"]}
             self._service.store.save([body], user=call.user.id)
         self._service.evaluator.wake()
         return {"projects": [body]}
 
-    def delete_project(self, call: Call) -> Answer:
+    def _delete_project(self, call: Call) -> Answer:
         """Delete a project and its contents."""
         self._project(call)
         self._service.projects.delete(call["project"])
         self._service.evaluator.wake()
         return {}
 
-    def copy_projects(self, call: Call) -> Answer:
-        """Copy projects."""
+    def _copy_projects(self, call: Call) -> Answer:
         made = [
             self._service.projects.copy_project(source, call.user)
             for source in call.document["source_ids"]
         ]
         return self._done(call, {"destination_ids": made})
 
-    def make_bucket(self, _: Call) -> Answer:
+    def _make_bucket(self, _: Call) -> Answer:
         """Name a new bucket for an archive."""
         return {"project_dir": [f"archives-{now().translate(str.maketrans('', '', ':.+-'))}"]}
 
-    def archive_project(self, call: Call) -> Answer:
+    def _archive_project(self, call: Call) -> Answer:
         """Archive a project to a file in the storage."""
         self._project(call)
         return self._done(call, {"backend_path": self._service.projects.archive(call["project"])})
 
-    def restore_project(self, call: Call) -> Answer:
+    def _restore_project(self, call: Call) -> Answer:
         """Restore a project from an archive."""
         path = dict(call.parameters)["backend_path"]
         return self._done(call, {"project_id": self._service.projects.restore(path, call.user)})
 
-    def sync_jobs(self, call: Call) -> Answer:
+    def _sync_jobs(self, call: Call) -> Answer:
         """Update jobs from their definitions."""
         self._service.projects.sync(call["project"], call.document["job_ids"], call.user)
         self._service.evaluator.wake()
         return {}
 
-    def list_objects(self, call: Call) -> Answer:
-        """List the objects of one kind."""
+    def _list_objects(self, call: Call) -> Answer:
         kind, project = self._kind(call)
         parameters = [self._translated(kind, *pair) for pair in call.parameters]
         query = parse_query(kind, [pair for pairs in parameters for pair in pairs])
@@ -172,7 +164,7 @@ class JobApi:
             for job in ["", *body["job_ids"]]
         ]
 
-    def write_objects(self, call: Call) -> Answer:
+    def _write_objects(self, call: Call) -> Answer:
         """Create objects of one kind (POST), or update them (PUT)."""
         kind, project = self._changeable(call)
         projects = self._service.projects
@@ -182,15 +174,13 @@ class JobApi:
         self._service.evaluator.wake()
         return {kind: [select_fields(kind, body, call) for body in made]}
 
-    def delete_objects(self, call: Call) -> Answer:
-        """Delete objects of one kind."""
+    def _delete_objects(self, call: Call) -> Answer:
         kind, project = self._changeable(call)
         self._service.projects.delete_objects(kind, project, call.document.get("source_ids", []))
         self._service.evaluator.wake()
         return {}
 
-    def copy_objects(self, call: Call) -> Answer:
-        """Copy objects of one kind."""
+    def _copy_objects(self, call: Call) -> Answer:
         kind, project = self._kind(call)
         made = self._service.projects.copy_objects(
             kind, project, call.document["source_ids"], call.user

@@ -45,10 +45,10 @@ class MonitorApi:
         information = {"build": BUILD | {"version": "embedded"}}
         return [
             self._service.route(f"{PREFIX}/dcs/monitor/api", lambda _: information),
-            WebSocketRoute(f"{PREFIX}/monitor/ws/topics", self.stream),
+            WebSocketRoute(f"{PREFIX}/monitor/ws/topics", self._stream),
         ]
 
-    async def stream(self, socket: WebSocket) -> None:
+    async def _stream(self, socket: WebSocket) -> None:
         """Send the lines of the task that the client's command names."""
         await socket.accept()
         try:

@@ -34,24 +34,23 @@ class ResourceApi:
                 f"{PREFIX}/rcs/api/v1",
                 lambda _: {"build": BUILD | {"version": "0.1.265"}, "time": now()},
             ),
-            route(f"{_RMS}/analyze", self.analyze, "POST"),
-            route(f"{_RMS}/{{kind}}:count", self.count_resources),
+            route(f"{_RMS}/analyze", self._analyze, "POST"),
+            route(f"{_RMS}/{{kind}}:count", self._count_resources),
             route(
                 f"{_RMS}/evaluators/{{id}}/configuration",
                 lambda _: self._service.evaluator.configuration(),
             ),
-            route(f"{_RMS}/evaluators/{{id}}/configuration_updates", self.configure, "POST"),
-            route(f"{_RMS}/{{kind}}", self.list_resources),
+            route(f"{_RMS}/evaluators/{{id}}/configuration_updates", self._configure, "POST"),
+            route(f"{_RMS}/{{kind}}", self._list_resources),
         ]
 
-    def list_resources(self, call: Call) -> Answer:
+    def _list_resources(self, call: Call) -> Answer:
         """List evaluators; there are no scalers and resource sets."""
         found = self._resources(call)
         limit = int(dict(call.parameters).get("limit", _RMS_LIMIT))
         return {call["kind"]: [select_fields("", body, call) for body in found[:limit]]}
 
-    def count_resources(self, call: Call) -> Answer:
-        """Return the number of resources."""
+    def _count_resources(self, call: Call) -> Answer:
         return {f"num_{call['kind']}": len(self._resources(call))}
 
     def _resources(self, call: Call) -> list[Body]:
@@ -59,11 +58,11 @@ class ResourceApi:
             raise RequestError(404, "Not Found", f"no such collection: {call['kind']}")
         return [self._service.evaluator.registration()] if call["kind"] == "evaluators" else []
 
-    def configure(self, call: Call) -> Answer:
+    def _configure(self, call: Call) -> Answer:
         """Accept a change of the evaluator's configuration; it has no effect."""
         return {"configuration_updates": call.document["configuration_updates"]}
 
-    def analyze(self, call: Call) -> Answer:
+    def _analyze(self, call: Call) -> Answer:
         """Compare requirements with this machine."""
         software = call.document.get("software_requirements") or []
         resources = call.document.get("resource_requirements") or {}

@@ -30,9 +30,9 @@ from offline_bundle.runner.model import (
     Failure,
     FileEntry,
     JobEntry,
-    Origin,
     ProjectState,
     Results,
+    ResultsOrigin,
     job_name,
 )
 from offline_bundle.runner.results.console import console_tail
@@ -92,7 +92,9 @@ def write_page(directory: Path, title: str, jobs: Sequence[JobEntry]) -> Path:
     page = directory / PAGE_NAME
     try:
         write(directory / TABLE_NAME, render_table(jobs))
-        write(page, render_page(title, jobs, owner.origin if owner else Origin(), TABLE_NAME))
+        write(
+            page, render_page(title, jobs, owner.origin if owner else ResultsOrigin(), TABLE_NAME)
+        )
     except OSError as error:
         hint = "free some space, or check the permissions of that folder"
         raise BundleError(f"{page} cannot be written: {error.strerror}", hint=hint) from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from offline_bundle.runner.model import Origin
+from offline_bundle.runner.model import ResultsOrigin
 from offline_bundle.runner.results.documents import ODD_JSON, read_document
 from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
@@ -23,7 +23,7 @@ class ResultsOwner:
     project: str
     name: str
     engine: str = "hps"
-    origin: Origin = field(default_factory=Origin)
+    origin: ResultsOrigin = field(default_factory=ResultsOrigin)
 
 
 def is_free(directory: Path) -> bool:
@@ -54,7 +54,7 @@ def read_owner(directory: Path) -> ResultsOwner | None:
             str(found["project"]),
             str(found.get("name")),
             str(found.get("engine", "hps")),
-            Origin(
+            ResultsOrigin(
                 datetime.fromisoformat(submitted) if submitted else None,
                 str(found.get("bundle") or ""),
                 str(found.get("command") or ""),
@@ -98,7 +98,7 @@ def lock_to_project(directory: Path, owner: ResultsOwner) -> None:
                 f"{directory} contains {contents}; nothing was downloaded or changed",
                 hint="name another directory with --download",
             )
-        if found is None or owner.origin != Origin():
+        if found is None or owner.origin != ResultsOrigin():
             content = json.dumps(_owner_document(owner)).encode()
             write_atomic(directory / OWNER_NAME, content, mode=0o666, durable=True)
     except OSError as error:

@@ -40,7 +40,7 @@ _MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
-class Change:
+class ChangedFile:
     """A file that does not match the manifest."""
 
     path: str
@@ -61,7 +61,7 @@ class VerifyReport:
     size: int
     """Their bytes."""
     missing: tuple[str, ...] = ()
-    changed: tuple[Change, ...] = ()
+    changed: tuple[ChangedFile, ...] = ()
     extra: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
     """Files that only the journal of an interrupted or running update names."""
@@ -145,7 +145,7 @@ def raise_for_problems(report: VerifyReport, *, allow_pending: bool = False) -> 
     raise IntegrityError(message, hint=hint, problems=report.problems)
 
 
-def _change_line(change: Change) -> str:
+def _change_line(change: ChangedFile) -> str:
     origin = ", written by an interrupted update" if change.pending else ""
     details = f"(expected {change.expected}, found {change.actual}{origin})"
     return f"changed: {printable(change.path)} {details}"
@@ -247,15 +247,15 @@ def _note(entry: os.DirEntry[str], path: str, tree: _Tree, folders: list[str]) -
 
 def _changes(
     expected: Mapping[str, _Content], states: Mapping[str, _State], tree: _Tree
-) -> Iterator[Change]:
+) -> Iterator[ChangedFile]:
     for path, reason in tree.unreadable.items():
-        yield Change(path or ".", "a readable folder", reason)
+        yield ChangedFile(path or ".", "a readable folder", reason)
     for path, content in expected.items():
         if path in tree.others or path in tree.folders:
-            yield Change(path, "a file", tree.others.get(path, "a folder"))
+            yield ChangedFile(path, "a file", tree.others.get(path, "a folder"))
         elif path in tree.files and states[path].matched != content:
             state = states[path]
-            yield Change(path, state.expected, state.actual, pending=state.matched is not None)
+            yield ChangedFile(path, state.expected, state.actual, pending=state.matched is not None)
 
 
 def _inspect_all(

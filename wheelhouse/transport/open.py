@@ -12,7 +12,7 @@ from offline_bundle.wheelhouse.runtime.archive.open import open_archives
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest_bytes
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
-from offline_bundle.wheelhouse.store.verify import Change, VerifyReport
+from offline_bundle.wheelhouse.store.verify import ChangedFile, VerifyReport
 
 if TYPE_CHECKING:
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
@@ -64,7 +64,8 @@ def verify_archive(
             damage |= check_archive(archive, progress)
             damaged_parts += sorted(archive.source.damaged_parts())
         changes = [
-            Change(path, f"the content in {MANIFEST}", problem) for path, problem in damage.items()
+            ChangedFile(path, f"the content in {MANIFEST}", problem)
+            for path, problem in damage.items()
         ]
         return VerifyReport(
             files=sum(len(archive.manifest.files) for archive in archives),
@@ -72,7 +73,7 @@ def verify_archive(
             changed=(
                 *sorted(changes, key=lambda change: change.path),
                 *(
-                    Change(name, "the sha256 in the list of parts", "another sha256")
+                    ChangedFile(name, "the sha256 in the list of parts", "another sha256")
                     for name in damaged_parts
                 ),
             ),

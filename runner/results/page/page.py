@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from offline_bundle.runner.model import FAILED, SUCCEEDED, FileEntry, JobEntry, Origin
+from offline_bundle.runner.model import FAILED, SUCCEEDED, FileEntry, JobEntry, ResultsOrigin
 from offline_bundle.runner.results.failures import FailureGroup, error_line, group_failures
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
@@ -44,7 +44,9 @@ _STATE_CLASSES = {
 }
 
 
-def render_page(title: str, jobs: Sequence[JobEntry], origin: Origin, table_name: str) -> str:
+def render_page(
+    title: str, jobs: Sequence[JobEntry], origin: ResultsOrigin, table_name: str
+) -> str:
     """Render the page of a project; *table_name* is the CSV file beside it."""
     style, script = _asset("page.css"), _asset("page.js")
     states = Counter(job.state for job in jobs).most_common()
@@ -157,7 +159,7 @@ def _summary(jobs: Sequence[JobEntry]) -> str:
     return " · ".join(parts)
 
 
-def _origin(jobs: Sequence[JobEntry], origin: Origin) -> list[tuple[str, str]]:
+def _origin(jobs: Sequence[JobEntry], origin: ResultsOrigin) -> list[tuple[str, str]]:
     """Return the lines on top of the page; what is unknown has none."""
     begins = [job.started for job in jobs if job.started]
     lines = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from offline_bundle.runner.model import Origin
+from offline_bundle.runner.model import ResultsOrigin
 from offline_bundle.runner.results.page.page import render_page
 from tests.support.browser import visit
 
@@ -87,7 +87,7 @@ def study(folder: Path, number: int = 5) -> str:
     for entry in jobs:
         (folder / entry.name).mkdir()
         (folder / entry.name / "plot.png").write_bytes(picture())
-    return render_page("Study", jobs, Origin(bundle="/shared/bundle"), "results.csv")
+    return render_page("Study", jobs, ResultsOrigin(bundle="/shared/bundle"), "results.csv")
 
 
 def test_a_browser_shows_filters_sorts_and_plots(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_browser_runs_the_page_under_its_own_policy_and_lays_out_what_is_looke
 ) -> None:
     page = tmp_path / "index.html"
     jobs = [job(number) for number in range(1, 2001)]
-    page.write_text(render_page("Study", jobs, Origin(), "results.csv"))
+    page.write_text(render_page("Study", jobs, ResultsOrigin(), "results.csv"))
     seen = browse(page, tmp_path / "profile")
     assert seen.requests == ()
     assert [line for line in seen.console if "Security" in line] == []

@@ -14,7 +14,7 @@ from offline_bundle.builder.fetch.credential_helpers import keyring_path
 from offline_bundle.builder.formats.image import find_mksquashfs
 from offline_bundle.runner import doctor
 from offline_bundle.runner.engines.slurm.scheduler import Slurm
-from offline_bundle.wheelhouse.cli.kit.findings import run_checks
+from offline_bundle.wheelhouse.cli.kit.doctor_checks import run_checks
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.processes import absolute_path, find_program, tool_variables
 from offline_bundle.wheelhouse.signing import sign

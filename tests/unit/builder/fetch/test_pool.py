@@ -16,7 +16,7 @@ import requests
 from offline_bundle.builder.fetch import transfer
 from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.credentials import Credentials
-from offline_bundle.builder.fetch.http import Session
+from offline_bundle.builder.fetch.http import IndexSession
 from offline_bundle.builder.fetch.model import Download
 from offline_bundle.builder.fetch.pool import fetch
 from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, InputError
@@ -661,7 +661,7 @@ class TestCredentials:
     ) -> None:
         (tmp_path / "netrc").write_text("machine files.example login alice password s3cret-word\n")
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-        with Session(Credentials(), 1) as session:
+        with IndexSession(Credentials(), 1) as session:
             redirect = requests.Response()
             redirect.request = session.prepare_request(requests.Request("GET", "https://a.example"))
             for url, is_sent in [

@@ -154,7 +154,7 @@ def test_help_tells_whose_options_they_are(capsys: pytest.CaptureFixture[str]) -
 def test_a_relative_bundle_is_named_so_that_jobs_find_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from offline_bundle.runner.changes import bundle_on_nodes
+    from offline_bundle.runner.submissions import bundle_on_nodes
 
     (tmp_path / "bundle").mkdir()
     monkeypatch.chdir(tmp_path)

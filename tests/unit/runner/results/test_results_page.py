@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.model import FileEntry, JobEntry, Origin
+from offline_bundle.runner.model import FileEntry, JobEntry, ResultsOrigin
 from offline_bundle.runner.results.page.page import render_page, render_table
 from tests.support.results_page_cases import job
 
@@ -34,7 +34,7 @@ class Page(HTMLParser):
 
 
 def render(title: str, jobs: Sequence[JobEntry], **origin: Any) -> str:  # noqa: ANN401
-    return render_page(title, jobs, Origin(**origin), "results.csv")
+    return render_page(title, jobs, ResultsOrigin(**origin), "results.csv")
 
 
 def data(text: str) -> dict[str, Any]:

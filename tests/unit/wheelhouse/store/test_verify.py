@@ -20,7 +20,7 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import (
 )
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 from offline_bundle.wheelhouse.store.verify import (
-    Change,
+    ChangedFile,
     VerifyReport,
     _Content,
     _inspect,
@@ -135,7 +135,7 @@ def test_every_missing_file_is_named(bundle: Path, path: str) -> None:
 def test_changed_bytes_of_the_same_size_are_named(bundle: Path, path: str) -> None:
     other = b"#" * len(CONTENTS[path])
     put(bundle, path, other)
-    change = Change(
+    change = ChangedFile(
         path,
         f"sha256 {hashlib.sha256(CONTENTS[path]).hexdigest()}",
         f"sha256 {hashlib.sha256(other).hexdigest()}",
@@ -152,7 +152,7 @@ def test_changed_size_is_named_without_hashing(bundle: Path, path: str) -> None:
     put(bundle, path, b"#" * (before + 7))
     hashed: list[int] = []
     report = verify(bundle, progress=hashed.append)
-    assert report.changed == (Change(path, f"{before} bytes", f"{before + 7} bytes"),)
+    assert report.changed == (ChangedFile(path, f"{before} bytes", f"{before + 7} bytes"),)
     assert sum(hashed) == everything - before
 
 
@@ -235,7 +235,7 @@ def test_link_to_an_intact_copy_is_changed(bundle: Path, tmp_path: Path) -> None
     (bundle / WHEEL).rename(tmp_path / "copy")
     (bundle / WHEEL).symlink_to(tmp_path / "copy")
     report = verify(bundle)
-    assert report.changed == (Change(WHEEL, "a file", "a symbolic link"),)
+    assert report.changed == (ChangedFile(WHEEL, "a file", "a symbolic link"),)
     assert names(report) == {"changed": [WHEEL]}
 
 
@@ -270,7 +270,7 @@ def test_folder_in_place_of_a_file_is_a_change(bundle: Path) -> None:
     (bundle / "run.py").mkdir()
     put(bundle, "run.py/__main__.py", b"")
     report = verify(bundle)
-    assert report.changed == (Change("run.py", "a file", "a folder"),)
+    assert report.changed == (ChangedFile("run.py", "a file", "a folder"),)
     assert report.extra == ("run.py/__main__.py",)
 
 
@@ -282,7 +282,7 @@ def test_fifos_and_sockets_are_never_opened(bundle: Path, monkeypatch: pytest.Mo
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket")
         report = verify(bundle)
-    assert report.changed == (Change("run.py", "a file", "a fifo, socket or device"),)
+    assert report.changed == (ChangedFile("run.py", "a file", "a fifo, socket or device"),)
     assert report.extra == ("fifo", "socket")
 
 
@@ -328,7 +328,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, function: str, path: str) -> None:
 def test_file_that_cannot_be_read_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch, "open", WHEEL)
     report = verify(bundle)
-    assert report.changed == (Change(WHEEL, "a readable file", "Permission denied"),)
+    assert report.changed == (ChangedFile(WHEEL, "a readable file", "Permission denied"),)
     assert names(report) == {"changed": [WHEEL]}
 
 
@@ -337,7 +337,7 @@ def test_folder_that_cannot_be_listed_is_named_once(
 ) -> None:
     refuse(monkeypatch, "scandir", "wheels")
     report = verify(bundle)
-    assert report.changed == (Change("wheels", "a readable folder", "Permission denied"),)
+    assert report.changed == (ChangedFile("wheels", "a readable folder", "Permission denied"),)
     assert names(report) == {"changed": ["wheels"]}
 
 

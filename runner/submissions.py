@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
 from offline_bundle.runner.follow import watch
-from offline_bundle.runner.model import FAILED, Origin
+from offline_bundle.runner.model import FAILED, ResultsOrigin
 from offline_bundle.runner.request import Request
 from offline_bundle.runner.resources import take_columns
 from offline_bundle.runner.results.changes import numbered, replaced
@@ -62,7 +62,7 @@ class PlannedSubmission:
         with replaced_results(self.directory if self.overwrite else None):
             project = engine.submit(self.request, self.directory, progress)
         if self.directory:
-            origin = Origin(datetime.now(UTC), self.request.bundle or "", command)
+            origin = ResultsOrigin(datetime.now(UTC), self.request.bundle or "", command)
             owner = ResultsOwner(project.project_id, project.name, self.engine, origin)
             with contextlib.suppress(BundleError):  # the download reports such a folder
                 lock_to_project(self.directory, owner)

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.runner.changes import choose_folder, end_jobs, find_project, retry_failed_jobs
 from offline_bundle.runner.model import Counts, ProjectState
 from offline_bundle.runner.results.changes import find_failed, remove_results, replaced, set_aside
 from offline_bundle.runner.results.folder import JobRecords, SubmissionRecord, record
 from offline_bundle.runner.results.job_sets import job_set
 from offline_bundle.runner.results.owner import ResultsOwner, find_owner, lock_to_project
+from offline_bundle.runner.submissions import (
+    choose_folder,
+    end_jobs,
+    find_project,
+    retry_failed_jobs,
+)
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 
 if TYPE_CHECKING:
