@@ -14,9 +14,8 @@ from offline_bundle.wheelhouse.derived.bytecode import (
     find_compiler,
     needed_bytecode,
 )
-from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
+from offline_bundle.wheelhouse.derived.complete import file_entry
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE, split_bytecode_path
-from offline_bundle.wheelhouse.runtime.disk.files import file_digest
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError, first_problems
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from offline_bundle.builder.fetch.cache import DownloadCache
     from offline_bundle.builder.fetch.model import Download, FetchProgress
     from offline_bundle.builder.model import ResolvedLock
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 FOLDER = "bytecode"
@@ -62,7 +61,7 @@ class BytecodeAdder:
                 compiled |= self._compile(composition, interpreter, paths)
             else:
                 unavailable.append(python)
-        entries = {path: _entry(file) for path, file in compiled.items()}
+        entries = {path: file_entry(file) for path, file in compiled.items()}
         if self.locked:
             self._check_reproduced(missing, unavailable, entries)
         if unavailable:
@@ -200,7 +199,3 @@ def without_bytecode(composition: Composition) -> Composition:
         if not path.startswith(BYTECODE)
     }
     return replace(composition, manifest=replace(composition.manifest, files=files))
-
-
-def _entry(file: Path) -> BundledFile:
-    return BundledFile(sha256=file_digest(file), size=file.stat().st_size)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle import __version__
-from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.headers.headers import Headers
 from offline_bundle.builder.headers.model import HeaderRequest
 from offline_bundle.builder.included_data import read_included
@@ -29,6 +28,7 @@ from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.names import FORMAT
 from offline_bundle.wheelhouse.runtime.python.pep723 import settings_digest
 from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requirement
+from offline_bundle.wheelhouse.runtime.text import without_logins
 from offline_bundle.wheelhouse.store.shipped import bundle_files
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _portable(value: Any) -> Any:  # noqa: ANN401 - any option's value
         return sha256_of(value.read_bytes()) if value.is_file() else value.name
     if isinstance(value, str) and "://" in value:
         name, url = uv_settings.split_index(value)
-        return f"{name or ''}={without_credentials(url)}"
+        return f"{name or ''}={without_logins(url)}"
     if isinstance(value, str) and re.match(r"[/\\~]|[A-Za-z]:\\", value):
         return Path(value).name
     return value

@@ -18,7 +18,6 @@ from offline_bundle import __version__
 from offline_bundle.builder.bytecode import wanted_bytecode
 from offline_bundle.builder.changes import Change, changes_between
 from offline_bundle.builder.compose import UV_TOML
-from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.formats.base import formats_of
 from offline_bundle.builder.inputs.bundled import bundled_script, has_same_metadata
 from offline_bundle.builder.pipeline import plan_build
@@ -41,6 +40,7 @@ from offline_bundle.wheelhouse.runtime.disk.commit import check_is_bundle_folder
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest
 from offline_bundle.wheelhouse.runtime.errors import OutOfDateError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MANIFEST
+from offline_bundle.wheelhouse.runtime.text import without_logins
 from offline_bundle.wheelhouse.store.shipped import bundle_files, is_launcher_file
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _is_built_from(file: BundledFile, artifact: Artifact) -> bool:
     if file.source is None or file.source.built_from is None:
         return False
     if artifact.kind == "git":
-        location = without_credentials(artifact.location)
+        location = without_logins(artifact.location)
         return (file.source.git, file.source.commit) == (location, artifact.commit)
     if artifact.kind == "directory":
         return file.source.built_from == project_digest(Path(artifact.location))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
+from offline_bundle.wheelhouse.derived.complete import file_entry
 from offline_bundle.wheelhouse.runtime.disk.files import check_space, file_digest
 from offline_bundle.wheelhouse.runtime.disk.paths import path_problems
 from offline_bundle.wheelhouse.runtime.errors import (
@@ -27,7 +27,7 @@ from offline_bundle.wheelhouse.runtime.names import DATA
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 
@@ -79,7 +79,7 @@ def add_data(
     if not data.names:
         return composition
     with translate_os_errors(writer.directory):
-        entries = {path: _entry(file) for path, file in data.files.items()}
+        entries = {path: file_entry(file) for path, file in data.files.items()}
         _check_unchanged(composition.manifest, entries)
         missing = {
             path: data.files[path]
@@ -123,11 +123,6 @@ def _files(path: Path, name: str) -> Iterator[tuple[str, Path]]:
             pending += [child for child in children if os.path.realpath(child[0]) not in parents]
         elif path.exists() or path.is_symlink():
             yield name, Path(real)
-
-
-def _entry(file: Path) -> BundledFile:
-    is_program = os.access(file, os.X_OK)
-    return BundledFile(file_digest(file), file.stat().st_size, executable=is_program)
 
 
 def _check_unchanged(manifest: Manifest, entries: Mapping[str, BundledFile]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from offline_bundle.wheelhouse.cli.kit.doctor_checks import CheckResult, result_of
 from offline_bundle.wheelhouse.cli.kit.settings import read_settings
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-from offline_bundle.wheelhouse.runtime.processes import find_program
+from offline_bundle.wheelhouse.runtime.processes import find_program, run_captured
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
@@ -82,13 +82,7 @@ def _slurm() -> CheckResult:
     if not sinfo:
         return CheckResult("ok", "not on this machine (no sinfo on PATH)")
     try:
-        done = subprocess.run(
-            [sinfo, "--noheader", "--format", "%P %a %D"],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
+        done = run_captured([sinfo, "--noheader", "--format", "%P %a %D"], seconds=_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         done = subprocess.CompletedProcess([], 1, "", str(error))
     if done.returncode == 0:

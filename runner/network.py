@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-from offline_bundle.wheelhouse.runtime.processes import find_program
+from offline_bundle.wheelhouse.runtime.processes import find_program, run_captured
 
 HELPER = Path(__file__).with_name("standalone") / "no_network.py"
 
@@ -66,19 +66,13 @@ def _working_mechanism() -> tuple[str, ...]:
 def _find_fault(mechanism: Sequence[str]) -> str | None:
     """Run *mechanism* without a command; return why that failed, or None."""
     try:
-        trial = subprocess.run(
-            mechanism,
-            capture_output=True,
-            check=False,
-            timeout=_TRIAL_SECONDS,
-            stdin=subprocess.DEVNULL,
-        )
+        trial = run_captured(mechanism, seconds=_TRIAL_SECONDS)
     except OSError as error:
         return str(error.strerror)
     except subprocess.TimeoutExpired:
         return f"no answer within {_TRIAL_SECONDS} seconds"
     if trial.returncode == 0:
         return None
-    output = trial.stderr.decode(errors="replace").removeprefix("error: ")
+    output = trial.stderr.removeprefix("error: ")
     lines = [line for line in output.split("\n") if line]
     return "; ".join(lines) or f"exit code {trial.returncode}"

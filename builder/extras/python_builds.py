@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from offline_bundle.builder.fetch.credentials import redact, without_credentials
+from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.resolve.uv_process import run_uv
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Source
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest
@@ -32,6 +32,7 @@ from offline_bundle.wheelhouse.runtime.parallel import gather
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 from offline_bundle.wheelhouse.runtime.python.platforms import dotted_version
 from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     import subprocess
@@ -267,7 +268,7 @@ def _parse(entry: dict[str, Any]) -> PythonBuild | None:
         version=(int(release[1]), int(release[2]), int(release[3])),
         release=folder if _FOLDER.fullmatch(folder) else "site",
         filename=filename,
-        url=without_credentials(url),
+        url=without_logins(url),
     )
 
 

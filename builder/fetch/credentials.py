@@ -171,11 +171,6 @@ class Credentials:
         return max(candidates, key=lambda index: _common_segments(index.path, path), default=None)
 
 
-def without_credentials(url: str) -> str:
-    """Drop the user part of *url*; keep all else, and the user of `ssh://git@`."""
-    return without_logins(url)
-
-
 def origin_of(url: str) -> Origin:
     """Return the origin of *url*; an empty one for an invalid URL."""
     try:
@@ -188,7 +183,7 @@ def origin_of(url: str) -> Origin:
 
 
 def _logins_in(urls: Iterable[str]) -> dict[str, Login]:
-    return {without_credentials(url): login for url in urls if (login := _login_in(url))}
+    return {without_logins(url): login for url in urls if (login := _login_in(url))}
 
 
 def _origin_url(url: str) -> str:
@@ -207,7 +202,7 @@ def _read_index(name: str | None, url: str, environ: Mapping[str, str]) -> _Inde
         user, password = environ.get(f"{prefix}_USERNAME"), environ.get(f"{prefix}_PASSWORD")
         if user is not None or password is not None:
             login = (user or "", password or "")
-    return _Index(origin_of(url), _segments(url), name, login, without_credentials(url))
+    return _Index(origin_of(url), _segments(url), name, login, without_logins(url))
 
 
 def _variable_prefix(name: str) -> str:

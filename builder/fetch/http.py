@@ -18,10 +18,11 @@ from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import InsecureRequestWarning
 
 from offline_bundle import __version__
-from offline_bundle.builder.fetch.credentials import origin_of, without_credentials
+from offline_bundle.builder.fetch.credentials import origin_of
 from offline_bundle.builder.fetch.model import TlsSettings
 from offline_bundle.builder.fetch.tls import unverified_context, verifying_context
 from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.credentials import Credentials, Login
@@ -64,7 +65,7 @@ class IndexSession(requests.Session):
     def _open(self, url: str, headers: Mapping[str, str], body: bytes | None) -> requests.Response:
         method = "GET" if body is None else "POST"
         login = self._login(url)
-        url = without_credentials(url)
+        url = without_logins(url)
         try:
             return self.request(
                 method,

@@ -16,8 +16,8 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, Ne
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 from urllib3.util import Retry
 
-from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.model import DownloadError
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.credentials import Credentials
@@ -101,7 +101,7 @@ def classify_error(
 
 def describe(download: Download) -> str:
     """Name the file and its origin without the query, which may be a signature."""
-    return f"{download.filename} from {without_query(without_credentials(download.url))}"
+    return f"{download.filename} from {without_query(without_logins(download.url))}"
 
 
 def without_query(text: str) -> str:
@@ -120,7 +120,7 @@ def _status_error(
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         were_sent = "Authorization" in response.request.headers
         message += ": the credentials were refused" if were_sent else ": credentials are needed"
-        hint = credentials.advice(without_credentials(response.url))
+        hint = credentials.advice(without_logins(response.url))
     elif status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         hint = _GONE_HINT
     return DownloadError(f"{describe(download)}: {message}", hint)

@@ -21,7 +21,6 @@ from urllib.request import url2pathname
 import requests
 from urllib3.exceptions import HTTPError
 
-from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.http import IndexSession
 from offline_bundle.builder.fetch.model import Cancelled, DownloadError, Fetched, HashMismatchError
 from offline_bundle.builder.fetch.partial_download import ALGORITHMS, PartialDownload
@@ -31,6 +30,7 @@ from offline_bundle.builder.fetch.responses import (
     classify_error,
     describe,
 )
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.cache import DownloadCache
@@ -203,7 +203,7 @@ def _check_algorithms(download: Download) -> None:
 
 def _key(download: Download) -> str:
     sha256 = download.hashes.get("sha256")
-    return sha256 or "url-" + hashlib.sha256(without_credentials(download.url).encode()).hexdigest()
+    return sha256 or "url-" + hashlib.sha256(without_logins(download.url).encode()).hexdigest()
 
 
 def _local_path(url: str) -> Path | None:

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
-from offline_bundle.wheelhouse.runtime.disk.files import file_digest
+from offline_bundle.wheelhouse.derived.complete import file_entry
 from offline_bundle.wheelhouse.runtime.disk.paths import path_problems
 from offline_bundle.wheelhouse.runtime.errors import FetchError, first_problems
 
@@ -89,7 +88,7 @@ def with_locks(
             hint="leave out --format: the wheels and the launcher work without it",
         )
     with ThreadPoolExecutor() as pool:
-        entries = dict(zip(files, pool.map(_file_entry, files.values()), strict=True))
+        entries = dict(zip(files, pool.map(file_entry, files.values()), strict=True))
     scripts = {
         name: replace(
             script,
@@ -99,9 +98,3 @@ def with_locks(
     }
     manifest = replace(manifest, scripts=scripts, files={**manifest.files, **entries})
     return replace(composition, manifest=manifest).adding(files)
-
-
-def _file_entry(path: Path) -> BundledFile:
-    status = path.stat()
-    is_executable = bool(status.st_mode & 0o100)
-    return BundledFile(sha256=file_digest(path), size=status.st_size, executable=is_executable)

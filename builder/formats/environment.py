@@ -10,7 +10,6 @@ of its own that links here.
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.wheelhouse.derived.compile_wheels import TEST_FOLDERS
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
 from offline_bundle.wheelhouse.runtime.names import ENVIRONMENT_MARK
+from offline_bundle.wheelhouse.runtime.processes import run_captured
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class EnvironmentMaker:
         tests = "|".join(sorted(TEST_FOLDERS))
         command += ["-x", f"^{re.escape(str(folder))}/lib/.*/({tests})/"]
         # Some packages have files that are not valid Python of this version: errors are ignored.
-        subprocess.run(command, capture_output=True, check=False)
+        run_captured(command)
         _remove_uv_records(folder)
         (folder / ENVIRONMENT_MARK).write_text(
             f"include-system-site-packages = false\nversion = {target.python}\n"
@@ -127,7 +127,7 @@ def _remove_uv_records(folder: Path) -> None:
 
 
 def _run(command: Sequence[str], subject: str) -> None:
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    outcome = run_captured(command)
     if outcome.returncode:
         raise FetchError(
             f"the environment for {subject} could not be made",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from offline_bundle.wheelhouse.runtime.launcher.prepare.contents import (
     file_checksums,
     write_contents,
 )
-from offline_bundle.wheelhouse.runtime.processes import find_program
+from offline_bundle.wheelhouse.runtime.processes import find_program, run_captured
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
@@ -102,7 +101,7 @@ def _make_image(program: str, folder: Path) -> Path:
         path.chmod(0o755 if is_executable else 0o644)
     image = folder.with_name(f"{folder.name}.squashfs")
     command = [program, str(folder), str(image), *_OPTIONS]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    outcome = run_captured(command)
     if outcome.returncode:
         raise FetchError(
             f"mksquashfs could not make an image (exit code {outcome.returncode})",

@@ -17,7 +17,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +36,7 @@ from offline_bundle.builder.inputs.uv_sources import source_entries
 from offline_bundle.builder.resolve import free_threaded, uv_process
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError, IntegrityError
+from offline_bundle.wheelhouse.runtime.processes import run_captured
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
@@ -258,9 +258,7 @@ def _offline_env(workdir: Path, cache: Path) -> dict[str, str]:
 def _run(
     command: Sequence[str], lock: _CachedLock, workdir: Path, environment: Mapping[str, str]
 ) -> None:
-    outcome = subprocess.run(
-        command, cwd=workdir, env=environment, capture_output=True, text=True, check=False
-    )
+    outcome = run_captured(command, workdir, environment)
     if outcome.returncode:
         raise FetchError(
             f"uv {lock.uv_version} cannot take {lock.script.path} for {lock.target.name} "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,12 +18,14 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.inputs.targets import Target, host_platform
 from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
-from offline_bundle.wheelhouse.runtime.processes import absolute_path
+from offline_bundle.wheelhouse.runtime.processes import absolute_path, run_captured
 from offline_bundle.wheelhouse.runtime.python.interpreters import Interpreter, Interpreters
 from offline_bundle.wheelhouse.runtime.python.platforms import Node, dotted_version
 from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 
 if TYPE_CHECKING:
+    import subprocess
+
     from offline_bundle.builder.inputs.scripts import Script
 
 USE_UV = "leave out `--resolver pip-tools`: uv can do this"
@@ -59,17 +60,7 @@ class PipSandbox:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run `python -m COMMAND`."""
-        return subprocess.run(
-            [self.interpreter, "-m", *command],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        return run_captured([self.interpreter, "-m", *command], self.folder, self.environment)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,11 @@ import tomli_w
 from offline_bundle.builder.fetch.credential_helpers import keyring_path
 from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.resolve.settings.uv_files import user_folder
+from offline_bundle.wheelhouse.runtime.processes import run_captured
 
 if TYPE_CHECKING:
+    import subprocess
+
     from offline_bundle.builder.resolve.model import ResolveOptions
 
 # Variables that would override the flags (which Python is meant), or that must not decide.
@@ -85,17 +87,7 @@ def run_uv(
 
     Its configuration is *settings*; by default, that of the user and the system.
     """
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={**_environment(folder, settings), **variables},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    return run_captured(command, folder, {**_environment(folder, settings), **variables})
 
 
 def index_flags(options: ResolveOptions) -> list[str]:

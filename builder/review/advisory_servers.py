@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.review.json_client import NoAnswerError
 from offline_bundle.wheelhouse.audit.osv.advisory import AdvisoryError, parse_advisory
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from offline_bundle.builder.review.json_client import JsonClient
@@ -42,7 +42,7 @@ def ask_osv_server(client: JsonClient, server: str, package: Package) -> list[Ad
 
     See https://google.github.io/osv.dev/post-v1-query/. An answer may have several pages.
     """
-    shown = without_credentials(server)
+    shown = without_logins(server)
     query: dict[str, object] = {
         "package": {"name": package.name, "ecosystem": "PyPI"},
         "version": package.version,

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import requests
 from urllib3.exceptions import HTTPError
 
-from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.http import IndexSession
 from offline_bundle.builder.fetch.responses import RetryableError
 from offline_bundle.builder.fetch.transfer import read_blocks
 from offline_bundle.wheelhouse.runtime.sizes import format_size
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.credentials import Credentials
@@ -72,7 +72,7 @@ class JsonClient:
                 reason = next(
                     (text for kind, text in _REASONS if isinstance(error, kind)), "invalid answer"
                 )
-        raise NoAnswerError(f"{without_credentials(url)}: {reason}")
+        raise NoAnswerError(f"{without_logins(url)}: {reason}")
 
 
 def _read(response: requests.Response) -> bytes:
@@ -80,7 +80,7 @@ def _read(response: requests.Response) -> bytes:
     for block in read_blocks(response, decode=True):
         content += block
         if len(content) > _LARGEST:
-            url = without_credentials(response.url)
+            url = without_logins(response.url)
             raise NoAnswerError(f"{url}: larger than {format_size(_LARGEST)}")
     return bytes(content)
 
@@ -89,4 +89,4 @@ def _parse(content: bytes, url: str) -> object:
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
-        raise NoAnswerError(f"{without_credentials(url)}: not JSON") from None
+        raise NoAnswerError(f"{without_logins(url)}: not JSON") from None

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.review.advisory_servers import ask_index, ask_osv_server
 from offline_bundle.builder.review.json_client import WORKERS, JsonClient, NoAnswerError
 from offline_bundle.wheelhouse.audit.criteria import check_clean
 from offline_bundle.wheelhouse.audit.findings import merge_findings, used_packages
 from offline_bundle.wheelhouse.derived.audit_result import INTERPRETER, Audit, Package
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
@@ -96,7 +96,7 @@ def _ask_servers(
         servers += [(index, ask_index) for index in sorted(indexes.get(package, ()))]
         for server, function in servers:
             try:
-                answers[without_credentials(server)] = function(client, server, package)
+                answers[without_logins(server)] = function(client, server, package)
             except NoAnswerError as error:
                 reasons.append(str(error))
         return answers, "; ".join(reasons) or "it is not from an index"

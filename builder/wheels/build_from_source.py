@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from packaging.utils import canonicalize_name
 
-from offline_bundle.builder.fetch.credentials import redact, without_credentials
+from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.inputs.git_urls import without_git_logins
 from offline_bundle.builder.inputs.uv_sources import (
     list_at,
@@ -31,6 +31,7 @@ from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.wheels.sources import copy_source, source_digest
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.credentials import Credentials
@@ -107,7 +108,7 @@ class WheelBuilder:
         document = {
             "inputs": inputs,
             "settings": uv_settings.deciding_settings(script),
-            "indexes": [without_credentials(url) for url in (*locations, *indexes) if url],
+            "indexes": [without_logins(url) for url in (*locations, *indexes) if url],
             "options": [options.exclude_newer, options.index_strategy],
             "variables": {
                 name: text

@@ -13,7 +13,6 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from offline_bundle.builder.compose import LockedScript, WheelFile
 from offline_bundle.builder.fetch.cache import DownloadCache
-from offline_bundle.builder.fetch.credentials import without_credentials
 from offline_bundle.builder.fetch.model import Download, Fetched
 from offline_bundle.builder.fetch.pool import fetch
 from offline_bundle.builder.resolve.model import Indexes
@@ -31,6 +30,7 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import Source
 from offline_bundle.wheelhouse.runtime.disk.files import check_space, file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.parallel import gather
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -263,7 +263,7 @@ def source_of(artifact: Artifact, index: str | None, built_from: str | None = No
     """Return the source of an artifact, without credentials and local folder names."""
     if artifact.kind == "git":
         return Source(
-            git=without_credentials(artifact.location),
+            git=without_logins(artifact.location),
             commit=artifact.commit,
             built_from=built_from,
         )
@@ -271,8 +271,8 @@ def source_of(artifact: Artifact, index: str | None, built_from: str | None = No
         name = Path(artifact.location.removeprefix("file://")).name
         return Source(path=name, built_from=built_from)
     return Source(
-        index=without_credentials(index) if index else None,
-        url=without_credentials(artifact.location),
+        index=without_logins(index) if index else None,
+        url=without_logins(artifact.location),
         built_from=built_from,
     )
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.fetch.credentials import redact, without_credentials
+from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.wheels.local_source import copy_project, project_digest
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
-from offline_bundle.wheelhouse.runtime.processes import find_program
+from offline_bundle.wheelhouse.runtime.processes import find_program, run_captured
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.credentials import Credentials
@@ -25,7 +25,7 @@ def source_digest(artifact: Artifact, sdist: Path | None, *, with_lfs: bool) -> 
     *sdist* is the fetched source distribution; *with_lfs* fetches the files of Git LFS.
     """
     if artifact.kind == "git":
-        identity = f"{without_credentials(artifact.location)}@{artifact.commit}"
+        identity = f"{without_logins(artifact.location)}@{artifact.commit}"
         return sha256_of((identity + "#lfs" * with_lfs).encode())
     if artifact.kind == "directory":
         return project_digest(Path(artifact.location))
@@ -77,7 +77,7 @@ def _checkout(
             f"{artifact.name} is in a git repository, and git is not installed",
             hint="install git, or depend on a release of the package",
         )
-    url = without_credentials(artifact.location)
+    url = without_logins(artifact.location)
     commands = [
         ["clone", "--quiet", "--no-checkout", "--", url, str(folder)],
         ["-C", str(folder), "checkout", "--quiet", "--detach", artifact.commit or "HEAD"],
@@ -95,14 +95,7 @@ def _checkout(
         **credentials.git_variables(os.environ, artifact.location),
     }
     for command in commands:
-        process = subprocess.run(
-            [git, *command],
-            capture_output=True,
-            text=True,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        process = run_captured([git, *command], variables=environment)
         if process.returncode != 0:
             raise _git_error(artifact, process.stderr, credentials)
     return folder
@@ -113,7 +106,7 @@ def _git_error(artifact: Artifact, text: str, credentials: Credentials) -> Fetch
     if "'lfs' is not a git command" in text:
         message = f"{artifact.name}: its repository uses Git LFS, which is not installed"
         return FetchError(message, hint="install git-lfs")
-    url = without_credentials(artifact.location)
+    url = without_logins(artifact.location)
     return FetchError(
         f"{artifact.name}: {url} could not be read at {artifact.commit}",
         problems=redact(text, credentials).splitlines(),

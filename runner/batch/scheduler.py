@@ -22,7 +22,7 @@ from offline_bundle.runner.results.job_sets import (
     ranges,
 )
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-from offline_bundle.wheelhouse.runtime.processes import find_program
+from offline_bundle.wheelhouse.runtime.processes import find_program, run_captured
 
 if TYPE_CHECKING:
     from offline_bundle.runner.request import Request
@@ -235,16 +235,8 @@ def run_command(title: str, command: Sequence[str]) -> subprocess.CompletedProce
         )
     variables = {"LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}  # 0: lists of indices are complete
     try:
-        return subprocess.run(
-            [program, *command[1:]],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_SECONDS,
-            env={**os.environ, **variables},
-            stdin=subprocess.DEVNULL,
-        )
+        words = [program, *command[1:]]
+        return run_captured(words, variables={**os.environ, **variables}, seconds=_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise UnreachableError(f"{command[0]} did not answer for {_SECONDS} s") from error
 

@@ -10,12 +10,13 @@ describe the finished manifest.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.python_downloads import DOWNLOADS, render_downloads
 from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
-from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
+from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, REPORT, SBOM
 
 if TYPE_CHECKING:
@@ -45,9 +46,13 @@ def complete(manifest: Manifest) -> tuple[Manifest, dict[str, bytes]]:
     return replace(manifest, files=files), pages
 
 
-def file_entry(content: bytes) -> BundledFile:
-    """Return the manifest's entry of a file with this *content*: digest and size."""
-    return BundledFile(sha256=sha256_of(content), size=len(content))
+def file_entry(content: bytes | Path) -> BundledFile:
+    """Return the manifest's entry of a file with *content*: digest, size, permission to run."""
+    if isinstance(content, bytes):
+        return BundledFile(sha256=sha256_of(content), size=len(content))
+    status = content.stat()
+    is_executable = bool(status.st_mode & 0o100)
+    return BundledFile(sha256=file_digest(content), size=status.st_size, executable=is_executable)
 
 
 def follow_locks(manifest: Manifest) -> Manifest:

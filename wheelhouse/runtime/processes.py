@@ -8,8 +8,9 @@ from .names import PYTHON_VARIABLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Optional
+    import subprocess
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Optional, Union
 
 _DROPPED_VARIABLES = (
     *PYTHON_VARIABLES,
@@ -72,6 +73,31 @@ def tool_variables(uv_cache: "Optional[str]" = None) -> "dict[str, str]":
             UV_CACHE_DIR=uv_cache, UV_OFFLINE="1", UV_NO_PROGRESS="1", UV_PYTHON_DOWNLOADS="never"
         )
     return variables
+
+
+def run_captured(
+    command: "Sequence[str]",
+    folder: "Union[str, os.PathLike[str], None]" = None,
+    variables: "Optional[Mapping[str, str]]" = None,
+    seconds: "Optional[float]" = None,
+) -> "subprocess.CompletedProcess[str]":
+    """Run *command* in *folder*, without input; return its exit code and what it printed.
+
+    The output is text, whatever bytes are in it. Raises OSError, or TimeoutExpired after *seconds*.
+    """
+    import subprocess
+
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=seconds,
+        check=False,
+    )
 
 
 def stop_ignoring_children() -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import subprocess
 import tempfile
 import tomllib
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from offline_bundle.builder.inputs.uv_sources import tool_uv
 from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.processes import run_captured
 from offline_bundle.wheelhouse.runtime.text import printable
 
 _FAULT = re.compile(r"TOML parse error at (line \d+), .*\n(?:[\d ]*\|.*\n)*\s*(.*)")
@@ -106,16 +106,9 @@ def _fault(name: str, content: bytes) -> str:
 
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
         Path(folder, name).write_bytes(content)
-        process = subprocess.run(
-            [uv.find_uv_bin(), "cache", "dir", "--color", "never"],
-            cwd=folder,
-            env={"HOME": folder, "UV_NO_SYSTEM_CONFIG": "1", "COLUMNS": "9999"},
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
+        command = [uv.find_uv_bin(), "cache", "dir", "--color", "never"]
+        variables = {"HOME": folder, "UV_NO_SYSTEM_CONFIG": "1", "COLUMNS": "9999"}
+        process = run_captured(command, folder, variables)
     fault = _FAULT.search(process.stderr)
     if fault:
         return printable(f"{fault[1]}: {fault[2].partition(', expected one of')[0]}")

@@ -4,7 +4,8 @@ import base64
 
 import pytest
 
-from offline_bundle.builder.fetch.credentials import Credentials, redact, without_credentials
+from offline_bundle.builder.fetch.credentials import Credentials, redact
+from offline_bundle.wheelhouse.runtime.text import without_logins
 
 INDEX = "https://alice:s3cret-word@pypi.corp.example/team/simple/"
 
@@ -130,7 +131,7 @@ class TestWithoutCredentials:
         ],
     )
     def test_drops_the_user_part_only(self, url: str, expected: str) -> None:
-        assert without_credentials(url) == expected
+        assert without_logins(url) == expected
 
 
 class TestRedact:

@@ -7,7 +7,7 @@ import pytest
 from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.inputs.scripts import read_script
 from offline_bundle.builder.inputs.targets import make_target
-from offline_bundle.builder.resolve.uv_messages import Failure, resolve_error
+from offline_bundle.builder.resolve.uv_messages import UvFailure, resolve_error
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from tests.support.distributions import make_buildable_sdist
 
@@ -45,7 +45,7 @@ def test_a_script_cannot_lift_the_ban_on_building(
 )
 def test_trouble_of_the_machine_is_exit_1(workshop: Workshop, text: str) -> None:
     script = read_script(workshop.script("thing"))
-    failure = Failure(script, make_target("3.12", "linux"), text)
+    failure = UvFailure(script, make_target("3.12", "linux"), text)
     error = resolve_error(failure, Credentials())
     assert error.exit_code == 1
     assert "UV_CACHE_DIR" in (error.hint or "")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from offline_bundle.runner import changes
+from offline_bundle.runner import submissions
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from tests.support.command_line import call, write_script
 
@@ -40,7 +40,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
         opened.append(options)
         raise InputError("seen")
 
-    monkeypatch.setattr(changes, "open_engine", open_engine)
+    monkeypatch.setattr(submissions, "open_engine", open_engine)
     return opened
 
 
