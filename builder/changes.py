@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.bundled import metadata_changes
-from offline_bundle.wheelhouse.derived.diff import diff
+from offline_bundle.wheelhouse.derived.diff import BundleDiff, PackageChange, diff
 from offline_bundle.wheelhouse.store.shipped import is_launcher_file
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from offline_bundle.wheelhouse.derived.diff import BundleDiff, PackageChange
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 

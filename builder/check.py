@@ -30,6 +30,7 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledLock,
     BundledPackage,
     BundledPython,
+    BundledScript,
     BundledTarget,
     BundledUv,
     Manifest,
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
         ResolvedLock,
     )
     from offline_bundle.builder.resolve.model import Artifact, Resolution
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledScript
 
 
 @dataclass(frozen=True)

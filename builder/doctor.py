@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.cli.kit.doctor_checks import CheckResult, result_of
+from offline_bundle.wheelhouse.cli.kit.doctor_checks import Check, CheckResult, result_of
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.processes import find_program
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.cli.kit.doctor_checks import Check
 
 
 def checks() -> list[Check]:

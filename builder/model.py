@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from offline_bundle.builder.headers.model import HeaderRequest
 from offline_bundle.builder.included_data import IncludedData
 from offline_bundle.builder.resolve.cuda import cuda_notes
-from offline_bundle.builder.resolve.model import ResolveOptions
+from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions, Resolver
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from offline_bundle.builder.fetch.model import FetchProgress, TlsSettings
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target
-    from offline_bundle.builder.resolve.model import Artifact, Resolution, Resolver
     from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
     from offline_bundle.wheelhouse.audit.criteria import Criteria
     from offline_bundle.wheelhouse.audit.provenance import AttestationVerifier

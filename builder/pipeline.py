@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.assemble import assemble_bundle, collect
+from offline_bundle.builder.assemble import Parts, assemble_bundle, collect
 from offline_bundle.builder.extras import python_builds
 from offline_bundle.builder.fetch.credential_helpers import StoredLogins
 from offline_bundle.builder.fetch.credentials import Credentials
@@ -20,9 +20,9 @@ from offline_bundle.builder.inputs.bundled import bundled_script, metadata_chang
 from offline_bundle.builder.inputs.git_urls import repository_urls
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import find_build_interpreters, pair_up
-from offline_bundle.builder.inputs.scripts import notes_for_uv
+from offline_bundle.builder.inputs.scripts import Script, notes_for_uv
 from offline_bundle.builder.inputs.search import find_scripts
-from offline_bundle.builder.model import BuildPlan, BuildReport
+from offline_bundle.builder.model import BuildPlan, BuildProgress, BuildReport, BuildRequest
 from offline_bundle.builder.resolve import from_manifest, uv_checks
 from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.resolve.uv_lockfile import Locking, read_script_locks
@@ -30,7 +30,7 @@ from offline_bundle.builder.review.plan import has_corrupt_provenance, plan_revi
 from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.collect import Collector
 from offline_bundle.builder.wheels.imports import missing_imports
-from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
@@ -39,13 +39,9 @@ from offline_bundle.wheelhouse.store.staging import private_notes
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 if TYPE_CHECKING:
-    from offline_bundle.builder.assemble import Parts
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target
-    from offline_bundle.builder.model import BuildProgress, BuildRequest
     from offline_bundle.builder.resolve.model import ResolveOptions
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _UNSIGNED = (
     "the signature was removed because the bundle changed; sign it again with --sign or `sign`"

@@ -31,7 +31,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from offline_bundle.runner.engine import check_lists, complete_options, engine_module, open_engine
+from offline_bundle.runner.engine import (
+    Engine,
+    check_lists,
+    complete_options,
+    engine_module,
+    open_engine,
+)
 from offline_bundle.runner.follow import Outcome, follow
 from offline_bundle.runner.request import Request
 from offline_bundle.runner.submissions import (
@@ -46,7 +52,6 @@ from offline_bundle.runner.values import JobValues, Value, plan_values, values_o
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from offline_bundle.runner.engine import Engine
     from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
 
     PathLike = str | Path

@@ -6,16 +6,12 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.cli.kit.doctor_checks import CheckResult, result_of
+from offline_bundle.wheelhouse.cli.kit.doctor_checks import Check, CheckResult, result_of
 from offline_bundle.wheelhouse.cli.kit.settings import read_settings
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.processes import find_program, run_captured
 from offline_bundle.wheelhouse.runtime.sizes import format_size
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.cli.kit.doctor_checks import Check
 
 _LITTLE_SPACE = 2 * 1024**3
 """Bytes: a few environments of scientific packages."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from offline_bundle.runner.job_files.inputs import plan_inputs
+from offline_bundle.runner.job_files.inputs import InputFile, plan_inputs
 from offline_bundle.runner.job_files.local_modules import check_local_modules
 from offline_bundle.runner.job_files.names import INPUT_PARAMETERS, NUMBER_PARAMETER
 from offline_bundle.runner.job_files.outputs import output_fault, plan_outputs
 from offline_bundle.runner.resources import column_problems, group_by_amounts
 from offline_bundle.runner.signed_files import check_inputs
-from offline_bundle.runner.standalone.job_rules import fill
+from offline_bundle.runner.standalone.job_rules import Outputs, fill
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
@@ -24,8 +24,6 @@ from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requ
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from offline_bundle.runner.job_files.inputs import InputFile
-    from offline_bundle.runner.standalone.job_rules import Outputs
     from offline_bundle.runner.values import JobValues, Value
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from offline_bundle.runner.engine import ENGINES, engine_module, open_engine
+from offline_bundle.runner.engine import ENGINES, Engine, engine_module, open_engine
 from offline_bundle.runner.follow import watch
-from offline_bundle.runner.model import FAILED, ResultsOrigin
+from offline_bundle.runner.model import FAILED, Counts, ProjectState, ResultsOrigin
 from offline_bundle.runner.request import Request
 from offline_bundle.runner.resources import take_columns
 from offline_bundle.runner.results.changes import numbered, replaced
@@ -25,10 +25,6 @@ from offline_bundle.runner.results.owner import (
 )
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.sizes import count
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.engine import Engine
-    from offline_bundle.runner.model import Counts, ProjectState
 
 DEFAULT_JOBS = 10
 _SHOWN_NAMES = 10

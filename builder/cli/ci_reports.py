@@ -13,19 +13,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.inputs.scripts import read_script
 from offline_bundle.wheelhouse.derived.sarif import sarif_log
-from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.python.pep723 import OPENING
 from offline_bundle.wheelhouse.runtime.text import printable_lines
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 # By exit code.
 _RULES = {

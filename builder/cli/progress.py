@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.cli.kit.progress import show_progress
+from offline_bundle.wheelhouse.cli.kit.progress import Progress, show_progress
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.model import Download, FetchProgress
     from offline_bundle.builder.model import BuildProgress
-    from offline_bundle.wheelhouse.cli.kit.progress import Progress
 
 
 @contextmanager

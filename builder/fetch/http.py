@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -18,14 +18,11 @@ from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import InsecureRequestWarning
 
 from offline_bundle import __version__
-from offline_bundle.builder.fetch.credentials import origin_of
+from offline_bundle.builder.fetch.credentials import Credentials, Login, origin_of
 from offline_bundle.builder.fetch.model import TlsSettings
 from offline_bundle.builder.fetch.tls import unverified_context, verifying_context
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.credentials import Credentials, Login
 
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 30.0

@@ -8,12 +8,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.fetch.model import HashMismatchError
+from offline_bundle.builder.fetch.model import Download, HashMismatchError
 from offline_bundle.wheelhouse.runtime.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.cache import DownloadCache
-    from offline_bundle.builder.fetch.model import Download
     from offline_bundle.builder.fetch.partial_file import PartialFile
 
 ALGORITHMS = frozenset(

@@ -16,13 +16,19 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
-from offline_bundle.builder.fetch.model import DownloadError, Fetched, NoProgress
+from offline_bundle.builder.fetch.model import (
+    Download,
+    DownloadError,
+    Fetched,
+    FetchProgress,
+    NoProgress,
+    TlsSettings,
+)
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.cache import DownloadCache
     from offline_bundle.builder.fetch.credentials import Credentials
-    from offline_bundle.builder.fetch.model import Download, FetchProgress, TlsSettings
     from offline_bundle.builder.fetch.transfer import Transfer
 
 _Item = TypeVar("_Item")

@@ -22,7 +22,14 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from offline_bundle.builder.fetch.http import IndexSession
-from offline_bundle.builder.fetch.model import Cancelled, DownloadError, Fetched, HashMismatchError
+from offline_bundle.builder.fetch.model import (
+    Cancelled,
+    Download,
+    DownloadError,
+    Fetched,
+    HashMismatchError,
+    TlsSettings,
+)
 from offline_bundle.builder.fetch.partial_download import ALGORITHMS, PartialDownload
 from offline_bundle.builder.fetch.responses import (
     RetryableError,
@@ -35,7 +42,6 @@ from offline_bundle.wheelhouse.runtime.text import without_logins
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.cache import DownloadCache
     from offline_bundle.builder.fetch.credentials import Credentials
-    from offline_bundle.builder.fetch.model import Download, TlsSettings
 
 _TRIES = 5
 _BLOCK = 1 << 18  # bytes; larger blocks gain nothing, smaller ones cost time

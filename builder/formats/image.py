@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.formats.base import with_locks
+from offline_bundle.builder.formats.base import FormatContext, with_locks
 from offline_bundle.builder.formats.environment import EnvironmentMaker
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
 from offline_bundle.wheelhouse.runtime.launcher.prepare.contents import (
@@ -25,7 +25,6 @@ from offline_bundle.wheelhouse.runtime.processes import find_program, run_captur
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.builder.formats.base import FormatContext
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 FOLDER = "images"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.formats.base import formats_of
+from offline_bundle.builder.formats.base import Format, FormatContext, formats_of
 from offline_bundle.builder.formats.image import ImageFormat, find_mksquashfs
 from offline_bundle.builder.formats.uv_cache import UvCacheFormat
 from offline_bundle.builder.formats.venv import VenvFormat
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.builder.formats.base import Format, FormatContext
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 # In the order in which they are added; the index is what `compose` writes.

@@ -29,7 +29,7 @@ import tomli_w
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.extras import uv_binaries
-from offline_bundle.builder.formats.base import formats_of, with_locks
+from offline_bundle.builder.formats.base import FormatContext, formats_of, with_locks
 from offline_bundle.builder.inputs.scripts import Script, parse_script
 from offline_bundle.builder.inputs.targets import Target, host_platform
 from offline_bundle.builder.inputs.uv_sources import source_entries
@@ -40,7 +40,6 @@ from offline_bundle.wheelhouse.runtime.processes import run_captured
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.builder.formats.base import FormatContext
     from offline_bundle.builder.formats.index_proxy import IndexProxy
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest
 

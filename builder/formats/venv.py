@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.formats.base import with_locks
+from offline_bundle.builder.formats.base import FormatContext, with_locks
 from offline_bundle.builder.formats.environment import EnvironmentMaker
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.builder.formats.base import FormatContext
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 FOLDER = "envs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.dependency_groups import resolve_dependency_groups
 from packaging.utils import canonicalize_name
@@ -16,11 +16,8 @@ from offline_bundle.builder.resolve.settings.uv_settings import (
     absolute_requirement,
     absolute_settings,
 )
-from offline_bundle.builder.resolve.uv_lockfile import read_project_lock
+from offline_bundle.builder.resolve.uv_lockfile import Locking, read_project_lock
 from offline_bundle.wheelhouse.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.resolve.uv_lockfile import Locking
 
 _SCRIPT_SETTINGS = (
     "constraint-dependencies",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from packaging.pylock import Pylock, PylockValidationError
+from packaging.pylock import Package, PackageSdist, PackageWheel, Pylock, PylockValidationError
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.headers.model import Header, read_toml
@@ -14,9 +14,6 @@ from offline_bundle.builder.headers.requirements_files import relative_path
 from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from packaging.pylock import Package, PackageSdist, PackageWheel
 
 _SELECTORS = ("extras", "dependency_groups")
 

@@ -20,11 +20,12 @@ from packaging.version import Version
 
 from offline_bundle.builder.inputs.bundled import bundled_script, metadata_changes
 from offline_bundle.builder.inputs.targets import Target
-from offline_bundle.builder.resolve.model import Indexes, Resolution
+from offline_bundle.builder.resolve.model import Artifact, Indexes, Resolution, Resolver
 from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     BundledPackage,
+    BundledScript,
     Manifest,
     Source,
 )
@@ -34,8 +35,6 @@ from offline_bundle.wheelhouse.runtime.text import shown
 
 if TYPE_CHECKING:
     from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.resolve.model import Artifact, Resolver
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledScript
 
 UPDATE_HINT = "build without --locked to update the bundle"
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from packaging.pylock import (
+    Package,
     PackageArchive,
     PackageDirectory,
     PackageSdist,
@@ -24,13 +24,8 @@ from packaging.pylock import (
 )
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from offline_bundle.builder.resolve.model import Artifact, is_url
+from offline_bundle.builder.resolve.model import Artifact, Resolution, is_url
 from offline_bundle.wheelhouse.runtime.errors import FetchError, ResolveError
-
-if TYPE_CHECKING:
-    from packaging.pylock import Package
-
-    from offline_bundle.builder.resolve.model import Resolution
 
 
 def select_artifacts(resolution: Resolution) -> tuple[Artifact, ...]:

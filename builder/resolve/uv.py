@@ -30,7 +30,7 @@ from offline_bundle.builder.fetch.credentials import Credentials, redact
 from offline_bundle.builder.inputs.git_urls import without_git_logins
 from offline_bundle.builder.inputs.uv_sources import list_at
 from offline_bundle.builder.resolve import free_threaded, uv_messages
-from offline_bundle.builder.resolve.model import Indexes, Resolution
+from offline_bundle.builder.resolve.model import Artifact, Indexes, Resolution, ResolveOptions
 from offline_bundle.builder.resolve.settings import uv_overrides, uv_settings
 from offline_bundle.builder.resolve.uv_checks import (
     check_no_forced_builds,
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target
-    from offline_bundle.builder.resolve.model import Artifact, ResolveOptions
 
 # Older Pythons that are tried at the same time.
 _PARALLEL_TRIALS = 3

@@ -15,7 +15,7 @@ import tomli_w
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import redact
-from offline_bundle.builder.inputs.scripts import metadata_error
+from offline_bundle.builder.inputs.scripts import Script, metadata_error
 from offline_bundle.builder.inputs.uv_sources import (
     list_at,
     local_build_requirements,
@@ -34,7 +34,6 @@ from offline_bundle.wheelhouse.runtime.text import printable
 if TYPE_CHECKING:
     from packaging.pylock import Pylock
 
-    from offline_bundle.builder.inputs.scripts import Script
 
 # uv's message for `name @ ./folder`, which it takes in projects only; a build resolves the path.
 _RELATIVE = re.compile(r"relative path without a working directory: \.\.?/")

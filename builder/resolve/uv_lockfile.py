@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.builder.fetch.credentials import redact
+from offline_bundle.builder.fetch.credentials import Credentials, redact
 from offline_bundle.builder.inputs.targets import admitted_pythons
 from offline_bundle.builder.resolve import uv_process
 from offline_bundle.builder.resolve.settings import uv_settings
@@ -24,7 +24,6 @@ from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError,
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
 if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
 

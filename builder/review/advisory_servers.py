@@ -9,13 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.review.json_client import NoAnswerError
-from offline_bundle.wheelhouse.audit.osv.advisory import AdvisoryError, parse_advisory
+from offline_bundle.builder.review.json_client import JsonClient, NoAnswerError
+from offline_bundle.wheelhouse.audit.osv.advisory import Advisory, AdvisoryError, parse_advisory
 from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
-    from offline_bundle.builder.review.json_client import JsonClient
-    from offline_bundle.wheelhouse.audit.osv.advisory import Advisory
     from offline_bundle.wheelhouse.derived.audit_result import Package
 
 _SIMPLE = re.compile(r"/simple/?$")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from packaging.utils import canonicalize_name
 
-from offline_bundle.builder.fetch.credentials import redact
+from offline_bundle.builder.fetch.credentials import Credentials, redact
 from offline_bundle.builder.inputs.git_urls import without_git_logins
 from offline_bundle.builder.inputs.uv_sources import (
     list_at,
@@ -34,7 +34,6 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.inputs.scripts import Script
     from offline_bundle.builder.inputs.targets import Target
     from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,9 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from offline_bundle.builder.compose import LockedScript, WheelFile
 from offline_bundle.builder.fetch.cache import DownloadCache
-from offline_bundle.builder.fetch.model import Download, Fetched
+from offline_bundle.builder.fetch.model import Download, Fetched, FetchProgress, TlsSettings
 from offline_bundle.builder.fetch.pool import fetch
-from offline_bundle.builder.resolve.model import Indexes
+from offline_bundle.builder.resolve.model import Artifact, Indexes, Resolution, ResolveOptions
 from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.wheels.build_from_source import WheelBuilder
 from offline_bundle.builder.wheels.check_wheel import check_no_lfs_pointers, check_wheel
@@ -26,19 +26,14 @@ from offline_bundle.builder.wheels.closure import (
     with_stated_requirements,
 )
 from offline_bundle.wheelhouse.derived.wheel_metadata import metadata_of_wheel, parse_metadata
-from offline_bundle.wheelhouse.runtime.bundle.manifest import Source
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
 from offline_bundle.wheelhouse.runtime.disk.files import check_space, file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.parallel import gather
 from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from offline_bundle.builder.fetch.credentials import Credentials
-    from offline_bundle.builder.fetch.model import FetchProgress, TlsSettings
-    from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from offline_bundle.builder.fetch.credentials import redact
+from offline_bundle.builder.fetch.credentials import Credentials, redact
 from offline_bundle.builder.wheels.local_source import copy_project, project_digest
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
@@ -15,7 +15,6 @@ from offline_bundle.wheelhouse.runtime.processes import find_program, run_captur
 from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.resolve.model import Artifact
 
 

@@ -26,7 +26,7 @@ from offline_bundle.runner.batch.job_script import (
     render_values,
 )
 from offline_bundle.runner.job_files.inputs import INPUTS, InputFile, write_inputs
-from offline_bundle.runner.request import THREADS_VARIABLE
+from offline_bundle.runner.request import THREADS_VARIABLE, Request
 from offline_bundle.runner.results.folder import (
     ATTEMPTS,
     PRIVATE_NAME,
@@ -39,7 +39,6 @@ from offline_bundle.wheelhouse.store import shipped
 
 if TYPE_CHECKING:
     from offline_bundle.runner.batch.scheduler import Scheduler
-    from offline_bundle.runner.request import Request
 
 
 def write_folder(

@@ -12,19 +12,14 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.runner.batch.job_script import LOGS
-from offline_bundle.runner.batch.scheduler import End
+from offline_bundle.runner.batch.scheduler import End, JobArray, Scheduler
 from offline_bundle.runner.job_files.names import CONSOLE_NAME, RECORD_NAME
 from offline_bundle.runner.results.console import console_tail
-from offline_bundle.runner.results.folder import ATTEMPTS, PRIVATE_NAME, record, write
+from offline_bundle.runner.results.folder import ATTEMPTS, PRIVATE_NAME, JobRecords, record, write
 from offline_bundle.runner.results.job_sets import members
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.batch.scheduler import JobArray, Scheduler
-    from offline_bundle.runner.results.folder import JobRecords
 
 SETTLE_SECONDS = 60.0
 """Time that a file may take to appear through a network file system after its writer ended."""

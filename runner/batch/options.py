@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from offline_bundle.runner.options import PARALLEL
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.options import Decorator
+from offline_bundle.runner.options import PARALLEL, Decorator
 
 _CANCEL_ON_INTERRUPT = click.option(
     "--cancel-on-interrupt", is_flag=True, help="Cancel the jobs on Ctrl-C."

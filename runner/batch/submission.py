@@ -19,13 +19,14 @@ from offline_bundle.runner.batch.job_script import SCRIPT_NAME
 from offline_bundle.runner.batch.scheduler import (
     JobArray,
     Queue,
+    Scheduler,
     SchedulerError,
     SubmitLimitError,
     UnreachableError,
     scheduler_arrays,
 )
 from offline_bundle.runner.follow import JobsGoOnError
-from offline_bundle.runner.request import check_request
+from offline_bundle.runner.request import Request, check_request
 from offline_bundle.runner.results.changes import find_failed, set_aside
 from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
@@ -42,9 +43,7 @@ from offline_bundle.wheelhouse.runtime.sizes import count
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
-    from offline_bundle.runner.batch.scheduler import Scheduler
     from offline_bundle.runner.model import ProjectState
-    from offline_bundle.runner.request import Request
 
 _RETRY_TIMEOUT_SECONDS = 1800.0
 """Time that a controller may not answer: jobs continue without it."""

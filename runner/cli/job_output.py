@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from offline_bundle.wheelhouse.cli.kit.progress import show_progress
+from offline_bundle.wheelhouse.cli.kit.progress import Progress, show_progress
 from offline_bundle.wheelhouse.runtime.text import printable_lines
 
 if TYPE_CHECKING:
     from offline_bundle.runner.engine import Engine
     from offline_bundle.runner.follow import Outcome
     from offline_bundle.runner.model import Counts, ProjectState
-    from offline_bundle.wheelhouse.cli.kit.progress import Progress
 
 DOWNLOAD = click.option(
     "--download",

@@ -8,12 +8,11 @@ from urllib.parse import parse_qsl
 from starlette.responses import JSONResponse
 
 from offline_bundle.runner.hps_server.auth import CLIENT_ID, AuthError
-from offline_bundle.runner.hps_server.web import PREFIX, RequestError
+from offline_bundle.runner.hps_server.web import PREFIX, Answer, Call, RequestError, Service
 
 if TYPE_CHECKING:
     from starlette.routing import Route
 
-    from offline_bundle.runner.hps_server.web import Answer, Call, Service
 
 _REALM = f"{PREFIX}/auth/realms/{{realm}}"
 _ADMIN = f"{PREFIX}/auth/admin/realms/{{realm}}"

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from offline_bundle.runner.hps_server.evaluation.mappings import unsupported
-from offline_bundle.runner.hps_server.store.database import now, parse_query
+from offline_bundle.runner.hps_server.store.database import Body, now, parse_query
 from offline_bundle.runner.hps_server.store.file_storage import DEFAULT_SCRIPTS
 from offline_bundle.runner.hps_server.store.object_types import OBJECT_TYPES
 from offline_bundle.runner.hps_server.store.projects import owner_permission
-from offline_bundle.runner.hps_server.web import BUILD, PREFIX, RequestError, select_fields
+from offline_bundle.runner.hps_server.web import (
+    BUILD,
+    PREFIX,
+    Answer,
+    Call,
+    RequestError,
+    Service,
+    select_fields,
+)
 
 if TYPE_CHECKING:
-    from starlette.responses import Response
     from starlette.routing import Route
 
-    from offline_bundle.runner.hps_server.store.database import Body
-    from offline_bundle.runner.hps_server.web import Answer, Call, Service
 
 _JMS = f"{PREFIX}/jms/api/v1"
 _EMBEDDED = "the embedded HPS"

@@ -9,22 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocketDisconnect
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from offline_bundle.runner.hps_server.auth import AuthError
 from offline_bundle.runner.hps_server.store.database import now
 from offline_bundle.runner.hps_server.store.projects import CONSOLE
-from offline_bundle.runner.hps_server.web import BUILD, PREFIX
-
-if TYPE_CHECKING:
-    from starlette.routing import BaseRoute
-    from starlette.websockets import WebSocket
-
-    from offline_bundle.runner.hps_server.web import Service
+from offline_bundle.runner.hps_server.web import BUILD, PREFIX, Service
 
 FILE_TAIL = "ansys.rep.evaluator.file_tail"
 """The one kind of message: lines of a file."""

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from offline_bundle.runner.hps_server.store.database import now
-from offline_bundle.runner.hps_server.web import BUILD, PREFIX, RequestError, select_fields
+from offline_bundle.runner.hps_server.store.database import Body, now
+from offline_bundle.runner.hps_server.web import (
+    BUILD,
+    PREFIX,
+    Answer,
+    Call,
+    RequestError,
+    Service,
+    select_fields,
+)
 
 if TYPE_CHECKING:
     from starlette.routing import Route
 
-    from offline_bundle.runner.hps_server.store.database import Body
-    from offline_bundle.runner.hps_server.web import Answer, Call, Service
 
 _RMS = f"{PREFIX}/rms/api/v1"
 _RMS_LIMIT = 10

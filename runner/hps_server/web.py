@@ -10,23 +10,24 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from offline_bundle.runner.hps_server.auth import AuthError, User
-from offline_bundle.runner.hps_server.store.database import UnknownFieldError, parse_json
-from offline_bundle.runner.hps_server.store.file_storage import UnsafePathError
+from offline_bundle.runner.hps_server.auth import Accounts, AuthError, User
+from offline_bundle.runner.hps_server.store.database import (
+    Body,
+    Store,
+    UnknownFieldError,
+    parse_json,
+)
+from offline_bundle.runner.hps_server.store.file_storage import Storage, UnsafePathError
 from offline_bundle.runner.hps_server.store.object_types import OBJECT_TYPES
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 from offline_bundle.wheelhouse.runtime.text import shown
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
 
-    from offline_bundle.runner.hps_server.auth import Accounts
     from offline_bundle.runner.hps_server.evaluation.evaluator import Evaluator
-    from offline_bundle.runner.hps_server.store.database import Body, Store
-    from offline_bundle.runner.hps_server.store.file_storage import Storage
     from offline_bundle.runner.hps_server.store.projects import Projects
 
 BUILD = {

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING
 
-from offline_bundle.runner.standalone.job_rules import OWN_FILES
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.standalone.job_rules import Outputs
+from offline_bundle.runner.standalone.job_rules import OWN_FILES, Outputs
 
 _FUNCTIONS = """\
 # True if a folder is reached without a link.

@@ -7,15 +7,11 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.runner.model import FAILED
-from offline_bundle.runner.results.folder import PAGE_NAME, PRIVATE_NAME, TABLE_NAME
+from offline_bundle.runner.results.folder import PAGE_NAME, PRIVATE_NAME, TABLE_NAME, JobRecords
 from offline_bundle.runner.results.owner import OWNER_NAME, is_free, read_owner
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.results.folder import JobRecords
 
 _REPLACED = "replaced"
 

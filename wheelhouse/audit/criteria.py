@@ -21,12 +21,11 @@ from offline_bundle.wheelhouse.audit.rules.policy import (
     find_size_breaches,
     parse_rules,
 )
-from offline_bundle.wheelhouse.audit.subject import read_metadata
+from offline_bundle.wheelhouse.audit.subject import Reader, read_metadata
 from offline_bundle.wheelhouse.derived.wheel_metadata import read_all_metadata
 from offline_bundle.wheelhouse.runtime.errors import AuditError, InputError, first_problems
 
 if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.audit.subject import Reader
     from offline_bundle.wheelhouse.derived.audit_result import (
         Accepted,
         Applied,

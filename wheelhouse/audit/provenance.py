@@ -16,23 +16,19 @@ from __future__ import annotations
 import json
 from importlib import import_module, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from packaging.utils import parse_wheel_filename
 
-from offline_bundle.wheelhouse.audit.subject import read_files
+from offline_bundle.wheelhouse.audit.subject import Reader, read_files
 from offline_bundle.wheelhouse.derived.audit_result import Provenance
 from offline_bundle.wheelhouse.derived.package_names import includes
 from offline_bundle.wheelhouse.derived.wheel_metadata import wheel_paths
-from offline_bundle.wheelhouse.runtime.bundle.manifest import Publisher
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, Publisher
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, first_problems
 from offline_bundle.wheelhouse.runtime.names import PROVENANCE
 from offline_bundle.wheelhouse.runtime.sizes import count
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.audit.subject import Reader
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _PUBLIC_SIGSTORE = "https://tuf-repo-cdn.sigstore.dev"
 _PAYLOAD = "application/vnd.in-toto+json"

@@ -20,20 +20,17 @@ from offline_bundle.wheelhouse.cli.kit.options import (
     trusted_root_option,
 )
 from offline_bundle.wheelhouse.cli.kit.output import print_json, print_note
-from offline_bundle.wheelhouse.cli.kit.progress import show_progress
+from offline_bundle.wheelhouse.cli.kit.progress import Progress, show_progress
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest_bytes
-from offline_bundle.wheelhouse.runtime.bundle.signatures import read_signature
+from offline_bundle.wheelhouse.runtime.bundle.signatures import Signer, SignerPolicy, read_signature
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 from offline_bundle.wheelhouse.runtime.text import printable_lines
-from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
+from offline_bundle.wheelhouse.store.verify import VerifyReport, raise_for_problems, verify
 
 if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.cli.kit.progress import Progress
     from offline_bundle.wheelhouse.derived.audit_result import Provenance
-    from offline_bundle.wheelhouse.runtime.bundle.signatures import Signer, SignerPolicy
     from offline_bundle.wheelhouse.store.recompile import RecompileReport
-    from offline_bundle.wheelhouse.store.verify import VerifyReport
 
 
 @click.command("verify")

@@ -11,16 +11,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.python_downloads import DOWNLOADS, render_downloads
 from offline_bundle.wheelhouse.derived.simple_index import INDEX, render_index
-from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, REPORT, SBOM
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 INVENTORIES = frozenset({SBOM, REPORT})
 """Files that describe the finished manifest."""

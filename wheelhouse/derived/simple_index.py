@@ -25,13 +25,11 @@ from packaging.utils import (
     parse_sdist_filename,
     parse_wheel_filename,
 )
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
 from offline_bundle.wheelhouse.derived.wheel_metadata import is_wheel
 
 if TYPE_CHECKING:
-    from packaging.version import Version
-
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
 
 INDEX = "simple/"

@@ -18,24 +18,21 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.bytecode import needed_bytecode
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES, complete, follow_locks
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
-from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
+    BundledLock,
+    BundledScript,
+    Manifest,
+    read_manifest,
+)
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE
 from offline_bundle.wheelhouse.runtime.errors import InputError, SignatureError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.names import DATA, MANIFEST, PROVENANCE, SIGNATURE, WRITER
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.store.writer import BundleWriter
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import (
-        BundledLock,
-        BundledScript,
-        Manifest,
-    )
 
 DEFAULT_GRACE = timedelta(days=1)
 RETIRED = f"{WRITER}/retired.json"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
+    BundledFile,
     Manifest,
     read_manifest_bytes,
     render_checksums,
@@ -50,7 +51,6 @@ from offline_bundle.wheelhouse.store.staging import link_or_copy, make_executabl
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
 
 _STAGING_WORKERS = 4
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.complete import complete
-from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, BundledScript, Manifest
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.names import DATA, MOST_ANCESTORS, PROVENANCE
 from offline_bundle.wheelhouse.transport.merge_files import (
@@ -25,9 +24,6 @@ from offline_bundle.wheelhouse.transport.merge_files import (
     merge_pythons,
     merge_uv,
 )
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, BundledScript
 
 IMMUTABLE = ("wheels/", "python/", f"{DATA}/")
 """Files in these folders never change under one name: jobs and caches rely on it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from offline_bundle.wheelhouse.runtime.archive.check import THE_END, find_damage
 from offline_bundle.wheelhouse.runtime.archive.extract import intact_files
@@ -20,7 +20,7 @@ from offline_bundle.wheelhouse.runtime.archive.reader import (
     ArchiveLayout,
     render_delta,
 )
-from offline_bundle.wheelhouse.runtime.archive.tar import END
+from offline_bundle.wheelhouse.runtime.archive.tar import END, Entry
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest_bytes
 from offline_bundle.wheelhouse.runtime.disk.commit import journal_paths
 from offline_bundle.wheelhouse.runtime.disk.files import NotRegularError, sha256_of
@@ -35,9 +35,6 @@ from offline_bundle.wheelhouse.runtime.names import LARGEST_HEADER_FILE, MANIFES
 from offline_bundle.wheelhouse.store.shipped import unpacker
 from offline_bundle.wheelhouse.transport.open import read_manifest_document
 from offline_bundle.wheelhouse.transport.output import ArchiveOutput, open_output
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.archive.tar import Entry
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from offline_bundle.wheelhouse.runtime.archive.unpack import (
 from offline_bundle.wheelhouse.runtime.bundle.unreadable import unreadable
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
-from offline_bundle.wheelhouse.runtime.errors import translate_os_errors
+from offline_bundle.wheelhouse.runtime.errors import IntegrityError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.names import INCOMING, SIGNATURE
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 from offline_bundle.wheelhouse.transport.merge import (
@@ -37,7 +37,6 @@ from offline_bundle.wheelhouse.transport.open import check_wheel_names
 if TYPE_CHECKING:
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
     from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
-    from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 
 
 @dataclass(frozen=True)

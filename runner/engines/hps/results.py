@@ -22,6 +22,7 @@ from offline_bundle.runner.engines.hps.projects import common_state, find_projec
 from offline_bundle.runner.engines.hps.stored_files import (
     TASK_FIELDS,
     JobRun,
+    StoredFile,
     find_files,
     find_runs,
 )
@@ -35,7 +36,6 @@ from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
     from offline_bundle.runner.engines.hps.connection.session import Session
-    from offline_bundle.runner.engines.hps.stored_files import StoredFile
 
     Placed = Mapping[str, Sequence[tuple[StoredFile, Path]]]
     """Job identifier → its files and their paths on this disk."""

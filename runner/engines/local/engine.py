@@ -13,19 +13,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from offline_bundle.runner.engines.local.jobs import free_directories
 from offline_bundle.runner.engines.local.launch import prepare_environment
-from offline_bundle.runner.engines.local.pool import JobsInterruptedError, LocalPool
+from offline_bundle.runner.engines.local.pool import JobResult, JobsInterruptedError, LocalPool
 from offline_bundle.runner.job_files.inputs import INPUTS, write_inputs
 from offline_bundle.runner.job_files.names import CONSOLE_NAME
-from offline_bundle.runner.model import JobSpec
+from offline_bundle.runner.model import Counts, Failure, JobSpec, ProjectState, Results
 from offline_bundle.runner.network import no_network_command
 from offline_bundle.runner.options import NO_NETWORK, PARALLEL, PYTHON, Decorator
-from offline_bundle.runner.request import check_request, check_resources
+from offline_bundle.runner.request import Request, check_request, check_resources
 from offline_bundle.runner.results.changes import find_failed, remove_results, set_aside
 from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
@@ -41,11 +41,6 @@ from offline_bundle.runner.results.owner import ResultsOwner, lock_to_project
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.parallel import cpus
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.engines.local.pool import JobResult
-    from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
-    from offline_bundle.runner.request import Request
 
 OPTIONS: tuple[Decorator, ...] = (PARALLEL, NO_NETWORK, PYTHON)
 JOBS_OPTIONS: tuple[Decorator, ...] = ()

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.runner.engines.local.launch import prepare_environment
-from offline_bundle.runner.engines.local.pool import LocalPool
+from offline_bundle.runner.engines.local.pool import JobResult, LocalPool
 from offline_bundle.runner.model import JobSpec, job_name
 from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.engines.local.pool import JobResult
 
 _NAMED_DIRECTORIES = 5
 

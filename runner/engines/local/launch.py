@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse import runtime
@@ -18,10 +18,7 @@ from offline_bundle.wheelhouse.runtime.errors import (
     NotInBundleError,
     SignatureError,
 )
-from offline_bundle.wheelhouse.runtime.launcher.cold_start import prepare
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.launcher.cold_start import Environment
+from offline_bundle.wheelhouse.runtime.launcher.cold_start import Environment, prepare
 
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv.pop(1)); "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from offline_bundle.runner.batch.scheduler import (
     Commands,
     End,
+    JobArray,
     Queue,
     Queued,
     Scheduler,
@@ -23,7 +24,6 @@ from offline_bundle.runner.engines.pbs.options import FOLDER_VARIABLE, qsub_opti
 from offline_bundle.runner.results.job_sets import job_set
 
 if TYPE_CHECKING:
-    from offline_bundle.runner.batch.scheduler import JobArray
     from offline_bundle.runner.request import Request
 
 _commands = Commands(

@@ -5,25 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from offline_bundle.runner.batch.scheduler import (
     Commands,
     End,
+    JobArray,
     Queue,
     Queued,
     Scheduler,
     SchedulerError,
 )
 from offline_bundle.runner.engines.sge.options import qsub_options
-from offline_bundle.runner.request import check_resources
+from offline_bundle.runner.request import Request, check_resources
 from offline_bundle.runner.results.job_sets import members, parse_indices
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.batch.scheduler import JobArray
-    from offline_bundle.runner.request import Request
 
 _commands = Commands(
     title="Grid Engine",

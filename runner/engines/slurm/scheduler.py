@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from offline_bundle.runner.batch.scheduler import (
     Commands,
     End,
+    JobArray,
     Queue,
     Queued,
     Scheduler,
@@ -26,7 +27,6 @@ from offline_bundle.runner.results.job_sets import members, parse_indices
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
-    from offline_bundle.runner.batch.scheduler import JobArray
     from offline_bundle.runner.request import Request
 
 _commands = Commands(

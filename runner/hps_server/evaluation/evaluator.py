@@ -19,15 +19,11 @@ import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offline_bundle.runner.hps_server.evaluation.task_run import Run, TaskRunner
-from offline_bundle.runner.hps_server.store.database import now
-from offline_bundle.runner.hps_server.store.projects import reset_task
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.hps_server.store.database import Body, Store
-    from offline_bundle.runner.hps_server.store.projects import Projects
+from offline_bundle.runner.hps_server.store.database import Body, Store, now
+from offline_bundle.runner.hps_server.store.projects import Projects, reset_task
 
 _POLL_SECONDS = 5.0
 

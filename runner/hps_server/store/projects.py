@@ -11,11 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offline_bundle.runner.hps_server.store.database import Body, new_id, now, parse_json
+from offline_bundle.runner.hps_server.store.database import Body, Store, new_id, now, parse_json
 
 if TYPE_CHECKING:
     from offline_bundle.runner.hps_server.auth import User
-    from offline_bundle.runner.hps_server.store.database import Store
     from offline_bundle.runner.hps_server.store.file_storage import Storage
 
 CONSOLE = "console_output"

@@ -19,17 +19,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from offline_bundle.runner.model import FAILED, SUCCEEDED, FileEntry, JobEntry, ResultsOrigin
 from offline_bundle.runner.results.failures import FailureGroup, error_line, group_failures
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 _FOLDER = Path(__file__).parent
 _SURROGATES = re.compile("[\ud800-\udfff]")

@@ -16,14 +16,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from offline_bundle.wheelhouse.audit.osv.advisory import AdvisoryError, decode_advisory
+from offline_bundle.wheelhouse.audit.osv.advisory import Advisory, AdvisoryError, decode_advisory
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.sizes import format_size
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.audit.osv.advisory import Advisory
 
 LARGEST_FILE = 16 * 1024 * 1024
 """Bytes of one advisory. The largest public ones have less than 1 MiB."""

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.utils import canonicalize_name
 
 from offline_bundle.wheelhouse.audit.rules.toml_files import check_keys, parse_toml, text_of
-from offline_bundle.wheelhouse.derived.audit_result import Accepted, Applied
+from offline_bundle.wheelhouse.derived.audit_result import Accepted, Applied, Finding
 from offline_bundle.wheelhouse.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.derived.audit_result import Finding
 
 _KEYS = ("id", "package", "reason", "until")
 

@@ -23,10 +23,14 @@ from packaging.utils import canonicalize_name
 from offline_bundle.wheelhouse.audit.osv.matching import parse_version
 from offline_bundle.wheelhouse.audit.rules.licences import Licences
 from offline_bundle.wheelhouse.audit.rules.toml_files import check_keys, parse_toml, texts_of
-from offline_bundle.wheelhouse.derived.audit_result import Breach
+from offline_bundle.wheelhouse.derived.audit_result import Accepted, Breach, Provenance
 from offline_bundle.wheelhouse.derived.package_names import includes, read_names
 from offline_bundle.wheelhouse.derived.requirement_graph import parse_requirement
-from offline_bundle.wheelhouse.derived.wheel_metadata import describe_source, wheel_name
+from offline_bundle.wheelhouse.derived.wheel_metadata import (
+    WheelMetadata,
+    describe_source,
+    wheel_name,
+)
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.sizes import format_size, parse_size
 
@@ -35,8 +39,6 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
 
-    from offline_bundle.wheelhouse.derived.audit_result import Accepted, Provenance
-    from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 
 _KEYS = (

@@ -15,13 +15,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
-from offline_bundle.wheelhouse.derived.diff import diff
+from offline_bundle.wheelhouse.derived.diff import BundleDiff, diff
 from offline_bundle.wheelhouse.derived.report.review import publishers, severity_colour, verdicts
 from offline_bundle.wheelhouse.derived.wheel_metadata import (
+    WheelMetadata,
     describe_source,
     read_all_metadata,
     wheel_name,
@@ -31,11 +32,7 @@ from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
     from offline_bundle.wheelhouse.derived.audit_result import Audit
-    from offline_bundle.wheelhouse.derived.diff import BundleDiff
-    from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
     from offline_bundle.wheelhouse.runtime.bundle.manifest import (
         BundledFile,
         BundledLock,

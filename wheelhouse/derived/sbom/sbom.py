@@ -42,9 +42,9 @@ from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.spdx import fixup_id, is_expression
 from packageurl import PackageURL
 
-from offline_bundle.wheelhouse.derived.audit_result import INTERPRETER, Package
+from offline_bundle.wheelhouse.derived.audit_result import INTERPRETER, Audit, Package
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
-from offline_bundle.wheelhouse.derived.requirement_graph import lock_graph
+from offline_bundle.wheelhouse.derived.requirement_graph import LockGraph, lock_graph
 from offline_bundle.wheelhouse.derived.sbom.vulnerabilities import vulnerabilities
 from offline_bundle.wheelhouse.derived.wheel_metadata import (
     WheelMetadata,
@@ -53,8 +53,6 @@ from offline_bundle.wheelhouse.derived.wheel_metadata import (
 )
 
 if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.derived.audit_result import Audit
-    from offline_bundle.wheelhouse.derived.requirement_graph import LockGraph
     from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 
 _INTERPRETER_FOLDER = "python"

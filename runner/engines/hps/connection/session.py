@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import requests
 from ansys.hps.client.jms import JmsApi, ProjectApi  # type: ignore[import-untyped]
 
 from offline_bundle.runner.engines.hps.connection.client import (
     CONNECT_SECONDS,
+    VerifyingClient,
     close_client,
     make_client,
 )
@@ -37,12 +38,8 @@ from offline_bundle.runner.engines.hps.connection.environment import (
     client_environment,
     quiet_logging,
 )
-from offline_bundle.runner.engines.hps.connection.server import DEFAULT_URL
+from offline_bundle.runner.engines.hps.connection.server import DEFAULT_URL, Server
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.connection.client import VerifyingClient
-    from offline_bundle.runner.engines.hps.connection.server import Server
 
 RETRY_TIMEOUT_SECONDS = 1800.0
 """A restart of a server takes minutes, and jobs continue meanwhile."""
