@@ -17,12 +17,23 @@ from offline_bundle.builder import bytecode, restore
 from offline_bundle.builder.compose import Composition, LockedScript, compose
 from offline_bundle.builder.extras import python_builds, uv_binaries
 from offline_bundle.builder.fetch.cache import DownloadCache
+from offline_bundle.builder.fetch.model import FetchProgress
 from offline_bundle.builder.formats.base import FormatContext, formats_of
 from offline_bundle.builder.formats.registry import add_formats
 from offline_bundle.builder.included_data import add_data
+from offline_bundle.builder.model import (
+    BuildPlan,
+    BuildProgress,
+    BuildRequest,
+    Resolved,
+    ResolvedLock,
+)
+from offline_bundle.builder.resolve.model import Indexes
 from offline_bundle.builder.resolve.uv_process import uv_version_here
 from offline_bundle.builder.wheels.collect import Collector, check_closures, source_of
+from offline_bundle.wheelhouse.derived.audit_result import Audit
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.names import SETTINGS
@@ -31,17 +42,6 @@ from offline_bundle.wheelhouse.store.shipped import bundle_files
 
 if TYPE_CHECKING:
     from offline_bundle.builder.extras.python_builds import PythonArchive
-    from offline_bundle.builder.fetch.model import FetchProgress
-    from offline_bundle.builder.model import (
-        BuildPlan,
-        BuildProgress,
-        BuildRequest,
-        Resolved,
-        ResolvedLock,
-    )
-    from offline_bundle.builder.resolve.model import Indexes
-    from offline_bundle.wheelhouse.derived.audit_result import Audit
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 # The last second that a manifest's timestamp can hold: 9999-12-31T23:59:59Z.

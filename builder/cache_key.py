@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offline_bundle import __version__
 from offline_bundle.builder.headers.headers import Headers
@@ -19,6 +19,7 @@ from offline_bundle.builder.headers.model import HeaderRequest
 from offline_bundle.builder.included_data import read_included
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import pair_up
+from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.search import find_scripts
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.settings import uv_settings
@@ -30,9 +31,6 @@ from offline_bundle.wheelhouse.runtime.python.pep723 import settings_digest
 from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requirement
 from offline_bundle.wheelhouse.runtime.text import without_logins
 from offline_bundle.wheelhouse.store.shipped import bundle_files
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.inputs.scripts import Script
 
 # Parameters of `build` that do not change its result; targets are in the key by name.
 _NOT_IN_KEY = {

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.bundled import metadata_changes
 from offline_bundle.wheelhouse.derived.diff import BundleDiff, PackageChange, diff
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.store.shipped import is_launcher_file
 
 if TYPE_CHECKING:
     from typing import Any
-
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

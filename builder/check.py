@@ -20,7 +20,15 @@ from offline_bundle.builder.changes import Change, changes_between
 from offline_bundle.builder.compose import UV_TOML
 from offline_bundle.builder.formats.base import formats_of
 from offline_bundle.builder.inputs.bundled import bundled_script, has_same_metadata
+from offline_bundle.builder.model import (
+    BuildPlan,
+    BuildProgress,
+    BuildRequest,
+    Resolved,
+    ResolvedLock,
+)
 from offline_bundle.builder.pipeline import plan_build
+from offline_bundle.builder.resolve.model import Artifact, Resolution
 from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.local_source import project_digest
 from offline_bundle.wheelhouse.derived.bytecode import find_compiler
@@ -46,15 +54,6 @@ from offline_bundle.wheelhouse.store.shipped import bundle_files, is_launcher_fi
 
 if TYPE_CHECKING:
     from typing import Any
-
-    from offline_bundle.builder.model import (
-        BuildPlan,
-        BuildProgress,
-        BuildRequest,
-        Resolved,
-        ResolvedLock,
-    )
-    from offline_bundle.builder.resolve.model import Artifact, Resolution
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.complete import file_entry
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 from offline_bundle.wheelhouse.runtime.disk.files import check_space, file_digest
 from offline_bundle.wheelhouse.runtime.disk.paths import path_problems
 from offline_bundle.wheelhouse.runtime.errors import (
@@ -27,7 +28,6 @@ from offline_bundle.wheelhouse.runtime.names import DATA
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 

@@ -7,24 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from offline_bundle.builder.fetch.credentials import Credentials
+from offline_bundle.builder.fetch.model import FetchProgress, TlsSettings
 from offline_bundle.builder.headers.model import HeaderRequest
 from offline_bundle.builder.included_data import IncludedData
+from offline_bundle.builder.inputs.scripts import Script
+from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.resolve.cuda import cuda_notes
 from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions, Resolver
+from offline_bundle.wheelhouse.derived.audit_result import Audit
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import LockedScript
     from offline_bundle.builder.extras.python_builds import PythonBuild
-    from offline_bundle.builder.fetch.credentials import Credentials
-    from offline_bundle.builder.fetch.model import FetchProgress, TlsSettings
-    from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.inputs.targets import Target
     from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
     from offline_bundle.wheelhouse.audit.criteria import Criteria
     from offline_bundle.wheelhouse.audit.provenance import AttestationVerifier
-    from offline_bundle.wheelhouse.derived.audit_result import Audit
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,10 @@ from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import find_build_interpreters, pair_up
 from offline_bundle.builder.inputs.scripts import Script, notes_for_uv
 from offline_bundle.builder.inputs.search import find_scripts
+from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.model import BuildPlan, BuildProgress, BuildReport, BuildRequest
 from offline_bundle.builder.resolve import from_manifest, uv_checks
+from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.resolve.uv_lockfile import Locking, read_script_locks
 from offline_bundle.builder.review.plan import has_corrupt_provenance, plan_review
@@ -40,8 +42,6 @@ from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.builder.inputs.targets import Target
-    from offline_bundle.builder.resolve.model import ResolveOptions
 
 _UNSIGNED = (
     "the signature was removed because the bundle changed; sign it again with --sign or `sign`"

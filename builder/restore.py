@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.resolve.from_manifest import UPDATE_HINT, origin, url_of
 from offline_bundle.builder.resolve.model import Artifact
@@ -28,9 +28,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
 )
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, PROVENANCE
 from offline_bundle.wheelhouse.store.verify import verify
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.inputs.scripts import Script
 
 _LOCKED_FOLDERS = ("wheels/", "uv/", "python/", "locks/", "envs/", "images/")
 _UV_SHIM = "envs/bin/uv"

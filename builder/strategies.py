@@ -12,22 +12,22 @@ from offline_bundle.builder import restore
 from offline_bundle.builder.extras import python_builds, uv_binaries
 from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.inputs.plan import older_pythons
+from offline_bundle.builder.inputs.scripts import Script
+from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.model import BuildPlan, Resolved, ResolvedLock
 from offline_bundle.builder.resolve import from_manifest
+from offline_bundle.builder.resolve.model import Artifact, Resolver
 from offline_bundle.builder.resolve.select import check_builds_allowed, select_artifacts
 from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.resolve.uv import UvResolver
 from offline_bundle.builder.resolve.uv_lockfile import check_files
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.parallel import gather
 
 if TYPE_CHECKING:
     from offline_bundle.builder.extras.python_builds import PythonBuild
-    from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.inputs.targets import Target
-    from offline_bundle.builder.resolve.model import Artifact, Resolver
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 # I/O-bound, so more processes than cores.
 _PARALLEL_RESOLUTIONS = 8

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from offline_bundle.runner.values import Value
 from offline_bundle.wheelhouse.runtime.text import printable
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from offline_bundle.runner.values import Value
 
 UNDER_WAY = ("pending", "running")
 SUCCEEDED = "done"

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from offline_bundle.runner.job_files.inputs import InputFile, plan_inputs
 from offline_bundle.runner.job_files.local_modules import check_local_modules
@@ -16,16 +16,13 @@ from offline_bundle.runner.job_files.outputs import output_fault, plan_outputs
 from offline_bundle.runner.resources import column_problems, group_by_amounts
 from offline_bundle.runner.signed_files import check_inputs
 from offline_bundle.runner.standalone.job_rules import Outputs, fill
+from offline_bundle.runner.values import JobValues, Value
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, NotInBundleError
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
 from offline_bundle.wheelhouse.runtime.python.pep723 import read_block
 from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requirement
 from offline_bundle.wheelhouse.runtime.sizes import count
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.values import JobValues, Value
-
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 """The variable that gives libraries the number of their threads."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from offline_bundle.runner.options import POSITIVE
+from offline_bundle.runner.values import JobValues
 from offline_bundle.wheelhouse.cli.kit.options import SizeType
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.values import JobValues
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")
 _SHOWN_PROBLEMS = 10

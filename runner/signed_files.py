@@ -12,17 +12,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from offline_bundle.runner.job_files.inputs import InputFile
 from offline_bundle.wheelhouse.runtime.bundle.policy import may_be_in_force
 from offline_bundle.wheelhouse.runtime.launcher.trusted_bundle import (
     TrustedBundle,
     name_in_bundle,
     open_bundle,
 )
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.job_files.inputs import InputFile
 
 
 def check_inputs(files: Sequence[InputFile], bundle: Path) -> tuple[InputFile, ...]:

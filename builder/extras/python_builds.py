@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from offline_bundle.builder.fetch.credentials import Credentials, redact
+from offline_bundle.builder.inputs.scripts import Script
+from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.resolve.uv_process import run_uv
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, Source
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest
@@ -37,8 +39,6 @@ from offline_bundle.wheelhouse.runtime.text import without_logins
 if TYPE_CHECKING:
     import subprocess
 
-    from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.inputs.targets import Target
 
 _PARALLEL_DOWNLOADS = 4
 _RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+)")

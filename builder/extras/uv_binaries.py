@@ -7,16 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import Target
+from offline_bundle.builder.resolve.model import Artifact
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, Source
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.names import DIGEST_LENGTH
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.resolve.model import Artifact
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, Source
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from offline_bundle.builder.fetch.credentials import Login
 from offline_bundle.wheelhouse.runtime.processes import absolute_path, find_program
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.credentials import Login
 
 # A keyring that waits for its owner to unlock it must not block a build for ever.
 _TIMEOUT_SECONDS = 60.0

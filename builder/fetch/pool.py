@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
+from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.fetch.model import (
     Download,
     DownloadError,
@@ -28,7 +29,6 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.cache import DownloadCache
-    from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.fetch.transfer import Transfer
 
 _Item = TypeVar("_Item")

@@ -16,11 +16,11 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, Ne
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 from urllib3.util import Retry
 
+from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.fetch.model import Download, DownloadError
 from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.builder.fetch.partial_download import PartialDownload
 
 _RETRYABLE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}

@@ -21,6 +21,7 @@ from urllib.request import url2pathname
 import requests
 from urllib3.exceptions import HTTPError
 
+from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.fetch.http import IndexSession
 from offline_bundle.builder.fetch.model import (
     Cancelled,
@@ -41,7 +42,6 @@ from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
     from offline_bundle.builder.fetch.cache import DownloadCache
-    from offline_bundle.builder.fetch.credentials import Credentials
 
 _TRIES = 5
 _BLOCK = 1 << 18  # bytes; larger blocks gain nothing, smaller ones cost time

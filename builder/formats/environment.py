@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.wheelhouse.derived.compile_wheels import TEST_FOLDERS
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
 from offline_bundle.wheelhouse.runtime.names import ENVIRONMENT_MARK
 from offline_bundle.wheelhouse.runtime.processes import run_captured
@@ -26,7 +27,6 @@ from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpret
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.base import FormatContext
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock
 
 _UV_FILES = {"_virtualenv.py", "_virtualenv.pth"}
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.builder.formats.base import FormatContext, with_locks
 from offline_bundle.builder.formats.environment import EnvironmentMaker
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
 from offline_bundle.wheelhouse.runtime.launcher.prepare.contents import (
     file_checksums,
@@ -25,7 +26,6 @@ from offline_bundle.wheelhouse.runtime.processes import find_program, run_captur
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 FOLDER = "images"
 _SECONDS = "315532800"  # 1980-01-01, the earliest time that ZIP files can have

@@ -9,10 +9,10 @@ from offline_bundle.builder.formats.base import Format, FormatContext, formats_o
 from offline_bundle.builder.formats.image import ImageFormat, find_mksquashfs
 from offline_bundle.builder.formats.uv_cache import UvCacheFormat
 from offline_bundle.builder.formats.venv import VenvFormat
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 # In the order in which they are added; the index is what `compose` writes.
 _FORMATS: dict[str, Format] = {

@@ -34,6 +34,7 @@ from offline_bundle.builder.inputs.scripts import Script, parse_script
 from offline_bundle.builder.inputs.targets import Target, host_platform
 from offline_bundle.builder.inputs.uv_sources import source_entries
 from offline_bundle.builder.resolve import free_threaded, uv_process
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError, IntegrityError
 from offline_bundle.wheelhouse.runtime.processes import run_captured
@@ -41,7 +42,6 @@ from offline_bundle.wheelhouse.runtime.processes import run_captured
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
     from offline_bundle.builder.formats.index_proxy import IndexProxy
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest
 
 FOLDER = "cache"
 _PAGES = "simple-"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from offline_bundle.builder.formats.base import FormatContext, with_locks
 from offline_bundle.builder.formats.environment import EnvironmentMaker
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import Composition
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 FOLDER = "envs"
 UV_SHIM = f"{FOLDER}/bin/uv"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.wheelhouse.runtime.bundle.manifest_entries import BundledLock, BundledScript
 from offline_bundle.wheelhouse.runtime.python.pep723 import block_digest, settings_digest
 from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requirement
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.inputs.scripts import Script
 
 
 def bundled_script(

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.inputs.scripts import Script
 
 _REQUIREMENT = re.compile(r"git\+([a-z][a-z0-9+.-]*://[^\s#;]+)", re.IGNORECASE)
 _URL = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)

@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import Target, choose_python, make_target
 from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
 from offline_bundle.wheelhouse.runtime.python.platforms import (
@@ -30,9 +31,6 @@ from offline_bundle.wheelhouse.runtime.strict_json import (
     parse_object,
     shown_value,
 )
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.inputs.scripts import Script
 
 FORMAT = 1
 _LARGEST_FILE = 1024 * 1024

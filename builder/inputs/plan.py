@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.node_file import NodeDescription, node_targets
+from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import (
     Target,
     admitted_pythons,
@@ -17,9 +17,6 @@ from offline_bundle.builder.inputs.targets import (
 from offline_bundle.builder.inputs.uv_sources import local_sources
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, ResolveError
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.inputs.scripts import Script
 
 # Parallel searches for interpreters: each search starts processes.
 _SEARCHES = 2

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from offline_bundle.builder.inputs.uv_sources import source_entries
+from offline_bundle.builder.resolve.model import Artifact, Resolution
 from offline_bundle.builder.resolve.settings.uv_settings import requirement_name
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.resolve.model import Artifact, Resolution
 
 _PREFIXES = ("nvidia-", "cuda-", "triton")
 _GUIDE = "https://docs.astral.sh/uv/guides/integration/pytorch/"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.pylock import Package, PackageSdist, PackageVcs, PackageWheel, Pylock
@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from offline_bundle.builder.inputs.bundled import bundled_script, metadata_changes
+from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.resolve.model import Artifact, Indexes, Resolution, Resolver
 from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path
@@ -32,9 +33,6 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import (
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError, OutOfDateError
 from offline_bundle.wheelhouse.runtime.names import COPY_AGAIN_HINT, MANIFEST
 from offline_bundle.wheelhouse.runtime.text import shown
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.inputs.scripts import Script
 
 UPDATE_HINT = "build without --locked to update the bundle"
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from offline_bundle.builder.inputs.scripts import Script
+from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.wheelhouse.derived.package_names import includes
 
 if TYPE_CHECKING:
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
 
     from packaging.pylock import Pylock
 
-    from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.inputs.targets import Target
 
 ArtifactKind = Literal["wheel", "sdist", "directory", "git"]
 

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import Target, host_platform
 from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
 from offline_bundle.wheelhouse.runtime.processes import absolute_path, run_captured
@@ -26,7 +27,6 @@ from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 if TYPE_CHECKING:
     import subprocess
 
-    from offline_bundle.builder.inputs.scripts import Script
 
 USE_UV = "leave out `--resolver pip-tools`: uv can do this"
 # Variables for another interpreter, platform or output than the one requested here.

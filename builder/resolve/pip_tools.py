@@ -27,6 +27,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import redact
+from offline_bundle.builder.inputs.scripts import Script
+from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.resolve.model import Artifact, Indexes, Resolution, ResolveOptions
 from offline_bundle.builder.resolve.pip_sandbox import USE_UV, PipSandbox, pip_sandbox
 from offline_bundle.builder.resolve.settings import uv_settings
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     import subprocess
 
     from offline_bundle.builder.fetch.cache import DownloadCache
-    from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.inputs.targets import Target
 
 _BLOCK = 1 << 20
 _PIP_CONFIG = "pip's own configuration decides: see `pip config debug`"

@@ -28,6 +28,8 @@ from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import Credentials, redact
 from offline_bundle.builder.inputs.git_urls import without_git_logins
+from offline_bundle.builder.inputs.scripts import Script
+from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.inputs.uv_sources import list_at
 from offline_bundle.builder.resolve import free_threaded, uv_messages
 from offline_bundle.builder.resolve.model import Artifact, Indexes, Resolution, ResolveOptions
@@ -50,8 +52,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
 if TYPE_CHECKING:
     import subprocess
 
-    from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.inputs.targets import Target
 
 # Older Pythons that are tried at the same time.
 _PARALLEL_TRIALS = 3

@@ -14,18 +14,16 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offline_bundle.builder.fetch.credentials import Credentials, redact
+from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import admitted_pythons
 from offline_bundle.builder.resolve import uv_process
+from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
 from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, OutOfDateError
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
 
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==")
 _EXPORT = (

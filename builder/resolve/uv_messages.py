@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from offline_bundle.builder.fetch.credentials import Credentials
+from offline_bundle.builder.inputs.scripts import Script
+from offline_bundle.builder.inputs.targets import Target
+from offline_bundle.builder.resolve.model import Resolution
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
     FetchError,
@@ -16,12 +19,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
     NoWheelError,
     ResolveError,
 )
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.credentials import Credentials
-    from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.inputs.targets import Target
-    from offline_bundle.builder.resolve.model import Resolution
 
 # The index refused the credentials, or got none: uv goes on without what it cannot see.
 _UNAUTHORIZED = re.compile(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from offline_bundle.builder.fetch.credential_helpers import keyring_path
+from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.resolve.settings.uv_files import user_folder
 from offline_bundle.wheelhouse.runtime.processes import run_captured
@@ -18,7 +19,6 @@ from offline_bundle.wheelhouse.runtime.processes import run_captured
 if TYPE_CHECKING:
     import subprocess
 
-    from offline_bundle.builder.resolve.model import ResolveOptions
 
 # Variables that would override the flags (which Python is meant), or that must not decide.
 _DROPPED = (

@@ -7,14 +7,11 @@ not the same as not affected.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from offline_bundle.builder.review.json_client import JsonClient, NoAnswerError
 from offline_bundle.wheelhouse.audit.osv.advisory import Advisory, AdvisoryError, parse_advisory
+from offline_bundle.wheelhouse.derived.audit_result import Package
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.derived.audit_result import Package
 
 _SIMPLE = re.compile(r"/simple/?$")
 _MOST_PAGES = 100

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+from offline_bundle.builder.model import BuildPlan
 from offline_bundle.builder.review.json_client import WORKERS, JsonClient, NoAnswerError
 from offline_bundle.builder.review.plan import has_provenance
 from offline_bundle.wheelhouse.audit.provenance import AttestationError, AttestationVerifier
@@ -18,7 +19,6 @@ from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
     from offline_bundle.builder.compose import LockedScript, WheelFile
-    from offline_bundle.builder.model import BuildPlan
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 _SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"

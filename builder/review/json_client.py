@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import requests
 from urllib3.exceptions import HTTPError
 
+from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.fetch.http import IndexSession
+from offline_bundle.builder.fetch.model import TlsSettings
 from offline_bundle.builder.fetch.responses import RetryableError
 from offline_bundle.builder.fetch.transfer import read_blocks
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.credentials import Credentials
-    from offline_bundle.builder.fetch.model import TlsSettings
 
 WORKERS = 8
 """Requests at the same time."""

@@ -14,29 +14,27 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomli_w
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.credentials import Credentials, redact
 from offline_bundle.builder.inputs.git_urls import without_git_logins
+from offline_bundle.builder.inputs.scripts import Script
+from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.inputs.uv_sources import (
     list_at,
     local_build_requirements,
     source_entries,
 )
 from offline_bundle.builder.resolve import uv_process
+from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
 from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.wheels.sources import copy_source, source_digest
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.inputs.scripts import Script
-    from offline_bundle.builder.inputs.targets import Target
-    from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
 
 # ZIP has no earlier time; backends that use SOURCE_DATE_EPOCH then write equal archives.
 _EPOCH = "315532800"

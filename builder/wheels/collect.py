@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from offline_bundle.builder.compose import LockedScript, WheelFile
 from offline_bundle.builder.fetch.cache import DownloadCache
+from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.fetch.model import Download, Fetched, FetchProgress, TlsSettings
 from offline_bundle.builder.fetch.pool import fetch
 from offline_bundle.builder.resolve.model import Artifact, Indexes, Resolution, ResolveOptions
@@ -33,7 +34,6 @@ from offline_bundle.wheelhouse.runtime.parallel import gather
 from offline_bundle.wheelhouse.runtime.text import without_logins
 
 if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.credentials import Credentials
     from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.builder.fetch.credentials import Credentials, redact
+from offline_bundle.builder.resolve.model import Artifact
 from offline_bundle.builder.wheels.local_source import copy_project, project_digest
 from offline_bundle.wheelhouse.runtime.disk.files import file_digest, sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.processes import find_program, run_captured
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.resolve.model import Artifact
 
 
 def source_digest(artifact: Artifact, sdist: Path | None, *, with_lfs: bool) -> str:

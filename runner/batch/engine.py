@@ -12,20 +12,18 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offline_bundle.runner.batch.folder import render
 from offline_bundle.runner.batch.job_script import SCRIPT_NAME
 from offline_bundle.runner.batch.scheduler import Scheduler, scheduler_arrays
 from offline_bundle.runner.batch.submission import BatchSubmission
+from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
 from offline_bundle.runner.request import Request, check_request
 from offline_bundle.runner.results.changes import remove_results
 from offline_bundle.runner.results.folder import PRIVATE_NAME, read_submission
 from offline_bundle.runner.results.job_sets import job_set
 from offline_bundle.wheelhouse.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
 
 
 class BatchEngine:

@@ -21,11 +21,11 @@ from offline_bundle.runner.job_files.names import CONSOLE_NAME, INPUT_PARAMETERS
 from offline_bundle.runner.job_files.output_checks import render_output_checks
 from offline_bundle.runner.model import job_name
 from offline_bundle.runner.results.folder import ATTEMPTS, PRIVATE_NAME
+from offline_bundle.runner.values import Value
 from offline_bundle.wheelhouse.runtime.names import POLICY_PATH
 
 if TYPE_CHECKING:
     from offline_bundle.runner.standalone.job_rules import Outputs
-    from offline_bundle.runner.values import Value
 
 LOGS = "logs"
 SCRIPT_NAME = "job.sh"

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offline_bundle.runner.batch.folder import write_folder
 from offline_bundle.runner.batch.job_ends import JobEnds
@@ -26,6 +26,7 @@ from offline_bundle.runner.batch.scheduler import (
     scheduler_arrays,
 )
 from offline_bundle.runner.follow import JobsGoOnError
+from offline_bundle.runner.model import ProjectState
 from offline_bundle.runner.request import Request, check_request
 from offline_bundle.runner.results.changes import find_failed, set_aside
 from offline_bundle.runner.results.folder import (
@@ -41,9 +42,6 @@ from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.sizes import count
 from offline_bundle.wheelhouse.runtime.text import printable
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.model import ProjectState
 
 _RETRY_TIMEOUT_SECONDS = 1800.0
 """Time that a controller may not answer: jobs continue without it."""

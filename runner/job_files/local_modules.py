@@ -7,12 +7,9 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from offline_bundle.runner.job_files.inputs import InputFile
 from offline_bundle.wheelhouse.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.job_files.inputs import InputFile
 
 
 def check_local_modules(script: Path, files: Sequence[InputFile]) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from offline_bundle.runner.model import Failure
+from offline_bundle.runner.model import Failure
 
 _EXIT_CODE = re.compile(r"evaluator: .*return code -?\d+|exit code -?\d+")
 """Lines that engines add after what the script printed: the exit code alone."""

@@ -10,7 +10,6 @@ import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.audit.provenance import AttestationVerifier, verify_wheels
 from offline_bundle.wheelhouse.audit.rules.exceptions import apply_exceptions, parse_exceptions
@@ -22,18 +21,10 @@ from offline_bundle.wheelhouse.audit.rules.policy import (
     parse_rules,
 )
 from offline_bundle.wheelhouse.audit.subject import Reader, read_metadata
+from offline_bundle.wheelhouse.derived.audit_result import Accepted, Applied, Audit, Breach, Finding
 from offline_bundle.wheelhouse.derived.wheel_metadata import read_all_metadata
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.errors import AuditError, InputError, first_problems
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.derived.audit_result import (
-        Accepted,
-        Applied,
-        Audit,
-        Breach,
-        Finding,
-    )
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _LARGEST_TEXT = 1024 * 1024
 

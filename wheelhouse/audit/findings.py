@@ -27,12 +27,12 @@ from offline_bundle.wheelhouse.derived.audit_result import (
     Use,
 )
 from offline_bundle.wheelhouse.derived.requirement_graph import parse_requirement
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
     from offline_bundle.wheelhouse.audit.osv.advisory import Advisory, Affected
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _PREFERRED = ("PYSEC-", "GHSA-", "CVE-")
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from offline_bundle.wheelhouse.derived.audit_result import Accepted, Audit, Breach, Finding
 from offline_bundle.wheelhouse.derived.sarif import sarif_log
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.errors import first_problems
 from offline_bundle.wheelhouse.runtime.names import MANIFEST
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.derived.audit_result import Accepted, Audit, Breach, Finding
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 FINDING_TITLES = ("package", "version", "id", "severity", "fixed in", "required", "needed by")
 BREACH_TITLES = ("rule", "subject", "reason")

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Publisher
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
     import datetime as dt
 
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Publisher
 
 INTERPRETER = "Python"
 """Name of CPython as a package; no name of an index has a capital letter."""

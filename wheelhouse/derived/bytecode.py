@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.bytecode import bytecode_path
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.processes import tool_variables
@@ -18,7 +19,6 @@ from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpret
 if TYPE_CHECKING:
     from typing import Self
 
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 _PROGRAM = Path(__file__).with_name("compile_wheels.py")
 # No site-packages and no user settings; warnings about the code of packages are not printed.

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledPackage, Manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledPackage, Manifest
 
 _V = TypeVar("_V")
 

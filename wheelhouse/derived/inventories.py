@@ -13,17 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from offline_bundle.wheelhouse.derived.audit_result import Audit
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES, file_entry
 from offline_bundle.wheelhouse.derived.wheel_metadata import wheel_paths
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import corrupt_bundle
 from offline_bundle.wheelhouse.runtime.names import REPORT, SBOM
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.derived.audit_result import Audit
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 def add_inventories(

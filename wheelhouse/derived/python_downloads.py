@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
+    BundledFile,
+    BundledPython,
+    BundledTarget,
+)
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import (
-        BundledFile,
-        BundledPython,
-        BundledTarget,
-    )
 
 DOWNLOADS = "python-downloads.json"
 # uv replaces this prefix, and no other, by its mirror (uv 0.7 to 0.13).

@@ -18,11 +18,11 @@ from packaging.markers import Environment, UndefinedComparison, UndefinedEnviron
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledTarget, Manifest
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 
 if TYPE_CHECKING:
     from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledTarget, Manifest
 
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _MACHINES = {

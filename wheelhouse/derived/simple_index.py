@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from packaging.utils import (
@@ -28,9 +28,7 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from offline_bundle.wheelhouse.derived.wheel_metadata import is_wheel
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
 
 INDEX = "simple/"
 """The folder of the pages in a bundle."""

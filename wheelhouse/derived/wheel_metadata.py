@@ -17,17 +17,14 @@ from dataclasses import dataclass
 from email.utils import getaddresses
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.text import one_line
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
 
 _LARGEST_METADATA = 32 * 1024 * 1024
 _LONGEST_LICENCE_NAME = 64

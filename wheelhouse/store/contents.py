@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.wheel_metadata import is_wheel
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest, Publisher
 from offline_bundle.wheelhouse.runtime.names import DATA
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest, Publisher
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
+    BundledFile,
+    BundledPython,
+    BundledScript,
+    BundledUv,
+    Manifest,
+    Publisher,
+)
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import (
-        BundledFile,
-        BundledPython,
-        BundledScript,
-        BundledUv,
-        Manifest,
-        Publisher,
-    )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from offline_bundle.wheelhouse.runtime.archive.unpack import (
     raise_missing,
     raise_rollback,
 )
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.bundle.unreadable import unreadable
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.disk.safe_folder import SafeFolder
@@ -36,7 +37,6 @@ from offline_bundle.wheelhouse.transport.open import check_wheel_names
 
 if TYPE_CHECKING:
     from offline_bundle.wheelhouse.runtime.archive.reader import Archive
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.utils import canonicalize_name
 
 from offline_bundle.builder.fetch.model import TlsSettings
+from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.uv_sources import list_at, source_entries
 from offline_bundle.builder.resolve.settings.uv_files import configuration_files, ignored_projects
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.inputs.scripts import Script
 
 _NOT_FOR_BUILDS = {
     "config-settings-package",

@@ -31,6 +31,7 @@ from offline_bundle.wheelhouse.derived.wheel_metadata import (
     describe_source,
     wheel_name,
 )
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.sizes import format_size, parse_size
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
 
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 
 _KEYS = (
     "allowed-licences",

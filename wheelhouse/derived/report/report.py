@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from offline_bundle.wheelhouse.derived.audit_result import Audit
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.diff import BundleDiff, diff
 from offline_bundle.wheelhouse.derived.report.review import publishers, severity_colour, verdicts
@@ -27,18 +28,15 @@ from offline_bundle.wheelhouse.derived.wheel_metadata import (
     read_all_metadata,
     wheel_name,
 )
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
+    BundledFile,
+    BundledLock,
+    Manifest,
+    Source,
+)
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.derived.audit_result import Audit
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import (
-        BundledFile,
-        BundledLock,
-        Manifest,
-        Source,
-    )
 
 _FOLDER = Path(__file__).parent
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from offline_bundle.wheelhouse.derived.audit_result import Audit
 from offline_bundle.wheelhouse.derived.wheel_metadata import wheel_name, wheel_paths
+from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, Publisher
 from offline_bundle.wheelhouse.runtime.sizes import count
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.derived.audit_result import Audit
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, Publisher
 
 COLOURS = {"critical": "bad", "high": "bad", "medium": "warn", "low": "plain"}
 """Severity -> colour; warn for the others."""

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from cyclonedx.model import (
@@ -51,9 +51,7 @@ from offline_bundle.wheelhouse.derived.wheel_metadata import (
     read_all_metadata,
     wheel_name,
 )
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 
 _INTERPRETER_FOLDER = "python"
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]+")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from cyclonedx.model.impact_analysis import ImpactAnalysisState
 from cyclonedx.model.vulnerability import (
@@ -21,8 +20,7 @@ from cyclonedx.model.vulnerability import (
     VulnerabilitySource,
 )
 
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.derived.audit_result import Accepted, Audit, Finding, Package
+from offline_bundle.wheelhouse.derived.audit_result import Accepted, Audit, Finding, Package
 
 _METHODS = {
     "CVSS:4.0": VulnerabilityScoreSource.CVSS_V4,
