@@ -63,7 +63,7 @@ def _print_changes(changes: BundleDiff) -> None:
     counts = f"{len(files.removed)} removed, {len(files.changed)} changed"
     sizes = f"{format_size(changes.old_size)} before, {format_size(changes.new_size)} now"
     click.echo(f"{count(len(files.added), 'file')} added, {counts}; {sizes}.")
-    click.echo(f"At most {format_size(changes.to_carry)} to transfer.")
+    click.echo(f"Added and changed files have {format_size(changes.to_carry)}.")
 
 
 def _name_rows(kind: str, names: Names) -> Iterator[tuple[str, str, str]]:

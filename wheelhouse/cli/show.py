@@ -25,15 +25,17 @@ def show_contents(bundle: Path, *, trusted_root: Path | None, as_json: bool) -> 
     Returns the exit code; raises IntegrityError if an attestation does not hold.
     """
     from offline_bundle.wheelhouse.store.contents import contents
-    from offline_bundle.wheelhouse.transport.open import load_manifest
+    from offline_bundle.wheelhouse.transport.open import count_left_out, load_manifest
 
     manifest = load_manifest(bundle)
+    left_out = count_left_out(bundle)
     states, error = _attestations(bundle, manifest, trusted_root)
     shown = contents(manifest, states)
     if as_json:
-        print_json({**dataclasses.asdict(shown), **error_document(error)})
+        document = {**dataclasses.asdict(shown), "left_out": left_out}
+        print_json({**document, **error_document(error)})
         return error.exit_code if error else 0
-    _print_contents(bundle, shown)
+    _print_contents(bundle, shown, left_out)
     if error:
         raise error
     return 0
@@ -57,10 +59,12 @@ def _attestations(
     return states, None
 
 
-def _print_contents(bundle: Path, shown: Contents) -> None:
+def _print_contents(bundle: Path, shown: Contents, left_out: int) -> None:
     size = f"{count(shown.files, 'file')}, {format_size(shown.size)}"
     click.echo(printable_lines(f"{bundle}: {size}, {shown.created_by}, as of {shown.timestamp}"))
     click.echo("The date is that of its newest package, or SOURCE_DATE_EPOCH; not of the build.")
+    if left_out:
+        click.echo(f"The archive is a difference: {count(left_out, 'file')} left out.")
     for titles, rows in _tables(bundle, shown):
         if rows:
             click.echo()

@@ -204,7 +204,8 @@ def _print_json(
 
 def _print_report(bundle: Path, report: VerifyReport, signers: Iterable[Signer]) -> None:
     size = f"{count(report.files, 'file')}, {format_size(report.size)}"
-    click.echo(f"{bundle}: {size}, all match the manifest.", err=True)
+    left_out = f"; {count(report.left_out, 'file')} left out" if report.left_out else ""
+    click.echo(f"{bundle}: {size}, all match the manifest{left_out}.", err=True)
     if report.pending:
         unused = count(len(report.pending), "unused file")
         print_note(f"an update was interrupted and left {unused}; run it again to finish it")

@@ -89,7 +89,7 @@ class BundleDiff:
     """Bytes of all files of the old bundle."""
     new_size: int
     to_carry: int
-    """Bytes of the files in the new bundle that are not in the old one, by digest."""
+    """Bytes of the added and changed files: those that `pack --since` writes."""
 
     @property
     def is_empty(self) -> bool:
@@ -124,10 +124,7 @@ def diff(old: Manifest, new: Manifest) -> BundleDiff:
     packages = tuple(_package_changes(old, new))
     old_locks, new_locks = _locks(old), _locks(new)
     changed_locks = {f"{change.script}/{change.target}" for change in packages} & old_locks.keys()
-    old_digests = {file.sha256 for file in old.files.values()}
-    to_carry = {
-        file.sha256: file.size or 0 for file in new.files.values() if file.sha256 not in old_digests
-    }
+    files = _names(_digests(old), _digests(new))
     return BundleDiff(
         scripts=_names(_scripts(old), _scripts(new)),
         targets=_names(old.targets, new.targets),
@@ -137,10 +134,10 @@ def diff(old: Manifest, new: Manifest) -> BundleDiff:
         packages=packages,
         uv=_names(_uv_versions(old), _uv_versions(new)),
         pythons=_names(old.pythons, new.pythons),
-        files=_names(_digests(old), _digests(new)),
+        files=files,
         old_size=old.size,
         new_size=new.size,
-        to_carry=sum(to_carry.values()),
+        to_carry=sum(new.files[path].size or 0 for path in (*files.added, *files.changed)),
     )
 
 

@@ -79,14 +79,14 @@ def contents(manifest: Manifest, attestations: Mapping[str, str]) -> Contents:
             file.publisher,
             attestations.get(path, "absent"),
         )
-        for path, file in sorted(manifest.files.items())
+        for path, file in manifest.files.items()
         if is_wheel(path)
     ]
     return Contents(
         created_by=manifest.created_by,
         timestamp=manifest.timestamp,
         locks=tuple(_shown_lock(manifest, *lock) for lock in manifest.locks()),
-        packages=tuple(packages),
+        packages=tuple(sorted(packages, key=lambda one: (one.name, one.wheel))),
         uv={platform: uv.version for platform, uv in sorted(manifest.uv.items())},
         pythons={target: python.version for target, python in sorted(manifest.pythons.items())},
         data=_data_sizes(manifest),

@@ -57,9 +57,11 @@ class VerifyReport:
     """The results of a verification; paths are relative to the bundle and sorted."""
 
     files: int
-    """Number of files in the manifest."""
+    """Number of files that were compared with the manifest."""
     size: int
     """Their bytes."""
+    left_out: int = 0
+    """Number of files in the manifest that an archive leaves out, as a difference."""
     missing: tuple[str, ...] = ()
     changed: tuple[ChangedFile, ...] = ()
     extra: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from offline_bundle.wheelhouse.runtime.archive.check import check_archive
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest_bytes
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, translate_os_errors
-from offline_bundle.wheelhouse.runtime.names import MANIFEST
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MANIFEST
 from offline_bundle.wheelhouse.store.verify import ChangedFile, VerifyReport
 
 if TYPE_CHECKING:
@@ -63,13 +63,20 @@ def verify_archive(
         for archive in archives:
             damage |= check_archive(archive, progress)
             damaged_parts += sorted(archive.source.damaged_parts())
+        members = [
+            archive.manifest.files[entry.path]
+            for archive in archives
+            for entry in archive.entries
+            if entry.path in archive.manifest.files
+        ]
         changes = [
             ChangedFile(path, f"the content in {MANIFEST}", problem)
             for path, problem in damage.items()
         ]
         return VerifyReport(
-            files=sum(len(archive.manifest.files) for archive in archives),
-            size=sum(archive.manifest.size for archive in archives),
+            files=len(members),
+            size=sum(file.size or 0 for file in members),
+            left_out=sum(map(_left_out, archives)),
             changed=(
                 *sorted(changes, key=lambda change: change.path),
                 *(
@@ -78,6 +85,18 @@ def verify_archive(
                 ),
             ),
         )
+
+
+def count_left_out(path: Path) -> int:
+    """Return how many files of the bundle are not in the archive *path*; 0 if it has no base."""
+    if path.is_dir() or _start_of(path).startswith(b"{"):
+        return 0
+    with translate_os_errors(Path()), open_archives([path]) as archives:
+        return sum(map(_left_out, archives))
+
+
+def _left_out(archive: Archive) -> int:
+    return len(archive.manifest.files) - len(archive.included | {CHECKSUMS})
 
 
 def check_wheel_names(archive: Archive) -> None:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from offline_bundle.wheelhouse.derived.complete import file_entry
+from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.runtime.archive.tar import render_header
 from offline_bundle.wheelhouse.runtime.archive.unpack import main
@@ -24,7 +25,7 @@ from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError, In
 from offline_bundle.wheelhouse.store.verify import verify
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 from offline_bundle.wheelhouse.transport import output
-from offline_bundle.wheelhouse.transport.open import read_archive, verify_archive
+from offline_bundle.wheelhouse.transport.open import count_left_out, read_archive, verify_archive
 from offline_bundle.wheelhouse.transport.output import ArchiveOutput, part_sizes
 from offline_bundle.wheelhouse.transport.pack import pack
 from offline_bundle.wheelhouse.transport.unpack import unpack
@@ -242,6 +243,11 @@ def test_a_difference_for_one_package_is_its_files_and_at_most_1_mib(tmp_path: P
     assert report.size == (tmp_path / "d.tar").stat().st_size
     assert report.size <= own + 1024 * 1024
     assert report.left_out > 400
+    verified = verify_archive([tmp_path / "d.tar"])
+    assert (verified.files, verified.left_out) == (report.members, report.left_out)
+    assert verified.size == diff(read_manifest(tmp_path / "old"), read_manifest(bundle)).to_carry
+    assert count_left_out(tmp_path / "d.tar") == report.left_out
+    assert count_left_out(bundle) == count_left_out(bundle / "bundle.json") == 0
 
 
 def described_fully(bundle: Path) -> Path:
