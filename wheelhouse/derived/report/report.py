@@ -34,7 +34,7 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     Manifest,
     Source,
 )
-from offline_bundle.wheelhouse.runtime.names import CHECKSUMS
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, DATA
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.runtime.sizes import count, format_size
 
@@ -52,14 +52,15 @@ _FINDINGS = {
     _NO_LICENCE: ("warn", "its metadata has none"),
     _UNUSED: ("warn", "left from before: offline-bundle prune removes it"),
 }
-_PREPARED = "cache and environments"
-_OTHERS = "index, locks, scripts"
+_OTHERS = "index, locks, scripts, launcher"
 # Kind of file -> the top-level folders of its files; in the order of the page.
 _KINDS: dict[str, tuple[str, ...]] = {
     "wheels": ("wheels",),
     "uv": ("uv",),
     "interpreters": ("python",),
-    _PREPARED: ("cache", "envs"),
+    "bytecode": ("bytecode",),
+    "cache, environments, images": ("cache", "envs", "images"),
+    "data": (DATA,),
     _OTHERS: (),
 }
 
@@ -210,7 +211,7 @@ def _figures(manifest: Manifest, packages: Sequence[_Package]) -> list[tuple[str
         "wheel": sum(len(package.wheels) for package in packages),
         "file": len(manifest.files.keys() | INVENTORIES),  # this page is one of them
     }
-    figures = [(format_size(manifest.size), "in all")]
+    figures = [(format_size(manifest.size), "without this page and the SBOM")]
     for noun, number in numbers.items():
         text, _, label = count(number, noun).partition(" ")
         figures.append((text, label))
@@ -259,7 +260,7 @@ def _sizes(manifest: Manifest) -> list[dict[str, Any]]:
     total = sum(sizes.values())
     return [
         {"colour": colour, "kind": kind, "size": size, "width": _percent(size, total)}
-        for colour, (kind, size) in zip("abcde", sizes.items(), strict=True)
+        for colour, (kind, size) in zip("abcdefg", sizes.items(), strict=True)
         if size
     ]
 

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.wheelhouse.derived.audit_result import Applied
+from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.diff import diff
 from offline_bundle.wheelhouse.derived.inventories import add_inventories
 from offline_bundle.wheelhouse.derived.report.report import render_report
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile
+from offline_bundle.wheelhouse.runtime.sizes import format_size
 from tests.support.reviewed import LINUX, MAC, Shelf
 
 if TYPE_CHECKING:
@@ -123,6 +126,22 @@ def test_report_counts_all_files_of_the_manifest(shelf: Shelf, tmp_path: Path) -
     written = shelf.write(tmp_path / "bundle", manifest)
     page = (tmp_path / "bundle" / "report.html").read_text(encoding="utf-8")
     assert f"<b>{len(written.files)}</b>files" in page
+    others = sum(written.files[path].size or 0 for path in written.files.keys() - INVENTORIES)
+    assert f"<b>{format_size(others)}</b>without this page and the SBOM" in page
+
+
+def test_every_kind_of_file_has_its_own_size(shelf: Shelf) -> None:
+    manifest = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy", size=5000)]}})
+    sizes = {"bytecode/cp312/a": 3072, "envs/a": 1024, "images/a": 1024, "data/model": 4096}
+    files = {path: BundledFile(sha256="0" * 64, size=size) for path, size in sizes.items()}
+    page = render_report(replace(manifest, files={**manifest.files, **files}), shelf.metadata)
+    legend = page.decode().partition('<div class="legend">')[2].partition("</section>")[0]
+    kinds = re.findall(r"</span> (.+?) (\d[\d.]* \w+)</span>", legend)
+    assert [kind for kind in kinds if not kind[0].startswith(("wheels", "index"))] == [
+        ("bytecode", "3 KiB"),
+        ("cache, environments, images", "2 KiB"),
+        ("data", "4 KiB"),
+    ]
 
 
 def test_the_same_input_gives_the_same_bytes(shelf: Shelf) -> None:
