@@ -151,7 +151,9 @@ def _find_or_make(request: Request, cache: str, *, may_mount: bool) -> Environme
     environment = None
     if home and (may_mount or not os.path.lexists(mounted_path(home))):
         environment = _use_environment(home, request.bundle)
-    if environment is None:
+    if environment:
+        request.log(f"Chosen at an earlier start: {environment.folder}", 1)
+    else:
         opened = open_bundle(request.bundle)
         if request.bundled_name:
             opened.check(request.bundled_name, io.BytesIO(request.source))

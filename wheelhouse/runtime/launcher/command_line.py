@@ -26,11 +26,12 @@ Environment variables:
 The script does not see PYTHONPATH and PYTHONHOME: its packages come from the bundle."""
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandLineParser(argparse.ArgumentParser):
     """Reports errors as InputError."""
 
     def error(self, message: str) -> "NoReturn":
-        raise InputError(message, hint="see run.py --help")
+        """Raise InputError instead of printing the usage."""
+        raise InputError(message, hint=f"see {self.prog} --help")
 
 
 def parse_command_line(words: "Sequence[str]", default_bundle: str) -> argparse.Namespace:
@@ -38,8 +39,8 @@ def parse_command_line(words: "Sequence[str]", default_bundle: str) -> argparse.
 
     Raises InputError, and SystemExit after `--help`.
     """
-    parser = _Parser(
-        prog="python run.py",
+    parser = CommandLineParser(
+        prog="run.py",
         usage="python run.py [--bundle DIR] [--python PATH] [--prepare] [-q] [-v] SCRIPT [ARGS...]",
         description="Run a script from an offline bundle, in an environment made once per node.",
         epilog=_EPILOG,

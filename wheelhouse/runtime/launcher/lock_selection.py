@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..errors import NotInBundleError
 from ..python.pep723 import block_digest
-from ..python.platforms import parse_platform, version_numbers
+from ..python.platforms import dotted_version, parse_platform, version_numbers
 from ..python.requirements import python_matches
 from .prepare.bundled_python import bundled_interpreter
 from .prepare.plan import Plan
@@ -119,7 +119,7 @@ def choose_lock(
             request.log(f"Chosen: {lock.lock} with {python}", 1)
             plan = Plan(bundle, target, lock, interpreters.node, python)
             return plan if sys.platform == "win32" else _with_ready_environment(plan)
-    raise _nothing_fits(request, interpreters, misfits)
+    raise _nothing_fits(request, metadata, interpreters, misfits)
 
 
 def _best_targets_first(manifest: "Manifest", script: "BundledScript") -> "list[str]":
@@ -147,11 +147,17 @@ def _fitting_python(
 
 
 def _nothing_fits(
-    request: "Request", interpreters: "Interpreters", misfits: "list[str]"
+    request: "Request",
+    metadata: ScriptMetadata,
+    interpreters: "Interpreters",
+    misfits: "list[str]",
 ) -> NotInBundleError:
     needs_python = any(": no CPython" in misfit for misfit in misfits)
     here = "name a fitting interpreter with --python PATH, or " if needs_python else ""
     node = interpreters.node
+    usable = [python.version for python in interpreters.usable() if not python.is_free_threaded]
+    usable = [found for found in usable if python_matches(metadata.requires_python, found)]
+    minor = dotted_version(max(usable)[:2]) if usable else "X.Y"
     return NotInBundleError(
         f"nothing in the bundle for {request.name} fits this node",
         problems=[
@@ -160,7 +166,7 @@ def _nothing_fits(
             "the bundle: " + "; ".join(dict.fromkeys(misfits) or ["no locks"]),
         ],
         hint=f"{here}on the connected side: build-offline-bundle {request.name} -o DIR "
-        f"--python-version X.Y --python-platform {node.platform()}",
+        f"--python-version {minor} --python-platform {node.platform()}",
     )
 
 

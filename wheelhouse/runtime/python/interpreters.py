@@ -94,12 +94,16 @@ class Interpreters:
         """Return False for another version than the one that was asked for."""
         return self.minor in ((), minor)
 
+    def usable(self) -> "list[Interpreter]":
+        """Return those that were found, of any version."""
+        return [python for python in self._described.values() if isinstance(python, Interpreter)]
+
     def __str__(self) -> str:
         """List the interpreters that were found and those that were passed over, for messages."""
         faults = {path: fault for path, fault in self._described.items() if isinstance(fault, str)}
         if self.explicit in faults:
             return f"only {self.explicit} was asked for, and it {faults[self.explicit]}"
-        usable = {str(python) for python in self._described.values()} - set(faults.values())
+        usable = set(map(str, self.usable()))
         passed_over = [f"{path} {fault}" for path, fault in faults.items()]
         asked = f"only Python {dotted_version(self.minor)} was asked for: " if self.minor else ""
         return "; ".join(

@@ -115,7 +115,9 @@ def test_prepare_prints_the_environment(ready: Node) -> None:
     environment = Path(done.stdout.removesuffix("\n"))
     assert (environment / "pyvenv.cfg").is_file()
     assert not list(environment.rglob("alpha*.pyc")), "the bundle has no bytecode"
-    assert ready.run("-v", "--prepare", "--", ready.script()).stdout == done.stdout
+    again = ready.run("-v", "--prepare", "--", ready.script())
+    assert again.stdout == done.stdout
+    assert again.stderr == f"Chosen at an earlier start: {done.stdout}"
 
 
 def test_a_first_start_reads_the_modules_from_one_file(ready: Node) -> None:
@@ -354,6 +356,13 @@ def test_requires_python_decides_between_interpreters(node: Node) -> None:
     script = BundleScript(requires_python=f"=={THIS_PYTHON}.99")
     said = node.failure(7, node.write("eval.py", script.text))
     assert f"no CPython {THIS_PYTHON} that satisfies requires-python '=={THIS_PYTHON}.99'" in said
+    assert "--python-version X.Y" in said
+
+
+def test_a_bundle_for_another_python_names_the_one_to_build_for(node: Node) -> None:
+    make_bundle(node.bundle, python="3.99")
+    said = node.failure(7, node.script())
+    assert re.search(r"--python-version 3\.\d+ --python-platform ", said), said
 
 
 def test_an_explicit_interpreter_is_the_only_one(ready: Node) -> None:

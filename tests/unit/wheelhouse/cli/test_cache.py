@@ -15,6 +15,8 @@ import pytest
 
 from offline_bundle.cli import cli, run_command_line
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
+from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.launcher.cache import command
 from offline_bundle.wheelhouse.runtime.launcher.prepare.contents import checksums
 from tests.support.launcher_cases import needs_posix
 
@@ -268,3 +270,21 @@ def test_options_of_another_task_are_refused(cache: Path, words: tuple[str, ...]
     home = make_environment(cache, "aaaa", days=40)
     run(*words, code=2)
     assert home.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "the following arguments are required: TASK"),
+        (("lsit",), "argument TASK: invalid choice: 'lsit'"),
+        (("prune", "--days", "x"), "argument --days: invalid float value: 'x'"),
+    ],
+)
+def test_run_py_reports_bad_usage_of_its_cache_command(
+    words: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        command.main(words)
+    assert caught.value.message.startswith(message)
+    assert "KIND" not in caught.value.message
+    assert caught.value.hint == "see run.py --cache --help"

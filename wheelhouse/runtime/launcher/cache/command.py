@@ -5,6 +5,7 @@ import json
 
 from ...errors import InputError, print_error
 from ...sizes import parse_size
+from ..command_line import CommandLineParser
 from .entries import KINDS
 from .tasks import TASKS, run_cache_task
 
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
 
 
 def main(words: "Sequence[str]") -> int:
-    """Run a task; return the exit code. Raises BundleError, and SystemExit for bad usage."""
-    parser = argparse.ArgumentParser(
-        prog="python run.py --cache",
+    """Run a task; return the exit code. Raises BundleError, and SystemExit after `--help`."""
+    parser = CommandLineParser(
+        prog="run.py --cache",
         description="Look after the cache folder of this node.",
         allow_abbrev=False,
     )
     parser.add_argument("task", metavar="TASK", choices=TASKS, help=", ".join(TASKS))
-    parser.add_argument("kinds", metavar="KIND", nargs="*", help=f"clear: {', '.join(KINDS)}")
+    kinds = f"clear: {', '.join(KINDS)}"
+    parser.add_argument("kinds", metavar="KIND", nargs="*", default=[], help=kinds)
     parser.add_argument("--days", type=float, help="prune: remove what was not used for DAYS")
     parser.add_argument("--max-size", type=_size, help="prune: then remove down to MAX_SIZE")
     parser.add_argument("--repair", action="store_true", help="verify: remove corrupt entries")

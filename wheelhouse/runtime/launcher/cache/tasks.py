@@ -62,7 +62,7 @@ def run_cache_task(
     ]
     if misplaced:
         message = f"cache {task} does not accept {', '.join(misplaced)}"
-        raise InputError(message, hint="see `offline-bundle cache --help`")
+        raise InputError(message, hint="leave it out, or name the task that it belongs to")
     cache = cache_directory()
     if task == "prune":
         return prune_cache(cache, UNUSED_DAYS if days is None else days, limit)
