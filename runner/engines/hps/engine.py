@@ -70,7 +70,7 @@ def _server(options: Mapping[str, Any]) -> Server:
         raise InputError(
             "no HPS server is named",
             hint="name one with -U/--url or the variable HPS_URL, or another --engine; "
-            "`submit --embedded` starts a server on this machine for its jobs",
+            "`submit --embedded` starts a server for its jobs, which ends with them",
         )
     token, client_id = options["token"], options["client_id"]
     password = ""

@@ -106,6 +106,11 @@ function range(values) {
   for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }
   return low === high ? [low - 1, high + 1] : [low, high];
 }
+function ticks(low, high) {
+  const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find(factor => factor * power >= rough * 0.999), first = Math.ceil(low / step);
+  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, place) => (first + place) * step);
+}
 function draw() {
   if (!byId("plot").open) return;
   const x = axes[xs.value], y = axes[ys.value], scale = devicePixelRatio || 1;
@@ -120,22 +125,23 @@ function draw() {
   pen.fillStyle = color("--soft");
   if (!points.length) { pen.fillText("No job has both values.", 20, 30); return; }
   const [left, right] = range(points.map(x.key)), [low, high] = range(points.map(y.key));
-  const area = { left: 70, right: width - 16, top: 14, bottom: height - 40 };
-  for (const job of points) {
-    job.x = area.left + (x.key(job) - left) / (right - left) * (area.right - area.left);
-    job.y = area.bottom - (y.key(job) - low) / (high - low) * (area.bottom - area.top);
-  }
+  const area = { left: 70, right: width - 28, top: 14, bottom: height - 40 };
+  const across = value => area.left + (value - left) / (right - left) * (area.right - area.left);
+  const up = value => area.bottom - (value - low) / (high - low) * (area.bottom - area.top);
+  for (const job of points) { job.x = across(x.key(job)); job.y = up(y.key(job)); }
   pen.strokeStyle = color("--line");
-  for (let step = 0; step <= 4; step++) {
-    const across = area.left + step / 4 * (area.right - area.left), up = area.bottom - step / 4 * (area.bottom - area.top);
-    pen.beginPath(); pen.moveTo(across, area.top); pen.lineTo(across, area.bottom);
-    pen.moveTo(area.left, up); pen.lineTo(area.right, up); pen.stroke();
-    pen.textAlign = step === 4 ? "right" : "center";
-    pen.fillText(shown(left + step / 4 * (right - left)), across, area.bottom + 15);
-    pen.textAlign = "right";
-    pen.fillText(shown(low + step / 4 * (high - low)), area.left - 6, up + 4);
+  const line = (...ends) => { pen.beginPath(); pen.moveTo(ends[0], ends[1]); pen.lineTo(ends[2], ends[3]); pen.stroke(); };
+  pen.strokeRect(area.left, area.top, area.right - area.left, area.bottom - area.top);
+  pen.textAlign = "right";
+  for (const value of ticks(low, high)) {
+    line(area.left, up(value), area.right, up(value));
+    pen.fillText(shown(value), area.left - 6, up(value) + 4);
   }
   pen.textAlign = "center";
+  for (const value of ticks(left, right)) {
+    line(across(value), area.top, across(value), area.bottom);
+    pen.fillText(shown(value), across(value), area.bottom + 15);
+  }
   pen.fillText(x.title, (area.left + area.right) / 2, height - 8);
   for (const job of points) {
     pen.fillStyle = color(data.classes[job.state] === "bad" ? "--bad" : "--busy");
