@@ -248,7 +248,7 @@ def _error(
         problems=lines or [f"uv ended with exit code {outcome.returncode}"],
         hint="uv finds Pythons through UV_PYTHON_INSTALL_MIRROR and UV_PYTHON_DOWNLOADS_JSON_URL "
         "(or the settings python-install-mirror and python-downloads-json-url); "
-        "leave out --with-python to bundle none",
+        "leave out --with-python to include none",
     )
 
 

@@ -28,7 +28,7 @@ _UNAUTHORIZED = re.compile(
 )
 _UNREACHABLE = re.compile(
     r"Failed to fetch|error sending request|network was disabled|Could not connect|client error|"
-    r"(?:Missing|Unsupported) `Content-Type`"
+    r"(?:Missing|Unsupported) `Content-Type`|Received some unexpected (?:JSON|HTML) from"
 )
 _BUILD_FAILED = re.compile(
     r"Failed to (?:download and )?build|Build backend failed|"
@@ -62,6 +62,8 @@ _OTHER_WHEELS = (
 _UNSOLVABLE_HINT = (
     "change the script's dependencies or requires-python, or the indexes and dates of the build"
 )
+_NO_VERSIONS = re.compile(r"no versions of [\w.-]+(?:,| and\b)")
+"""The index has a page for the package, without any file."""
 _SCRIPT_HINTS = (
     (
         "Distribution not found at|does not appear to be a Python project",
@@ -156,7 +158,10 @@ def resolve_error(failure: UvFailure, credentials: Credentials) -> BundleError:
             hint=credentials.advice(url),
         )
     if "No solution found" in failure.words:
-        return ResolveError(failure.title, problems=failure.lines, hint=_UNSOLVABLE_HINT)
+        hint = _UNSOLVABLE_HINT
+        if _NO_VERSIONS.search(failure.words):
+            hint += "; a page without versions may be the sign-in page of an index or proxy"
+        return ResolveError(failure.title, problems=failure.lines, hint=hint)
     return _requirement_error(failure) or _environment_error(failure)
 
 

@@ -49,3 +49,34 @@ def test_trouble_of_the_machine_is_exit_1(workshop: Workshop, text: str) -> None
     error = resolve_error(failure, Credentials())
     assert error.exit_code == 1
     assert "UV_CACHE_DIR" in (error.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "hint"),
+    [
+        (
+            "error: Received some unexpected JSON from `https://index.example/simple/thing/`\n"
+            "  cause: EOF while parsing a string at line 1 column 8",
+            4,
+            "check the index's address",
+        ),
+        (
+            "error: No solution found when resolving dependencies\n  cause: Because there are no "
+            "versions of thing and\n  job depends on thing, we can conclude",
+            3,
+            "sign-in page",
+        ),
+        (
+            "error: No solution found when resolving dependencies\n  cause: Because there is no "
+            "version of thing==9 and job depends on thing==9, we can conclude",
+            3,
+            "dates of the build",
+        ),
+    ],
+)
+def test_odd_answers_of_an_index(workshop: Workshop, text: str, code: int, hint: str) -> None:
+    script = read_script(workshop.script("thing"))
+    error = resolve_error(Failure(script, make_target("3.12", "linux"), text), Credentials())
+    assert error.exit_code == code
+    assert hint in (error.hint or "")
+    assert ("sign-in" in (error.hint or "")) == (hint == "sign-in page")
