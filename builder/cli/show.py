@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from offline_bundle.wheelhouse.runtime.names import MANIFEST
 
 @click.command("show", context_settings={"ignore_unknown_options": True})
 @click.argument(
-    "arguments",
+    "words",
     nargs=-1,
     required=True,
     metavar="DIR|ARCHIVE",
@@ -31,7 +32,7 @@ from offline_bundle.wheelhouse.runtime.names import MANIFEST
     "SCRIPTs and options of `build` in place of DIR.",
 )
 def show_command(
-    *, arguments: tuple[str, ...], as_json: bool, trusted_root: Path | None, is_key: bool
+    *, words: tuple[str, ...], as_json: bool, trusted_root: Path | None, is_key: bool
 ) -> int:
     """Show the contents of a bundle or an archive: scripts, targets, packages, sizes.
 
@@ -40,14 +41,15 @@ def show_command(
     from offline_bundle.wheelhouse.cli.show import show_contents
 
     if is_key:
-        key = _key(arguments)
+        key = _key(words)
         click.echo(json.dumps({"key": key}) if as_json else key)
         return 0
-    if unknown := [text for text in arguments if text.startswith("-")]:
-        raise click.NoSuchOption(unknown[0])
-    if len(arguments) != 1:
+    if unknown := [text for text in words if text.startswith("-")]:
+        similar = get_close_matches(unknown[0], ("--json", "--key", "--trusted-root"))
+        raise click.NoSuchOption(unknown[0], possibilities=similar)
+    if len(words) != 1:
         raise click.UsageError("name one bundle")
-    return show_contents(Path(arguments[0]), trusted_root=trusted_root, as_json=as_json)
+    return show_contents(Path(words[0]), trusted_root=trusted_root, as_json=as_json)
 
 
 def _key(arguments: tuple[str, ...]) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from offline_bundle.wheelhouse.cli.kit.completers import complete_bundles
-from offline_bundle.wheelhouse.cli.kit.options import PATH, json_option
+from offline_bundle.wheelhouse.cli.kit.options import json_option
 
 
 @click.command("config")
 @click.option(
     "--bundle",
-    type=PATH,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
     shell_complete=complete_bundles,
     help="Include the settings of this bundle.  [default: that of the setting bundle]",

@@ -72,7 +72,7 @@ require_attestations_option = click.option(
 )
 trusted_root_option = click.option(
     "--trusted-root",
-    type=PATH,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Verify attestations by this trusted_root.json. Default: the public Sigstore's.",
 )

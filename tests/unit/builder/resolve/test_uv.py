@@ -76,7 +76,7 @@ def test_trouble_of_the_machine_is_exit_1(workshop: Workshop, text: str) -> None
 )
 def test_odd_answers_of_an_index(workshop: Workshop, text: str, code: int, hint: str) -> None:
     script = read_script(workshop.script("thing"))
-    error = resolve_error(Failure(script, make_target("3.12", "linux"), text), Credentials())
+    error = resolve_error(UvFailure(script, make_target("3.12", "linux"), text), Credentials())
     assert error.exit_code == code
     assert hint in (error.hint or "")
     assert ("sign-in" in (error.hint or "")) == (hint == "sign-in page")
