@@ -11,11 +11,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.builder import bytecode, restore
 from offline_bundle.builder.compose import Composition, LockedScript, compose
 from offline_bundle.builder.extras import python_builds, uv_binaries
+from offline_bundle.builder.extras.python_builds import PythonArchive
 from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.model import FetchProgress
 from offline_bundle.builder.formats.base import FormatContext, formats_of
@@ -39,10 +39,7 @@ from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.names import SETTINGS
 from offline_bundle.wheelhouse.runtime.parallel import gather
 from offline_bundle.wheelhouse.store.shipped import bundle_files
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.extras.python_builds import PythonArchive
-    from offline_bundle.wheelhouse.store.writer import BundleWriter
+from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 # The last second that a manifest's timestamp can hold: 9999-12-31T23:59:59Z.
 _LAST_SECOND = 253402300799

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offline_bundle.builder.compose import Composition
+from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.model import Download, FetchProgress
 from offline_bundle.builder.model import ResolvedLock
 from offline_bundle.wheelhouse.derived.bytecode import (
@@ -20,13 +22,11 @@ from offline_bundle.wheelhouse.derived.complete import file_entry
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE, split_bytecode_path
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError, first_problems
+from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from offline_bundle.builder.compose import Composition
-    from offline_bundle.builder.fetch.cache import DownloadCache
-    from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 FOLDER = "bytecode"
 """Folder in the user's cache that keeps compiled files between builds."""

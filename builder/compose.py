@@ -11,16 +11,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomli_w
 from packaging.utils import parse_wheel_filename
 
 from offline_bundle import __version__
+from offline_bundle.builder.extras.python_builds import PythonArchive
+from offline_bundle.builder.extras.uv_binaries import NodeUv
 from offline_bundle.builder.inputs.bundled import bundled_script, has_same_metadata
 from offline_bundle.builder.inputs.targets import libc_floor
 from offline_bundle.builder.resolve.model import Resolution
 from offline_bundle.wheelhouse.derived.complete import complete, file_entry
+from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     BundledLock,
@@ -37,11 +40,6 @@ from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.names import DIGEST_LENGTH, PROVENANCE
 from offline_bundle.wheelhouse.store.shipped import is_launcher_file
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.extras.python_builds import PythonArchive
-    from offline_bundle.builder.extras.uv_binaries import NodeUv
-    from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
 _NO_TIME = "1980-01-01T00:00:00Z"
 

@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from offline_bundle.builder.compose import Composition
 from offline_bundle.wheelhouse.derived.complete import file_entry
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest
 from offline_bundle.wheelhouse.runtime.disk.files import check_space, file_digest
@@ -25,10 +25,7 @@ from offline_bundle.wheelhouse.runtime.errors import (
     translate_os_errors,
 )
 from offline_bundle.wheelhouse.runtime.names import DATA
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.compose import Composition
-    from offline_bundle.wheelhouse.store.writer import BundleWriter
+from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.builder.assemble import Parts, assemble_bundle, collect
+from offline_bundle.builder.compose import Composition
 from offline_bundle.builder.extras import python_builds
 from offline_bundle.builder.fetch.credential_helpers import StoredLogins
 from offline_bundle.builder.fetch.credentials import Credentials
@@ -39,9 +39,6 @@ from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
 from offline_bundle.wheelhouse.store.prune import unneeded
 from offline_bundle.wheelhouse.store.staging import private_notes
 from offline_bundle.wheelhouse.store.writer import BundleWriter
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.compose import Composition
 
 _UNSIGNED = (
     "the signature was removed because the bundle changed; sign it again with --sign or `sign`"

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.builder import restore
 from offline_bundle.builder.extras import python_builds, uv_binaries
+from offline_bundle.builder.extras.python_builds import PythonBuild
 from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.inputs.plan import older_pythons
 from offline_bundle.builder.inputs.scripts import Script
@@ -25,9 +25,6 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.parallel import gather
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.extras.python_builds import PythonBuild
 
 # I/O-bound, so more processes than cores.
 _PARALLEL_RESOLUTIONS = 8

@@ -11,15 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from offline_bundle.runner.engine import Engine
 from offline_bundle.runner.model import FAILED, Counts, Failure, ProjectState, Results, job_name
 from offline_bundle.runner.results.failures import FailureGroup, group_failures
 from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, JobsFailedError
 from offline_bundle.wheelhouse.runtime.text import printable
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.engine import Engine
 
 SHOWN_FAILURES = 10
 """Groups of failed jobs in an error."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offline_bundle.runner.values import Value
 from offline_bundle.wheelhouse.runtime.text import printable
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
 
 UNDER_WAY = ("pending", "running")
 SUCCEEDED = "done"

@@ -6,14 +6,11 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
+from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.model import Download, HashMismatchError
+from offline_bundle.builder.fetch.partial_file import PartialFile
 from offline_bundle.wheelhouse.runtime.sizes import format_size, parse_size
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.cache import DownloadCache
-    from offline_bundle.builder.fetch.partial_file import PartialFile
 
 ALGORITHMS = frozenset(
     name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_")

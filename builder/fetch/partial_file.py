@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from uuid import uuid4
 
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
-
-if TYPE_CHECKING:
-    from io import FileIO
 
 
 class PartialFile:

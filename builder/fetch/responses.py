@@ -9,7 +9,6 @@ import re
 import ssl
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import requests
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, InvalidHeader, NewConnectionError
@@ -18,10 +17,8 @@ from urllib3.util import Retry
 
 from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.fetch.model import Download, DownloadError
+from offline_bundle.builder.fetch.partial_download import PartialDownload
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.partial_download import PartialDownload
 
 _RETRYABLE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 

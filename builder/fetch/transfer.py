@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import requests
 from urllib3.exceptions import HTTPError
 
+from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.fetch.http import IndexSession
 from offline_bundle.builder.fetch.model import (
@@ -39,9 +40,6 @@ from offline_bundle.builder.fetch.responses import (
     describe,
 )
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.cache import DownloadCache
 
 _TRIES = 5
 _BLOCK = 1 << 18  # bytes; larger blocks gain nothing, smaller ones cost time

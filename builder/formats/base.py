@@ -14,16 +14,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from offline_bundle.builder.compose import Composition
 from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.wheelhouse.derived.complete import file_entry
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, Manifest
 from offline_bundle.wheelhouse.runtime.disk.paths import path_problems
 from offline_bundle.wheelhouse.runtime.errors import FetchError, first_problems
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.compose import Composition
 
 
 @dataclass

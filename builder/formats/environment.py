@@ -14,8 +14,9 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from offline_bundle.builder.compose import Composition
+from offline_bundle.builder.formats.base import FormatContext
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.wheelhouse.derived.compile_wheels import TEST_FOLDERS
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock
@@ -23,10 +24,6 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError, InputError
 from offline_bundle.wheelhouse.runtime.names import ENVIRONMENT_MARK
 from offline_bundle.wheelhouse.runtime.processes import run_captured
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.compose import Composition
-    from offline_bundle.builder.formats.base import FormatContext
 
 _UV_FILES = {"_virtualenv.py", "_virtualenv.pth"}
 

@@ -12,8 +12,8 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from offline_bundle.builder.compose import Composition
 from offline_bundle.builder.formats.base import FormatContext, with_locks
 from offline_bundle.builder.formats.environment import EnvironmentMaker
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
@@ -23,9 +23,6 @@ from offline_bundle.wheelhouse.runtime.launcher.prepare.contents import (
     write_contents,
 )
 from offline_bundle.wheelhouse.runtime.processes import find_program, run_captured
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.compose import Composition
 
 FOLDER = "images"
 _SECONDS = "315532800"  # 1980-01-01, the earliest time that ZIP files can have

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
 
+from offline_bundle.builder.compose import Composition
 from offline_bundle.builder.formats.base import Format, FormatContext, formats_of
 from offline_bundle.builder.formats.image import ImageFormat, find_mksquashfs
 from offline_bundle.builder.formats.uv_cache import UvCacheFormat
 from offline_bundle.builder.formats.venv import VenvFormat
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.compose import Composition
 
 # In the order in which they are added; the index is what `compose` writes.
 _FORMATS: dict[str, Format] = {

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from offline_bundle.builder.compose import Composition
 from offline_bundle.builder.formats.base import FormatContext, with_locks
 from offline_bundle.builder.formats.environment import EnvironmentMaker
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.compose import Composition
 
 FOLDER = "envs"
 UV_SHIM = f"{FOLDER}/bin/uv"

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from offline_bundle.builder.headers.model import Header, HeaderRequest
 from offline_bundle.builder.headers.project import header_from_project
 from offline_bundle.builder.headers.pylock import header_from_pylock
 from offline_bundle.builder.headers.requirements_files import header_from_requirements
 from offline_bundle.builder.inputs.scripts import Script, read_scripts
 from offline_bundle.builder.inputs.search import has_metadata
+from offline_bundle.builder.resolve.uv_lockfile import Locking, ScriptLock
 from offline_bundle.wheelhouse.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.headers.model import Header, HeaderRequest
-    from offline_bundle.builder.resolve.uv_lockfile import Locking, ScriptLock
 
 
 class Headers:

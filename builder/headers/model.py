@@ -7,15 +7,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomli_w
 
+from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
 from offline_bundle.wheelhouse.runtime.errors import InputError
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.resolve.uv_lockfile import ScriptLock
 
 # Lines that must stay first: a byte order mark, an interpreter line, a coding line (PEP 263).
 _FIRST_LINES = re.compile(

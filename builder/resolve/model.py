@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -16,8 +17,6 @@ from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.wheelhouse.derived.package_names import includes
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from packaging.pylock import Pylock
 
 

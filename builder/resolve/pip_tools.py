@@ -26,6 +26,7 @@ from packaging.pylock import Pylock
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from offline_bundle.builder.fetch.cache import DownloadCache
 from offline_bundle.builder.fetch.credentials import redact
 from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import Target
@@ -43,7 +44,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
 if TYPE_CHECKING:
     import subprocess
 
-    from offline_bundle.builder.fetch.cache import DownloadCache
 
 _BLOCK = 1 << 20
 _PIP_CONFIG = "pip's own configuration decides: see `pip config debug`"

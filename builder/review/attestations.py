@@ -6,9 +6,9 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+from offline_bundle.builder.compose import LockedScript, WheelFile
 from offline_bundle.builder.model import BuildPlan
 from offline_bundle.builder.review.json_client import WORKERS, JsonClient, NoAnswerError
 from offline_bundle.builder.review.plan import has_provenance
@@ -16,10 +16,7 @@ from offline_bundle.wheelhouse.audit.provenance import AttestationError, Attesta
 from offline_bundle.wheelhouse.derived.package_names import includes
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError, first_problems
 from offline_bundle.wheelhouse.runtime.sizes import count
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.compose import LockedScript, WheelFile
-    from offline_bundle.wheelhouse.store.writer import BundleWriter
+from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 _SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
 

@@ -16,16 +16,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from email.parser import HeaderParser
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.text import printable
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
 _HINT = "pin another version, or publish a correct wheel of it on an index of yours"
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}

@@ -20,12 +20,12 @@ from offline_bundle.wheelhouse.derived.requirement_graph import (
     parse_requirement,
     walk,
 )
+from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
 if TYPE_CHECKING:
     from packaging.markers import Environment
     from packaging.requirements import Requirement
 
-    from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
 # The lower end of a range of versions, by its operator.
 _FLOORS = {">=": ">=", ">": ">", "~=": ">=", "==": ">="}

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
@@ -32,9 +31,7 @@ from offline_bundle.wheelhouse.runtime.disk.files import check_space, file_diges
 from offline_bundle.wheelhouse.runtime.errors import FetchError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.parallel import gather
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.store.writer import BundleWriter
+from offline_bundle.wheelhouse.store.writer import BundleWriter
 
 
 @dataclass

@@ -8,15 +8,12 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
+from offline_bundle.builder.compose import LockedScript
 from offline_bundle.builder.inputs.imports import imported_modules, likely_package
 from offline_bundle.wheelhouse.runtime.text import printable
-
-if TYPE_CHECKING:
-    from offline_bundle.builder.compose import LockedScript
 
 _MODULE_FILES = (".py", ".pyc", ".pyd", ".so")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offline_bundle.runner.batch.job_script import (
     ARGUMENTS_NAME,
@@ -25,6 +25,7 @@ from offline_bundle.runner.batch.job_script import (
     render_script,
     render_values,
 )
+from offline_bundle.runner.batch.scheduler import Scheduler
 from offline_bundle.runner.job_files.inputs import INPUTS, InputFile, write_inputs
 from offline_bundle.runner.request import THREADS_VARIABLE, Request
 from offline_bundle.runner.results.folder import (
@@ -36,9 +37,6 @@ from offline_bundle.runner.results.folder import (
 )
 from offline_bundle.runner.results.job_sets import format_indices, job_set
 from offline_bundle.wheelhouse.store import shipped
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.batch.scheduler import Scheduler
 
 
 def write_folder(

@@ -14,18 +14,15 @@ import posixpath
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.runner.job_files.inputs import INPUTS
 from offline_bundle.runner.job_files.names import CONSOLE_NAME, INPUT_PARAMETERS, RECORD_NAME
 from offline_bundle.runner.job_files.output_checks import render_output_checks
 from offline_bundle.runner.model import job_name
 from offline_bundle.runner.results.folder import ATTEMPTS, PRIVATE_NAME
+from offline_bundle.runner.standalone.job_rules import Outputs
 from offline_bundle.runner.values import Value
 from offline_bundle.wheelhouse.runtime.names import POLICY_PATH
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.standalone.job_rules import Outputs
 
 LOGS = "logs"
 SCRIPT_NAME = "job.sh"

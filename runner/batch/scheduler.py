@@ -13,8 +13,9 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from offline_bundle.runner.request import Request
 from offline_bundle.runner.results.job_sets import (
     format_indices,
     jobs_between,
@@ -23,9 +24,6 @@ from offline_bundle.runner.results.job_sets import (
 )
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.processes import find_program, run_captured
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.request import Request
 
 _PREFIX = re.compile(r"^\w+: (?:error|fatal): ")
 _NETWORK_ERRORS = tuple(

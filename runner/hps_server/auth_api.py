@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from offline_bundle.runner.hps_server.auth import CLIENT_ID, AuthError
 from offline_bundle.runner.hps_server.web import PREFIX, Answer, Call, RequestError, Service
-
-if TYPE_CHECKING:
-    from starlette.routing import Route
-
 
 _REALM = f"{PREFIX}/auth/realms/{{realm}}"
 _ADMIN = f"{PREFIX}/auth/admin/realms/{{realm}}"

@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from offline_bundle.runner.hps_server.web import BUILD, PREFIX, Answer, Call, Service, respond
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
 
 _DT = f"{PREFIX}/dt/api/v1"
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from offline_bundle.runner.hps_server.evaluation.mappings import unsupported
 from offline_bundle.runner.hps_server.store.database import Body, now, parse_query
@@ -20,10 +19,6 @@ from offline_bundle.runner.hps_server.web import (
     Service,
     select_fields,
 )
-
-if TYPE_CHECKING:
-    from starlette.routing import Route
-
 
 _JMS = f"{PREFIX}/jms/api/v1"
 _EMBEDDED = "the embedded HPS"

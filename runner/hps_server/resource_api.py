@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+
+from starlette.routing import Route
 
 from offline_bundle.runner.hps_server.store.database import Body, now
 from offline_bundle.runner.hps_server.web import (
@@ -15,10 +16,6 @@ from offline_bundle.runner.hps_server.web import (
     Service,
     select_fields,
 )
-
-if TYPE_CHECKING:
-    from starlette.routing import Route
-
 
 _RMS = f"{PREFIX}/rms/api/v1"
 _RMS_LIMIT = 10

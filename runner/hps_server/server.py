@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import trustme
 import uvicorn
+from starlette.applications import Starlette
 
 from offline_bundle.runner.hps_server.auth import Accounts
 from offline_bundle.runner.hps_server.auth_api import AuthApi
@@ -33,9 +34,6 @@ from offline_bundle.wheelhouse.runtime.disk.cache_dir import cache_fault
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 10.0

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from offline_bundle.runner.hps_server.auth import Accounts, AuthError, User
+from offline_bundle.runner.hps_server.evaluation.evaluator import Evaluator
 from offline_bundle.runner.hps_server.store.database import (
     Body,
     Store,
@@ -21,14 +23,9 @@ from offline_bundle.runner.hps_server.store.database import (
 )
 from offline_bundle.runner.hps_server.store.file_storage import Storage, UnsafePathError
 from offline_bundle.runner.hps_server.store.object_types import OBJECT_TYPES
+from offline_bundle.runner.hps_server.store.projects import Projects
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 from offline_bundle.wheelhouse.runtime.text import shown
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from offline_bundle.runner.hps_server.evaluation.evaluator import Evaluator
-    from offline_bundle.runner.hps_server.store.projects import Projects
 
 BUILD = {
     "version": "1.1.225",

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.wheel_metadata import wheel_paths
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
+from offline_bundle.wheelhouse.runtime.archive.reader import Archive
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import InputError, corrupt_bundle, translate_os_errors
 from offline_bundle.wheelhouse.transport.open import is_archive
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.archive.reader import Archive
 
 Reader = Callable[[Sequence[str]], Mapping[str, bytes]]
 """Returns the contents of those paths of a bundle that it has."""

@@ -12,17 +12,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from packaging.markers import Environment, UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledTarget, Manifest
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _MACHINES = {

@@ -16,8 +16,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     Manifest,
@@ -31,9 +32,6 @@ from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MANIFEST, SIGNATURE, WRITER
 from offline_bundle.wheelhouse.runtime.parallel import cpus, serialized_progress
 from offline_bundle.wheelhouse.runtime.text import printable
-
-if TYPE_CHECKING:
-    from io import FileIO
 
 _CHUNK = 1024 * 1024
 _MOST_WORKERS = 8

@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from types import TracebackType
+from typing import Self
 
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
@@ -47,10 +48,6 @@ from offline_bundle.wheelhouse.runtime.names import (
     WRITER,
 )
 from offline_bundle.wheelhouse.store.staging import link_or_copy, make_executable
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
 
 _STAGING_WORKERS = 4
 

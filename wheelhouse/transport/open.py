@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.simple_index import wheel_name_problems
 from offline_bundle.wheelhouse.runtime.archive.check import check_archive
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
+from offline_bundle.wheelhouse.runtime.archive.reader import Archive
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest_bytes
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, translate_os_errors
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MANIFEST
 from offline_bundle.wheelhouse.store.verify import ChangedFile, VerifyReport
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.archive.reader import Archive
 
 # Where a tar header has its magic (POSIX.1-1988).
 _TAR_MAGIC = slice(257, 262)

@@ -11,8 +11,8 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.runtime.archive.multipart import MultipartReader, Part
 from offline_bundle.wheelhouse.runtime.archive.tar import BLOCK
@@ -27,9 +27,6 @@ from offline_bundle.wheelhouse.runtime.disk.locks import lock_descriptor
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.names import PART_INDEX
 from offline_bundle.wheelhouse.runtime.parallel import parallel_map
-
-if TYPE_CHECKING:
-    from io import FileIO
 
 _FAT32_LARGEST = 2**32 - 1  # bytes
 _SMALLEST_PART = 64 * 1024

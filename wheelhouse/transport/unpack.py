@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.wheelhouse.derived.complete import INVENTORIES
 from offline_bundle.wheelhouse.derived.inventories import add_inventories, gather_metadata
 from offline_bundle.wheelhouse.runtime.archive.extract import extract_entries, intact_files
 from offline_bundle.wheelhouse.runtime.archive.open import open_archives
+from offline_bundle.wheelhouse.runtime.archive.reader import Archive
 from offline_bundle.wheelhouse.runtime.archive.unpack import (
     archive_relation,
     raise_missing,
@@ -34,9 +34,6 @@ from offline_bundle.wheelhouse.transport.merge import (
     merge_history,
 )
 from offline_bundle.wheelhouse.transport.open import check_wheel_names
-
-if TYPE_CHECKING:
-    from offline_bundle.wheelhouse.runtime.archive.reader import Archive
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offline_bundle.runner.hps_server.evaluation.mappings import MappingError, fill, read
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.hps_server.store.database import Body, Store
+from offline_bundle.runner.hps_server.store.database import Body, Store
 
 
 class JobParameters:

@@ -19,15 +19,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.runner.hps_server.evaluation import outcome
 from offline_bundle.runner.hps_server.evaluation.job_parameters import JobParameters
 from offline_bundle.runner.hps_server.store.database import Body, Store, new_id, now, parse_json
+from offline_bundle.runner.hps_server.store.file_storage import Storage
 from offline_bundle.runner.hps_server.store.projects import CONSOLE, Projects
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.hps_server.store.file_storage import Storage
 
 _FOLDER = Path(__file__).parent
 _GRACE_SECONDS = 2.0

@@ -9,13 +9,11 @@ import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from offline_bundle.runner.hps_server.auth import User
 from offline_bundle.runner.hps_server.store.database import Body, Store, new_id, now, parse_json
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.hps_server.auth import User
-    from offline_bundle.runner.hps_server.store.file_storage import Storage
+from offline_bundle.runner.hps_server.store.file_storage import Storage
 
 CONSOLE = "console_output"
 """Name of the task output that contains its console."""
