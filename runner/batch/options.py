@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +45,25 @@ def needs_directory(_: Mapping[str, Any]) -> bool:
     return True
 
 
-def check_batch_usage(
-    engine: str, options: Mapping[str, Any], *, bundle: str | None, wait: bool
-) -> None:
-    """Raise `click.UsageError` for invalid options and options that exclude each other."""
-    if not bundle:
-        raise click.UsageError(
-            f"--engine {engine} requires --bundle DIR, in a folder that nodes see"
-        )
-    if options["cancel_on_interrupt"] and not wait:
-        raise click.UsageError("--cancel-on-interrupt has no effect with --no-wait")
-    if options["node_cache"] and not Path(options["node_cache"]).is_absolute():
-        raise click.UsageError("--node-cache must be an absolute path on the nodes")
+def usage_check(engine: str, reserved: Collection[str]) -> Callable[..., None]:
+    """Return the function `check_usage` of an engine that sets the *reserved* native options."""
 
+    def check_usage(options: Mapping[str, Any], *, bundle: str | None, wait: bool) -> None:
+        if not bundle:
+            raise click.UsageError(
+                f"--engine {engine} requires --bundle DIR, in a folder that nodes see"
+            )
+        if options["cancel_on_interrupt"] and not wait:
+            raise click.UsageError("--cancel-on-interrupt has no effect with --no-wait")
+        if options["node_cache"] and not Path(options["node_cache"]).is_absolute():
+            raise click.UsageError("--node-cache must be an absolute path on the nodes")
+        for option in options[f"{engine}_options"]:
+            name = re.split(r"[ =]", option)[0]
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+                message = f"--{engine}-option {option!r} is not KEY=VALUE, without dashes"
+                raise click.UsageError(message)
+            if name in reserved:
+                message = f"--{engine}-option {name}: offline-bundle sets this itself"
+                raise click.UsageError(message)
 
-def check_native_options(flag: str, given: Sequence[str], reserved: Collection[str]) -> None:
-    """Raise `click.UsageError` for options of the scheduler that jobs cannot have."""
-    for option in given:
-        name = re.split(r"[ =]", option)[0]
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-            raise click.UsageError(f"{flag} {option!r} is not KEY=VALUE, without dashes")
-        if name in reserved:
-            raise click.UsageError(f"{flag} {name}: offline-bundle sets this itself")
+    return check_usage

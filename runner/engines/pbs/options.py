@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from offline_bundle.runner.batch.options import (
-    ACCOUNT,
-    BATCH_OPTIONS,
-    QUEUE,
-    check_batch_usage,
-    check_native_options,
-)
+from offline_bundle.runner.batch.options import ACCOUNT, BATCH_OPTIONS, QUEUE, usage_check
 from offline_bundle.runner.results.folder import PRIVATE_NAME
 
 if TYPE_CHECKING:
@@ -42,12 +36,7 @@ OPTIONS: tuple[Decorator, ...] = (
     ),
     *BATCH_OPTIONS,
 )
-
-
-def check_usage(options: Mapping[str, Any], *, bundle: str | None, wait: bool) -> None:
-    """Raise `click.UsageError` for invalid options and options that exclude each other."""
-    check_batch_usage("pbs", options, bundle=bundle, wait=wait)
-    check_native_options("--pbs-option", options["pbs_options"], _RESERVED)
+check_usage = usage_check("pbs", _RESERVED)
 
 
 def qsub_options(request: Request, options: Mapping[str, Any], directory: Path) -> list[str]:

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from offline_bundle.runner.batch.job_script import LOGS
-from offline_bundle.runner.batch.options import (
-    ACCOUNT,
-    BATCH_OPTIONS,
-    check_batch_usage,
-    check_native_options,
-)
+from offline_bundle.runner.batch.options import ACCOUNT, BATCH_OPTIONS, usage_check
 from offline_bundle.runner.results.folder import PRIVATE_NAME
 
 if TYPE_CHECKING:
@@ -51,12 +46,7 @@ OPTIONS: tuple[Decorator, ...] = (
     ),
     *BATCH_OPTIONS,
 )
-
-
-def check_usage(options: Mapping[str, Any], *, bundle: str | None, wait: bool) -> None:
-    """Raise `click.UsageError` for invalid options and options that exclude each other."""
-    check_batch_usage("slurm", options, bundle=bundle, wait=wait)
-    check_native_options("--slurm-option", options["slurm_options"], _RESERVED)
+check_usage = usage_check("slurm", _RESERVED)
 
 
 def sbatch_options(request: Request, options: Mapping[str, Any], directory: Path) -> list[str]:
