@@ -19,6 +19,7 @@ from offline_bundle.runner.results.changes import numbered, replaced
 from offline_bundle.runner.results.owner import (
     ResultsOwner,
     check_empty,
+    check_writable,
     find_owner,
     lock_to_project,
     read_owner,
@@ -81,11 +82,14 @@ def plan_submission(  # noqa: PLR0913
     module, bundle = engine_module(engine), fields["bundle"]
     module.check_usage(options, bundle=bundle, wait=wait)
     default = Path(f"{fields['script'].stem}-results") if module.needs_directory(options) else None
+    directory = choose_folder(download, default, overwrite=overwrite)
+    if directory:
+        check_writable(directory)
     return PlannedSubmission(
         engine=engine,
         options=options,
         request=Request(**take_columns({**fields, "bundle": bundle_on_nodes(bundle)})),
-        directory=choose_folder(download, default, overwrite=overwrite),
+        directory=directory,
         overwrite=overwrite,
     )
 

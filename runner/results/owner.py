@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +44,17 @@ def check_empty(directory: Path) -> None:
             hint="name another directory with --download, or add --overwrite to replace the "
             "results in it",
         )
+
+
+def check_writable(directory: Path) -> None:
+    """Raise BundleError if results cannot be written to *directory*. Call it before jobs run."""
+    path = directory.absolute()
+    try:
+        nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+        with tempfile.TemporaryFile(dir=nearest, buffering=0) as file:
+            file.write(b"full?")
+    except OSError as error:
+        raise _unusable(directory, error) from error
 
 
 def read_owner(directory: Path) -> ResultsOwner | None:
@@ -102,8 +114,12 @@ def lock_to_project(directory: Path, owner: ResultsOwner) -> None:
             content = json.dumps(_owner_document(owner)).encode()
             write_atomic(directory / OWNER_NAME, content, mode=0o666, durable=True)
     except OSError as error:
-        hint = "name a writable directory with --download"
-        raise BundleError(f"{directory} cannot be used: {error.strerror}", hint=hint) from error
+        raise _unusable(directory, error) from error
+
+
+def _unusable(directory: Path, error: OSError) -> BundleError:
+    hint = "name a writable directory with --download"
+    return BundleError(f"{directory} cannot be used: {error.strerror}", hint=hint)
 
 
 def _owner_document(owner: ResultsOwner) -> dict[str, str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from offline_bundle.runner.hps_server.store.object_types import OBJECT_TYPES, STATES
+from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 Body = dict[str, Any]
 
@@ -180,8 +181,14 @@ class Store:
     """The database. Each call is one transaction, except inside `transaction()`."""
 
     def __init__(self, path: Path) -> None:
+        """Open or create the database at *path*; raise BundleError if it cannot be used."""
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._database.executescript(_SCHEMA)
+        try:
+            self._database.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            self._database.close()
+            hint = "free some space, or name another folder with --data"
+            raise BundleError(f"{path} cannot be used: {error}", hint=hint) from error
         self._lock = threading.RLock()
         self._depth = 0
 

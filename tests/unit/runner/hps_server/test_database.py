@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline_bundle.runner.hps_server.store.database import Store, UnknownFieldError, parse_query
+from offline_bundle.wheelhouse.runtime.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made.on_question(lambda text: "elsewhere" not in (text or ""))
     yield made
     made.close()
+
+
+def test_a_file_that_is_not_a_database_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "hps.sqlite").write_text("junk" * 100)
+    with pytest.raises(BundleError, match=r"hps\.sqlite cannot be used: file is not a") as caught:
+        Store(tmp_path / "hps.sqlite")
+    assert "--data" in (caught.value.hint or "")
 
 
 def names(bodies: list[Body]) -> list[str]:

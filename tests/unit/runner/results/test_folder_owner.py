@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +13,11 @@ from offline_bundle.runner.results.folder import read_outcome, read_submission
 from offline_bundle.runner.results.owner import (
     OWNER_NAME,
     ResultsOwner,
+    check_writable,
     lock_to_project,
     read_owner,
 )
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ODD = [
     b"[" * 100_000,
@@ -52,6 +50,22 @@ def test_jobs_do_not_run_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(InputError, match="belongs to another user"):
         lock_to_project(tmp_path, owner)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["file/out", "/proc/nothing/out", "x" * 300])
+def test_a_folder_that_cannot_be_used_is_refused_before_jobs_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BundleError, match="cannot be used: ") as caught:
+        check_writable(Path(name))
+    assert caught.value.hint == "name a writable directory with --download"
+
+
+def test_a_check_of_a_folder_creates_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "results")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_new_folders_are_not_writable_by_a_group(tmp_path: Path) -> None:
