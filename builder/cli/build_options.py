@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -282,10 +283,31 @@ def _check_options(values: Mapping[str, Any]) -> None:
             hint="leave out --python-platform: node.json has the platform; or build twice into "
             "the same folder",
         )
-    missing = [
-        f"--constraint {path}: no such file" for path in values["constraints"] if not path.is_file()
-    ]
-    if missing:
+    server = values["osv_server"]
+    if server is not None and not server.startswith(("https://", "http://")):
+        hint = "write it as https://osv.example"
+        raise InputError(f"--osv-server {server}: not a URL of HTTP", hint=hint)
+    if missing := _missing_files(values):
         raise InputError(
-            "a file named on the command line is missing", problems=missing, hint="check its path"
+            "a file named on the command line is missing",
+            problems=missing,
+            hint="check its path; a URL begins with https://",
         )
+
+
+def _missing_files(values: Mapping[str, Any]) -> list[str]:
+    """Return a line for each file or folder of packages that does not exist."""
+    from offline_bundle.builder.resolve.settings.uv_settings import split_index
+
+    indexes = [("--index", split_index(text)[1]) for text in values["indexes"]]
+    if values["default_index"] is not None:
+        indexes.append(("--default-index", values["default_index"]))
+    folders = [*indexes, *(("--find-links", text) for text in values["find_links"])]
+    return [
+        *(f"--constraint {p}: no such file" for p in values["constraints"] if not p.is_file()),
+        *(
+            f"{option} {text}: no such folder"
+            for option, text in folders
+            if not text or ("://" not in text and not Path(text).exists())
+        ),
+    ]

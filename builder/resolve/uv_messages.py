@@ -15,6 +15,7 @@ from offline_bundle.builder.resolve.model import Resolution
 from offline_bundle.wheelhouse.runtime.errors import (
     BundleError,
     FetchError,
+    InputError,
     NotBuiltError,
     NoWheelError,
     ResolveError,
@@ -25,6 +26,9 @@ _UNAUTHORIZED = re.compile(
     r"An index(?: URL)? \((?P<index>\S+)\) "
     r"(?:could not be queried due to a lack of valid auth|returned a 40[13])|"
     r"HTTP status client error \(40[13] [^)]*\) for url \((?P<file>\S+)\)"
+)
+_OPTION = re.compile(
+    r"invalid value '[^']*' for '(?P<name>--[a-z-]+)[^']*': (?P<reason>.*?)(?: For more info|$)"
 )
 _UNREACHABLE = re.compile(
     r"Failed to fetch|error sending request|network was disabled|Could not connect|client error|"
@@ -148,7 +152,10 @@ def no_wheel_error(failure: UvFailure, packages: Mapping[str, bool]) -> BundleEr
 
 
 def resolve_error(failure: UvFailure, credentials: Credentials) -> BundleError:
-    """Return the error for any other failure: exit 3, 4, or 1 for the machine's own trouble."""
+    """Return the error for any other failure: exit 2, 3, 4, or 1 for the machine's own trouble."""
+    if option := _OPTION.search(failure.words):
+        hint = "correct it; see `build-offline-bundle --help`"
+        return InputError(f"{option['name']}: {option['reason']}", hint=hint)
     unauthorized = _UNAUTHORIZED.search(failure.words)
     if unauthorized:
         url = unauthorized["index"] or unauthorized["file"]

@@ -86,15 +86,14 @@ def _script_block(script: str, bundle: str, source: bytes) -> str:
     if block is None:
         block = _bundled_block(script, bundle)
     if block is None:
+        message = f"{script} has no inline metadata, and the bundle has no script of this name"
         hint = "begin it with a `# /// script` block that lists its dependencies (PEP 723)"
         stem, suffix = os.path.splitext(os.path.basename(script))
         runner = os.path.join(bundle, "scripts", stem + ".py")
         if suffix == ".ipynb" and os.path.isfile(runner):
-            hint = f"start the script that runs this notebook: {runner}"
-        raise InputError(
-            f"{script} has no inline metadata, and the bundle has no script of this name",
-            hint=hint,
-        )
+            message = f"{script} is a notebook: the bundle has a script that runs it"
+            hint = f"start that script: {runner}"
+        raise InputError(message, hint=hint)
     return block
 
 

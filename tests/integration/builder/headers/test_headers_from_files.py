@@ -269,7 +269,10 @@ def test_notebook_runs_offline_and_keeps_its_outputs(factory: Factory) -> None:
         command, capture_output=True, text=True, check=False, env=offline(factory)
     )
     assert wrong.returncode == 2
-    assert f"start the script that runs this notebook: {script}" in wrong.stderr
+    assert (
+        f"is a notebook: the bundle has a script that runs it\nhint: start that script: {script}"
+        in (wrong.stderr)
+    )
     executed = json.loads((factory.folder / "study-executed.ipynb").read_text())
     assert executed["cells"][1]["outputs"][0]["text"] == ["sum 3\n"]
     assert notebook.read_bytes() == before

@@ -212,7 +212,8 @@ def test_settings_that_only_uv_understands_are_refused_by_name(pip_site: PipSite
 
 def test_flags_that_only_uv_understands_are_refused(pip_site: PipSite) -> None:
     told = pip_site.build(
-        "leaf", flags=("--default-index", "http://kate:s3cr3t-word@127.0.0.1/", "--index", "/x")
+        "leaf",
+        flags=("--default-index", "http://kate:s3cr3t-word@127.0.0.1/", "--index", "https://x"),
     )
     assert told.code == 2
     assert "--index, --default-index cannot be combined with --resolver pip-tools" in told.err
