@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 from offline_bundle.builder.compose import Composition
 from offline_bundle.builder.fetch.cache import DownloadCache
@@ -23,10 +23,6 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manif
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE, split_bytecode_path
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError, first_problems
 from offline_bundle.wheelhouse.store.writer import BundleWriter
-
-if TYPE_CHECKING:
-    from typing import Self
-
 
 FOLDER = "bytecode"
 """Folder in the user's cache that keeps compiled files between builds."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
@@ -51,9 +51,6 @@ from offline_bundle.wheelhouse.runtime.errors import OutOfDateError, translate_o
 from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, MANIFEST
 from offline_bundle.wheelhouse.runtime.text import without_logins
 from offline_bundle.wheelhouse.store.shipped import bundle_files, is_launcher_file
-
-if TYPE_CHECKING:
-    from typing import Any
 
 
 @dataclass(frozen=True)

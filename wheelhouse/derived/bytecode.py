@@ -8,17 +8,13 @@ import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.bytecode import bytecode_path
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.processes import tool_variables
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
-
-if TYPE_CHECKING:
-    from typing import Self
-
 
 _PROGRAM = Path(__file__).with_name("compile_wheels.py")
 # No site-packages and no user settings; warnings about the code of packages are not printed.

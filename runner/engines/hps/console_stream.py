@@ -5,13 +5,11 @@ from __future__ import annotations
 import queue
 import ssl
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from offline_bundle.runner.engines.hps.connection.session import Session
 from offline_bundle.runner.engines.hps.stored_files import CONSOLE_NAME
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.connection.session import Session
 
 _WAIT_SECONDS = 3600.0
 """Time without a new line after which the connection is made again."""

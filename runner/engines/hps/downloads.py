@@ -15,13 +15,12 @@ import xxhash
 from ansys.hps.client.jms.api.project_api import SrcDst, StoragePath  # type: ignore[import-untyped] # where every version has them
 
 from offline_bundle.runner.engines.hps.connection.client_errors import TransferFailedError
+from offline_bundle.runner.engines.hps.connection.session import Session
 from offline_bundle.runner.engines.hps.stored_files import StoredFile, batches
 from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.connection.session import Session
-
     Wanted = tuple[StoredFile, Path]
     """A file and the path to which it is downloaded."""
 

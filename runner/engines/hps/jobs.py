@@ -13,19 +13,17 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offline_bundle.runner.engines.hps import projects
 from offline_bundle.runner.engines.hps.bundle_upload import packed_bundle
+from offline_bundle.runner.engines.hps.connection.session import Session
 from offline_bundle.runner.engines.hps.console_stream import ConsoleStream
 from offline_bundle.runner.engines.hps.results import download
 from offline_bundle.runner.engines.hps.submit import Submission, submit
+from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
+from offline_bundle.runner.request import Request
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.connection.session import Session
-    from offline_bundle.runner.model import Counts, Failure, ProjectState, Results
-    from offline_bundle.runner.request import Request
 
 _SUBMISSION_OPTIONS = ("priority", "replace", "software", "software_version", "disk", "trials")
 _LAST_LINES_SECONDS = 5.0

@@ -6,10 +6,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ansys.hps.client.jms import Project  # type: ignore[import-untyped]
 
+from offline_bundle.runner.engines.hps.connection.session import Session
 from offline_bundle.runner.engines.hps.downloads import download_files
 from offline_bundle.runner.engines.hps.stored_files import (
     JOBS_PER_REQUEST,
@@ -22,9 +23,6 @@ from offline_bundle.runner.engines.hps.stored_files import (
 from offline_bundle.runner.model import TAIL_LINES, Counts, Failure, ProjectState
 from offline_bundle.runner.results.console import console_tail
 from offline_bundle.wheelhouse.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.connection.session import Session
 
 _UNDER_WAY = ["pending", "prolog", "running"]
 _FAILED = ["failed", "timeout", "aborted"]

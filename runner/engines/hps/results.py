@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offline_bundle.runner.engines.hps.connection.session import Session
 from offline_bundle.runner.engines.hps.downloads import download_files
 from offline_bundle.runner.engines.hps.local_paths import folder_names, local_path
 from offline_bundle.runner.engines.hps.projects import common_state, find_project
@@ -35,8 +36,6 @@ from offline_bundle.wheelhouse.runtime.errors import FetchError
 from offline_bundle.wheelhouse.runtime.sizes import count
 
 if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.connection.session import Session
-
     Placed = Mapping[str, Sequence[tuple[StoredFile, Path]]]
     """Job identifier → its files and their paths on this disk."""
 

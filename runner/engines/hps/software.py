@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import requests
 from ansys.hps.client.rms import RmsApi  # type: ignore[import-untyped]
 
+from offline_bundle.runner.engines.hps.connection.session import Session
 from offline_bundle.wheelhouse.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.connection.session import Session
-
     Software = set[tuple[str, str | None]]
     """Names and versions."""
 

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from offline_bundle.runner.engines.hps.connection.session import Session
 from offline_bundle.runner.engines.hps.software import find_host_names
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.connection.session import Session
 
 CONSOLE_NAME = "console_output.txt"
 """The file in which HPS stores stdout and stderr of a task."""

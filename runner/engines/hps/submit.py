@@ -17,7 +17,7 @@ import mimetypes
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
 from ansys.hps.client.jms import (  # type: ignore[import-untyped]
@@ -40,16 +40,14 @@ from offline_bundle.runner.engines.hps.connection.client_errors import (
     CLIENT_ERRORS,
     translate_error,
 )
+from offline_bundle.runner.engines.hps.connection.session import Session
 from offline_bundle.runner.engines.hps.projects import find_project
 from offline_bundle.runner.engines.hps.software import check_software
 from offline_bundle.runner.engines.hps.stored_files import JOBS_PER_REQUEST
+from offline_bundle.runner.job_files.inputs import InputFile
 from offline_bundle.runner.job_files.names import JOB_RULES, NUMBER_PARAMETER
 from offline_bundle.runner.model import ProjectState, job_name
 from offline_bundle.runner.request import Request, check_request, check_resources
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.connection.session import Session
-    from offline_bundle.runner.job_files.inputs import InputFile
 
 EXEC_SCRIPT = Path(__file__).parents[2] / "standalone" / "hps_exec_script.py"
 """The program that HPS runs on the node; it starts the bundle's launcher."""

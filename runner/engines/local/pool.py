@@ -19,19 +19,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.runner.engines.local.processes import JobProcesses
 from offline_bundle.runner.job_files.inputs import link_inputs
 from offline_bundle.runner.job_files.names import INPUT_PARAMETERS
+from offline_bundle.runner.model import JobSpec
 from offline_bundle.runner.results.console import console_tail
 from offline_bundle.runner.standalone.job_rules import list_files
 from offline_bundle.wheelhouse.runtime.errors import BundleError
+from offline_bundle.wheelhouse.runtime.launcher.cold_start import Environment
 from offline_bundle.wheelhouse.runtime.parallel import cpus
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.model import JobSpec
-    from offline_bundle.wheelhouse.runtime.launcher.cold_start import Environment
 
 CONSOLE_NAME = "console.txt"
 

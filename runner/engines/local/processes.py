@@ -8,12 +8,10 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from typing import IO, TYPE_CHECKING
+from types import FrameType
+from typing import IO
 
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from offline_bundle.runner.model import JobSpec
+from offline_bundle.runner.model import JobSpec
 
 _GRACE_SECONDS = 10.0
 """Time that a job has to end after a signal, before it is killed."""

@@ -7,16 +7,14 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from offline_bundle.runner.batch.options import ACCOUNT, BATCH_OPTIONS, QUEUE, usage_check
+from offline_bundle.runner.options import Decorator
+from offline_bundle.runner.request import Request
 from offline_bundle.runner.results.folder import PRIVATE_NAME
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.options import Decorator
-    from offline_bundle.runner.request import Request
 
 FOLDER_VARIABLE = "OFFLINE_BUNDLE_FOLDER"
 """The variable of a job that has its submission's folder: PBS has no option for it."""

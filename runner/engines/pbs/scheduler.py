@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from offline_bundle.runner.batch.scheduler import (
     Commands,
@@ -21,10 +21,8 @@ from offline_bundle.runner.batch.scheduler import (
     SchedulerError,
 )
 from offline_bundle.runner.engines.pbs.options import FOLDER_VARIABLE, qsub_options
+from offline_bundle.runner.request import Request
 from offline_bundle.runner.results.job_sets import job_set
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.request import Request
 
 _commands = Commands(
     title="PBS",

@@ -7,16 +7,14 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from offline_bundle.runner.batch.options import BATCH_OPTIONS, QUEUE, usage_check
+from offline_bundle.runner.options import Decorator
+from offline_bundle.runner.request import Request
 from offline_bundle.runner.results.folder import PRIVATE_NAME
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.options import Decorator
-    from offline_bundle.runner.request import Request
 
 _RESERVED = {"t", "tc", "wd", "cwd", "o", "e", "j", "N", "terse", "sync", "b", "hold_jid", "S", "V"}
 """Options of qsub that this engine sets."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from offline_bundle.runner.batch.job_script import LOGS
 from offline_bundle.runner.batch.options import ACCOUNT, BATCH_OPTIONS, usage_check
+from offline_bundle.runner.options import Decorator
+from offline_bundle.runner.request import Request
 from offline_bundle.runner.results.folder import PRIVATE_NAME
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.options import Decorator
-    from offline_bundle.runner.request import Request
 
 _RESERVED = {
     "array",

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from offline_bundle.runner.batch.scheduler import (
     Commands,
@@ -23,11 +22,9 @@ from offline_bundle.runner.batch.scheduler import (
     SchedulerError,
 )
 from offline_bundle.runner.engines.slurm.options import sbatch_options
+from offline_bundle.runner.request import Request
 from offline_bundle.runner.results.job_sets import members, parse_indices
 from offline_bundle.wheelhouse.runtime.errors import BundleError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.request import Request
 
 _commands = Commands(
     title="Slurm",

@@ -35,13 +35,13 @@ from offline_bundle.runner.engines.hps.connection.client_errors import (
     WorkerStartError,
     error_reason,
 )
+from offline_bundle.runner.engines.hps.connection.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import requests
 
-    from offline_bundle.runner.engines.hps.connection.server import Server
 
 CONNECT_SECONDS = 10.0
 _READ_SECONDS = 120.0

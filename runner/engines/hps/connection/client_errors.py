@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
 
 import httpx
 import requests
 from ansys.hps.client import HPSError  # type: ignore[import-untyped]
 from ansys.hps.data_transfer.client.exceptions import HPSError as TransferError  # type: ignore[import-untyped]
 
+from offline_bundle.runner.engines.hps.connection.server import Server
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
-
-if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.connection.server import Server
 
 CLIENT_ERRORS = (
     requests.RequestException,

@@ -7,13 +7,11 @@ import ipaddress
 import logging
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import urllib3
 
-if TYPE_CHECKING:
-    from offline_bundle.runner.engines.hps.connection.server import Server
+from offline_bundle.runner.engines.hps.connection.server import Server
 
 
 @contextlib.contextmanager
