@@ -14,12 +14,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from offline_bundle.builder.fetch.credentials import Credentials, redact
@@ -35,10 +36,6 @@ from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpret
 from offline_bundle.wheelhouse.runtime.python.platforms import dotted_version
 from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-if TYPE_CHECKING:
-    import subprocess
-
 
 _PARALLEL_DOWNLOADS = 4
 _RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -23,10 +23,6 @@ from offline_bundle.wheelhouse.runtime.processes import absolute_path, run_captu
 from offline_bundle.wheelhouse.runtime.python.interpreters import Interpreter, Interpreters
 from offline_bundle.wheelhouse.runtime.python.platforms import Node, dotted_version
 from offline_bundle.wheelhouse.runtime.python.requirements import python_matches
-
-if TYPE_CHECKING:
-    import subprocess
-
 
 USE_UV = "leave out `--resolver pip-tools`: uv can do this"
 # Variables for another interpreter, platform or output than the one requested here.

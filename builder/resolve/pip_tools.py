@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
@@ -40,10 +41,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
     InputError,
     ResolveError,
 )
-
-if TYPE_CHECKING:
-    import subprocess
-
 
 _BLOCK = 1 << 20
 _PIP_CONFIG = "pip's own configuration decides: see `pip config debug`"

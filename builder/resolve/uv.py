@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import tomllib
@@ -20,7 +21,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tomli_w
 from packaging.pylock import Pylock
@@ -48,10 +48,6 @@ from offline_bundle.wheelhouse.runtime.errors import (
     NoWheelError,
     ResolveError,
 )
-
-if TYPE_CHECKING:
-    import subprocess
-
 
 # Older Pythons that are tried at the same time.
 _PARALLEL_TRIALS = 3

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomli_w
 
@@ -15,10 +16,6 @@ from offline_bundle.builder.resolve.model import ResolveOptions
 from offline_bundle.builder.resolve.settings import uv_settings
 from offline_bundle.builder.resolve.settings.uv_files import user_folder
 from offline_bundle.wheelhouse.runtime.processes import run_captured
-
-if TYPE_CHECKING:
-    import subprocess
-
 
 # Variables that would override the flags (which Python is meant), or that must not decide.
 _DROPPED = (
