@@ -19,7 +19,7 @@ from offline_bundle.builder.bytecode import wanted_bytecode
 from offline_bundle.builder.changes import Change, changes_between
 from offline_bundle.builder.compose import UV_TOML
 from offline_bundle.builder.formats.base import formats_of
-from offline_bundle.builder.inputs.bundled import bundled_script, has_same_metadata
+from offline_bundle.builder.inputs.bundled import with_lock
 from offline_bundle.builder.model import (
     BuildPlan,
     BuildProgress,
@@ -210,12 +210,11 @@ def _with_lock(
 ) -> BundledScript:
     resolution = lock.resolution
     script, target = resolution.script, resolution.target
-    locks = dict(bundled.locks) if bundled and has_same_metadata(bundled, script) else {}
     packages = {
         artifact.name: _package(current, resolution, artifact) for artifact in lock.artifacts
     }
-    locks[target.name] = BundledLock(lock="", requirements="", libc=None, packages=packages)
-    return bundled_script(script, locks, bundled.data if bundled else ())
+    bundled_lock = BundledLock(lock="", requirements="", libc=None, packages=packages)
+    return with_lock(bundled, script, target.name, bundled_lock)
 
 
 def _wheel_file(

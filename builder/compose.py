@@ -19,7 +19,7 @@ from packaging.utils import parse_wheel_filename
 from offline_bundle import __version__
 from offline_bundle.builder.extras.python_builds import PythonArchive
 from offline_bundle.builder.extras.uv_binaries import NodeUv
-from offline_bundle.builder.inputs.bundled import bundled_script, has_same_metadata
+from offline_bundle.builder.inputs.bundled import with_lock
 from offline_bundle.builder.inputs.targets import libc_floor
 from offline_bundle.builder.resolve.model import Resolution
 from offline_bundle.wheelhouse.derived.complete import complete, file_entry
@@ -243,7 +243,6 @@ def _with_lock(
     before: Manifest, bundled: BundledScript | None, locked: LockedScript
 ) -> BundledScript:
     script, target = locked.resolution.script, locked.resolution.target
-    locks = dict(bundled.locks) if bundled and has_same_metadata(bundled, script) else {}
     lock = BundledLock(
         lock=locked.lock_path,
         requirements=locked.requirements_path,
@@ -259,8 +258,7 @@ def _with_lock(
         lock = replace(
             lock, cache=earlier.cache, environment=earlier.environment, image=earlier.image
         )
-    data = bundled.data if bundled else ()
-    entry = bundled_script(script, {**locks, target.name: lock}, data)
+    entry = with_lock(bundled, script, target.name, lock)
     return bundled if bundled and replace(bundled, origins=()) == entry else entry
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.wheelhouse.runtime.bundle.manifest_entries import BundledLock, BundledScript
@@ -42,11 +43,11 @@ def metadata_changes(bundled: BundledScript, script: BundledScript) -> list[str]
     return changes
 
 
-def has_same_metadata(bundled: BundledScript, script: Script) -> bool:
-    """Return True if locks of *bundled* for other targets are still valid for *script*."""
-    return (
-        sorted(map(canonical_requirement, bundled.dependencies))
-        == sorted(map(canonical_requirement, script.dependencies))
-        and bundled.requires_python == script.requires_python
-        and bundled.settings == settings_digest(script.settings)
-    )
+def with_lock(
+    bundled: BundledScript | None, script: Script, target: str, lock: BundledLock
+) -> BundledScript:
+    """Return the entry of *script* with *lock*, and those of *bundled* that are still valid."""
+    entry = bundled_script(script, {target: lock}, bundled.data if bundled else ())
+    if bundled is None or metadata_changes(bundled, entry):
+        return entry
+    return replace(entry, locks={**bundled.locks, target: lock})
