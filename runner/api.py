@@ -240,11 +240,9 @@ class Jobs:
         self._stack.close()
 
     def __enter__(self) -> Self:
-        """Return the jobs."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
         self.close()
 
     def __repr__(self) -> str:

@@ -80,11 +80,9 @@ class Transfer:
         self._unreachable: set[str] = set()
 
     def __enter__(self) -> Self:
-        """Return the transfer."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the connections."""
         self._session.close()
 
     def run(self, download: Download) -> Fetched:

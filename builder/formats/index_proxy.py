@@ -58,7 +58,6 @@ class IndexProxy:
         """Environment variables that make uv use the proxy."""
 
     def __enter__(self) -> Self:
-        """Start the server."""
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 

@@ -70,7 +70,6 @@ class NodeDescription:
         return any(python.minor == minor for python in self.pythons)
 
     def __str__(self) -> str:
-        """Return its Pythons, for messages."""
         names = [
             dotted_version(python.version) + "t" * python.is_free_threaded
             for python in self.pythons

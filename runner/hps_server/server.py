@@ -111,12 +111,10 @@ class EmbeddedHps:
         self._stack.close()
 
     def __enter__(self) -> Self:
-        """Start."""
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop."""
         self.stop()
 
     def _make_folder(self) -> None:

@@ -57,7 +57,6 @@ class Compiler:
         self._send(str(folder.absolute()))
 
     def __enter__(self) -> Self:
-        """Use it until the end of the block."""
         return self
 
     def __exit__(self, *_: object) -> None:

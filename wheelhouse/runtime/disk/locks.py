@@ -62,7 +62,6 @@ class FileLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Release the lock."""
         self.release()
 
 

@@ -42,11 +42,9 @@ class SafeFolder:
             self._descriptor = os.open(self.path, os.O_RDONLY | safe_flags("O_DIRECTORY"))
 
     def __enter__(self) -> "Self":
-        """Use it until the end of the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
 

@@ -54,7 +54,6 @@ class Interpreter:
         self.folder = folder
 
     def __str__(self) -> str:
-        """Return version and path, for messages."""
         abi = "t" if self.is_free_threaded else ""
         return f"Python {dotted_version(self.version)}{abi} ({self.path})"
 

@@ -86,7 +86,6 @@ class Node:
         self.libc_version = version_numbers(version)
 
     def __str__(self) -> str:
-        """Return a description for messages."""
         libc = f" with {self.libc_family} {dotted_version(self.libc_version)}"
         return f"{self.system} on {self.machine}{libc if self.libc_family else ''}"
 

@@ -53,7 +53,6 @@ class UnpackedBytecode:
         self._thread = threading.Thread(target=self._unpack)
 
     def __enter__(self) -> "Self":
-        """Start to unpack."""
         os.mkdir(self._folder, 0o700)
         self._thread.start()
         return self
