@@ -33,11 +33,13 @@ from offline_bundle.runner.results.folder import (
     PRIVATE_NAME,
     JobOutcome,
     JobRecords,
+    plan_path,
     read_submission,
     write_submission,
 )
 from offline_bundle.runner.results.job_sets import job_set, members, parse_indices
 from offline_bundle.runner.results.owner import ResultsOwner, lock_to_project
+from offline_bundle.wheelhouse.runtime.disk.file_identity import file_identity
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError
 from offline_bundle.wheelhouse.runtime.sizes import count
@@ -70,6 +72,8 @@ class BatchSubmission:
         self._noticed_faults = {""}
         self._running = 0
         self._unreachable_since: float | None = None
+        self._plan_identity = ""
+        """Of the file of the plan, when it was read."""
 
     @classmethod
     def create(
@@ -128,6 +132,7 @@ class BatchSubmission:
     def poll(self) -> None:
         """Update the counts; without an answer of the scheduler they stay, for a while."""
         try:
+            self._read_changes()
             self._read_queue()
             self._requeue()
             self._submit_remaining()
@@ -148,7 +153,7 @@ class BatchSubmission:
 
         Without *excluded* nodes, a user asks: the starts of jobs are counted anew.
         """
-        with self._lock() as is_locked:
+        with self._lock(block=not excluded) as is_locked:
             numbers = find_failed(self.records, is_chosen) if is_locked else []
             if numbers and not excluded:
                 self._update(failed_nodes=[], retried_after=len(self._arrays))
@@ -193,14 +198,30 @@ class BatchSubmission:
         return current
 
     def _update(self, **details: object) -> None:
+        self._read_changes()
         plan = self.records.plan
         self.records.plan = dataclasses.replace(plan, details={**plan.details, **details})
         write_submission(self.directory, self.records.plan)
 
+    def _read_changes(self) -> None:
+        """Read what other commands changed: they cancel jobs, and start failed ones again."""
+        try:
+            identity = file_identity(str(plan_path(self.directory)))
+        except OSError:
+            return  # the file system does not answer; without the folder, polling ends
+        if identity == self._plan_identity:
+            return
+        known = len(self._arrays)
+        self.records.plan = read_submission(self.directory, self.scheduler.engine)
+        self._plan_identity = identity
+        again = _jobs_of(self._arrays[known:])
+        if self.records.reopen([*members(again)]):
+            self._ends = JobEnds(self.records, self.scheduler)
+            self.records.look(again)
+
     def _remaining(self) -> int:
         """Return the set of the jobs that are not submitted yet."""
-        submitted = functools.reduce(operator.or_, (array.jobs for array in self._arrays), 0)
-        return self.records.jobs & ~submitted
+        return self.records.jobs & ~_jobs_of(self._arrays)
 
     def _submit_remaining(self) -> None:
         """Submit arrays until all jobs are in the queue, or until a limit is reached.
@@ -212,26 +233,24 @@ class BatchSubmission:
         with self._lock() as is_locked:
             if not is_locked:
                 return
-            if self.records.plan.details["is_cancelled"]:
-                for number in members(self._remaining()):
-                    self.records.end(number, JobOutcome("cancelled"))
-                return
-            while remaining := self._remaining():
+            while (remaining := self._remaining()) and not self._is_cancelled:
                 if not self._submit_array(remaining):
                     return
+            for number in members(remaining):
+                self.records.end(number, JobOutcome("cancelled"))
 
     @contextlib.contextmanager
-    def _lock(self) -> Iterator[bool]:
+    def _lock(self, *, block: bool = False) -> Iterator[bool]:
         """Yield True if no other command submits jobs of this folder; then the plan is new."""
         with contextlib.ExitStack() as stack:
             is_locked = True
             with contextlib.suppress(OSError):  # a file system without locks
                 lock = FileLock(self.directory / PRIVATE_NAME / _LOCK_NAME)
-                is_locked = lock.acquire(block=False)
+                is_locked = lock.acquire(block=block)
                 if is_locked:
                     stack.callback(lock.release)
             if is_locked:  # another command may have submitted some
-                self.records.plan = read_submission(self.directory, self.scheduler.engine)
+                self._read_changes()
             yield is_locked
 
     def _submit_array(self, remaining: int) -> bool:
@@ -252,7 +271,14 @@ class BatchSubmission:
             self._limit = math.ceil(size / 2)
             return True
         self._update(arrays=[*self._arrays, array])
+        if self._is_cancelled:  # by another command, which does not know this array
+            self.scheduler.cancel([array.job_id])
         return True
+
+    @property
+    def _is_cancelled(self) -> bool:
+        is_cancelled: bool = self.records.plan.details["is_cancelled"]
+        return is_cancelled
 
     @property
     def _parallel(self) -> int | None:
@@ -311,14 +337,25 @@ class BatchSubmission:
             self.records.look(jobs & queue.held << before)
             gone = self.records.look(jobs & ~((queue.pending | queue.running) << before))
             running += (queue.running << before & jobs & self.records.unfinished).bit_count()
-            running += self._ends.record(array, gone) if gone else 0
+            running += self._record_ends(array, gone) if gone else 0
         self._running = running
+
+    def _record_ends(self, array: JobArray, gone: int) -> int:
+        """Record why jobs left the queue; return how many have no reason yet.
+
+        That is all of them while another command starts them again: their folders are set aside.
+        """
+        known = len(self._arrays)
+        with self._lock() as is_locked:
+            if not is_locked or len(self._arrays) > known:
+                return gone.bit_count()
+            return self._ends.record(array, gone)
 
     def _requeue(self) -> None:
         """Run jobs that a node failed again on other nodes; give up after some starts."""
         failed = self.records.in_state.get("node failed", 0) & ~self._given_up
         details = self.records.plan.details
-        if not failed or details["is_cancelled"] or "--no-requeue" in self._groups[0][1]:
+        if not failed or self._is_cancelled or "--no-requeue" in self._groups[0][1]:
             return
         counted = [array.jobs for array in self._arrays[details["retried_after"] :]]
         for number in members(failed):
@@ -340,11 +377,18 @@ class BatchSubmission:
             self._given_up |= job_set(again)
             self._notice(f"no other node for jobs that a node failed: {error.message}")
         else:
+            if not number:
+                return  # another command has started them again
             where = f" ({', '.join(nodes)})" if nodes else ""
             lines = [f"{count(number, 'job')} failed because of a node{where}: started again"]
             lines += [f"  {printable(fault)}"] if fault not in self._noticed_faults else []
             self._noticed_faults.add(fault)
             self._notice("\n".join(lines))
+
+
+def _jobs_of(arrays: Sequence[JobArray]) -> int:
+    """Return the set of the jobs of these arrays."""
+    return functools.reduce(operator.or_, (array.jobs for array in arrays), 0)
 
 
 def _node_fault(tail: str) -> str:

@@ -49,7 +49,6 @@ PAGE_NAME = "index.html"
 TABLE_NAME = "results.csv"
 PRIVATE_NAME = ".submission"
 ATTEMPTS = "attempts"
-_PLAN_NAME = "submission.json"
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,11 @@ def write(path: Path, text: str) -> None:
     write_atomic(path, text.encode(), mode=0o666)
 
 
+def plan_path(directory: Path) -> Path:
+    """Return the file with what resuming the submission needs."""
+    return directory / PRIVATE_NAME / "submission.json"
+
+
 def write_submission(directory: Path, plan: SubmissionRecord) -> None:
     """Write what resuming the submission needs."""
     document = {
@@ -116,11 +120,11 @@ def write_submission(directory: Path, plan: SubmissionRecord) -> None:
         "outputs": plan.outputs._asdict(),
         "details": dict(plan.details),
     }
-    private = directory / PRIVATE_NAME
-    if not (private / _PLAN_NAME).exists():
-        flush_tree(private)  # what jobs read; later they add and remove files there
+    path = plan_path(directory)
+    if not path.exists():
+        flush_tree(path.parent)  # what jobs read; later they add and remove files there
     # durable: after a power cut, its jobs may still run
-    write_atomic(private / _PLAN_NAME, json.dumps(document).encode(), durable=True, mode=0o666)
+    write_atomic(path, json.dumps(document).encode(), durable=True, mode=0o666)
 
 
 def read_submission(directory: Path, engine: str) -> SubmissionRecord:
@@ -128,7 +132,7 @@ def read_submission(directory: Path, engine: str) -> SubmissionRecord:
     hint = f"name the folder that `offline-bundle submit --engine {engine}` printed"
     try:
         _check_own(directory / PRIVATE_NAME)
-        document = read_document(directory / PRIVATE_NAME / _PLAN_NAME)
+        document = read_document(plan_path(directory))
         plan = SubmissionRecord(
             name=document["name"],
             engine=document["engine"],
@@ -145,9 +149,7 @@ def read_submission(directory: Path, engine: str) -> SubmissionRecord:
         ) from error
     except (OSError, LookupError, TypeError, *ODD_JSON) as error:
         hint = "name a folder that jobs were submitted into"
-        raise BundleError(
-            f"{directory / PRIVATE_NAME / _PLAN_NAME} cannot be read: {error}", hint=hint
-        ) from error
+        raise BundleError(f"{plan_path(directory)} cannot be read: {error}", hint=hint) from error
     if plan.engine != engine:
         raise InputError(
             f"the jobs in {directory} belong to the engine {plan.engine}, not {engine}",
@@ -279,7 +281,8 @@ class JobRecords:
         if not self.unfinished:
             # what is left is of nodes that failed: their jobs have ended elsewhere
             for attempt in (self.directory / PRIVATE_NAME / ATTEMPTS).glob("*"):
-                shutil.rmtree(attempt, ignore_errors=True)
+                if (self.directory / attempt.stem).exists():  # else it was started again just now
+                    shutil.rmtree(attempt, ignore_errors=True)
         sizes = [file.size for entry in entries for file in entry.files]
         return Results(self.directory, page, tuple(entries), len(sizes), sum(sizes))
 

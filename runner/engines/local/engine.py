@@ -105,13 +105,14 @@ class LocalEngine:
         self._opened = JobRecords(directory, plan)
         try:
             (directory / PRIVATE_NAME).mkdir(mode=0o700)
-            write_inputs(files, directory / PRIVATE_NAME / INPUTS)
-            specs = self._prepare()
-            write_submission(directory, plan)
+            with self._locked() as lock:
+                write_inputs(files, directory / PRIVATE_NAME / INPUTS)
+                specs = self._prepare()
+                write_submission(directory, plan)
+                self._start(specs, lock)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)  # it has only what was written above
             raise
-        self._start(specs)
         return self._state()
 
     def find(self, name_or_id: str) -> ProjectState:
@@ -169,17 +170,17 @@ class LocalEngine:
 
     def retry(self, project: ProjectState, is_chosen: Callable[[str, str], bool]) -> int:
         """Start failed jobs again, here."""
-        if self._poll_lock():
-            raise InputError(
-                f"the jobs of {project.name} are under way",
-                hint="wait until they have ended, or end them with --cancel",
-            )
-        numbers = find_failed(self._records, is_chosen)
-        if numbers:
-            self._cancel_file.unlink(missing_ok=True)
-            with set_aside(self._records, numbers):
-                specs = self._prepare()
-            self._start([spec for spec in specs if spec.number in numbers])
+        del project
+        with self._locked() as lock:
+            # another command may have started some of them meanwhile
+            self._opened = JobRecords(self._records.directory, self._records.plan)
+            self._cancel_unfinished()
+            numbers = find_failed(self._records, is_chosen)
+            if numbers:
+                self._cancel_file.unlink(missing_ok=True)
+                with set_aside(self._records, numbers):
+                    specs = self._prepare()
+                self._start([spec for spec in specs if spec.number in numbers], lock)
         return len(numbers)
 
     def delete(self, _: ProjectState) -> None:
@@ -234,18 +235,36 @@ class LocalEngine:
             specs.append(JobSpec(number, folder, words, variables, inputs, row))
         return specs
 
-    def _start(self, specs: list[JobSpec]) -> None:
-        self._thread = threading.Thread(target=self._run, args=[specs], name="jobs")
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[contextlib.ExitStack]:
+        """Yield the lock of the command that runs the jobs. Raises `InputError` if another does.
+
+        It is released at the end, unless `_start` has given it to the thread.
+        """
+        lock = FileLock(self._records.directory / PRIVATE_NAME / _LOCK_NAME)
+        if not lock.acquire(block=False):
+            raise InputError(
+                f"the jobs of {self._records.plan.name} are under way",
+                hint="wait until they have ended, or end them with --cancel",
+            )
+        with contextlib.ExitStack() as stack:
+            stack.callback(lock.release)
+            yield stack
+
+    def _start(self, specs: list[JobSpec], lock: contextlib.ExitStack) -> None:
+        """Start a thread that runs jobs under the *lock*."""
+        arguments = [specs, lock.pop_all()]
+        self._thread = threading.Thread(target=self._run, args=arguments, name="jobs")
         self._thread.start()
 
     @property
     def _cancel_file(self) -> Path:
         return self._records.directory / PRIVATE_NAME / _CANCEL_NAME
 
-    def _run(self, specs: list[JobSpec]) -> None:
-        """Run the jobs under the lock; an error is raised by the next poll."""
+    def _run(self, specs: list[JobSpec], lock: contextlib.ExitStack) -> None:
+        """Run the jobs, and release the *lock*; an error is raised by the next poll."""
         records = self._records
-        with FileLock(records.directory / PRIVATE_NAME / _LOCK_NAME):
+        with lock:
             try:
                 if self._pool:
                     self._pool.run(specs, lambda result: _record(records, result))

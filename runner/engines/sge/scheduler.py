@@ -119,8 +119,9 @@ class GridEngine(Scheduler):
         return ends
 
     def exclude(self, options: Sequence[str], nodes: Sequence[str]) -> list[str]:
-        """Return options that also keep jobs off *nodes*."""
-        return [*options, "-l", f"h=!({'|'.join(nodes)})"] if nodes else list(options)
+        """Return options that also keep jobs off *nodes*; qsub refuses them if no other is left."""
+        excluded = ["-l", f"h=!({'|'.join(nodes)})", "-w", "e"]
+        return [*options, *excluded] if nodes else list(options)
 
     def cancel(self, job_ids: Sequence[str]) -> None:
         """Cancel all tasks of these arrays that have not ended."""

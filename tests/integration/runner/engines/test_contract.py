@@ -18,8 +18,9 @@ import pytest
 from uv import find_uv_bin
 
 from offline_bundle.cli import run_command_line
+from offline_bundle.runner.cli.jobs import jobs_command
 from offline_bundle.runner.cli.submit import submit_command
-from offline_bundle.runner.engine import ENGINES
+from offline_bundle.runner.engine import ENGINES, open_engine
 from offline_bundle.runner.model import FAILED, SUCCEEDED
 from tests.support.bundles import BundleScript, make_bundle
 from tests.support.engine_cases import CASES
@@ -129,6 +130,12 @@ def engine(
 ) -> Iterator[EngineCase]:
     with CASES[request.param](tmp_path_factory.mktemp(request.param)) as case:
         yield case
+
+
+in_folder = pytest.mark.parametrize(
+    "engine", [name for name in ENGINES if name != "hps"], indirect=True, scope="module"
+)
+"""Engines whose jobs work in the results folder: other commands find them there."""
 
 
 @pytest.fixture(scope="module")
@@ -323,3 +330,30 @@ def test_a_local_module_that_is_no_input_is_offered(
     assert "helper.py imports second.py" in said
     assert "hint: add --input helper.py --input second.py" in said
     assert not os.path.lexists("out")
+
+
+@in_folder
+def test_two_commands_start_a_failed_job_again_once(
+    engine: EngineCase, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second one has read that the job failed before the first one starts it again."""
+    Path("helper.py").write_text("import sys\nsys.exit(3)\n")
+    assert submit(engine, bundle, capsys).code == 8
+    (Path("out") / ".submission/inputs/helper.py").write_text("NAME = ''\n")
+    with open_engine(engine.name) as second:
+        project = second.find("out")
+        assert project.counts.by_state == {"failed": 1}
+        words = ["out", "--engine", engine.name, "--retry-failed", "--wait"]
+        assert run_command_line(jobs_command, words, "offline-bundle") == 0
+        assert second.retry(project, lambda *_: True) == 0
+        assert second.poll(project).by_state == {"done": 1}
+        assert (Path("out") / "job-0001/extra.csv").read_text() == "3"
+        # of a third command, which has just started the job again
+        attempt = Path("out/.submission/attempts/job-0001.0")
+        attempt.mkdir(parents=True)
+        Path("out/job-0001").rename("away")
+        second.results(project, Path("out"))
+        assert attempt.is_dir()
+        Path("away").rename("out/job-0001")
+        second.results(project, Path("out"))
+        assert not attempt.is_dir()

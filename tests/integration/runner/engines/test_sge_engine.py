@@ -96,6 +96,18 @@ def test_a_job_over_its_time_is_a_timeout(bundle: Path, capsys: pytest.CaptureFi
     assert not Path("out/job-0002/times.json").exists()
 
 
+def test_a_broken_node_ends_the_job_where_no_other_is_left(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Grid Engine accepts jobs that no node can run, and they would wait for ever."""
+    broken = shutil.copytree(bundle, Path("broken").absolute())
+    (broken / "run.py").write_text("raise SystemExit('no space')")
+    assert submit(broken, "-j", 1, "--set", "what=fine") == 8
+    said = capsys.readouterr()
+    assert "1 node failed" in said.out
+    assert "no other node for jobs that a node failed: qsub: " in said.err
+
+
 def test_cancelled_jobs_waiting_and_running(
     bundle: Path, cluster: GridEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -525,6 +525,31 @@ def test_failed_jobs_run_again_and_the_folder_is_deleted(
     assert not Path("out").exists()
 
 
+def test_another_command_cancels_during_the_submission(
+    bundle: Path,
+    cluster: SlurmCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The second array is being submitted, and there would be a third one."""
+    cancel = f"cd {tmp_path} && {sys.executable} -m offline_bundle jobs out --engine slurm --cancel"
+    put_command(
+        tmp_path,
+        "sbatch",
+        f"if [ -e {tmp_path}/first ]; then ({cancel}) >{tmp_path}/said 2>&1 &\n"
+        """until grep -q '"is_cancelled": true' out/.submission/submission.json; do\n"""
+        f"sleep 0.1; done; fi; touch {tmp_path}/first\n"
+        f'exec {cluster.folder}/bin/sbatch "$@"\n',
+        monkeypatch,
+    )
+    asked = ["--engine", "slurm", "--bundle", bundle, "-j", 2 * ARRAY_SIZE + 1]
+    assert run(submit_command, "eval.py", *asked, "--set", "what=wait", "--download", "out") == 8
+    assert "13 cancelled" in capsys.readouterr().out
+    assert len(array_ids(Path("out"))) == 2
+    assert cluster.ask("squeue", "--noheader", f"--jobs={','.join(array_ids(Path('out')))}") == ""
+
+
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_ctrl_c_leaves_the_jobs_unless_asked(
     bundle: Path, cluster: SlurmCluster, *, is_cancelled: bool
