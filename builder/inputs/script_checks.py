@@ -97,7 +97,7 @@ def _is_requirement(text: str) -> bool:
     if at and reference.strip() and _NAME.fullmatch(name.strip()):
         return True
     try:
-        Requirement(text)
+        Requirement(" ".join(text.split()))
     except InvalidRequirement:
         return False
     return True

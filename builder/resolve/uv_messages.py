@@ -256,6 +256,12 @@ def _environment_error(failure: UvFailure) -> BundleError:
             hint="check the index's address, the proxy (HTTPS_PROXY), certificates "
             "(SSL_CERT_FILE) and credentials",
         )
+    if "Failed to download `" in failure.words:
+        return FetchError(
+            f"{failure.title}: a wheel cannot be read",
+            problems=failure.lines,
+            hint="pin another version, or publish a correct wheel of it on an index of yours",
+        )
     if _BUILD_FAILED.search(failure.words):
         return FetchError(
             f"{failure.title}: a source distribution could not be built",

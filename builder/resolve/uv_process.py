@@ -115,8 +115,9 @@ def _index_argument(text: str) -> str:
 
 def _location_argument(location: str) -> str:
     """Return a folder as file:// URL: spaces and commas separate in uv's variables."""
+    location = uv_settings.absolute_location(location, Path.cwd())
     if not uv_settings.has_scheme(location):
-        location = Path(location).resolve().as_uri()
+        location = Path(location).as_uri()
     return location.replace(" ", "%20").replace(",", "%2C")
 
 

@@ -39,7 +39,9 @@ _UTF8_NAME = 0x800
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LARGEST_POINTER = 1024
 _DATA_FOLDERS = {"purelib", "platlib", "headers", "scripts", "data"}
-_ENTRY_POINT = re.compile(r"[\w.-]+\s*:\s*[\w.-]+(\s*\[.*\])?")
+_ENTRY_POINT = re.compile(r"[\w.-]+\s*:\s*[\w.-]+(\s*\[[^],].*\])?")
+# Names of scripts that would replace an environment's interpreter, or are no file.
+_RESERVED = re.compile(r"(?i:python(w|3(\.\d+t?)?)?|pypy(3(\.\d+)?)?|graalpy)(\.exe)?|\.\.?")
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 
 
@@ -186,7 +188,7 @@ def _wheel_problems(folder: str, text: str | None) -> Iterator[str]:
         return
     # not `.get()`, which takes the name in any case
     version = dict(HeaderParser().parsestr(text).items()).get("Wheel-Version", "")
-    if not re.fullmatch(r"1\.\d+", version.strip()):
+    if not re.match(r"\s*(1\.|0\.1\b)", version):
         yield f"Wheel-Version must be 1.x, not {printable(version)}"
 
 
@@ -194,7 +196,7 @@ def _record_problems(folder: str, text: str | None) -> Iterator[str]:
     if text is None:
         yield f"{folder}/RECORD is missing"
         return
-    for row in csv.reader(text.splitlines()):
+    for row in filter(None, csv.reader(text.splitlines())):
         if len(row) != _RECORD_FIELDS:
             yield f"{folder}/RECORD has {len(row)} fields in a line, not {_RECORD_FIELDS}"
             return
@@ -213,7 +215,8 @@ def _entry_point_problems(folder: str, text: str | None) -> Iterator[str]:
         return
     for section in ("console_scripts", "gui_scripts"):
         for name, value in parser.items(section) if parser.has_section(section) else ():
-            if not _ENTRY_POINT.fullmatch(value.strip()) or "/" in name:
+            is_name = "/" not in name and not _RESERVED.fullmatch(name)
+            if not is_name or not _ENTRY_POINT.fullmatch(value.strip()):
                 yield f"invalid entry point {printable(name)} = {printable(value)}"
 
 
@@ -223,6 +226,8 @@ def _data_problems(names: Iterable[str]) -> Iterator[str]:
         yield f"unknown folder {printable(key)} in .data"
     if any(re.match(r"scripts/[^/]+/", path) for path in paths):
         yield "folder in .data/scripts"
+    scripts = sorted(path[8:] for path in paths if path.startswith("scripts/"))
+    yield from (f"reserved name in .data/scripts: {n}" for n in scripts if _RESERVED.fullmatch(n))
 
 
 def _checksum_problems(archive: zipfile.ZipFile) -> Iterator[str]:

@@ -14,7 +14,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from offline_bundle.builder.inputs.uv_sources import list_at
+from offline_bundle.builder.inputs.uv_sources import list_at, source_entries
 from offline_bundle.wheelhouse.derived.requirement_graph import (
     marker_applies,
     parse_requirement,
@@ -86,6 +86,22 @@ def overridden_names(settings: Mapping[str, object]) -> set[str]:
             requirements = [parse_requirement(text) for text in texts if isinstance(text, str)]
             names |= {canonicalize_name(found.name) for found in requirements if found}
     return names
+
+
+def without_versions(requirements: Iterable[str], settings: Mapping[str, object]) -> Iterator[str]:
+    """Yield a script's *requirements*, without versions of packages that have a direct source.
+
+    uv takes what is at the path, URL or repository, whatever its version.
+    """
+    entries = source_entries(settings)
+    direct = {name for name, entry in entries if entry.keys() & {"git", "path", "url"}}
+    for text in requirements:
+        requirement = parse_requirement(text)
+        if requirement and canonicalize_name(requirement.name) in direct:
+            requirement.specifier = SpecifierSet()
+            yield str(requirement)
+        else:
+            yield text
 
 
 def with_stated_requirements(wheel: WheelMetadata, settings: Mapping[str, object]) -> WheelMetadata:

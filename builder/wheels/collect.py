@@ -24,6 +24,7 @@ from offline_bundle.builder.wheels.closure import (
     closure_problems,
     overridden_names,
     with_stated_requirements,
+    without_versions,
 )
 from offline_bundle.wheelhouse.derived.wheel_metadata import metadata_of_wheel, parse_metadata
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
@@ -216,7 +217,7 @@ def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> t
             continue
         missing = _missing(lock, resolution.full_version)
         problems += [f"{lock.key}: {problem}" for problem in missing]
-        notes += _patch_release_notes(lock) if not missing else []
+        notes += _later_release_notes(lock) if not missing else []
         capped = capped_pythons((wheel.facts for wheel in lock.wheels), resolution.full_version)
         notes += [f"{resolution.script.path}: {text}" for text in capped]
     if problems:
@@ -228,26 +229,35 @@ def check_closures(locks: Sequence[LockedScript], current: Manifest | None) -> t
     return tuple(dict.fromkeys(notes))
 
 
-def _missing(lock: LockedScript, full_version: str) -> list[str]:
+def _missing(lock: LockedScript, full_version: str, kernel: str = "") -> list[str]:
     resolution = lock.resolution
     settings = uv_settings.deciding_settings(resolution.script)
+    environment = resolution.target.environment(full_version)
+    environment |= {"platform_release": kernel, "platform_version": kernel}
     return closure_problems(
-        resolution.script.dependencies,
+        without_versions(resolution.script.dependencies, resolution.script.settings),
         {wheel.name: with_stated_requirements(wheel.facts, settings) for wheel in lock.wheels},
-        resolution.target.environment(full_version),
+        environment,
         overridden_names(resolution.script.settings),
     )
 
 
-def _patch_release_notes(lock: LockedScript) -> list[str]:
-    """Return notes on requirements of later patch releases only: nodes may have one of them."""
+def _later_release_notes(lock: LockedScript) -> list[str]:
+    """Return notes on requirements of later patch releases or kernels, which nodes may have."""
     resolution = lock.resolution
     python, script = resolution.target.python, resolution.script
     last = resolution.target.last_version(script.requires_python)
     return [
-        f"{script.path}: on some releases of Python {python}, {problem}: the bundle is resolved "
-        f"for {resolution.full_version}; set requires-python to at least the release of the nodes"
-        for problem in _missing(lock, last)
+        *(
+            f"{script.path}: on some releases of Python {python}, {problem}: the bundle is "
+            f"resolved for {resolution.full_version}; set requires-python to at least the release "
+            "of the nodes"
+            for problem in _missing(lock, last)
+        ),
+        *(
+            f"{script.path}: on some kernels, {problem}; add the package without that marker"
+            for problem in _missing(lock, resolution.full_version, kernel="999")
+        ),
     ]
 
 

@@ -123,9 +123,8 @@ def absolute_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, An
     if isinstance(result.get("index"), list):
         result["index"] = [_absolute_entry(entry, "url", folder) for entry in result["index"]]
     if isinstance(result.get("sources"), dict):
-        result["sources"] = {
-            name: _absolute_source(source, folder) for name, source in result["sources"].items()
-        }
+        sources = {name: _absolute_source(s, folder) for name, s in result["sources"].items()}
+        result["sources"] = {name: entries for name, entries in sources.items() if entries}
     return result
 
 
@@ -138,10 +137,11 @@ def absolute_requirement(text: Any, folder: Path) -> Any:  # noqa: ANN401 - any 
 
 
 def absolute_location(location: Any, folder: Path) -> Any:  # noqa: ANN401 - any TOML value
-    """Return a URL as it is, and a path resolved against *folder*."""
-    if not isinstance(location, str) or not location or has_scheme(location):
+    """Return a URL without the spaces around it, and a path resolved against *folder*."""
+    if not isinstance(location, str) or not location:
         return location
-    return str((folder / location).resolve())
+    url = location.strip()  # as uv does, but not for a path
+    return url if has_scheme(url) else str((folder / location).resolve())
 
 
 def pinned_names(script: Script) -> set[str]:
@@ -334,9 +334,14 @@ def _unique_indexes(entries: list[Any]) -> Iterator[Any]:
 
 
 def _absolute_source(source: Any, folder: Path) -> Any:  # noqa: ANN401 - any TOML value
-    if isinstance(source, list):
-        return [_absolute_source(entry, folder) for entry in source]
-    return _absolute_entry(_absolute_entry(source, "path", folder), "url", folder)
+    """Return the entries of a source without what uv ignores in scripts: extras and groups."""
+    entries = source if isinstance(source, list) else [source]
+    absolute = [_absolute_entry(_absolute_entry(e, "path", folder), "url", folder) for e in entries]
+    return [
+        {key: value for key, value in entry.items() if key != "group"}
+        for entry in absolute
+        if isinstance(entry, dict) and "extra" not in entry
+    ]
 
 
 def _of_package(settings: Mapping[str, Any], key: str, package: str) -> dict[str, Any]:

@@ -653,12 +653,18 @@ def test_everything_may_be_allowed_to_be_built(factory: Factory, packages: Path)
     assert sorted(report.built) == ["one-1.0-py3-none-any.whl", "two-1.0-py3-none-any.whl"]
 
 
-def test_a_requirement_of_later_patch_releases_is_a_note(factory: Factory, packages: Path) -> None:
+def test_a_requirement_of_later_patch_releases_or_kernels_is_a_note(
+    factory: Factory, packages: Path
+) -> None:
     make_wheel(packages, "leaf")
     marker = f"; python_full_version >= '{HERE}.50'"
-    make_wheel(packages, "top", requires=[f"leaf{marker}"])
+    kernel = "; platform_release >= '6'"
+    make_wheel(packages, "top", requires=[f"leaf{marker}", f"other{kernel}"])
     script = factory.script("top")
-    [note] = [note for note in factory.build(script).notes if "on some releases" in note]
+    notes = factory.build(script).notes
+    [note] = [note for note in notes if "on some kernels" in note]
+    assert "top 1.0 requires other; " in note
+    [note] = [note for note in notes if "on some releases" in note]
     assert f"on some releases of Python {HERE}, top 1.0 requires leaf; " in note
     assert f"the bundle is resolved for {HERE}.0; set requires-python" in note
     text = script.read_text().replace(f'"=={HERE}"', f'"=={HERE}.*,>={HERE}.50"')

@@ -47,6 +47,15 @@ _SETTINGS = {
         '[[index]]\nname = "own"\nurl = "{other}"\nexplicit = true\n'
         '[sources]\nthing = {{ index = "own" }}'
     ),
+    "source of an extra": (
+        '[[index]]\nname = "own"\nurl = "{other}"\nexplicit = true\n'
+        '[sources]\nthing = {{ index = "own", extra = "plot" }}'
+    ),
+    "source of a group": (
+        '[[index]]\nname = "own"\nurl = "{other}"\nexplicit = true\n'
+        '[sources]\nthing = {{ index = "own", group = "dev" }}'
+    ),
+    "spaces around a URL": '[[index]]\nurl = " {other} "',
     "no-sources": "no-sources = true",
     "exclude-newer": f'exclude-newer = "{_CUT_OFF}"',
     "exclude-newer-package": f'exclude-newer-package = {{{{ thing = "{_CUT_OFF}" }}}}',
@@ -84,6 +93,7 @@ _VARIABLES = {
         "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_EXTRA_INDEX_URL": "{other}",
     },
+    "spaces around a URL": {"UV_DEFAULT_INDEX": " {other} "},
     "no-sources": {"UV_NO_SOURCES": "1"},
     "exclude-newer": {"UV_EXCLUDE_NEWER": _CUT_OFF},
     "lowest": {"UV_RESOLUTION": "lowest"},

@@ -144,6 +144,22 @@ def test_copies_of_other_packages_in_a_wheel_are_not_its_metadata(tmp_path: Path
             r"alpha/a\nb.py is not a valid file name",
         ),
         (
+            lambda members: members.update({"alpha-1.0.data/scripts/Python3": ""}),
+            "reserved name in .data/scripts: Python3",
+        ),
+        (
+            lambda members: members.update(
+                {f"{INFO}/entry_points.txt": "[console_scripts]\npython3.12 = a:b\n"}
+            ),
+            "invalid entry point python3.12 = a:b",
+        ),
+        (
+            lambda members: members.update(
+                {f"{INFO}/entry_points.txt": "[console_scripts]\nrun = a:b []\n"}
+            ),
+            "invalid entry point run = a:b []",
+        ),
+        (
             lambda members: members.update({f"alpha/{'é' * 130}.py": ""}),
             f"alpha/{'é' * 130}.py is not a valid file name",
         ),
@@ -155,6 +171,23 @@ def test_a_wheel_that_uv_does_not_install_is_rejected(
     rewrite(wheel, change)
     assert problems(wheel) == (problem,)
     assert not is_installed_by_uv(wheel, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {f"{INFO}/WHEEL": "Wheel-Version: 1.0.0\n"},
+        {f"{INFO}/WHEEL": "Wheel-Version: 0.1\n"},
+        {f"{INFO}/RECORD": "\nalpha.py,,\n\n"},
+        {f"{INFO}/entry_points.txt": "[console_scripts]\npython-config = a:b [c]\n"},
+    ],
+)
+def test_an_odd_wheel_that_uv_installs_is_accepted(
+    change: Members, wheel: Path, tmp_path: Path
+) -> None:
+    rewrite(wheel, lambda members: members.update(change))
+    check_wheel(wheel, wheel.name, parse_metadata(metadata_of_wheel(wheel)))
+    assert is_installed_by_uv(wheel, tmp_path)
 
 
 @pytest.mark.parametrize(

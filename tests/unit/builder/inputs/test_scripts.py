@@ -104,12 +104,17 @@ class TestSoundScripts:
             "foo@https://host.invalid/with a space.whl",
             "foo @ git+ssh://git@host.invalid/foo.git@v1",
             "foo (>=1)",
+            "foo\t>=1,\t<2",
             "foo[a,b] >=1,<2 ; sys_platform == 'linux'",
         ],
     )
     def test_requirements_that_uv_takes(self, requirement: str) -> None:
         script = parse_script(EVAL, header(f'dependencies = ["{requirement}"]').encode())
         assert script.dependencies == (requirement,)
+
+    def test_a_requirement_of_several_lines(self) -> None:
+        lines = ['dependencies = ["""', "foo>=1,", '<2"""]']
+        assert parse_script(EVAL, header(*lines).encode()).dependencies == ("foo>=1,\n<2",)
 
     @pytest.mark.parametrize(
         "specifier", ["", "==3.12", "==3.12.*", ">=3.11,<3.14", "~=3.11", ">=3.13-dev"]

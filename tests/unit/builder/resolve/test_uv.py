@@ -61,6 +61,11 @@ def test_trouble_of_the_machine_is_exit_1(workshop: Workshop, text: str) -> None
             "check the index's address",
         ),
         (
+            "error: Failed to download `thing==1.0`\n  cause: `RECORD` file is invalid",
+            4,
+            "publish a correct wheel",
+        ),
+        (
             "error: No solution found when resolving dependencies\n  cause: Because there are no "
             "versions of thing and\n  job depends on thing, we can conclude",
             3,

@@ -8,6 +8,7 @@ from offline_bundle.builder.wheels.closure import (
     closure_problems,
     overridden_names,
     with_stated_requirements,
+    without_versions,
 )
 from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 
@@ -115,6 +116,16 @@ def test_overrides_are_the_users_business() -> None:
         problems(["a"], wheel("a", "1.0", "b<2", "c"), wheel("b", "9"), overridden=frozenset(names))
         == []
     )
+
+
+def test_the_version_of_a_direct_source_is_not_checked() -> None:
+    settings = {"sources": {"A": {"path": "../a"}, "b": {"index": "own"}}}
+    roots = ["a[plot]>=2; python_version >= '3'", "b>=2", "odd @ ./odd"]
+    assert list(without_versions(roots, settings)) == [
+        'a[plot]; python_version >= "3"',
+        "b>=2",
+        "odd @ ./odd",
+    ]
 
 
 def test_lines_that_no_installer_reads_are_passed_over() -> None:
