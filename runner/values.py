@@ -36,6 +36,8 @@ _OTHER_SEPARATORS = {
     "|": "bars",
     ":": "colons",
     "\uff0c": "full-width commas",
+    "\u3001": "ideographic commas",
+    "\u060c": "Arabic commas",
     "\uff1b": "full-width semicolons",
 }
 _HEADER_HINT = "the first line names the values, and each further line is one job"
@@ -178,6 +180,9 @@ def _check_separator(
 def _header_problems(names: Sequence[str]) -> list[str]:
     problems = [f"column {column} has no name" for column, name in enumerate(names, 1) if not name]
     twice = sorted({name for name in names if name and names.count(name) > 1})
+    # such as a second byte order mark, or the NUL characters of UTF-16
+    odd = [name for name in names if not name.isprintable()]
+    problems += [f"the name {name!a} has invisible characters" for name in odd]
     return problems + [f"two columns are named {name}" for name in twice]
 
 
@@ -189,7 +194,8 @@ def _row_problems(names: Sequence[str], lines: Sequence[tuple[int, Sequence[str]
                 f"line {number}: {count(len(row), 'value')} for {count(len(names), 'name')}"
             )
         else:
-            missing = [name for name, cell in zip(names, row, strict=True) if not cell]
+            missing = [name for name, cell in zip(names, row, strict=True) if name and not cell]
+            problems += [f"line {number}: NUL characters"] if "\0" in "".join(row) else []
             problems += [f"line {number}: no value for {', '.join(missing)}"] if missing else []
     return problems
 

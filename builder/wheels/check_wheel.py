@@ -40,7 +40,7 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LARGEST_POINTER = 1024
 _DATA_FOLDERS = {"purelib", "platlib", "headers", "scripts", "data"}
 _ENTRY_POINT = re.compile(r"[\w.-]+\s*:\s*[\w.-]+(\s*\[[^],].*\])?")
-# Names of scripts that would replace an environment's interpreter, or are no file.
+# Names of scripts that would replace an environment's interpreter, or name a folder.
 _RESERVED = re.compile(r"(?i:python(w|3(\.\d+t?)?)?|pypy(3(\.\d+)?)?|graalpy)(\.exe)?|\.\.?")
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 

@@ -77,6 +77,12 @@ def test_a_column_has_one_type_for_all_its_cells(table: Path) -> None:
             ["line 2: 1 value for 2 names", "line 4: no value for b"],
         ),
         ("a,,a\n1,2,3\n", ["column 2 has no name", "two columns are named a"]),
+        ("a,\n1,\n", ["column 2 has no name"]),
+        ("a,\ufeffb\n1,2\n", ["the name '\\ufeffb' has invisible characters"]),
+        (
+            "a\0,b\n1,2\0\n",
+            ["the name 'a\\x00' has invisible characters", "line 2: NUL characters"],
+        ),
     ],
 )
 def test_every_fault_of_the_table_is_named(table: Path, text: str, problems: list[str]) -> None:
@@ -134,6 +140,7 @@ def test_a_value_comes_from_one_place(table: Path) -> None:
         ("thick:mat\n1:steel\n", "is separated by colons"),
         ("thick mat\n1   steel\n2 copper\n", "is separated by spaces"),
         ("thick\uff1bmat\n1\uff1bsteel\n", "is separated by full-width semicolons"),
+        ("thick\u3001mat\n1\u3001steel\n", "is separated by ideographic commas"),
         ('{"thick": 1}\n{"thick": 2}\n', 'is not one of names: {"thick": 1}'),
         ("thick;mat,other\n1;2,3\n", "is separated by semicolons"),
         ("sep=;\nthick;mat\n1;steel\n", "is not one of names: sep=;"),
