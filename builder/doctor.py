@@ -42,7 +42,7 @@ def _certificates() -> CheckResult:
     from offline_bundle.builder.fetch.model import TlsSettings
 
     tls.verifying_context()
-    sources = ", ".join(tls.certificate_paths(TlsSettings()))
+    sources = ", ".join(dict.fromkeys(tls.certificate_paths(TlsSettings())))
     return CheckResult("ok", f"authorities in {sources}")
 
 

@@ -16,7 +16,12 @@ from typing import Any
 from offline_bundle.runner.engine import Engine
 from offline_bundle.runner.model import FAILED, Counts, Failure, ProjectState, Results, job_name
 from offline_bundle.runner.results.failures import FailureGroup, group_failures
-from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, JobsFailedError
+from offline_bundle.wheelhouse.runtime.errors import (
+    BundleError,
+    FetchError,
+    InputError,
+    JobsFailedError,
+)
 from offline_bundle.wheelhouse.runtime.text import printable
 
 SHOWN_FAILURES = 10
@@ -201,6 +206,14 @@ def _watch_console(
     counts = watch(engine, project, show_both, notice=notice, longest_pause=_CONSOLE_SECONDS)
     show_console(engine.read_console(project, name, is_last=True))
     return counts
+
+
+def check_followed(job: str, jobs: int) -> None:
+    """Raise InputError if *job* is neither the name nor the number of one of *jobs* new jobs."""
+    names = [job_name(number, jobs) for number in range(1, jobs + 1)]
+    if job not in names and not (job.isdecimal() and 1 <= int(job) <= jobs):
+        hint = f"name one of {names[0]} to {names[-1]}, or its number"
+        raise InputError(f"there is no job {job}", hint=hint)
 
 
 def resume_command(engine: Engine, project: ProjectState, directory: Path | None) -> str:

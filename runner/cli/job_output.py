@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,10 @@ def follow_jobs(  # noqa: PLR0913
     except KeyboardInterrupt:
         ended = engine.on_interrupt(project)
         if ended:
-            raise JobsGoOnError(f"interrupted: {ended}") from None
+            again = shlex.join(["offline-bundle", "jobs", project.project_id, "--retry-failed"])
+            is_kept = Path(project.project_id).is_dir()  # those of an embedded HPS are not
+            hint = f"to run the others: {again}" if is_kept else None
+            raise JobsGoOnError(f"interrupted: {ended}", hint=hint) from None
         hint = f"to continue: {resume_command(engine, project, directory)}"
         message = f"interrupted; the jobs of {project.name} continue"
         raise JobsGoOnError(message, hint=hint) from None

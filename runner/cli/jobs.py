@@ -120,7 +120,8 @@ def jobs_command(  # noqa: PLR0913
             download = download or folder
         if retry_failed:
             number = retry_failed_jobs(opened, state, only)
-            notice(f"{count(number, 'job')} started again")
+            if not is_quiet:
+                notice(f"{count(number, 'job')} started again")
         outcome = follow_jobs(
             opened,
             state,

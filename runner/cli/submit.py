@@ -201,13 +201,15 @@ def submit_command(  # noqa: PLR0913
         raise click.UsageError("--values defines one job per row: leave out -j")
     if followed and no_wait:
         raise click.UsageError("--follow has no effect with --no-wait")
-    from offline_bundle.runner.follow import resume_command
+    from offline_bundle.runner.follow import check_followed, resume_command
     from offline_bundle.runner.submissions import DEFAULT_JOBS, plan_submission
     from offline_bundle.runner.values import plan_values
 
     options = take_engine_options(context, "OPTIONS", engine, given)
     given["environment"] = _variables(given["environment"])
     given["values"] = plan_values(settings, table, jobs=num_jobs or DEFAULT_JOBS)
+    if followed:
+        check_followed(followed, len(given["values"].rows))
     submission = plan_submission(
         engine, options, given, download=download, overwrite=overwrite, wait=not no_wait
     )

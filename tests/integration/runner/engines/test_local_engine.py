@@ -104,6 +104,7 @@ def test_ctrl_c_ends_the_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) 
         said = process.communicate(timeout=30)[1]
     assert process.returncode == 130
     assert "interrupted: the jobs of eval - 3 jobs were ended; 1 of 3 are done" in said
+    assert f"hint: to run the others: offline-bundle jobs {Path('out').absolute()} --retry" in said
     assert run(jobs_command, "out") == 8
     assert "1 done, 1 failed, 1 cancelled" in capsys.readouterr().out
 
@@ -152,7 +153,9 @@ def test_failed_jobs_run_again_and_others_keep_their_results(
     assert "1 job started again" in said.err
     assert "3 done, 1 failed" in said.out
     assert run(jobs_command, "eval-results", "--retry-failed", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["jobs"]["states"] == {"done": 4}
+    said = capsys.readouterr()
+    assert json.loads(said.out)["jobs"]["states"] == {"done": 4}
+    assert "started again" not in said.err
     assert Path("eval-results/job-0001/plot.txt").stat() == kept
     assert Path("eval-results/job-0004/plot.txt").read_text() == "a mesh"
     assert list(Path("eval-results/.submission").glob("replaced/*")) == []

@@ -177,6 +177,18 @@ def test_without_a_server_the_ways_to_name_one_are_listed(
         assert all(word in said for word in ("-U", "HPS_URL", "--embedded", "--engine"))
 
 
+@pytest.mark.parametrize("job", ["job-0003", "3", "0", "eval"])
+def test_a_console_of_no_job_is_refused_before_anything_is_submitted(
+    script: Path, bundle: Path, capsys: pytest.CaptureFixture[str], job: str
+) -> None:
+    words = ("--bundle", bundle, "--engine", "local", "-j", 2, "--download", "out")
+    assert run(submit_command, script, *words, "--follow", job) == 2
+    assert f"there is no job {job}\nhint: name one of job-0001 to job-0002" in (
+        capsys.readouterr().err
+    )
+    assert not Path("out").exists()
+
+
 def test_a_path_without_results_asks_no_server(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(jobs_command, "/no/such/folder", "-U", "http://127.0.0.1:1/hps") == 2
     assert "error: /no/such/folder does not exist\n" in capsys.readouterr().err
