@@ -177,7 +177,7 @@ class Jobs:
     @property
     def scheduler_jobs(self) -> tuple[str, ...]:
         """Identifiers in the scheduler, for dependencies; empty without one."""
-        return self._project.scheduler_jobs
+        return self._engine.scheduler_jobs(self._project)
 
     @property
     def counts(self) -> Counts:

@@ -68,6 +68,9 @@ class Engine(Protocol):
     def pending_reason(self, project: ProjectState) -> str:
         """Return why no job may have started yet."""
 
+    def scheduler_jobs(self, project: ProjectState) -> tuple[str, ...]:
+        """Return the identifiers in the scheduler as of the last poll; empty without one."""
+
     def results(
         self, project: ProjectState, directory: Path, progress: Callable[[int, int], None] = ...
     ) -> Results:

@@ -183,7 +183,7 @@ def follow(  # noqa: PLR0913
         failures=tuple(failures),
         results=results,
         fault=fault,
-        scheduler_jobs=project.scheduler_jobs,
+        scheduler_jobs=engine.scheduler_jobs(project),
     )
 
 

@@ -22,8 +22,6 @@ class _AliasedOption(click.Option):
             self.opts = names
 
 
-POSITIVE = click.FloatRange(min=0, min_open=True)
-
 PARALLEL: Decorator = click.option(
     "--parallel", type=click.IntRange(min=1), metavar="N", help="Jobs that run at a time."
 )

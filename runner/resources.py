@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from offline_bundle.runner.options import POSITIVE
 from offline_bundle.runner.values import JobValues
 from offline_bundle.wheelhouse.cli.kit.options import SizeType
 
@@ -34,10 +34,24 @@ class ResourceType(click.ParamType[Any]):
         return value if is_column else self.kind.convert(value, param, ctx)
 
 
+class _PositiveType(click.FloatRange):
+    """A finite number: `nan` is in every range."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - click's
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """Parse the text of an option."""
+        number = float(super().convert(value, param, ctx))
+        return number if math.isfinite(number) else self.fail(f"{value} is not finite", param, ctx)
+
+
 RESOURCES: Mapping[str, ResourceType] = {
-    "cores": ResourceType(POSITIVE),
-    "memory": ResourceType(SizeType()),
-    "max_execution_time": ResourceType(POSITIVE),
+    "cores": ResourceType(_PositiveType(min=0, min_open=True)),
+    "memory": ResourceType(SizeType(min=1)),
+    "max_execution_time": ResourceType(_PositiveType(min=0, min_open=True)),
     "gpus": ResourceType(click.IntRange(min=1)),
 }
 """The resources that jobs of one submission may have different amounts of."""

@@ -134,6 +134,10 @@ class BatchEngine:
             return f"{title} gives no reason"
         return f"{title}'s reason is {', '.join(sorted(reasons))}"
 
+    def scheduler_jobs(self, project: ProjectState) -> tuple[str, ...]:
+        """Return those of the arrays; failed jobs that were started again are in new ones."""
+        return self._submissions[project.project_id].job_ids
+
     def results(
         self,
         project: ProjectState,

@@ -85,6 +85,10 @@ class HpsEngine:
         """Return the usual reasons: HPS reports none."""
         return "evaluators may be busy, starting, or without the software or resources"
 
+    def scheduler_jobs(self, _: ProjectState) -> tuple[str, ...]:
+        """Return none."""
+        return ()
+
     def results(
         self,
         project: ProjectState,

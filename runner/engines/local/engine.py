@@ -140,6 +140,10 @@ class LocalEngine:
         """Return that the reason is unknown: local jobs start at once."""
         return f"the reason is unknown; see the processes of {project.name}"
 
+    def scheduler_jobs(self, _: ProjectState) -> tuple[str, ...]:
+        """Return none."""
+        return ()
+
     def results(
         self,
         _: ProjectState,

@@ -73,6 +73,9 @@ class EndsAtTheSecondPoll:
         self.polls += 1
         return Counts({"done": 2} if self.polls > 1 else {"running": 2})
 
+    def scheduler_jobs(self, _: ProjectState) -> tuple[str, ...]:
+        return ()
+
 
 def test_a_notebook_shows_one_display_and_updates_it(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []

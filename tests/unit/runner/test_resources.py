@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+import pytest
+
 from offline_bundle.runner.request import Request
-from offline_bundle.runner.resources import column_problems, take_columns
+from offline_bundle.runner.resources import RESOURCES, column_problems, take_columns
 from offline_bundle.runner.values import values_of_rows
 
 if TYPE_CHECKING:
@@ -48,3 +51,17 @@ def test_columns_that_are_missing_and_values_that_are_not_valid_are_named() -> N
     ]
     assert problems({"cores": "m"})[0] == "job 1: invalid value for --cores {m}: '1G'"
     assert problems({"gpus": "t"})[0] == "job 1: invalid value for --gpus {t}: 0.5"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *((name, text) for name in ("cores", "max_execution_time") for text in ("nan", "inf", "0")),
+        *(("memory", text) for text in ("0", "0.1", "0G")),
+    ],
+)
+def test_amounts_that_no_job_can_have_are_refused(name: str, text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        RESOURCES[name].convert(text, None, None)
+    rows = values_of_rows([{"x": text}])
+    assert len(column_problems({name: "x"}, rows)) == 1

@@ -21,17 +21,21 @@ PATH = click.Path(path_type=Path)
 
 
 class SizeType(click.ParamType[int]):
-    """A size in bytes, in powers of 1024: `700M`, `4G`, `4GiB`."""
+    """A size of at least *min* bytes, in powers of 1024: `700M`, `4G`, `4GiB`."""
 
     name = "size"
+
+    def __init__(self, min: int = 0) -> None:  # noqa: A002 - as in click.IntRange
+        self.min = min
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's
         """Parse the text of an option."""
         try:
-            return value if isinstance(value, int) else parse_size(str(value))
+            size = value if isinstance(value, int) else parse_size(str(value))
         except InputError:
             message = f"{value!r} is not a size: use e.g. 700M or 4G (powers of 1024)"
             return self.fail(message, param, ctx)
+        return size if size >= self.min else self.fail(f"{value} is too small", param, ctx)
 
 
 class DurationType(click.ParamType[timedelta]):

@@ -343,10 +343,15 @@ def test_two_commands_start_a_failed_job_again_once(
     with open_engine(engine.name) as second:
         project = second.find("out")
         assert project.counts.by_state == {"failed": 1}
-        words = ["out", "--engine", engine.name, "--retry-failed", "--wait"]
+        arrays = second.scheduler_jobs(project)
+        words = ["out", "--engine", engine.name, "--retry-failed", "--json"]
+        capsys.readouterr()
         assert run_command_line(jobs_command, words, "offline-bundle") == 0
+        document = json.loads(capsys.readouterr().out)
+        assert set(document["project"]["scheduler_jobs"]) > set(arrays) or not arrays
         assert second.retry(project, lambda *_: True) == 0
         assert second.poll(project).by_state == {"done": 1}
+        assert list(second.scheduler_jobs(project)) == document["project"]["scheduler_jobs"]
         assert (Path("out") / "job-0001/extra.csv").read_text() == "3"
         # of a third command, which has just started the job again
         attempt = Path("out/.submission/attempts/job-0001.0")
