@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -56,6 +57,8 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     with BundleWriter(request.output, on_wait=waiting) as writer:
         action = "Reading the locks of" if request.is_locked else "Resolving"
         progress.step(f"{action} {plan.script_names}")
+        if writer.current is None:
+            threading.Thread(target=_import_slow_modules, daemon=True).start()
         resolved = resolve(plan, writer.current)
         writer.mark_corrupt(resolved.corrupt)
         collector = _collector(plan, writer)
@@ -72,6 +75,13 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     report = _report(request, collector, parts, composition)
     all_notes = (*plan.notes, *resolved.notes, *import_notes, *parts.notes, *notes)
     return replace(report, changed=changed, notes=all_notes, audit=audit)
+
+
+def _import_slow_modules() -> None:
+    """Import, while uv resolves, what a new bundle needs later and an unchanged one does not."""
+    import offline_bundle.builder.fetch.transfer  # noqa: PLC0415
+    import offline_bundle.wheelhouse.derived.report.report  # noqa: PLC0415
+    import offline_bundle.wheelhouse.derived.sbom.sbom  # noqa: F401, PLC0415
 
 
 def _replaced_scripts(scripts: Sequence[Script], current: Manifest | None) -> Iterator[str]:

@@ -55,7 +55,7 @@ def _output_name(digest: str) -> str:
 
 
 class _Processes:
-    """Compile each wheel in a process of its own, as many at once as there are CPUs.
+    """Compile each wheel in a process of its own, twice as many at once as there are CPUs.
 
     The bytes of a marshalled object depend on what else is alive in the interpreter. So each wheel
     starts from the same state.
@@ -70,7 +70,8 @@ class _Processes:
         if not hasattr(os, "fork"):
             _compile(wheel, output)
             return
-        if self._running >= (os.cpu_count() or 1):
+        # twice: some wait for the disk; and of large wheels, none begins last and runs alone
+        if self._running >= 2 * (os.cpu_count() or 1):
             self._wait()
         if os.fork() == 0:
             _run_child(wheel, output)
