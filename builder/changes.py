@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from offline_bundle.builder.inputs.bundled import metadata_changes
-from offline_bundle.wheelhouse.derived.diff import BundleDiff, PackageChange, diff
+from offline_bundle.wheelhouse.derived.diff import BundleDiff, PackageChange, diff, metadata_changes
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.store.shipped import is_launcher_file
 

@@ -17,7 +17,7 @@ from offline_bundle.builder.fetch.credentials import Credentials
 from offline_bundle.builder.formats.registry import check_programs
 from offline_bundle.builder.headers.headers import Headers
 from offline_bundle.builder.included_data import read_included
-from offline_bundle.builder.inputs.bundled import bundled_script, metadata_changes
+from offline_bundle.builder.inputs.bundled import bundled_script
 from offline_bundle.builder.inputs.git_urls import repository_urls
 from offline_bundle.builder.inputs.node_file import read_node
 from offline_bundle.builder.inputs.plan import find_build_interpreters, pair_up
@@ -33,6 +33,7 @@ from offline_bundle.builder.review.plan import has_corrupt_provenance, plan_revi
 from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.collect import Collector
 from offline_bundle.builder.wheels.imports import missing_imports
+from offline_bundle.wheelhouse.derived.diff import metadata_changes
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory
 from offline_bundle.wheelhouse.runtime.errors import InputError

@@ -1,4 +1,4 @@
-"""Scripts as the manifest records them, and how their requirements change. Pure."""
+"""Scripts as the manifest records them. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from offline_bundle.builder.inputs.scripts import Script
+from offline_bundle.wheelhouse.derived.diff import metadata_changes
 from offline_bundle.wheelhouse.runtime.bundle.manifest_entries import BundledLock, BundledScript
 from offline_bundle.wheelhouse.runtime.python.pep723 import block_digest, settings_digest
-from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requirement
 from offline_bundle.wheelhouse.runtime.text import without_logins
 
 
@@ -25,22 +25,6 @@ def bundled_script(
         locks=locks,
         data=data,
     )
-
-
-def metadata_changes(bundled: BundledScript, script: BundledScript) -> list[str]:
-    """Return how the requirements of *script* differ from *bundled*; empty if they are equal."""
-    before, now = (
-        set(map(canonical_requirement, entry.dependencies)) for entry in (bundled, script)
-    )
-    changes = [f"now needs {text}" for text in sorted(now - before)]
-    changes += [f"no longer needs {text}" for text in sorted(before - now)]
-    if bundled.requires_python != script.requires_python:
-        changes.append(
-            f"requires-python was {bundled.requires_python}, is {script.requires_python}"
-        )
-    if bundled.settings != script.settings:
-        changes.append("its [tool.uv] settings changed")
-    return changes
 
 
 def with_lock(

@@ -18,11 +18,12 @@ from packaging.pylock import Package, PackageSdist, PackageVcs, PackageWheel, Py
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from offline_bundle.builder.inputs.bundled import bundled_script, metadata_changes
+from offline_bundle.builder.inputs.bundled import bundled_script
 from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.resolve.model import Artifact, Indexes, Resolution, Resolver
 from offline_bundle.builder.resolve.uv_lockfile import has_uv_lock, uv_lock_path
+from offline_bundle.wheelhouse.derived.diff import metadata_changes
 from offline_bundle.wheelhouse.runtime.bundle.manifest import (
     BundledFile,
     BundledPackage,

@@ -11,7 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledPackage, Manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import (
+    BundledPackage,
+    BundledScript,
+    Manifest,
+)
+from offline_bundle.wheelhouse.runtime.python.requirements import canonical_requirement
 
 _V = TypeVar("_V")
 
@@ -117,6 +122,22 @@ class BundleDiff:
         """Return plain data for `--json`."""
         packages = [{"kind": change.kind, **asdict(change)} for change in self.packages]
         return {"is_empty": self.is_empty, **asdict(self), "packages": packages}
+
+
+def metadata_changes(bundled: BundledScript, script: BundledScript) -> list[str]:
+    """Return how the requirements of *script* differ from *bundled*; empty if they are equal."""
+    before, now = (
+        set(map(canonical_requirement, entry.dependencies)) for entry in (bundled, script)
+    )
+    changes = [f"now needs {text}" for text in sorted(now - before)]
+    changes += [f"no longer needs {text}" for text in sorted(before - now)]
+    if bundled.requires_python != script.requires_python:
+        changes.append(
+            f"requires-python was {bundled.requires_python}, is {script.requires_python}"
+        )
+    if bundled.settings != script.settings:
+        changes.append("its [tool.uv] settings changed")
+    return changes
 
 
 def diff(old: Manifest, new: Manifest) -> BundleDiff:

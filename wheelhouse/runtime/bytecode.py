@@ -9,6 +9,7 @@ import io
 import tarfile
 import zlib
 
+from .disk.paths import is_plain
 from .errors import IntegrityError
 from .text import shown
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 BYTECODE = "bytecode/"
 LARGEST_CONTENT = 1024**3
-_LONGEST_NAME = 1024
 _WBITS_GZIP = 31
 
 
@@ -71,10 +71,9 @@ def _checked_name(member: tarfile.TarInfo) -> str:
     """Return the name of a member; raise unless it is a `.pyc` file below site-packages."""
     name = member.name
     parts = name.split("/")
-    is_plain = name.isprintable() and not set(name) & {"\\", ":"} and len(name) <= _LONGEST_NAME
     is_inside = not {"", ".", ".."}.intersection(parts)
     is_bytecode = parts[-2:-1] == ["__pycache__"] and parts[-1].endswith(".pyc")
-    if not (is_plain and is_inside and is_bytecode and parts[-1].count(".") > 1):
+    if not (is_plain(name) and is_inside and is_bytecode and parts[-1].count(".") > 1):
         raise _unsafe(f"the name {shown(name)} is not that of bytecode of a package")
     if not member.isreg() or member.issparse():
         raise _unsafe(f"{shown(name)} is not a regular file")

@@ -204,8 +204,8 @@ class BundleWriter:
             self._folder.replace(staged, SIGNATURE)
 
     def _is_whole(self, checksums: bytes, signature: bytes | None) -> bool:
-        is_signed = signature is None or _read(self.directory / SIGNATURE) == signature
-        return is_signed and _read(self.directory / CHECKSUMS) == checksums
+        is_signed = signature is None or self._folder.read(SIGNATURE) == signature
+        return is_signed and self._folder.read(CHECKSUMS) == checksums
 
     def _next_generation(self, manifest: Manifest) -> tuple[Manifest, bytes]:
         """Return *manifest* as successor of the one in force, without clock or random numbers."""
@@ -307,10 +307,3 @@ def _size(path: Path) -> int | None:
     except OSError:
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from offline_bundle.wheelhouse.derived.complete import complete
+from offline_bundle.wheelhouse.derived.diff import metadata_changes
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledLock, BundledScript, Manifest
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
 from offline_bundle.wheelhouse.runtime.names import DATA, MOST_ANCESTORS, PROVENANCE
@@ -150,7 +151,7 @@ def _merge_script(
     if not take:
         origins = tuple(dict.fromkeys([*existing.origins, digest]))
         return replace(existing, locks=locks, origins=origins)
-    if not _has_same_requirements(existing, script):
+    if metadata_changes(existing, script):
         locks = dict(script.locks)
     return replace(script, locks=locks, origins=(digest,))
 
@@ -180,7 +181,7 @@ def _with_origin(script: BundledScript, digest: str) -> BundledScript:
 def _script_differences(
     name: str, existing: BundledScript, script: BundledScript, current: Manifest, incoming: Manifest
 ) -> Iterator[str]:
-    if not _has_same_requirements(existing, script):
+    if metadata_changes(existing, script):
         yield f"{name}: other requirements"
     elif (
         existing.block != script.block
@@ -193,13 +194,6 @@ def _script_differences(
         locks = (existing.locks[target], script.locks[target])
         if _lock_content(locks[0], current) != _lock_content(locks[1], incoming):
             yield f"{name}: another lock for {target}"
-
-
-def _has_same_requirements(existing: BundledScript, script: BundledScript) -> bool:
-    def requirements(script: BundledScript) -> tuple[object, ...]:
-        return (sorted(script.dependencies), script.requires_python, script.settings, script.path)
-
-    return requirements(existing) == requirements(script)
 
 
 def _lock_content(lock: BundledLock, manifest: Manifest) -> tuple[object, ...]:

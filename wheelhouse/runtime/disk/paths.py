@@ -41,6 +41,11 @@ def path_problems(paths: "Collection[str]") -> "Iterator[tuple[str, str]]":
                 yield path, f"{shown(whole)} is a file, not a folder"
 
 
+def is_plain(path: str) -> bool:
+    """Return whether *path* of an archive is short, printable, and means the same on Windows."""
+    return len(path) <= _LONGEST_PATH and path.isprintable() and not {"\\", ":"} & set(path)
+
+
 def unsafe_path(path: str) -> "Optional[str]":
     """Return why *path* cannot be that of a file in a bundle, or None if it can.
 

@@ -57,6 +57,11 @@ class Interpreter:
         abi = "t" if self.is_free_threaded else ""
         return f"Python {dotted_version(self.version)}{abi} ({self.path})"
 
+    @property
+    def name(self) -> str:
+        """Name of its program and of the folder of its library: `python3.13t`."""
+        return f"python{dotted_version(self.version[:2])}{'t' if self.is_free_threaded else ''}"
+
 
 def requested_minor(python: str) -> "tuple[int, ...]":
     """Return the version that `--python 3.12` asks for, as in uv; empty for a path or name."""

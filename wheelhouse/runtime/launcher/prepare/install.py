@@ -12,7 +12,7 @@ from ...disk.locks import FileLock
 from ...errors import BundleError, IntegrityError, NotInBundleError
 from ...names import ENVIRONMENT_MARK
 from ...processes import explicit_program, find_program, tool_variables
-from ...python.platforms import dotted_version, parse_platform
+from ...python.platforms import parse_platform
 from ..os_errors import no_space
 from ..trusted_bundle import DAMAGED_HINT
 from ..warm_start import environment_python
@@ -123,9 +123,7 @@ def _sync_with_cache(tool: "Tool", sync: "list[str]", plan: "Plan") -> bool:
 def _site_packages(tool: "Tool", plan: "Plan") -> str:
     if sys.platform == "win32":
         return os.path.join(tool.environment, "Lib", "site-packages")
-    abi = "t" if plan.interpreter.is_free_threaded else ""
-    python = "python" + dotted_version(plan.interpreter.version[:2]) + abi
-    return os.path.join(tool.environment, "lib", python, "site-packages")
+    return os.path.join(tool.environment, "lib", plan.interpreter.name, "site-packages")
 
 
 def _with_absolute_paths(plan: "Plan") -> bytes:

@@ -71,10 +71,8 @@ def _copy_environment(folder: str, plan: "Plan", names: "Mapping[str, str]") -> 
 
 def write_interpreter(folder: str, plan: "Plan") -> None:
     """Write bin/python and pyvenv.cfg, which make *folder* a virtual environment (PEP 405)."""
-    abi = "t" if plan.interpreter.is_free_threaded else ""
-    python = "python" + dotted_version(plan.interpreter.version[:2])
     os.makedirs(os.path.join(folder, "bin"), mode=0o700)
-    for link in ("python", "python3", python + abi):
+    for link in ("python", "python3", plan.interpreter.name):
         os.symlink(plan.interpreter.path, os.path.join(folder, "bin", link))
     lines = [
         f"home = {os.path.dirname(plan.interpreter.path)}",
@@ -86,8 +84,7 @@ def write_interpreter(folder: str, plan: "Plan") -> None:
 
 
 def _packages(plan: "Plan") -> str:
-    python = "python" + dotted_version(plan.interpreter.version[:2])
-    return os.path.join("lib", python, "site-packages")
+    return os.path.join("lib", plan.interpreter.name, "site-packages")
 
 
 def _link(folder: str, plan: "Plan", source: str, tops: "Iterable[str]") -> None:

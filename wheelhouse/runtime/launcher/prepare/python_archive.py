@@ -22,6 +22,7 @@ import sys
 import tarfile
 import zlib
 
+from ...disk.paths import is_plain
 from ...errors import IntegrityError
 from ...text import shown
 
@@ -33,7 +34,6 @@ TOP = "python"
 MOST_MEMBERS = 100_000
 LARGEST_TREE = 4 * 1024**3
 _LARGEST_READ = 16 * 1024**2
-_LONGEST_NAME = 1024
 _CHUNK = 1024**2
 _TAIL = 1024
 
@@ -154,10 +154,7 @@ def _extract(archive: tarfile.TarFile, folder: str) -> "dict[str, list[int]]":
 def _checked_name(name: str) -> str:
     """Return a member's name; raise unless it stays below python/ on every system."""
     parts = name.split("/")
-    is_plain = (
-        len(name) <= _LONGEST_NAME and name.isprintable() and "\\" not in name and ":" not in name
-    )
-    if not is_plain or parts[0] != TOP or "" in parts or "." in parts or ".." in parts:
+    if not is_plain(name) or parts[0] != TOP or {"", ".", ".."} & set(parts):
         raise _unsafe(f"the name {shown(name)} leaves the folder {TOP}, or is not portable")
     return name
 
@@ -165,18 +162,8 @@ def _checked_name(name: str) -> str:
 def _checked_link(name: str, target: str) -> str:
     """Return the target of a symbolic link; raise unless it stays below python/."""
     inside = os.path.normpath(os.path.join(os.path.dirname(name), target)).replace(os.sep, "/")
-    is_plain = (
-        0 < len(target) <= _LONGEST_NAME
-        and target.isprintable()
-        and "\\" not in target
-        and ":" not in target
-    )
-    if (
-        not is_plain
-        or target.startswith("/")
-        or inside.split("/")[0] != TOP
-        or _climbs_late(target)
-    ):
+    is_inside = target[:1] not in {"", "/"} and inside.split("/")[0] == TOP
+    if not is_plain(target) or not is_inside or _climbs_late(target):
         raise _unsafe(f"the link {shown(name)} leads out, to {shown(target)}")
     return target
 
