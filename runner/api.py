@@ -40,6 +40,7 @@ from offline_bundle.runner.engine import (
 )
 from offline_bundle.runner.follow import Outcome, follow
 from offline_bundle.runner.request import Request
+from offline_bundle.runner.resources import RESOURCES
 from offline_bundle.runner.submissions import (
     DEFAULT_JOBS,
     end_jobs,
@@ -89,16 +90,23 @@ def submit(  # noqa: PLR0913
     if options.get("dry_run"):
         raise InputError("dry_run is not supported here", hint="use `submit --dry-run`")
     fields = {option: options.pop(option) for option in _REQUEST_DEFAULTS.keys() & options.keys()}
+    if not isinstance(environment or {}, Mapping):
+        hint = "write environment={'NAME': 'VALUE'}"
+        raise InputError(f"environment is a mapping, not {environment!r}", hint=hint)
     check_lists({**fields, "inputs": inputs, "outputs": outputs}, _REQUEST_DEFAULTS)
     fields |= {
         "script": Path(script),
         "bundle": None if bundle is None else str(bundle),
         "values": _plan(values, jobs),
         "inputs": tuple(map(Path, inputs)),
-        "outputs": tuple(outputs),
+        "outputs": tuple(map(str, outputs)),
         "name": name,
-        "environment": dict(environment or {}),
+        "environment": {key: str(text) for key, text in dict(environment or {}).items()},
     }
+    for option in {"arguments", "run_with"} & fields.keys():
+        fields[option] = tuple(map(str, fields[option]))
+    for option in RESOURCES.keys() & fields.keys():
+        fields[option] = _amount(option, fields[option])
     options = complete_options(engine, options)
     try:
         submission = plan_submission(
@@ -277,7 +285,19 @@ def _plan(values: PathLike | Iterable[Mapping[str, Value]] | None, jobs: int | N
         if jobs is not None and jobs < 1:
             raise InputError(f"invalid number of jobs: {jobs}", hint="submit at least one")
         return plan_values([], _path(values), jobs=jobs or DEFAULT_JOBS)
-    return values_of_rows(list(values))
+    rows: list[Any] = list(values)
+    if not all(isinstance(row, Mapping) and all(isinstance(n, str) for n in row) for row in rows):
+        hint = "write a mapping of names to values for each job: values=[{'n': 1}, {'n': 2}]"
+        raise InputError("values is not a list of rows", hint=hint)
+    return values_of_rows(rows)
+
+
+def _amount(option: str, value: object) -> object:
+    try:
+        return None if value is None else RESOURCES[option].convert(value, None, None)
+    except click.BadParameter as error:
+        message = f"invalid value for {option}: {error.message.rstrip('.')}"
+        raise InputError(message, hint="see the options of `submit`") from None
 
 
 def _path(text: PathLike | None) -> Path | None:

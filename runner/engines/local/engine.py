@@ -270,8 +270,8 @@ class LocalEngine:
         records = self._records
         with lock:
             try:
-                if self._pool:
-                    self._pool.run(specs, lambda result: _record(records, result))
+                if pool := self._pool:
+                    pool.run(specs, lambda done: _record(records, done, pool.is_stopped))
             except JobsInterruptedError:
                 pass  # `on_interrupt` or `close` stopped them
             except BaseException as error:  # noqa: BLE001 - it is raised by the next poll
@@ -316,13 +316,13 @@ class LocalEngine:
             records.end(number, JobOutcome("cancelled"))
 
 
-def _record(records: JobRecords, result: JobResult) -> None:
-    """Write down how a job ended; one without its outputs has failed."""
+def _record(records: JobRecords, result: JobResult, is_stopped: bool) -> None:  # noqa: FBT001 - private
+    """Write down how a job ended; one without its outputs has failed, or was cancelled."""
     outputs = records.plan.outputs
     lines = [result.state]
     if result.succeeded:
         lines = outputs.problems([path for path, _ in outputs.find(result.directory)])
-    state = "failed" if lines else "done"
+    state = ("cancelled" if is_stopped else "failed") if lines else "done"
     ended = time.time()
     try:
         result.directory.mkdir(exist_ok=True)  # a job may remove its folder

@@ -118,9 +118,14 @@ class LocalPool:
             results = self._run_all(specs, on_result)
         finally:
             self._environment.release()
-        if self._processes.stopped:
+        if self.is_stopped:
             raise JobsInterruptedError(results, len(specs))
         return results
+
+    @property
+    def is_stopped(self) -> bool:
+        """True once the jobs are being ended."""
+        return self._processes.stopped
 
     def stop(self) -> None:
         """End the jobs as Ctrl-C does, from any thread."""

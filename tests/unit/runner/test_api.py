@@ -56,6 +56,12 @@ def test_rows_that_are_not_a_table_are_refused(rows: list[dict[str, Any]], said:
         ({"run_with": "mpirun -n 2"}, "run_with is a list"),
         ({"engine": "slurm", "slurm_options": "qos=long"}, "slurm_options is a list"),
         ({"jobs": 0}, "invalid number of jobs: 0"),
+        ({"environment": ["A=1"]}, "environment is a mapping, not"),
+        ({"values": {"n": [1, 2]}}, "values is not a list of rows"),
+        ({"values": [{1: 2}]}, "values is not a list of rows"),
+        ({"cores": "two"}, "invalid value for cores: 'two' is not a valid float"),
+        ({"cores": float("nan")}, "invalid value for cores: nan is not finite"),
+        ({"memory": 0}, "invalid value for memory: 0 is too small"),
         ({"engine": "slurm", "dry_run": True}, "dry_run is not supported here"),
     ],
 )
