@@ -5,7 +5,7 @@ import stat
 import sys
 import time
 
-from ..disk.file_identity import file_identity, is_present, path_steps
+from ..disk.file_identity import file_identity, is_present, path_steps, read_regular
 from ..errors import IntegrityError, SignatureError
 from ..names import MANIFEST, POLICY_PATH, SIGNATURE
 from ..strict_json import parse_object
@@ -116,8 +116,7 @@ def _read_files(path: str, users: "set[int]") -> "dict[str, str]":
     """Return the entries of a policy; each file by its absolute path, and checked."""
     _check_not_writable_by_others(path, users)
     try:
-        with open(path, "rb") as file:
-            document = parse_object(file.read(), path)
+        document = parse_object(read_regular(path), path)
     except OSError as error:
         raise _policy_fault(path, f"cannot be read: {error.strerror}") from None
     except IntegrityError as error:
@@ -188,5 +187,4 @@ def _file_state(path: str) -> str:
 
 
 def _read_manifest(bundle: str) -> bytes:
-    with open(os.path.join(bundle, MANIFEST), "rb") as file:
-        return file.read()
+    return read_regular(os.path.join(bundle, MANIFEST))

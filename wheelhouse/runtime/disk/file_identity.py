@@ -1,8 +1,9 @@
-"""What is at a path: whether it exists, its identity, and the folders and links that lead there.
+"""What is at a path: a file and its identity, and the folders and links that lead there.
 
-The launcher's warm start includes this module, so it imports nothing but `os`.
+The launcher's warm start includes this module, so it imports next to nothing.
 """
 
+import errno
 import os
 
 TYPE_CHECKING = False
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LINK = 0o120000
-_FILE_TYPE = 0o170000
+_FILE_TYPE, _REGULAR_FILE = 0o170000, 0o100000
 _SECOND = 1_000_000_000
 
 
@@ -28,8 +29,19 @@ def file_identity(path: str) -> str:
         return identity
     from hashlib import sha256  # slow to load, and seldom needed
 
-    with open(path, "rb") as file:
-        return f"{identity} {sha256(file.read()).hexdigest()}"
+    return f"{identity} {sha256(read_regular(path)).hexdigest()}"
+
+
+def read_regular(path: str) -> bytes:
+    """Return the content of a regular file. Raises OSError, also for a fifo, without waiting."""
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if os.fstat(file.fileno()).st_mode & _FILE_TYPE != _REGULAR_FILE:
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return file.read()
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def is_present(path: str) -> bool:

@@ -4,7 +4,7 @@ import os
 import sys
 
 from ..disk.cache_dir import cache_candidates, cache_fault
-from ..disk.file_identity import file_identity, is_present
+from ..disk.file_identity import file_identity, is_present, read_regular
 from ..disk.node_identity import boot_id, node_identity
 from ..names import MANIFEST, POLICY_PATH, PYTHON_VARIABLES
 
@@ -89,8 +89,7 @@ def launch_key(
 def recorded_environment(cache: str, key: bytes) -> "Optional[str]":
     """Return the folder of the environment that is recorded for *key*, or None."""
     try:
-        with open(record_path(cache, key), "rb") as file:
-            home, _, recorded_key = file.read().partition(b"\n")
+        home, _, recorded_key = read_regular(record_path(cache, key)).partition(b"\n")
     except OSError:
         return None
     return os.fsdecode(home) if recorded_key == key else None
@@ -156,8 +155,7 @@ def _unflushed_boot(home: str) -> "Optional[str]":
     None if it is not finished, or if a power cut left its marker without content.
     """
     try:
-        with open(marker_path(home), "rb") as file:
-            content = file.read().decode()
+        content = read_regular(marker_path(home)).decode()
     except (OSError, ValueError):
         return None
     # `json` takes longer to import than all the rest; quotes in texts are escaped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -70,6 +71,14 @@ def test_a_damaged_copy_of_uv_is_copied_again(node: Node) -> None:
     prepare_again(node)
     assert copy.read_bytes() == whole
     assert copy.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_fifo_in_place_of_a_file_is_not_waited_for(ready: Node) -> None:
+    for path in (only(ready.cache / "launches", "*"), ready.environments()[0]):
+        path.unlink()
+        os.mkfifo(path)
+        assert ready.run("--cache", "list").returncode == 0
+        assert ready.run("-q", ready.script()).stdout == "ran 1.0\n"
 
 
 @pytest.mark.parametrize("boot", ["", "4f1c"], ids=["unknown boot", "known boot"])

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.disk.file_identity import file_identity
+from offline_bundle.wheelhouse.runtime.disk.file_identity import (
+    file_identity,
+    read_regular,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -58,3 +63,29 @@ def test_with_exact_times_the_content_is_not_read(
     """A warm start reads no manifest."""
     with_state(monkeypatch, st_ctime_ns=1_767_225_600_000_000_001)
     assert file_identity(str(tmp_path / "missing"))
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="fifos and devices are POSIX's")
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        os.mkdir,
+        make_socket,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to(path),
+    ],
+    ids=["fifo", "folder", "socket", "device", "link to itself"],
+)
+def test_only_a_regular_file_is_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    (tmp_path / "file").write_text("content")
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(str(tmp_path / "link")) == b"content"
+    make(tmp_path / "other")
+    with pytest.raises(OSError, match="other"):
+        read_regular(str(tmp_path / "other"))

@@ -6,6 +6,7 @@ import zipfile
 import zlib
 
 from ...bundle.manifest import read_manifest
+from ...disk.file_identity import read_regular
 from ...disk.files import CHUNK_SIZE, has_digest, open_file_digest
 from ...disk.safe_folder import SafeFolder
 from ...errors import BundleError
@@ -115,8 +116,7 @@ def _read_json(path: str) -> "dict[str, Any]":
     """Return the object in a JSON file; an empty one if an earlier version wrote no file."""
     if not os.path.exists(path):
         return {}
-    with open(path, "rb") as file:
-        return parse_object(file.read(), os.path.basename(path), hint="")
+    return parse_object(read_regular(path), os.path.basename(path), hint="")
 
 
 _CHECKS = {

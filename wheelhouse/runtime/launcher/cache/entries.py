@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 
+from ...disk.file_identity import read_regular
 from ...disk.files import remove_file
 from ...disk.locks import FileLock
 from ..prepare.cache_cleanup import remove_unlocked
@@ -128,8 +129,7 @@ def _states(path: str) -> "Iterable[os.stat_result]":
 def _detail(kind: str, path: str) -> str:
     if kind == ENVIRONMENT:
         try:
-            with open(marker_path(path), "rb") as file:
-                facts = json.loads(file.read().decode())
+            facts = json.loads(read_regular(marker_path(path)))
             return f"{facts.get('script', '')} {facts['lock']}".strip()
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return "incomplete"

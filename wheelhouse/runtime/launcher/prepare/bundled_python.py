@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+from ...disk.file_identity import read_regular
 from ...disk.files import write_atomic
 from ...disk.locks import FileLock
 from ...disk.safe_folder import flush_tree
@@ -92,8 +93,7 @@ def unpack_interpreter(plan: "Plan", request: "Request") -> None:
 
 def _files(marker: str) -> "FileTable":
     """Return the files of an unpacked interpreter; none if an earlier version unpacked it."""
-    with open(marker, "rb") as file:
-        files = json.loads(file.read().decode()).get("files", {})
+    files = json.loads(read_regular(marker)).get("files", {})
     return files if isinstance(files, dict) else {}
 
 

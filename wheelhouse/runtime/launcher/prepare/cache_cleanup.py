@@ -4,6 +4,7 @@ import json
 import os
 import time
 
+from ...disk.file_identity import read_regular
 from ...disk.locks import FileLock
 from ...errors import InputError
 from ...sizes import parse_size
@@ -66,8 +67,7 @@ def used_interpreters(cache: str) -> "set[str]":
     used = set()
     for _, _, home in _environments(os.path.join(cache, "environments")):
         try:
-            with open(marker_path(home), "rb") as file:
-                used.add(json.loads(file.read().decode())["interpreter"])
+            used.add(json.loads(read_regular(marker_path(home)))["interpreter"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return used
@@ -90,9 +90,8 @@ def _environments(folder: str) -> "Iterator[tuple[float, int, str]]":
         if name.endswith(".lock"):
             continue
         try:
-            with open(marker_path(home), "rb") as file:
-                used = os.fstat(file.fileno()).st_mtime
-                yield used, int(json.loads(file.read().decode())["size"]), home
+            facts = json.loads(read_regular(marker_path(home)))
+            yield os.stat(marker_path(home)).st_mtime, int(facts["size"]), home
         except (OSError, ValueError, KeyError, TypeError):
             if os.path.isdir(home):
                 yield os.path.getmtime(home), 0, home

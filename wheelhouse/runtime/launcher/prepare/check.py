@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 
+from ...disk.file_identity import read_regular
 from ...disk.files import remove_file, write_atomic
 from ...disk.locks import FileLock
 from ...disk.safe_folder import flush_tree
@@ -84,8 +85,7 @@ def check_after_boot(home: str, plan: "Plan", request: "Request", cache: str) ->
 
 def flush_environment(home: str) -> None:
     """Write the complete environment at *home* to the disk, so that no other boot checks it."""
-    with open(marker_path(home), "rb") as file:
-        facts = json.loads(file.read().decode())
+    facts = json.loads(read_regular(marker_path(home)))
     if facts.pop("boot", None):
         flush_tree(home)
         write_atomic(marker_path(home), json.dumps(facts, indent=1).encode(), durable=True)

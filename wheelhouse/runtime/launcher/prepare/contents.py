@@ -6,7 +6,15 @@ import csv
 import json
 import os
 
-from ...disk.files import CHUNK_SIZE, file_digest, has_digest, sha256_of, write_atomic
+from ...disk.file_identity import read_regular
+from ...disk.files import (
+    CHUNK_SIZE,
+    file_digest,
+    has_digest,
+    open_regular,
+    sha256_of,
+    write_atomic,
+)
 from ...errors import IntegrityError
 from ...names import ENVIRONMENT_MARK
 from ..images.mount import FOLDER
@@ -33,7 +41,7 @@ def checksums(content: bytes) -> "list[int]":
 def file_checksums(path: str) -> "list[int]":
     """Return what a file table has for the file at *path*, which may be larger than the memory."""
     size = checksum = 0
-    with open(path, "rb") as file:
+    with open_regular(path, follow_links=True) as file:
         for chunk in iter(lambda: file.read(CHUNK_SIZE), b""):
             size, checksum = size + len(chunk), binascii.crc32(chunk, checksum)
     return [size, checksum]
@@ -82,8 +90,7 @@ def changed_in_environment(home: str) -> "Iterator[str]":
     for folder in (home, os.path.join(home, FOLDER)):
         if not os.path.exists(os.path.join(folder, CONTENTS)):
             return
-        with open(os.path.join(folder, CONTENTS), "rb") as file:
-            contents = json.loads(file.read().decode())
+        contents = json.loads(read_regular(os.path.join(folder, CONTENTS)))
         for record, digest in contents.get("records", {}).items():
             path = os.path.join(folder, record)
             if not has_digest(path, digest):

@@ -8,6 +8,7 @@ with that error, too, until there is more space or a minute has passed.
 import json
 import os
 
+from ...disk.file_identity import read_regular
 from ...disk.files import check_space, free_space, write_atomic
 from ...errors import BundleError
 from ..os_errors import NoSpaceError, no_space
@@ -63,8 +64,7 @@ def raise_failure_since(home: str, moment: float) -> None:
     """
     try:
         failed = os.path.getmtime(_note(home))
-        with open(_note(home), "rb") as file:
-            note = json.loads(file.read().decode())
+        note = json.loads(read_regular(_note(home)))
         if failed < moment and not (
             moment - failed < _FULL_SECONDS
             and note.get("free") is not None

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 
+from ...disk.file_identity import read_regular
 from ...errors import IntegrityError
 from ...processes import find_program, tool_variables
 from ..images.mount import FOLDER, mount_image
@@ -38,8 +39,7 @@ def image_identity(image: "FileIO") -> "list[int] | None":
 def verified_identity(home: str) -> object:
     """Return the identity of the image whose digest an earlier start has checked, or None."""
     try:
-        with open(marker_path(home), "rb") as file:
-            return json.loads(file.read().decode()).get("image")
+        return json.loads(read_regular(marker_path(home))).get("image")
     except (OSError, ValueError, AttributeError):
         return None
 
