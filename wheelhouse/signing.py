@@ -45,8 +45,9 @@ def sign(directory: Path, key: str) -> Path:
     read_manifest_bytes(directory)
     sign_bytes = signing_with(key)
     with BundleWriter(directory) as writer:
-        raise_for_problems(verify(directory))
-        signature = sign_bytes(read_manifest_bytes(writer.directory))
+        document = read_manifest_bytes(directory)  # once: another user may replace it meanwhile
+        raise_for_problems(verify(directory, document=document))
+        signature = sign_bytes(document)
         if read_signature(str(directory)) != signature:
             writer.replace_signature(signature)
     return directory / SIGNATURE

@@ -12,6 +12,8 @@ from typing import Any
 
 import jwt
 
+from offline_bundle.wheelhouse.runtime.disk.files import is_digest, write_atomic
+
 CLIENT_ID = "rep-impersonation"
 """The one OAuth client with a secret, named as in a real installation."""
 
@@ -59,10 +61,10 @@ class Accounts:
         self.client_secret = secrets.token_urlsafe(24)
         self._password = password
         self._lifetime = lifetime
-        if not key_file.exists():
-            key_file.touch(mode=0o600)
-            key_file.write_text(secrets.token_hex(32))
-        self._key = key_file.read_text()
+        self._key = key_file.read_text() if key_file.exists() else ""
+        if not is_digest(self._key):  # with an empty one, left by a full disk, anyone makes tokens
+            self._key = secrets.token_hex(32)
+            write_atomic(key_file, self._key.encode(), durable=True)
 
     def issue(self, form: dict[str, str], issuer: str) -> dict[str, Any]:
         """Answer a token request. Raises AuthError."""

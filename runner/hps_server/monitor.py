@@ -62,7 +62,9 @@ class MonitorApi:
     def _fault(self, socket: WebSocket, command: dict[str, Any]) -> str | None:
         header = socket.headers.get("authorization", "").partition(" ")[2]
         try:
-            self._service.accounts.check(header or str(command.get("token") or ""))
+            socket.state.user = self._service.accounts.check(
+                header or str(command.get("token") or "")
+            )
         except AuthError as error:
             return error.description
         topics = command.get("topics") or [{}]

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 
 from offline_bundle.runner.hps_server.auth import Accounts
 from offline_bundle.runner.hps_server.auth_api import AuthApi
+from offline_bundle.runner.hps_server.connection import LimitedConnection
 from offline_bundle.runner.hps_server.data_transfer import DataTransferApi
 from offline_bundle.runner.hps_server.evaluation.evaluator import Evaluator
 from offline_bundle.runner.hps_server.job_api import JobApi
@@ -31,6 +32,7 @@ from offline_bundle.runner.hps_server.store.projects import Projects
 from offline_bundle.runner.hps_server.web import PREFIX, Service, make_starlette
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_dir import cache_fault
+from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
@@ -152,7 +154,7 @@ class EmbeddedHps:
             log_level="critical",
             access_log=False,
             lifespan="off",
-            http="h11",  # which limits the size of headers; httptools, if installed, does not
+            http=LimitedConnection,  # by h11, which limits the size of headers
             ws="wsproto",
             timeout_graceful_shutdown=2,
             ssl_certfile=certificate,
@@ -184,10 +186,9 @@ class EmbeddedHps:
         if not path.exists() and self.ca_file:
             authority = trustme.CA()
             authority.cert_pem.write_to_path(str(self.ca_file))
-            path.touch(mode=0o600)
-            authority.issue_cert(
-                "localhost", _HOST, str(ipaddress.IPv6Address(1))
-            ).private_key_and_cert_chain_pem.write_to_path(str(path))
+            names = ("localhost", _HOST, str(ipaddress.IPv6Address(1)))
+            pem = authority.issue_cert(*names).private_key_and_cert_chain_pem
+            write_atomic(path, pem.bytes(), durable=True)
         return path
 
 

@@ -130,9 +130,11 @@ class Service:
         """Return the user of a request. Raises RequestError."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         try:
-            return self.accounts.check(token if scheme.lower() == "bearer" else "")
+            user = self.accounts.check(token if scheme.lower() == "bearer" else "")
         except AuthError as error:
             raise RequestError(401, "Unauthorized", error.description) from None
+        request.state.user = user  # such a request keeps its connection
+        return user
 
 
 async def read_body(request: Request, *, limit: int) -> bytes:

@@ -7,16 +7,21 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from offline_bundle.wheelhouse import signing
 from offline_bundle.wheelhouse.runtime.bundle.signatures import SignerPolicy, read_signature
 from offline_bundle.wheelhouse.runtime.errors import InputError, IntegrityError, SignatureError
-from offline_bundle.wheelhouse.runtime.names import SIGNATURE
+from offline_bundle.wheelhouse.runtime.names import MANIFEST, SIGNATURE
 from offline_bundle.wheelhouse.signing import check_manifest_signature, sign, signing_with
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from tests.support.bundles import make_bundle
 from tests.support.signing_cases import allowing, check_bundle_signature, keys, public
+
+if TYPE_CHECKING:
+    from offline_bundle.wheelhouse.store.verify import VerifyReport
 
 __all__ = ["keys"]
 
@@ -156,6 +161,24 @@ class TestSigning:
         with pytest.raises(IntegrityError):
             sign(bundle, str(keys / "alice"))
         assert not (bundle / SIGNATURE).exists()
+
+    def test_what_was_verified_is_signed(
+        self, bundle: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another user may replace the manifest between the check and the signature."""
+        verified = (bundle / MANIFEST).read_bytes()
+
+        def verify_then_replace(directory: Path, **options: Any) -> VerifyReport:  # noqa: ANN401
+            report = verify(directory, **options)
+            (bundle / MANIFEST).write_bytes(verified.replace(b'"alpha"', b'"omega"'))
+            return report
+
+        monkeypatch.setattr(signing, "verify", verify_then_replace)
+        sign(bundle, str(keys / "alice"))
+        trust = SignerPolicy(allowing(tmp_path, f"alice {public(keys / 'alice')}"))
+        assert "modified" in refusal(bundle, trust)
+        signature = read_signature(str(bundle))
+        assert check_manifest_signature(verified, signature, trust).identity == "alice"
 
     def test_missing_ssh_keygen_is_reported(
         self, bundle: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

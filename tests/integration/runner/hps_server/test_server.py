@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import requests
 from ansys.hps.client import Client, ClientError
 from ansys.hps.client.jms import File, Job, Project, ProjectApi
 
-from offline_bundle.runner.hps_server import EmbeddedHps
+from offline_bundle.runner.hps_server import EmbeddedHps, connection
 from offline_bundle.runner.hps_server.auth import Accounts, AuthError
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
 from tests.support.bundles import BundleScript, make_bundle
@@ -35,6 +35,31 @@ def ask(hps: Hps, method: str, path: str, **options: Any) -> requests.Response: 
     with requests.Session() as session:
         session.trust_env = False
         return session.request(method, f"{hps.server.url}{path}", timeout=10, **options)
+
+
+UPLOAD = "/hps/dt/api/v1/data/slow/file HTTP/1.1"
+SLOW_REQUESTS = {
+    "nothing": b"",
+    "half a head": b"GET /hps HTTP/1.1\r\nHost: x\r\nX: ",
+    "half a body": b"POST /hps/dt/api/v1/token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+    "no token": f"PUT {UPLOAD}\r\nHost: x\r\nContent-Length: 9\r\n\r\na".encode(),
+    "WebSocket": b"GET /hps/monitor/ws/topics HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Version: 13\r\n\r\n",
+}
+
+
+def is_open(client: socket.socket) -> bool:
+    """Return whether the server keeps a connection; wait for nothing."""
+    client.setblocking(False)  # noqa: FBT003 - it takes no keywords
+    try:
+        while client.recv(1 << 16):
+            pass
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 class TestAuthentication:
@@ -93,6 +118,37 @@ class TestAuthentication:
         with pytest.raises(AuthError, match="expired"):
             accounts.check(token)
         assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize("left", ["", "0" * 63, "secret"])
+    def test_a_key_that_a_full_disk_left_is_not_used(self, tmp_path: Path, left: str) -> None:
+        (tmp_path / "key").write_text(left)
+        accounts = Accounts("me", "secret", tmp_path / "key", lifetime=60)
+        key = (tmp_path / "key").read_text()
+        assert len(key) == 64
+        assert key != left
+        assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+        again = Accounts("me", "secret", tmp_path / "key", lifetime=60)
+        assert again.check(accounts.worker_token(accounts.user)) == accounts.user
+
+    @pytest.mark.parametrize("start", SLOW_REQUESTS.values(), ids=SLOW_REQUESTS)
+    def test_connections_without_a_user_end_first(
+        self, hps: Hps, monkeypatch: pytest.MonkeyPatch, start: bytes
+    ) -> None:
+        monkeypatch.setattr(connection, "_MOST_CONNECTIONS", 20)
+        address = ("127.0.0.1", hps.server.port)
+        head = f"Host: x\r\nAuthorization: Bearer {hps.client.access_token}\r\n"
+        with ExitStack() as stack:
+            upload = stack.enter_context(socket.create_connection(address, timeout=10))
+            upload.sendall(f"PUT {UPLOAD}\r\n{head}Content-Length: 2\r\n\r\na".encode())
+            assert ask(hps, "GET", "/jms/api/v1/projects").status_code == 401
+            others = []
+            for _ in range(60):
+                others.append(stack.enter_context(socket.create_connection(address, timeout=10)))
+                others[-1].sendall(start)
+            assert ask(hps, "GET", "/jms/api/v1/projects").status_code == 401
+            upload.sendall(b"b")
+            assert upload.recv(12) == b"HTTP/1.1 200"
+            assert sum(map(is_open, others)) <= 20
 
     def test_a_session_outlives_its_token(
         self, tmp_path: Path, module_home: None, connect: Callable[[EmbeddedHps], Hps]
