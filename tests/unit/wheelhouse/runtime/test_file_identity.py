@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.wheelhouse.runtime.disk.file_identity import (
-    file_identity,
-    read_regular,
-)
+from offline_bundle.wheelhouse.runtime.disk.file_identity import file_identity, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable

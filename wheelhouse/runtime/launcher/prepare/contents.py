@@ -7,14 +7,7 @@ import json
 import os
 
 from ...disk.file_identity import read_regular
-from ...disk.files import (
-    CHUNK_SIZE,
-    file_digest,
-    has_digest,
-    open_regular,
-    sha256_of,
-    write_atomic,
-)
+from ...disk.files import CHUNK_SIZE, file_digest, has_digest, open_regular, sha256_of, write_atomic
 from ...errors import IntegrityError
 from ...names import ENVIRONMENT_MARK
 from ..images.mount import FOLDER
