@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import configparser
 import csv
+import hashlib
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -27,7 +29,9 @@ from offline_bundle.wheelhouse.runtime.text import printable
 _HINT = "pin another version, or publish a correct wheel of it on an index of yours"
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _METHOD_NAMES = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "LZMA"}
-_ENCRYPTED = 0x1
+_ENCRYPTED, _SIZES_FOLLOW = 0x1, 0x8
+_HEADER_SIZE = 30
+_IN_EXTRA_FIELD = 0xFFFFFFFF
 _END_RECORD = b"PK\x05\x06"
 _END_RECORD_SIZE = 22
 _LONGEST_COMMENT = 0xFFFF
@@ -42,7 +46,15 @@ _DATA_FOLDERS = {"purelib", "platlib", "headers", "scripts", "data"}
 _ENTRY_POINT = re.compile(r"[\w.-]+\s*:\s*[\w.-]+(\s*\[[^],].*\])?")
 # Names of scripts that would replace an environment's interpreter, or name a folder.
 _RESERVED = re.compile(r"(?i:python(w|3(\.\d+t?)?)?|pypy(3(\.\d+)?)?|graalpy)(\.exe)?|\.\.?")
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
 
 
 def check_wheel(path: Path, filename: str, metadata: WheelMetadata, *, is_new: bool = True) -> None:
@@ -106,10 +118,13 @@ def _zip_problems(archive: zipfile.ZipFile) -> Iterator[str]:
             yield f"{name} is encrypted"
         if not _is_file_name(entry):
             yield f"{name} is not a valid file name"
-        other = entries.setdefault(entry.filename.rstrip("/"), entry)
+            continue
+        if _has_other_header(archive, entry):
+            yield f"{name} has two headers that differ"
+        other = entries.setdefault(_installed_path(entry.filename), entry)
         if other.is_dir() != entry.is_dir():
             yield f"{name} is both a file and a folder"
-        elif (other.CRC, other.file_size) != (entry.CRC, entry.file_size):
+        elif other is not entry and not _has_same_content(archive, entry, other):
             yield f"{name} occurs twice with different content"
     files = {name for name, entry in entries.items() if not entry.is_dir()}
     folders = {parent for name in entries for parent in _parents(name)}
@@ -118,22 +133,47 @@ def _zip_problems(archive: zipfile.ZipFile) -> Iterator[str]:
     )
     if min((entry.header_offset for entry in entries.values()), default=0) > 0:
         yield "it has bytes before the ZIP file"
-    if _trailing_bytes(archive):
-        yield "it has bytes after the end of the ZIP file"
+    yield from _end_problems(archive)
 
 
 def _is_file_name(entry: zipfile.ZipInfo) -> bool:
     """Return False where uv stops, or leaves the file out because it is outside the wheel."""
     name = entry.orig_filename
-    if not entry.flag_bits & _UTF8_NAME:
-        try:
-            name = name.encode("cp437").decode()
-        except UnicodeError:
-            return False
+    if not entry.flag_bits & _UTF8_NAME and not name.isascii():
+        return False
     parts = name.split("/")
-    is_inside = not name.startswith("/") and ".." not in parts
+    is_inside = not name.startswith("/") and ".." not in parts and parts[-1] != "."
     is_short = all(len(os.fsencode(part)) <= _LONGEST_NAME for part in parts)
-    return is_inside and is_short and not re.search(r"[\0-\x1f\x7f]", name)
+    return bool(name) and is_inside and is_short and not re.search(r"[\0-\x1f\x7f]", name)
+
+
+def _has_other_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """Return whether the header before the content differs: 4.3.7 of PKWARE's APPNOTE.TXT."""
+    file = archive.fp
+    if file is None:
+        raise ValueError("closed")
+    file.seek(entry.header_offset)
+    flags, packed, size = struct.unpack("<6xH10xII4x", file.read(_HEADER_SIZE))
+    is_elsewhere = flags & _SIZES_FOLLOW or _IN_EXTRA_FIELD in (packed, size)
+    is_same_size = (packed, size) == (entry.compress_size, entry.file_size)
+    return bool(flags & _ENCRYPTED) or not (is_elsewhere or is_same_size)
+
+
+def _installed_path(name: str) -> str:
+    """Return where installers place a member: two names may be the same place."""
+    name = re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", name)
+    return "/".join(part for part in name.split("/") if part not in {"", "."})
+
+
+def _has_same_content(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, other: zipfile.ZipInfo
+) -> bool:
+    """Compare two members. CRCs can be forged, so they are read where those are equal."""
+    if (other.CRC, other.file_size) != (entry.CRC, entry.file_size):
+        return False
+    with archive.open(entry) as one, archive.open(other) as two:
+        digests = [hashlib.file_digest(member, "sha256").digest() for member in (one, two)]  # type: ignore[arg-type]
+    return digests[0] == digests[1]
 
 
 def _parents(name: str) -> Iterator[str]:
@@ -142,15 +182,20 @@ def _parents(name: str) -> Iterator[str]:
         yield name
 
 
-def _trailing_bytes(archive: zipfile.ZipFile) -> int:
+def _end_problems(archive: zipfile.ZipFile) -> Iterator[str]:
+    """Check the end record: 4.3.16 of PKWARE's APPNOTE.TXT."""
     file = archive.fp
     if file is None:
         raise ValueError("closed")
     size = file.seek(0, 2)
     file.seek(max(0, size - _END_RECORD_SIZE - _LONGEST_COMMENT))
     tail = file.read()
-    end = tail.rfind(_END_RECORD) + _END_RECORD_SIZE + len(archive.comment)
-    return len(tail) - end
+    start = tail.rfind(_END_RECORD)
+    if len(tail) != start + _END_RECORD_SIZE + len(archive.comment):
+        yield "it has bytes after the end of the ZIP file"
+    count = int.from_bytes(tail[start + 10 : start + 12], "little")
+    if count not in {len(archive.infolist()), 0xFFFF}:
+        yield f"it has {len(archive.infolist())} files, its end states {count}"
 
 
 def _metadata_problems(archive: zipfile.ZipFile) -> Iterator[str]:
@@ -196,11 +241,16 @@ def _record_problems(folder: str, text: str | None) -> Iterator[str]:
     if text is None:
         yield f"{folder}/RECORD is missing"
         return
-    for row in filter(None, csv.reader(text.splitlines())):
+    try:
+        rows = [*filter(None, csv.reader(text.splitlines()))]
+    except csv.Error as error:
+        yield f"{folder}/RECORD is invalid: {error}"
+        return
+    for row in rows:
         if len(row) != _RECORD_FIELDS:
             yield f"{folder}/RECORD has {len(row)} fields in a line, not {_RECORD_FIELDS}"
             return
-        if not re.fullmatch(r"[0-9]*", row[2]):
+        if not re.fullmatch(r"[0-9]{0,19}", row[2]):
             yield f"{folder}/RECORD has an invalid size: {printable(row[2])}"
             return
 
@@ -226,7 +276,9 @@ def _data_problems(names: Iterable[str]) -> Iterator[str]:
         yield f"unknown folder {printable(key)} in .data"
     if any(re.match(r"scripts/[^/]+/", path) for path in paths):
         yield "folder in .data/scripts"
-    scripts = sorted(path[8:] for path in paths if path.startswith("scripts/"))
+    # uv takes what is installed as bin/NAME and bin/NAME.py as a script
+    matches = [re.fullmatch(r"(?:scripts|data/bin)/([^/]+?)(?:\.py)?", path) for path in paths]
+    scripts = sorted(match[1] for match in matches if match)
     yield from (f"reserved name in .data/scripts: {n}" for n in scripts if _RESERVED.fullmatch(n))
 
 

@@ -10,8 +10,6 @@ import os
 import sys
 from importlib.machinery import ModuleSpec
 
-from ..disk.file_identity import read_regular
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +35,8 @@ def use_modules_file(folder: str, name: str) -> None:
     Then *folder* is no longer searched for modules: each import of another one would ask for it.
     """
     try:
-        text = read_regular(os.path.join(folder, "runtime", name)).decode()
+        with open(os.path.join(folder, "runtime", name), encoding="utf-8", newline="") as file:
+            text = file.read()
     except (OSError, ValueError):
         return
     if not text.endswith(_LAST_LINE):

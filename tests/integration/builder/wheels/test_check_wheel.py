@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,6 +144,15 @@ def test_copies_of_other_packages_in_a_wheel_are_not_its_metadata(tmp_path: Path
             lambda members: members.update({"alpha/a\nb.py": ""}),
             r"alpha/a\nb.py is not a valid file name",
         ),
+        (lambda members: members.update({"alpha/.": "x"}), "alpha/. is not a valid file name"),
+        (
+            lambda members: members.update({f"{INFO}/RECORD": f"alpha.py,,{'9' * 5000}\n"}),
+            f"{INFO}/RECORD has an invalid size: {'9' * 5000}",
+        ),
+        (
+            lambda members: members.update({"alpha-1.0.data/data/bin/python.py": "#!python\n"}),
+            "reserved name in .data/scripts: python",
+        ),
         (
             lambda members: members.update({"alpha-1.0.data/scripts/Python3": ""}),
             "reserved name in .data/scripts: Python3",
@@ -223,6 +233,56 @@ def test_a_member_twice_with_other_content_is_rejected(wheel: Path) -> None:
     assert problems(wheel) == ("alpha/y.py occurs twice with different content",)
 
 
+@pytest.mark.parametrize(
+    "name", ["./alpha/y.py", "alpha//y.py", "alpha-1.0.data/purelib/alpha/y.py"]
+)
+def test_two_names_of_one_file_with_other_content_are_rejected(wheel: Path, name: str) -> None:
+    """The last one is installed, though readers of the wheel see the first."""
+    rewrite(wheel, lambda members: members.update({name: "2"}))
+    assert problems(wheel) == (f"{name} occurs twice with different content",)
+
+
+def test_content_that_differs_with_the_same_checksum_is_rejected(wheel: Path) -> None:
+    """CRC-32 of these two is equal."""
+    one, two = "plumless", "buckeroo"
+    assert zlib.crc32(one.encode()) == zlib.crc32(two.encode())
+    rewrite(wheel, lambda members: members.update({"alpha/z.py": one, "./alpha/z.py": two}))
+    assert problems(wheel) == ("./alpha/z.py occurs twice with different content",)
+
+
+@pytest.mark.parametrize(
+    ("offset", "problem"),
+    [(6, "alpha/x.py has two headers that differ"), (22, "alpha/x.py has two headers that differ")],
+    ids=["encrypted", "size"],
+)
+def test_headers_that_differ_are_rejected(
+    wheel: Path, tmp_path: Path, offset: int, problem: str
+) -> None:
+    with zipfile.ZipFile(rewrite(wheel, lambda _: None)) as archive:
+        start = archive.getinfo("alpha/x.py").header_offset
+    content = bytearray(wheel.read_bytes())
+    content[start + offset] ^= 1
+    wheel.write_bytes(content)
+    assert problems(wheel)[0] == problem
+    assert not is_installed_by_uv(wheel, tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_a_wrong_number_of_files_is_rejected(wheel: Path, tmp_path: Path, count: int) -> None:
+    content = bytearray(wheel.read_bytes())
+    actual = content[-12]
+    content[-12] = count
+    wheel.write_bytes(content)
+    assert problems(wheel) == (f"it has {actual} files, its end states {count}",)
+    assert not is_installed_by_uv(wheel, tmp_path)
+
+
+def test_a_record_with_an_endless_field_is_rejected(wheel: Path) -> None:
+    record = f"{'a' * 200_000},,\n"
+    rewrite(wheel, lambda members: members.update({f"{INFO}/RECORD": record}))
+    assert problems(wheel)[0].startswith(f"{INFO}/RECORD is invalid: ")
+
+
 def test_bytes_around_the_zip_file_are_rejected(wheel: Path, tmp_path: Path) -> None:
     content = wheel.read_bytes()
     wheel.write_bytes(content + b"more")
@@ -239,9 +299,12 @@ def test_a_file_outside_the_wheel_is_rejected(name: str, wheel: Path) -> None:
     assert problems(wheel) == (f"{name} is not a valid file name",)
 
 
-def test_a_file_name_that_is_not_utf_8_is_rejected(wheel: Path, tmp_path: Path) -> None:
-    content = rewrite(wheel, lambda members: members.update({"eX.py": ""})).read_bytes()
-    wheel.write_bytes(content.replace(b"eX.py", b"e\xe9.py"))
+@pytest.mark.parametrize("name", [b"ee\xe9.py", "ée.py".encode()], ids=["Latin-1", "no flag"])
+def test_a_file_name_that_is_not_utf_8_is_rejected(
+    name: bytes, wheel: Path, tmp_path: Path
+) -> None:
+    content = rewrite(wheel, lambda members: members.update({"eXX.py": ""})).read_bytes()
+    wheel.write_bytes(content.replace(b"eXX.py", name))
     assert len(problems(wheel)) == 1
     assert not is_installed_by_uv(wheel, tmp_path)
 
