@@ -18,7 +18,7 @@ from offline_bundle.builder.headers.headers import Headers
 from offline_bundle.builder.headers.model import HeaderRequest
 from offline_bundle.builder.included_data import read_included
 from offline_bundle.builder.inputs.node_file import read_node
-from offline_bundle.builder.inputs.plan import pair_up
+from offline_bundle.builder.inputs.script_targets import pair_up
 from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.search import find_scripts
 from offline_bundle.builder.resolve.model import ResolveOptions

@@ -20,7 +20,7 @@ from offline_bundle.builder.included_data import read_included
 from offline_bundle.builder.inputs.bundled import bundled_script
 from offline_bundle.builder.inputs.git_urls import repository_urls
 from offline_bundle.builder.inputs.node_file import read_node
-from offline_bundle.builder.inputs.plan import find_build_interpreters, pair_up
+from offline_bundle.builder.inputs.script_targets import find_build_interpreters, pair_up
 from offline_bundle.builder.inputs.scripts import Script, notes_for_uv
 from offline_bundle.builder.inputs.search import find_scripts
 from offline_bundle.builder.inputs.targets import Target
@@ -32,7 +32,7 @@ from offline_bundle.builder.resolve.uv_lockfile import Locking, read_script_lock
 from offline_bundle.builder.review.plan import has_corrupt_provenance, plan_review
 from offline_bundle.builder.strategies import resolve
 from offline_bundle.builder.wheels.collect import Collector
-from offline_bundle.builder.wheels.imports import missing_imports
+from offline_bundle.builder.wheels.missing_imports import missing_imports
 from offline_bundle.wheelhouse.derived.diff import metadata_changes
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest, read_manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_setup import cache_directory

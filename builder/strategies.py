@@ -11,7 +11,7 @@ from offline_bundle.builder import restore
 from offline_bundle.builder.extras import python_builds, uv_binaries
 from offline_bundle.builder.extras.python_builds import PythonBuild
 from offline_bundle.builder.fetch.cache import DownloadCache
-from offline_bundle.builder.inputs.plan import older_pythons
+from offline_bundle.builder.inputs.script_targets import older_pythons
 from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.targets import Target
 from offline_bundle.builder.model import BuildPlan, Resolved, ResolvedLock

@@ -1,1 +1,1 @@
-"""What a build starts from: scripts, targets, node files, uv lockfiles, and the plan of both."""
+"""What a build starts from: scripts, the targets of each, and node files."""

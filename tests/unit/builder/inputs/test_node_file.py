@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from offline_bundle.builder.inputs.node_file import read_node
-from offline_bundle.builder.inputs.plan import pair_up
+from offline_bundle.builder.inputs.script_targets import pair_up
 from offline_bundle.builder.inputs.scripts import Script, read_scripts
 from offline_bundle.wheelhouse.runtime.errors import InputError, ResolveError
 from tests.support.node_file_cases import node_json, python

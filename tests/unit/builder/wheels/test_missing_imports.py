@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline_bundle.builder.wheels.imports import wheel_modules
+from offline_bundle.builder.wheels.missing_imports import wheel_modules
 
 if TYPE_CHECKING:
     from pathlib import Path

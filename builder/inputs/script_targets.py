@@ -1,4 +1,4 @@
-"""Plan of a build: the targets of each script, and the interpreters to build wheels with."""
+"""The targets of each script of a build, and the interpreters to build wheels with."""
 
 from __future__ import annotations
 
