@@ -64,7 +64,7 @@ def collect(
 ) -> Parts:
     """Fetch or build everything, and check it; compile wheels meanwhile."""
     with ExitStack() as stack:
-        transfer = progress.transfer
+        transfer: FetchProgress = progress
         if with_bytecode and not resolved.locked:  # a locked manifest decides what is compiled
             cache = DownloadCache(collector.cache_root)
             early = bytecode.EarlyCompilation(transfer, resolved.locks, cache)

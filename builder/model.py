@@ -221,12 +221,8 @@ class BuildReport:
     """None if no audit was asked for."""
 
 
-class BuildProgress(Protocol):
-    """Receives progress events."""
+class BuildProgress(FetchProgress, Protocol):
+    """Receives the progress of a build and of its downloads."""
 
     def step(self, text: str) -> None:
         """Start a step."""
-
-    @property
-    def transfer(self) -> FetchProgress:
-        """Progress of the downloads."""

@@ -10,7 +10,7 @@ from offline_bundle.wheelhouse.cli.kit.progress import Progress, show_progress
 from offline_bundle.wheelhouse.runtime.sizes import format_size
 
 if TYPE_CHECKING:
-    from offline_bundle.builder.fetch.model import Download, FetchProgress
+    from offline_bundle.builder.fetch.model import Download
     from offline_bundle.builder.model import BuildProgress
 
 
@@ -24,15 +24,8 @@ def build_progress(*, is_quiet: bool) -> Iterator[BuildProgress]:
 class _BuildDisplay:
     def __init__(self, display: Progress) -> None:
         self._display = display
-        self.transfer: FetchProgress = _TransferDisplay(display)
-
-    def step(self, text: str) -> None:
-        self._display.step(text)
-
-
-class _TransferDisplay:
-    def __init__(self, display: Progress) -> None:
-        self._display = display
+        self.step = display.step
+        self.advance = display.advance
 
     def begin(self, files: int, size: int | None, largest: Sequence[tuple[str, int]]) -> None:
         if files > len(largest):
@@ -41,9 +34,6 @@ class _TransferDisplay:
             if names:
                 self._display.report(f"Largest{total}: {', '.join(names)}")
         self._display.begin("Fetching", files=files, size=size)
-
-    def advance(self, size: int) -> None:
-        self._display.advance(size)
 
     def done(self, _: Download) -> None:
         self._display.file_done()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from offline_bundle.builder.fetch.model import NoProgress
 from offline_bundle.builder.inputs.targets import host_platform
 from offline_bundle.builder.model import BuildReport, BuildRequest
 from offline_bundle.builder.pipeline import build
@@ -20,7 +21,6 @@ from tests.support.distributions import make_wheel, sha256_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from offline_bundle.builder.fetch.model import FetchProgress
     from offline_bundle.wheelhouse.runtime.errors import BundleError
     from tests.support.index_server import IndexServer
 
@@ -32,12 +32,7 @@ CP = f"cp{HERE.replace('.', '')}"
 TARGET = f"{CP}-{host_platform()}"
 
 
-class Silence:
-    def __init__(self) -> None:
-        from offline_bundle.builder.fetch.model import NoProgress
-
-        self.transfer: FetchProgress = NoProgress()
-
+class Silence(NoProgress):
     def step(self, text: str) -> None:
         pass
 

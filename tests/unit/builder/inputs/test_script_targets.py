@@ -28,7 +28,9 @@ def older(read: Script, python: str) -> list[str]:
 def test_older_pythons_are_those_here_that_the_script_admits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(script_targets, "_is_installed", {"3.13", "3.11", "3.10", "3.8"}.__contains__)
+    monkeypatch.setattr(
+        script_targets, "_is_installed", {"3.13", "3.11", "3.10", "3.8"}.__contains__
+    )
     names = ["cp311-x86_64-manylinux_2_28", "cp310-x86_64-manylinux_2_28"]
     assert older(script(tmp_path, 'requires-python = ">=3.9"'), "3.13") == names
     assert older(script(tmp_path, 'requires-python = "==3.13.*"'), "3.13") == []
