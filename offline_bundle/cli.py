@@ -6,8 +6,10 @@ Errors go to stderr: the problem, then a hint. With `--json` they go to stdout i
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import difflib
+import gc
 import importlib
 import json
 import os
@@ -169,17 +171,15 @@ def cli(context: click.Context) -> None:
 
 def main() -> None:
     """Run `offline-bundle`."""
-    _open_closed_streams()
-    stop_ignoring_children()
+    _prepare_process()
     sys.exit(run_command_line(cli, sys.argv[1:], "offline-bundle"))
 
 
 def build_main() -> None:
     """Run `build-offline-bundle`: the same as `offline-bundle build`."""
+    _prepare_process()
     from offline_bundle.builder.cli.build import build_command
 
-    _open_closed_streams()
-    stop_ignoring_children()
     sys.exit(run_command_line(build_command, sys.argv[1:], "build-offline-bundle"))
 
 
@@ -218,6 +218,14 @@ def run_command_line(command: click.Command, arguments: Sequence[str], name: str
     with contextlib.suppress(OSError):  # stderr is full: the exit code remains
         show(problem)
     return problem.exit_code
+
+
+def _prepare_process() -> None:
+    """Set what is the same for the whole life of a command."""
+    _open_closed_streams()
+    stop_ignoring_children()
+    gc.set_threshold(10_000)  # importing makes many objects, and hardly any garbage
+    atexit.register(gc.freeze)  # else Python examines all objects several times at its end
 
 
 def _open_closed_streams() -> None:
