@@ -29,6 +29,9 @@ def main(bundle: str = "", modules: str = "") -> int:
 
         use_modules_file(bundle, modules)
         from .cold_start import main as cold_start
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except Exception as error:  # noqa: BLE001 - a cut or changed file may raise anything
         folder = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "runtime")
         fault = "is incomplete" if isinstance(error, ImportError) else "is damaged"

@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+from contextlib import suppress
 
 from ..bundle.policy import may_be_in_force, policy_state
 from ..disk.files import open_regular, sha256_of
@@ -54,7 +55,8 @@ class Request:
     def log(self, message: str, verbosity: int = 0) -> None:
         """Print a message on stderr, at this verbosity or a higher one."""
         if self.verbosity >= verbosity:
-            print(printable_lines(message), file=sys.stderr, flush=True)
+            with suppress(OSError):  # a full disk of the job's log does not stop the job
+                print(printable_lines(message), file=sys.stderr, flush=True)
 
 
 def _bundle_folder(bundle: "Optional[str]") -> str:

@@ -224,9 +224,6 @@ def start_script(home: str, lock: int, bundle: str, script: str, arguments: "lis
     python = environment_python(home)
     path = os.path.join(os.curdir, script) if script.startswith("-") else script
     command = [python, path, *arguments]
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed when this program started
-            stream.flush()
     if sys.platform == "win32":
         import subprocess
 

@@ -153,13 +153,16 @@ def describe_interpreter(path: str, node: Node) -> "Union[Interpreter, str]":
     info = _interpreter_info(path)
     if info is None:
         return "does not start"
-    fault = _interpreter_fault(info, node)
+    try:
+        fault = _interpreter_fault(info, node)
+        real_path = str(info["path"])
+        major, minor, micro = info["version"]
+    except (KeyError, TypeError, ValueError):  # a wrapper may print any JSON
+        return "does not start Python"
     if fault:
         return fault
-    real_path = str(info["path"])
     if real_path != os.path.realpath(path) and _interpreter_info(real_path) != info:
         return f"starts {real_path}, which does not start without it"
-    major, minor, micro = info["version"]
     return Interpreter(real_path, (major, minor, micro), free_threaded=info["free-threaded"])
 
 

@@ -174,6 +174,7 @@ def test_a_wrapper_may_print_before_the_interpreter_does(node: Node) -> None:
         ({"implementation": "pypy"}, "is pypy, not CPython"),
         ({"release": "candidate"}, "is a pre-release (candidate)"),
         ({"bits": 32}, "is not built for Linux"),
+        ({"version": None}, "does not start Python"),
     ],
 )
 def test_interpreters_passed_over_are_named_with_the_reason(
@@ -216,6 +217,15 @@ def test_closed_streams_stay_closed_for_the_script(node: Node, closed: str) -> N
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
         assert report.read_text().count("closed") == len(closed.split())
         report.unlink()
+
+
+def test_a_log_on_a_full_disk_does_not_stop_a_job(node: Node) -> None:
+    for options in ((), ("-v",)):  # a cold start, which prints, and a warm one
+        command = shlex.join(node.command(*options, node.script()))
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"exec {command} 2>/dev/full"], env=node.environ(), check=False
+        )
+        assert done.returncode == 0
 
 
 # --- the cache ---------------------------------------------------------------------------------
