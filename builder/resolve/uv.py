@@ -130,12 +130,11 @@ class UvResolver:
             resolution = self._resolve_alternative(script, target, error.packages)
             if resolution is not None:
                 return resolution
-            other = (
-                self._python_error(script, target, error)
-                if isinstance(error, NotBuiltError)
-                else None
-            )
-            raise other or error from None
+            if isinstance(error, NotBuiltError) and (
+                other := self._python_error(script, target, error)
+            ):
+                raise other from None
+            raise
 
     def index_of(self, resolution: Resolution) -> Indexes:
         """Run uv again with index annotations: its PEP 751 output does not name the index.

@@ -47,11 +47,9 @@ def check_settings_readable(scripts: Iterable[Script], uv: str) -> None:
     """
     faults = []
     for script in scripts:
-        unreadable = (
-            _unreadable(script.path.resolve(), uv)
-            if script.settings and script.has_own_header
-            else None
-        )
+        if not (script.settings and script.has_own_header):
+            continue
+        unreadable = _unreadable(script.path.resolve(), uv)
         if unreadable is None or _RELATIVE.search(unreadable[1]):
             continue
         line, message = unreadable

@@ -28,11 +28,9 @@ def _keep_ssh_user(match: "re.Match[str]") -> str:
 
 def printable(text: str) -> str:
     """Return *text* with control characters escaped, safe to print on a terminal."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    )
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def one_line(text: str) -> str:

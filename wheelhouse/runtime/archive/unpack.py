@@ -169,11 +169,9 @@ def raise_missing(
     archive: "Archive", directory: "PathLike", missing: "Sequence[str]"
 ) -> "NoReturn":
     """Raise for a difference that does not contain files which the bundle in place needs."""
-    base = (
-        f"generation {archive.base[1]} of the bundle, sha256 {archive.base[0]}"
-        if archive.base
-        else "another one"
-    )
+    base = "another one"
+    if archive.base:
+        base = f"generation {archive.base[1]} of the bundle, sha256 {archive.base[0]}"
     raise IntegrityError(
         f"{archive.name} is a difference from {base}: {len(missing)} files that it does not "
         f"contain are missing or damaged in {os.fspath(directory)}",
