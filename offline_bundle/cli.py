@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import gc
 import importlib
+import io
 import json
 import os
 import sys
@@ -222,20 +223,25 @@ def run_command_line(command: click.Command, arguments: Sequence[str], name: str
 
 def _prepare_process() -> None:
     """Set what is the same for the whole life of a command."""
-    _open_closed_streams()
+    _prepare_streams()
     stop_ignoring_children()
     gc.set_threshold(10_000)  # importing makes many objects, and hardly any garbage
     atexit.register(gc.freeze)  # else Python examines all objects several times at its end
 
 
-def _open_closed_streams() -> None:
-    """Open /dev/null for closed standard streams (`>&-`): else the next file takes the number."""
+def _prepare_streams() -> None:
+    """Open /dev/null for closed standard streams (`>&-`): else the next file takes the number.
+
+    Characters that the encoding of stdout lacks are escaped, as Python does on stderr.
+    """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             stream = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - stays open
             if stream.fileno() != number:
                 os.dup2(stream.fileno(), number)
             setattr(sys, name, stream)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _discard_output() -> None:

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
 from offline_bundle.runner.job_files.inputs import InputFile, plan_inputs
@@ -181,6 +182,6 @@ def _check_bundle(script: Path, dependencies: Mapping[str, str], bundle: Path) -
         named = ", ".join(dependencies[key] for key in sorted(fewest))
         raise NotInBundleError(
             f"{script} requires {named}, which the bundle {bundle} does not have",
-            hint=f"with a network: build-offline-bundle {script.name} -o DIR, "
+            hint=f"with a network: build-offline-bundle {quote(script.name)} -o DIR, "
             "then transfer the bundle again",
         )

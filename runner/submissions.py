@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from offline_bundle.runner.engine import ENGINES, Engine, engine_module, open_engine
@@ -135,7 +136,7 @@ def replaced_results(directory: Path | None) -> Iterator[None]:
         if under_way:
             raise InputError(
                 f"{count(under_way, 'job')} of {owner.name} in {directory} have not ended",
-                hint=f"end them first: offline-bundle jobs {directory} --cancel",
+                hint=f"end them first: offline-bundle jobs {quote(str(directory))} --cancel",
             )
     with replaced(directory):
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -85,9 +86,10 @@ def _print_report(report: BuildReport, seconds: float, *, is_verbose: bool) -> N
             f"  {wheel.name} {wheel.version}  {wheel.filename}  {format_size(wheel.size)}"
             for wheel in (lock.wheels if is_verbose else ())
         ]
+    output = quote(str(report.output))
     if report.unneeded:
         unneeded = f"{count(report.unneeded, 'file')} ({format_size(report.unneeded_size)})"
-        lines.append(f"No script needs {unneeded}: offline-bundle prune {report.output}")
+        lines.append(f"No script needs {unneeded}: offline-bundle prune {output}")
     size = f"{count(report.files, 'file')}, {format_size(report.size)}"
     if not report.changed:
         lines.append(f"{report.output} is up to date ({size}).")
@@ -96,10 +98,11 @@ def _print_report(report: BuildReport, seconds: float, *, is_verbose: bool) -> N
         path = script.path
         if path.suffix == ".ipynb":  # the bundle has a script that runs it
             path = report.output / "scripts" / f"{script.name}.py"
+        runner, script_path = quote(str(report.output / "run.py")), quote(str(path))
         lines += [
             f"{report.output}: {size}; {_work(report)}, {seconds:.1f} s.",
-            f"Run it:  offline-bundle run {path} --bundle {report.output}",
-            f"or without installing offline-bundle:  python3 {report.output / 'run.py'} {path}",
+            f"Run it:  offline-bundle run {script_path} --bundle {output}",
+            f"or without installing offline-bundle:  python3 {runner} {script_path}",
         ]
     click.echo(printable_lines("\n".join(lines)), err=True)
 

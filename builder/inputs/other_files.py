@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from offline_bundle.builder.inputs.notebooks import is_notebook
@@ -22,7 +23,9 @@ def describe_other(path: Path, source: bytes) -> str | None:
     name = path.name
     for pattern, (kind, option) in _FROM_HERE.items():
         if pattern.fullmatch(name):
-            return f"{kind}; name the script too: build-offline-bundle SCRIPT {option} {name}"
+            return (
+                f"{kind}; name the script too: build-offline-bundle SCRIPT {option} {quote(name)}"
+            )
     if name == "uv.lock" or name.endswith(".py.lock"):
         return "a lock of uv; name its script, or --project for the lock of a project"
     if path.suffix in _ARCHIVES:
@@ -34,7 +37,7 @@ def describe_other(path: Path, source: bytes) -> str | None:
 
 def _describe_content(path: Path, source: bytes) -> str | None:
     if path.suffix == ".ipynb" or is_notebook(source):
-        return f"a notebook without metadata; add it: uvx juv add {path.name} PACKAGE"
+        return f"a notebook without metadata; add it: uvx juv add {quote(path.name)} PACKAGE"
     if source.startswith(_SHELLS):
         return "a shell script; name the Python script that it starts"
     return None

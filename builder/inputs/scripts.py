@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from offline_bundle.builder.inputs.imports import imported_modules, likely_package
@@ -336,7 +337,8 @@ def _advice(path: Path, text: str) -> str:
     packages = dict.fromkeys(
         likely_package(module) or module.partition(".")[0] for module in modules
     )
-    return f"add it: uv add --script {printable(str(path))} {' '.join(packages) or 'PACKAGE'}"
+    name = quote(printable(str(path)))
+    return f"add it: uv add --script {name} {' '.join(packages) or 'PACKAGE'}"
 
 
 def _break(lines: Sequence[str], opening: int) -> str | None:

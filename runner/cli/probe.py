@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -35,4 +36,6 @@ def probe_command(*, output: Path | None, no_hostname: bool) -> None:
         raise BundleError(
             f"{output} cannot be written: {error.strerror}", hint="name another file with -o"
         ) from error
-    click.echo(f"wrote {output}; use it with: build-offline-bundle --node {output}", err=True)
+    click.echo(
+        f"wrote {output}; use it with: build-offline-bundle --node {quote(str(output))}", err=True
+    )

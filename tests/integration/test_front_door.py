@@ -15,6 +15,7 @@ import pytest
 
 from offline_bundle.runner.network import no_network_command
 from offline_bundle.wheelhouse.runtime.errors import BundleError
+from tests.support.bundles import BundleScript, make_bundle
 from tests.support.distributions import make_wheel
 from tests.support.index_server import Fault, IndexServer
 
@@ -54,6 +55,15 @@ def test_closed_streams_are_accepted(bundle: Path, redirection: str) -> None:
     command = f'"{sys.executable}" -m offline_bundle show "{bundle}" {redirection}'
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_characters_that_stdout_lacks_are_escaped(tmp_path: Path) -> None:
+    make_bundle(tmp_path, {"\xe9val": BundleScript()})
+    command = [sys.executable, "-m", "offline_bundle", "show", str(tmp_path)]
+    variables = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xe9val  " in done.stdout
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110

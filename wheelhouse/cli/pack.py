@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -88,8 +89,9 @@ def _print_report(report: PackReport, output: Path) -> None:
     click.echo(f"{size}, read back and checked:", err=True)
     for file in report.files:
         click.echo(f"  {file}", err=True)
+    archive, unpacker = quote(output.name), quote(f"{output.name}.unpack.py")
     click.echo(
         f"Unpack with `offline-bundle unpack`, or without offline-bundle:\n"
-        f"  python3 {output.name}.unpack.py {output.name} -o DIR",
+        f"  python3 {unpacker} {archive} -o DIR",
         err=True,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import NoReturn
 
 from offline_bundle.wheelhouse.runtime.archive.check import THE_END, find_damage
@@ -175,7 +176,7 @@ class _Source:
             f"{path} is damaged and was not packed: {len(problems)} files do not match its "
             f"{MANIFEST}",
             problems=tuple(problems),
-            hint=f"see `offline-bundle verify {path}`; build it again",
+            hint=f"see `offline-bundle verify {quote(str(path))}`; build it again",
         )
 
 

@@ -82,7 +82,8 @@ def _vulnerability_badges(audit: Audit | None) -> Iterator[Badge]:
         yield "warn", "not checked"
         return
     for severity, number in audit.by_severity().items():
-        yield severity_colour(severity), f"{number} {severity}"
+        text = "of unknown severity" if severity == "unknown" else severity
+        yield severity_colour(severity), f"{number} {text}"
     if not audit.findings.open:
         yield "good", "none known"
     if audit.findings.accepted:

@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import replace
+from shlex import quote
 
 from ..errors import NotInBundleError
 from ..python.pep723 import block_digest
@@ -55,7 +56,7 @@ def _not_in_bundle(
 ) -> NotInBundleError:
     """Return the error: a comparison with the bundled script of the same name, or the closest."""
     hint = (
-        f"on the connected side: build-offline-bundle {request.name} -o DIR, "
+        f"on the connected side: build-offline-bundle {quote(request.name)} -o DIR, "
         "then copy the bundle again"
     )
 
@@ -165,7 +166,7 @@ def _nothing_fits(
             f"its interpreters: {interpreters}",
             "the bundle: " + "; ".join(dict.fromkeys(misfits) or ["no locks"]),
         ],
-        hint=f"{here}on the connected side: build-offline-bundle {request.name} -o DIR "
+        hint=f"{here}on the connected side: build-offline-bundle {quote(request.name)} -o DIR "
         f"--python-version {minor} --python-platform {node.platform()}",
     )
 

@@ -77,6 +77,19 @@ def test_build_names_sizes_before_and_floor_and_unneeded_files_after(
     assert document["locks"][0]["libc"] == "2.17"
 
 
+def test_printed_commands_are_quoted_for_a_shell(
+    line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("job.py").rename("my job.py")
+    names = {"job.py": "my job.py", "bundle": "my bundle"}
+    assert run([names.get(word, word) for word in line]) == 0
+    said = capsys.readouterr().err
+    assert "offline-bundle run 'my job.py' --bundle 'my bundle'\n" in said
+    assert "python3 'my bundle/run.py' 'my job.py'\n" in said
+    assert run_command_line(cli, ["pack", "my bundle", "-o", "a b.tar"], "offline-bundle") == 0
+    assert "python3 'a b.tar.unpack.py' 'a b.tar' -o DIR\n" in capsys.readouterr().err
+
+
 def test_settings_travel_in_the_bundle(
     line: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

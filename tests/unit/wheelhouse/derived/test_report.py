@@ -220,7 +220,7 @@ def test_the_top_has_vulnerabilities_by_severity_rules_and_provenance(shelf: She
     manifest = attested(everything(shelf))
     text = top_of(render_report(manifest, shelf.metadata, manifest, audit()))
     for shown in (
-        "1 critical 1 unknown 1 accepted 1 not checked",
+        "1 critical 1 of unknown severity 1 accepted 1 not checked",
         "1 broken",
         "2 of 8 wheels attested",
         "0 packages changed",
