@@ -12,15 +12,13 @@ from offline_bundle.builder.compose import Composition
 from offline_bundle.builder.model import BuildPlan, ReviewOptions, ReviewPlan
 from offline_bundle.builder.review.advisory_servers import ask_index, ask_osv_server
 from offline_bundle.builder.review.json_client import WORKERS, JsonClient, NoAnswerError
-from offline_bundle.wheelhouse.audit.criteria import check_clean
+from offline_bundle.wheelhouse.audit.criteria import check_clean, repair_hint
 from offline_bundle.wheelhouse.audit.findings import merge_findings, used_packages
 from offline_bundle.wheelhouse.audit.osv.advisory import Advisory
 from offline_bundle.wheelhouse.audit.subject import Reader
 from offline_bundle.wheelhouse.derived.audit_result import INTERPRETER, Audit, Package
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.text import without_logins
-
-_HINT = "pin fixed versions, or accept a vulnerability with --exceptions FILE; nothing was written"
 
 
 def review(plan: BuildPlan, asked: ReviewPlan, composition: Composition) -> Audit:
@@ -42,7 +40,7 @@ def review(plan: BuildPlan, asked: ReviewPlan, composition: Composition) -> Audi
         breaches=criteria.breaches(manifest, read),
         unchecked=answers.unchecked,
     )
-    check_clean(audit, _HINT)
+    check_clean(audit, repair_hint(audit, "nothing was written"))
     return audit
 
 

@@ -95,6 +95,17 @@ def check_clean(audit: Audit, hint: str) -> None:
     )
 
 
+def repair_hint(audit: Audit, outcome: str = "") -> str:
+    """Return what to do about open vulnerabilities and breaches, and the *outcome* of a command."""
+    vulnerabilities = "build with fixed versions, or accept a vulnerability with --exceptions FILE"
+    hints = [
+        vulnerabilities if audit.findings.open else "",
+        "build a bundle that keeps the rules" if audit.breaches else "",
+        outcome,
+    ]
+    return "; ".join(filter(None, hints))
+
+
 def _read_text(path: Path) -> str:
     """Read a small text file that the user names. Raises InputError."""
     try:

@@ -142,11 +142,10 @@ def _print_tables(audit: Audit) -> None:
 
 def _raise_for(audit: Audit) -> None:
     """Raise the error for what is open or broken, or for what could not be checked."""
+    from offline_bundle.wheelhouse.audit.criteria import repair_hint
+
     if not audit.is_clean:
-        raise AuditError(
-            f"{audit.bundle}: {audit.summary}",
-            hint="build with fixed versions, or accept a vulnerability with --exceptions FILE",
-        )
+        raise AuditError(f"{audit.bundle}: {audit.summary}", hint=repair_hint(audit))
     if audit.unchecked:
         raise IntegrityError(
             f"{audit.bundle}: nothing was found, but some advisories could not be checked",

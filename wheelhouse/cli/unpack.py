@@ -104,7 +104,7 @@ def _rules_check(
     """Return the check of an archive against the rules of the site, before it is unpacked."""
     if policy is None:
         return None
-    from offline_bundle.wheelhouse.audit.criteria import check_clean, read_criteria
+    from offline_bundle.wheelhouse.audit.criteria import check_clean, read_criteria, repair_hint
     from offline_bundle.wheelhouse.audit.findings import used_packages
     from offline_bundle.wheelhouse.audit.subject import archive_reader
     from offline_bundle.wheelhouse.derived.audit_result import Audit
@@ -115,7 +115,7 @@ def _rules_check(
         breaches = criteria.breaches(archive.manifest, archive_reader(archive, output))
         packages = len(used_packages(archive.manifest))
         audit = Audit(archive.name, packages, criteria.today, breaches=breaches)
-        check_clean(audit, "build a bundle that keeps the rules; nothing was unpacked")
+        check_clean(audit, repair_hint(audit, "nothing was unpacked"))
 
     return check
 

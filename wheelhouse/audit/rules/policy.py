@@ -101,6 +101,7 @@ def find_breaches(
         breaches += _wheel_breaches(rules, path, manifest.files[path], metadata[path])
         if provenance is not None and path not in provenance.verified:
             breaches += _attestation_breach(rules, path, manifest.files[path], provenance)
+    breaches = list(dict.fromkeys(breaches))  # a package may have several wheels
     return [*breaches, *find_size_breaches(rules, manifest)]
 
 

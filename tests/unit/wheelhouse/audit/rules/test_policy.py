@@ -6,16 +6,18 @@ import datetime as dt
 
 import pytest
 
+from offline_bundle.wheelhouse.audit.criteria import repair_hint
 from offline_bundle.wheelhouse.audit.rules.licences import Licences
 from offline_bundle.wheelhouse.audit.rules.policy import (
     find_breaches,
     find_exception_breaches,
     parse_rules,
 )
-from offline_bundle.wheelhouse.derived.audit_result import Accepted, Breach
+from offline_bundle.wheelhouse.derived.audit_result import Accepted, Audit, Breach
 from offline_bundle.wheelhouse.derived.wheel_metadata import WheelMetadata
 from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, Manifest, Source
 from offline_bundle.wheelhouse.runtime.errors import InputError
+from tests.support.report_cases import audit
 
 WHEEL = "wheels/alpha-1.0-py3-none-any.whl"
 INDEX = Source(index="https://packages.example.org/simple/")
@@ -25,9 +27,10 @@ TODAY = dt.date(2026, 6, 1)
 def breaches(
     rules: str, *, licence: str = "MIT", source: Source | None = INDEX, size: int = 1000
 ) -> list[Breach]:
-    file = BundledFile(None, size, name="Alpha", version="1.0", source=source)
-    manifest = Manifest("tests", "2026-01-01T00:00:00Z", files={WHEEL: file})
-    metadata = {WHEEL: WheelMetadata("alpha", "1.0", licence=licence)}
+    file = BundledFile(None, size // 2, name="Alpha", version="1.0", source=source)
+    wheels = (WHEEL, WHEEL.replace("none-any", "none-linux_x86_64"))
+    manifest = Manifest("tests", "2026-01-01T00:00:00Z", files=dict.fromkeys(wheels, file))
+    metadata = dict.fromkeys(wheels, WheelMetadata("alpha", "1.0", licence=licence))
     exceptions = [Accepted("T-1", "reason", dt.date(2026, 12, 31))]
     parsed = parse_rules(rules, "rules.toml")
     found = find_breaches(parsed, manifest, metadata)
@@ -55,6 +58,22 @@ def test_licences(licence: str, rule: str | None) -> None:
     licences = Licences(("MIT", "BSD-3-Clause", "BSD License"), ("AGPL-3.0-only",))
     problem = licences.problem(licence)
     assert (problem[0] if problem else None) == rule
+
+
+def test_a_package_with_two_wheels_breaks_a_rule_once() -> None:
+    assert breaches('denied-licences = ["MIT"]') == [
+        Breach("denied-licences", "alpha 1.0", "licence MIT")
+    ]
+
+
+def test_the_hint_is_for_what_was_found() -> None:
+    broken = Audit("b", 1, TODAY, breaches=(Breach("denied-licences", "alpha 1.0", "licence MIT"),))
+    assert repair_hint(broken, "nothing was written") == (
+        "build a bundle that keeps the rules; nothing was written"
+    )
+    both = repair_hint(audit())
+    assert both.startswith("build with fixed versions, or accept a vulnerability with --exceptions")
+    assert both.endswith("; build a bundle that keeps the rules")
 
 
 def test_a_denied_licence_alone_allows_the_others() -> None:
