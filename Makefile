@@ -77,6 +77,7 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/gather.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Start page: site/index.html"
 
 recording: $(READY)
 	$(BIN)/python docs/record.py

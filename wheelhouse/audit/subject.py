@@ -41,13 +41,17 @@ def reader_of(path: Path) -> Reader:
     return read
 
 
-def archive_reader(archive: Archive, bundle: Path) -> Reader:
-    """Return the reader of an open archive; what it does not have is read from *bundle*."""
+def archive_reader(archives: Sequence[Archive], bundle: Path) -> Reader:
+    """Return the reader of the last of the open *archives*, which may be a difference.
+
+    What it does not have is read from those before it, then from *bundle*.
+    """
 
     def read(names: Sequence[str]) -> Mapping[str, bytes]:
-        contents = _read_archive(archive, names)
-        others = [name for name in names if name not in contents]
-        return {**_read_folder(bundle, others), **contents}
+        contents: dict[str, bytes] = {}
+        for archive in reversed(archives):
+            contents |= _read_archive(archive, [name for name in names if name not in contents])
+        return contents | _read_folder(bundle, [name for name in names if name not in contents])
 
     return read
 

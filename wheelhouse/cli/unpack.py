@@ -110,9 +110,11 @@ def _rules_check(
     from offline_bundle.wheelhouse.derived.audit_result import Audit
 
     criteria = read_criteria(policy, exceptions, trusted_root)
+    archives: list[Archive] = []
 
     def check(archive: Archive) -> None:
-        breaches = criteria.breaches(archive.manifest, archive_reader(archive, output))
+        archives.append(archive)
+        breaches = criteria.breaches(archive.manifest, archive_reader(archives, output))
         packages = len(used_packages(archive.manifest))
         audit = Audit(archive.name, packages, criteria.today, breaches=breaches)
         check_clean(audit, repair_hint(audit, "nothing was unpacked"))

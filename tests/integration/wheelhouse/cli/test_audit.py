@@ -108,6 +108,24 @@ def test_a_broken_rule_is_exit_10(bundle: Path, tmp_path: Path) -> None:
     assert "vulnerabilities not checked" in result.err
 
 
+@pytest.mark.parametrize("is_in_place", [True, False])
+def test_unpack_checks_a_difference_together_with_its_base(
+    bundle: Path, tmp_path: Path, *, is_in_place: bool
+) -> None:
+    first, second, place = tmp_path / "one.tar", tmp_path / "two.tar", tmp_path / "place"
+    assert call("pack", bundle, "-o", first).code == 0
+    put_bundle(bundle, {"eval": {"alpha": "1.0", "beta": "2.0"}})
+    assert call("pack", bundle, "-o", second, "--since", first).code == 0
+    rules = tmp_path / "rules.toml"
+    rules.write_text('denied-licences = ["AGPL-3.0-only"]\n')
+    archives = [second, first]
+    if is_in_place:
+        assert call("unpack", archives.pop(), "-o", place).code == 0
+    result = call("unpack", *archives, "-o", place, "--policy", rules)
+    assert result.code == 0, result.text
+    assert call("verify", place).code == 0
+
+
 def test_a_broken_advisory_is_exit_5_and_the_others_are_checked(
     bundle: Path, tmp_path: Path
 ) -> None:
