@@ -70,7 +70,7 @@ class _Processes:
         if not hasattr(os, "fork"):
             _compile(wheel, output)
             return
-        # twice: some wait for the disk; and of large wheels, none begins last and runs alone
+        # twice as many as CPUs, because some wait for the disk
         if self._running >= 2 * (os.cpu_count() or 1):
             self._wait()
         if os.fork() == 0:
