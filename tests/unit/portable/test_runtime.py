@@ -109,7 +109,11 @@ def test_this_node_has_a_platform() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/etc/passwd", "../a", "a//b", "a\\b", "C:/a", "con", "a/nul.txt", "bundle.json"]
+    "path",
+    [
+        *("", "/etc/passwd", "../a", "a//b", "a\\b", "C:/a", "con", "a/nul.txt", "bundle.json"),
+        *("x" * 256, "a/" + "é" * 128, f"{'y' * 256}/a"),
+    ],
 )
 def test_unsafe_path_is_refused(path: str) -> None:
     assert unsafe_path(path)
@@ -117,6 +121,7 @@ def test_unsafe_path_is_refused(path: str) -> None:
 
 def test_paths_that_meet_without_case_are_refused() -> None:
     assert unsafe_path("wheels/index.html") is None
+    assert unsafe_path(f"{'x' * 255}/{'é' * 127}") is None
     assert [path for path, _ in path_problems(["a/b", "A/b"])] == ["A/b", "A/b"]
 
 

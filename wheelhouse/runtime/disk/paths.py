@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Optional
 
 
-_LONGEST_PATH = 1024
+_LONGEST_PATH, _LONGEST_NAME = 1024, 255
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-](/[A-Za-z0-9_.+!-]*[A-Za-z0-9_+!-])*")
 _WHEEL = re.compile(r"wheels/[^-/\s]+-[^-/\s]*[0-9][^-/\s]*(-[0-9][^-/\s]*)?(-[^-/\s]+){3}\.whl")
 # A looser rule than that of installers; `offline-bundle` checks more.
@@ -54,7 +54,7 @@ def unsafe_path(path: str) -> "Optional[str]":
     """
     if len(path) > _LONGEST_PATH:
         return f"it is longer than {_LONGEST_PATH} characters"
-    if not _PLAIN_PATH.fullmatch(path):
+    if len(path) > _LONGEST_NAME or not _PLAIN_PATH.fullmatch(path):
         reason = _unsafe_text(path) or _unsafe_component(path)
         if reason:
             return reason
@@ -83,6 +83,8 @@ def _unsafe_component(path: str) -> "Optional[str]":
     for component in path.split("/"):
         if not component:
             return "it is absolute" if path.startswith("/") else "it has an empty component"
+        if len(component.encode()) > _LONGEST_NAME:
+            return f"it has a name longer than {_LONGEST_NAME} bytes"
         if component in {".", ".."}:
             return f"it has a component {component}"
         if component[-1] in ". ":

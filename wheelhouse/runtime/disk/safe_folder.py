@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _HAS_DIR_FD = {os.open, os.mkdir, os.unlink, os.rename, os.stat} <= os.supports_dir_fd
 _FEW = 32
 _LINK = frozenset((errno.ELOOP, errno.EMLINK, errno.ENOTDIR))
+# What unlink answers where something else than a file of the bundle has the path.
+_NO_FILE = _LINK | {errno.EISDIR, errno.ENAMETOOLONG}
 
 
 class SafeFolder:
@@ -178,11 +180,11 @@ class SafeFolder:
             pass
 
     def remove_with_folders(self, path: str) -> None:
-        """Remove a file and the folders that are empty then; nothing where a link is in *path*."""
+        """Remove a file and the folders that are empty then; nothing for a link or a folder."""
         try:
             self.remove(path)
         except OSError as error:
-            if error.errno not in _LINK:
+            if error.errno not in _NO_FILE:
                 raise
             return
         folder = path.rpartition("/")[0]

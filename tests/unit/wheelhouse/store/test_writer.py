@@ -191,6 +191,29 @@ def test_journals_of_two_killed_writers_both_count(tmp_path: Path) -> None:
     assert is_whole(bundle)
 
 
+@pytest.mark.parametrize(
+    "path", ["scripts", "locks/eval", "run.py/x", "link/keep", "x" * 256, "é" * 130, "x" * 255]
+)
+def test_a_planted_journal_of_paths_that_are_no_files_ends_no_update(
+    tmp_path: Path, path: str
+) -> None:
+    """A journal is written by whoever may write in the folder."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/keep").write_text("")
+    bundle = put_bundle(tmp_path / "bundle", text="one")
+    (bundle / "link").symlink_to(tmp_path / "outside")
+    journal = {
+        **json.loads((bundle / "bundle.json").read_text()),
+        **{name: {} for name in ("scripts", "targets", "uv", "pythons")},
+        "files": {path: {"sha256": "0" * 64, "size": 1}},
+    }
+    (bundle / PENDING).write_text(json.dumps(journal))
+    put_bundle(bundle, text="two")
+    assert [path.name for path in (bundle / ".writer").iterdir()] == ["lock"]
+    assert verify(bundle).problems == ("extra: link",)
+    assert (tmp_path / "outside/keep").exists()
+
+
 def test_readers_always_see_a_whole_manifest(tmp_path: Path) -> None:
     bundle = put_bundle(tmp_path / "bundle", text="0")
     stop = threading.Event()
