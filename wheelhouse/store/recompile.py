@@ -11,6 +11,7 @@ from offline_bundle.wheelhouse.derived.bytecode import compile_wheels, find_comp
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE, read_modules, split_bytecode_path
 from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.launcher.trusted_bundle import TrustedBundle
 
 
 @dataclass(frozen=True)
@@ -70,21 +71,22 @@ def _different(
         for path, wheel in wheels.items()
         if wheel in manifest.files
     }
-    sources = {digest: directory / wheels[path] for path, digest in digests.items()}
+    bundle = TrustedBundle(str(directory), manifest, ())
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
+        sources = {digest: Path(folder, f"{digest}.whl") for digest in digests.values()}
+        for digest, wheel in {digest: wheels[path] for path, digest in digests.items()}.items():
+            bundle.copy(wheel, str(sources[digest]))  # another user may replace that in the bundle
         compiled = compile_wheels(interpreter, sources, Path(folder))
         return [
             path
             for path in wheels
-            if path not in digests or not _is_same(directory / path, compiled[digests[path]])
+            if path not in digests or not _is_same(bundle.read(path), compiled[digests[path]])
         ]
 
 
-def _is_same(bundled: Path, compiled: Path) -> bool:
+def _is_same(bundled: bytes, compiled: Path) -> bool:
     """Return whether both have the same modules; compression may differ between machines."""
     try:
-        return sorted(read_modules(bundled.read_bytes())) == sorted(
-            read_modules(compiled.read_bytes())
-        )
+        return sorted(read_modules(bundled)) == sorted(read_modules(compiled.read_bytes()))
     except IntegrityError:
         return False

@@ -16,6 +16,7 @@ from offline_bundle.wheelhouse.derived.bytecode import compile_wheels
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError
 from offline_bundle.wheelhouse.store.prune import prune
+from offline_bundle.wheelhouse.store.recompile import recompile
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 from offline_bundle.wheelhouse.transport.pack import pack
@@ -275,6 +276,19 @@ def test_recompile_names_bytecode_of_other_code(
     assert TWIG not in message
     assert run_command_line(verify_command, [*arguments, "--json"], "verify") == 5
     assert LEAF in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_recompile_compares_what_the_manifest_has(factory: Factory, tmp_path: Path) -> None:
+    """Another user may replace a wheel and its bytecode after they were verified."""
+    factory.build(factory.script("leaf"))
+    hostile = make_wheel(tmp_path / "hostile", "leaf", files={"leaf.py": "print('hostile')\n"})
+    [compiled] = compile_wheels(sys.executable, {"0": hostile}, tmp_path / "out").values()
+    for path, other in ((f"wheels/{hostile.name}", hostile), (LEAF, compiled)):
+        whole = (factory.bundle / path).read_bytes()
+        shutil.copyfile(other, factory.bundle / path)
+        with pytest.raises(IntegrityError, match="does not match its digest"):
+            recompile(factory.bundle, factory.manifest)
+        (factory.bundle / path).write_bytes(whole)
 
 
 @pytest.mark.parametrize("content", [b"no archive", b""])
