@@ -26,11 +26,10 @@ from offline_bundle.wheelhouse.runtime.errors import (
     OutOfDateError,
     first_problems,
 )
-from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, PROVENANCE
+from offline_bundle.wheelhouse.runtime.names import CHECKSUMS, PROVENANCE, UV_SHIM
 from offline_bundle.wheelhouse.store.verify import verify
 
 _LOCKED_FOLDERS = ("wheels/", "uv/", "python/", "locks/", "envs/", "images/")
-_UV_SHIM = "envs/bin/uv"
 
 
 def corrupt_files(directory: Path) -> frozenset[str]:
@@ -158,7 +157,7 @@ def check_same_files(before: Manifest, after: Manifest) -> None:
         "fetched or built"
         for old, new in pairs.items()
         if new in after.files
-        if old != _UV_SHIM  # of this version, as run.py is
+        if old != UV_SHIM  # of this version, as run.py is
         if after.files[new].sha256 != before.files[old].sha256
     ]
     if problems:

@@ -13,9 +13,9 @@ from offline_bundle.builder.compose import Composition
 from offline_bundle.builder.formats.base import FormatContext, with_locks
 from offline_bundle.builder.formats.environment import EnvironmentMaker
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
+from offline_bundle.wheelhouse.runtime.names import UV_SHIM
 
 FOLDER = "envs"
-UV_SHIM = f"{FOLDER}/bin/uv"
 
 
 class VenvFormat:

@@ -30,6 +30,8 @@ LARGEST_SIZE = 2**63 - 1
 COPY_AGAIN_HINT = "copy it again; intact files are kept"
 ENVIRONMENT_MARK = "pyvenv.cfg"
 """The file that makes a folder a virtual environment (PEP 405)."""
+UV_SHIM = "envs/bin/uv"
+"""The program that starts the launcher for `uv run`, in a bundle with ready environments."""
 POLICY_PATH = "/etc/offline-bundle/policy.json"
 PYTHON_VARIABLES = (
     "PYTHONHOME",

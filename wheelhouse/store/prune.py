@@ -30,7 +30,14 @@ from offline_bundle.wheelhouse.runtime.bundle.manifest import (
 )
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE
 from offline_bundle.wheelhouse.runtime.errors import InputError, SignatureError, translate_os_errors
-from offline_bundle.wheelhouse.runtime.names import DATA, MANIFEST, PROVENANCE, SIGNATURE, WRITER
+from offline_bundle.wheelhouse.runtime.names import (
+    DATA,
+    MANIFEST,
+    PROVENANCE,
+    SIGNATURE,
+    UV_SHIM,
+    WRITER,
+)
 from offline_bundle.wheelhouse.runtime.python.platforms import parse_platform
 from offline_bundle.wheelhouse.store.writer import BundleWriter
 
@@ -131,7 +138,7 @@ def unneeded(manifest: Manifest) -> set[str]:
         for lock in script.locks.values():
             needed |= {lock.image} if lock.image else set()
             folders += ["cache/"] if lock.cache else []
-            folders += [f"{lock.environment}/"] if lock.environment else []
+            folders += [f"{lock.environment}/", UV_SHIM] if lock.environment else []
             for package in lock.packages.values():
                 needed |= {
                     package.wheel,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from offline_bundle.builder.formats.venv import UV_SHIM
 from offline_bundle.wheelhouse.runtime.launcher.uv import uv_shim
+from offline_bundle.wheelhouse.runtime.names import UV_SHIM
 from tests.support.bundles import THIS_PYTHON, BundleScript, make_bundle
 from tests.support.launcher_cases import Node
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ import pytest
 
 from offline_bundle.cli import run_command_line
 from offline_bundle.wheelhouse.cli.prune import prune_command
-from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
+from offline_bundle.wheelhouse.runtime.bundle.manifest import BundledFile, read_manifest
 from offline_bundle.wheelhouse.runtime.errors import InputError
+from offline_bundle.wheelhouse.runtime.names import UV_SHIM
 from offline_bundle.wheelhouse.store.prune import RETIRED, drop, prune, unneeded, without
 from tests.support.reviewed import LINUX, MAC, WINDOWS, Shelf
 
@@ -217,6 +219,18 @@ def test_unneeded_without_and_drop_are_pure() -> None:
     assert left not in smaller.files
     assert "simple/numpy/index.html" in pages
     assert drop(manifest, [], []) == manifest
+
+
+def test_the_uv_shim_stays_with_ready_environments() -> None:
+    shelf = Shelf()
+    manifest = shelf.manifest({"eval": {LINUX: [shelf.wheel("numpy")]}})
+    script, folder = manifest.scripts["eval"], "envs/eval/x"
+    added = dict.fromkeys((UV_SHIM, f"{folder}/pyvenv.cfg"), BundledFile("0" * 64, 1))
+    without_lock = replace(manifest, files={**manifest.files, **added})
+    assert unneeded(without_lock) == added.keys()
+    locks = {LINUX: replace(script.locks[LINUX], environment=folder)}
+    ready = replace(without_lock, scripts={"eval": replace(script, locks=locks)})
+    assert unneeded(ready) == set()
 
 
 class TestCommand:
