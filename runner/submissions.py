@@ -17,6 +17,7 @@ from offline_bundle.runner.model import FAILED, Counts, ProjectState, ResultsOri
 from offline_bundle.runner.request import Request
 from offline_bundle.runner.resources import take_columns
 from offline_bundle.runner.results.changes import numbered, replaced
+from offline_bundle.runner.results.folder import was_interrupted
 from offline_bundle.runner.results.owner import (
     ResultsOwner,
     check_empty,
@@ -130,7 +131,8 @@ def replaced_results(directory: Path | None) -> Iterator[None]:
         yield
         return
     owner = read_owner(directory)
-    if owner and owner.engine in ENGINES and engine_module(owner.engine).needs_directory({}):
+    is_engine = owner and owner.engine in ENGINES and not was_interrupted(directory)
+    if owner and is_engine and engine_module(owner.engine).needs_directory({}):
         with open_engine(owner.engine) as engine:
             under_way = engine.find(str(directory)).counts.under_way
         if under_way:

@@ -110,6 +110,15 @@ def plan_path(directory: Path) -> Path:
     return directory / PRIVATE_NAME / "submission.json"
 
 
+def was_interrupted(directory: Path) -> bool:
+    """Return True if a submission was ended (`kill -9`) before any job was submitted."""
+    path = plan_path(directory)
+    try:
+        return path not in path.parent.iterdir()
+    except OSError:
+        return False
+
+
 def write_submission(directory: Path, plan: SubmissionRecord) -> None:
     """Write what resuming the submission needs."""
     document = {
@@ -141,7 +150,11 @@ def read_submission(directory: Path, engine: str) -> SubmissionRecord:
             details=document["details"],
         )
     except FileNotFoundError as error:
-        raise InputError(f"no jobs in {directory}", hint=hint) from error
+        message = f"no jobs in {directory}"
+        if was_interrupted(directory):
+            message += ": the submission was interrupted before any job was submitted"
+            hint = "submit again with --overwrite, or remove the folder"
+        raise InputError(message, hint=hint) from error
     except PermissionError as error:
         raise InputError(
             f"the jobs in {directory} belong to another user",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -69,10 +70,27 @@ def needs_directory(_: Mapping[str, Any]) -> bool:
 def open_engine(options: Mapping[str, Any], _: Callable[[str], None]) -> Iterator[LocalEngine]:
     """Yield the engine; on exit no job is left running."""
     engine = LocalEngine(options)
+    with _end_as_interrupt():
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+
+@contextlib.contextmanager
+def _end_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM, and SIGHUP of a closed terminal, as Ctrl-C: jobs would go on alone."""
+    numbers = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        numbers = set()  # only the main thread receives signals
+    numbers = {number for number in numbers if signal.getsignal(number) is signal.SIG_DFL}
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
     try:
-        yield engine
+        yield
     finally:
-        engine.close()
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class LocalEngine:

@@ -98,9 +98,12 @@ def states_of_results(folder: str, capsys: pytest.CaptureFixture[str]) -> Counte
     return Counter(json.loads(capsys.readouterr().out)["jobs"]["states"])
 
 
-def test_ctrl_c_ends_the_jobs(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_other_ends_of_the_command_end_the_jobs(
+    bundle: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
     with second_job_running(bundle, "out", capsys, "--download", "out") as process:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         said = process.communicate(timeout=30)[1]
     assert process.returncode == 130
     assert "interrupted: the jobs of eval - 3 jobs were ended; 1 of 3 are done" in said

@@ -525,6 +525,26 @@ def test_failed_jobs_run_again_and_the_folder_is_deleted(
     assert not Path("out").exists()
 
 
+def test_a_submission_that_was_killed_is_replaced(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is killed while it writes the folder: the scheduler is asked for the largest array."""
+    with monkeypatch.context() as patch:
+        put_command(tmp_path, "scontrol", "kill -9 $PPID; sleep 9\n", patch)
+        done = subprocess.run(
+            [*SUBMIT, bundle, "-j", "1", "--set", "what=plot", "--download", "out"], check=False
+        )
+    assert done.returncode == -signal.SIGKILL
+    assert run(jobs_command, "out") == 2
+    said = capsys.readouterr().err
+    assert "the submission was interrupted before any job was submitted" in said
+    asked = ["eval.py", "--engine", "slurm", "--bundle", bundle, "-j", 1, "--set", "what=plot"]
+    assert run(submit_command, *asked, "--download", "out", "--overwrite") == 0
+
+
 def test_another_command_cancels_during_the_submission(
     bundle: Path,
     cluster: SlurmCluster,
