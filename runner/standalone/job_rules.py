@@ -181,13 +181,13 @@ def _finish(outputs: Outputs, inputs: list[str]) -> list[str]:
     for link in [*_paths(Path())]:
         if os.path.isdir(link):  # noqa: PTH112 - no error for what cannot be read
             link.unlink()  # HPS would collect what is behind it
-    files = dict(list_files(Path()))
     collected = [path for path, _ in outputs.find(Path()) if path not in inputs]
-    for path in filter(outputs.matches, files):
-        if path not in collected:
+    for path, size in list_files(Path()):
+        # for HPS, `*.csv` also matches `.hidden.csv`
+        if path not in collected and outputs.matches(re.sub(r"(^|/)[.]+", r"\1", path)):
             Path(path).unlink()
-            if path not in {*inputs, *OWN_FILES}:
-                lines.append(f"note: {path} is not collected: it has {files[path]:,} bytes")
+            if outputs.matches(path) and path not in {*inputs, *OWN_FILES}:
+                lines.append(f"note: {path} is not collected: it has {size:,} bytes")
     return lines + outputs.problems(collected)
 
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -357,11 +356,9 @@ def list_of_projects(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def test_help_is_fast_and_imports_no_client() -> None:
+def test_help_imports_no_client() -> None:
     code = "import sys, offline_bundle.runner.cli.submit; print([name for name in sys.modules if name.startswith(('ansys', 'httpx'))])"
-    begin = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
-    assert time.monotonic() - begin < 5
