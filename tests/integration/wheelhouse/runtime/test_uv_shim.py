@@ -66,7 +66,7 @@ def test_without_a_place_for_it_the_environment_itself_is_taken(
         ["-q", "run", "-s", "--offline", "--no-project", "--"],
         ["run", "--python", sys.executable, "--script"],
         ["run", "--frozen", f"--python={THIS_PYTHON}", "--script"],
-        ["run", "-p", THIS_PYTHON],
+        ["run", "-v", "--no-sync", "-n", "-p", THIS_PYTHON],
     ],
 )
 def test_options_of_first_lines_are_accepted(options: list[str], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ _NEW_SECONDS = 60.0
 _IMPLIED = (
     *("-s", "--script", "-q", "--quiet", "--offline", "--no-project", "--no-config"),
     *("--frozen", "--locked", "--isolated", "--exact", "--no-progress", "--no-python-downloads"),
+    *("-n", "--no-cache", "-v", "--verbose", "--no-sync", "--no-env-file", "--no-index"),
 )
 
 
