@@ -101,7 +101,7 @@ def check(request: BuildRequest, uv: str, progress: BuildProgress) -> CheckRepor
         change = Change(kind="no-bundle", message="there is no bundle yet")
         return CheckReport(request.output, (change,))
     current = read_manifest(request.output)
-    progress.step(f"Resolving {plan.script_names}")
+    progress.step(plan.first_step)
     resolved = resolve(plan, current)
     changes = (
         *changes_between(current, expected_manifest(current, resolved)),

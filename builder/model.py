@@ -136,9 +136,10 @@ class BuildPlan:
     """Files and folders to include."""
 
     @property
-    def script_names(self) -> str:
-        """File names of the scripts, for messages."""
-        return ", ".join(script.path.name for script in self.scripts)
+    def first_step(self) -> str:
+        """What a build does first, for the progress display."""
+        names = ", ".join(script.path.name for script in self.scripts)
+        return f"{'Reading the locks of' if self.request.is_locked else 'Resolving'} {names}"
 
 
 @dataclass(frozen=True)

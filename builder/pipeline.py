@@ -56,8 +56,7 @@ def build(request: BuildRequest, uv: str, progress: BuildProgress) -> BuildRepor
     plan = plan_build(request, uv)
     waiting = partial(progress.step, f"Waiting for another build of {request.output}")
     with BundleWriter(request.output, on_wait=waiting) as writer:
-        action = "Reading the locks of" if request.is_locked else "Resolving"
-        progress.step(f"{action} {plan.script_names}")
+        progress.step(plan.first_step)
         if writer.current is None:
             threading.Thread(target=_import_slow_modules, daemon=True).start()
         resolved = resolve(plan, writer.current)

@@ -257,6 +257,8 @@ def test_locked_audits_an_unchanged_bundle_again_and_check_does_not(builder: Bui
     result = builder.build("--check", "--audit")
     assert result.code == 0, result.text
     assert "note: --check reviews nothing" in result.err
+    result = builder.build("--locked", "--check")
+    assert (result.code, result.err.split()[0]) == (0, "Reading"), "nothing is resolved"
     result = builder.build("--locked", "--audit")
     assert result.code == 10, result.text
     assert "beta 1.0: PYSEC-2026-1" in result.err
