@@ -159,13 +159,12 @@ def find_script(inputs: Sequence[Mapping[str, Any]], chosen: str | None) -> Path
                 f"OFFLINE_BUNDLE_SCRIPT={chosen} is neither an input file nor a file here"
             )
         return path
-    own = Path(__file__).resolve()
     scripts = {
         name: path
         for name, path in paths.items()
         if path.suffix == ".py"
         and not path.name.endswith(UNPACKER)
-        and path.resolve() != own
+        and path.resolve() != Path(__file__).resolve()
         and name != "exec_script"
     }
     for name in SCRIPT_NAMES:
@@ -198,7 +197,8 @@ def site_launcher(environment: Mapping[str, str]) -> Path | None:
         return None
     check_not_writable_by_others(policy, users)
     try:
-        launcher: Path = policy.parent / json.loads(policy.read_text(encoding="utf-8"))["launcher"]
+        text = policy.read_text(encoding="utf-8") if policy.is_file() else ""  # not a fifo
+        launcher: Path = policy.parent / json.loads(text)["launcher"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise RuntimeError(
             f"{policy} does not name a launcher, so jobs cannot check the bundle: "

@@ -126,7 +126,7 @@ def _read_files(path: str, users: "set[int]") -> "dict[str, str]":
     unknown = [
         key
         for key, value in document.items()
-        if key not in _KEYS or not isinstance(value, str) or not value
+        if key not in _KEYS or not isinstance(value, str) or not value or not value.isprintable()
     ]
     if unknown:
         raise _policy_fault(path, f"has unknown keys or values: {', '.join(sorted(unknown))}")

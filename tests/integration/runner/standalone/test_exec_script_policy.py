@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -130,3 +131,12 @@ def test_the_policy_of_the_site_wins_over_that_of_a_task(
     assert module.site_launcher({}) == policy.with_name("run.py")
     monkeypatch.setattr(module, "POLICY", str(tmp_path / "none"))
     assert module.site_launcher({}) is None
+
+
+def test_a_fifo_in_place_of_the_policy_is_not_waited_for(
+    bundle: Path, policy: Path, task: Path, run: Execute
+) -> None:
+    policy.unlink()
+    os.mkfifo(policy)
+    with pytest.raises(RuntimeError, match="does not name a launcher"):
+        run(input_files=put(task, eval=SCRIPT.text), environment={"OFFLINE_BUNDLE": str(bundle)})

@@ -99,6 +99,27 @@ def test_a_fifo_is_no_policy_and_is_not_waited_for(
     assert kind_of_refusal(signed) == "policy"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("allowed-signers", "a\0b"),
+        ("signer", "\ud800"),
+        ("revoked-keys", "\x1b[31m"),
+        ("ssh-keygen", "a\nb"),
+        ("launcher", "\u202ea"),
+    ],
+    ids=["NUL", "surrogate", "escape", "line end", "direction"],
+)
+def test_names_that_cannot_be_printed_are_refused(
+    signed: Path, system_policy: Path, name: str, value: str
+) -> None:
+    document = json.loads(system_policy.read_text())
+    system_policy.write_text(json.dumps({**document, name: value}))
+    with pytest.raises(SignatureError, match="has unknown keys or values") as caught:
+        trusted_manifest(str(signed))
+    assert caught.value.message.isprintable()
+
+
 @pytest.mark.parametrize("writable", ["policy.json", "allowed_signers", "."])
 def test_what_others_can_write_is_no_policy(
     signed: Path, system_policy: Path, writable: str
