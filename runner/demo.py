@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from offline_bundle.runner.network import no_network_command
+from offline_bundle.runner.results.owner import make_own_folder
+from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
 from offline_bundle.wheelhouse.runtime.errors import BundleError, JobsFailedError
 from offline_bundle.wheelhouse.runtime.python.interpreters import find_interpreter
 
@@ -60,8 +62,9 @@ class StepError(BundleError):
 def _prepare_folder(folder: Path, script: Path, plots: Path) -> None:
     """Copy the script into the folder; remove plots of an earlier run."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(next(path for path in _SCRIPTS if path.is_file()), script)
+        make_own_folder(folder, "-o")
+        example = next(path for path in _SCRIPTS if path.is_file())
+        write_atomic(script, example.read_bytes(), mode=0o666)  # not through a link
         shutil.rmtree(plots, ignore_errors=True)
     except OSError as error:
         hint = "name a writable folder with -o"

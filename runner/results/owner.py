@@ -95,13 +95,7 @@ def find_owner(text: str) -> ResultsOwner | None:
 def lock_to_project(directory: Path, owner: ResultsOwner) -> None:
     """Record *owner* in *directory*; raise InputError if it contains anything else."""
     try:
-        # not writable by a group, whatever the umask: jobs run the files in it
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if os.name != "nt" and os.getuid() and directory.stat().st_uid not in {os.getuid(), 0}:
-            raise InputError(
-                f"{directory} belongs to another user: that one could replace the files of jobs",
-                hint="name a folder of yours with --download; it is created if it does not exist",
-            )
+        make_own_folder(directory, "--download")
         found = read_owner(directory)
         foreign = found is None and any(directory.iterdir())
         if foreign or (found is not None and found.project != owner.project):
@@ -115,6 +109,17 @@ def lock_to_project(directory: Path, owner: ResultsOwner) -> None:
             write_atomic(directory / OWNER_NAME, content, mode=0o666, durable=True)
     except OSError as error:
         raise _unusable(directory, error) from error
+
+
+def make_own_folder(directory: Path, option: str) -> None:
+    """Make a folder for jobs; raise InputError if another user owns it, OSError if it cannot be."""
+    # not writable by a group, whatever the umask: jobs run the files in it
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if os.name != "nt" and os.getuid() and directory.stat().st_uid not in {os.getuid(), 0}:
+        raise InputError(
+            f"{directory} belongs to another user: that one could replace the files of jobs",
+            hint=f"name a folder of yours with {option}; it is created if it does not exist",
+        )
 
 
 def _unusable(directory: Path, error: OSError) -> BundleError:

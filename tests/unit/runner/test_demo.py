@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from offline_bundle.cli import run_command_line
 from offline_bundle.runner import demo
 from offline_bundle.runner.cli.demo import demo_command
+from offline_bundle.wheelhouse.runtime.errors import InputError
 from tests.support.demo_cases import ROOT
 
 
@@ -86,3 +88,28 @@ def test_a_folder_that_cannot_be_written_is_named(
     (tmp_path / "file").touch()
     assert run_command_line(demo_command, ["-o", str(tmp_path / "file" / "d")], "demo") == 1
     assert f"cannot use {tmp_path}/file/d" in capsys.readouterr().err
+
+
+def test_a_link_in_the_place_of_the_script_is_not_followed(
+    steps: list[list[str]], tmp_path: Path
+) -> None:
+    """Another user may have made it, in a folder that was writable by all."""
+    (tmp_path / "mine").write_text("kept")
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "eval.py").symlink_to(tmp_path / "mine")
+    demo.demonstrate(tmp_path / "demo", jobs=3, echo=print)
+    assert len(steps) == 3
+    assert (tmp_path / "mine").read_text() == "kept"
+    assert not (tmp_path / "demo" / "eval.py").is_symlink()
+
+
+def test_a_folder_of_another_user_is_refused(
+    steps: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.getuid() == 0:
+        os.chown(tmp_path, 12345, -1)
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 7)
+    with pytest.raises(InputError, match="belongs to another user"):
+        demo.demonstrate(tmp_path, jobs=3, echo=print)
+    assert not steps
+    assert not list(tmp_path.iterdir())
