@@ -17,7 +17,16 @@ from offline_bundle.wheelhouse.runtime.sizes import parse_size
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-PATH = click.Path(path_type=Path)
+
+class _NamedPath(click.Path):
+    """A path. An empty text is refused: `Path("")` would be the working folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's
+        """Return the path."""
+        return super().convert(value, param, ctx) if value else self.fail("it is empty", param, ctx)
+
+
+PATH = _NamedPath(path_type=Path)
 
 
 class SizeType(click.ParamType[int]):

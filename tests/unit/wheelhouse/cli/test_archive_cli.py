@@ -102,3 +102,8 @@ def test_a_removed_signature_is_reported(
         assert call(pack_command, source, "-o", tmp_path / f"{source.name}.tar", "-q") == 0
         assert call(unpack_command, tmp_path / f"{source.name}.tar", "-o", tmp_path / "live") == 0
     assert "the signature of" in capsys.readouterr().err
+
+
+def test_an_empty_path_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(verify_command, "") == 2
+    assert "it is empty" in capsys.readouterr().err
