@@ -93,7 +93,8 @@ if [ -f "$bundle/run.py" ]; then
     child=$!
     wait "$child"
     code=$?
-    trap '' TERM
+    # the scheduler ends the processes of a job one by one: this one may be next
+    [ "$code" -ne 143 ] || sleep 1
 fi
 ended=$(date +%s)
 if [ "$code" -ne 0 ] && [ ! -f "$bundle/run.py" ]; then
@@ -108,6 +109,7 @@ elif [ "$code" -ne 0 ]; then
         *) state="node failed" ;;
     esac
 fi
+trap '' TERM
 {outputs}format='{{"code": %d, "started": %d, "ended": %d, "node": "%s", '
 format=$format'"job_id": "%s", "restart": %d, "state": "%s"}}'
 printf "$format\\n" "$code" "$started" "$ended" "$node" "${{array}}_$index" "$restart" \\

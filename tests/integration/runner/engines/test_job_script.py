@@ -245,13 +245,19 @@ def test_a_node_without_any_python(node: Node, tmp_path: Path) -> None:
     assert said.startswith(f"run.sh --bundle {node.bundle} ")
 
 
-def test_an_attempt_that_slurm_ends_leaves_no_result(node: Node) -> None:
-    process = node.start(
-        1, variables={"CODE": "import time; print('up', flush=True); time.sleep(60)"}
-    )
+@pytest.mark.parametrize("is_script_first", [False, True])
+def test_an_attempt_that_slurm_ends_leaves_no_result(node: Node, *, is_script_first: bool) -> None:
+    """A signal for all processes of a job reaches one after the other."""
+    code = "import time; print('up', flush=True); time.sleep(60)"
+    if is_script_first:
+        code = "import signal; print('up', flush=True); os.kill(os.getpid(), signal.SIGTERM)"
+    process = node.start(1, variables={"CODE": code})
     console = node.results / PRIVATE_NAME / ATTEMPTS / "job-0001.0" / "console_output.txt"
     limit = time.monotonic() + 20
     while not (console.exists() and "up" in console.read_text()):
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    while is_script_first and "Terminated" not in console.read_text():
         assert time.monotonic() < limit
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
@@ -261,6 +267,13 @@ def test_an_attempt_that_slurm_ends_leaves_no_result(node: Node) -> None:
     assert node.run(1) == 0
     assert node.attempts() == ["job-0001.0"]
     assert json.loads((node.results / "job-0001/.job.json").read_text())["restart"] == 1
+
+
+def test_a_script_that_ends_itself_has_failed(node: Node) -> None:
+    code = "import signal; os.kill(os.getpid(), signal.SIGTERM)"
+    assert node.run(1, variables={"CODE": code}) == 143
+    assert json.loads((node.results / "job-0001/.job.json").read_text())["code"] == 143
+    assert console(node) == "Terminated\n"
 
 
 def test_a_job_that_is_killed_waits_for_slurms_word(node: Node) -> None:
