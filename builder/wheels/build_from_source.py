@@ -31,6 +31,7 @@ from offline_bundle.builder.inputs.uv_sources import (
 from offline_bundle.builder.resolve import uv_process
 from offline_bundle.builder.resolve.model import Artifact, Resolution, ResolveOptions
 from offline_bundle.builder.resolve.settings import uv_settings
+from offline_bundle.builder.resolve.settings.uv_files import is_true
 from offline_bundle.builder.wheels.sources import copy_source, source_digest
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
 from offline_bundle.wheelhouse.runtime.errors import FetchError
@@ -216,7 +217,7 @@ def _uses_lfs(artifact: Artifact, script: Script) -> bool:
     texts = [
         text for text in script.dependencies if artifact.name == uv_settings.requirement_name(text)
     ]
-    if not choices and uv_settings.is_true(os.environ.get("UV_GIT_LFS")):
+    if not choices and is_true(os.environ.get("UV_GIT_LFS")):
         return True
     return True in choices or any(re.search(r"[#&?]lfs=true", text) for text in texts)
 

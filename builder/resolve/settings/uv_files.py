@@ -31,7 +31,7 @@ def configuration_files(script_folder: Path | None) -> list[tuple[Path, dict[str
         if not path.is_file():
             raise InputError(f"{path}: no such file", hint="correct UV_CONFIG_FILE")
         return [(path, _uv_toml(path))]
-    if os.environ.get("UV_NO_CONFIG"):
+    if is_true(os.environ.get("UV_NO_CONFIG")):
         return []
     project = _project_files(script_folder)[0] if script_folder else []
     paths = [*_user_files(), *_system_files()]
@@ -40,9 +40,14 @@ def configuration_files(script_folder: Path | None) -> list[tuple[Path, dict[str
 
 def ignored_projects(script_folder: Path) -> list[str]:
     """Return a note for each `pyproject.toml` whose settings uv ignores, with a warning."""
-    if os.environ.get("UV_CONFIG_FILE") or os.environ.get("UV_NO_CONFIG"):
+    if os.environ.get("UV_CONFIG_FILE") or is_true(os.environ.get("UV_NO_CONFIG")):
         return []
     return _project_files(script_folder)[1]
+
+
+def is_true(value: str | None) -> bool:
+    """Return True for values of variables that uv takes as true."""
+    return (value or "").lower() in {"1", "true", "yes", "on", "y", "t"}
 
 
 def user_folder() -> Path | None:
@@ -166,7 +171,7 @@ def _user_files() -> list[Path]:
 
 def _system_files() -> list[Path]:
     """Return the first system-wide file that exists: uv reads no other."""
-    if os.environ.get("UV_NO_SYSTEM_CONFIG"):
+    if is_true(os.environ.get("UV_NO_SYSTEM_CONFIG")):
         return []
     folders = (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
     paths = [Path(folder, "uv", "uv.toml") for folder in folders if folder]

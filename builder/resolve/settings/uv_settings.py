@@ -13,7 +13,11 @@ from packaging.utils import canonicalize_name
 from offline_bundle.builder.fetch.model import TlsSettings
 from offline_bundle.builder.inputs.scripts import Script
 from offline_bundle.builder.inputs.uv_sources import list_at, source_entries
-from offline_bundle.builder.resolve.settings.uv_files import configuration_files, ignored_projects
+from offline_bundle.builder.resolve.settings.uv_files import (
+    configuration_files,
+    ignored_projects,
+    is_true,
+)
 
 _NOT_FOR_BUILDS = {
     "config-settings-package",
@@ -287,11 +291,6 @@ def build_settings(script: Script, package: str) -> tuple[dict[str, Any], dict[s
         current[key] = [*_as_list(value), *_as_list(current[key])] if key in current else value
     settings = {key: value for key, value in settings.items() if key not in _NOT_FOR_BUILDS}
     return settings, {name: value for name, value in more.items() if isinstance(value, str)}
-
-
-def is_true(value: str | None) -> bool:
-    """Return True for values of variables that uv takes as true."""
-    return (value or "").lower() in {"1", "true", "yes", "on", "y", "t"}
 
 
 def script_folder(script: Script) -> Path | None:

@@ -89,6 +89,21 @@ def test_a_project_that_uv_ignores_is_skipped_with_a_note(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.parametrize("variable", ["UV_NO_CONFIG", "UV_NO_SYSTEM_CONFIG"])
+def test_a_variable_with_a_false_value_switches_nothing_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    path = tmp_path / "system/uv/uv.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("offline = true")
+    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "system"))
+    for value in ("0", "false", ""):
+        monkeypatch.setenv(variable, value)
+        assert configuration_files(tmp_path)[-1][0] == path
+    monkeypatch.setenv(variable, "true")
+    assert configuration_files(tmp_path)[-1:] != [(path, {"offline": True})]
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
