@@ -7,6 +7,10 @@ import sys
 from ..errors import BundleError
 from .cache_dir import cache_candidates, cache_fault
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .files import PathLike
+
 
 def cache_directory() -> str:
     """Return the cache folder, created with mode 0700 if need be.
@@ -32,7 +36,7 @@ def cache_directory() -> str:
 
 
 def private_directory(folder: str) -> str:
-    """Create *folder* with mode 0700, or check the existing one; return it.
+    """Create *folder* with mode 0700, or check the existing one and give it that; return it.
 
     Raises OSError if it cannot be created, BundleError if `cache_fault` finds something.
     """
@@ -56,7 +60,20 @@ def private_directory(folder: str) -> str:
             f"(owner {status.st_uid}, mode {status.st_mode & 0o7777:04o})",
             hint=_cache_hint(status),
         )
+    make_private(folder)
     return folder
+
+
+def make_private(folder: "PathLike") -> None:
+    """Let only the owner enter *folder*.
+
+    Programs such as uv create files in it by the umask of a job, or by a default access list.
+    """
+    try:
+        if sys.platform != "win32" and os.stat(folder).st_mode & 0o077:
+            os.chmod(folder, 0o700)
+    except OSError:  # on a file system that is read-only, nothing is created
+        pass
 
 
 def _cache_hint(status: os.stat_result) -> str:

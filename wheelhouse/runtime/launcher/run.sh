@@ -101,6 +101,7 @@ if [ -e "$cache" ] && has ls; then
         fail 1 "the cache $cache can be written or replaced by others" "set OFFLINE_BUNDLE_CACHE to another folder"
     fi
     cache=$(cd -P "$cache" && pwd)  # what was checked is used: links on its path may change
+    ! has chmod || chmod 700 "$cache" || :  # uv creates files by the umask or an access list
 fi
 
 bootstrap=$cache/bootstrap

@@ -72,3 +72,13 @@ def test_a_cache_that_cannot_be_written_is_explained(number: int) -> None:
     assert "OFFLINE_BUNDLE_CACHE" in (error.hint or "")
     other = OSError(number, os.strerror(number), "/elsewhere")
     assert explain_os_error(other, "/cache") is other
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o711, 0o750, 0o700])
+def test_others_cannot_enter_a_cache(tmp_path: Path, mode: int) -> None:
+    """Files in it may be writable for others: by the umask of a job, or a default access list."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    folder.chmod(mode)
+    assert private_directory(str(folder)) == str(folder)
+    assert folder.stat().st_mode & 0o7777 == 0o700
