@@ -48,7 +48,8 @@ DefMemPerCPU=500
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1,default_queue_depth=10000
 SlurmdParameters=config_overrides
-SlurmdTimeout=5
+SlurmdTimeout={node_timeout}
+BatchStartTimeout={start_timeout}
 KillWait=1
 ReturnToService=2
 MaxArraySize={max_array_size}
@@ -151,7 +152,8 @@ class SlurmCluster(Cluster):
     With *accounting*, root may use the account `science`, with the QOS `few`: three jobs at a time.
     Slurm itself then forgets jobs a minute or two after their end. With *cgroups* the kernel limits
     the memory of jobs; otherwise Slurm checks it every second. *mounts* are shell commands that each
-    node's daemon runs before it starts, in a mount namespace of its own.
+    node's daemon runs before it starts, in a mount namespace of its own. A node that is silent for
+    *node_timeout* seconds is down, and its jobs are requeued: on a busy machine, too.
     """
 
     def __init__(
@@ -164,8 +166,10 @@ class SlurmCluster(Cluster):
         accounting: bool = False,
         cgroups: bool = False,
         mounts: str = "",
+        node_timeout: int = 60,
     ) -> None:
         super().__init__(folder)
+        self._node_timeout = node_timeout
         self._mounts = mounts
         self._has_cgroups = cgroups
         self._has_accounting = accounting
@@ -267,6 +271,8 @@ class SlurmCluster(Cluster):
             last_port=6817 + len(self.nodes),
             cpus=self._cpus,
             max_array_size=self._max_array_size,
+            node_timeout=self._node_timeout,
+            start_timeout=max(10, self._node_timeout),
         )
         text += _MEMORY_BY_CGROUPS if self._has_cgroups else _MEMORY_BY_SAMPLES
         (self.folder / "cgroup.conf").write_text(_CGROUP_CONFIGURATION if self._has_cgroups else "")

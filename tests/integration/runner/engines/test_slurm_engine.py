@@ -111,7 +111,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    with SlurmCluster(tmp_path_factory.mktemp("slurm"), max_array_size=ARRAY_SIZE + 1) as cluster:
+    folder = tmp_path_factory.mktemp("slurm")
+    with SlurmCluster(folder, max_array_size=ARRAY_SIZE + 1, node_timeout=5) as cluster:
         yield cluster
 
 
@@ -886,7 +887,7 @@ def test_a_job_of_a_lost_node_begins_anew_on_another(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with SlurmCluster(tmp_path / "slurm") as losing:
+    with SlurmCluster(tmp_path / "slurm", node_timeout=5) as losing:
         for name, value in losing.variables.items():
             monkeypatch.setenv(name, value)
         asked = [

@@ -75,7 +75,8 @@ def start_cluster(
 
     def start(nodes: int) -> SlurmCluster:
         mounts = MOUNTS.format(bundle=bundle, cache=cache)
-        cluster = SlurmCluster(tmp_path / "slurm", nodes=nodes, cpus=2, mounts=mounts)
+        folder = tmp_path / "slurm"
+        cluster = SlurmCluster(folder, nodes=nodes, cpus=2, mounts=mounts, node_timeout=5)
         clusters.append(cluster.__enter__())
         for name, value in cluster.variables.items():
             monkeypatch.setenv(name, value)
