@@ -132,7 +132,7 @@ class EmbeddedHps:
                 f"{self.data} {fault}: another user could run programs as you",
                 hint="name a folder of yours with --data; it is created if it does not exist",
             )
-        make_private(self.data)
+        make_private(self.data / "storage")
 
     def _listen(self) -> socket.socket:
         # asyncio sets TCP_NODELAY for IPPROTO_TCP only; without it each response takes 40 ms

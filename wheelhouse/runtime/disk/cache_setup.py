@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+from contextlib import suppress
 
 from ..errors import BundleError
 from .cache_dir import cache_candidates, cache_fault
@@ -10,6 +11,9 @@ from .cache_dir import cache_candidates, cache_fault
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .files import PathLike
+
+_SHARED_BY_UMASK = ("built", "downloads", "uv", "uv-bin")
+"""Folders of the cache in which uv and others create files by the umask, or an access list."""
 
 
 def cache_directory() -> str:
@@ -36,8 +40,10 @@ def cache_directory() -> str:
 
 
 def private_directory(folder: str) -> str:
-    """Create *folder* with mode 0700, or check the existing one and give it that; return it.
+    """Create *folder* with mode 0700, or check the existing one; return it.
 
+    An existing one keeps its mode, as it may have other files: HOME, or a folder for all of a
+    user's data. Where others may enter it, they may not enter the folders in it.
     Raises OSError if it cannot be created, BundleError if `cache_fault` finds something.
     """
     if os.pathsep in folder:
@@ -60,20 +66,20 @@ def private_directory(folder: str) -> str:
             f"(owner {status.st_uid}, mode {status.st_mode & 0o7777:04o})",
             hint=_cache_hint(status),
         )
-    make_private(folder)
+    if sys.platform != "win32" and os.stat(folder).st_mode & 0o077:
+        for name in _SHARED_BY_UMASK:
+            make_private(os.path.join(folder, name))
     return folder
 
 
 def make_private(folder: "PathLike") -> None:
-    """Let only the owner enter *folder*.
-
-    Programs such as uv create files in it by the umask of a job, or by a default access list.
-    """
-    try:
-        if sys.platform != "win32" and os.stat(folder).st_mode & 0o077:
-            os.chmod(folder, 0o700)
-    except OSError:  # on a file system that is read-only, nothing is created
-        pass
+    """Create *folder* with mode 0700, or let only the owner enter the existing one; not a link."""
+    with suppress(OSError):  # in a read-only folder, nothing is created later either
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            if not os.path.islink(folder) and os.stat(folder).st_mode & 0o077:
+                os.chmod(folder, 0o700)
 
 
 def _cache_hint(status: os.stat_result) -> str:

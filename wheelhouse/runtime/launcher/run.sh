@@ -101,7 +101,6 @@ if [ -e "$cache" ] && has ls; then
         fail 1 "the cache $cache can be written or replaced by others" "set OFFLINE_BUNDLE_CACHE to another folder"
     fi
     cache=$(cd -P "$cache" && pwd)  # what was checked is used: links on its path may change
-    ! has chmod || chmod 700 "$cache" || :  # uv creates files by the umask or an access list
 fi
 
 bootstrap=$cache/bootstrap
@@ -140,6 +139,7 @@ printf 'Unpacking a Python once for this node ...\n' >&2
 tool=$bundle/$uv downloads=$bundle/python-downloads.json copies=
 if has cp && has mkdir && has rm && has sha256sum; then
     (umask 077 && mkdir -p "$bootstrap") || fail 1 "$bootstrap cannot be created" "set OFFLINE_BUNDLE_CACHE"
+    ! has chmod || chmod 700 "$bootstrap" || :  # an access list may allow others to enter it
     tool=$bootstrap/uv.$$ downloads=$bootstrap/downloads.$$.json copies=yes
     trap 'rm -f "$tool" "$downloads"' EXIT
     if ! { cp "$bundle/$uv" "$tool" && cp "$bundle/python-downloads.json" "$downloads"; }; then

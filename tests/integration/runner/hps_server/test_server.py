@@ -433,12 +433,14 @@ class TestLife:
         assert "--data" in str(raised.value.hint)
         assert not list(data.iterdir())
 
-    def test_others_cannot_enter_its_folder(self, tmp_path: Path) -> None:
+    def test_others_cannot_enter_its_storage(self, tmp_path: Path) -> None:
         """Scripts of jobs are in it, perhaps with a mode by which others may change them."""
         data = tmp_path / "data"
-        data.mkdir(mode=0o755)
+        (data / "storage").mkdir(mode=0o755, parents=True)
+        data.chmod(0o755)
         with EmbeddedHps(data, software={}):
-            assert data.stat().st_mode & 0o7777 == 0o700
+            assert (data / "storage").stat().st_mode & 0o7777 == 0o700
+        assert data.stat().st_mode & 0o7777 == 0o755  # it may have other files
 
     def test_tls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in (

@@ -74,11 +74,27 @@ def test_a_cache_that_cannot_be_written_is_explained(number: int) -> None:
     assert explain_os_error(other, "/cache") is other
 
 
-@pytest.mark.parametrize("mode", [0o755, 0o711, 0o750, 0o700])
-def test_others_cannot_enter_a_cache(tmp_path: Path, mode: int) -> None:
-    """Files in it may be writable for others: by the umask of a job, or a default access list."""
+@pytest.mark.parametrize("mode", [0o755, 0o711, 0o750])
+def test_others_cannot_enter_the_folders_of_a_cache(tmp_path: Path, mode: int) -> None:
+    """Files in them may be writable for others: by the umask of a job, or a default access list.
+
+    The cache itself may have other files, such as a home: it keeps its mode.
+    """
+    (tmp_path / "elsewhere").mkdir()
     folder = tmp_path / "cache"
-    folder.mkdir()
-    folder.chmod(mode)
+    for name in ("uv", "other"):
+        (folder / name).mkdir(parents=True)
+    for path in (folder, folder / "uv", folder / "other", tmp_path / "elsewhere"):
+        path.chmod(mode)
+    (folder / "built").symlink_to(tmp_path / "elsewhere")
+    assert private_directory(str(folder)) == str(folder)
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in folder.iterdir()}
+    assert modes == {"built": mode, "downloads": 0o700, "other": mode, "uv": 0o700, "uv-bin": 0o700}
+    assert folder.stat().st_mode & 0o7777 == mode
+
+
+def test_a_new_cache_is_empty_and_closed(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "cache"
     assert private_directory(str(folder)) == str(folder)
     assert folder.stat().st_mode & 0o7777 == 0o700
+    assert not list(folder.iterdir())
