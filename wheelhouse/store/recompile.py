@@ -10,7 +10,7 @@ from pathlib import Path
 from offline_bundle.wheelhouse.derived.bytecode import compile_wheels, find_compiler
 from offline_bundle.wheelhouse.runtime.bundle.manifest import Manifest
 from offline_bundle.wheelhouse.runtime.bytecode import BYTECODE, read_modules, split_bytecode_path
-from offline_bundle.wheelhouse.runtime.errors import IntegrityError
+from offline_bundle.wheelhouse.runtime.errors import BundleError, IntegrityError
 from offline_bundle.wheelhouse.runtime.launcher.trusted_bundle import TrustedBundle
 
 
@@ -73,15 +73,26 @@ def _different(
     }
     bundle = TrustedBundle(str(directory), manifest, ())
     with tempfile.TemporaryDirectory(prefix="offline-bundle-") as folder:
-        sources = {digest: Path(folder, f"{digest}.whl") for digest in digests.values()}
-        for digest, wheel in {digest: wheels[path] for path, digest in digests.items()}.items():
-            bundle.copy(wheel, str(sources[digest]))  # another user may replace that in the bundle
+        sources: dict[str, Path] = {}
+        for path, digest in digests.items():
+            if digest not in sources:
+                sources[digest] = Path(folder, f"{digest}.whl")
+                _copy(bundle, wheels[path], sources[digest])
         compiled = compile_wheels(interpreter, sources, Path(folder))
         return [
             path
             for path in wheels
             if path not in digests or not _is_same(bundle.read(path), compiled[digests[path]])
         ]
+
+
+def _copy(bundle: TrustedBundle, wheel: str, target: Path) -> None:
+    """Copy a wheel: another user may replace the one in the bundle. Raises BundleError."""
+    try:
+        bundle.copy(wheel, str(target))
+    except OSError as error:
+        hint = "free some space, or set TMPDIR to another folder"
+        raise BundleError(f"{wheel} cannot be copied: {error.strerror}", hint=hint) from error
 
 
 def _is_same(bundled: bytes, compiled: Path) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 from datetime import timedelta
@@ -14,7 +16,8 @@ from offline_bundle.cli import run_command_line
 from offline_bundle.wheelhouse.cli.verify import verify_command
 from offline_bundle.wheelhouse.derived.bytecode import compile_wheels
 from offline_bundle.wheelhouse.runtime.disk.files import sha256_of
-from offline_bundle.wheelhouse.runtime.errors import FetchError, IntegrityError
+from offline_bundle.wheelhouse.runtime.errors import BundleError, FetchError, IntegrityError
+from offline_bundle.wheelhouse.runtime.launcher.trusted_bundle import TrustedBundle
 from offline_bundle.wheelhouse.store.prune import prune
 from offline_bundle.wheelhouse.store.recompile import recompile
 from offline_bundle.wheelhouse.store.verify import raise_for_problems, verify
@@ -289,6 +292,20 @@ def test_recompile_compares_what_the_manifest_has(factory: Factory, tmp_path: Pa
         with pytest.raises(IntegrityError, match="does not match its digest"):
             recompile(factory.bundle, factory.manifest)
         (factory.bundle / path).write_bytes(whole)
+
+
+def test_recompile_without_space_for_copies_says_so(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory.build(factory.script("leaf"))
+
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(TrustedBundle, "copy", fill)
+    with pytest.raises(BundleError, match=r"leaf.*cannot be copied: No space left") as raised:
+        recompile(factory.bundle, factory.manifest)
+    assert "TMPDIR" in (raised.value.hint or "")
 
 
 @pytest.mark.parametrize("content", [b"no archive", b""])
