@@ -32,7 +32,6 @@ from offline_bundle.runner.hps_server.store.projects import Projects
 from offline_bundle.runner.hps_server.web import PREFIX, Service, make_starlette
 from offline_bundle.wheelhouse.runtime.bundle.manifest import read_manifest
 from offline_bundle.wheelhouse.runtime.disk.cache_dir import cache_fault
-from offline_bundle.wheelhouse.runtime.disk.cache_setup import make_private
 from offline_bundle.wheelhouse.runtime.disk.files import write_atomic
 from offline_bundle.wheelhouse.runtime.disk.locks import FileLock
 from offline_bundle.wheelhouse.runtime.errors import BundleError, InputError
@@ -132,7 +131,6 @@ class EmbeddedHps:
                 f"{self.data} {fault}: another user could run programs as you",
                 hint="name a folder of yours with --data; it is created if it does not exist",
             )
-        make_private(self.data / "storage")
 
     def _listen(self) -> socket.socket:
         # asyncio sets TCP_NODELAY for IPPROTO_TCP only; without it each response takes 40 ms

@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 
 import xxhash
 
+from offline_bundle.wheelhouse.runtime.disk.cache_setup import make_private
+
 DEFAULT_SCRIPTS = "default_execution_scripts"
 """Bucket of the site's execution scripts."""
 
@@ -25,7 +27,8 @@ class Storage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / DEFAULT_SCRIPTS).mkdir(parents=True, exist_ok=True)
+        make_private(folder)  # the scripts of jobs are in it
+        (folder / DEFAULT_SCRIPTS).mkdir(exist_ok=True)
 
     def path(self, name: str) -> Path:
         """Return the path of *name* on disk. Raises UnsafePathError."""

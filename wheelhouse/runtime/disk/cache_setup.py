@@ -12,8 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .files import PathLike
 
-_SHARED_BY_UMASK = ("built", "downloads", "uv", "uv-bin")
-"""Folders of the cache in which uv and others create files by the umask, or an access list."""
+_OPEN_FOLDERS = ("built", "downloads", "uv", "uv-bin")
+"""Folders of the cache that uv and builds create by the umask; the others get mode 0700."""
 
 
 def cache_directory() -> str:
@@ -43,7 +43,7 @@ def private_directory(folder: str) -> str:
     """Create *folder* with mode 0700, or check the existing one; return it.
 
     An existing one keeps its mode, as it may have other files: HOME, or a folder for all of a
-    user's data. Where others may enter it, they may not enter the folders in it.
+    user's data. Where others may enter it, they may not enter the cache's own folders in it.
     Raises OSError if it cannot be created, BundleError if `cache_fault` finds something.
     """
     if os.pathsep in folder:
@@ -67,7 +67,7 @@ def private_directory(folder: str) -> str:
             hint=_cache_hint(status),
         )
     if sys.platform != "win32" and os.stat(folder).st_mode & 0o077:
-        for name in _SHARED_BY_UMASK:
+        for name in _OPEN_FOLDERS:
             make_private(os.path.join(folder, name))
     return folder
 

@@ -34,7 +34,10 @@ def file_identity(path: str) -> str:
 
 
 def read_regular(path: str) -> bytes:
-    """Return the content of a regular file. Raises OSError, also for a fifo, without waiting."""
+    """Return the content of a regular file. Raises OSError, also for a fifo, without waiting.
+
+    `files.open_regular` has more choices; a warm start does not import that module.
+    """
     with open(path, "rb", opener=_open_without_waiting) as file:
         if os.fstat(file.fileno()).st_mode & _FILE_TYPE != _REGULAR_FILE:
             raise OSError(_INVALID, "not a regular file", path)
